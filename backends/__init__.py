@@ -1,0 +1,26 @@
+"""Array backends: one small object that joins an array module with the primitives a training step needs.
+
+This package is an implementation name of `coordfit`, laid beside it so that it stands alone: it imports
+numpy and cupy, never coordfit. Use `coordfit.get_backend`; the import door is `coordfit/_backends.py`.
+"""
+
+from .base import Activation, Array, Backend, ElementwiseLoss
+from .dispatch import FUSED_MODES, FusedUnavailableError
+from .registry import DEVICE_WORDS, DeviceUnavailableError, available_backends, get_backend
+
+# Tells this package from any other folder that happens to be called `backends`.
+COORDFIT_MARKER = "coordfit.backends"
+
+__all__ = [
+    "COORDFIT_MARKER",
+    "DEVICE_WORDS",
+    "FUSED_MODES",
+    "Activation",
+    "Array",
+    "Backend",
+    "DeviceUnavailableError",
+    "ElementwiseLoss",
+    "FusedUnavailableError",
+    "available_backends",
+    "get_backend",
+]

@@ -1,0 +1,368 @@
+"""`Backend`: an array module and the primitives of a training step, each with a generic body.
+
+Letters in shapes: E ensemble axes (`()` for one network, `(K,)` for K), N rows (pixels), F features,
+H hidden units, C channels, m frequencies. Only the last two axes are ever addressed; an array whose
+ensemble axes are missing is shared by all members.
+
+The generic bodies use the array API standard alone, so any library that follows it becomes a backend by a
+subclass of a few lines. They are the reference: a fused body must give the same result (tests hold it).
+
+`out=` is an offer, not an order: a primitive may fill the buffer and return it, or return a new array.
+Callers use what is returned. Gradients (`dW`, `db`) and optimizer state are always written in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dispatch import install_routes, primitive
+
+Array = Any
+"""An array of the backend's own library (numpy.ndarray, cupy.ndarray, ...)."""
+
+
+class Activation(Protocol):
+    """An element-wise non-linearity, its formula written on `xp` by whoever defines it."""
+
+    @property
+    def name(self) -> str:
+        """The key by which fused bodies know the formula."""
+
+    @property
+    def keeps_input(self) -> bool:
+        """Whether `backward` needs the input z of the activation; if not, it gets the output y."""
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        """Y = f(z)."""
+
+    def backward(self, xp: Any, dy: Array, kept: Array) -> Array:
+        """Dz = dy * f'(z), from z or from y as `keeps_input` says."""
+
+
+class ElementwiseLoss(Protocol):
+    """A loss of the residual r = prediction - target, its formula written on `xp` by whoever defines it."""
+
+    @property
+    def name(self) -> str:
+        """The key by which fused bodies know the formula."""
+
+    def value(self, xp: Any, residual: Array) -> Array:
+        """The loss of each element."""
+
+    def gradient(self, xp: Any, residual: Array) -> Array:
+        """The derivative of `value` with respect to the residual."""
+
+
+class Backend:
+    """An array module `xp` on one device, with the primitives that a training step is made of.
+
+    Parameters
+    ----------
+    fused : {"auto", "always", "never"}
+        Whether primitives take their fused bodies: where they can, always (an error where they cannot),
+        or never (the generic bodies are the reference).
+    """
+
+    name: str = "generic"
+    device: str = "cpu"
+    xp: Any
+    fallback_reason: str | None = None
+    """Why `auto` did not take the GPU, where it did not."""
+
+    def __init__(self, fused: str = "auto") -> None:
+        self.fused = fused
+        self._routes = install_routes(self, fused)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(device={self.device!r}, fused={self.fused!r})"
+
+    # -- what there is -------------------------------------------------------------------------------
+
+    @classmethod
+    def why_unavailable(cls, index: int = 0) -> str:
+        """Return why this backend cannot run on device `index` here, or an empty string where it can."""
+        return ""
+
+    def routes(self) -> dict[str, dict[str, int]]:
+        """Calls of each primitive so far by route, as `{"linear": {"fused": 12}, ...}`."""
+        return self._routes.totals()
+
+    def describe(self) -> dict[str, Any]:
+        """What runs the arithmetic: library, version, device and the like, for reports."""
+        return {"backend": self.name, "device": self.device, "library": getattr(self.xp, "__version__", None)}
+
+    def memory_in_use(self) -> int | None:
+        """Bytes that the device holds for arrays, or None where nobody counts them."""
+        return None
+
+    # -- arrays, transfer, synchronisation -----------------------------------------------------------
+
+    def asarray(self, array: Any, dtype: str | None = None) -> Array:
+        """Move an array (host or device) to this backend's device, as `dtype` where one is named."""
+        return self.xp.asarray(array, dtype=self.dtype(dtype))
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy an array to the host. The only way back; it waits for the device."""
+        return np.asarray(array)
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Return a new array of zeros on the device."""
+        return self.xp.zeros(shape, dtype=self.dtype(dtype))
+
+    def scratch(self, shape: tuple[int, ...], dtype: str) -> Array | None:
+        """Return a buffer to offer as `out=`, or None where the generic bodies could not use one."""
+        return None
+
+    def dtype(self, name: str | None) -> Any:
+        """Return the library's dtype of that name, e.g. "float32"."""
+        return None if name is None else getattr(self.xp, name)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked to do."""
+
+    @contextlib.contextmanager
+    def activate(self) -> Iterator[None]:
+        """Hold threads, streams and library settings for a stretch of work; give them back at the end."""
+        yield
+
+    # -- the two hooks -------------------------------------------------------------------------------
+
+    @primitive
+    def row_blocks(self, num_rows: int, row_bytes: int, row_flops: int) -> list[list[slice]]:
+        """Cut rows into blocks and deal them to workers: `[[blocks of worker 0], [of worker 1], ...]`.
+
+        Parameters
+        ----------
+        num_rows : int
+            Rows to deal out.
+        row_bytes : int
+            Bytes of activations that one row keeps alive, for blocks that stay in cache.
+        row_flops : int
+            Floating-point operations that one row costs, to tell work worth a second thread.
+        """
+        return [[slice(0, num_rows)]]
+
+    def run_workers(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Run one task for each worker, side by side where the backend can, and wait for all."""
+        for task in tasks:
+            task()
+
+    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        """Return a callable that repeats what `step` does; a GPU may record and replay it."""
+        return step
+
+    # -- the primitives ------------------------------------------------------------------------------
+
+    @primitive
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        out: Array | None = None,
+    ) -> Array:
+        """Matrix product of the last two axes, each operand transposed if asked, ensemble axes broadcast."""
+        a = self.xp.matrix_transpose(a) if transpose_a else a
+        b = self.xp.matrix_transpose(b) if transpose_b else b
+        return self.xp.matmul(a, b)
+
+    @primitive
+    def linear(
+        self,
+        x: Array,
+        W: Array,
+        b: Array,
+        activation: Activation,
+        *,
+        out: Array | None = None,
+        out_kept: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """One layer forward: y = f(x W + b).
+
+        Parameters
+        ----------
+        x : array, shape (N, n_in) shared by the members, or (*E, N, n_in)
+        W : array, shape (*E, n_in, n_out)
+        b : array, shape (*E, 1, n_out)
+        activation : Activation
+            f.
+        out, out_kept : array, shape (*E, N, n_out), optional
+            Buffers on offer for y, and for z where the activation keeps its input.
+
+        Returns
+        -------
+        y, kept : arrays, shape (*E, N, n_out)
+            The output, and what `linear_backward` needs: z where the activation keeps its input, else y.
+        """
+        z = self.matmul(x, W) + b
+        y = activation.forward(self.xp, z)
+        return y, (z if activation.keeps_input else y)
+
+    @primitive
+    def linear_backward(
+        self,
+        dy: Array,
+        x: Array,
+        W: Array,
+        kept: Array,
+        activation: Activation,
+        *,
+        dW: Array,
+        db: Array,
+        accumulate: bool = False,
+        need_dx: bool = True,
+        out: Array | None = None,
+    ) -> Array | None:
+        """One layer backward: dW and db are written (or added to), dx is returned.
+
+        Parameters
+        ----------
+        dy : array, shape (*E, N, n_out)
+            Gradient of the loss with respect to y. May be overwritten.
+        x, W, kept, activation
+            As given to and returned by `linear`. `kept` may be overwritten once dz is known.
+        dW, db : array, shapes of W and b
+            Filled with the sum over rows of the gradient; added to with `accumulate`.
+        need_dx : bool
+            False for the first layer, whose input has no use for a gradient.
+        out : array, shape (*E, N, n_in), optional
+            A buffer on offer for dx; it may share memory with `kept`.
+
+        Returns
+        -------
+        dx : array, shape (*E, N, n_in), or None without `need_dx`
+        """
+        xp = self.xp
+        dz = activation.backward(xp, dy, kept)
+        new_dW = self.matmul(x, dz, transpose_a=True)
+        new_db = xp.sum(dz, axis=-2, keepdims=True)
+        dW[...] = dW + new_dW if accumulate else new_dW
+        db[...] = db + new_db if accumulate else new_db
+        return self.matmul(dz, W, transpose_b=True) if need_dx else None
+
+    @primitive
+    def fourier_features(self, coordinates: Array, B: Array, *, out: Array | None = None) -> Array:
+        """Fourier features [cos(2 pi B v), sin(2 pi B v)] of Tancik et al. (2020), equation 3.
+
+        Parameters
+        ----------
+        coordinates : array, shape (N, d) shared by the members, or (*E, N, d)
+        B : array, shape (*E, m, d)
+            Frequencies in cycles per unit of the coordinates.
+
+        Returns
+        -------
+        features : array, shape (*E, N, 2 m)
+            First the m cosines, then the m sines.
+        """
+        xp = self.xp
+        cycles = self.matmul(coordinates, B, transpose_b=True)
+        # Whole turns are taken off before the multiplication by 2 pi: large phases lose digits in it.
+        phase = (2.0 * np.pi) * (cycles - xp.round(cycles))
+        return xp.concat([xp.cos(phase), xp.sin(phase)], axis=-1)
+
+    @primitive
+    def loss_and_gradient(
+        self,
+        loss: ElementwiseLoss,
+        prediction: Array,
+        target: Array,
+        *,
+        count: int,
+        weights: Array | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """Sum the loss over rows and channels, divided by `count`, and its gradient, in one pass.
+
+        Parameters
+        ----------
+        loss : ElementwiseLoss
+        prediction : array, shape (*E, N, C)
+        target : array, shape (N, C) shared by the members, or (*E, N, C)
+        count : int
+            What the sum is divided by: rows of the whole batch times C, so that blocks add up to its mean.
+        weights : array, shape (N, 1) or (*E, N, 1), optional
+            A factor for each row; 0 hides it.
+        out : array, shape of `prediction`, optional
+            A buffer on offer for dy.
+
+        Returns
+        -------
+        value : array, shape E
+        dy : array, shape (*E, N, C)
+            Gradient of the sum over members of `value`: members stay independent.
+        """
+        xp = self.xp
+        residual = prediction - target
+        value = loss.value(xp, residual)
+        dy = loss.gradient(xp, residual)
+        if weights is not None:
+            value = value * weights
+            dy = dy * weights
+        return xp.sum(value, axis=(-2, -1)) / count, dy / count
+
+    @primitive
+    def sgd_step(
+        self,
+        parameters: Array,
+        gradient: Array,
+        velocity: Array | None,
+        *,
+        learning_rate: float | Array,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        """One step of gradient descent, with momentum where `velocity` is given; all in place.
+
+        v <- momentum v + g;  p <- p - learning_rate v, or with Nesterov p - learning_rate (g + momentum v).
+
+        Parameters
+        ----------
+        parameters, gradient, velocity : array, shape (*E, P)
+        learning_rate : float, or array of shape (*E, 1)
+        """
+        if velocity is None:
+            parameters -= learning_rate * gradient
+            return
+        velocity *= momentum
+        velocity += gradient
+        direction = gradient + momentum * velocity if nesterov else velocity
+        parameters -= learning_rate * direction
+
+    @primitive
+    def adam_step(
+        self,
+        parameters: Array,
+        gradient: Array,
+        first_moment: Array,
+        second_moment: Array,
+        *,
+        step: int,
+        learning_rate: float | Array,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> None:
+        """One step of Adam (Kingma and Ba, 2015, algorithm 1); all in place.
+
+        Parameters
+        ----------
+        parameters, gradient, first_moment, second_moment : array, shape (*E, P)
+        step : int
+            Counts from 1.
+        learning_rate : float, or array of shape (*E, 1)
+        """
+        first_moment *= beta1
+        first_moment += (1.0 - beta1) * gradient
+        second_moment *= beta2
+        second_moment += (1.0 - beta2) * gradient * gradient
+        root = self.xp.sqrt(second_moment / (1.0 - beta2**step))
+        step_size = learning_rate / (1.0 - beta1**step)
+        parameters -= step_size * first_moment / (root + epsilon)

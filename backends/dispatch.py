@@ -1,0 +1,144 @@
+"""The one place that chooses between a fused body and the generic one, and counts which was taken.
+
+A *primitive* is a method of `Backend` whose generic body is written on `xp` alone and is the reference. A
+backend may add a *fused* body with the same signature, and a `supports` predicate that says for which
+arguments it can run. Nobody writes `if ...: fast else: super()` by hand; a fallback with a forgotten
+`return` can therefore not happen, and a benchmark that asks for `always` can never time a fallback.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+FUSED_MODES = ("auto", "always", "never")
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+Supports = Callable[..., str]
+
+
+class FusedUnavailableError(RuntimeError):
+    """`fused="always"` was asked for, and a primitive cannot take its fused path."""
+
+
+def primitive(body: Body) -> Body:
+    """Mark a method's generic body as a primitive that the dispatcher routes."""
+    body.__primitive__ = True  # type: ignore[attr-defined]
+    return body
+
+
+def fused(name: str, supports: Supports | None = None) -> Callable[[Body], Body]:
+    """Mark a method as the fused body of the primitive `name`.
+
+    `supports` is called with the primitive's own arguments and returns the reason why the fused body
+    cannot take them, or an empty string when it can. None means that it can take all.
+    """
+
+    def mark(body: Body) -> Body:
+        body.__fused__ = (name, supports)  # type: ignore[attr-defined]
+        return body
+
+    return mark
+
+
+class RouteCounter:
+    """Counts calls by (primitive, route), exactly, without a lock in the way of the worker threads."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._all: list[Counter[tuple[str, str]]] = []
+
+    def add(self, name: str, route: str) -> None:
+        """Count one call; each thread has a table of its own."""
+        try:
+            table = self._local.table
+        except AttributeError:
+            table = self._local.table = Counter()
+            self._all.append(table)
+        table[name, route] += 1
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Calls so far as `{primitive: {"fused": n, "generic": n}}`, only of what was called."""
+        routes: dict[str, dict[str, int]] = {}
+        for table in self._all:
+            for (name, route), count in list(table.items()):
+                counts = routes.setdefault(name, {})
+                counts[route] = counts.get(route, 0) + count
+        return {name: dict(sorted(routes[name].items())) for name in sorted(routes)}
+
+
+def primitives_of(backend_class: type) -> dict[str, Callable[..., Any]]:
+    """The generic bodies of a backend class by name, from the class that first defined each."""
+    found: dict[str, Callable[..., Any]] = {}
+    for cls in reversed(backend_class.__mro__):
+        for name, body in vars(cls).items():
+            if getattr(body, "__primitive__", False):
+                found[name] = body
+    return found
+
+
+def fused_bodies_of(backend_class: type) -> dict[str, tuple[Callable[..., Any], Supports | None]]:
+    """The fused bodies of a backend class by the primitive that they stand for."""
+    found: dict[str, tuple[Callable[..., Any], Supports | None]] = {}
+    for cls in reversed(backend_class.__mro__):
+        for body in vars(cls).values():
+            if (mark := getattr(body, "__fused__", None)) is not None:
+                name, supports = mark
+                found[name] = (body, supports)
+    unknown = sorted(set(found) - set(primitives_of(backend_class)))
+    if unknown:
+        raise TypeError(f"{backend_class.__name__} has fused bodies for unknown primitives: {unknown}")
+    return found
+
+
+def install_routes(backend: Any, mode: str) -> RouteCounter:
+    """Give `backend` one routed callable for each primitive, and return the counter that they feed."""
+    if mode not in FUSED_MODES:
+        raise ValueError(f"fused must be one of {', '.join(FUSED_MODES)}, not {mode!r}")
+    counter = RouteCounter()
+    bodies = fused_bodies_of(type(backend))
+    for name, generic in primitives_of(type(backend)).items():
+        body, supports = bodies.get(name, (None, None))
+        setattr(backend, name, _route(backend, mode, name, generic, body, supports, counter))
+    return counter
+
+
+def _route(
+    backend: Any,
+    mode: str,
+    name: str,
+    generic: Callable[..., Any],
+    body: Callable[..., Any] | None,
+    supports: Supports | None,
+    counter: RouteCounter,
+) -> Callable[..., Any]:
+    @functools.wraps(generic)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if mode == "never" or (body is None and mode == "auto"):
+            counter.add(name, "generic")
+            return generic(backend, *args, **kwargs)
+        reason = _why_not_fused(backend, body, supports, args, kwargs)
+        if body is not None and not reason:
+            counter.add(name, "fused")
+            return body(backend, *args, **kwargs)
+        if mode == "always":
+            raise FusedUnavailableError(f"fused=always, but {name} on the {backend.name} backend {reason}")
+        counter.add(name, "generic")
+        return generic(backend, *args, **kwargs)
+
+    return call
+
+
+def _why_not_fused(
+    backend: Any,
+    body: Callable[..., Any] | None,
+    supports: Supports | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> str:
+    if body is None:
+        return "has no fused body"
+    return supports(backend, *args, **kwargs) if supports is not None else ""

@@ -1,0 +1,82 @@
+"""From the word a user types (`--device gpu:1`) to a backend, or to the reason why not."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+from .base import Backend
+
+DEVICE_WORDS = "auto, cpu, gpu, gpu:N, cuda, cuda:N, numpy, cupy"
+
+# One line for each backend; its module is imported only when it is asked for.
+_BACKENDS = {
+    "numpy": (".numpy_backend", "NumpyBackend"),
+    "cupy": (".cupy_backend", "CupyBackend"),
+}
+_LIBRARY_OF = {"cpu": "numpy", "numpy": "numpy", "gpu": "cupy", "cuda": "cupy", "cupy": "cupy"}
+_WORD = re.compile(r"(?P<kind>auto|cpu|numpy|gpu|cuda|cupy)(?::(?P<index>[0-9]{1,3}))?")
+
+
+class DeviceUnavailableError(RuntimeError):
+    """The device asked for is not there; the message says why and what to do."""
+
+
+def get_backend(device: str = "auto", *, fused: str = "auto", threads: int | None = None) -> Backend:
+    """Return a backend for a device word.
+
+    Parameters
+    ----------
+    device : str
+        `auto` takes the GPU where one answers and the CPU otherwise, and keeps the reason in
+        `backend.fallback_reason`. Every other word means that device and nothing else.
+    fused : {"auto", "always", "never"}
+        See `Backend`.
+    threads : int, optional
+        Worker threads of the CPU; None takes the cores that this process may use.
+
+    Raises
+    ------
+    ValueError
+        The word is none of `DEVICE_WORDS`, or `threads` is less than 1.
+    DeviceUnavailableError
+        The device is not there. Never for `auto`.
+    """
+    kind, index = _parse(device)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be 1 or more, not {threads}")
+    if kind != "auto":
+        return _make(_LIBRARY_OF[kind], index, fused, threads)
+    try:
+        return _make("cupy", 0, fused, threads)
+    except DeviceUnavailableError as reason:
+        backend = _make("numpy", 0, fused, threads)
+        backend.fallback_reason = str(reason)
+        return backend
+
+
+def available_backends() -> dict[str, str]:
+    """Every known backend with the reason why it cannot run here, or an empty string where it can."""
+    return {name: _class_of(name).why_unavailable(0) for name in _BACKENDS}
+
+
+def _parse(device: str) -> tuple[str, int]:
+    match = _WORD.fullmatch(device)
+    if match is None or (match["index"] is not None and match["kind"] in ("auto", "cpu", "numpy")):
+        raise ValueError(f"unknown device {device!r}; use one of: {DEVICE_WORDS}")
+    return match["kind"], int(match["index"] or 0)
+
+
+def _class_of(name: str) -> type[Backend]:
+    module, class_name = _BACKENDS[name]
+    found: type[Backend] = getattr(importlib.import_module(module, __package__), class_name)
+    return found
+
+
+def _make(name: str, index: int, fused: str, threads: int | None) -> Backend:
+    backend_class = _class_of(name)
+    if reason := backend_class.why_unavailable(index):
+        raise DeviceUnavailableError(reason)
+    options: dict[str, Any] = {"threads": threads} if name == "numpy" else {"index": index}
+    return backend_class(fused=fused, **options)
