@@ -1,0 +1,290 @@
+"""Every setting of a fit: names, types, defaults, limits and help, here and nowhere else.
+
+The command line, configuration files, recipes and `coordfit.fit(...)` are all made from these fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+RECIPES = ("default", "paper", "seed-sgd", "seed-adam", "seed-sgd-32", "seed-adam-32")
+BUDGETS = ("steps", "epochs", "seconds", "target_psnr")
+_DEFAULT_STEPS = 1500
+_DEFAULT_SIGMA = {"gaussian": 10.0, "positional": 32.0}
+
+_POSITIVE = (math.ulp(0.0), math.inf)
+_NOT_NEGATIVE = (0.0, math.inf)
+_FRACTION = (0.0, 1.0)
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    limits: tuple[float, float] | None = None,
+    group: str,
+    word_for_none: str = "",
+) -> Any:
+    """A field of `FitConfig` with what the command line and the checks need to know of it.
+
+    `limits` are inclusive; `word_for_none` is what a user types for None, where None can be asked for.
+    """
+    facts = {
+        "help": help,
+        "choices": choices,
+        "limits": limits,
+        "group": group,
+        "word_for_none": word_for_none,
+    }
+    return field(default=default, metadata=facts)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The settings of one fit. Unknown names and impossible values are a `ConfigError`."""
+
+    encoding: str = option(
+        "gaussian",
+        "how (x, y) enters the network",
+        choices=("none", "basic", "positional", "gaussian"),
+        group="network",
+    )
+    num_frequencies: int = option(
+        128, "m, the number of Fourier frequencies", limits=(1, 65_536), group="network"
+    )
+    sigma: float | None = option(
+        None,
+        "spread of the Gaussian frequencies, or the highest positional one, in cycles per longer side "
+        "(default 10, and 32 for positional)",
+        limits=_POSITIVE,
+        group="network",
+    )
+    depth: int = option(
+        4,
+        "number of layers: depth 4 and hidden size 256 make F-256-256-256-C",
+        limits=(1, 64),
+        group="network",
+    )
+    hidden_size: int = option(128, "units of each hidden layer", limits=(1, 16_384), group="network")
+    activation: str = option(
+        "relu",
+        "of the hidden layers",
+        choices=("relu", "sine", "tanh", "sigmoid", "identity"),
+        group="network",
+    )
+    omega: float = option(30.0, "frequency of the sine activation", limits=_POSITIVE, group="network")
+    output_activation: str = option(
+        "sigmoid",
+        "of the last layer",
+        choices=("sigmoid", "identity", "relu", "sine", "tanh"),
+        group="network",
+    )
+    initializer: str = option(
+        "auto",
+        "of the weights; auto takes sine for sine, Glorot for tanh and sigmoid, He for the rest",
+        choices=("auto", "he", "glorot", "sine"),
+        group="network",
+    )
+
+    loss: str = option("mse", "what is minimised", choices=("mse", "mae", "huber"), group="training")
+    delta: float = option(0.1, "where Huber's loss turns linear", limits=_POSITIVE, group="training")
+    optimizer: str = option("adam", "what takes the steps", choices=("adam", "sgd"), group="training")
+    learning_rate: float = option(
+        4e-3, "at the start of the schedule", limits=_NOT_NEGATIVE, group="training"
+    )
+    momentum: float = option(0.0, "of SGD", limits=(0.0, 1.0 - 1e-9), group="training")
+    nesterov: bool = option(False, "Nesterov's variant of SGD's momentum", group="training")
+    beta1: float = option(0.9, "decay of Adam's first moment", limits=(0.0, 1.0 - 1e-9), group="training")
+    beta2: float = option(0.999, "decay of Adam's second moment", limits=(0.0, 1.0 - 1e-9), group="training")
+    epsilon: float = option(1e-8, "added to Adam's denominator", limits=_POSITIVE, group="training")
+    schedule: str = option(
+        "cosine",
+        "of the learning rate over the budget of steps",
+        choices=("constant", "cosine", "exponential"),
+        group="training",
+    )
+    warmup_steps: int = option(
+        0, "steps in which the learning rate rises linearly", limits=(0, 10**9), group="training"
+    )
+    final_factor: float = option(
+        0.0,
+        "learning rate at the end of the schedule, as a share of the first",
+        limits=_FRACTION,
+        group="training",
+    )
+    batch_size: int | None = option(
+        1024, "pixels of a step", limits=(1, 2**31), group="training", word_for_none="full"
+    )
+
+    train_on: str = option(
+        "all",
+        "training pixels; every-second keeps rows and columns 0, 2, 4, ... and scores the others as held out",
+        choices=("all", "every-second"),
+        group="picture",
+    )
+    size: int | tuple[int, int] | None = option(
+        None, "resample the picture first: its longer side N, or WxH", limits=(1, 2**20), group="picture"
+    )
+    background: str | None = option(
+        None, "a colour to lay under a transparent picture, instead of fitting its alpha", group="picture"
+    )
+
+    steps: int | None = option(None, f"optimizer steps (default {_DEFAULT_STEPS})", limits=(0, 10**9), group="budget")
+    epochs: float | None = option(
+        None, "passes over the training pixels, instead of steps", limits=_POSITIVE, group="budget"
+    )
+    seconds: float | None = option(None, "seconds of training", limits=_POSITIVE, group="budget")
+    target_psnr: float | None = option(
+        None, "stop at this PSNR on the training pixels, in dB", limits=(0.0, 200.0), group="budget"
+    )
+    evaluate_every: int | None = option(
+        None, "steps between evaluations (default: 25 in all)", limits=(1, 10**9), group="budget"
+    )
+
+    seed: int = option(0, "of all randomness", limits=(0, 2**63 - 1), group="run")
+    dtype: str = option("float32", "of the arithmetic", choices=("float32", "float64"), group="run")
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            _check(spec, getattr(self, spec.name))
+
+    @property
+    def resolved_sigma(self) -> float:
+        """Sigma, with the encoding's default where none was given."""
+        return self.sigma if self.sigma is not None else _DEFAULT_SIGMA.get(self.encoding, 1.0)
+
+    @property
+    def resolved_initializer(self) -> str:
+        """The initializer, with `auto` resolved for the activation."""
+        if self.initializer != "auto":
+            return self.initializer
+        return {"sine": "sine", "tanh": "glorot", "sigmoid": "glorot"}.get(self.activation, "he")
+
+    def resolved_steps(self, num_training_pixels: int) -> int:
+        """The budget in steps for a picture with so many training pixels."""
+        by_steps = math.inf if self.steps is None else self.steps
+        by_epochs = math.inf
+        if self.epochs is not None:
+            batch = min(self.batch_size or num_training_pixels, num_training_pixels)
+            by_epochs = math.ceil(self.epochs * num_training_pixels / batch)
+        fewest = min(by_steps, by_epochs)
+        return _DEFAULT_STEPS if math.isinf(fewest) else int(fewest)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values that JSON can hold."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+    def replace(self, **changes: Any) -> FitConfig:
+        """A copy with other values; unknown names are a `ConfigError`."""
+        return make_config(self.as_dict(), changes)
+
+
+def make_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitConfig:
+    """Join settings into a `FitConfig`: the recipe first, then each layer over those before it.
+
+    A layer that names `steps` drops the `epochs` of those below, and the other way round.
+    """
+    merged: dict[str, Any] = {}
+    for layer in (recipe_settings(recipe or "default"), *layers):
+        for name in layer:
+            _check_name(name)
+        if "steps" in layer and "epochs" not in layer:
+            merged.pop("epochs", None)
+        if "epochs" in layer and "steps" not in layer:
+            merged.pop("steps", None)
+        merged.update(layer)
+    if isinstance(merged.get("size"), list):
+        merged["size"] = tuple(merged["size"])
+    return FitConfig(**merged)
+
+
+def recipe_settings(name: str) -> dict[str, Any]:
+    """What a recipe sets, by field name. A recipe is a TOML file like any a user would write."""
+    if name not in RECIPES:
+        raise ConfigError(
+            f"unknown recipe {name!r}{_did_you_mean(name, RECIPES)}; known: {', '.join(RECIPES)}"
+        )
+    text = resources.files(__package__).joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
+    return _words_to_none(tomllib.loads(text))
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Settings from a TOML file by field name; `recipe = "NAME"` may stand there too."""
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for name in settings:
+        if name != "recipe":
+            _check_name(name, where=f" in {path}")
+    return _words_to_none(settings)
+
+
+def _words_to_none(settings: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: a field's own word (`batch_size = "full"`) stands for it."""
+    words = {spec.name: spec.metadata["word_for_none"] for spec in dataclasses.fields(FitConfig)}
+    return {name: None if value == words.get(name) else value for name, value in settings.items()}
+
+
+def _check_name(name: str, where: str = "") -> None:
+    known = [spec.name for spec in dataclasses.fields(FitConfig)]
+    if name not in known:
+        raise ConfigError(f"unknown option {name!r}{where}{_did_you_mean(name, known)}")
+
+
+def _did_you_mean(name: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _check(spec: dataclasses.Field[Any], value: Any) -> None:
+    """Refuse a value of the wrong type, outside the choices, or outside the limits."""
+    expected = str(spec.type)
+    if value is None and "None" in expected:
+        return
+    if not _has_type(value, expected):
+        wanted = expected.replace(" | None", "").replace("tuple[int, int]", "(width, height)")
+        raise ConfigError(f"{spec.name} must be {wanted}, not {value!r}")
+    choices, limits = spec.metadata["choices"], spec.metadata["limits"]
+    if choices and value not in choices:
+        raise ConfigError(
+            f"{spec.name} must be one of {', '.join(choices)}, not {value!r}{_did_you_mean(value, choices)}"
+        )
+    for number in value if isinstance(value, tuple) else (value,):
+        if limits and not (math.isfinite(number) and limits[0] <= number <= limits[1]):
+            raise ConfigError(f"{spec.name} must be {_in_words(limits)}, not {number!r}")
+
+
+def _has_type(value: Any, expected: str) -> bool:
+    if isinstance(value, bool) or "bool" in expected:
+        return isinstance(value, bool) and "bool" in expected
+    if isinstance(value, tuple):
+        return "tuple" in expected and len(value) == 2 and all(type(n) is int for n in value)
+    if isinstance(value, int):
+        return "int" in expected or "float" in expected
+    return ("float" in expected and isinstance(value, float)) or (
+        "str" in expected and isinstance(value, str)
+    )
+
+
+def _in_words(limits: tuple[float, float]) -> str:
+    low, high = limits
+    if limits == _POSITIVE:
+        return "a finite number above 0"
+    return f"a finite number of {low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"

@@ -1,0 +1,37 @@
+"""Initial weights, drawn on the host in float64 from an explicit generator.
+
+Every device thus starts from the same numbers, whatever its own generator would draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Drawn = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def he(rng: np.random.Generator, n_in: int, n_out: int, **_: float | bool) -> Drawn:
+    """W ~ N(0, 2 / n_in), b = 0: He et al., "Delving Deep into Rectifiers" (2015), equation 10."""
+    return rng.normal(0.0, np.sqrt(2.0 / n_in), (n_in, n_out)), np.zeros((1, n_out))
+
+
+def glorot(rng: np.random.Generator, n_in: int, n_out: int, **_: float | bool) -> Drawn:
+    """W ~ U(-a, a) with a = sqrt(6 / (n_in + n_out)), b = 0: Glorot and Bengio (2010), equation 16."""
+    limit = np.sqrt(6.0 / (n_in + n_out))
+    return rng.uniform(-limit, limit, (n_in, n_out)), np.zeros((1, n_out))
+
+
+def sine(rng: np.random.Generator, n_in: int, n_out: int, *, omega: float, first: bool, **_: float) -> Drawn:
+    """W ~ U(-a, a) with a = 1 / n_in in the first layer, else sqrt(6 / n_in) / omega.
+
+    Sitzmann et al. (2020), section 3.2 and supplement 1.5; b ~ U(-1, 1) / sqrt(n_in).
+    """
+    limit = 1.0 / n_in if first else np.sqrt(6.0 / n_in) / omega
+    W = rng.uniform(-limit, limit, (n_in, n_out))
+    return W, rng.uniform(-1.0, 1.0, (1, n_out)) / np.sqrt(n_in)
+
+
+INITIALIZERS: dict[str, Callable[..., Drawn]] = {"he": he, "glorot": glorot, "sine": sine}

@@ -1,0 +1,168 @@
+"""The multi-layer perceptron: forward and backward by hand, for one network or K of them.
+
+Arrays are (*E, N, n): ensemble axes first, rows (pixels) next, features last; E is () for one network and
+(K,) for K. Nothing here or below asks which, nor on what device the arrays are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backends import Array, Backend
+from .activations import ActivationFunction
+from .initializers import INITIALIZERS
+from .parameters import ParameterLayout
+
+
+class Layer:
+    """One layer y = f(x W + b), with the gradients of its parameters.
+
+    Parameters
+    ----------
+    W, b : arrays, shapes (*E, n_in, n_out) and (*E, 1, n_out)
+    dW, db : arrays of the same shapes
+        Where `backward` puts the gradients; views into the flat gradient buffer.
+    rows : int
+        The most rows that a call brings; buffers are allocated for so many, here and never again.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        W: Array,
+        b: Array,
+        dW: Array,
+        db: Array,
+        activation: ActivationFunction,
+        rows: int,
+        dtype: str,
+    ) -> None:
+        self.backend, self.activation = backend, activation
+        self.W, self.b, self.dW, self.db = W, b, dW, db
+        shape = (*W.shape[:-2], rows, W.shape[-1])
+        self.output_buffer = backend.scratch(shape, dtype)
+        self.kept_buffer = backend.scratch(shape, dtype) if activation.keeps_input else None
+
+    def forward(self, x: Array) -> Array:
+        """y of shape (*E, N, n_out) from x of shape (N, n_in) or (*E, N, n_in); remembers both."""
+        n = x.shape[-2]
+        self.x = x
+        self.y, self.kept = self.backend.linear(
+            x,
+            self.W,
+            self.b,
+            self.activation,
+            out=first_rows(self.output_buffer, n),
+            out_kept=first_rows(self.kept_buffer, n),
+        )
+        return self.y
+
+    def backward(self, dy: Array, *, accumulate: bool, need_dx: bool, out: Array | None) -> Array | None:
+        """dx from dy, both (*E, N, .); fills (or adds to) dW and db. `dy` may be overwritten."""
+        return self.backend.linear_backward(
+            dy,
+            self.x,
+            self.W,
+            self.kept,
+            self.activation,
+            dW=self.dW,
+            db=self.db,
+            accumulate=accumulate,
+            need_dx=need_dx,
+            out=out,
+        )
+
+
+class MLP:
+    """A stack of layers over one flat parameter buffer and one flat gradient buffer.
+
+    Parameters
+    ----------
+    backend : Backend
+    layer_sizes : sequence of int
+        Widths from input to output: `depth` layers have `depth + 1` widths.
+    parameters : array, shape (*E, P)
+        In the order of `ParameterLayout(layer_sizes)`. Replicas share it.
+    activation, output_activation : ActivationFunction
+        Of the hidden layers, and of the last.
+    rows : int
+        The most rows that one call of `forward` brings.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        layer_sizes: Sequence[int],
+        parameters: Array,
+        activation: ActivationFunction,
+        output_activation: ActivationFunction,
+        *,
+        rows: int,
+        dtype: str,
+    ) -> None:
+        self.backend, self.dtype = backend, dtype
+        self.layout = ParameterLayout(layer_sizes)
+        self.activation, self.output_activation = activation, output_activation
+        self.parameters = parameters
+        self.gradient = backend.zeros(parameters.shape, dtype)
+        W_and_b, dW_and_db = (self.layout.views(backend.xp, flat) for flat in (parameters, self.gradient))
+        views = zip(W_and_b, dW_and_db, strict=True)
+        last = len(layer_sizes) - 2
+        self.layers = [
+            Layer(backend, W, b, dW, db, output_activation if i == last else activation, rows, dtype)
+            for i, ((W, b), (dW, db)) in enumerate(views)
+        ]
+        widest = max((layer.W.shape[-2] for layer in self.layers[1:]), default=0)
+        self._dx_buffer = backend.scratch((*parameters.shape[:-1], rows, widest), dtype) if widest else None
+
+    def replica(self, rows: int) -> MLP:
+        """A network on the same parameters with activations and gradients of its own, for one worker."""
+        return MLP(
+            self.backend,
+            self.layout.layer_sizes,
+            self.parameters,
+            self.activation,
+            self.output_activation,
+            rows=rows,
+            dtype=self.dtype,
+        )
+
+    def forward(self, x: Array) -> Array:
+        """The output (*E, N, C) for features (N, F) or (*E, N, F); layers remember what backward needs."""
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: Array, *, accumulate: bool = False) -> None:
+        """Fill the flat gradient buffer from dy (*E, N, C), the loss's gradient; `accumulate` adds to it."""
+        for i in reversed(range(len(self.layers))):
+            layer = self.layers[i]
+            out = self._room_for_dx(layer, dy) if i else None
+            dy = layer.backward(dy, accumulate=accumulate, need_dx=i > 0, out=out)
+
+    def _room_for_dx(self, layer: Layer, dy: Array) -> Array | None:
+        # A layer's own output is dead once dz is known, so dx may lie there: memory that is warm in cache.
+        shape = (*layer.W.shape[:-2], dy.shape[-2], layer.W.shape[-2])
+        if layer.output_buffer is not None and layer.output_buffer.shape[-1] == shape[-1]:
+            return first_rows(layer.output_buffer, shape[-2])
+        buffer = first_rows(self._dx_buffer, shape[-2])
+        return None if buffer is None else buffer[..., : shape[-1]]
+
+
+def first_rows(buffer: Array | None, n: int) -> Array | None:
+    """The first n rows of a buffer (*E, rows, .) on offer, or None where none is."""
+    return buffer if buffer is None or buffer.shape[-2] == n else buffer[..., :n, :]
+
+
+def initial_parameters(
+    layer_sizes: Sequence[int], initializer: str, *, omega: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw one network's parameters as a flat host vector (P,) in float64."""
+    layout = ParameterLayout(layer_sizes)
+    flat = np.zeros(layout.size)
+    for i, (W, b) in enumerate(layout.views(np, flat)):
+        W[...], b[...] = INITIALIZERS[initializer](rng, *W.shape, omega=omega, first=i == 0)
+    return flat

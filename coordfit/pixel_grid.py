@@ -1,0 +1,77 @@
+"""Pixel centres as coordinates, for any size of picture and any crop, a few rows at a time.
+
+Coordinates are `(i + 0.5) / longer side`, x to the right and y down, so that a frequency means cycles per
+longer side whatever the shape of the picture; a rendering at another size covers the same field of view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """The pixels of a picture (or of a crop of its rendering at another size), row by row from the top left.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the grid, in pixels.
+    extent_y, extent_x : float
+        What the whole rendering spans in coordinates: 1 along the picture's longer side.
+    full_height, full_width : int
+        Of the whole rendering, in pixels; a crop is smaller.
+    top, left : int
+        Where the grid's first pixel lies in the whole rendering.
+    """
+
+    height: int
+    width: int
+    extent_y: float
+    extent_x: float
+    full_height: int
+    full_width: int
+    top: int = 0
+    left: int = 0
+
+    @classmethod
+    def of_picture(cls, height: int, width: int) -> PixelGrid:
+        """The grid of a picture's own pixels."""
+        longer = max(height, width)
+        return cls(height, width, height / longer, width / longer, height, width)
+
+    def resized(self, height: int, width: int) -> PixelGrid:
+        """The same field of view with other numbers of pixels."""
+        return PixelGrid(height, width, self.extent_y, self.extent_x, height, width)
+
+    def cropped(self, left: int, top: int, width: int, height: int) -> PixelGrid:
+        """A window of this grid, in its pixels; ValueError where it does not lie inside."""
+        inside = min(left, top) >= 0 and left + width <= self.width and top + height <= self.height
+        if not inside or width < 1 or height < 1:
+            raise ValueError(
+                f"the crop {width}x{height} at ({left}, {top}) does not lie inside {self.width}x{self.height}"
+            )
+        return PixelGrid(
+            height,
+            width,
+            self.extent_y,
+            self.extent_x,
+            self.full_height,
+            self.full_width,
+            self.top + top,
+            self.left + left,
+        )
+
+    def __len__(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def coordinates(self, pixels: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Coordinates (N, 2), columns x and y, of pixels (N,) counted row by row."""
+        rows, columns = np.divmod(pixels, self.width)
+        x = (columns + (self.left + 0.5)) * (self.extent_x / self.full_width)
+        y = (rows + (self.top + 0.5)) * (self.extent_y / self.full_height)
+        return np.stack([x, y], axis=-1)

@@ -1,0 +1,91 @@
+"""The order of mini-batches: a bijection of (seed, epoch, index) that needs no state and no sort.
+
+A Feistel network over the smallest even number of bits that holds n, with cycle-walking for the rest
+(Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002; used for shuffling by Mitchell et al.,
+arXiv:2106.06161). Integers only, so every backend draws the same batches bit for bit, and a resumed run goes
+on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROUNDS = 8
+# Positions are permuted this many at a time: small batches then share the cost of the integer arithmetic.
+_WINDOW = 32_768
+
+
+def permuted(index: NDArray[np.integer], n: int, seed: int, epoch: int) -> NDArray[np.uint32]:
+    """Where each index in [0, n) goes in the order of that seed and epoch; a permutation of [0, n).
+
+    Parameters
+    ----------
+    index : integer array, any shape
+    n : int
+        From 1 to 2^32 - 1.
+    seed, epoch : int
+        Taken modulo 2^32.
+    """
+    half = np.uint32(max(2, (n - 1).bit_length() + 1) // 2)
+    mask = np.uint32((1 << int(half)) - 1)
+    key = _mix(np.uint32(seed & 0xFFFFFFFF) ^ _mix(np.uint32((epoch + 0x9E3779B9) & 0xFFFFFFFF)))
+    x = np.asarray(index, dtype=np.uint32).copy()
+    outside = np.ones(x.shape, dtype=bool)
+    while outside.any():
+        x[outside] = _feistel(x[outside], half, mask, key)
+        outside = x >= n
+    return x
+
+
+class BatchOrder:
+    """Batch t holds positions t B to (t + 1) B of the endless sequence epoch 0, epoch 1, ...
+
+    Parameters
+    ----------
+    n : int
+        Training pixels.
+    batch_size : int
+        B, at most n.
+    seed : int
+        The order's own seed, below 2^32.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self._start, self._window = 0, np.empty(0, dtype=np.uint32)
+
+    def batch(self, t: int) -> NDArray[np.uint32]:
+        """Indices (B,) of the training pixels in batch t; a view that the next calls may replace."""
+        start = t * self.batch_size
+        offset = start - self._start
+        if offset < 0 or offset + self.batch_size > self._window.size:
+            length = max(1, _WINDOW // self.batch_size) * self.batch_size
+            self._start, self._window, offset = start, self._positions(start, start + length), 0
+        return self._window[offset : offset + self.batch_size]
+
+    def _positions(self, start: int, stop: int) -> NDArray[np.uint32]:
+        pieces = []
+        for epoch in range(start // self.n, (stop - 1) // self.n + 1):
+            first = max(start - epoch * self.n, 0)
+            last = min(stop - epoch * self.n, self.n)
+            pieces.append(permuted(np.arange(first, last), self.n, self.seed, epoch))
+        return np.concatenate(pieces)
+
+
+def _feistel(
+    x: NDArray[np.uint32], half: np.uint32, mask: np.uint32, key: NDArray[np.uint32]
+) -> NDArray[np.uint32]:
+    left, right = x >> half, x & mask
+    for k in range(_ROUNDS):
+        round_key = key ^ np.uint32((k * 0x9E3779B1) & 0xFFFFFFFF)
+        left, right = right, (left ^ _mix(right ^ round_key)) & mask
+    return (left << half) | right
+
+
+def _mix(x: NDArray[np.uint32] | np.uint32) -> NDArray[np.uint32]:
+    """A 32-bit finalizer: every input bit changes about half of the output bits. Wraps on purpose."""
+    x = np.atleast_1d(np.asarray(x, dtype=np.uint32))  # scalars would warn of the wrap-around
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
