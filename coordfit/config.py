@@ -140,7 +140,9 @@ class FitConfig:
         None, "a colour to lay under a transparent picture, instead of fitting its alpha", group="picture"
     )
 
-    steps: int | None = option(None, f"optimizer steps (default {_DEFAULT_STEPS})", limits=(0, 10**9), group="budget")
+    steps: int | None = option(
+        None, f"optimizer steps (default {_DEFAULT_STEPS})", limits=(0, 10**9), group="budget"
+    )
     epochs: float | None = option(
         None, "passes over the training pixels, instead of steps", limits=_POSITIVE, group="budget"
     )

@@ -9,9 +9,12 @@ anything but zero, since its gradient is.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ._backends import Array
 
@@ -54,6 +57,23 @@ class ParameterLayout:
         for (w, b), (n_in, n_out) in zip(self._offsets, itertools.pairwise(self.layer_sizes), strict=True):
             W = xp.reshape(flat[..., w : w + n_in * n_out], (*ensemble, n_in, n_out))
             yield W, xp.reshape(flat[..., b : b + n_out], (*ensemble, 1, n_out))
+
+    def to_tensors(self, flat: NDArray[Any], prefix: str = "") -> dict[str, NDArray[Any]]:
+        """Arrays by name, `layers.0.weight` (n_in, n_out), `layers.0.bias` (n_out,), ..., of a host vector (P,)."""
+        tensors = {}
+        for i, (W, b) in enumerate(self.views(np, flat)):
+            tensors[f"{prefix}layers.{i}.weight"], tensors[f"{prefix}layers.{i}.bias"] = W, b[0]
+        return tensors
+
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]], dtype: str, prefix: str = "") -> NDArray[Any]:
+        """The host vector (P,) of arrays by name; KeyError or ValueError where names or shapes differ."""
+        flat = np.zeros(self.size, dtype)
+        for name, view in self.to_tensors(flat, prefix).items():
+            if tensors[name].shape != view.shape or tensors[name].dtype != view.dtype:
+                found, wanted = tensors[name], view
+                raise ValueError(f"{name} is {found.dtype} {found.shape}, not {wanted.dtype} {wanted.shape}")
+            view[...] = tensors[name]
+        return flat
 
 
 def _aligned(offset: int) -> int:

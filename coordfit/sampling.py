@@ -53,9 +53,9 @@ class BatchOrder:
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:
         self.n, self.batch_size, self.seed = n, batch_size, seed
-        self._start, self._window = 0, np.empty(0, dtype=np.uint32)
+        self._start, self._window = 0, np.empty(0, dtype=np.int64)
 
-    def batch(self, t: int) -> NDArray[np.uint32]:
+    def batch(self, t: int) -> NDArray[np.int64]:
         """Indices (B,) of the training pixels in batch t; a view that the next calls may replace."""
         start = t * self.batch_size
         offset = start - self._start
@@ -64,13 +64,13 @@ class BatchOrder:
             self._start, self._window, offset = start, self._positions(start, start + length), 0
         return self._window[offset : offset + self.batch_size]
 
-    def _positions(self, start: int, stop: int) -> NDArray[np.uint32]:
+    def _positions(self, start: int, stop: int) -> NDArray[np.int64]:
         pieces = []
         for epoch in range(start // self.n, (stop - 1) // self.n + 1):
             first = max(start - epoch * self.n, 0)
             last = min(stop - epoch * self.n, self.n)
             pieces.append(permuted(np.arange(first, last), self.n, self.seed, epoch))
-        return np.concatenate(pieces)
+        return np.concatenate(pieces).astype(np.int64)
 
 
 def _feistel(

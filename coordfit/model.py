@@ -1,0 +1,185 @@
+"""A fitted network as a function of coordinates, and its renderings at any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backends import Array, Backend
+from .activations import make_activation
+from .config import FitConfig
+from .encoders import make_encoder
+from .mlp import MLP, first_rows
+from .pixel_grid import PixelGrid
+from .training_step import cost_of_a_row, feature_buffer
+
+# Pixels that a rendering computes at a time; memory is bounded by this and not by the picture.
+CHUNK_PIXELS = 65_536
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a model remembers of the picture that it was fitted to."""
+
+    height: int
+    width: int
+    channels: int
+    bit_depth: int = 8
+    name: str = "array"
+
+    @property
+    def grid(self) -> PixelGrid:
+        """The picture's own pixels."""
+        return PixelGrid.of_picture(self.height, self.width)
+
+
+class Model:
+    """A coordinate network: the encoder's frequencies, the layers, and the picture's facts.
+
+    Parameters
+    ----------
+    B : array, shape (m, 2), or None
+        Frequencies of the encoder on the host.
+    parameters : array, shape (P,)
+        In the order of `ParameterLayout`, on the host or the device. Copied.
+    metrics : dict, optional
+        The figures of the fit that it came from.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: FitConfig,
+        picture: PictureFacts,
+        B: NDArray[np.floating] | None,
+        parameters: Array,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
+        self.backend, self.config, self.picture = backend, config, picture
+        self.metrics = metrics or {}
+        self.encoder = make_encoder(backend, B, config.dtype)
+        sizes = layer_sizes(config, self.encoder.num_features, picture.channels)
+        flat = backend.zeros(parameters.shape, config.dtype)
+        flat += backend.asarray(parameters, config.dtype)
+        self.mlp = MLP(
+            backend,
+            sizes,
+            flat,
+            make_activation(config.activation, omega=config.omega),
+            make_activation(config.output_activation, omega=config.omega),
+            rows=1,
+            dtype=config.dtype,
+        )
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers."""
+        return self.mlp.layout.num_parameters
+
+    def __call__(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the longer side."""
+        coordinates = np.asarray(coordinates, dtype=np.float64)
+        if coordinates.ndim < 1 or coordinates.shape[-1] != 2:
+            raise ValueError(f"coordinates must have shape (..., 2), not {coordinates.shape}")
+        flat = coordinates.reshape(-1, 2)
+        colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
+        for start in range(0, len(flat), CHUNK_PIXELS):
+            colours[start : start + CHUNK_PIXELS] = self._predict(flat[start : start + CHUNK_PIXELS])
+        return colours.reshape(*coordinates.shape[:-1], -1)
+
+    def render(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.floating]:
+        """The picture (height, width, C) in [0, 1] at any size; the fitted picture's own by default.
+
+        Parameters
+        ----------
+        height, width : int, optional
+            In pixels. With one of them alone, the other follows the picture's shape.
+        crop : (left, top, width, height), optional
+            In pixels of that rendering; only these are computed.
+        """
+        grid = self.grid(height, width, crop=crop)
+        rendering = np.empty((grid.height, grid.width, self.picture.channels), self.config.dtype)
+        row = 0
+        for rows in self.render_rows(grid):
+            rendering[row : row + len(rows)] = rows
+            row += len(rows)
+        return rendering
+
+    def grid(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> PixelGrid:
+        """The pixels that `render` computes for the same arguments; ValueError where they make no sense."""
+        own = self.picture
+        if height is None and width is None:
+            height, width = own.height, own.width
+        elif height is None and width is not None:
+            height = max(1, round(width * own.height / own.width))
+        elif width is None and height is not None:
+            width = max(1, round(height * own.width / own.height))
+        if height is None or width is None or height < 1 or width < 1:
+            raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
+        grid = own.grid.resized(height, width)
+        return grid if crop is None else grid.cropped(*crop)
+
+    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
+        step = max(1, CHUNK_PIXELS // grid.width)
+        for top in range(0, grid.height, step):
+            bottom = min(grid.height, top + step)
+            pixels = np.arange(top * grid.width, bottom * grid.width)
+            colours = self(grid.coordinates(pixels))
+            yield np.clip(colours, 0.0, 1.0).reshape(bottom - top, grid.width, -1)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""
+        from .model_file import save_model
+
+        save_model(path, self)
+
+    def _predict(self, coordinates: NDArray[np.float64]) -> NDArray[np.floating]:
+        colours = np.empty((len(coordinates), self.picture.channels), self.config.dtype)
+        with self.backend.activate():
+            on_device = self.backend.asarray(coordinates, self.config.dtype)
+            shares = self.backend.row_blocks(len(coordinates), *cost_of_a_row(self.mlp))
+            tasks = [_ForwardWorker(self, blocks, on_device, colours).run for blocks in shares]
+            self.backend.run_workers(tasks)
+        return colours
+
+
+class _ForwardWorker:
+    """One worker's share of a prediction."""
+
+    def __init__(
+        self, model: Model, blocks: list[slice], coordinates: Array, colours: NDArray[np.floating]
+    ) -> None:
+        self.model, self.blocks, self.coordinates, self.colours = model, blocks, coordinates, colours
+        rows = max((block.stop - block.start for block in blocks), default=0)
+        self.mlp = model.mlp.replica(rows)
+        self.features = feature_buffer(model.backend, model.encoder, (), rows, model.config.dtype)
+
+    def run(self) -> None:
+        """Fill this worker's rows of `colours`."""
+        for rows in self.blocks:
+            n = rows.stop - rows.start
+            x = self.model.encoder(self.coordinates[rows, :], out=first_rows(self.features, n))
+            self.colours[rows] = self.model.backend.to_numpy(self.mlp.forward(x))
+
+
+def layer_sizes(config: FitConfig, num_features: int, channels: int) -> tuple[int, ...]:
+    """Widths from the features to the channels: `depth` layers, all but the last of `hidden_size` units."""
+    return (num_features, *[config.hidden_size] * (config.depth - 1), channels)

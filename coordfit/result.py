@@ -1,0 +1,158 @@
+"""What a fit gives back: the reconstruction, the figures, the history and the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .metrics import bits_per_pixel, interpolate_every_second, psnr, ssim
+from .model import Model
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .config import FitConfig
+    from .images import Picture
+    from .training import HistoryRow, Trainer, TrainingState
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A finished fit.
+
+    Attributes
+    ----------
+    reconstruction : array, shape (H, W, C)
+        The model's picture in [0, 1], at the size that was trained.
+    metrics : dict
+        `psnr`, `psnr_train`, `psnr_held_out` (dB), `ssim`, `loss`, `steps`, `seconds` (training alone),
+        `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel` and more; None where a
+        figure has no meaning.
+    history : list of dict
+        One row for each evaluation.
+    stopped : str
+        What ended the run: `steps`, `seconds`, `target_psnr`, `interrupted` or `diverged`. After divergence
+        the model is the last good one.
+    """
+
+    reconstruction: NDArray[np.floating]
+    metrics: dict[str, Any]
+    history: list[HistoryRow]
+    stopped: str
+    model: Model
+    picture: Picture
+    state: TrainingState
+
+    @property
+    def config(self) -> FitConfig:
+        """The settings of the fit."""
+        return self.model.config
+
+    def render(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.floating]:
+        """The picture at another size; see `Model.render`."""
+        return self.model.render(height, width, crop=crop)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model; see `Model.save`."""
+        self.model.save(path)
+
+    def comparison(self) -> Image.Image:
+        """Truth, reconstruction and error side by side, with the figures written in."""
+        from .report.comparison import comparison_picture
+
+        return comparison_picture(self.picture.pixels, self.reconstruction, self._title(), self._figures())
+
+    def _repr_png_(self) -> bytes:
+        """The comparison, where a notebook shows the result."""
+        import io
+
+        buffer = io.BytesIO()
+        self.comparison().save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def _title(self) -> str:
+        config = self.config
+        size = f"{self.picture.width}x{self.picture.height}"
+        encoding = {"none": "no encoding", "basic": "basic encoding"}.get(
+            config.encoding, f"{config.encoding} encoding, sigma {config.resolved_sigma:g}"
+        )
+        return f"{self.picture.name}, {size}: {encoding}"
+
+    def _figures(self) -> list[tuple[str, str]]:
+        m = self.metrics
+        rows = [("PSNR", m["psnr"], "{:.2f} dB")]
+        if m["psnr_held_out"] is not None:
+            rows += [("train", m["psnr_train"], "{:.2f} dB"), ("held out", m["psnr_held_out"], "{:.2f} dB")]
+            rows += [("bicubic", m["psnr_held_out_bicubic"], "{:.2f} dB")]
+        rows += [
+            ("SSIM", m["ssim"], "{:.4f}"),
+            ("steps", m["steps"], "{:d}"),
+            ("training", m["seconds"], "{:.1f} s"),
+            ("parameters", m["parameters"], "{:,d}"),
+        ]
+        return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+
+
+def make_result(trainer: Trainer, stopped: str) -> FitResult:
+    """Judge a trainer's model on all pixels and gather everything that is known of the run."""
+    model, picture = trainer.model, trainer.picture
+    reconstruction = model.render()
+    metrics = _metrics(trainer, stopped, reconstruction)
+    model.metrics = metrics
+    return FitResult(reconstruction, metrics, list(trainer.history), stopped, model, picture, trainer.state())
+
+
+def _metrics(trainer: Trainer, stopped: str, reconstruction: NDArray[np.floating]) -> dict[str, Any]:
+    picture, config, backend = trainer.picture, trainer.config, trainer.backend
+    figures = trainer.judge()
+    item = 8 if config.dtype == "float64" else 4
+    stored = trainer.model.num_parameters + (0 if trainer.B is None else trainer.B.size)
+    return {
+        "psnr": figures.psnr,
+        "psnr_train": figures.psnr_train,
+        "psnr_held_out": figures.psnr_held_out,
+        **_baselines(picture, config.train_on),
+        "ssim": ssim(reconstruction, picture.pixels),
+        "loss": figures.loss,
+        "loss_name": config.loss,
+        "steps": trainer.step,
+        "epochs": trainer.step * trainer.batch_rows / trainer.num_training_pixels,
+        "seconds": trainer.seconds,
+        "stopped": stopped,
+        "device": backend.device,
+        "device_fallback": backend.fallback_reason,
+        "backend": backend.name,
+        "threads": getattr(backend, "threads", None),
+        "fused": backend.routes(),
+        "parameters": trainer.model.num_parameters,
+        "bits_per_pixel": bits_per_pixel(stored * item, picture.height, picture.width),
+        "height": picture.height,
+        "width": picture.width,
+        "channels": picture.channels,
+        "picture_notes": list(picture.notes),
+        "seed": config.seed,
+    }
+
+
+def _baselines(picture: Picture, train_on: str) -> dict[str, float | None]:
+    """What plain interpolation of the training pixels reaches on the held-out ones, in dB."""
+    names = {method: f"psnr_held_out_{method}" for method in ("bilinear", "bicubic")}
+    if train_on != "every-second":
+        return dict.fromkeys(names.values())
+    from .evaluation import training_mask
+
+    held_out = ~training_mask(train_on, picture.height, picture.width).reshape(picture.height, picture.width)
+    return {
+        name: psnr(interpolate_every_second(picture.pixels, method), picture.pixels, where=held_out)
+        for method, name in names.items()
+    }

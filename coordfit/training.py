@@ -1,0 +1,397 @@
+"""`fit`: from a picture to a model, within a budget of steps, epochs, seconds or PSNR."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backends import Array, Backend, get_backend
+from .config import FitConfig, make_config
+from .encoders import frequency_matrix
+from .errors import ConfigError
+from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator, training_mask
+from .images import Picture, load_picture
+from .losses import make_loss
+from .mlp import initial_parameters
+from .model import Model, PictureFacts, layer_sizes
+from .optimizers import SGD, Adam, Optimizer
+from .sampling import BatchOrder
+from .schedules import schedule_factor
+from .training_step import TrainingPixels, TrainingStep
+
+if TYPE_CHECKING:
+    from .result import FitResult
+
+HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
+_TICK_SECONDS = 0.2
+_CHECKPOINT_SECONDS = 30.0
+
+HistoryRow = dict[str, float | int | None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told, a few times a second and after each evaluation."""
+
+    step: int
+    steps: int
+    seconds: float
+    """Seconds of training so far, evaluations left out."""
+    steps_per_second: float
+    row: HistoryRow | None
+    """The latest row of the history."""
+    evaluated: bool
+    """Whether that row is new."""
+
+
+@dataclass
+class TrainingState:
+    """All that a run needs to go on as if it had never stopped; arrays on the host, shape (P,)."""
+
+    step: int
+    seconds: float
+    parameters: NDArray[np.floating]
+    optimizer: dict[str, NDArray[np.floating]]
+    B: NDArray[np.floating] | None
+    picture_digest: str
+    history: list[HistoryRow] = field(default_factory=list)
+
+
+Callback = Callable[[Progress], bool | None]
+"""Called with each `Progress`; returns True to stop the run, which then ends as at the end of its budget."""
+
+
+def fit(
+    image: Any,
+    config: FitConfig | None = None,
+    *,
+    recipe: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    fused: str = "auto",
+    callback: Callback | None = None,
+    **options: Any,
+) -> FitResult:
+    """Fit a coordinate network to a picture.
+
+    Parameters
+    ----------
+    image : path, PIL image, or array
+        An array is (H, W) or (H, W, C): uint8, uint16, or float in [0, 1].
+    config : FitConfig, optional
+        All settings at once, instead of `recipe` and `options`.
+    recipe : str, optional
+        A named set of settings that `options` then change; see `coordfit.config.RECIPES`.
+    device : str
+        `auto`, `cpu`, `gpu`, `gpu:N`; `auto` alone may fall back to the CPU.
+    threads : int, optional
+        Worker threads on the CPU.
+    fused : {"auto", "always", "never"}
+        See `backends.Backend`.
+    callback : callable, optional
+        Told of the progress; returning True ends the run.
+    **options
+        Fields of `FitConfig`, e.g. `encoding="gaussian", sigma=10, target_psnr=40`.
+
+    Returns
+    -------
+    FitResult
+        Reconstruction, metrics, history and model. `result.stopped` says what ended the run.
+
+    Raises
+    ------
+    ConfigError, PictureError, DeviceUnavailableError
+    """
+    if config is not None and (options or recipe):
+        raise ConfigError("give either a config, or a recipe and options, not both")
+    settings = config if config is not None else make_config(options, recipe=recipe)
+    picture = load_picture(image, size=settings.size, background=settings.background)
+    trainer = Trainer(picture, settings, get_backend(device, fused=fused, threads=threads))
+    return trainer.run(callback=callback)
+
+
+class Trainer:
+    """One fit of one picture: everything that its steps touch, and the loop over them.
+
+    Parameters
+    ----------
+    state : TrainingState, optional
+        Where an earlier run stopped; this one then goes on from there.
+    """
+
+    def __init__(
+        self, picture: Picture, config: FitConfig, backend: Backend, state: TrainingState | None = None
+    ) -> None:
+        self.picture, self.config, self.backend = picture, config, backend
+        drawn = _Draws(config.seed)
+        target = picture.pixels.reshape(-1, picture.channels)
+        train = training_mask(config.train_on, picture.height, picture.width)
+        B = state.B if state else drawn.frequencies(config)
+        self.B = None if B is None else B.astype(config.dtype)
+        self.model = self._new_model(drawn, None if state is None else state.parameters)
+        self.optimizer = make_optimizer(backend, config, self.model.mlp.parameters)
+
+        self.num_training_pixels = num_pixels = int(train.sum())
+        self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
+        self.steps = config.resolved_steps(num_pixels)
+        self.evaluate_every = config.evaluate_every or max(1, math.ceil(self.steps / 25))
+        self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, drawn.order_seed)
+        self.loss = make_loss(config.loss, delta=config.delta)
+        self.training_step = TrainingStep(
+            backend,
+            self.model.encoder,
+            self.model.mlp,
+            self.loss,
+            self.optimizer,
+            self._training_pixels(target, train),
+            batch,
+        )
+        self.evaluate = Evaluator(self.model, self.loss, target, train, sample=SAMPLE_PIXELS)
+        self.judge = Evaluator(self.model, self.loss, target, train)
+        self.history: list[HistoryRow] = []
+        self.step, self.seconds = 0, 0.0
+        if state is not None:
+            self._restore(state)
+            self.history = [row for row in state.history if (row["step"] or 0) <= state.step]
+
+    def _new_model(self, drawn: _Draws, parameters: NDArray[np.floating] | None) -> Model:
+        config, picture = self.config, self.picture
+        facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
+        if parameters is None:
+            num_features = 2 if self.B is None else 2 * len(self.B)
+            parameters = initial_parameters(
+                layer_sizes(config, num_features, picture.channels),
+                config.resolved_initializer,
+                omega=config.omega,
+                rng=drawn.weights,
+            )
+        return Model(self.backend, config, facts, self.B, parameters)
+
+    def _training_pixels(self, target: NDArray[np.float32], train: NDArray[np.bool_]) -> TrainingPixels:
+        backend, dtype = self.backend, self.config.dtype
+        coordinates = self.model.picture.grid.coordinates(np.flatnonzero(train))
+        return TrainingPixels(
+            backend, backend.asarray(coordinates, dtype), backend.asarray(target[train], dtype)
+        )
+
+    # -- the loop ------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        callback: Callback | None = None,
+        checkpoint: Callable[[TrainingState], None] | None = None,
+    ) -> FitResult:
+        """Train until a budget is spent, and return what came of it.
+
+        Parameters
+        ----------
+        callback
+            Told of the progress; returning True ends the run.
+        checkpoint
+            Given the state every half minute and at the end.
+        """
+        from .result import make_result
+
+        with self.backend.activate():
+            stopped = _Loop(self, callback, checkpoint).run()
+            return make_result(self, stopped)
+
+    def take_step(self) -> None:
+        """One optimizer step on the next batch."""
+        batch = None if self.order is None else self.backend.asarray(self.order.batch(self.step))
+        self.training_step(batch, self.learning_rate)
+        self.step += 1
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that comes next."""
+        config = self.config
+        factor = schedule_factor(
+            config.schedule,
+            self.step,
+            self.steps,
+            warmup_steps=config.warmup_steps,
+            final_factor=config.final_factor,
+        )
+        return config.learning_rate * factor
+
+    def add_history_row(self, figures: Evaluation) -> HistoryRow:
+        """Append an evaluation to the history."""
+        row: HistoryRow = {
+            "step": self.step,
+            "seconds": round(self.seconds, 6),
+            "loss": figures.loss,
+            "psnr_train": figures.psnr_train,
+            "psnr_held_out": figures.psnr_held_out,
+            "psnr": figures.psnr,
+            "learning_rate": self.learning_rate,
+        }
+        self.history.append(row)
+        return row
+
+    # -- stopping and going on -----------------------------------------------------------------------
+
+    def state(self) -> TrainingState:
+        """A copy of where the run stands, on the host."""
+        return TrainingState(
+            step=self.step,
+            seconds=self.seconds,
+            parameters=self._to_host(self.model.mlp.parameters),
+            optimizer={name: self._to_host(array) for name, array in self.optimizer.state.items()},
+            B=self.B,
+            picture_digest=self.picture.digest,
+            history=list(self.history),
+        )
+
+    def _to_host(self, array: Array) -> NDArray[Any]:
+        return np.array(self.backend.to_numpy(array))
+
+    def _restore(self, state: TrainingState) -> None:
+        self.step, self.seconds = state.step, state.seconds
+        self.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
+        self.optimizer.steps = state.step
+        for name, array in self.optimizer.state.items():
+            array[...] = self.backend.asarray(state.optimizer[name], self.config.dtype)
+
+    def go_back_to(self, state: TrainingState) -> None:
+        """Take a run back to an earlier state of its own."""
+        self._restore(state)
+
+
+class _Loop:
+    """The loop over steps: clocks, evaluations, callbacks, checkpoints, and the reason to stop."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        callback: Callback | None,
+        checkpoint: Callable[[TrainingState], None] | None,
+    ) -> None:
+        self.trainer, self.callback, self.checkpoint = trainer, callback, checkpoint
+        self.began = self.last_tick = self.last_checkpoint = time.perf_counter()
+        self.steps_before, self.seconds_before = trainer.step, trainer.seconds
+        self.last_good: TrainingState | None = None
+        self.asked_to_stop = False
+
+    def run(self) -> str:
+        trainer = self.trainer
+        stopped = self._evaluate() if not trainer.history else None
+        if self.last_good is None:
+            self.last_good = trainer.state()
+        while stopped is None and trainer.step < trainer.steps:
+            self._train_until(self._next_stop())
+            due = trainer.step % trainer.evaluate_every == 0 or trainer.step == trainer.steps
+            stopped = self._evaluate() if due else self._out_of_time_or_asked()
+        if stopped is None:
+            stopped = "steps"
+        elif trainer.history[-1]["step"] != trainer.step and self._evaluate() == "diverged":
+            stopped = "diverged"
+        if self.checkpoint is not None:
+            self.checkpoint(trainer.state())
+        return stopped
+
+    def _next_stop(self) -> int:
+        trainer = self.trainer
+        every = trainer.evaluate_every
+        return min((trainer.step // every + 1) * every, trainer.steps)
+
+    def _train_until(self, stop: int) -> None:
+        """Take steps up to `stop`, or until the clock or the callback ends it; only this time is training."""
+        trainer, start = self.trainer, time.perf_counter()
+        before = trainer.seconds
+        while trainer.step < stop and self._out_of_time_or_asked() is None:
+            trainer.take_step()
+            now = time.perf_counter()
+            if now - self.last_tick >= _TICK_SECONDS:
+                trainer.seconds = before + now - start
+                self._tell(evaluated=False)
+                self._save_now_and_then(now)
+        trainer.backend.synchronize()
+        trainer.seconds = before + time.perf_counter() - start
+
+    def _out_of_time_or_asked(self) -> str | None:
+        limit = self.trainer.config.seconds
+        if limit is not None and time.perf_counter() - self.began + self.seconds_before >= limit:
+            return "seconds"
+        return "interrupted" if self.asked_to_stop else None
+
+    def _evaluate(self) -> str | None:
+        """Add a row to the history; the reason to stop, if the figures give one."""
+        trainer = self.trainer
+        figures = trainer.evaluate()
+        if not math.isfinite(figures.loss):
+            if self.last_good is not None:
+                trainer.go_back_to(self.last_good)
+            return "diverged"
+        trainer.add_history_row(figures)
+        self.last_good = trainer.state()
+        self._tell(evaluated=True)
+        target = trainer.config.target_psnr
+        if target is not None and figures.psnr_train >= target:
+            return "target_psnr"
+        return self._out_of_time_or_asked()
+
+    def _tell(self, *, evaluated: bool) -> None:
+        self.last_tick = time.perf_counter()
+        if self.callback is None:
+            return
+        trainer = self.trainer
+        row = trainer.history[-1] if trainer.history else None
+        seconds = max(trainer.seconds - self.seconds_before, 1e-9)
+        rate = (trainer.step - self.steps_before) / seconds
+        progress = Progress(trainer.step, trainer.steps, trainer.seconds, rate, row, evaluated)
+        self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop
+
+    def _save_now_and_then(self, now: float) -> None:
+        if self.checkpoint is not None and now - self.last_checkpoint >= _CHECKPOINT_SECONDS:
+            self.checkpoint(self.trainer.state())
+            self.last_checkpoint = time.perf_counter()
+
+
+class _Draws:
+    """The three streams of randomness of one seed: frequencies, weights, and the order of batches."""
+
+    def __init__(self, seed: int) -> None:
+        frequencies, weights, order = np.random.SeedSequence(seed).spawn(3)
+        self._frequencies = np.random.Generator(np.random.PCG64(frequencies))
+        self.weights = np.random.Generator(np.random.PCG64(weights))
+        self.order_seed = int(order.generate_state(1, np.uint32)[0])
+
+    def frequencies(self, config: FitConfig) -> NDArray[np.float64] | None:
+        return frequency_matrix(
+            config.encoding, config.num_frequencies, config.resolved_sigma, self._frequencies
+        )
+
+
+def make_optimizer(backend: Backend, config: FitConfig, parameters: Array) -> Optimizer:
+    """The optimizer that the settings name, with its state at zero."""
+    if config.optimizer == "sgd":
+        return SGD(
+            backend, parameters, dtype=config.dtype, momentum=config.momentum, nesterov=config.nesterov
+        )
+    return Adam(
+        backend,
+        parameters,
+        dtype=config.dtype,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        epsilon=config.epsilon,
+    )
+
+
+__all__ = [
+    "HISTORY_COLUMNS",
+    "Callback",
+    "HistoryRow",
+    "Progress",
+    "Trainer",
+    "TrainingState",
+    "fit",
+]
