@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -79,12 +79,11 @@ class NumpyBackend(Backend):
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
         """Hold the worker threads and keep the BLAS to one thread for each; may be nested."""
-        if self.fused == "never":
-            yield
-            return
+        # The generic bodies know no row blocks, so there the BLAS keeps its threads.
+        limits = None if self.fused == "never" else 1
         self._depth += 1
         try:
-            with self._blas.limit(limits=1, user_api="blas"):
+            with self._blas.limit(limits=limits, user_api="blas"):
                 yield
         finally:
             self._depth -= 1
@@ -113,8 +112,9 @@ class NumpyBackend(Backend):
         try:
             tasks[0]()
         finally:
-            for future in futures:
-                future.result()
+            wait(futures)
+        for future in futures:
+            future.result()
 
     # -- fused bodies --------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class NumpyBackend(Backend):
         return np.matmul(a, b, out=out)
 
     def _activation_is_known(self, *args: Any, **kwargs: Any) -> str:
-        name = next(value.name for value in args if hasattr(value, "keeps_input"))
+        name = next(v.name for v in (*args, *kwargs.values()) if hasattr(v, "keeps_input"))
         return "" if name in FORWARD else f"has no fused body for the activation {name!r}"
 
     @fused("linear", supports=_activation_is_known)

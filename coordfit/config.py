@@ -100,9 +100,7 @@ class FitConfig:
     loss: str = option("mse", "what is minimised", choices=("mse", "mae", "huber"), group="training")
     delta: float = option(0.1, "where Huber's loss turns linear", limits=_POSITIVE, group="training")
     optimizer: str = option("adam", "what takes the steps", choices=("adam", "sgd"), group="training")
-    learning_rate: float = option(
-        4e-3, "at the start of the schedule", limits=_NOT_NEGATIVE, group="training"
-    )
+    learning_rate: float = option(4e-3, "at the start of the schedule", limits=_NOT_NEGATIVE, group="training")
     momentum: float = option(0.0, "of SGD", limits=(0.0, 1.0 - 1e-9), group="training")
     nesterov: bool = option(False, "Nesterov's variant of SGD's momentum", group="training")
     beta1: float = option(0.9, "decay of Adam's first moment", limits=(0.0, 1.0 - 1e-9), group="training")
@@ -124,7 +122,11 @@ class FitConfig:
         group="training",
     )
     batch_size: int | None = option(
-        1024, "pixels of a step", limits=(1, 2**31), group="training", word_for_none="full"
+        1024,
+        "pixels of a step, or `full` for all of them",
+        limits=(1, 2**31),
+        group="training",
+        word_for_none="full",
     )
 
     train_on: str = option(
@@ -134,7 +136,10 @@ class FitConfig:
         group="picture",
     )
     size: int | tuple[int, int] | None = option(
-        None, "resample the picture first: its longer side N, or WxH", limits=(1, 2**20), group="picture"
+        None,
+        "resample the picture first, to WxH, or to N for the longer side",
+        limits=(1, 2**20),
+        group="picture",
     )
     background: str | None = option(
         None, "a colour to lay under a transparent picture, instead of fitting its alpha", group="picture"
@@ -217,9 +222,7 @@ def make_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitCon
 def recipe_settings(name: str) -> dict[str, Any]:
     """What a recipe sets, by field name. A recipe is a TOML file like any a user would write."""
     if name not in RECIPES:
-        raise ConfigError(
-            f"unknown recipe {name!r}{_did_you_mean(name, RECIPES)}; known: {', '.join(RECIPES)}"
-        )
+        raise ConfigError(f"unknown recipe {name!r}{_did_you_mean(name, RECIPES)}; known: {', '.join(RECIPES)}")
     text = resources.files(__package__).joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
     return _words_to_none(tomllib.loads(text))
 
@@ -280,9 +283,7 @@ def _has_type(value: Any, expected: str) -> bool:
         return "tuple" in expected and len(value) == 2 and all(type(n) is int for n in value)
     if isinstance(value, int):
         return "int" in expected or "float" in expected
-    return ("float" in expected and isinstance(value, float)) or (
-        "str" in expected and isinstance(value, str)
-    )
+    return ("float" in expected and isinstance(value, float)) or ("str" in expected and isinstance(value, str))
 
 
 def _in_words(limits: tuple[float, float]) -> str:

@@ -83,10 +83,9 @@ class Model:
 
     def __call__(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
         """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the longer side."""
-        coordinates = np.asarray(coordinates, dtype=np.float64)
         if coordinates.ndim < 1 or coordinates.shape[-1] != 2:
             raise ValueError(f"coordinates must have shape (..., 2), not {coordinates.shape}")
-        flat = coordinates.reshape(-1, 2)
+        flat = coordinates.astype(np.float64).reshape(-1, 2)
         colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
         for start in range(0, len(flat), CHUNK_PIXELS):
             colours[start : start + CHUNK_PIXELS] = self._predict(flat[start : start + CHUNK_PIXELS])

@@ -59,7 +59,7 @@ class ParameterLayout:
             yield W, xp.reshape(flat[..., b : b + n_out], (*ensemble, 1, n_out))
 
     def to_tensors(self, flat: NDArray[Any], prefix: str = "") -> dict[str, NDArray[Any]]:
-        """Arrays by name, `layers.0.weight` (n_in, n_out), `layers.0.bias` (n_out,), ..., of a host vector (P,)."""
+        """Arrays by name of a host vector (P,): `layers.0.weight` (n_in, n_out), `layers.0.bias` (n_out,)."""
         tensors = {}
         for i, (W, b) in enumerate(self.views(np, flat)):
             tensors[f"{prefix}layers.{i}.weight"], tensors[f"{prefix}layers.{i}.bias"] = W, b[0]

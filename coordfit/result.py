@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +146,8 @@ def _metrics(trainer: Trainer, stopped: str, reconstruction: NDArray[np.floating
 
 def _baselines(picture: Picture, train_on: str) -> dict[str, float | None]:
     """What plain interpolation of the training pixels reaches on the held-out ones, in dB."""
-    names = {method: f"psnr_held_out_{method}" for method in ("bilinear", "bicubic")}
+    methods: tuple[Literal["bilinear", "bicubic"], ...] = ("bilinear", "bicubic")
+    names = {method: f"psnr_held_out_{method}" for method in methods}
     if train_on != "every-second":
         return dict.fromkeys(names.values())
     from .evaluation import training_mask

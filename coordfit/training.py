@@ -158,7 +158,8 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         if state is not None:
             self._restore(state)
-            self.history = [row for row in state.history if (row["step"] or 0) <= state.step]
+            # A run that was stopped between two evaluations has a row that an unbroken one would not have.
+            self.history = [row for row in state.history if self._is_on_the_way(row, state.step)]
 
     def _new_model(self, drawn: _Draws, parameters: NDArray[np.floating] | None) -> Model:
         config, picture = self.config, self.picture
@@ -172,6 +173,10 @@ class Trainer:
                 rng=drawn.weights,
             )
         return Model(self.backend, config, facts, self.B, parameters)
+
+    def _is_on_the_way(self, row: HistoryRow, last_step: int) -> bool:
+        step = int(row["step"] or 0)
+        return step <= last_step and (step % self.evaluate_every == 0 or step == self.steps)
 
     def _training_pixels(self, target: NDArray[np.float32], train: NDArray[np.bool_]) -> TrainingPixels:
         backend, dtype = self.backend, self.config.dtype
@@ -373,9 +378,7 @@ class _Draws:
 def make_optimizer(backend: Backend, config: FitConfig, parameters: Array) -> Optimizer:
     """The optimizer that the settings name, with its state at zero."""
     if config.optimizer == "sgd":
-        return SGD(
-            backend, parameters, dtype=config.dtype, momentum=config.momentum, nesterov=config.nesterov
-        )
+        return SGD(backend, parameters, dtype=config.dtype, momentum=config.momentum, nesterov=config.nesterov)
     return Adam(
         backend,
         parameters,

@@ -1,0 +1,92 @@
+"""The command line: options to settings to the library's functions; owns every print and every exit code.
+
+Results go to stdout, progress and messages to stderr. `--json` prints one strict JSON document, for errors too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import ConfigError, CoordfitError
+from .options import COMMANDS, Options, UsageError, parse
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NO_DEVICE, EXIT_DIVERGED, EXIT_GRADIENTS = 0, 1, 2, 3, 4, 5
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        code = _run(_with_command(words))
+        sys.stdout.flush()
+        return code
+    except (UsageError, ConfigError) as error:
+        return _fail(str(error), EXIT_USAGE, as_json)
+    except CoordfitError as error:
+        return _fail(str(error), EXIT_FAILED, as_json)
+    except MemoryError as error:
+        return _fail(f"not enough memory ({error}); try a smaller --size or --batch-size", EXIT_FAILED, as_json)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED, as_json)
+    except BrokenPipeError:
+        return _quiet_end()
+    except Exception as error:
+        if type(error).__name__ in ("DeviceUnavailableError", "FusedUnavailableError"):
+            missing = type(error).__name__ == "DeviceUnavailableError"
+            return _fail(str(error), EXIT_NO_DEVICE if missing else EXIT_FAILED, as_json)
+        if os.environ.get("COORDFIT_DEBUG") or "-v" in words or "--verbose" in words:
+            raise
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _fail(f"unexpected error, {told} (COORDFIT_DEBUG=1 shows where)", EXIT_FAILED, as_json)
+
+
+def _run(words: list[str]) -> int:
+    options = parse(words)
+    if options is None:  # help or version has been printed
+        return EXIT_OK
+    return _command(options)
+
+
+def _command(options: Options) -> int:
+    # Each command is a module of its own, imported when it runs: `--help` waits for no array library.
+    from importlib import import_module
+
+    run = import_module(f"{__name__}.{options.command}").run
+    return int(run(options))
+
+
+def _with_command(words: list[str]) -> list[str]:
+    """Put `fit` in front where no command is named: `coordfit photo.png`, `coordfit --device gpu`."""
+    if not words:
+        return ["fit"]
+    first = words[0]
+    if first in COMMANDS or first in ("-h", "--help", "--version"):
+        return words
+    close = difflib.get_close_matches(first, COMMANDS, n=1, cutoff=0.75)
+    if close and not Path(first).exists():
+        raise UsageError(f"there is no command or picture {first!r}; did you mean {close[0]!r}?")
+    return ["fit", *words]
+
+
+def _fail(message: str, code: int, as_json: bool) -> int:
+    line = " ".join(message.split())
+    try:
+        print(f"coordfit: {line}", file=sys.stderr, flush=True)
+        if as_json:
+            print(json.dumps({"error": line, "exit_code": code}), flush=True)
+    except BrokenPipeError:
+        _quiet_end()
+    return code
+
+
+def _quiet_end() -> int:
+    """Nobody reads on: point stdout at nothing, so that Python's own flush at the end stays quiet too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILED

@@ -1,0 +1,198 @@
+"""`coordfit fit`: one picture, one network, one run folder."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from .._backends import Backend, get_backend
+from ..config import FitConfig, make_config, read_config_file, recipe_settings
+from ..files import jsonable, new_run_folder, prepare_output_folder, printable
+from ..images import Picture, bundled_picture, load_picture
+from ..result import FitResult
+from ..run_folder import RunFolder, check_resumable
+from ..training import Progress, Trainer, TrainingState
+from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from .options import Options, UsageError
+from .progress import ProgressReport
+
+
+def run(options: Options) -> int:
+    """Fit, write the run folder, print the figures."""
+    say = speaker(options)
+    trainer, folder = _prepare(options, say)
+    for note in trainer.picture.notes:
+        say(f"{trainer.picture.name}: {note}")
+    report = ProgressReport(trainer.steps, shown=not (options.no_progress or options.quiet or options.json))
+    with folder.history_writer(trainer) as history, GracefulStop() as stop, report:
+
+        def callback(progress: Progress) -> bool:
+            if progress.evaluated and progress.row is not None:
+                history.append(progress.row)
+            report(progress)
+            return stop.signal is not None
+
+        def checkpoint(state: TrainingState) -> None:
+            folder.save_checkpoint(trainer.model, state)
+
+        result = trainer.run(callback=callback, checkpoint=checkpoint)
+    folder.write_result(result)
+    _print_result(result, folder.path, options)
+    return _exit_code(result, stop.signal, say)
+
+
+def make_backend(options: Options, say: Callable[[str], None]) -> Backend:
+    """The backend that was asked for; a fall-back of `auto` is said in one line."""
+    try:
+        backend = get_backend(options.device, fused=options.fused, threads=getattr(options, "threads", None))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if backend.fallback_reason:
+        say(f"running on the CPU: {backend.fallback_reason.split(';')[0]}")
+    return backend
+
+
+def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Trainer, RunFolder]:
+    """Settings, device, picture and folder, checked before any training."""
+    if options.resume and options.out is None:
+        raise UsageError("--resume needs --out DIR, the folder of the run that goes on")
+    layers, recipe = _layers(options)
+    make_config(*layers, recipe=recipe)
+    backend = make_backend(options, say)
+    if options.resume:
+        return _prepare_to_go_on(options, layers, recipe, backend, say)
+    config = make_config(*layers, recipe=recipe)
+    trainer = Trainer(_load(options.image, config), config, backend)
+    path = new_run_folder() if options.out is None else options.out
+    folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
+    folder.write_config(config, _absolute(options.image), backend.device)
+    return trainer, folder
+
+
+def _prepare_to_go_on(
+    options: Options,
+    layers: list[dict[str, Any]],
+    recipe: str | None,
+    backend: Backend,
+    say: Callable[[str], None],
+) -> tuple[Trainer, RunFolder]:
+    folder = RunFolder(prepare_output_folder(options.out, overwrite=options.overwrite, resume=True))
+    saved = folder.load_state()
+    if saved is None:  # stopped before its first checkpoint, or never begun: the same as a new run
+        config, image = make_config(*layers, recipe=recipe), options.image
+        trainer = Trainer(_load(image, config), config, backend)
+    else:
+        before, state = saved
+        asked = recipe_settings(options.recipe) if options.recipe else {}
+        config = make_config(before.as_dict(), asked, *layers)
+        image = options.image or folder.read_image_path()
+        picture = _load(image, config)
+        check_resumable(before, config, picture, state)
+        say(f"going on from step {state.step}")
+        trainer = Trainer(picture, config, backend, state)
+    folder.write_config(config, _absolute(image), backend.device)
+    return trainer, folder
+
+
+def _absolute(image: str | None) -> str | None:
+    return None if image is None else str(Path(image).absolute())
+
+
+def _layers(options: Options) -> tuple[list[dict[str, Any]], str | None]:
+    """Settings from the file and from the command line, and the recipe below them."""
+    from_file = read_config_file(options.config) if options.config else {}
+    recipe = from_file.pop("recipe", None)
+    return [from_file, options.settings], options.recipe or recipe
+
+
+def _load(image: str | None, config: FitConfig) -> Picture:
+    if image is not None:
+        return load_picture(image, size=config.size, background=config.background)
+    if config.size == 32:
+        return bundled_picture(32)
+    picture = bundled_picture()
+    if config.size in (None, 128):
+        return picture
+    return load_picture(picture.pixels, size=config.size)
+
+
+def _print_result(result: FitResult, path: Path, options: Options) -> None:
+    if options.json:
+        document = {"folder": str(path), "metrics": result.metrics, "config": result.config.as_dict()}
+        print(json.dumps(jsonable(document), allow_nan=False))
+        return
+    for label, value in figures(result):
+        print(f"{label:<12} {value}")
+    print(printable(path))
+
+
+def figures(result: FitResult) -> list[tuple[str, str]]:
+    """The figures of a fit, as people read them."""
+    m = result.metrics
+    rows: list[tuple[str, Any, str]] = [("PSNR", m["psnr"], "{:.2f} dB, all pixels")]
+    if m["psnr_held_out"] is not None:
+        rows += [
+            ("", m["psnr_train"], "{:.2f} dB, training pixels"),
+            ("", m["psnr_held_out"], "{:.2f} dB, held-out pixels"),
+            ("", m["psnr_held_out_bilinear"], "{:.2f} dB, held-out pixels by bilinear interpolation"),
+            ("", m["psnr_held_out_bicubic"], "{:.2f} dB, held-out pixels by bicubic interpolation"),
+        ]
+    rows += [
+        ("SSIM", m["ssim"], "{:.4f}"),
+        ("loss", m["loss"], "{:.3e} " + m["loss_name"].upper()),
+        ("steps", m["steps"], "{:,d}"),
+        ("training", m["seconds"], f"{{:.2f}} s on {m['device']} ({m['backend']})"),
+        ("parameters", m["parameters"], f"{{:,d}}, {m['bits_per_pixel']:.1f} bits per pixel"),
+    ]
+    return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+
+
+def _exit_code(result: FitResult, signal_number: int | None, say: Callable[[str], None]) -> int:
+    if result.stopped == "diverged":
+        say(
+            f"diverged: the loss is no longer finite; step {result.metrics['steps']} was the last good state "
+            "and is what was saved; lower --learning-rate"
+        )
+        return EXIT_DIVERGED
+    if result.stopped == "interrupted":
+        say("interrupted; the run so far is saved, go on with --resume --out DIR")
+        return EXIT_TERMINATED if signal_number == signal.SIGTERM else EXIT_INTERRUPTED
+    target = result.config.target_psnr
+    if target is not None and result.stopped != "target_psnr":
+        say(f"the target of {target:g} dB was not reached within the budget")
+    return EXIT_OK
+
+
+def speaker(options: Options) -> Callable[[str], None]:
+    """What says messages on stderr, or nothing with --quiet."""
+    def say(message: str) -> None:
+        if not options.quiet:
+            print(f"coordfit: {printable(message)}", file=sys.stderr, flush=True)
+
+    return say
+
+
+class GracefulStop:
+    """Notes the first Ctrl-C or SIGTERM, so that the run ends well; the second ends it at once."""
+
+    signal: int | None = None
+
+    def __enter__(self) -> GracefulStop:
+        self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = number
+            return
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)

@@ -1,0 +1,50 @@
+"""`coordfit info`: what a model file holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..files import jsonable, printable
+from ..metrics import bits_per_pixel
+from ..model_file import load_model
+from ..run_folder import describe_settings
+from . import EXIT_OK
+from .options import Options
+
+
+def run(options: Options) -> int:
+    """Print picture, network, size and figures of a model."""
+    model = load_model(options.model, device="cpu")
+    size = options.model.stat().st_size
+    picture = model.picture
+    facts: dict[str, Any] = {
+        "model": str(options.model),
+        "picture": picture.name,
+        "width": picture.width,
+        "height": picture.height,
+        "channels": picture.channels,
+        "bit_depth": picture.bit_depth,
+        **describe_settings(model.config),
+        "layers": list(model.mlp.layout.layer_sizes),
+        "parameters": model.num_parameters,
+        "dtype": model.config.dtype,
+        "bytes": size,
+        "bits_per_pixel": bits_per_pixel(size, picture.height, picture.width),
+        "seed": model.config.seed,
+    }
+    if options.json:
+        document = facts | {"config": model.config.as_dict(), "metrics": model.metrics}
+        print(json.dumps(jsonable(document), allow_nan=False))
+        return EXIT_OK
+    for name in ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds"):
+        facts[name] = model.metrics.get(name)
+    for name, value in facts.items():
+        if value is not None:
+            text = "-".join(map(str, value)) if name == "layers" else _text(value)
+            print(f"{name.replace('_', ' '):<16} {printable(text)}")
+    return EXIT_OK
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,228 @@
+"""argparse, made from the fields of `FitConfig`: one place says what an option is called and may be."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .._version import __version__
+from ..config import RECIPES, FitConfig
+
+COMMANDS = ("fit", "render", "gradcheck", "info", "doctor")
+_FUSED = ("auto", "always", "never")
+_GROUPS = {
+    "network": "the network",
+    "training": "training",
+    "picture": "the picture",
+    "budget": "budgets, whichever is spent first",
+    "run": "repeatability",
+}
+
+
+class UsageError(Exception):
+    """The words on the command line do not fit together."""
+
+
+class Options(argparse.Namespace):
+    """What was asked for: `command`, the command's own options, and `settings` for fields of `FitConfig`."""
+
+    command: str
+    settings: dict[str, Any]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def parse(words: Sequence[str]) -> Options | None:
+    """Read the words of a command line; None where help or the version was asked for and printed."""
+    parser = make_parser()
+    try:
+        options = parser.parse_args(words, namespace=Options())
+    except SystemExit as end:
+        if end.code:
+            raise
+        return None
+    if options.command == "fit":
+        fields = [spec.name for spec in dataclasses.fields(FitConfig)]
+        options.settings = {name: vars(options).pop(name) for name in fields if name in vars(options)}
+    return options
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(
+        prog="coordfit",
+        description="Fit a coordinate network to a picture: a hand-written MLP learns (x, y) -> colour. "
+        "Without a command, `fit` is meant: `coordfit photo.png`, `coordfit --device gpu`.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the device asked for is not there, "
+        "4 diverged, 5 gradient check failed, 130 interrupted after saving.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"coordfit {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def add(name: str, words: str, summary: str) -> argparse.ArgumentParser:
+        usage = f"coordfit {name} {words} [options]".replace("  ", " ")
+        command = commands.add_parser(name, usage=usage, help=summary, description=summary, allow_abbrev=False)
+        command.add_argument("--json", action="store_true", help="print one strict JSON document")
+        command.add_argument("-v", "--verbose", action="store_true", help="say more; tracebacks too")
+        command.add_argument("-q", "--quiet", action="store_true", help="no messages")
+        return command
+
+    _fit_options(add("fit", "[IMAGE]", "fit a network to one picture (no IMAGE: the bundled 128x128 one)"))
+    _render_options(add("render", "MODEL", "render a fitted model at any size"))
+    _gradcheck_options(add("gradcheck", "", "check the hand-written gradients against finite differences"))
+    info = add("info", "MODEL", "say what a model file holds")
+    info.add_argument("model", metavar="MODEL", type=Path, help="a .safetensors file that coordfit wrote")
+    add("doctor", "", "say what this machine offers: versions, processor, BLAS, GPU")
+    return parser
+
+
+def _device_options(command: argparse.ArgumentParser, *, threads: bool = True) -> None:
+    env = _Environment(os.environ)
+    group = command.add_argument_group("the machine")
+    group.add_argument(
+        "--device",
+        default=env.get("device", "auto"),
+        help="auto, cpu, gpu, gpu:N, cuda, cuda:N; only auto may fall back to the CPU (default: auto)",
+    )
+    if threads:
+        group.add_argument(
+            "--threads",
+            type=_checked("threads", int, lambda n: n >= 1, "a whole number of 1 or more"),
+            default=env.get("threads"),
+            metavar="N",
+            help="worker threads on the CPU (default: all cores)",
+        )
+    group.add_argument(
+        "--fused",
+        choices=_FUSED,
+        default=env.get("fused", "auto"),
+        help="fused bodies of the primitives: where they can run, always (an error where they cannot), never",
+    )
+
+
+def _fit_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", nargs="?", metavar="IMAGE", help="a picture that Pillow can read")
+    command.add_argument(
+        "--recipe", choices=RECIPES, help="a named set of settings, which other options then change"
+    )
+    command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings from a file")
+    env = _Environment(os.environ)
+    groups = {name: command.add_argument_group(title) for name, title in _GROUPS.items()}
+    for spec in dataclasses.fields(FitConfig):
+        _add_field(groups[spec.metadata["group"]], spec, env)
+    _device_options(command)
+    output = command.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: runs/NNN)")
+    output.add_argument("--overwrite", action="store_true", help="replace a run that is in --out already")
+    output.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    output.add_argument("--no-progress", action="store_true", help="no progress on stderr")
+
+
+def _render_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", type=Path, help="a .safetensors file that coordfit wrote")
+    size = command.add_mutually_exclusive_group()
+    size.add_argument("--size", type=parse_size, metavar="WxH", help="in pixels, or N for the longer side")
+    size.add_argument(
+        "--scale",
+        type=_checked("scale", float, lambda s: 0.0 < s < 1e6, "a number above 0"),
+        metavar="S",
+        help="times the picture's own size",
+    )
+    command.add_argument(
+        "--crop", type=_parse_crop, metavar="X,Y,W,H", help="only this window, in pixels of the rendering"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="where to (default: MODEL-WxH.png)")
+    command.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    command.add_argument("--no-progress", action="store_true", help="no progress on stderr")
+    _device_options(command)
+
+
+def _gradcheck_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--seed",
+        type=_checked("seed", int, lambda n: n >= 0, "a whole number of 0 or more"),
+        default=0,
+        help="of weights, pixels and directions",
+    )
+    _device_options(command, threads=False)
+
+
+def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], env: _Environment) -> None:
+    """One option for one field; it appears in the namespace only where it was given."""
+    flag = "--" + spec.name.replace("_", "-")
+    facts = spec.metadata
+    default = f" (default: {facts['word_for_none'] if spec.default is None else spec.default})"
+    text = facts["help"] + (default if spec.default is not None else "")
+    common: dict[str, Any] = {"dest": spec.name, "help": text.replace("%", "%%")}
+    common["default"] = env.get(spec.name, argparse.SUPPRESS)
+    if spec.type == "bool":
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        return
+    if facts["choices"]:
+        group.add_argument(flag, choices=facts["choices"], **common)
+        return
+    metavar = "COLOUR" if "str" in str(spec.type) else "WxH" if "tuple" in str(spec.type) else "N"
+    group.add_argument(flag, type=_converter(spec), metavar=metavar, **common)
+
+
+def _converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
+    """From the text of an option to the value of a field."""
+    kind, word = str(spec.type), spec.metadata["word_for_none"]
+    if "tuple" in kind:
+        return parse_size
+    convert: Callable[[str], Any] = str if "str" in kind else float if "float" in kind else int
+
+    def read(text: str) -> Any:
+        return None if word and text == word else convert(text)
+
+    read.__name__ = f"{'number' if convert is not str else 'text'}{f' or {word}' if word else ''}"
+    return read
+
+
+def parse_size(text: str) -> int | tuple[int, int]:
+    """`N` for the longer side, or `WxH`."""
+    numbers = text.lower().split("x")
+    if len(numbers) > 2 or not all(n.isascii() and n.isdigit() and int(n) > 0 for n in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; use N or WxH, e.g. 256 or 320x200")
+    return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
+
+
+def _parse_crop(text: str) -> tuple[int, int, int, int]:
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(n.strip().isascii() and n.strip().isdigit() for n in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is no crop; use X,Y,W,H in pixels, e.g. 0,0,64,64")
+    left, top, width, height = (int(n) for n in numbers)
+    return left, top, width, height
+
+
+def _checked(
+    name: str, convert: Callable[[str], Any], fits: Callable[[Any], bool], wanted: str
+) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"{name} must be {wanted}, not {text!r}")
+        return value
+
+    return read
+
+
+class _Environment:
+    """Defaults from variables `COORDFIT_<OPTION>`; argparse reads them like words of the command line."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.variables = variables
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.variables.get(f"COORDFIT_{name.upper()}", default)

@@ -1,0 +1,60 @@
+"""Live progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+from ..training import HistoryRow, Progress
+
+_LINES = 10
+
+
+class ProgressReport:
+    """Shows each `Progress`: step, loss, PSNR, rate and time left.
+
+    Parameters
+    ----------
+    steps : int
+        The whole budget.
+    shown : bool
+        False for silence.
+    """
+
+    def __init__(self, steps: int, *, shown: bool) -> None:
+        self.steps = steps
+        self.on_terminal = shown and sys.stderr.isatty()
+        self.as_lines = shown and not self.on_terminal
+        self._next_line = 0
+
+    def __enter__(self) -> ProgressReport:
+        self._bar = tqdm(
+            total=self.steps, file=sys.stderr, disable=not self.on_terminal, unit="step", mininterval=0.2
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        if self.on_terminal:
+            if progress.row is not None:
+                self._bar.set_postfix_str(_figures(progress.row), refresh=False)
+            self._bar.update(progress.step - self._bar.n)
+        elif self.as_lines and progress.evaluated and progress.step >= self._next_line:
+            self._next_line = progress.step + max(1, self.steps // _LINES)
+            self._print_line(progress)
+
+    def _print_line(self, progress: Progress) -> None:
+        left = (self.steps - progress.step) / max(progress.steps_per_second, 1e-9)
+        timing = f", {progress.steps_per_second:.0f} steps/s, {left:.0f} s left" if progress.step else ""
+        row = "" if progress.row is None else _figures(progress.row)
+        print(f"step {progress.step}/{self.steps}: {row}{timing}", file=sys.stderr, flush=True)
+
+
+def _figures(row: HistoryRow) -> str:
+    text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
+    held_out = row["psnr_held_out"]
+    return text if held_out is None else f"{text}, held out {held_out:.2f} dB"

@@ -1,0 +1,219 @@
+"""Gradients by hand against gradients by finite differences, in float64.
+
+Differences of the loss check dL/dp element by element on small networks, and along a random direction on whole
+models (four evaluations instead of 4 P). Losses and activations with kinks (ReLU, MAE, Huber) are checked away
+from them on purpose: a network whose pre-activations or residuals come close to a kink is drawn anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backends import Backend, get_backend
+from .activations import make_activation
+from .encoders import ENCODINGS, Encoder, frequency_matrix, make_encoder
+from .losses import Huber, Loss, make_loss
+from .mlp import MLP, initial_parameters
+
+TOLERANCE = 1e-7
+ACTIVATIONS = ("relu", "sine", "tanh", "sigmoid", "identity")
+LOSSES = ("mse", "mae", "huber")
+METHODS = ("element", "direction")
+
+_STEP = 2.5e-4
+# No kink may lie nearer than this: a difference moves a pre-activation by 2 _STEP times its input at most.
+_MARGIN = 5e-3
+_DRAWS = 2000
+# Relative errors are taken of numbers no smaller than this, the noise of a difference quotient in float64.
+_FLOOR = 1e-4
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """One case of the table.
+
+    `error` is the largest |analytic - numeric| / max(|analytic|, |numeric|, floor) over what was checked.
+    """
+
+    method: str
+    loss: str
+    activation: str
+    encoding: str
+    members: int | None
+    checked: int
+    error: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance."""
+        return self.error <= TOLERANCE
+
+
+def check_gradients(device: str = "cpu", *, seed: int = 0, fused: str = "auto") -> list[GradientCheck]:
+    """Check every loss x activation x encoder, for one network and for three, by both methods.
+
+    Parameters
+    ----------
+    device : str
+        Where the analytic gradient is computed; the check itself runs in float64 everywhere.
+    seed : int
+        Of the weights, pixels and directions.
+    fused : {"auto", "always", "never"}
+        Which bodies of the primitives are checked.
+    """
+    return list(iterate_checks(get_backend(device, fused=fused), seed=seed))
+
+
+def iterate_checks(backend: Backend, *, seed: int = 0) -> Iterator[GradientCheck]:
+    """The cases of `check_gradients`, one by one as they are done."""
+    cases = itertools.product(METHODS, (None, 3), LOSSES, ACTIVATIONS, ENCODINGS)
+    with backend.activate():
+        for method, members, loss, activation, encoding in cases:
+            sizes = (4, 5, 3) if method == "element" else (24, 16, 16, 3)
+            case = _Case(backend, make_loss(loss, delta=0.3), activation, encoding, members, sizes, seed)
+            error, checked = case.by_element() if method == "element" else case.by_direction()
+            yield GradientCheck(method, loss, activation, encoding, members, checked, error)
+
+
+class _Case:
+    """A small network and some pixels away from all kinks; the loss is a function of the flat parameters."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        loss: Loss,
+        activation: str,
+        encoding: str,
+        members: int | None,
+        sizes: tuple[int, ...],
+        seed: int,
+    ) -> None:
+        self.backend, self.loss, self.members = backend, loss, members
+        self.ensemble = () if members is None else (members,)
+        self.rng = np.random.default_rng([seed, len(sizes), members or 0, ENCODINGS.index(encoding)])
+        B = frequency_matrix(encoding, sizes[0] // 2, 2.0, self.rng)
+        self.encoder: Encoder = make_encoder(backend, B, "float64")
+        self.sizes = (self.encoder.num_features, *sizes[1:])
+        self.activation = make_activation(activation, omega=3.0)
+        # Small networks have few kinks; the big one is checked with as few pixels.
+        self.rows = 4 if len(sizes) == 3 else 3
+        self.weights = np.array([[0.5], [1.5], [1.0], [1.0]])[: self.rows]
+        for _ in range(_DRAWS):
+            self._draw()
+            if self._distance_to_kinks() > _MARGIN:
+                return
+        raise RuntimeError("no network away from all kinks was found")
+
+    def _draw(self) -> None:
+        initializer = "sine" if self.activation.name == "sine" else "glorot"
+        flats = [
+            initial_parameters(self.sizes, initializer, omega=3.0, rng=self.rng)
+            for _ in range(self.members or 1)
+        ]
+        flat = np.stack(flats) if self.members else flats[0]
+        self.mlp = MLP(
+            self.backend,
+            self.sizes,
+            self.backend.asarray(flat, "float64"),
+            self.activation,
+            make_activation("identity"),
+            rows=self.rows,
+            dtype="float64",
+        )
+        for layer in self.mlp.layers:  # biases start at zero, where ReLU networks have kinks
+            layer.b[...] = self.backend.asarray(self.rng.normal(0.0, 0.3, layer.b.shape), "float64")
+        self.coordinates = self.backend.asarray(self.rng.uniform(size=(self.rows, 2)), "float64")
+        self.target = self.rng.uniform(size=(*self.ensemble, self.rows, self.sizes[-1]))
+
+    def _distance_to_kinks(self) -> float:
+        """The smallest distance of a pre-activation of ReLU, or of a residual, to where a slope jumps."""
+        prediction = self.backend.to_numpy(self.mlp.forward(self.encoder(self.coordinates)))
+        residual = np.abs(prediction - self.target)
+        distances = [np.inf]
+        if self.loss.name == "mae":
+            distances.append(float(residual.min()))
+        if isinstance(self.loss, Huber):
+            distances.append(float(np.abs(residual - self.loss.delta).min()))
+        if self.activation.name == "relu":
+            distances += [float(np.abs(z).min()) for z in self._pre_activations()]
+        return min(distances)
+
+    def _pre_activations(self) -> Iterator[NDArray[Any]]:
+        for layer in self.mlp.layers[:-1]:
+            z = self.backend.xp.matmul(layer.x, layer.W) + layer.b
+            yield self.backend.to_numpy(z)
+
+    def _loss_and_gradient(self) -> tuple[Any, Any]:
+        prediction = self.mlp.forward(self.encoder(self.coordinates))
+        return self.backend.loss_and_gradient(
+            self.loss,
+            prediction,
+            self.backend.asarray(self.target, "float64"),
+            count=self.rows * self.sizes[-1],
+            weights=self.backend.asarray(self.weights, "float64"),
+        )
+
+    def _value(self) -> NDArray[Any]:
+        return np.array(self.backend.to_numpy(self._loss_and_gradient()[0]))
+
+    def _analytic(self) -> NDArray[Any]:
+        _, dy = self._loss_and_gradient()
+        self.mlp.backward(dy)
+        return np.array(self.backend.to_numpy(self.mlp.gradient))
+
+    def _difference(self, direction: NDArray[Any]) -> NDArray[Any]:
+        """Slope of the loss, shape E, along a direction (*E, P) in parameter space.
+
+        Two central differences, extrapolated to step 0 (Richardson): the error falls with the fourth power
+        of the step, which may then be large enough for rounding not to matter.
+        """
+        parameters = self.mlp.parameters
+        start = parameters + 0.0
+
+        def value(step: float) -> NDArray[Any]:
+            parameters[...] = start + self.backend.asarray(step * direction, "float64")
+            return self._value()
+
+        near, far = ((value(h) - value(-h)) / (2.0 * h) for h in (_STEP, 2.0 * _STEP))
+        parameters[...] = start
+        return np.asarray((4.0 * near - far) / 3.0)
+
+    def by_element(self) -> tuple[float, int]:
+        """The largest relative error over all parameters, and how many they are."""
+        analytic = self._analytic()
+        used = self._used()
+        numeric = np.zeros_like(analytic)
+        for i in np.flatnonzero(used):
+            direction = np.zeros_like(analytic)
+            direction[..., i] = 1.0  # members are independent, so all are moved at once
+            numeric[..., i] = self._difference(direction)
+        error = relative_error(analytic[..., used], numeric[..., used])
+        return error, int(used.sum()) * (self.members or 1)
+
+    def by_direction(self) -> tuple[float, int]:
+        """The largest relative error over the members along one random direction of length 1 each."""
+        analytic = self._analytic()
+        direction = self.rng.normal(size=analytic.shape) * self._used()
+        direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+        along = np.sum(analytic * direction, axis=-1)
+        return relative_error(along, self._difference(direction)), self.members or 1
+
+    def _used(self) -> NDArray[np.bool_]:
+        """Which places of the flat buffer hold parameters, and not the gaps between."""
+        layout = self.mlp.layout
+        flat = np.zeros(layout.size, dtype=np.bool_)
+        for W, b in layout.views(np, flat):
+            W[...], b[...] = True, True
+        return flat
+
+
+def relative_error(analytic: NDArray[Any], numeric: NDArray[Any]) -> float:
+    """The largest |a - n| / max(|a|, |n|, floor)."""
+    size = np.maximum(np.maximum(np.abs(analytic), np.abs(numeric)), _FLOOR)
+    return float(np.max(np.abs(analytic - numeric) / size))

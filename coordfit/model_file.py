@@ -1,0 +1,195 @@
+"""Models on disk: one `.safetensors` file with tensors by name and self-describing metadata.
+
+`encoding.B` (m, 2), `layers.N.weight` (n_in, n_out), `layers.N.bias` (n_out,); a checkpoint has the optimizer's
+state beside them as `optimizer.NAME.layers.N.weight` and so on. B is stored, not drawn anew: no generator
+promises its stream for ever. Nothing in a file is run, and nothing is taken from it unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backends import Backend, get_backend
+from ._version import __version__
+from .config import FitConfig, make_config
+from .errors import ConfigError, ModelFileError
+from .files import printable
+from .model import Model, PictureFacts, layer_sizes
+from .parameters import ParameterLayout
+from .tensor_file import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from .training import TrainingState
+
+Tensors = Mapping[str, NDArray[Any]]
+
+_COORDINATES = "pixel centres (i + 0.5) / longer side, x right, y down"
+_COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
+_LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
+
+
+def save_model(path: str | PathLike[str], model: Model) -> None:
+    """Write a model, atomically; OutputError where that cannot be done."""
+    parameters = model.backend.to_numpy(model.mlp.parameters)
+    tensors = _model_tensors(model.mlp.layout, model_frequencies(model), parameters)
+    save_tensors(path, tensors, _metadata(model) | {"kind": "model"})
+
+
+def load_model(
+    path: str | PathLike[str],
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    fused: str = "auto",
+    backend: Backend | None = None,
+) -> Model:
+    """Read a model, or the model inside a checkpoint, onto a device.
+
+    Parameters
+    ----------
+    path : path
+        A file that `Model.save` wrote.
+    device, threads, fused
+        As of `coordfit.fit`.
+    backend : Backend, optional
+        One that is there already, instead of those three.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, damaged, or not a model of ours.
+    """
+    tensors, metadata = load_tensors(path)
+    return _build(path, tensors, metadata, backend or get_backend(device, threads=threads, fused=fused))
+
+
+def save_checkpoint(path: str | PathLike[str], model: Model, state: TrainingState) -> None:
+    """Write where a run stands, atomically: the model, the optimizer's state, the step."""
+    layout = model.mlp.layout
+    tensors = _model_tensors(layout, state.B, state.parameters)
+    for name, flat in state.optimizer.items():
+        tensors |= layout.to_tensors(flat, prefix=f"optimizer.{name}.")
+    progress = {"step": state.step, "seconds": state.seconds, "picture_digest": state.picture_digest}
+    save_tensors(path, tensors, _metadata(model) | {"kind": "checkpoint", "progress": progress})
+
+
+def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState]:
+    """Read settings and state of a run; ModelFileError where they cannot be used. Its history is not there."""
+    from .training import TrainingState
+
+    tensors, metadata = load_tensors(path)
+    if metadata.get("kind") != "checkpoint":
+        raise _refused(path, "it holds a model but no training state; resume needs a checkpoint")
+    config, _, layout = _check(path, tensors, metadata)
+    progress = metadata.get("progress")
+    if not isinstance(progress, dict) or not isinstance(progress.get("step"), int):
+        raise _refused(path, "its training progress is missing")
+    try:
+        names = sorted({name.split(".")[1] for name in tensors if name.startswith("optimizer.")})
+        return config, TrainingState(
+            step=int(progress["step"]),
+            seconds=float(progress["seconds"]),
+            parameters=layout.from_tensors(tensors, config.dtype),
+            optimizer={
+                name: layout.from_tensors(tensors, config.dtype, f"optimizer.{name}.") for name in names
+            },
+            B=tensors.get("encoding.B"),
+            picture_digest=str(progress["picture_digest"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise _refused(path, f"its training state is incomplete ({error})") from error
+
+
+def model_frequencies(model: Model) -> NDArray[Any] | None:
+    """B (m, 2) of a model's encoder on the host, or None."""
+    return None if model.encoder.B is None else model.backend.to_numpy(model.encoder.B)
+
+
+def _model_tensors(
+    layout: ParameterLayout, B: NDArray[Any] | None, parameters: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    tensors = layout.to_tensors(parameters)
+    return tensors if B is None else {"encoding.B": B, **tensors}
+
+
+def _metadata(model: Model) -> dict[str, Any]:
+    return {
+        "config": model.config.as_dict(),
+        "picture": asdict(model.picture),
+        "metrics": model.metrics,
+        "coordinates": _COORDINATES,
+        "colours": _COLOURS,
+        "versions": {"coordfit": __version__, "numpy": np.__version__},
+    }
+
+
+def _build(path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any], backend: Backend) -> Model:
+    config, picture, layout = _check(path, tensors, metadata)
+    try:
+        parameters = layout.from_tensors(tensors, config.dtype)
+    except (KeyError, ValueError) as error:
+        raise _refused(path, f"its layers do not fit its settings ({error})") from error
+    metrics = metadata.get("metrics")
+    return Model(
+        backend,
+        config,
+        picture,
+        tensors.get("encoding.B"),
+        parameters,
+        metrics if isinstance(metrics, dict) else None,
+    )
+
+
+def _check(
+    path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
+) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
+    """Settings, picture and layout that metadata and tensors agree on."""
+    try:
+        config = _config(metadata.get("config"))
+        picture = _picture(metadata.get("picture"))
+    except (ConfigError, TypeError, ValueError) as error:
+        raise _refused(path, f"its metadata cannot be used ({error})") from error
+    B = tensors.get("encoding.B")
+    if (B is None) != (config.encoding == "none"):
+        raise _refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
+    if B is not None and (B.ndim != 2 or B.shape[1] != 2 or len(B) < 1 or B.dtype != config.dtype):
+        raise _refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
+    largest = max((max(array.shape, default=0) for array in tensors.values()), default=0)
+    if config.hidden_size > largest and config.depth > 1:  # before memory is asked for
+        raise _refused(path, f"its layers are smaller than the hidden size {config.hidden_size}")
+    layout = ParameterLayout(layer_sizes(config, 2 if B is None else 2 * len(B), picture.channels))
+    expected = set(layout.to_tensors(np.broadcast_to(np.float32(0), layout.size)))
+    unknown = {n for n in tensors if not n.startswith("optimizer.")} - expected - {"encoding.B"}
+    if unknown:
+        raise _refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
+    return config, picture, layout
+
+
+def _config(settings: object) -> FitConfig:
+    if not isinstance(settings, dict):
+        raise TypeError("the settings are missing")
+    missing = {spec.name for spec in fields(FitConfig)} - set(settings)
+    if missing:
+        raise ValueError(f"the settings lack {', '.join(sorted(missing)[:3])}")
+    return make_config(settings)
+
+
+def _picture(facts: object) -> PictureFacts:
+    if not isinstance(facts, dict) or set(facts) != {spec.name for spec in fields(PictureFacts)}:
+        raise TypeError("the picture's facts are missing")
+    for name, limit in _LIMITS.items():
+        if type(facts[name]) is not int or not 1 <= facts[name] <= limit:
+            raise ValueError(f"the picture's {name} is {facts[name]!r}")
+    if facts["bit_depth"] not in (8, 16) or not isinstance(facts["name"], str):
+        raise ValueError("the picture's facts make no sense")
+    return PictureFacts(**facts)
+
+
+def _refused(path: str | PathLike[str], reason: str) -> ModelFileError:
+    return ModelFileError(f"cannot load {printable(fspath(path))}: {reason}")

@@ -1,0 +1,1 @@
+"""Pictures and curves that show how good a fit is."""

@@ -1,0 +1,182 @@
+"""The curves of a fit: PSNR and loss against optimization steps, as one SVG file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from coordfit.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["save_curves"]
+
+Row = Mapping[str, float | None]
+Point = tuple[float, float]  # step, value
+
+_INK = "#1c202a"
+_GREY = "#69707d"
+_LINE = "#dadde3"
+
+# Column of the history, label, colour, line width. The colours differ in lightness too.
+_PSNR_CURVES = (
+    ("psnr", "full picture", "#222a5c", 2.0),
+    ("psnr_train", "training pixels", "#2a8ca8", 1.5),
+    ("psnr_held_out", "held-out pixels", "#e0703a", 1.5),
+)
+_LOSS_COLOUR = "#222a5c"
+_FEW_POINTS = 30  # up to so many evaluations each gets a dot
+
+_STYLE = {
+    "svg.hashsalt": "coordfit",  # with the date left out, equal histories give equal files
+    "svg.fonttype": "path",  # looks alike everywhere, whatever fonts a viewer has
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _GREY,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titlepad": 12,
+    "axes.unicode_minus": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": _GREY,
+    "ytick.color": _GREY,
+    "lines.solid_capstyle": "round",
+    "lines.markersize": 4,
+    "legend.frameon": False,
+}
+
+
+def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
+    """Draw PSNR and loss against steps into an SVG file, which appears whole or not at all.
+
+    Equal histories give equal bytes (with the same version of Matplotlib). Matplotlib is imported here, not
+    with the module, and its global state is left as it was.
+
+    Parameters
+    ----------
+    path
+        The file to write; an existing one is replaced.
+    history
+        One row for each evaluation, in the order of steps, with the keys ``step``, ``loss``, ``psnr_train``,
+        ``psnr_held_out`` and ``psnr`` (the full picture); PSNR in dB. Values may be None or missing, which
+        leaves the point out, and PSNR infinite, which is marked at the upper edge. Other keys are ignored.
+
+    Raises
+    ------
+    coordfit.errors.OutputError
+        If the file cannot be written.
+    """
+    from matplotlib import style
+
+    drawing = BytesIO()
+    # From the library's defaults, so that a user's own settings (LaTeX, dark styles) change nothing.
+    with style.context(["default", _STYLE]):
+        _draw(history).savefig(drawing, format="svg", metadata={"Date": None})
+    with atomic_write(path) as file:
+        file.write(drawing.getbuffer())
+
+
+def _draw(history: Sequence[Row]) -> "Figure":
+    """Return the figure with its two panels."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.9))
+    # Fixed margins hold the widest tick labels there can be; fitting them would double the time.
+    figure.subplots_adjust(left=0.075, right=0.98, bottom=0.15, top=0.88, wspace=0.3)
+    left, right = figure.subplots(1, 2)
+    _draw_psnr(left, history)
+    _draw_loss(right, history)
+    return figure
+
+
+def _draw_psnr(axes: "Axes", history: Sequence[Row]) -> None:
+    _prepare(axes, "Quality", "PSNR (dB)")
+    curves = {key: _points(history, key) for key, *_ in _PSNR_CURVES}
+    # Without held-out pixels the training pixels are the full picture: one line, named for both.
+    same = curves["psnr_train"] == curves["psnr"] and not curves["psnr_held_out"]
+    drawn: list[Point] = []
+    for key, label, colour, width in _PSNR_CURVES:
+        if same and key == "psnr_train":
+            continue
+        label = "full picture = training pixels" if same else label
+        points = curves[key]
+        _draw_line(axes, [point for point in points if math.isfinite(point[1])], label, colour, width)
+        _draw_exact(axes, [step for step, value in points if value == math.inf], label, colour)
+        drawn += points
+    _finish(axes, drawn, bool(history))
+    if drawn:
+        axes.legend(loc="best")
+        if not any(math.isfinite(value) for _, value in drawn):
+            axes.set_yticks([])
+
+
+def _draw_loss(axes: "Axes", history: Sequence[Row]) -> None:
+    _prepare(axes, "Training loss", "loss (log scale)")
+    # A logarithmic axis has no place for zero, nor any axis for infinity.
+    points = [(step, value) for step, value in _points(history, "loss") if 0 < value < math.inf]
+    if points:
+        axes.set_yscale("log")
+    _draw_line(axes, points, "loss", _LOSS_COLOUR, 1.5)
+    _finish(axes, points, bool(history))
+
+
+def _points(history: Sequence[Row], key: str) -> list[Point]:
+    """Return the steps and values of one column, without the rows that lack it."""
+    pairs = [(row.get("step"), row.get(key)) for row in history]
+    known = [(step, value) for step, value in pairs if step is not None and value is not None]
+    return [point for point in known if point[1] > -math.inf]  # false for NaN too
+
+
+def _prepare(axes: "Axes", title: str, unit: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("step")
+    axes.set_ylabel(unit)
+    axes.tick_params(length=0, which="both")
+
+
+def _draw_line(axes: "Axes", points: list[Point], label: str, colour: str, width: float) -> None:
+    """Draw one curve, with a dot for each point if they are few; a single point would not show otherwise."""
+    if points:
+        marker = "o" if len(points) <= _FEW_POINTS else ""
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=colour, linewidth=width, label=label, marker=marker)
+
+
+def _draw_exact(axes: "Axes", steps: list[float], label: str, colour: str) -> None:
+    """Mark infinite PSNR at the upper edge, whatever the scale of the axis."""
+    if steps:
+        axes.plot(
+            steps,
+            [1.0] * len(steps),
+            "^",
+            color=colour,
+            label=f"{label}: exact",
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )
+
+
+def _finish(axes: "Axes", drawn: list[Point], evaluated: bool) -> None:
+    """Scale the axis of steps, or say that there is nothing to see."""
+    from matplotlib.ticker import MaxNLocator
+
+    steps = {step for step, _ in drawn}
+    if len(steps) > 1:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    elif steps:
+        (step,) = steps
+        axes.set(xlim=(step - 1, step + 1), xticks=[step])
+    else:
+        note = "no value to draw" if evaluated else "no evaluation yet"
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, note, color=_GREY, ha="center", va="center", transform=axes.transAxes)

@@ -1,0 +1,111 @@
+"""The folder of one run: which files it holds, how they are written, and how a run goes on from them.
+
+| file | what |
+|---|---|
+| `config.json` | every setting, the picture's path, the device; written before training |
+| `history.csv` | a row for each evaluation, as it comes |
+| `checkpoint.safetensors` | where the run stands, for `--resume` |
+| `model.safetensors` | the fitted model |
+| `metrics.json` | the figures |
+| `reconstruction.png`, `comparison.png`, `curves.svg` | what it looks like |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ._version import __version__
+from .config import FitConfig
+from .errors import ConfigError, OutputError
+from .files import HistoryWriter, atomic_write, printable, read_history, write_json
+from .images import Picture, save_picture
+from .model import Model
+from .model_file import load_checkpoint, save_checkpoint
+from .result import FitResult
+from .training import HISTORY_COLUMNS, Trainer, TrainingState
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and files of one run."""
+
+    path: Path
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where the run stands."""
+        return self.path / "checkpoint.safetensors"
+
+    def write_config(self, config: FitConfig, image: str | None, device: str) -> None:
+        """Write `config.json`; `image` is the picture's path, or None for the bundled one."""
+        document = {"config": config.as_dict(), "image": image, "device": device, "coordfit": __version__}
+        write_json(self.path / "config.json", document)
+
+    def read_image_path(self) -> str | None:
+        """The picture's path that an earlier run noted, or None for the bundled one."""
+        file = self.path / "config.json"
+        try:
+            image = json.loads(file.read_text(encoding="utf-8"))["image"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"cannot resume {printable(self.path)}: {file.name} cannot be read") from error
+        return None if image is None else str(image)
+
+    def load_state(self) -> tuple[FitConfig, TrainingState] | None:
+        """Settings and state of an earlier run, with its history, or None where no checkpoint was written."""
+        if not self.checkpoint_file.exists():
+            return None
+        config, state = load_checkpoint(self.checkpoint_file)
+        with contextlib.suppress(FileNotFoundError):
+            state.history = read_history(self.path / "history.csv")
+        return config, state
+
+    def history_writer(self, trainer: Trainer) -> HistoryWriter:
+        """`history.csv`, begun anew with the rows that the trainer brings from an earlier run."""
+        return HistoryWriter(self.path / "history.csv", HISTORY_COLUMNS, rows=trainer.history)
+
+    def save_checkpoint(self, model: Model, state: TrainingState) -> None:
+        """Write where the run stands."""
+        save_checkpoint(self.checkpoint_file, model, state)
+
+    def write_result(self, result: FitResult) -> None:
+        """Write all that a finished run leaves; what would hurt most to lose comes first."""
+        result.save(self.path / "model.safetensors")
+        write_json(self.path / "metrics.json", result.metrics)
+        pixels, depth = result.reconstruction, result.picture.bit_depth
+        save_picture(self.path / "reconstruction.png", pixels, bit_depth=depth)
+        with atomic_write(self.path / "comparison.png") as file:
+            result.comparison().save(file, format="PNG")
+        from .report.curves import save_curves
+
+        save_curves(self.path / "curves.svg", result.history)
+
+
+def check_resumable(saved: FitConfig, asked: FitConfig, picture: Picture, state: TrainingState) -> None:
+    """Refuse to go on with another picture or other settings; budgets alone may change."""
+    free = {"steps", "epochs", "seconds", "target_psnr"}
+    before, now = saved.as_dict(), asked.as_dict()
+    changed = [name for name in before if name not in free and before[name] != now[name]]
+    if changed:
+        name = changed[0]
+        raise ConfigError(
+            f"cannot resume with {name} {now[name]!r}: the run has {before[name]!r} (only budgets may change)"
+        )
+    if picture.digest != state.picture_digest:
+        raise ConfigError(f"cannot resume: {picture.name} is not the picture that the run was trained on")
+
+
+def describe_settings(config: FitConfig) -> dict[str, Any]:
+    """The settings that shape a network, for people."""
+    return {
+        "encoding": config.encoding,
+        "sigma": config.resolved_sigma if config.encoding in ("gaussian", "positional") else None,
+        "depth": config.depth,
+        "hidden_size": config.hidden_size,
+        "activation": config.activation,
+        "loss": config.loss,
+        "optimizer": config.optimizer,
+    }

@@ -1,0 +1,340 @@
+"""A file of named tensors with metadata, safe to read from strangers: the container under the model file.
+
+The container is safetensors: data only, never code. Two things are added to it, both in one JSON text under
+the metadata key ``coordfit``: metadata with numbers and structure (safetensors knows text alone), and a
+SHA-256 over tensors and metadata, so that damage is found (safetensors would load a flipped bit). What the
+tensors mean is not this module's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
+from safetensors import numpy as safetensors_numpy
+
+from coordfit.errors import ModelFileError
+from coordfit.files import FilePath, atomic_write, jsonable, printable
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "MAX_BYTES", "load_tensors", "save_tensors"]
+
+FORMAT = "coordfit"
+FORMAT_VERSION = 1
+
+# Bounds on what a file may ask of the machine. The file's size bounds the tensors, since safetensors allows
+# no tensor to claim more than is there.
+MAX_BYTES = 4 * 2**30
+_MAX_HEADER_BYTES = 4 * 2**20
+_MAX_DEPTH = 32
+
+_METADATA = "__metadata__"  # the name safetensors has for its metadata
+_OURS = ("format", "format_version", "sha256")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+
+# Types NumPy and safetensors both know. Left out are bool, whose bytes could be neither 0 nor 1, and complex.
+_DTYPES = {
+    **{f"F{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
+    **{f"I{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+# One entry as safetensors gives it: name, type code, shape, little-endian bytes in C order.
+_Entry = tuple[str, str, tuple[int, ...], Any]
+
+
+class _RefusedError(Exception):
+    """The file cannot be used; the text completes "cannot load FILE: it ..."."""
+
+
+# --- save ---------------------------------------------------------------------------------------------------
+
+
+def save_tensors(path: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and metadata to one safetensors file, atomically.
+
+    Parameters
+    ----------
+    path
+        The file; see `coordfit.files.atomic_write`.
+    tensors
+        Arrays of any shape, memory layout and byte order, of 16 to 64 bit float or 8 to 64 bit integer type.
+        Names are letters, digits, ``_``, ``.`` and ``-``.
+    metadata
+        What `coordfit.files.jsonable` accepts; tuples come back as lists, non-finite numbers as None. The
+        names ``format``, ``format_version`` and ``sha256`` are taken.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    ModelFileError
+        A tensor holds NaN or infinity: such a file could not be loaded, and would replace one that can.
+    TypeError, ValueError
+        A name, a type or the metadata cannot be stored.
+    """
+    arrays = {name: _storable(name, array) for name, array in tensors.items()}
+    for name, array in arrays.items():
+        if not _is_finite(array):
+            raise ModelFileError(f"cannot save {printable(path)}: tensor {name} holds NaN or infinity")
+    if taken := set(metadata) & set(_OURS):
+        raise ValueError(f"the metadata cannot have a key {min(taken)!r}: the format uses it")
+    document = {"format": FORMAT, "format_version": FORMAT_VERSION, **jsonable(metadata)}
+    entries = [(name, _CODES[array.dtype], array.shape, _raw(array)) for name, array in arrays.items()]
+    document["sha256"] = _digest(entries, document)
+    data = safetensors_numpy.save(arrays, {FORMAT: json.dumps(document, allow_nan=False)})
+    try:
+        _document(_header(data))  # what is written can be read: size and depth are within the bounds
+    except _RefusedError as error:
+        raise ValueError(f"the metadata cannot be stored: the file {error}") from error
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Array in C order and little-endian, as safetensors wants it; the same shape (0-d stays 0-d)."""
+    if not _NAME.fullmatch(name) or name == _METADATA:
+        raise ValueError(f"no name for a tensor in a file: {name!r}")
+    dtype = np.asarray(array).dtype.newbyteorder("<")
+    if dtype not in _CODES:
+        raise TypeError(f"tensor {name} has the type {dtype.name}, which cannot be stored")
+    return np.asarray(array, dtype=dtype, order="C")
+
+
+def _raw(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Bytes of a contiguous array, not copied."""
+    return array.reshape(-1).view(np.uint8)
+
+
+# --- load ---------------------------------------------------------------------------------------------------
+
+
+def load_tensors(
+    path: FilePath, *, max_bytes: int = MAX_BYTES
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read a file that `save_tensors` wrote; nothing in the file is trusted.
+
+    Parameters
+    ----------
+    path
+        The file.
+    max_bytes
+        A larger file is refused before it is read.
+
+    Returns
+    -------
+    tensors
+        Writable arrays of their own, C order, native byte order, all floats finite.
+    metadata
+        What `save_tensors` was given, as JSON tells it.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, too large, damaged, of a newer format, or no file of this format at all. The
+        message is one line and says what to do.
+    """
+    try:
+        data = _read(Path(path), max_bytes)
+        header = _header(data)
+        document = _document(header)
+        tensors = _tensors(data, header, document)
+    except _RefusedError as error:
+        raise ModelFileError(f"cannot load {printable(path)}: it {error}") from error
+    except MemoryError as error:
+        raise ModelFileError(f"cannot load {printable(path)}: it needs more memory than there is") from error
+    return tensors, {name: value for name, value in document.items() if name not in _OURS}
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    """Whole content of a regular file of bounded size."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise _RefusedError("is a folder; name the model file in it")
+        if not stat.S_ISREG(status.st_mode):  # a pipe or device may never end
+            raise _RefusedError("is a device or a pipe; name a model file")
+        if status.st_size > max_bytes:
+            raise _RefusedError(
+                f"has {status.st_size} bytes, over the limit of {max_bytes}; is it a model file?"
+            )
+        with path.open("rb") as file:
+            data = file.read(status.st_size + 1)
+    except FileNotFoundError as error:
+        raise _RefusedError("does not exist; check the path") from error
+    except OSError as error:
+        raise _RefusedError(f"cannot be read ({os.strerror(error.errno or 0)}); check the path") from error
+    except ValueError as error:
+        raise _RefusedError("has no possible file name; check the path") from error
+    if len(data) != status.st_size:
+        raise _RefusedError("changed while it was read; try again")
+    return data
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """Header of a safetensors file: 8 bytes of length (little-endian), then JSON that begins with ``{``.
+
+    Read here because safetensors gives out the metadata of files alone, not of bytes, and does not see two
+    equal keys. The layout of the tensors is left to safetensors.
+    """
+    size = int.from_bytes(data[:8], "little")
+    if data[8:9] != b"{":
+        raise _RefusedError("is no safetensors file; name a model that coordfit saved")
+    if size > _MAX_HEADER_BYTES:
+        raise _RefusedError(f"has a header of {size} bytes, over the limit of {_MAX_HEADER_BYTES}")
+    if 8 + size > len(data):
+        raise _RefusedError("is cut short; copy it again or make it anew")
+    return _json(data[8 : 8 + size], "header")
+
+
+def _document(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Our JSON text in the header, of the right format and version."""
+    metadata = header.get(_METADATA)
+    text = metadata.get(FORMAT) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise _RefusedError(
+            "is a safetensors file, but coordfit did not write it; name a model that coordfit saved"
+        )
+    try:
+        encoded = text.encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can escape half a character
+        raise _RefusedError("has damaged metadata; copy it again or make it anew") from error
+    document = _json(encoded, "metadata")
+    version = document.get("format_version")
+    if document.get("format") != FORMAT or type(version) is not int or version < 1:
+        raise _RefusedError("does not tell its format; name a model that coordfit saved")
+    if version > FORMAT_VERSION:
+        raise _RefusedError(
+            f"has format version {version}, this coordfit reads up to {FORMAT_VERSION}; install a newer one"
+        )
+    return document
+
+
+def _tensors(data: bytes, header: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Arrays of the file, after all checks."""
+    for name, entry in header.items():
+        if name != _METADATA:
+            _check_entry(name, entry)
+    try:
+        found = deserialize(data)  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise _RefusedError(f"is damaged ({_one_line(error)}); copy it again or make it anew") from error
+    entries = [(name, view["dtype"], tuple(view["shape"]), view["data"]) for name, view in found]
+    if _digest(entries, document) != document.get("sha256"):
+        raise _RefusedError("is damaged (the checksum differs); copy it again or make it anew")
+    return {entry[0]: _array(entry) for entry in entries}
+
+
+def _check_entry(name: str, entry: object) -> None:
+    """Refuse names and types that `save_tensors` never writes."""
+    if not _NAME.fullmatch(name):
+        raise _RefusedError(f"has a tensor with an impossible name, {name[:40]!r}; make it anew")
+    code = entry.get("dtype") if isinstance(entry, dict) else None
+    if not isinstance(code, str) or code not in _DTYPES:
+        raise _RefusedError(f"has a tensor {name} of unknown type {str(code)[:20]!r}; make it anew")
+
+
+def _array(entry: _Entry) -> NDArray[Any]:
+    """Copy of one tensor in native byte order, finite."""
+    name, code, shape, raw = entry
+    try:
+        view = np.frombuffer(raw, dtype=_DTYPES[code]).reshape(shape)
+    except (ValueError, OverflowError) as error:  # safetensors allows shapes that NumPy does not
+        raise _RefusedError(f"has a tensor {name} of impossible shape; make it anew") from error
+    array = view.astype(view.dtype.newbyteorder("="))
+    if not _is_finite(array):
+        raise _RefusedError(
+            f"holds NaN or infinity in tensor {name}; fit again, e.g. with a lower learning rate"
+        )
+    return array
+
+
+# --- both ---------------------------------------------------------------------------------------------------
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    """Whether an array holds neither NaN nor infinity."""
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _digest(entries: Iterable[_Entry], document: Mapping[str, Any]) -> str:
+    """SHA-256 over the metadata (but the digest) and the tensors in the order of their names, in hexadecimal.
+
+    Each tensor's bytes follow its name, type and shape, which tell their number; so no two contents give the
+    same stream. White space and the order of keys in the metadata do not count.
+    """
+    digest = hashlib.sha256()
+    digest.update(_canonical({name: value for name, value in document.items() if name != "sha256"}))
+    for name, code, shape, raw in sorted(entries, key=lambda entry: entry[0]):
+        digest.update(_canonical([name, code, list(shape)]))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    """JSON with one spelling for each content, ended by a line break."""
+    text = json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return text.encode("ascii") + b"\n"
+
+
+def _json(text: bytes, what: str) -> dict[str, Any]:
+    """Parse a strict JSON object of bounded depth: no NaN, no infinity, no key twice."""
+    try:
+        value = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite_number,
+        )
+        _check_depth(value, _MAX_DEPTH)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else _one_line(error)
+        raise _RefusedError(f"has a damaged {what} ({reason}); copy it again or make it anew") from error
+    if not isinstance(value, dict):
+        raise _RefusedError(f"has a damaged {what} (no object); copy it again or make it anew")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Object of its pairs, each key once: readers differ in which of two they take."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key is there twice")
+    return result
+
+
+def _no_constant(name: str) -> None:
+    """Refuse NaN, Infinity and -Infinity, which are not JSON."""
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite_number(text: str) -> float:
+    """Parse a number, and refuse one that no float can hold."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _check_depth(value: Any, levels: int) -> None:
+    """Refuse what is nested deeper than `levels`, so that no later reader runs out of stack."""
+    if isinstance(value, (dict, list)):
+        if levels == 0:
+            raise RecursionError
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_depth(item, levels - 1)
+
+
+def _one_line(error: Exception) -> str:
+    """Start of an error's text, fit for a message of one line."""
+    return "".join(c if c.isprintable() else " " for c in str(error))[:120]
