@@ -78,12 +78,15 @@ class NumpyBackend(Backend):
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
-        """Hold the worker threads and keep the BLAS to one thread for each; may be nested."""
+        """Hold the worker threads and keep the BLAS to one thread for each; may be nested.
+
+        Overflow warns nobody in here: a run that diverges is told by its loss.
+        """
         # The generic bodies know no row blocks, so there the BLAS keeps its threads.
         limits = None if self.fused == "never" else 1
         self._depth += 1
         try:
-            with self._blas.limit(limits=limits, user_api="blas"):
+            with self._blas.limit(limits=limits, user_api="blas"), np.errstate(all="ignore"):
                 yield
         finally:
             self._depth -= 1
@@ -107,7 +110,8 @@ class NumpyBackend(Backend):
             tasks[0]()
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(max(len(tasks), self.threads) - 1, "coordfit-worker")
+            others = max(len(tasks), self.threads) - 1
+            self._pool = ThreadPoolExecutor(others, "coordfit-worker", _silence_this_thread)
         futures = [self._pool.submit(task) for task in tasks[1:]]
         try:
             tasks[0]()
@@ -289,6 +293,10 @@ class NumpyBackend(Backend):
         if key not in buffers:
             buffers[key] = np.empty(shape, dtype)
         return buffers[key]
+
+
+def _silence_this_thread() -> None:
+    np.seterr(all="ignore")  # NumPy keeps this by thread
 
 
 def _even_slices(start: int, stop: int, parts: int) -> list[slice]:

@@ -18,7 +18,7 @@ def _open_the_door() -> Any:
     except ImportError as error:
         raise ImportError(f"coordfit's own package 'backends' cannot be imported: {error}") from error
     if getattr(package, "COORDFIT_MARKER", None) != _MARKER:
-        where = package.__file__ or next(iter(package.__path__))
+        where = getattr(package, "__file__", None) or next(iter(package.__path__))
         raise ImportError(
             f"another package named 'backends' ({where}) stands in front of coordfit's own; "
             "run from another directory, or with `python -P -m coordfit`"
