@@ -1,0 +1,119 @@
+"""One `backend` fixture over every backend that is known, and one table of tolerances.
+
+A backend that cannot run here is skipped with its reason. `COORDFIT_REQUIRE_BACKENDS=cupy,strict` turns the
+skip into a failure for the names listed, so that a machine bought for its GPU cannot pass by skipping.
+"""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from backends import Backend, DeviceUnavailableError, available_backends, get_backend
+from backends.numpy_backend import NumpyBackend
+
+REQUIRE = "COORDFIT_REQUIRE_BACKENDS"
+
+# Of one primitive against its float64 oracle, relative to the largest element (or to 1, if that is more):
+# the elements of a product are sums that may cancel, and their error goes with what was summed.
+TOLERANCES = {"float32": 4e-6, "float64": 2e-14}
+
+
+def make_strict():
+    pytest.importorskip("array_api_strict", exc_type=ImportError)
+    from strict_backend import StrictBackend
+
+    return StrictBackend()
+
+
+def maker_of(name):
+    return lambda: get_backend(name)
+
+
+MAKERS = {
+    "numpy": lambda: NumpyBackend(threads=1),
+    "numpy-2-threads": lambda: NumpyBackend(threads=2),
+    "numpy-generic": lambda: NumpyBackend(fused="never"),
+    "strict": make_strict,
+} | {name: maker_of(name) for name in available_backends() if name != "numpy"}
+
+
+def required_names(setting, known):
+    """The names in the environment's list; a name that is not known is an error, not a passed test."""
+    names = {name.strip() for name in setting.split(",")} - {""}
+    if unknown := sorted(names - set(known)):
+        raise pytest.UsageError(f"{REQUIRE} names unknown backends {unknown}; known: {', '.join(known)}")
+    return names
+
+
+def pytest_configure(config):
+    required_names(os.environ.get(REQUIRE, ""), MAKERS)
+
+
+def make_or_skip(name):
+    """A new backend of that name; skips the test where it cannot run, or fails it where it must."""
+    required = name in required_names(os.environ.get(REQUIRE, ""), MAKERS)
+    try:
+        return MAKERS[name]()
+    except (DeviceUnavailableError, pytest.skip.Exception) as reason:
+        if required:
+            pytest.fail(f"{REQUIRE} asks for {name!r}, which cannot run here: {reason}")
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(params=MAKERS)
+def idle_backend(request):
+    """Every backend in turn, not activated."""
+    return make_or_skip(request.param)
+
+
+@pytest.fixture
+def backend(idle_backend):
+    """Every backend in turn, activated for the test."""
+    with idle_backend.activate():
+        yield idle_backend
+
+
+@pytest.fixture(params=TOLERANCES)
+def dtype(request):
+    return request.param
+
+
+@dataclass
+class Check:
+    """Assertions about arrays of one backend and dtype."""
+
+    backend: Backend
+    dtype: str
+
+    def lives_on_backend(self, array):
+        """The array is of the backend's own library, and on its device."""
+        library, own = type(array).__module__.partition(".")[0], self.backend.xp.__name__
+        assert library == own.partition(".")[0], f"an array of {library}, not of {own}"
+        if hasattr(array, "device"):
+            assert array.device == self.backend.zeros((), self.dtype).device
+
+    def like(self, array, shape):
+        """The array lives on the backend and has the dtype and this shape."""
+        self.lives_on_backend(array)
+        assert array.shape == tuple(shape)
+        assert array.dtype == self.backend.dtype(self.dtype)
+
+    def close(self, array, expected):
+        """The array agrees with a host array in shape, in the dtype asked for and, to tolerance, in value."""
+        assert isinstance(expected, (np.ndarray, np.generic)), "what is expected must be on the host"
+        self.like(array, expected.shape)
+        bound = TOLERANCES[self.dtype] * max(1.0, np.max(np.abs(expected), initial=0.0))
+        np.testing.assert_allclose(self.backend.to_numpy(array), expected, rtol=0.0, atol=bound)
+
+    def equal(self, array, expected):
+        """The array agrees with a host array bit by bit."""
+        assert isinstance(expected, (np.ndarray, np.generic)), "what is expected must be on the host"
+        self.like(array, expected.shape)
+        np.testing.assert_array_equal(self.backend.to_numpy(array), expected)
+
+
+@pytest.fixture
+def check(backend, dtype):
+    return Check(backend, dtype)

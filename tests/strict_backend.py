@@ -1,0 +1,30 @@
+"""The generic bodies on `array_api_strict`: proof that they use the array API standard and nothing else.
+
+Arrays live on the library's pretended second device, whose `__array__` raises: code that mixes host and
+device arrays, which a GPU alone would notice, fails here on any machine.
+"""
+
+import array_api_strict
+import numpy as np
+
+from backends import Backend
+
+DEVICE = array_api_strict.Device("device1")
+HOST = array_api_strict.Device("CPU_DEVICE")
+
+
+class StrictBackend(Backend):
+    """Nothing but the standard, on a device that is not the host."""
+
+    name = "strict"
+    device = "device1"
+    xp = array_api_strict
+
+    def asarray(self, array, dtype=None):
+        return self.xp.asarray(array, dtype=self.dtype(dtype), device=DEVICE)
+
+    def to_numpy(self, array):
+        return np.array(array.to_device(HOST))
+
+    def zeros(self, shape, dtype):
+        return self.xp.zeros(shape, dtype=self.dtype(dtype), device=DEVICE)
