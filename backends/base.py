@@ -14,7 +14,10 @@ Callers use what is returned. Gradients (`dW`, `db`) and optimizer state are alw
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +27,9 @@ from .dispatch import install_routes, primitive
 
 Array = Any
 """An array of the backend's own library (numpy.ndarray, cupy.ndarray, ...)."""
+
+Tables = tuple[Array, Array]
+"""Cosines and sines of the same phases."""
 
 
 class Activation(Protocol):
@@ -56,6 +62,14 @@ class ElementwiseLoss(Protocol):
 
     def gradient(self, xp: Any, residual: Array) -> Array:
         """The derivative of `value` with respect to the residual."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One worker's part of a batch: some members (None: all), and its rows in blocks."""
+
+    members: slice | None
+    blocks: list[slice]
 
 
 class Backend:
@@ -114,6 +128,10 @@ class Backend:
         """Return a new array of zeros on the device."""
         return self.xp.zeros(shape, dtype=self.dtype(dtype))
 
+    def arange(self, start: int, stop: int) -> Array:
+        """Integers from `start` up to `stop`, on the device."""
+        return self.xp.arange(start, stop, dtype=self.dtype("int64"))
+
     def scratch(self, shape: tuple[int, ...], dtype: str) -> Array | None:
         """Return a buffer to offer as `out=`, or None where the generic bodies could not use one."""
         return None
@@ -132,20 +150,26 @@ class Backend:
 
     # -- the two hooks -------------------------------------------------------------------------------
 
-    @primitive
-    def row_blocks(self, num_rows: int, row_bytes: int, row_flops: int) -> list[list[slice]]:
-        """Cut rows into blocks and deal them to workers: `[[blocks of worker 0], [of worker 1], ...]`.
+    def share_out(self, num_rows: int, num_members: int, row_bytes: int, row_flops: int) -> list[Share]:
+        """Cut a batch into blocks of rows and deal them to workers, members too where that is better.
 
         Parameters
         ----------
         num_rows : int
-            Rows to deal out.
-        row_bytes : int
-            Bytes of activations that one row keeps alive, for blocks that stay in cache.
-        row_flops : int
-            Floating-point operations that one row costs, to tell work worth a second thread.
+            Rows to deal out, 1 or more.
+        num_members : int
+            Networks that each see all rows.
+        row_bytes, row_flops : int
+            Bytes of activations that one row of one member keeps alive, and operations that it costs: for
+            blocks that stay in cache, and to tell work worth a second thread.
+
+        Returns
+        -------
+        shares : list of Share
+            One for each worker: either all have all members and different rows, or different members and
+            all rows.
         """
-        return [[slice(0, num_rows)]]
+        return [Share(None, [slice(0, num_rows)])]
 
     def run_workers(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run one task for each worker, side by side where the backend can, and wait for all."""
@@ -157,6 +181,11 @@ class Backend:
         return step
 
     # -- the primitives ------------------------------------------------------------------------------
+
+    @primitive
+    def take_rows(self, array: Array, index: Array, *, out: Array | None = None) -> Array:
+        """Rows `index` (n,) of an array (*E, N, C), as (*E, n, C)."""
+        return self.xp.take(array, index, axis=-2)
 
     @primitive
     def matmul(
@@ -269,6 +298,34 @@ class Backend:
         return xp.concat([xp.cos(phase), xp.sin(phase)], axis=-1)
 
     @primitive
+    def grid_fourier_features(
+        self, x_tables: Tables, y_tables: Tables, rows: slice, *, out: Array | None = None
+    ) -> Array:
+        """Fourier features of a run of grid pixels, from tables for the columns and for the rows of the grid.
+
+        cos(a + b) = cos a cos b - sin a sin b and sin(a + b) = sin a cos b + cos a sin b, with a for x and b
+        for y: no trigonometry for each pixel, and memory for one row and one column of features alone.
+
+        Parameters
+        ----------
+        x_tables, y_tables : pairs of arrays, shapes (width, m) and (height, m)
+            Cosines and sines of 2 pi B_x x for each column, and of 2 pi B_y y for each row of pixels.
+        rows : slice
+            Pixels from `rows.start` to `rows.stop`, counted row by row of the grid.
+
+        Returns
+        -------
+        features : array, shape (N, 2 m)
+        """
+        xp = self.xp
+        index = self.arange(rows.start, rows.stop)
+        row = index // x_tables[0].shape[0]
+        column = index - row * x_tables[0].shape[0]
+        cos_x, sin_x = (xp.take(table, column, axis=0) for table in x_tables)
+        cos_y, sin_y = (xp.take(table, row, axis=0) for table in y_tables)
+        return xp.concat([cos_x * cos_y - sin_x * sin_y, sin_x * cos_y + cos_x * sin_y], axis=-1)
+
+    @primitive
     def loss_and_gradient(
         self,
         loss: ElementwiseLoss,
@@ -312,7 +369,7 @@ class Backend:
     def sgd_step(
         self,
         parameters: Array,
-        gradient: Array,
+        gradients: Sequence[Array],
         velocity: Array | None,
         *,
         learning_rate: float | Array,
@@ -325,9 +382,13 @@ class Backend:
 
         Parameters
         ----------
-        parameters, gradient, velocity : array, shape (*E, P)
+        parameters, velocity : array, shape (*E, P)
+        gradients : arrays, shape (*E, P)
+            The gradient is their sum, taken in their order: one for each worker that had a part of the rows.
+            The first may be overwritten by the sum.
         learning_rate : float, or array of shape (*E, 1)
         """
+        gradient = functools.reduce(operator.add, gradients)
         if velocity is None:
             parameters -= learning_rate * gradient
             return
@@ -340,7 +401,7 @@ class Backend:
     def adam_step(
         self,
         parameters: Array,
-        gradient: Array,
+        gradients: Sequence[Array],
         first_moment: Array,
         second_moment: Array,
         *,
@@ -352,17 +413,23 @@ class Backend:
     ) -> None:
         """One step of Adam (Kingma and Ba, 2015, algorithm 1); all in place.
 
+        The moments are kept as plain sums, m <- beta1 m + g and v <- beta2 v + g^2; the factors (1 - beta) of
+        the paper stand with the bias corrections instead, in scalars, which saves two passes over the buffers.
+
         Parameters
         ----------
-        parameters, gradient, first_moment, second_moment : array, shape (*E, P)
+        parameters, first_moment, second_moment : array, shape (*E, P)
+        gradients : arrays, shape (*E, P)
+            The gradient is their sum, taken in their order. The first may be overwritten by the sum.
         step : int
             Counts from 1.
         learning_rate : float, or array of shape (*E, 1)
         """
+        gradient = functools.reduce(operator.add, gradients)
         first_moment *= beta1
-        first_moment += (1.0 - beta1) * gradient
+        first_moment += gradient
         second_moment *= beta2
-        second_moment += (1.0 - beta2) * gradient * gradient
-        root = self.xp.sqrt(second_moment / (1.0 - beta2**step))
-        step_size = learning_rate / (1.0 - beta1**step)
+        second_moment += gradient * gradient
+        root = self.xp.sqrt(second_moment * ((1.0 - beta2) / (1.0 - beta2**step)))
+        step_size = learning_rate * ((1.0 - beta1) / (1.0 - beta1**step))
         parameters -= step_size * first_moment / (root + epsilon)

@@ -81,6 +81,11 @@ class CupyBackend(Backend):
             host: NDArray[Any] = self.xp.asnumpy(array)
         return host
 
+    def arange(self, start: int, stop: int) -> Array:
+        """Integers from `start` up to `stop`, on this GPU."""
+        with self._here():
+            return super().arange(start, stop)
+
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
         """Return a new array of zeros on this device."""
         with self._here():

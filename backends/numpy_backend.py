@@ -8,28 +8,33 @@ single-threaded BLAS, so the element-wise work is parallel too and activations n
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import math
 import os
 import platform
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 import threadpoolctl
 
-from .base import Activation, Array, Backend, ElementwiseLoss
+from .base import Activation, Array, Backend, ElementwiseLoss, Share, Tables
 from .dispatch import fused
 from .numpy_inplace import BACKWARD, FORWARD, LOSSES
+from .worker_threads import WorkerThreads
 
 # A block's activations should stay in a core's own cache, and a product needs some rows to run at speed.
-_BLOCK_BYTES = 2_500_000
+_BLOCK_BYTES = 3_500_000
 _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 64, 2048
-# Handing work to a thread costs some 50 microseconds; below this many operations each it does not pay.
-_MIN_WORKER_FLOPS = 10_000_000
-# The optimizers' passes run over pieces of the flat buffers that stay in a core's first caches.
-_CHUNK = 16_384
+# A step below this many operations is too short to be shared by Python's threads, which wait for each other
+# after every call; one of them then does it all, with all threads of the BLAS in the larger products.
+_MIN_WORKER_FLOPS = 40_000_000
+# The same for the optimizers' passes, in parameters.
+_MIN_WORKER_ELEMENTS = 400_000
+# The optimizers run over pieces of the flat buffers that stay in cache; smaller ones cost more in calls.
+_CHUNK = 262_144
 
 
 def usable_cores() -> int:
@@ -56,14 +61,16 @@ class NumpyBackend(Backend):
     def __init__(self, fused: str = "auto", threads: int | None = None) -> None:
         super().__init__(fused)
         self.threads = usable_cores() if threads is None else threads
-        self._blas = threadpoolctl.ThreadpoolController()
-        self._pool: ThreadPoolExecutor | None = None
+        self._blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+        self._blas_threads: int | None = None
+        self._workers: WorkerThreads | None = None
+        self._is_at_work = False
         self._depth = 0
         self._local = threading.local()
 
     def describe(self) -> dict[str, Any]:
         """Library, processor, threads and BLAS."""
-        blas = [lib for lib in self._blas.info() if lib["user_api"] == "blas"]
+        blas = self._blas.info()
         return super().describe() | {
             "processor": platform.processor() or platform.machine(),
             "cores": usable_cores(),
@@ -78,49 +85,63 @@ class NumpyBackend(Backend):
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
-        """Hold the worker threads and keep the BLAS to one thread for each; may be nested.
+        """Hold the worker threads and steer the BLAS's; may be nested. Both are given back at the end.
 
         Overflow warns nobody in here: a run that diverges is told by its loss.
         """
-        # The generic bodies know no row blocks, so there the BLAS keeps its threads.
-        limits = None if self.fused == "never" else 1
         self._depth += 1
         try:
-            with self._blas.limit(limits=limits, user_api="blas"), np.errstate(all="ignore"):
+            with self._blas.limit(limits=None, user_api="blas"), np.errstate(all="ignore"):
                 yield
         finally:
             self._depth -= 1
-            if self._depth == 0 and self._pool is not None:
-                self._pool.shutdown()
-                self._pool = None
+            self._blas_threads = None
+            if self._depth == 0 and self._workers is not None:
+                self._workers.close()
+                self._workers = None
+
+    def _set_blas_threads(self, count: int) -> None:
+        """One BLAS thread for each of several workers; all of them where one worker does a small step alone."""
+        if count != self._blas_threads and self._depth and self.fused != "never":
+            for library in self._blas.lib_controllers:
+                library.set_num_threads(count)
+            self._blas_threads = count
 
     # -- the row-block hook --------------------------------------------------------------------------
 
-    @fused("row_blocks")
-    def _row_blocks(self, num_rows: int, row_bytes: int, row_flops: int) -> list[list[slice]]:
-        useful = max(1, num_rows * row_flops // _MIN_WORKER_FLOPS)
-        workers = max(1, min(self.threads, useful, num_rows))
-        limit = min(max(_BLOCK_BYTES // max(row_bytes, 1), _MIN_BLOCK_ROWS), _MAX_BLOCK_ROWS)
-        shares = _even_slices(0, num_rows, workers)
-        return [_even_slices(s.start, s.stop, -(-(s.stop - s.start) // limit)) for s in shares]
+    def share_out(self, num_rows: int, num_members: int, row_bytes: int, row_flops: int) -> list[Share]:
+        """Deal out rows in blocks that fit a core's cache, or members where there are enough of them."""
+        if self.fused == "never":
+            return super().share_out(num_rows, num_members, row_bytes, row_flops)
+        useful = num_members * num_rows * row_flops // _MIN_WORKER_FLOPS
+        workers = int(max(1, min(self.threads, useful)))
+        if workers > 1 and (num_members >= 2 * workers or num_members % workers == 0):
+            # A worker with members of its own has no gradient to share, and their weights in its cache.
+            members = _even_slices(0, num_members, workers)
+            return [Share(m, _blocks(0, num_rows, row_bytes * (m.stop - m.start))) for m in members]
+        rows = _even_slices(0, num_rows, min(workers, num_rows))
+        return [Share(None, _blocks(r.start, r.stop, row_bytes * num_members)) for r in rows]
 
     def run_workers(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Run the first task in the calling thread and the others in the pool; wait for all."""
+        """Run the first task in the calling thread and the others beside it; wait for all."""
+        self._set_blas_threads(self.threads if len(tasks) == 1 else 1)
         if len(tasks) == 1:
             tasks[0]()
             return
-        if self._pool is None:
-            others = max(len(tasks), self.threads) - 1
-            self._pool = ThreadPoolExecutor(others, "coordfit-worker", _silence_this_thread)
-        futures = [self._pool.submit(task) for task in tasks[1:]]
+        if self._workers is None:
+            self._workers = WorkerThreads(self.threads, _silence_this_thread)
+        self._is_at_work = True
         try:
-            tasks[0]()
+            self._workers.run(tasks)
         finally:
-            wait(futures)
-        for future in futures:
-            future.result()
+            self._is_at_work = False
 
     # -- fused bodies --------------------------------------------------------------------------------
+
+    @fused("take_rows")
+    def _take_rows(self, array: Array, index: Array, *, out: Array | None = None) -> Array:
+        # With mode "raise" NumPy would gather into a buffer of its own first; an index is ours, and in range.
+        return np.take(array, index, axis=-2, out=out, mode="clip")
 
     @fused("matmul")
     def _matmul(
@@ -197,6 +218,29 @@ class NumpyBackend(Backend):
         np.sin(phase, out=sines)
         return out
 
+    @fused("grid_fourier_features")
+    def _grid_fourier_features(
+        self, x_tables: Tables, y_tables: Tables, rows: slice, *, out: Array | None = None
+    ) -> Array:
+        (cos_x, sin_x), (cos_y, sin_y) = x_tables, y_tables
+        width, m = cos_x.shape
+        if out is None:
+            out = np.empty((rows.stop - rows.start, 2 * m), cos_x.dtype)
+        start = rows.start
+        while start < rows.stop:  # the pixels of one row of the grid after the other
+            row, column = divmod(start, width)
+            stop = min(rows.stop, start + width - column)
+            there = slice(start - rows.start, stop - rows.start)
+            columns = slice(column, column + stop - start)
+            cosines, sines = out[there, :m], out[there, m:]
+            t = self._reuse("grid", (stop - start, m), out.dtype)
+            np.multiply(cos_x[columns], cos_y[row], out=cosines)
+            cosines -= np.multiply(sin_x[columns], sin_y[row], out=t)
+            np.multiply(sin_x[columns], cos_y[row], out=sines)
+            sines += np.multiply(cos_x[columns], sin_y[row], out=t)
+            start = stop
+        return out
+
     def _loss_is_known(self, loss: ElementwiseLoss, *args: Any, **kwargs: Any) -> str:
         return "" if loss.name in LOSSES else f"has no fused body for the loss {loss.name!r}"
 
@@ -220,42 +264,63 @@ class NumpyBackend(Backend):
         residual *= 1.0 / count
         return np.add.reduce(value, axis=(-2, -1)) / count, residual
 
-    def _pieces(self, *arrays: Array | None) -> Iterator[tuple[Array, ...]]:
-        """Walk over flat buffers of shape (*E, P) together, piece by piece along the last axis."""
-        length = next(array for array in arrays if array is not None).shape[-1]
-        for start in range(0, length, _CHUNK):
-            piece = slice(start, start + _CHUNK)
-            yield tuple(None if array is None else array[..., piece] for array in arrays)
+    def _by_pieces(self, update: Callable[..., None], *buffers: Array | None) -> None:
+        """Call `update` on flat buffers of shape (*E, P) together, piece by piece, on all workers.
+
+        Each piece stays in a core's first caches from the first pass over it to the last.
+        """
+        shape = next(buffer.shape for buffer in buffers if buffer is not None)
+        size, width = math.prod(shape), max(1, _CHUNK * shape[-1] // math.prod(shape))
+
+        def work(share: slice) -> None:
+            for start in range(share.start, share.stop, width):
+                piece = slice(start, min(start + width, share.stop))
+                update(*(None if buffer is None else buffer[..., piece] for buffer in buffers))
+
+        workers = max(1, min(self.threads, size // _MIN_WORKER_ELEMENTS))
+        if workers == 1 or self._is_at_work:  # a worker that updates its own members hands out nothing
+            work(slice(0, shape[-1]))
+            return
+        self.run_workers([functools.partial(work, s) for s in _even_slices(0, shape[-1], workers)])
+
+    def _sum(self, gradients: Sequence[Array]) -> Array:
+        """The sum of the workers' gradients of one piece, left in the first of them."""
+        first, *others = gradients
+        for other in others:
+            first += other
+        return first
 
     @fused("sgd_step")
     def _sgd_step(
         self,
         parameters: Array,
-        gradient: Array,
+        gradients: Sequence[Array],
         velocity: Array | None,
         *,
         learning_rate: float | Array,
         momentum: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        for p, g, v in self._pieces(parameters, gradient, velocity):
+        def update(p: Array, v: Array | None, *pieces: Array) -> None:
+            g = self._sum(pieces)
             t = self._reuse("step", p.shape, p.dtype)
-            if v is None:
-                p -= np.multiply(g, learning_rate, out=t)
-                continue
-            v *= momentum
-            v += g
-            direction = v
-            if nesterov:
-                direction = np.multiply(v, momentum, out=t)
-                direction += g
+            direction = g
+            if v is not None:
+                v *= momentum
+                v += g
+                direction = v
+                if nesterov:
+                    direction = np.multiply(v, momentum, out=t)
+                    direction += g
             p -= np.multiply(direction, learning_rate, out=t)
+
+        self._by_pieces(update, parameters, velocity, *gradients)
 
     @fused("adam_step")
     def _adam_step(
         self,
         parameters: Array,
-        gradient: Array,
+        gradients: Sequence[Array],
         first_moment: Array,
         second_moment: Array,
         *,
@@ -265,23 +330,25 @@ class NumpyBackend(Backend):
         beta2: float,
         epsilon: float,
     ) -> None:
-        # The two bias corrections are moved into the scalars, which saves a pass over the buffers:
-        # m / c1 / (sqrt(v / c2) + eps) = (sqrt(c2) / c1) m / (sqrt(v) + sqrt(c2) eps).
-        root_correction = (1.0 - beta2**step) ** 0.5
-        step_size = learning_rate * (root_correction / (1.0 - beta1**step))
-        for p, g, m, v in self._pieces(parameters, gradient, first_moment, second_moment):
+        # With r = sqrt((1 - beta2) / (1 - beta2^t)), the step k m / (r sqrt(v) + epsilon) is written as
+        # (k / r) m / (sqrt(v) + epsilon / r): one pass less.
+        root = ((1.0 - beta2) / (1.0 - beta2**step)) ** 0.5
+        step_size = learning_rate * ((1.0 - beta1) / (1.0 - beta1**step) / root)
+
+        def update(p: Array, m: Array, v: Array, *pieces: Array) -> None:
+            g = self._sum(pieces)
             t = self._reuse("step", p.shape, p.dtype)
             m *= beta1
-            m += np.multiply(g, 1.0 - beta1, out=t)
+            m += g
             v *= beta2
-            np.multiply(g, g, out=t)
-            t *= 1.0 - beta2
-            v += t
+            v += np.multiply(g, g, out=t)
             np.sqrt(v, out=t)
-            t += epsilon * root_correction
+            t += epsilon / root
             np.divide(m, t, out=t)
             t *= step_size
             p -= t
+
+        self._by_pieces(update, parameters, first_moment, second_moment, *gradients)
 
     def _reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return this thread's own buffer for a purpose: the same memory at every step."""
@@ -297,6 +364,12 @@ class NumpyBackend(Backend):
 
 def _silence_this_thread() -> None:
     np.seterr(all="ignore")  # NumPy keeps this by thread
+
+
+def _blocks(start: int, stop: int, row_bytes: int) -> list[slice]:
+    """Blocks of rows whose activations fit a core's cache, of equal length but for one."""
+    limit = min(max(_BLOCK_BYTES // max(row_bytes, 1), _MIN_BLOCK_ROWS), _MAX_BLOCK_ROWS)
+    return _even_slices(start, stop, -(-(stop - start) // limit))
 
 
 def _even_slices(start: int, stop: int, parts: int) -> list[slice]:

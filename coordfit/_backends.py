@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Backend,
         DeviceUnavailableError,
         FusedUnavailableError,
+        Share,
         available_backends,
         get_backend,
     )
@@ -46,6 +47,7 @@ else:
     FUSED_MODES = _package.FUSED_MODES
     DeviceUnavailableError = _package.DeviceUnavailableError
     FusedUnavailableError = _package.FusedUnavailableError
+    Share = _package.Share
     available_backends = _package.available_backends
     get_backend = _package.get_backend
 
@@ -56,6 +58,7 @@ __all__ = [
     "Backend",
     "DeviceUnavailableError",
     "FusedUnavailableError",
+    "Share",
     "available_backends",
     "get_backend",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Array, Backend
+from .pixel_grid import PixelGrid
 
 ENCODINGS = ("none", "basic", "positional", "gaussian")
 
@@ -27,6 +28,10 @@ class IdentityEncoder:
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """The coordinates, as they are."""
         return coordinates
+
+    def members(self, members: slice) -> IdentityEncoder:
+        """The encoder of some of the members: this one."""
+        return self
 
 
 class FourierEncoder:
@@ -46,8 +51,40 @@ class FourierEncoder:
         """Features (N, 2 m), or (*E, N, 2 m) where B or the coordinates differ by member."""
         return self.backend.fourier_features(coordinates, self.B, out=out)
 
+    def members(self, members: slice) -> FourierEncoder:
+        """The encoder of some of the members; itself where they share it."""
+        return self if self.B.ndim == 2 else FourierEncoder(self.backend, self.B[members, ...])
+
 
 Encoder = IdentityEncoder | FourierEncoder
+
+
+class GridFeatures:
+    """The features of a grid's pixels, run by run, for one network: what rendering and evaluation read.
+
+    For Fourier features one table for the columns and one for the rows of the grid stand for all its pixels;
+    memory is (height + width) m, not height width m.
+    """
+
+    def __init__(self, backend: Backend, encoder: Encoder, grid: PixelGrid, dtype: str) -> None:
+        self.backend, self.encoder, self.grid, self.dtype = backend, encoder, grid, dtype
+        if encoder.B is not None:
+            x, y = grid.axes()
+            self._x_tables, self._y_tables = self._tables(x, 0), self._tables(y, 1)
+
+    def __call__(self, rows: slice, out: Array | None = None) -> Array:
+        """Features (n, F) of the pixels from `rows.start` to `rows.stop`, counted row by row."""
+        if self.encoder.B is None:
+            pixels = np.arange(rows.start, rows.stop)
+            return self.backend.asarray(self.grid.coordinates(pixels), self.dtype)
+        return self.backend.grid_fourier_features(self._x_tables, self._y_tables, rows, out=out)
+
+    def _tables(self, positions: NDArray[np.float64], axis: int) -> tuple[Array, Array]:
+        coordinates = np.zeros((len(positions), 2))
+        coordinates[:, axis] = positions
+        features = self.encoder(self.backend.asarray(coordinates, self.dtype))
+        m = features.shape[-1] // 2
+        return features[:, :m], features[:, m:]
 
 
 def frequency_matrix(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .losses import Loss, mean_loss
+from .losses import Loss
 from .metrics import psnr_from_mse
 from .model import Model
 from .sampling import permuted
@@ -27,7 +28,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Judges a model against a picture.
+    """Judges a model against a picture, a bounded number of pixels at a time.
 
     Parameters
     ----------
@@ -49,27 +50,55 @@ class Evaluator:
         sample: int | None = None,
     ) -> None:
         self.model, self.loss = model, loss
-        n = len(target)
-        pixels = np.arange(n)
-        if sample is not None and n > sample:
-            pixels = np.sort(permuted(np.arange(sample), n, seed=0, epoch=0)).astype(np.int64)
-            target, train = target[pixels], train[pixels]
         self.target, self.train = target, train
-        self.coordinates = model.picture.grid.coordinates(pixels)
+        self.coordinates: NDArray[np.float64] | None = None
+        if sample is not None and len(target) > sample:
+            pixels = np.sort(permuted(np.arange(sample), len(target), seed=0, epoch=0)).astype(np.int64)
+            self.target, self.train = target[pixels], train[pixels]
+            self.coordinates = model.picture.grid.coordinates(pixels)
 
     def __call__(self) -> Evaluation:
         """The figures for the model's present parameters."""
-        colours = self.model(self.coordinates)
-        seen = slice(None) if self.train.all() else self.train
-        loss = float(mean_loss(self.loss, np, colours[seen].astype(np.float64), self.target[seen]))
-        squared = np.square(np.clip(colours, 0.0, 1.0) - self.target, dtype=np.float64).mean(axis=-1)
-        hidden = squared[~self.train]
+        seen, hidden, loss, start = _Sum(), _Sum(), _Sum(), 0
+        for colours in self._predictions():
+            stop = start + len(colours)
+            target, train = self.target[start:stop], self.train[start:stop]
+            squared = np.square(np.clip(colours, 0.0, 1.0) - target, dtype=np.float64).mean(axis=-1)
+            residual = np.subtract(colours[train], target[train], dtype=np.float64)
+            seen.add(squared[train])
+            hidden.add(squared[~train])
+            loss.add(self.loss.value(np, residual))
+            start = stop
+        whole = (seen.total + hidden.total) / (seen.count + hidden.count)
         return Evaluation(
-            loss=loss,
-            psnr=psnr_from_mse(float(squared.mean())),
-            psnr_train=psnr_from_mse(float(squared[self.train].mean())),
-            psnr_held_out=psnr_from_mse(float(hidden.mean())) if hidden.size else None,
+            loss=loss.mean,
+            psnr=psnr_from_mse(whole),
+            psnr_train=psnr_from_mse(seen.mean),
+            psnr_held_out=psnr_from_mse(hidden.mean) if hidden.count else None,
         )
+
+    def _predictions(self) -> Iterator[NDArray[np.floating]]:
+        """Colours (n, C), unclipped, of all pixels that count, in order."""
+        if self.coordinates is not None:
+            yield self.model(self.coordinates)
+            return
+        for rows in self.model.predict_rows(self.model.picture.grid):
+            yield rows.reshape(-1, rows.shape[-1])
+
+
+class _Sum:
+    """Sum and number of what was added."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        self.total += float(values.sum())
+        self.count += values.size
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
 
 
 def training_mask(train_on: str, height: int, width: int) -> NDArray[np.bool_]:

@@ -69,10 +69,3 @@ Loss = MSE | MAE | Huber
 def make_loss(name: str, *, delta: float = 0.1) -> Loss:
     """Return the loss of that name; `delta` is Huber's and nobody else's."""
     return Huber(delta) if name == Huber.name else {cls.name: cls for cls in (MSE, MAE)}[name]()
-
-
-def mean_loss(loss: Loss, xp: Any, prediction: Array, target: Array) -> Array:
-    """Mean of a loss over pixels and channels, shape E, for reports; shapes must agree in (N, C)."""
-    if prediction.shape[-2:] != target.shape[-2:]:
-        raise ValueError(f"prediction has shape {prediction.shape}, target {target.shape}")
-    return xp.mean(loss.value(xp, prediction - target), axis=(-2, -1))

@@ -90,6 +90,8 @@ class MLP:
         Of the hidden layers, and of the last.
     rows : int
         The most rows that one call of `forward` brings.
+    gradient : array, shape (*E, P), optional
+        Where `backward` puts the gradient; a new buffer where none is given.
     """
 
     def __init__(
@@ -102,12 +104,13 @@ class MLP:
         *,
         rows: int,
         dtype: str,
+        gradient: Array | None = None,
     ) -> None:
         self.backend, self.dtype = backend, dtype
         self.layout = ParameterLayout(layer_sizes)
         self.activation, self.output_activation = activation, output_activation
         self.parameters = parameters
-        self.gradient = backend.zeros(parameters.shape, dtype)
+        self.gradient = backend.zeros(parameters.shape, dtype) if gradient is None else gradient
         W_and_b, dW_and_db = (self.layout.views(backend.xp, flat) for flat in (parameters, self.gradient))
         views = zip(W_and_b, dW_and_db, strict=True)
         last = len(layer_sizes) - 2
@@ -115,19 +118,34 @@ class MLP:
             Layer(backend, W, b, dW, db, output_activation if i == last else activation, rows, dtype)
             for i, ((W, b), (dW, db)) in enumerate(views)
         ]
-        widest = max((layer.W.shape[-2] for layer in self.layers[1:]), default=0)
-        self._dx_buffer = backend.scratch((*parameters.shape[:-1], rows, widest), dtype) if widest else None
+        self._dx_buffers = [self._dx_buffer(layer, rows) for layer in self.layers[1:]]
 
-    def replica(self, rows: int) -> MLP:
-        """A network on the same parameters with activations and gradients of its own, for one worker."""
+    def _dx_buffer(self, layer: Layer, rows: int) -> Array | None:
+        # A layer's own output is dead once dz is known, so dx may lie there: memory that is warm in cache.
+        n_in, n_out = layer.W.shape[-2:]
+        if n_in == n_out:
+            return layer.output_buffer
+        return self.backend.scratch((*self.parameters.shape[:-1], rows, n_in), self.dtype)
+
+    def replica(self, rows: int, *, members: slice | None = None, gradient: Array | None = None) -> MLP:
+        """A network on the same parameters with activations and gradients of its own, for one worker.
+
+        Parameters
+        ----------
+        members : slice, optional
+            Of these members alone; None for all.
+        gradient : array, shape (*E, P), optional
+            Where its gradient goes; a new buffer where none is given.
+        """
         return MLP(
             self.backend,
             self.layout.layer_sizes,
-            self.parameters,
+            self.parameters if members is None else self.parameters[members, ...],
             self.activation,
             self.output_activation,
             rows=rows,
             dtype=self.dtype,
+            gradient=gradient,
         )
 
     def forward(self, x: Array) -> Array:
@@ -138,18 +156,10 @@ class MLP:
 
     def backward(self, dy: Array, *, accumulate: bool = False) -> None:
         """Fill the flat gradient buffer from dy (*E, N, C), the loss's gradient; `accumulate` adds to it."""
-        for i in reversed(range(len(self.layers))):
-            layer = self.layers[i]
-            out = self._room_for_dx(layer, dy) if i else None
-            dy = layer.backward(dy, accumulate=accumulate, need_dx=i > 0, out=out)
-
-    def _room_for_dx(self, layer: Layer, dy: Array) -> Array | None:
-        # A layer's own output is dead once dz is known, so dx may lie there: memory that is warm in cache.
-        shape = (*layer.W.shape[:-2], dy.shape[-2], layer.W.shape[-2])
-        if layer.output_buffer is not None and layer.output_buffer.shape[-1] == shape[-1]:
-            return first_rows(layer.output_buffer, shape[-2])
-        buffer = first_rows(self._dx_buffer, shape[-2])
-        return None if buffer is None else buffer[..., : shape[-1]]
+        n = dy.shape[-2]
+        for layer, buffer in zip(self.layers[:0:-1], self._dx_buffers[::-1], strict=True):
+            dy = layer.backward(dy, accumulate=accumulate, need_dx=True, out=first_rows(buffer, n))
+        self.layers[0].backward(dy, accumulate=accumulate, need_dx=False, out=None)
 
 
 def first_rows(buffer: Array | None, n: int) -> Array | None:

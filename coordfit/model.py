@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from ._backends import Array, Backend
 from .activations import make_activation
 from .config import FitConfig
-from .encoders import make_encoder
+from .encoders import Encoder, GridFeatures, make_encoder
 from .mlp import MLP, first_rows
 from .pixel_grid import PixelGrid
 from .training_step import cost_of_a_row, feature_buffer
@@ -85,10 +86,13 @@ class Model:
         """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the longer side."""
         if coordinates.ndim < 1 or coordinates.shape[-1] != 2:
             raise ValueError(f"coordinates must have shape (..., 2), not {coordinates.shape}")
-        flat = coordinates.astype(np.float64).reshape(-1, 2)
+        flat = coordinates.reshape(-1, 2)
         colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
+        forward = _Forward(self)
         for start in range(0, len(flat), CHUNK_PIXELS):
-            colours[start : start + CHUNK_PIXELS] = self._predict(flat[start : start + CHUNK_PIXELS])
+            chunk = self.backend.asarray(flat[start : start + CHUNK_PIXELS], self.config.dtype)
+            encode = functools.partial(_encode, self.encoder, chunk)
+            colours[start : start + CHUNK_PIXELS] = forward(encode, 0, len(chunk))
         return colours.reshape(*coordinates.shape[:-1], -1)
 
     def render(
@@ -137,12 +141,18 @@ class Model:
 
     def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
+        for colours in self.predict_rows(grid):
+            yield np.clip(colours, 0.0, 1.0, out=colours)
+
+    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """As `render_rows`, but as the network gives them, unclipped."""
+        features = GridFeatures(self.backend, self.encoder, grid, self.config.dtype)
+        forward = _Forward(self)
         step = max(1, CHUNK_PIXELS // grid.width)
         for top in range(0, grid.height, step):
             bottom = min(grid.height, top + step)
-            pixels = np.arange(top * grid.width, bottom * grid.width)
-            colours = self(grid.coordinates(pixels))
-            yield np.clip(colours, 0.0, 1.0).reshape(bottom - top, grid.width, -1)
+            colours = forward(features, top * grid.width, bottom * grid.width)
+            yield colours.reshape(bottom - top, grid.width, -1)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""
@@ -150,33 +160,59 @@ class Model:
 
         save_model(path, self)
 
-    def _predict(self, coordinates: NDArray[np.float64]) -> NDArray[np.floating]:
-        colours = np.empty((len(coordinates), self.picture.channels), self.config.dtype)
-        with self.backend.activate():
-            on_device = self.backend.asarray(coordinates, self.config.dtype)
-            shares = self.backend.row_blocks(len(coordinates), *cost_of_a_row(self.mlp))
-            tasks = [_ForwardWorker(self, blocks, on_device, colours).run for blocks in shares]
-            self.backend.run_workers(tasks)
+
+Features = Callable[[slice, Array | None], Array]
+"""Gives the features (n, F) of a run of pixels, in a buffer where one is offered."""
+
+
+class _Forward:
+    """Runs a model forward over runs of pixels, in the backend's blocks and workers."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.rows = 0
+
+    def __call__(self, features: Features, start: int, stop: int) -> NDArray[np.floating]:
+        """Colours (N, C), unclipped, on the host, of the pixels from `start` to `stop`."""
+        model = self.model
+        if stop - start != self.rows:
+            self._share_out(stop - start)
+        colours = np.empty((stop - start, model.picture.channels), model.config.dtype)
+        for worker in self.workers:
+            worker.begin(features, start, colours)
+        with model.backend.activate():
+            model.backend.run_workers([worker.run for worker in self.workers])
         return colours
+
+    def _share_out(self, rows: int) -> None:
+        self.rows = rows
+        shares = self.model.backend.share_out(rows, 1, *cost_of_a_row(self.model.mlp))
+        self.workers = [_ForwardWorker(self.model, share.blocks) for share in shares]
 
 
 class _ForwardWorker:
-    """One worker's share of a prediction."""
+    """One worker's share of a run of pixels."""
 
-    def __init__(
-        self, model: Model, blocks: list[slice], coordinates: Array, colours: NDArray[np.floating]
-    ) -> None:
-        self.model, self.blocks, self.coordinates, self.colours = model, blocks, coordinates, colours
-        rows = max((block.stop - block.start for block in blocks), default=0)
+    def __init__(self, model: Model, blocks: list[slice]) -> None:
+        self.model, self.blocks = model, blocks
+        rows = max(block.stop - block.start for block in blocks)
         self.mlp = model.mlp.replica(rows)
-        self.features = feature_buffer(model.backend, model.encoder, (), rows, model.config.dtype)
+        self.buffer = feature_buffer(model.backend, model.encoder, (), rows, model.config.dtype)
+
+    def begin(self, features: Features, start: int, colours: NDArray[np.floating]) -> None:
+        """Note what `run` is to work on."""
+        self.features, self.start, self.colours = features, start, colours
 
     def run(self) -> None:
         """Fill this worker's rows of `colours`."""
         for rows in self.blocks:
-            n = rows.stop - rows.start
-            x = self.model.encoder(self.coordinates[rows, :], out=first_rows(self.features, n))
+            there = slice(self.start + rows.start, self.start + rows.stop)
+            x = self.features(there, first_rows(self.buffer, rows.stop - rows.start))
             self.colours[rows] = self.model.backend.to_numpy(self.mlp.forward(x))
+
+
+def _encode(encoder: Encoder, coordinates: Array, rows: slice, out: Array | None) -> Array:
+    return encoder(coordinates[rows, :], out=out)
 
 
 def layer_sizes(config: FitConfig, num_features: int, channels: int) -> tuple[int, ...]:

@@ -6,47 +6,88 @@ hold the settings and the state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ._backends import Array, Backend
 
 
 class Optimizer(Protocol):
-    """Updates a flat parameter buffer from a flat gradient buffer, both (*E, P)."""
+    """Updates a flat parameter buffer (*E, P) from the workers' flat gradient buffers, which are summed."""
 
     state: dict[str, Array]
     """Buffers that a checkpoint must hold, by name, each of shape (*E, P)."""
     steps: int
     """Steps taken so far."""
 
-    def step(self, parameters: Array, gradient: Array, learning_rate: float | Array) -> None:
-        """Take one step in place; `learning_rate` is a float, or (*E, 1) where members differ."""
+    def update(
+        self,
+        parameters: Array,
+        gradients: Sequence[Array],
+        learning_rate: float | Array,
+        members: slice | None = None,
+    ) -> None:
+        """Do the arithmetic of step number `steps`, in place.
+
+        Parameters
+        ----------
+        parameters : array, shape (*E, P)
+            Of all members, or of those that `members` names.
+        gradients : arrays of the same shape
+            Summed in their order; the first may be overwritten.
+        learning_rate : float, or array of shape (*E, 1) where members differ
+            Of the same members.
+        """
+
+    def step(self, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array) -> None:
+        """Count one step and do its arithmetic for all members."""
 
 
-class SGD:
+class _Counted:
+    """What every optimizer does in the same way."""
+
+    steps = 0
+    state: dict[str, Array]
+
+    def step(
+        self: Optimizer, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array
+    ) -> None:
+        """Count one step and do its arithmetic for all members."""
+        self.steps += 1
+        self.update(parameters, gradients, learning_rate)
+
+    def _part(self, name: str, members: slice | None) -> Array:
+        return self.state[name] if members is None else self.state[name][members, ...]
+
+
+class SGD(_Counted):
     """Stochastic gradient descent, with momentum and Nesterov's variant where asked for."""
 
     def __init__(
         self, backend: Backend, parameters: Array, *, dtype: str, momentum: float, nesterov: bool
     ) -> None:
         self.backend, self.momentum, self.nesterov = backend, momentum, nesterov
-        self.steps = 0
         self.state = {"velocity": backend.zeros(parameters.shape, dtype)} if momentum else {}
 
-    def step(self, parameters: Array, gradient: Array, learning_rate: float | Array) -> None:
-        """One step in place."""
-        self.steps += 1
+    def update(
+        self,
+        parameters: Array,
+        gradients: Sequence[Array],
+        learning_rate: float | Array,
+        members: slice | None = None,
+    ) -> None:
+        """See `Optimizer.update`."""
         self.backend.sgd_step(
             parameters,
-            gradient,
-            self.state.get("velocity"),
+            gradients,
+            self._part("velocity", members) if self.momentum else None,
             learning_rate=learning_rate,
             momentum=self.momentum,
             nesterov=self.nesterov,
         )
 
 
-class Adam:
+class Adam(_Counted):
     """Adam: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (ICLR 2015), algorithm 1."""
 
     def __init__(
@@ -54,19 +95,23 @@ class Adam:
     ) -> None:
         self.backend = backend
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.steps = 0
         self.state = {
             name: backend.zeros(parameters.shape, dtype) for name in ("first_moment", "second_moment")
         }
 
-    def step(self, parameters: Array, gradient: Array, learning_rate: float | Array) -> None:
-        """One step in place."""
-        self.steps += 1
+    def update(
+        self,
+        parameters: Array,
+        gradients: Sequence[Array],
+        learning_rate: float | Array,
+        members: slice | None = None,
+    ) -> None:
+        """See `Optimizer.update`."""
         self.backend.adam_step(
             parameters,
-            gradient,
-            self.state["first_moment"],
-            self.state["second_moment"],
+            gradients,
+            self._part("first_moment", members),
+            self._part("second_moment", members),
             step=self.steps,
             learning_rate=learning_rate,
             beta1=self.beta1,

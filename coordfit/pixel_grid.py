@@ -65,13 +65,28 @@ class PixelGrid:
             self.left + left,
         )
 
+    @property
+    def x_step(self) -> float:
+        """Distance of neighbouring columns in coordinates."""
+        return self.extent_x / self.full_width
+
+    @property
+    def y_step(self) -> float:
+        """Distance of neighbouring rows in coordinates."""
+        return self.extent_y / self.full_height
+
     def __len__(self) -> int:
         """Number of pixels."""
         return self.height * self.width
 
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The x of each column (width,) and the y of each row (height,)."""
+        columns = np.arange(self.width, dtype=np.float64) + (self.left + 0.5)
+        rows = np.arange(self.height, dtype=np.float64) + (self.top + 0.5)
+        return np.multiply(columns, self.x_step), np.multiply(rows, self.y_step)
+
     def coordinates(self, pixels: NDArray[np.integer]) -> NDArray[np.float64]:
         """Coordinates (N, 2), columns x and y, of pixels (N,) counted row by row."""
         rows, columns = np.divmod(pixels, self.width)
-        x = (columns + (self.left + 0.5)) * (self.extent_x / self.full_width)
-        y = (rows + (self.top + 0.5)) * (self.extent_y / self.full_height)
-        return np.stack([x, y], axis=-1)
+        x, y = self.axes()
+        return np.stack([x[columns], y[rows]], axis=-1)

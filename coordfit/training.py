@@ -21,6 +21,7 @@ from .losses import make_loss
 from .mlp import initial_parameters
 from .model import Model, PictureFacts, layer_sizes
 from .optimizers import SGD, Adam, Optimizer
+from .pixel_rows import GridRows
 from .sampling import BatchOrder
 from .schedules import schedule_factor
 from .training_step import TrainingPixels, TrainingStep
@@ -180,10 +181,10 @@ class Trainer:
 
     def _training_pixels(self, target: NDArray[np.float32], train: NDArray[np.bool_]) -> TrainingPixels:
         backend, dtype = self.backend, self.config.dtype
-        coordinates = self.model.picture.grid.coordinates(np.flatnonzero(train))
-        return TrainingPixels(
-            backend, backend.asarray(coordinates, dtype), backend.asarray(target[train], dtype)
-        )
+        stride = 2 if self.config.train_on == "every-second" else 1
+        coordinates = GridRows(backend, self.model.picture.grid, stride, dtype)
+        seen = target if stride == 1 else target[train]  # all of them are not copied
+        return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype))
 
     # -- the loop ------------------------------------------------------------------------------------
 

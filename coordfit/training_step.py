@@ -6,63 +6,64 @@
     mlp.backward(dy)
     optimizer.step()
 
-The backend decides how the rows of a batch are cut into blocks and dealt to workers; the mathematics does not
-know. Everything a step touches is allocated before the first one, where the backend can reuse memory.
+The backend decides how a batch is cut into blocks of rows (and of members) and dealt to workers; the
+mathematics does not know. Everything a step touches is allocated before the first one, where the backend can
+reuse memory.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from dataclasses import dataclass
+import math
+import operator
 
-from ._backends import Array, Backend
+from ._backends import Array, Backend, Share
 from .encoders import Encoder
 from .losses import Loss
 from .mlp import MLP, first_rows
 from .optimizers import Optimizer
+from .pixel_rows import ArrayRows, Rows
+
+# Features of all training pixels are computed once where they take no more memory than this.
+FEATURE_TABLE_BYTES = 128 * 2**20
+_TABLE_ROWS = 8192
 
 
-@dataclass(frozen=True)
 class TrainingPixels:
-    """The pixels that training may see, on the backend's device.
+    """The pixels that training may see: what they are, where they are, and what they weigh.
 
     Parameters
     ----------
-    coordinates : array, shape (N, 2)
-    target : array, shape (N, C), or (*E, N, C) where members learn different pictures
-    weights : array, shape (N, 1) or (*E, N, 1), optional
+    coordinates : array of shape (N, 2), or Rows
+    target : array of shape (N, C), or (*E, N, C) where members learn different pictures
+    weights : array of shape (N, 1) or (*E, N, 1), optional
         Of mean 1 over N; 0 hides a pixel.
     """
 
-    backend: Backend
-    coordinates: Array
-    target: Array
-    weights: Array | None = None
+    def __init__(
+        self, backend: Backend, coordinates: Array | Rows, target: Array, weights: Array | None = None
+    ) -> None:
+        self.backend = backend
+        self.size = target.shape[-2]
+        self.coordinates: Rows = (
+            coordinates
+            if hasattr(coordinates, "take") and hasattr(coordinates, "rows")
+            else ArrayRows(backend, coordinates)
+        )
+        self.target = ArrayRows(backend, target)
+        self.weights = None if weights is None else ArrayRows(backend, weights)
 
-    def take(self, batch: Array | None, rows: slice) -> tuple[Array, Array, Array | None]:
-        """Coordinates, targets and weights of some rows of a batch.
-
-        Parameters
-        ----------
-        batch : integer array, shape (B,) or (*E, B), optional
-            Which pixels the batch holds, for all members or for each; None for all pixels in order.
-        """
-        if batch is None:
-            return tuple(a if a is None else a[..., rows, :] for a in self._arrays())  # type: ignore[return-value]
-        index = batch[..., rows]
-        return tuple(a if a is None else self._gather(a, index) for a in self._arrays())  # type: ignore[return-value]
-
-    def _arrays(self) -> tuple[Array, Array, Array | None]:
-        return self.coordinates, self.target, self.weights
-
-    def _gather(self, array: Array, index: Array) -> Array:
-        xp = self.backend.xp
-        if index.ndim == 1:
-            return xp.take(array, index, axis=-2)
-        if array.ndim == 2:
-            rows = xp.take(array, xp.reshape(index, (-1,)), axis=0)
-            return xp.reshape(rows, (*index.shape, array.shape[-1]))
-        return xp.take_along_axis(array, index[..., None], axis=-2)
+    def feature_table(self, encoder: Encoder, members: int, item: int) -> Rows | None:
+        """The features of all pixels, where they fit; None where they are to be computed in each step."""
+        copies = members if encoder.B is not None and encoder.B.ndim == 3 else 1
+        if encoder.B is None or self.size * encoder.num_features * copies * item > FEATURE_TABLE_BYTES:
+            return None
+        pieces = [
+            encoder(self.coordinates.rows(slice(start, min(start + _TABLE_ROWS, self.size))))
+            for start in range(0, self.size, _TABLE_ROWS)
+        ]
+        return ArrayRows(self.backend, self.backend.xp.concat(pieces, axis=-2))
 
 
 class TrainingStep:
@@ -88,10 +89,18 @@ class TrainingStep:
     ) -> None:
         self.backend, self.mlp, self.optimizer = backend, mlp, optimizer
         row_bytes, row_flops = cost_of_a_row(mlp)
-        shares = backend.row_blocks(batch_rows, row_bytes, 3 * row_flops)
+        members = math.prod(mlp.parameters.shape[:-1])
+        shares = backend.share_out(batch_rows, members, row_bytes, 3 * row_flops)
+        self._by_members = shares[0].members is not None
+        shared = backend.zeros(mlp.parameters.shape, mlp.dtype) if self._by_members else None
+        table = pixels.feature_table(encoder, members, item_size(mlp.dtype))
         count = batch_rows * mlp.layout.layer_sizes[-1]
-        self.workers = [_Worker(backend, encoder, mlp, loss, pixels, blocks, count) for blocks in shares]
+        self.workers = [
+            _Worker(backend, encoder, mlp, loss, optimizer, pixels, table, share, count, shared)
+            for share in shares
+        ]
         self._tasks = [worker.run for worker in self.workers]
+        self._gradients = [shared] if self._by_members else [worker.mlp.gradient for worker in self.workers]
 
     def __call__(self, batch: Array | None, learning_rate: float | Array) -> Array:
         """Take one step and return the batch's loss before it, shape E.
@@ -99,30 +108,28 @@ class TrainingStep:
         Parameters
         ----------
         batch : integer array, shape (batch_rows,) or (*E, batch_rows), optional
-            See `TrainingPixels.take`.
+            Which pixels the batch holds, for all members or for each; None for all pixels in order.
         learning_rate : float, or array of shape (*E, 1)
         """
+        self.optimizer.steps += 1
         for worker in self.workers:
-            worker.batch = batch
+            worker.begin(batch, learning_rate)
         self.backend.run_workers(self._tasks)
-        first, *others = self.workers
-        value = first.value
-        for other in others:  # in a fixed order, so that a run repeats bit by bit
-            first.mlp.gradient += other.mlp.gradient
-            value = value + other.value
-        self.optimizer.step(self.mlp.parameters, first.mlp.gradient, learning_rate)
-        return value
+        values = [worker.value for worker in self.workers]
+        if self._by_members:  # each worker has updated its own members
+            return self.backend.xp.concat(values)
+        self.optimizer.update(self.mlp.parameters, self._gradients, learning_rate)
+        return functools.reduce(operator.add, values)
 
     @property
     def gradient(self) -> Array:
-        """The flat gradient (*E, P) of the last step."""
-        return self.workers[0].mlp.gradient
+        """The flat gradient (*E, P) of the last step, summed over the workers."""
+        return self._gradients[0]
 
 
 class _Worker:
-    """One worker's share of a step: some blocks of rows, with activations and gradients of its own."""
+    """One worker's share of a step: some members, some blocks of rows, activations and gradients of its own."""
 
-    batch: Array | None = None
     value: Array
 
     def __init__(
@@ -131,35 +138,71 @@ class _Worker:
         encoder: Encoder,
         mlp: MLP,
         loss: Loss,
+        optimizer: Optimizer,
         pixels: TrainingPixels,
-        blocks: list[slice],
+        table: Rows | None,
+        share: Share,
         count: int,
+        gradient: Array | None,
     ) -> None:
-        self.backend, self.encoder, self.loss, self.pixels = backend, encoder, loss, pixels
-        self.blocks, self.count = blocks, count
-        rows = max(block.stop - block.start for block in blocks)
-        self.mlp = mlp.replica(rows)
-        ensemble, dtype = mlp.parameters.shape[:-1], mlp.dtype
-        self.features = feature_buffer(backend, encoder, ensemble, rows, dtype)
+        self.backend, self.loss, self.optimizer, self.count = backend, loss, optimizer, count
+        self.members, self.blocks = share.members, share.blocks
+        rows = max(block.stop - block.start for block in share.blocks)
+        own = slice(None) if share.members is None else share.members
+
+        def of_members(data: Rows) -> Rows:
+            return data if share.members is None else data.members(own)
+
+        self.encoder = encoder if share.members is None else encoder.members(own)
+        self.coordinates, self.target = of_members(pixels.coordinates), of_members(pixels.target)
+        self.weights = None if pixels.weights is None else of_members(pixels.weights)
+        self.table = None if table is None else of_members(table)
+        part = None if gradient is None else gradient[own, ...]
+        self.mlp = mlp.replica(rows, members=share.members, gradient=part)
+        ensemble, dtype = self.mlp.parameters.shape[:-1], mlp.dtype
+        self.features = feature_buffer(backend, self.encoder, ensemble, rows, dtype)
         self.dy = backend.scratch((*ensemble, rows, mlp.layout.layer_sizes[-1]), dtype)
 
+    def begin(self, batch: Array | None, learning_rate: float | Array) -> None:
+        """Note the batch that `run` is to work on."""
+        self.batch, self.learning_rate = batch, learning_rate
+        if self.members is not None and batch is not None and batch.ndim > 1:
+            self.batch = batch[self.members, ...]
+        if self.members is not None and not isinstance(learning_rate, float):
+            self.learning_rate = learning_rate[self.members, ...]
+
     def run(self) -> None:
-        """Sum loss and gradient over this worker's blocks."""
+        """Sum loss and gradient over this worker's blocks; update its members where they are its own."""
         value = self._block(self.blocks[0], accumulate=False)
         for rows in self.blocks[1:]:
             value = value + self._block(rows, accumulate=True)
         self.value = value
+        if self.members is not None:
+            self.optimizer.update(self.mlp.parameters, [self.mlp.gradient], self.learning_rate, self.members)
 
     def _block(self, rows: slice, accumulate: bool) -> Array:
-        n = rows.stop - rows.start
-        coordinates, target, weights = self.pixels.take(self.batch, rows)
-        x = self.encoder(coordinates, out=first_rows(self.features, n))
+        x = self._encoded(rows)
         y = self.mlp.forward(x)
         value, dy = self.backend.loss_and_gradient(
-            self.loss, y, target, count=self.count, weights=weights, out=first_rows(self.dy, n)
+            self.loss,
+            y,
+            self._of_batch(self.target, rows),
+            count=self.count,
+            weights=None if self.weights is None else self._of_batch(self.weights, rows),
+            out=first_rows(self.dy, y.shape[-2]),
         )
         self.mlp.backward(dy, accumulate=accumulate)
         return value
+
+    def _encoded(self, rows: slice) -> Array:
+        """encoder(coordinates[rows]), from the table where there is one."""
+        out = first_rows(self.features, rows.stop - rows.start)
+        if self.table is not None:
+            return self._of_batch(self.table, rows, out)
+        return self.encoder(self._of_batch(self.coordinates, rows), out=out)
+
+    def _of_batch(self, data: Rows, rows: slice, out: Array | None = None) -> Array:
+        return data.rows(rows) if self.batch is None else data.take(self.batch[..., rows], out=out)
 
 
 def feature_buffer(
@@ -173,8 +216,12 @@ def feature_buffer(
 
 
 def cost_of_a_row(mlp: MLP) -> tuple[int, int]:
-    """Bytes of activations that one row keeps alive in all members, and its operations forward."""
-    sizes, members = mlp.layout.layer_sizes, max(1, mlp.parameters.shape[0] if mlp.parameters.ndim > 1 else 1)
-    item = 8 if mlp.dtype == "float64" else 4
+    """Bytes of activations that one row of one member keeps alive, and its operations forward."""
+    sizes = mlp.layout.layer_sizes
     products = sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
-    return members * sum(sizes) * item, members * 2 * products
+    return sum(sizes) * item_size(mlp.dtype), 2 * products
+
+
+def item_size(dtype: str) -> int:
+    """Bytes of one number."""
+    return 8 if dtype == "float64" else 4

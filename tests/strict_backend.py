@@ -26,5 +26,8 @@ class StrictBackend(Backend):
     def to_numpy(self, array):
         return np.array(array.to_device(HOST))
 
+    def arange(self, start, stop):
+        return self.xp.arange(start, stop, dtype=self.xp.int64, device=DEVICE)
+
     def zeros(self, shape, dtype):
         return self.xp.zeros(shape, dtype=self.dtype(dtype), device=DEVICE)

@@ -281,9 +281,17 @@ def loss_and_gradient(name, weighted=False, count=120):
     return Call("loss_and_gradient", run, oracle)
 
 
-def sgd_step(momentum=0.0, nesterov=False, by_member=False):
+def gradients(memory, workers):
+    """The gradient alone, or in parts whose sum it is; the first of several may be overwritten."""
+    if workers == 1:
+        return [memory.input("g")]
+    share = memory.data["g"] / workers
+    return [memory.writable(share) for _ in range(workers)]
+
+
+def sgd_step(momentum=0.0, nesterov=False, by_member=False, workers=1):
     def run(backend, memory):
-        p, g = memory.writable(memory.data["p"]), memory.input("g")
+        p, g = memory.writable(memory.data["p"]), gradients(memory, workers)
         velocity = memory.writable(memory.data["velocity"]) if momentum else None
         rate = memory.input("learning_rate") if by_member else 0.3
         result = backend.sgd_step(p, g, velocity, learning_rate=rate, momentum=momentum, nesterov=nesterov)
@@ -299,20 +307,58 @@ def sgd_step(momentum=0.0, nesterov=False, by_member=False):
     return Call("sgd_step", run, oracle)
 
 
-def adam_step(step, by_member=False):
+def adam_step(step, by_member=False, workers=1):
     def run(backend, memory):
         p, m, v = (memory.writable(memory.data[key]) for key in ("p", "m", "v"))
         rate = memory.input("learning_rate") if by_member else 0.3
-        result = backend.adam_step(p, memory.input("g"), m, v, step=step, learning_rate=rate, **ADAM)
+        g = gradients(memory, workers)
+        result = backend.adam_step(p, g, m, v, step=step, learning_rate=rate, **ADAM)
         assert result is None
         return {"p": p, "m": m, "v": v}
 
     def oracle(d):
         rate = d["learning_rate"] if by_member else 0.3
-        result = adam_by_the_book(d["p"], d["g"], d["m"], d["v"], step, rate)
-        return dict(zip(("p", "m", "v"), result, strict=True))
+        # The backends keep the moments as sums, without the book's factors 1 - beta.
+        one, two = 1.0 - ADAM["beta1"], 1.0 - ADAM["beta2"]
+        p, m, v = adam_by_the_book(d["p"], d["g"], one * d["m"], two * d["v"], step, rate)
+        return {"p": p, "m": m / one, "v": v / two}
 
     return Call("adam_step", run, oracle)
+
+
+def take_rows():
+    def run(backend, memory):
+        x = memory.input("x")
+        index = backend.asarray(np.arange(x.shape[-2])[::-2].copy())
+        out = memory.out(*x.shape[:-2], index.shape[0], x.shape[-1])
+        return {"rows": backend.take_rows(x, index, out=out)}
+
+    return Call("take_rows", run, lambda d: {"rows": d["x"][..., ::-1, :][..., ::2, :]})
+
+
+def grid_fourier_features(start, stop, width, height):
+    # Pixels of a grid, from the middle of a row to the middle of another.
+    position = (np.arange(max(width, height)) + 0.5)[:, None] / max(width, height)
+    B = np.array([[3.0, -1.0], [0.25, 7.0], [-2.0, 0.5]])
+
+    def tables(memory, count, axis):
+        phase = 2 * np.pi * position[:count] * B[:, axis]
+        dtype = memory.data["x"].dtype
+        return tuple(memory.backend.asarray(f(phase).astype(dtype)) for f in (np.cos, np.sin))
+
+    def run(backend, memory):
+        x_tables, y_tables = tables(memory, width, 0), tables(memory, height, 1)
+        out = memory.out(stop - start, 2 * len(B))
+        rows = slice(start, stop)
+        return {"features": backend.grid_fourier_features(x_tables, y_tables, rows, out=out)}
+
+    def oracle(d):
+        row, column = np.divmod(np.arange(start, stop), width)
+        v = np.concatenate([position[column], position[row]], axis=-1)
+        phase = 2 * np.pi * v @ B.T
+        return {"features": np.concatenate([np.cos(phase), np.sin(phase)], axis=-1)}
+
+    return Call("grid_fourier_features", run, oracle)
 
 
 FLAGS = (False, True)
@@ -325,6 +371,9 @@ CALLS = (
         "backward-no-dx": linear_backward("relu", need_dx=False),
         "backward-accumulate-no-dx": linear_backward("sine", accumulate=True, need_dx=False),
         "fourier": fourier_features(),
+        "take-rows": take_rows(),
+        "grid-part": grid_fourier_features(5, 17, width=7, height=3),
+        "grid-whole": grid_fourier_features(0, 12, width=3, height=4),
     }
     | {f"loss-{name}{'-weighted' * w}": loss_and_gradient(name, w) for name in LOSSES for w in FLAGS}
     | {
@@ -335,9 +384,15 @@ CALLS = (
         "adam-first": adam_step(1),
         "adam-later": adam_step(9),
         "adam-by-member": adam_step(3, by_member=True),
+        "adam-of-three-workers": adam_step(5, by_member=True, workers=3),
+        "sgd-of-two-workers": sgd_step(momentum=0.8, workers=2),
     }
 )
+SHARED_BY_MEMBERS = ("take-rows", "grid-part", "grid-whole")
+BY_MEMBER = {name: call for name, call in CALLS.items() if name not in SHARED_BY_MEMBERS}
+
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+every_call_by_member = pytest.mark.parametrize("call", BY_MEMBER.values(), ids=BY_MEMBER.keys())
 in_float32 = pytest.mark.parametrize("dtype", ["float32"])
 
 
@@ -393,7 +448,7 @@ def test_calls_repeat_bit_by_bit(backend, dtype, check, call):
     assert_same(second, on_host(backend, first), check.equal)
 
 
-@every_call
+@every_call_by_member
 @in_float32
 def test_members_do_not_know_their_place(backend, dtype, check, call):
     for sizes in (SHARED, OWN):
@@ -404,7 +459,7 @@ def test_members_do_not_know_their_place(backend, dtype, check, call):
             assert_same(permuted, {name: array[order] for name, array in straight.items()}, check.close)
 
 
-@every_call
+@every_call_by_member
 @in_float32
 def test_a_member_alone_gives_what_it_gives_in_company(backend, dtype, check, call):
     data = problem(OWN, dtype)
@@ -413,7 +468,7 @@ def test_a_member_alone_gives_what_it_gives_in_company(backend, dtype, check, ca
     assert_same(alone, {name: array[1] for name, array in together.items()}, check.close)
 
 
-@every_call
+@every_call_by_member
 @pytest.mark.parametrize("sizes", [SHARED, OWN], ids=str)
 def test_a_changed_member_leaves_the_others_as_they_were(backend, call, sizes):
     data, others = problem(sizes, "float32"), problem(sizes, "float32", seed=1)
@@ -528,40 +583,53 @@ def test_views_write_through_to_the_flat_buffer(backend, dtype, check, E):
 # -- row blocks and workers ------------------------------------------------------------------------------
 
 
-def assert_covers_once(blocks, num_rows):
-    rows = [row for worker in blocks for block in worker for row in range(num_rows)[block]]
-    assert rows == list(range(num_rows))
-    assert all(block.stop > block.start for worker in blocks for block in worker)
-
-
 @functools.cache
 def numpy_with(threads):
     return NumpyBackend(threads=threads)
 
 
+def assert_every_member_sees_every_row(shares, num_rows, num_members):
+    seen = np.zeros((num_members, num_rows), int)
+    for share in shares:
+        for block in share.blocks:
+            seen[slice(None) if share.members is None else share.members, block] += 1
+    assert (seen == 1).all()
+
+
 @given(
     num_rows=st.integers(1, 5000),
+    num_members=st.integers(1, 40),
     threads=st.integers(1, 9),
     row_bytes=st.integers(0, 1 << 22),
     row_flops=st.integers(0, 1 << 26),
 )
-def test_blocks_cover_every_row_once(num_rows, threads, row_bytes, row_flops):
-    blocks = numpy_with(threads).row_blocks(num_rows, row_bytes, row_flops)
-    assert 1 <= len(blocks) <= threads
-    assert_covers_once(blocks, num_rows)
+def test_shares_hold_every_row_of_every_member_once(num_rows, num_members, threads, row_bytes, row_flops):
+    shares = numpy_with(threads).share_out(num_rows, num_members, row_bytes, row_flops)
+    assert 1 <= len(shares) <= threads
+    assert len({share.members is None for share in shares}) == 1, "either rows are dealt out or members"
+    assert_every_member_sees_every_row(shares, num_rows, num_members)
 
 
+@pytest.mark.parametrize("num_members", [1, 3])
 @pytest.mark.parametrize("num_rows", [1, 2, 7, 64, 1000, 16384])
-def test_blocks_cover_every_row_once_on_every_backend(backend, num_rows):
-    blocks = backend.row_blocks(num_rows, 4096, 1_000_000)
-    assert len(blocks) <= getattr(backend, "threads", 1)
-    assert_covers_once(blocks, num_rows)
+def test_shares_hold_every_row_on_every_backend(backend, num_rows, num_members):
+    shares = backend.share_out(num_rows, num_members, 4096, 1_000_000)
+    assert len(shares) <= getattr(backend, "threads", 1)
+    assert_every_member_sees_every_row(shares, num_rows, num_members)
 
 
-def test_blocks_go_to_all_threads_only_where_it_pays():
+def test_work_is_dealt_to_all_threads_only_where_it_pays():
     four = numpy_with(4)
-    assert len(four.row_blocks(16_384, 4096, 1_000_000)) == 4
-    assert len(four.row_blocks(16, 4096, 1000)) == 1
+    assert len(four.share_out(16_384, 1, 4096, 1_000_000)) == 4
+    assert len(four.share_out(16, 1, 4096, 1000)) == 1
+
+
+def test_members_are_dealt_out_where_there_are_enough():
+    four = numpy_with(4)
+    assert [s.members for s in four.share_out(1024, 8, 4096, 1_000_000)] == [
+        slice(k, k + 2) for k in (0, 2, 4, 6)
+    ]
+    assert {s.members for s in four.share_out(1024, 3, 4096, 1_000_000)} == {None}
 
 
 class NewThreads:
@@ -629,7 +697,7 @@ def test_routes_are_counted_exactly_over_threads():
 
 def test_capture_repeats_the_step(backend, dtype, check):
     p, g = backend.zeros((4,), dtype), backend.asarray(np.ones(4, dtype))
-    step = backend.capture(lambda: backend.sgd_step(p, g, None, learning_rate=0.5))
+    step = backend.capture(lambda: backend.sgd_step(p, [g], None, learning_rate=0.5))
     before = backend.to_numpy(p).copy()
     step()
     step()
@@ -817,7 +885,7 @@ def train_on(backend, dtype, members, activation, steps, blocks=1):
             )
             net.backward(dy, accumulate=k > 0)
             value = value + part
-        adam.step(parameters, net.gradient, rates)
+        adam.step(parameters, [net.gradient], rates)
         values.append(backend.to_numpy(value).copy())
     views = [*itertools.chain(*net.layout.views(backend.xp, parameters))]
     shape = parameters.shape[:-1]
@@ -858,7 +926,7 @@ def test_gaps_of_the_flat_buffer_stay_zero(backend, dtype):
     y = net.forward(backend.asarray(x.copy()))
     _, dy = backend.loss_and_gradient(make_loss("mse"), y, backend.asarray(target.copy()), count=69)
     net.backward(dy)
-    adam.step(parameters, net.gradient, 0.1)
+    adam.step(parameters, [net.gradient], 0.1)
     trained, is_gap = backend.to_numpy(parameters), np.ones(net.layout.size, bool)
     for W, b in net.layout.views(np, is_gap):
         W[...], b[...] = False, False

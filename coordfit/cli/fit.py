@@ -170,6 +170,7 @@ def _exit_code(result: FitResult, signal_number: int | None, say: Callable[[str]
 
 def speaker(options: Options) -> Callable[[str], None]:
     """What says messages on stderr, or nothing with --quiet."""
+
     def say(message: str) -> None:
         if not options.quiet:
             print(f"coordfit: {printable(message)}", file=sys.stderr, flush=True)

@@ -1,0 +1,87 @@
+"""coordfit itself: its engine, and its generic path as a yardstick."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import numpy as np
+
+from coordfit._backends import get_backend
+from coordfit.config import make_config
+from coordfit.losses import make_loss
+from coordfit.model import Model, PictureFacts
+from coordfit.optimizers import Adam
+from coordfit.parameters import ParameterLayout
+from coordfit.training_step import TrainingPixels, TrainingStep
+
+from .cases import LEARNING_RATE, Problem
+
+
+class Coordfit:
+    """`variant` is "auto" for the engine, "never" for the generic bodies."""
+
+    def __init__(self, variant: str) -> None:
+        self.backend = get_backend("cpu", fused=variant)
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(self.backend.activate())
+
+    def prepare(self, problem: Problem) -> None:
+        """Build network, optimizer and step from the problem's numbers."""
+        case, backend = problem.case, self.backend
+        self.problem, self.t = problem, 0
+        layout = ParameterLayout(case.layer_sizes)
+        ensemble = () if case.members is None else (case.members,)
+        flat = np.zeros((*ensemble, layout.size), np.float32)
+        for (W, b), (W0, b0) in zip(layout.views(np, flat), problem.weights, strict=True):
+            W[...], b[...] = W0, b0
+        settings = {"hidden_size": case.hidden, "num_frequencies": case.num_frequencies}
+        self.model = Model(
+            backend, make_config(settings), PictureFacts(case.size, case.size, 3), problem.B, flat
+        )
+        if case.render:
+            return
+        mlp = self.model.mlp
+        optimizer = Adam(backend, mlp.parameters, dtype="float32", beta1=0.9, beta2=0.999, epsilon=1e-8)
+        pixels = TrainingPixels(
+            backend, backend.asarray(problem.coordinates, "float32"), backend.asarray(problem.target, "float32")
+        )
+        loss = make_loss("mse")
+        self.step = TrainingStep(backend, self.model.encoder, mlp, loss, optimizer, pixels, case.rows)
+
+    def run(self, steps: int) -> list[float]:
+        """Take steps (or render), and return what says that the work was right."""
+        if self.problem.case.render:
+            size = self.problem.case.render
+            return [float(self.model.render(size, size).mean()) for _ in range(steps)]
+        values = []
+        for _ in range(steps):
+            values.append(self.step(self.problem.batch(self.t), LEARNING_RATE))
+            self.t += 1
+        return [float(np.mean(value)) for value in values]
+
+
+def gemm_rate(seconds: float = 0.5, size: int = 1024) -> float:
+    """Operations per second of float32 matrix products on all cores, one BLAS thread and product for each."""
+    backend = get_backend("cpu")
+    done = [0] * backend.threads
+
+    def multiply(k: int) -> None:
+        a, b, c = (np.ones((size, size), np.float32) for _ in range(3))
+        np.matmul(a, b, out=c)
+        barrier.wait()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            np.matmul(a, b, out=c)
+            done[k] += 1
+
+    barrier = threading.Barrier(backend.threads)
+    with backend.activate():
+        start = time.perf_counter()
+        threads = [threading.Thread(target=multiply, args=(k,)) for k in range(backend.threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return sum(done) * 2.0 * size**3 / max(time.perf_counter() - start, 1e-9)

@@ -1,0 +1,79 @@
+"""Rows of training data by their number: arrays where they fit memory, arithmetic where they would not.
+
+A batch names pixels by index; what a step needs of them (coordinates or features, targets, weights) comes
+from an object with two methods, `rows` for a run of pixels in order and `take` for any.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ._backends import Array, Backend
+from .pixel_grid import PixelGrid
+
+
+class Rows(Protocol):
+    """N rows of C numbers, for all members or for each."""
+
+    def rows(self, rows: slice) -> Array:
+        """Rows in order: (n, C), or (*E, n, C) where members differ."""
+
+    def take(self, index: Array, out: Array | None = None) -> Array:
+        """Rows by number: index (n,), or (*E, n) where members differ, to (n, C) or (*E, n, C)."""
+
+    def members(self, members: slice) -> Rows:
+        """What some of the members see; itself where they share it."""
+
+
+class ArrayRows:
+    """Rows of an array of shape (N, C), or (*E, N, C) where members differ."""
+
+    def __init__(self, backend: Backend, array: Array) -> None:
+        self.backend, self.array = backend, array
+
+    def rows(self, rows: slice) -> Array:
+        """A view of rows in order."""
+        return self.array[..., rows, :]
+
+    def take(self, index: Array, out: Array | None = None) -> Array:
+        """Rows by number, gathered."""
+        xp, array = self.backend.xp, self.array
+        if index.ndim == 1:
+            return self.backend.take_rows(array, index, out=out)
+        if array.ndim == 2:
+            rows = xp.take(array, xp.reshape(index, (-1,)), axis=0)
+            return xp.reshape(rows, (*index.shape, array.shape[-1]))
+        return xp.take_along_axis(array, index[..., None], axis=-2)
+
+    def members(self, members: slice) -> ArrayRows:
+        """Some of the members' rows; itself where they share them."""
+        return self if self.array.ndim == 2 else ArrayRows(self.backend, self.array[members, ...])
+
+
+class GridRows:
+    """Coordinates (N, 2) of every `stride`-th pixel of a grid along both axes, computed and never stored."""
+
+    def __init__(self, backend: Backend, grid: PixelGrid, stride: int, dtype: str) -> None:
+        self.backend, self.dtype = backend, dtype
+        self.columns = -(-grid.width // stride)
+        self.size = self.columns * -(-grid.height // stride)
+        # x = (stride column + 1/2) scale
+        self.x_scale, self.x_start = stride * grid.x_step, (grid.left + 0.5) * grid.x_step
+        self.y_scale, self.y_start = stride * grid.y_step, (grid.top + 0.5) * grid.y_step
+
+    def rows(self, rows: slice) -> Array:
+        """Coordinates of pixels in order."""
+        return self.take(self.backend.arange(rows.start, rows.stop))
+
+    def take(self, index: Array, out: Array | None = None) -> Array:
+        """Coordinates of pixels by number."""
+        xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
+        row = index // self.columns
+        column = index - row * self.columns
+        x = xp.astype(column, dtype) * self.x_scale + self.x_start
+        y = xp.astype(row, dtype) * self.y_scale + self.y_start
+        return xp.stack([x, y], axis=-1)
+
+    def members(self, members: slice) -> GridRows:
+        """All members see the same grid."""
+        return self
