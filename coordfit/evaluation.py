@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .losses import Loss
-from .metrics import psnr_from_mse
+from .metrics import RunningSSIM, psnr_from_mse
 from .model import Model
 from .sampling import permuted
 
@@ -59,31 +58,52 @@ class Evaluator:
 
     def __call__(self) -> Evaluation:
         """The figures for the model's present parameters."""
-        seen, hidden, loss, start = _Sum(), _Sum(), _Sum(), 0
-        for colours in self._predictions():
-            stop = start + len(colours)
-            target, train = self.target[start:stop], self.train[start:stop]
-            squared = np.square(np.clip(colours, 0.0, 1.0) - target, dtype=np.float64).mean(axis=-1)
-            residual = np.subtract(colours[train], target[train], dtype=np.float64)
-            seen.add(squared[train])
-            hidden.add(squared[~train])
-            loss.add(self.loss.value(np, residual))
-            start = stop
-        whole = (seen.total + hidden.total) / (seen.count + hidden.count)
+        figures = _Figures(self.loss, self.target, self.train)
+        if self.coordinates is not None:
+            figures.add(self.model(self.coordinates))
+        else:
+            for rows in self.model.predict_rows(self.model.picture.grid):
+                figures.add(rows.reshape(-1, rows.shape[-1]))
+        return figures.evaluation
+
+    def with_ssim(self) -> tuple[Evaluation, float | None]:
+        """The same and the SSIM, from one pass over the whole picture."""
+        facts = self.model.picture
+        figures = _Figures(self.loss, self.target, self.train)
+        ssim = RunningSSIM(self.target.reshape(facts.height, facts.width, -1))
+        for rows in self.model.predict_rows(facts.grid):
+            figures.add(rows.reshape(-1, rows.shape[-1]))
+            ssim.add(rows)
+        return figures.evaluation, ssim.mean
+
+
+class _Figures:
+    """Gathers an evaluation from predictions that come some pixels at a time, in order."""
+
+    def __init__(self, loss: Loss, target: NDArray[np.float32], train: NDArray[np.bool_]) -> None:
+        self._loss_function, self._target, self._train = loss, target, train
+        self._seen, self._hidden, self._loss, self._start = _Sum(), _Sum(), _Sum(), 0
+
+    def add(self, colours: NDArray[np.floating]) -> None:
+        """Take the next predictions (n, C), unclipped."""
+        these = slice(self._start, self._start + len(colours))
+        target, train = self._target[these], self._train[these]
+        squared = np.square(np.clip(colours, 0.0, 1.0) - target, dtype=np.float64).mean(axis=-1)
+        self._seen.add(squared[train])
+        self._hidden.add(squared[~train])
+        residual = np.subtract(colours[train], target[train], dtype=np.float64)
+        self._loss.add(self._loss_function.value(np, residual))
+        self._start = these.stop
+
+    @property
+    def evaluation(self) -> Evaluation:
+        seen, hidden = self._seen, self._hidden
         return Evaluation(
-            loss=loss.mean,
-            psnr=psnr_from_mse(whole),
+            loss=self._loss.mean,
+            psnr=psnr_from_mse((seen.total + hidden.total) / (seen.count + hidden.count)),
             psnr_train=psnr_from_mse(seen.mean),
             psnr_held_out=psnr_from_mse(hidden.mean) if hidden.count else None,
         )
-
-    def _predictions(self) -> Iterator[NDArray[np.floating]]:
-        """Colours (n, C), unclipped, of all pixels that count, in order."""
-        if self.coordinates is not None:
-            yield self.model(self.coordinates)
-            return
-        for rows in self.model.predict_rows(self.model.picture.grid):
-            yield rows.reshape(-1, rows.shape[-1])
 
 
 class _Sum:

@@ -168,19 +168,44 @@ def ssim(prediction: FloatArray, target: FloatArray) -> float | None:
         If shapes or dtypes are not as told above.
     """
     check_pair(prediction, target)
-    height, width, channels = target.shape
-    inner_height, inner_width = height - 2 * _SSIM_RADIUS, width - 2 * _SSIM_RADIUS
-    if inner_height < 1 or inner_width < 1 or channels == 0:
-        return None
+    running = RunningSSIM(target)
+    rows = max(4 * _SSIM_RADIUS, _BLOCK_VALUES // max(1, prediction[:1].size))
+    for top in range(0, len(prediction), rows):
+        running.add(prediction[top : top + rows])
+    return running.mean
 
-    total = 0.0
-    rows = max(4 * _SSIM_RADIUS, _BLOCK_VALUES // (4 * width))  # four maps; neighbours share 10 rows
-    for channel in range(channels):
-        for top in range(0, inner_height, rows):
-            block = slice(top, top + rows + 2 * _SSIM_RADIUS)
-            x = np.clip(prediction[block, :, channel], 0.0, 1.0, dtype=np.float64)
-            total += _ssim_sum(x, target[block, :, channel].astype(np.float64))
-    return total / float(channels * inner_height * inner_width)
+
+class RunningSSIM:
+    """`ssim` of a prediction that comes a few rows at a time, so that it need not fit into memory.
+
+    Parameters
+    ----------
+    target
+        The true picture, (H, W, C).
+    """
+
+    def __init__(self, target: FloatArray) -> None:
+        self._target, self._total, self._top = target, 0.0, 0
+        self._waiting = target[:0]  # rows whose windows are not complete yet
+
+    def add(self, rows: FloatArray) -> None:
+        """Take the next rows (n, W, C) of the prediction, from the top."""
+        waiting = np.concatenate([self._waiting, rows])
+        done = max(0, len(waiting) - 2 * _SSIM_RADIUS)
+        if done and min(waiting.shape[1:]) > 0 and waiting.shape[1] > 2 * _SSIM_RADIUS:
+            truth = self._target[self._top : self._top + len(waiting)]
+            for channel in range(waiting.shape[2]):
+                x = np.clip(waiting[:, :, channel], 0.0, 1.0, dtype=np.float64)
+                self._total += _ssim_sum(x, truth[:, :, channel].astype(np.float64))
+        self._waiting, self._top = waiting[done:], self._top + done
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the picture; None if a side is shorter than the window or there is no channel."""
+        height, width, channels = self._target.shape
+        if min(height, width) <= 2 * _SSIM_RADIUS or channels == 0:
+            return None
+        return self._total / float(channels * (height - 2 * _SSIM_RADIUS) * (width - 2 * _SSIM_RADIUS))
 
 
 def interpolate_every_second(pixels: FloatArray, method: Literal["bilinear", "bicubic"]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import bits_per_pixel, interpolate_every_second, psnr, ssim
+from .metrics import bits_per_pixel, interpolate_every_second, psnr
 from .model import Model
+from .training_step import item_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,8 +28,6 @@ class FitResult:
 
     Attributes
     ----------
-    reconstruction : array, shape (H, W, C)
-        The model's picture in [0, 1], at the size that was trained.
     metrics : dict
         `psnr`, `psnr_train`, `psnr_held_out` (dB), `ssim`, `loss`, `steps`, `seconds` (training alone),
         `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel` and more; None where a
@@ -39,13 +39,17 @@ class FitResult:
         the model is the last good one.
     """
 
-    reconstruction: NDArray[np.floating]
     metrics: dict[str, Any]
     history: list[HistoryRow]
     stopped: str
     model: Model
     picture: Picture
     state: TrainingState
+
+    @functools.cached_property
+    def reconstruction(self) -> NDArray[np.floating]:
+        """The model's picture (H, W, C) in [0, 1]; rendered when it is first asked for."""
+        return self.model.render()
 
     @property
     def config(self) -> FitConfig:
@@ -105,24 +109,23 @@ class FitResult:
 
 def make_result(trainer: Trainer, stopped: str) -> FitResult:
     """Judge a trainer's model on all pixels and gather everything that is known of the run."""
-    model, picture = trainer.model, trainer.picture
-    reconstruction = model.render()
-    metrics = _metrics(trainer, stopped, reconstruction)
-    model.metrics = metrics
-    return FitResult(reconstruction, metrics, list(trainer.history), stopped, model, picture, trainer.state())
+    metrics = _metrics(trainer, stopped)
+    trainer.model.metrics = metrics
+    history = list(trainer.history)
+    return FitResult(metrics, history, stopped, trainer.model, trainer.picture, trainer.state())
 
 
-def _metrics(trainer: Trainer, stopped: str, reconstruction: NDArray[np.floating]) -> dict[str, Any]:
+def _metrics(trainer: Trainer, stopped: str) -> dict[str, Any]:
     picture, config, backend = trainer.picture, trainer.config, trainer.backend
-    figures = trainer.judge()
-    item = 8 if config.dtype == "float64" else 4
+    figures, similarity = trainer.judge.with_ssim()
+    item = item_size(config.dtype)
     stored = trainer.model.num_parameters + (0 if trainer.B is None else trainer.B.size)
     return {
         "psnr": figures.psnr,
         "psnr_train": figures.psnr_train,
         "psnr_held_out": figures.psnr_held_out,
         **_baselines(picture, config.train_on),
-        "ssim": ssim(reconstruction, picture.pixels),
+        "ssim": similarity,
         "loss": figures.loss,
         "loss_name": config.loss,
         "steps": trainer.step,

@@ -1,0 +1,160 @@
+"""What makes the CPU fast must not change what it computes, and must not allocate."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import coordfit
+from backends.numpy_backend import NumpyBackend
+from coordfit import training_step as training_step_module
+from coordfit.activations import make_activation
+from coordfit.encoders import GridFeatures, make_encoder
+from coordfit.losses import make_loss
+from coordfit.mlp import MLP, initial_parameters
+from coordfit.optimizers import Adam
+from coordfit.pixel_grid import PixelGrid
+from coordfit.pixel_rows import GridRows
+from coordfit.training_step import TrainingPixels, TrainingStep
+
+SIZES = (32, 256, 256, 3)
+
+
+def make_step(backend, *, members=None, batch_rows=512, own_frequencies=False, dtype="float32"):
+    rng = np.random.default_rng(3)
+    ensemble = () if members is None else (members,)
+    draws = [initial_parameters(SIZES, "he", omega=30.0, rng=rng) for _ in range(members or 1)]
+    parameters = backend.asarray(np.stack(draws) if members else draws[0], dtype)
+    shape = (*ensemble, 16, 2) if own_frequencies else (16, 2)
+    encoder = make_encoder(backend, rng.normal(0.0, 5.0, shape), dtype)
+    hidden, last = make_activation("relu"), make_activation("sigmoid")
+    mlp = MLP(backend, SIZES, parameters, hidden, last, rows=1, dtype=dtype)
+    adam = Adam(backend, parameters, dtype=dtype, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    coordinates = backend.asarray(rng.uniform(size=(600, 2)), dtype)
+    target = backend.asarray(rng.uniform(size=(600, 3)), dtype)
+    pixels = TrainingPixels(backend, coordinates, target)
+    return TrainingStep(backend, encoder, mlp, make_loss("mse"), adam, pixels, batch_rows)
+
+
+def batches(count, rows, members=None):
+    rng = np.random.default_rng(5)
+    ensemble = () if members is None else (members,)
+    return [rng.integers(0, 600, (*ensemble, rows)) for _ in range(count)]
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_worth_sharing(monkeypatch):
+    monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_FLOPS", 1)
+    monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_ELEMENTS", 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("members", [None, 4])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_step_allocates_nothing_once_warm(threads, members, full):
+    backend = NumpyBackend(threads=threads)
+    step = make_step(backend, members=members, batch_rows=600 if full else 512)
+    order = itertools.cycle([None] if full else batches(3, 512))
+    with backend.activate():
+        for _ in range(4):
+            step(next(order), 1e-3)
+        buffers = [a.ctypes.data for w in step.workers for layer in w.mlp.layers for a in (layer.y, layer.dW)]
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(5):
+                step(next(order), 1e-3)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    again = [a.ctypes.data for w in step.workers for layer in w.mlp.layers for a in (layer.y, layer.dW)]
+    assert buffers == again
+    # A layer's activations alone are 512 x 256 x 4 = 524 kB, its weights 262 kB. What remains are Python's own
+    # small objects and the 64 kB through which NumPy casts a mask.
+    assert peak - before < 120_000
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("members", [2, 3, 4, 7])
+@pytest.mark.parametrize("own_batches", [False, True])
+@pytest.mark.parametrize("own_frequencies", [False, True])
+def test_members_on_workers_learn_what_one_worker_would_teach_them(
+    threads, members, own_batches, own_frequencies
+):
+    rates = np.geomspace(1e-3, 1e-2, members)[:, None]
+    order = batches(6, 100, members if own_batches else None)
+
+    def train(backend):
+        step = make_step(
+            backend, members=members, batch_rows=100, own_frequencies=own_frequencies, dtype="float64"
+        )
+        with backend.activate():
+            values = [np.array(step(batch, rates)) for batch in order]
+        return step.mlp.parameters, np.stack(values)
+
+    expected, expected_values = train(NumpyBackend(fused="never"))
+    parameters, values = train(NumpyBackend(threads=threads))
+    np.testing.assert_allclose(values, expected_values, rtol=1e-10)
+    np.testing.assert_allclose(parameters, expected, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_features_from_the_table_are_those_computed_in_the_step(monkeypatch, full):
+    def train():
+        backend = NumpyBackend(threads=2)
+        step = make_step(backend, batch_rows=600 if full else 128, dtype="float64")
+        with backend.activate():
+            return [float(step(batch, 1e-3)) for batch in ([None] * 5 if full else batches(5, 128))]
+
+    with_table = train()
+    monkeypatch.setattr(training_step_module, "FEATURE_TABLE_BYTES", 0)
+    np.testing.assert_allclose(train(), with_table, rtol=1e-12)
+
+
+GRIDS = [
+    PixelGrid.of_picture(5, 7),
+    PixelGrid.of_picture(1, 9),
+    PixelGrid.of_picture(8, 1),
+    PixelGrid.of_picture(6, 4).resized(13, 11).cropped(2, 3, 7, 5),
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("fused", ["auto", "never"])
+def test_grid_features_are_those_of_the_coordinates(grid, fused):
+    backend = NumpyBackend(fused=fused)
+    B = np.random.default_rng(0).normal(0.0, 10.0, (6, 2))
+    encoder = make_encoder(backend, B, "float64")
+    features = GridFeatures(backend, encoder, grid, "float64")
+    expected = encoder(grid.coordinates(np.arange(len(grid))))
+    np.testing.assert_allclose(features(slice(0, len(grid))), expected, atol=1e-12)
+    for start, stop in itertools.combinations(range(0, len(grid) + 1, 4), 2):
+        np.testing.assert_array_equal(
+            features(slice(start, stop)), features(slice(0, len(grid)))[start:stop], err_msg=f"{start}:{stop}"
+        )
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_grid_rows_are_the_coordinates_of_every_so_many_pixels(grid, stride):
+    rows = GridRows(NumpyBackend(), grid, stride, "float64")
+    pixels = np.arange(len(grid)).reshape(grid.height, grid.width)[::stride, ::stride].ravel()
+    assert rows.size == len(pixels)
+    expected = grid.coordinates(pixels)
+    np.testing.assert_allclose(rows.rows(slice(0, len(pixels))), expected, atol=1e-15)
+    index = np.random.default_rng(0).integers(0, len(pixels), (3, 4))
+    np.testing.assert_allclose(rows.take(index), expected[index], atol=1e-15)
+
+
+def test_memory_of_a_large_picture_is_the_picture_and_a_constant(monkeypatch):
+    monkeypatch.setattr(training_step_module, "FEATURE_TABLE_BYTES", 0)  # a constant too, but a large one
+    pixels = np.random.default_rng(0).integers(0, 256, (768, 1024, 3), dtype=np.uint8)
+    tracemalloc.start()
+    try:
+        result = coordfit.fit(pixels, device="cpu", steps=2, hidden_size=16, num_frequencies=8, threads=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    picture = result.picture.pixels.nbytes
+    assert peak < 1.2 * picture + 30e6
