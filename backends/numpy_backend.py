@@ -197,7 +197,10 @@ class NumpyBackend(Backend):
         dz = BACKWARD[activation.name](activation, dy, kept, self._reuse)
         x_T = x.swapaxes(-1, -2)
         if accumulate:
-            dW += np.matmul(x_T, dz, out=self._reuse("dW", dW.shape, dW.dtype))
+            new_dW = np.matmul(x_T, dz, out=self._reuse("dW", dW.shape, dW.dtype))
+            # NumPy would copy a three-dimensional dW for fear of overlap; seen as rows of numbers it does not.
+            as_rows = dW.reshape(*dW.shape[:-2], -1)
+            as_rows += new_dW.reshape(as_rows.shape)
             db += np.add.reduce(dz, axis=-2, keepdims=True, out=self._reuse("db", db.shape, db.dtype))
         else:
             np.matmul(x_T, dz, out=dW)
