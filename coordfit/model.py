@@ -89,7 +89,7 @@ class Model:
         colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
         for start in range(0, len(flat), CHUNK_PIXELS):
             colours[start : start + CHUNK_PIXELS] = self._predict(flat[start : start + CHUNK_PIXELS])
-        return colours.reshape(*coordinates.shape[:-1], -1)
+        return colours.reshape(*coordinates.shape[:-1], self.picture.channels)
 
     def render(
         self,

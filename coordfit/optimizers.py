@@ -23,6 +23,13 @@ class Optimizer(Protocol):
         """Take one step in place; `learning_rate` is a float, or (*E, 1) where members differ."""
 
 
+def state_names(optimizer: str, momentum: float = 0.0) -> tuple[str, ...]:
+    """Names of the buffers in an optimizer's `state`."""
+    if optimizer == "adam":
+        return ("first_moment", "second_moment")
+    return ("velocity",) if momentum else ()
+
+
 class SGD:
     """Stochastic gradient descent, with momentum and Nesterov's variant where asked for."""
 
@@ -31,7 +38,7 @@ class SGD:
     ) -> None:
         self.backend, self.momentum, self.nesterov = backend, momentum, nesterov
         self.steps = 0
-        self.state = {"velocity": backend.zeros(parameters.shape, dtype)} if momentum else {}
+        self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("sgd", momentum)}
 
     def step(self, parameters: Array, gradient: Array, learning_rate: float | Array) -> None:
         """One step in place."""
@@ -55,9 +62,7 @@ class Adam:
         self.backend = backend
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.steps = 0
-        self.state = {
-            name: backend.zeros(parameters.shape, dtype) for name in ("first_moment", "second_moment")
-        }
+        self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("adam")}
 
     def step(self, parameters: Array, gradient: Array, learning_rate: float | Array) -> None:
         """One step in place."""

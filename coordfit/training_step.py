@@ -153,13 +153,20 @@ class _Worker:
     def _block(self, rows: slice, accumulate: bool) -> Array:
         n = rows.stop - rows.start
         coordinates, target, weights = self.pixels.take(self.batch, rows)
-        x = self.encoder(coordinates, out=first_rows(self.features, n))
+        x = self.encoder(coordinates, out=self._room_for_features(coordinates))
         y = self.mlp.forward(x)
         value, dy = self.backend.loss_and_gradient(
             self.loss, y, target, count=self.count, weights=weights, out=first_rows(self.dy, n)
         )
         self.mlp.backward(dy, accumulate=accumulate)
         return value
+
+    def _room_for_features(self, coordinates: Array) -> Array | None:
+        # Where each member has a batch of its own, so it has features, though B may be shared.
+        if self.features is not None and self.features.ndim < coordinates.ndim:
+            shape = (*coordinates.shape[:-2], *self.features.shape)
+            self.features = self.backend.scratch(shape, self.mlp.dtype)
+        return first_rows(self.features, coordinates.shape[-2])
 
 
 def feature_buffer(
