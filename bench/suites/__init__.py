@@ -1,0 +1,1 @@
+"""asv suites, one module for each concept; `bench/README.md` tells how to run them."""

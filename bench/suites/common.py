@@ -1,0 +1,121 @@
+"""What the suites share: the device parameter, a backend held for the time of a benchmark, and networks.
+
+Parameters are the same on every machine, so that results can be compared; what a machine lacks is skipped in
+`setup`. Whatever a benchmark times ends with `synchronize`, since a GPU answers before it is done.
+"""
+
+import contextlib
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import coordfit
+from coordfit._backends import get_backend
+from coordfit.activations import make_activation
+from coordfit.encoders import frequency_matrix, make_encoder
+from coordfit.losses import make_loss
+from coordfit.mlp import MLP, initial_parameters
+from coordfit.optimizers import Adam
+from coordfit.pixel_grid import PixelGrid
+from coordfit.sampling import BatchOrder
+from coordfit.training_step import TrainingPixels, TrainingStep
+
+DEVICES = ("cpu", "gpu")
+FUSED = ("never", "always")
+
+# The paper's network: F-256-256-256-3 on 256 frequencies.
+NUM_FREQUENCIES, HIDDEN_SIZE, DEPTH, CHANNELS = 256, 256, 4, 3
+LEARNING_RATE = 1e-3
+
+
+class OnDevice:
+    """Base of the suites: `setup` opens a backend, `teardown` closes it."""
+
+    # Without it asv drops a benchmark's history whenever its text changes. Raise it with what is timed.
+    version = "1"
+    timeout = 120
+
+    def open(self, device, fused="auto", blas_threads=None):
+        """Hold a backend for the benchmark, or skip the benchmark where there is no such device."""
+        try:
+            self.backend = get_backend(device, fused=fused)
+        except coordfit.DeviceUnavailableError as reason:
+            raise NotImplementedError(str(reason)) from reason
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(self.backend.activate())
+        self._held.enter_context(threadpool_limits(blas_threads, user_api="blas"))
+
+    def warm_up(self, body):
+        """Run the body once: buffers are made, kernels compiled, worker threads started."""
+        try:
+            body()
+        except RuntimeError as reason:
+            self.teardown()
+            if self.backend.device == "cpu" or type(reason).__name__ != "FusedUnavailableError":
+                raise
+            raise NotImplementedError(str(reason)) from reason
+        self.backend.synchronize()
+
+    def teardown(self, *_):
+        """Give threads and library settings back."""
+        held = getattr(self, "_held", None)
+        if held is not None:
+            held.close()
+
+    def normal(self, *shape, scale=1.0):
+        """Normal numbers on the device, the same in every run."""
+        numbers = np.random.default_rng(0).normal(0.0, scale, shape)
+        return self.backend.asarray(numbers, "float32")
+
+
+class Stepper:
+    """Training steps on a square picture of noise, without a loop round them; for one network or K.
+
+    Parameters
+    ----------
+    batch_size : int or None
+        None takes all pixels in every step.
+    members : int or None
+        K, or None for one network.
+    """
+
+    def __init__(self, backend, side, batch_size, members=None):
+        self.backend, self.step = backend, 0
+        rng = np.random.default_rng(0)
+        encoder = make_encoder(backend, frequency_matrix("gaussian", NUM_FREQUENCIES, 10.0, rng), "float32")
+        sizes = (encoder.num_features, *[HIDDEN_SIZE] * (DEPTH - 1), CHANNELS)
+        drawn = [initial_parameters(sizes, "he", omega=30.0, rng=rng) for _ in range(members or 1)]
+        parameters = backend.asarray(np.stack(drawn) if members else drawn[0], "float32")
+        num_pixels = side * side
+        self.rows = num_pixels if batch_size is None else batch_size
+        self.order = None if batch_size is None else BatchOrder(num_pixels, batch_size, seed=0)
+        grid = PixelGrid.of_picture(side, side)
+        pixels = TrainingPixels(
+            backend,
+            backend.asarray(grid.coordinates(np.arange(num_pixels)), "float32"),
+            backend.asarray(rng.uniform(size=(num_pixels, CHANNELS)), "float32"),
+        )
+        self.training_step = TrainingStep(
+            backend,
+            encoder,
+            MLP(
+                backend,
+                sizes,
+                parameters,
+                make_activation("relu"),
+                make_activation("sigmoid"),
+                rows=1,
+                dtype="float32",
+            ),
+            make_loss("mse"),
+            Adam(backend, parameters, dtype="float32", beta1=0.9, beta2=0.999, epsilon=1e-8),
+            pixels,
+            self.rows,
+        )
+
+    def __call__(self):
+        """One step, to its end on the device."""
+        batch = None if self.order is None else self.backend.asarray(self.order.batch(self.step))
+        self.training_step(batch, LEARNING_RATE)
+        self.step += 1
+        self.backend.synchronize()

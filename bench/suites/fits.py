@@ -1,0 +1,40 @@
+"""Short whole fits through the public function: the time, and beside it the PSNR that the time bought."""
+
+# ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
+
+import coordfit
+from coordfit.images import bundled_picture
+
+from .common import DEVICES, OnDevice
+
+# Bundled picture's side and what is asked for. Fixed seeds: the PSNR moves only where the mathematics does.
+FITS = {
+    "32x32, 200 steps of 256": (32, {"steps": 200, "batch_size": 256}),
+    "128x128, 50 steps of 1024": (128, {"steps": 50, "batch_size": 1024}),
+}
+
+
+class Fits(OnDevice):
+    """`coordfit.fit` of the bundled picture, evaluations and result included."""
+
+    params = (tuple(FITS), DEVICES)
+    param_names = ("fit", "device")
+
+    def setup(self, fit, device):
+        self.open(device)
+        side, self.settings = FITS[fit]
+        self.pixels = bundled_picture(side).pixels
+        self.device = device
+        self.warm_up(lambda: self.fit(steps=2))
+
+    def fit(self, **changes):
+        return coordfit.fit(self.pixels, device=self.device, **(self.settings | changes))
+
+    def time_fit(self, fit, device):
+        self.fit()
+        self.backend.synchronize()
+
+    def track_psnr(self, fit, device):
+        return self.fit().metrics["psnr"]
+
+    track_psnr.unit = "dB"

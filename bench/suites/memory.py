@@ -1,0 +1,31 @@
+"""Peak memory of a process; `peakmem_reference` is what the imports alone take."""
+
+import numpy as np
+
+import coordfit
+from coordfit.model import Model, PictureFacts, layer_sizes
+from coordfit.parameters import ParameterLayout
+
+
+class Memory:
+    """On the CPU: a GPU's memory is not the process's."""
+
+    version = "1"
+
+    def peakmem_reference(self):
+        """Imports, and the threads of a backend."""
+        with coordfit.get_backend("cpu").activate():
+            pass
+
+    def peakmem_fit_128(self):
+        """A short fit of the bundled 128x128 picture with all pixels in every step."""
+        coordfit.fit(coordfit.bundled_picture().pixels, device="cpu", steps=3, batch_size=None)
+
+    def peakmem_stream_2048(self):
+        """A rendering of 2048x2048 taken row by row, as the command line does."""
+        config = coordfit.make_config({"num_frequencies": 16, "hidden_size": 16, "depth": 2})
+        facts = PictureFacts(128, 128, 3)
+        size = ParameterLayout(layer_sizes(config, 32, 3)).size
+        model = Model(coordfit.get_backend("cpu"), config, facts, np.ones((16, 2)), np.zeros(size))
+        for _ in model.render_rows(model.grid(2048, 2048)):
+            pass

@@ -1,0 +1,109 @@
+"""The primitives by themselves, at the sizes of a 1024-pixel batch of the paper's network.
+
+On the CPU both bodies get one BLAS thread: a fused one is written for one worker among several, and against a
+generic one on all cores it would be compared by the number of cores.
+"""
+
+# ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
+
+from coordfit.activations import make_activation
+
+from .common import DEVICES, FUSED, HIDDEN_SIZE, LEARNING_RATE, NUM_FREQUENCIES, OnDevice
+
+ROWS = 1024
+
+
+class Primitive(OnDevice):
+    """Base: a body made in `prepare` and timed in `time_...`."""
+
+    params = (DEVICES, FUSED)
+    param_names = ("device", "fused")
+
+    def setup(self, device, fused):
+        self.open(device, fused, blas_threads=1)
+        self.prepare()
+        self.warm_up(self.body)
+
+    def run(self):
+        """The body, to its end on the device."""
+        self.body()
+        self.backend.synchronize()
+
+
+class HiddenLayer(Primitive):
+    """Base: the arrays of one hidden layer, y = relu(x W + b)."""
+
+    def prepare(self):
+        self.x = self.normal(ROWS, HIDDEN_SIZE)
+        self.W = self.normal(HIDDEN_SIZE, HIDDEN_SIZE, scale=0.1)
+        self.b = self.normal(1, HIDDEN_SIZE)
+        self.out = self.backend.scratch((ROWS, HIDDEN_SIZE), "float32")
+        self.activation = make_activation("relu")
+
+
+class Linear(HiddenLayer):
+    """The layer forward: y from x."""
+
+    def body(self):
+        self.backend.linear(self.x, self.W, self.b, self.activation, out=self.out)
+
+    def time_linear(self, device, fused):
+        self.run()
+
+
+class LinearBackward(HiddenLayer):
+    """The layer backward: dx, dW and db from dy."""
+
+    def prepare(self):
+        super().prepare()
+        # dy may be overwritten, but ReLU's mask changes it only the first time: the numbers stay normal.
+        self.dy = self.normal(ROWS, HIDDEN_SIZE)
+        _, self.kept = self.backend.linear(self.x, self.W, self.b, self.activation)
+        self.dW = self.backend.zeros(self.W.shape, "float32")
+        self.db = self.backend.zeros(self.b.shape, "float32")
+
+    def body(self):
+        self.backend.linear_backward(
+            self.dy, self.x, self.W, self.kept, self.activation, dW=self.dW, db=self.db, out=self.out
+        )
+
+    def time_linear_backward(self, device, fused):
+        self.run()
+
+
+class FourierFeatures(Primitive):
+    """Features [cos(2 pi B v), sin(2 pi B v)]."""
+
+    def prepare(self):
+        self.coordinates = self.normal(ROWS, 2)
+        self.B = self.normal(NUM_FREQUENCIES, 2, scale=10.0)
+        self.out = self.backend.scratch((ROWS, 2 * NUM_FREQUENCIES), "float32")
+
+    def body(self):
+        self.backend.fourier_features(self.coordinates, self.B, out=self.out)
+
+    def time_fourier_features(self, device, fused):
+        self.run()
+
+
+class AdamStep(Primitive):
+    """One step of Adam on 2^18 parameters."""
+
+    def prepare(self):
+        self.parameters, self.gradient = self.normal(2**18), self.normal(2**18)
+        self.moments = [self.backend.zeros((2**18,), "float32") for _ in range(2)]
+
+    def body(self):
+        self.backend.adam_step(
+            self.parameters,
+            self.gradient,
+            *self.moments,
+            step=100,
+            learning_rate=LEARNING_RATE,
+            beta1=0.9,
+            beta2=0.999,
+            epsilon=1e-8,
+        )
+
+    def time_adam_step(self, device, fused):
+        self.run()
