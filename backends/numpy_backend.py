@@ -197,10 +197,7 @@ class NumpyBackend(Backend):
         dz = BACKWARD[activation.name](activation, dy, kept, self._reuse)
         x_T = x.swapaxes(-1, -2)
         if accumulate:
-            new_dW = np.matmul(x_T, dz, out=self._reuse("dW", dW.shape, dW.dtype))
-            # NumPy would copy a three-dimensional dW for fear of overlap; seen as rows of numbers it does not.
-            as_rows = dW.reshape(*dW.shape[:-2], -1)
-            as_rows += new_dW.reshape(as_rows.shape)
+            _add(dW, np.matmul(x_T, dz, out=self._reuse("dW", dW.shape, dW.dtype)))
             db += np.add.reduce(dz, axis=-2, keepdims=True, out=self._reuse("db", db.shape, db.dtype))
         else:
             np.matmul(x_T, dz, out=dW)
@@ -363,6 +360,16 @@ class NumpyBackend(Backend):
         if key not in buffers:
             buffers[key] = np.empty(shape, dtype)
         return buffers[key]
+
+
+def _add(total: Array, part: Array) -> None:
+    """total += part, for total (*E, n_in, n_out) inside a flat buffer and part in memory of its own."""
+    # For fear of overlap NumPy would copy a total of three dimensions first; of two it does not.
+    merged = total.reshape(*total.shape[:-2], -1)
+    if np.may_share_memory(merged, total):
+        merged += part.reshape(merged.shape)
+    else:
+        total += part
 
 
 def _silence_this_thread() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from .errors import ConfigError
 RECIPES = ("default", "paper", "seed-sgd", "seed-adam", "seed-sgd-32", "seed-adam-32")
 BUDGETS = ("steps", "epochs", "seconds", "target_psnr")
 _DEFAULT_STEPS = 1500
+_MOST_STEPS = 10**9
 # What memorises best does not interpolate best: held-out pixels want lower frequencies.
 _DEFAULT_SIGMA = {
     "all": {"gaussian": 10.0, "positional": 32.0},
@@ -150,7 +152,7 @@ class FitConfig:
     )
 
     steps: int | None = option(
-        None, f"optimizer steps (default {_DEFAULT_STEPS})", limits=(0, 10**9), group="budget"
+        None, f"optimizer steps (default {_DEFAULT_STEPS})", limits=(0, _MOST_STEPS), group="budget"
     )
     epochs: float | None = option(
         None, "passes over the training pixels, instead of steps", limits=_POSITIVE, group="budget"
@@ -188,7 +190,7 @@ class FitConfig:
         by_epochs = math.inf
         if self.epochs is not None:
             batch = min(self.batch_size or num_training_pixels, num_training_pixels)
-            by_epochs = math.ceil(self.epochs * num_training_pixels / batch)
+            by_epochs = math.ceil(min(self.epochs * num_training_pixels / batch, _MOST_STEPS))
         fewest = min(by_steps, by_epochs)
         return _DEFAULT_STEPS if math.isinf(fewest) else int(fewest)
 
@@ -276,7 +278,7 @@ def _check(spec: dataclasses.Field[Any], value: Any) -> None:
             f"{spec.name} must be one of {', '.join(choices)}, not {value!r}{_did_you_mean(value, choices)}"
         )
     for number in value if isinstance(value, tuple) else (value,):
-        if limits and not (math.isfinite(number) and limits[0] <= number <= limits[1]):
+        if limits and not (limits[0] <= number <= min(limits[1], sys.float_info.max)):  # NaN is neither
             raise ConfigError(f"{spec.name} must be {_in_words(limits)}, not {number!r}")
 
 

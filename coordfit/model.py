@@ -93,7 +93,7 @@ class Model:
             chunk = self.backend.asarray(flat[start : start + CHUNK_PIXELS], self.config.dtype)
             encode = functools.partial(_encode, self.encoder, chunk)
             colours[start : start + CHUNK_PIXELS] = forward(encode, 0, len(chunk))
-        return colours.reshape(*coordinates.shape[:-1], -1)
+        return colours.reshape(*coordinates.shape[:-1], self.picture.channels)
 
     def render(
         self,

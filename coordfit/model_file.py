@@ -21,6 +21,7 @@ from .config import FitConfig, make_config
 from .errors import ConfigError, ModelFileError
 from .files import printable
 from .model import Model, PictureFacts, layer_sizes
+from .optimizers import state_names
 from .parameters import ParameterLayout
 from .tensor_file import load_tensors, save_tensors
 
@@ -31,6 +32,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 _COORDINATES = "pixel centres (i + 0.5) / longer side, x right, y down"
 _COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
+_MOST_STEPS, _MOST_SECONDS = 10**9, 1e12
 _LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
 
 
@@ -87,23 +89,21 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState
     if metadata.get("kind") != "checkpoint":
         raise _refused(path, "it holds a model but no training state; resume needs a checkpoint")
     config, _, layout = _check(path, tensors, metadata)
-    progress = metadata.get("progress")
-    if not isinstance(progress, dict) or not isinstance(progress.get("step"), int):
-        raise _refused(path, "its training progress is missing")
     try:
-        names = sorted({name.split(".")[1] for name in tensors if name.startswith("optimizer.")})
-        return config, TrainingState(
-            step=int(progress["step"]),
-            seconds=float(progress["seconds"]),
-            parameters=layout.from_tensors(tensors, config.dtype),
-            optimizer={
-                name: layout.from_tensors(tensors, config.dtype, f"optimizer.{name}.") for name in names
-            },
-            B=tensors.get("encoding.B"),
-            picture_digest=str(progress["picture_digest"]),
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise _refused(path, f"its training state is incomplete ({error})") from error
+        step, seconds, digest = _progress(metadata.get("progress"))
+    except (TypeError, ValueError) as error:
+        raise _refused(path, f"its training progress cannot be used ({error})") from error
+    return config, TrainingState(
+        step=step,
+        seconds=seconds,
+        parameters=layout.from_tensors(tensors, config.dtype),
+        optimizer={
+            name: layout.from_tensors(tensors, config.dtype, f"optimizer.{name}.")
+            for name in state_names(config.optimizer, config.momentum)
+        },
+        B=tensors.get("encoding.B"),
+        picture_digest=digest,
+    )
 
 
 def model_frequencies(model: Model) -> NDArray[Any] | None:
@@ -131,10 +131,7 @@ def _metadata(model: Model) -> dict[str, Any]:
 
 def _build(path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any], backend: Backend) -> Model:
     config, picture, layout = _check(path, tensors, metadata)
-    try:
-        parameters = layout.from_tensors(tensors, config.dtype)
-    except (KeyError, ValueError) as error:
-        raise _refused(path, f"its layers do not fit its settings ({error})") from error
+    parameters = layout.from_tensors(tensors, config.dtype)
     metrics = metadata.get("metrics")
     return Model(
         backend,
@@ -160,15 +157,45 @@ def _check(
         raise _refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
     if B is not None and (B.ndim != 2 or B.shape[1] != 2 or len(B) < 1 or B.dtype != config.dtype):
         raise _refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
-    largest = max((max(array.shape, default=0) for array in tensors.values()), default=0)
-    if config.hidden_size > largest and config.depth > 1:  # before memory is asked for
-        raise _refused(path, f"its layers are smaller than the hidden size {config.hidden_size}")
     layout = ParameterLayout(layer_sizes(config, 2 if B is None else 2 * len(B), picture.channels))
-    expected = set(layout.to_tensors(np.broadcast_to(np.float32(0), layout.size)))
-    unknown = {n for n in tensors if not n.startswith("optimizer.")} - expected - {"encoding.B"}
-    if unknown:
+    expected = _expected_tensors(config, layout, with_state=metadata.get("kind") == "checkpoint")
+    found = {name: array for name, array in tensors.items() if name != "encoding.B"}
+    if unknown := set(found) - set(expected):
         raise _refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
+    for name, shape in expected.items():  # before memory is asked for
+        if name not in found:
+            raise _refused(path, f"{name} is missing")
+        if found[name].shape != shape or found[name].dtype != config.dtype:
+            array = found[name]
+            raise _refused(path, f"{name} is {array.dtype} {array.shape}, not {config.dtype} {shape}")
     return config, picture, layout
+
+
+def _expected_tensors(
+    config: FitConfig, layout: ParameterLayout, *, with_state: bool
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors but B."""
+    states = state_names(config.optimizer, config.momentum) if with_state else ()
+    nothing = np.broadcast_to(np.float32(0), layout.size)  # shapes without memory
+    return {
+        name: array.shape
+        for prefix in ("", *(f"optimizer.{state}." for state in states))
+        for name, array in layout.to_tensors(nothing, prefix).items()
+    }
+
+
+def _progress(progress: object) -> tuple[int, float, str]:
+    """Step, seconds and the picture's digest of a checkpoint."""
+    if not isinstance(progress, dict):
+        raise TypeError("it is missing")
+    step, seconds, digest = (progress.get(name) for name in ("step", "seconds", "picture_digest"))
+    if type(step) is not int or not 0 <= step <= _MOST_STEPS:
+        raise ValueError("the step makes no sense")
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= _MOST_SECONDS:
+        raise ValueError("the seconds make no sense")
+    if not isinstance(digest, str):
+        raise TypeError("the picture's digest is missing")
+    return step, float(seconds), digest
 
 
 def _config(settings: object) -> FitConfig:

@@ -43,6 +43,13 @@ class Optimizer(Protocol):
         """Count one step and do its arithmetic for all members."""
 
 
+def state_names(optimizer: str, momentum: float = 0.0) -> tuple[str, ...]:
+    """Names of the buffers in an optimizer's `state`."""
+    if optimizer == "adam":
+        return ("first_moment", "second_moment")
+    return ("velocity",) if momentum else ()
+
+
 class _Counted:
     """What every optimizer does in the same way."""
 
@@ -67,7 +74,7 @@ class SGD(_Counted):
         self, backend: Backend, parameters: Array, *, dtype: str, momentum: float, nesterov: bool
     ) -> None:
         self.backend, self.momentum, self.nesterov = backend, momentum, nesterov
-        self.state = {"velocity": backend.zeros(parameters.shape, dtype)} if momentum else {}
+        self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("sgd", momentum)}
 
     def update(
         self,
@@ -95,9 +102,7 @@ class Adam(_Counted):
     ) -> None:
         self.backend = backend
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.state = {
-            name: backend.zeros(parameters.shape, dtype) for name in ("first_moment", "second_moment")
-        }
+        self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("adam")}
 
     def update(
         self,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ._version import __version__
-from .config import FitConfig
+from .config import FitConfig, make_config
 from .errors import ConfigError, OutputError
 from .files import HistoryWriter, atomic_write, printable, read_history, write_json
 from .images import Picture, save_picture
@@ -45,14 +45,17 @@ class RunFolder:
         document = {"config": config.as_dict(), "image": image, "device": device, "coordfit": __version__}
         write_json(self.path / "config.json", document)
 
-    def read_image_path(self) -> str | None:
-        """The picture's path that an earlier run noted, or None for the bundled one."""
+    def read_config(self) -> tuple[FitConfig, str | None] | None:
+        """Settings and picture's path (None: the bundled one) of an earlier run; None where none began."""
         file = self.path / "config.json"
+        if not (file.exists() or self.checkpoint_file.exists()):
+            return None
         try:
-            image = json.loads(file.read_text(encoding="utf-8"))["image"]
+            document = json.loads(file.read_text(encoding="utf-8"))
+            config, image = make_config(document["config"]), document["image"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(f"cannot resume {printable(self.path)}: {file.name} cannot be read") from error
-        return None if image is None else str(image)
+        return config, None if image is None else str(image)
 
     def load_state(self) -> tuple[FitConfig, TrainingState] | None:
         """Settings and state of an earlier run, with its history, or None where no checkpoint was written."""
@@ -66,6 +69,13 @@ class RunFolder:
     def history_writer(self, trainer: Trainer) -> HistoryWriter:
         """`history.csv`, begun anew with the rows that the trainer brings from an earlier run."""
         return HistoryWriter(self.path / "history.csv", HISTORY_COLUMNS, rows=trainer.history)
+
+    def drop_checkpoint(self) -> None:
+        """Remove the checkpoint of a run that is replaced: nobody shall go on from it."""
+        try:
+            self.checkpoint_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot replace {printable(self.checkpoint_file)}: {error.strerror}") from error
 
     def save_checkpoint(self, model: Model, state: TrainingState) -> None:
         """Write where the run stands."""
@@ -84,7 +94,7 @@ class RunFolder:
         save_curves(self.path / "curves.svg", result.history)
 
 
-def check_resumable(saved: FitConfig, asked: FitConfig, picture: Picture, state: TrainingState) -> None:
+def check_resumable(saved: FitConfig, asked: FitConfig, picture: Picture, state: TrainingState | None) -> None:
     """Refuse to go on with another picture or other settings; budgets alone may change."""
     free = {"steps", "epochs", "seconds", "target_psnr"}
     before, now = saved.as_dict(), asked.as_dict()
@@ -94,7 +104,7 @@ def check_resumable(saved: FitConfig, asked: FitConfig, picture: Picture, state:
         raise ConfigError(
             f"cannot resume with {name} {now[name]!r}: the run has {before[name]!r} (only budgets may change)"
         )
-    if picture.digest != state.picture_digest:
+    if state is not None and picture.digest != state.picture_digest:
         raise ConfigError(f"cannot resume: {picture.name} is not the picture that the run was trained on")
 
 

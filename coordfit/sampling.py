@@ -16,7 +16,9 @@ _ROUNDS = 8
 _WINDOW = 32_768
 
 
-def permuted(index: NDArray[np.integer], n: int, seed: int, epoch: int) -> NDArray[np.uint32]:
+def permuted(
+    index: NDArray[np.integer], n: int, seed: int, epoch: int | NDArray[np.integer]
+) -> NDArray[np.uint32]:
     """Where each index in [0, n) goes in the order of that seed and epoch; a permutation of [0, n).
 
     Parameters
@@ -25,17 +27,17 @@ def permuted(index: NDArray[np.integer], n: int, seed: int, epoch: int) -> NDArr
     n : int
         From 1 to 2^32 - 1.
     seed, epoch : int
-        Taken modulo 2^32.
+        Taken modulo 2^32. `epoch` may be an array that broadcasts to the shape of `index`.
     """
     half = np.uint32(max(2, (n - 1).bit_length() + 1) // 2)
     mask = np.uint32((1 << int(half)) - 1)
-    key = _mix(np.uint32(seed & 0xFFFFFFFF) ^ _mix(np.uint32((epoch + 0x9E3779B9) & 0xFFFFFFFF)))
-    x = np.asarray(index, dtype=np.uint32).copy()
-    outside = np.ones(x.shape, dtype=bool)
-    while outside.any():
-        x[outside] = _feistel(x[outside], half, mask, key)
-        outside = x >= n
-    return x
+    epochs = np.asarray((epoch + 0x9E3779B9) & 0xFFFFFFFF, dtype=np.uint32)
+    keys = _mix(np.uint32(seed & 0xFFFFFFFF) ^ _mix(epochs)).reshape(epochs.shape)
+    x = _feistel(np.asarray(index, dtype=np.uint32), half, mask, keys)
+    keys = np.broadcast_to(keys, x.shape)
+    while (outside := x >= n).any():
+        x[outside] = _feistel(x[outside], half, mask, keys[outside])
+    return x.reshape(np.shape(index))
 
 
 class BatchOrder:
@@ -65,12 +67,8 @@ class BatchOrder:
         return self._window[offset : offset + self.batch_size]
 
     def _positions(self, start: int, stop: int) -> NDArray[np.int64]:
-        pieces = []
-        for epoch in range(start // self.n, (stop - 1) // self.n + 1):
-            first = max(start - epoch * self.n, 0)
-            last = min(stop - epoch * self.n, self.n)
-            pieces.append(permuted(np.arange(first, last), self.n, self.seed, epoch))
-        return np.concatenate(pieces).astype(np.int64)
+        epochs, index = np.divmod(np.arange(start, stop), self.n)
+        return permuted(index, self.n, self.seed, epochs).astype(np.int64)
 
 
 def _feistel(

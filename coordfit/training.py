@@ -297,8 +297,8 @@ class _Loop:
             stopped = self._evaluate() if due else self._out_of_time_or_asked()
         if stopped is None:
             stopped = "steps"
-        elif trainer.history[-1]["step"] != trainer.step and self._evaluate() == "diverged":
-            stopped = "diverged"
+        elif stopped != "diverged" and trainer.history[-1]["step"] != trainer.step:
+            stopped = "diverged" if self._evaluate() == "diverged" else stopped
         if self.checkpoint is not None:
             self.checkpoint(trainer.state())
         return stopped

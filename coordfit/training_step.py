@@ -196,10 +196,17 @@ class _Worker:
 
     def _encoded(self, rows: slice) -> Array:
         """encoder(coordinates[rows]), from the table where there is one."""
-        out = first_rows(self.features, rows.stop - rows.start)
         if self.table is not None:
-            return self._of_batch(self.table, rows, out)
-        return self.encoder(self._of_batch(self.coordinates, rows), out=out)
+            return self._of_batch(self.table, rows, first_rows(self.features, rows.stop - rows.start))
+        coordinates = self._of_batch(self.coordinates, rows)
+        return self.encoder(coordinates, out=self._room_for_features(coordinates))
+
+    def _room_for_features(self, coordinates: Array) -> Array | None:
+        # Where each member has a batch of its own, so it has features, though B may be shared.
+        if self.features is not None and self.features.ndim < coordinates.ndim:
+            shape = (*coordinates.shape[:-2], *self.features.shape)
+            self.features = self.backend.scratch(shape, self.mlp.dtype)
+        return first_rows(self.features, coordinates.shape[-2])
 
     def _of_batch(self, data: Rows, rows: slice, out: Array | None = None) -> Array:
         return data.rows(rows) if self.batch is None else data.take(self.batch[..., rows], out=out)

@@ -664,17 +664,36 @@ def test_a_killed_run_keeps_its_curve(tmp_path):
     assert read_history(tmp_path / "h") == [{"step": s, "loss": 1 / (s + 1)} for s in range(100)]
 
 
-def test_resume_drops_later_rows_and_goes_on(history):
-    with HistoryWriter.resume(history, COLUMNS, last_step=20) as writer:
+def test_a_history_begins_with_the_rows_of_an_earlier_run(history):
+    before = history.read_bytes()
+    with HistoryWriter(history, COLUMNS, rows=read_history(history)[:2]) as writer:
         assert read_history(history) == ROWS[:2]
         writer.append({"step": 30, "loss": 0.5})
     assert read_history(history) == [*ROWS[:2], {"step": 30, "loss": 0.5, "psnr": None}]
-
-
-def test_resume_after_the_end_changes_nothing(history):
-    before = history.read_bytes()
-    HistoryWriter.resume(history, COLUMNS, last_step=30).close()
+    HistoryWriter(history, COLUMNS, rows=ROWS).close()
     assert history.read_bytes() == before
+
+
+def test_a_history_takes_the_place_of_another(history):
+    HistoryWriter(history, ["step", "ssim"]).close()
+    assert history.read_bytes() == b"step,ssim\n"
+
+
+def test_earlier_rows_and_the_old_file_are_never_both_gone(history, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "_sync", fail)
+    one_line_error(lambda: HistoryWriter(history, COLUMNS, rows=ROWS[:1]), history, "disk is full")
+    assert read_history(history) == ROWS
+    assert names(history.parent) == ["history.csv"]
+
+
+def test_earlier_rows_of_other_columns_are_refused(history):
+    for columns, rows in ((["step"], ROWS), (["loss", "a b"], [])):
+        with pytest.raises(ValueError, match="column"):
+            HistoryWriter(history, columns, rows=rows)
+    assert read_history(history) == ROWS
 
 
 def test_a_last_line_cut_short_at_any_byte_is_dropped(history):
@@ -683,24 +702,8 @@ def test_a_last_line_cut_short_at_any_byte_is_dropped(history):
     for end in range(start, len(whole)):
         history.write_bytes(whole[:end])
         assert read_history(history) == ROWS[:2]
-        HistoryWriter.resume(history, COLUMNS, last_step=30).close()
-        assert history.read_bytes() == whole[:start]
-
-
-def test_resume_without_a_history_begins_one(tmp_path):
-    with HistoryWriter.resume(tmp_path / "h", COLUMNS, last_step=5) as writer:
-        writer.append(ROWS[0])
-    assert read_history(tmp_path / "h") == ROWS[:1]
-
-
-def test_resume_refuses_other_columns(history):
-    before = history.read_bytes()
-    one_line_error(
-        lambda: HistoryWriter.resume(history, ["step", "ssim"], 10), history, "columns", "--overwrite"
-    )
-    with pytest.raises(ValueError, match="step"):
-        HistoryWriter.resume(history, ["loss"], 10)
-    assert history.read_bytes() == before
+    HistoryWriter(history, COLUMNS, rows=read_history(history)).close()
+    assert history.read_bytes() == whole[:start]
 
 
 @pytest.mark.parametrize(
@@ -709,7 +712,6 @@ def test_resume_refuses_other_columns(history):
 def test_what_is_no_history_is_told_in_one_line(tmp_path, content):
     (tmp_path / "h").write_bytes(content)
     one_line_error(lambda: read_history(tmp_path / "h"), tmp_path / "h")
-    one_line_error(lambda: HistoryWriter.resume(tmp_path / "h", ["step", "loss"], 1), tmp_path / "h")
     assert (tmp_path / "h").read_bytes() == content
 
 

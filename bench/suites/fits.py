@@ -1,5 +1,7 @@
 """Short whole fits through the public function: the time, and beside it the PSNR that the time bought."""
 
+# ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
+
 import coordfit
 from coordfit.images import bundled_picture
 

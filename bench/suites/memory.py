@@ -1,7 +1,8 @@
 """Peak memory of a process; `peakmem_reference` is what the imports alone take."""
 
-import coordfit
 import numpy as np
+
+import coordfit
 from coordfit.model import Model, PictureFacts, layer_sizes
 from coordfit.parameters import ParameterLayout
 

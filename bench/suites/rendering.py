@@ -1,5 +1,7 @@
 """Rendering a model: to an array, and row by row into a PNG file."""
 
+# ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
+
 import io
 
 import coordfit

@@ -1,5 +1,7 @@
 """Whole training steps: forward, loss, backward and optimizer, for one network and for sixteen at once."""
 
+# ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
+
 import time
 
 from .common import DEVICES, FUSED, OnDevice, Stepper

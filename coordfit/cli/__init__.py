@@ -6,6 +6,7 @@ Results go to stdout, progress and messages to stderr. `--json` prints one stric
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
+    _print_what_the_terminal_cannot_as_escapes()
     try:
         code = _run(_with_command(words))
         sys.stdout.flush()
@@ -73,6 +75,12 @@ def _with_command(words: list[str]) -> list[str]:
     if close and not Path(first).exists():
         raise UsageError(f"there is no command or picture {first!r}; did you mean {close[0]!r}?")
     return ["fit", *words]
+
+
+def _print_what_the_terminal_cannot_as_escapes() -> None:
+    # A folder's name must not fail a run that is done because the terminal's encoding lacks a letter of it.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:

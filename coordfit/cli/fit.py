@@ -70,6 +70,7 @@ def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Trainer, Run
     trainer = Trainer(_load(options.image, config), config, backend)
     path = new_run_folder() if options.out is None else options.out
     folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
+    folder.drop_checkpoint()
     folder.write_config(config, _absolute(options.image), backend.device)
     return trainer, folder
 
@@ -82,19 +83,23 @@ def _prepare_to_go_on(
     say: Callable[[str], None],
 ) -> tuple[Trainer, RunFolder]:
     folder = RunFolder(prepare_output_folder(options.out, overwrite=options.overwrite, resume=True))
-    saved = folder.load_state()
-    if saved is None:  # stopped before its first checkpoint, or never begun: the same as a new run
+    begun, state = folder.read_config(), None
+    if begun is None:  # no run is there: the same as a new one
         config, image = make_config(*layers, recipe=recipe), options.image
-        trainer = Trainer(_load(image, config), config, backend)
+        picture = _load(image, config)
     else:
-        before, state = saved
+        before, noted = begun
         asked = recipe_settings(options.recipe) if options.recipe else {}
         config = make_config(before.as_dict(), asked, *layers)
-        image = options.image or folder.read_image_path()
+        image = options.image or noted
         picture = _load(image, config)
+        saved = folder.load_state()
+        if saved is not None:  # None where the run was killed before its first checkpoint
+            before, state = saved
         check_resumable(before, config, picture, state)
+    if state is not None:
         say(f"going on from step {state.step}")
-        trainer = Trainer(picture, config, backend, state)
+    trainer = Trainer(picture, config, backend, state)
     folder.write_config(config, _absolute(image), backend.device)
     return trainer, folder
 

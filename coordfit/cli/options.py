@@ -14,6 +14,7 @@ from ..config import RECIPES, FitConfig
 
 COMMANDS = ("fit", "render", "gradcheck", "info", "doctor")
 _FUSED = ("auto", "always", "never")
+_TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _GROUPS = {
     "network": "the network",
     "training": "training",
@@ -164,6 +165,7 @@ def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], env
     common: dict[str, Any] = {"dest": spec.name, "help": text.replace("%", "%%")}
     common["default"] = env.get(spec.name, argparse.SUPPRESS)
     if spec.type == "bool":
+        common["default"] = _TRUTH.get(str(common["default"]).lower(), common["default"])
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         return
     if facts["choices"]:

@@ -1,0 +1,203 @@
+"""The wheel that users install, and what README and messages tell them to type.
+
+`COORDFIT_REQUIRE=packaging` turns the skip where the build backend is missing into a failure.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import backends
+import coordfit
+from coordfit.cli import _with_command
+from coordfit.cli.options import parse
+from coordfit.config import RECIPES
+
+ROOT = Path(coordfit.__file__).parents[1]
+REQUIRED = {name.strip() for name in os.environ.get("COORDFIT_REQUIRE", "").split(",")} - {""}
+
+if unknown := REQUIRED - {"packaging"}:
+    raise pytest.UsageError(f"COORDFIT_REQUIRE names {sorted(unknown)}; known: packaging")
+
+
+def skip(reason):
+    if "packaging" in REQUIRED:
+        pytest.fail(f"COORDFIT_REQUIRE asks for packaging: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def project():
+    path = ROOT / "pyproject.toml"
+    if not path.exists():
+        skip("coordfit is not installed from its repository")
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+# -- the wheel -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(project, tmp_path_factory):
+    """The wheel of this tree, built without a network."""
+    if importlib.util.find_spec("hatchling") is None:
+        skip("hatchling, which builds the wheel, is not installed")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def names(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_is_for_every_system(wheel):
+    assert wheel.name == f"coordfit-{coordfit.__version__}-py3-none-any.whl"
+
+
+def test_the_wheel_installs_two_packages_and_nothing_else(names):
+    info = f"coordfit-{coordfit.__version__}.dist-info"
+    assert {name.partition("/")[0] for name in names} == {"coordfit", "backends", info}
+
+
+def test_the_wheel_holds_every_source_file(names):
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for package in (coordfit, backends)
+        for path in Path(package.__file__).parent.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert sources <= names
+
+
+def test_the_wheel_holds_recipes_pictures_types_and_licences(names):
+    expected = {f"coordfit/recipes/{recipe}.toml" for recipe in RECIPES}
+    expected |= {"coordfit/data/chelsea-128.png", "coordfit/data/chelsea-32.png", "coordfit/py.typed"}
+    licences = f"coordfit-{coordfit.__version__}.dist-info/licenses"
+    expected |= {f"{licences}/LICENSE", f"{licences}/coordfit/data/LICENSE.md"}
+    assert expected <= names
+
+
+def test_the_wheel_runs_from_another_directory(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    script = f"""
+import runpy, sys
+import backends, coordfit
+assert all(module.__file__.startswith({str(tmp_path / "site")!r}) for module in (backends, coordfit))
+runpy.run_module("coordfit", run_name="__main__")
+"""
+    small = ["--hidden-size", "8", "--depth", "2", "--steps", "2", "--size", "16", "--device", "cpu"]
+    for words in (["--help"], small):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words],
+            cwd=place,
+            env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (place / "runs" / "001" / "model.safetensors").exists()
+
+
+# -- what users are told to type -------------------------------------------------------------------------
+
+
+def texts():
+    """Everything that users read: messages in the sources, and the Markdown files."""
+    for package in (coordfit, backends):
+        yield from Path(package.__file__).parent.rglob("*.py")
+    yield from ROOT.glob("*.md")
+    yield from (ROOT / "docs").rglob("*.md")
+
+
+def test_every_extra_that_is_named_exists(project):
+    extras = set(project["project"]["optional-dependencies"])
+    named = {
+        (extra.strip(), path.name)
+        for path in texts()
+        for group in re.findall(r"coordfit\[([\w, -]+)\]", path.read_text(encoding="utf-8"))
+        for extra in group.split(",")
+    }
+    assert {extra for extra, _ in named} >= {"cuda12", "cuda13"}
+    assert not {(extra, file) for extra, file in named if extra not in extras}
+
+
+def test_every_dependency_group_that_is_named_exists(project):
+    named = {
+        group
+        for path in texts()
+        for group in re.findall(r"--group[ =]([a-z]+)", path.read_text(encoding="utf-8"))
+    }
+    assert named <= set(project["dependency-groups"])
+
+
+def shell_lines(text):
+    """Commands in the ```sh blocks of a Markdown text, lines that end in a backslash joined."""
+    for block in re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield from block.replace("\\\n", " ").splitlines()
+
+
+def coordfit_words(line):
+    """The words after `coordfit` or `python -m coordfit` in each command of a shell line."""
+    for part in re.split(r"&&|\|\|?|;", line.removeprefix("$ ")):
+        words = shlex.split(part, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            del words[0]
+        if words[:1] == ["uvx"]:
+            del words[0]
+        if words and re.fullmatch(r"(\S*/)?coordfit", words[0]):
+            yield words[1:]
+        elif len(words) > 2 and "python" in words[0] and "coordfit" in words[1:4] and "-m" in words[1:3]:
+            yield words[words.index("coordfit") + 1 :]
+
+
+def documented_commands():
+    """Every command in the Markdown files once, by file and text."""
+    files = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")]
+    return {
+        f"{path.name}: {shlex.join(words)}": words
+        for path in sorted(files)
+        for line in shell_lines(path.read_text(encoding="utf-8"))
+        for words in coordfit_words(line)
+    }
+
+
+DOCUMENTED = documented_commands()
+
+
+@pytest.mark.parametrize("words", DOCUMENTED.values(), ids=DOCUMENTED)
+def test_documented_commands_name_existing_options(words, capsys):
+    parse(_with_command(words))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("coordfit photo.png --steps 5  # a comment", [["photo.png", "--steps", "5"]]),
+        ("$ python -m coordfit --device gpu | head", [["--device", "gpu"]]),
+        ("A=1 .venv/bin/coordfit && uvx coordfit doctor", [[], ["doctor"]]),
+        ("python -P -m coordfit info 'a b'", [["info", "a b"]]),
+        ("pip install coordfit", []),
+        ("git clone https://example.org/coordfit && cd coordfit", []),
+    ],
+)
+def test_commands_are_found_in_shell_lines(line, words):
+    assert list(coordfit_words(line)) == words
