@@ -14,20 +14,21 @@ import numpy as np
 from .base import Array
 
 Reuse = Callable[[str, tuple[int, ...], Any], Array]
-"""Gives the calling thread's own buffer for (purpose, shape, dtype)."""
+"""Gives the calling thread's own buffer for (purpose, shape, dtype); what nobody writes to stays zero."""
 
-# -- the activations in place: forward (activation, z, y) -> y, backward (activation, dy, kept, reuse) -> dz
-
-
-def _relu(activation: Any, z: Array, y: Array) -> Array:
-    return np.maximum(z, 0.0, out=y)
+# -- the activations in place: (activation, z, y, reuse) -> y, and (activation, dy, kept, reuse) -> dz ----
 
 
-def _tanh(activation: Any, z: Array, y: Array) -> Array:
+def _relu(activation: Any, z: Array, y: Array, reuse: Reuse) -> Array:
+    # Against an array of zeros NumPy's maximum runs more than twice as fast as against one zero.
+    return np.maximum(z, reuse("zeros", z.shape, z.dtype), out=y)
+
+
+def _tanh(activation: Any, z: Array, y: Array, reuse: Reuse) -> Array:
     return np.tanh(z, out=y)
 
 
-def _sigmoid(activation: Any, z: Array, y: Array) -> Array:
+def _sigmoid(activation: Any, z: Array, y: Array, reuse: Reuse) -> Array:
     np.multiply(z, 0.5, out=y)
     np.tanh(y, out=y)
     y += 1.0
@@ -35,7 +36,7 @@ def _sigmoid(activation: Any, z: Array, y: Array) -> Array:
     return y
 
 
-def _sine(activation: Any, z: Array, y: Array) -> Array:
+def _sine(activation: Any, z: Array, y: Array, reuse: Reuse) -> Array:
     np.multiply(z, activation.omega, out=y)
     return np.sin(y, out=y)
 
@@ -64,8 +65,8 @@ def _sine_backward(activation: Any, dy: Array, z: Array, reuse: Reuse) -> Array:
     return np.multiply(dy, z, out=dy)
 
 
-FORWARD: dict[str, Callable[[Any, Array, Array], Array]] = {
-    "identity": lambda activation, z, y: z,
+FORWARD: dict[str, Callable[[Any, Array, Array, Reuse], Array]] = {
+    "identity": lambda activation, z, y, reuse: z,
     "relu": _relu,
     "tanh": _tanh,
     "sigmoid": _sigmoid,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ def option(
 
 @dataclass(frozen=True)
 class FitConfig:
-    """The settings of one fit. Unknown names and impossible values are a `ConfigError`."""
+    """The settings of one fit; impossible values are a `ConfigError`. `make_config` is the usual way to one."""
 
     encoding: str = option(
         "gaussian",
@@ -73,7 +74,7 @@ class FitConfig:
         None,
         "spread of the Gaussian frequencies, or the highest positional one, in cycles per longer side "
         "(default 10, positional 32; with --train-on every-second 3 and 8)",
-        limits=_POSITIVE,
+        limits=(1e-6, 1e6),
         group="network",
     )
     depth: int = option(
@@ -89,7 +90,7 @@ class FitConfig:
         choices=("relu", "sine", "tanh", "sigmoid", "identity"),
         group="network",
     )
-    omega: float = option(30.0, "frequency of the sine activation", limits=_POSITIVE, group="network")
+    omega: float = option(30.0, "frequency of the sine activation", limits=(1e-6, 1e6), group="network")
     output_activation: str = option(
         "sigmoid",
         "of the last layer",
@@ -157,7 +158,7 @@ class FitConfig:
     epochs: float | None = option(
         None, "passes over the training pixels, instead of steps", limits=_POSITIVE, group="budget"
     )
-    seconds: float | None = option(None, "seconds of training", limits=_POSITIVE, group="budget")
+    seconds: float | None = option(None, "seconds, evaluations included", limits=_POSITIVE, group="budget")
     target_psnr: float | None = option(
         None, "stop at this PSNR on the training pixels, in dB", limits=(0.0, 200.0), group="budget"
     )
@@ -220,9 +221,16 @@ def make_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitCon
         if "epochs" in layer and "steps" not in layer:
             merged.pop("steps", None)
         merged.update(layer)
-    if isinstance(merged.get("size"), list):
-        merged["size"] = tuple(merged["size"])
-    return FitConfig(**merged)
+    return FitConfig(**{name: _plain(value) for name, value in merged.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number for a number of NumPy's, and a tuple for JSON's list."""
+    if isinstance(value, list | tuple):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else value
 
 
 def recipe_settings(name: str) -> dict[str, Any]:

@@ -140,8 +140,8 @@ def load_picture(
     Parameters
     ----------
     source
-        A path; a Pillow image; or an array (H, W) or (H, W, C), C as in `Picture`, of bool, uint8, uint16, or
-        floats in [0, 1]. Of a file with several frames the first is taken.
+        A path; a Pillow image; a `Picture`; or an array (H, W) or (H, W, C), C as in `Picture`, of bool,
+        uint8, uint16, or floats in [0, 1]. Of a file with several frames the first is taken.
     size
         The longer side in pixels, or (width, height). Resampled with Lanczos, antialiased, in float.
     background
@@ -164,7 +164,10 @@ def load_picture(
     paper = None if background is None else _parse_colour(background)
     _check_size(size)
     notes: list[str] = []
-    if isinstance(source, Image.Image):
+    if isinstance(source, Picture):
+        notes += source.notes
+        path, pixels, bit_depth = Path(source.name), source.pixels, source.bit_depth
+    elif isinstance(source, Image.Image):
         pixels, bit_depth = _read_image(source, max_pixels, notes)
         path = Path(os.fsdecode(getattr(source, "filename", "") or "array"))
     elif isinstance(source, str | os.PathLike):

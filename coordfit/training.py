@@ -299,7 +299,7 @@ class _Loop:
             stopped = "steps"
         elif stopped != "diverged" and trainer.history[-1]["step"] != trainer.step:
             stopped = "diverged" if self._evaluate() == "diverged" else stopped
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and trainer.history:
             self.checkpoint(trainer.state())
         return stopped
 
@@ -356,9 +356,12 @@ class _Loop:
         self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop
 
     def _save_now_and_then(self, now: float) -> None:
-        if self.checkpoint is not None and now - self.last_checkpoint >= _CHECKPOINT_SECONDS:
-            self.checkpoint(self.trainer.state())
-            self.last_checkpoint = time.perf_counter()
+        if self.checkpoint is None or now - self.last_checkpoint < _CHECKPOINT_SECONDS:
+            return
+        state = self.trainer.state()
+        if np.isfinite(state.parameters).all():  # if not, the next evaluation will tell
+            self.checkpoint(state)
+        self.last_checkpoint = time.perf_counter()
 
 
 class _Draws:

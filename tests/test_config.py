@@ -6,6 +6,7 @@ import math
 import tomllib
 from importlib import resources
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -297,3 +298,10 @@ def test_every_setting_is_explained():
     for spec in FIELDS.values():
         assert len(spec.metadata["help"]) > 5
         assert spec.metadata["group"] in ("network", "training", "picture", "budget", "run")
+
+
+def test_numbers_of_numpy_become_pythons():
+    config = make_config({"depth": np.int64(3), "sigma": np.float32(2.5), "size": [np.int32(8), 4]})
+    assert config == make_config({"depth": 3, "sigma": 2.5, "size": (8, 4)})
+    assert type(config.depth) is int
+    assert type(config.sigma) is float

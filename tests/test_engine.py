@@ -46,6 +46,7 @@ def batches(count, rows, members=None):
 @pytest.fixture(autouse=True)
 def every_step_is_worth_sharing(monkeypatch):
     monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_FLOPS", 1)
+    monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_ROWS", 1)
     monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_ELEMENTS", 1)
 
 

@@ -953,3 +953,11 @@ def test_bundled_picture_has_two_sizes():
     assert bundled_picture().width == 128
     with pytest.raises(ConfigError, match="64"):
         bundled_picture(64)
+
+
+def test_a_picture_is_taken_as_it_is():
+    picture = bundled_picture(32)
+    again = load_picture(picture)
+    np.testing.assert_array_equal(again.pixels, picture.pixels)
+    assert (again.name, again.bit_depth) == (picture.name, picture.bit_depth)
+    assert load_picture(picture, size=16).pixels.shape == (16, 16, 3)

@@ -451,7 +451,7 @@ def run_on_every_backend(folder, required):
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider"],
         cwd=folder,
-        env=os.environ | {"COORDFIT_REQUIRE_BACKENDS": required, "PYTHONPATH": path},
+        env=os.environ | {"COORDFIT_REQUIRE_BACKENDS": required, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=60,

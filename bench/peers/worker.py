@@ -46,11 +46,14 @@ def _answer(peer: Any, command: dict[str, Any]) -> Any:
 
 
 def _time(peer: Any, seconds: float) -> float:
-    """Seconds of one step: as many steps as fill the time, after one that is not counted."""
-    start = time.perf_counter()
-    peer.run(1)
-    one = time.perf_counter() - start
-    steps = max(1, math.ceil(seconds / max(one, 1e-6)))
+    """Seconds of one step: as many steps as fill the time, after some that are not counted."""
+    time.sleep(0.1)  # threads of the peer before may still be spinning
+    start, warm_up = time.perf_counter(), 0
+    while warm_up == 0 or time.perf_counter() - start < 0.2 * seconds:
+        peer.run(1)
+        warm_up += 1
+    one = (time.perf_counter() - start) / warm_up
+    steps = max(1, math.ceil(seconds / one))
     start = time.perf_counter()
     peer.run(steps)
     return (time.perf_counter() - start) / steps

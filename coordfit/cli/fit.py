@@ -41,7 +41,8 @@ def run(options: Options) -> int:
             folder.save_checkpoint(trainer.model, state)
 
         result = trainer.run(callback=callback, checkpoint=checkpoint)
-    folder.write_result(result)
+    if result.history:
+        folder.write_result(result)
     _print_result(result, folder.path, options)
     return _exit_code(result, stop.signal, say)
 
@@ -158,6 +159,9 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
 
 
 def _exit_code(result: FitResult, signal_number: int | None, say: Callable[[str], None]) -> int:
+    if not result.history:
+        say("diverged: the network is not finite even before training; lower --omega or --sigma")
+        return EXIT_DIVERGED
     if result.stopped == "diverged":
         say(
             f"diverged: the loss is no longer finite; step {result.metrics['steps']} was the last good state "
