@@ -31,7 +31,9 @@ _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 64, 2048
 # A step below this many operations is too short to be shared by Python's threads, which wait for each other
 # after every call; one of them then does it all, with all threads of the BLAS in the larger products.
 _MIN_WORKER_FLOPS = 10_000_000
-# And below this many rows each, the second gradient costs more than the second thread brings.
+# Below this many operations a product of one worker alone is faster with one BLAS thread.
+_MIN_BLAS_FLOPS = 1_500_000
+# Below this many rows each, the second gradient costs more than the second thread brings.
 _MIN_WORKER_ROWS = 256
 # The same for the optimizers' passes, in parameters.
 _MIN_WORKER_ELEMENTS = 400_000
@@ -103,11 +105,18 @@ class NumpyBackend(Backend):
                 self._workers = None
 
     def _set_blas_threads(self, count: int) -> None:
-        """One BLAS thread for each of several workers; all of them where one worker does a small step alone."""
-        if count != self._blas_threads and self._depth and self.fused != "never":
+        if count != self._blas_threads and self._depth:
             for library in self._blas.lib_controllers:
                 library.set_num_threads(count)
             self._blas_threads = count
+
+    def _product(self, a: Array, b: Array, out: Array | None) -> Array:
+        """a b of the last two axes, with all BLAS threads where one worker computes alone and it pays."""
+        # Transposed views are told to the BLAS by a flag, and members by their strides: nothing is copied.
+        if not self._is_at_work:
+            flops = 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
+            self._set_blas_threads(self.threads if flops >= _MIN_BLAS_FLOPS else 1)
+        return np.matmul(a, b, out=out)
 
     # -- the row-block hook --------------------------------------------------------------------------
 
@@ -126,10 +135,10 @@ class NumpyBackend(Backend):
 
     def run_workers(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run the first task in the calling thread and the others beside it; wait for all."""
-        self._set_blas_threads(self.threads if len(tasks) == 1 else 1)
         if len(tasks) == 1:
             tasks[0]()
             return
+        self._set_blas_threads(1)
         if self._workers is None:
             self._workers = WorkerThreads(self.threads, _silence_this_thread)
         self._is_at_work = True
@@ -155,10 +164,9 @@ class NumpyBackend(Backend):
         transpose_b: bool = False,
         out: Array | None = None,
     ) -> Array:
-        # The BLAS takes transposed views by a flag and members by their strides: nothing is copied.
         a = a.swapaxes(-1, -2) if transpose_a else a
         b = b.swapaxes(-1, -2) if transpose_b else b
-        return np.matmul(a, b, out=out)
+        return self._product(a, b, out)
 
     def _activation_is_known(self, *args: Any, **kwargs: Any) -> str:
         name = next(v.name for v in (*args, *kwargs.values()) if hasattr(v, "keeps_input"))
@@ -175,7 +183,7 @@ class NumpyBackend(Backend):
         out: Array | None = None,
         out_kept: Array | None = None,
     ) -> tuple[Array, Array]:
-        z = np.matmul(x, W, out=out_kept if activation.keeps_input else out)
+        z = self._product(x, W, out_kept if activation.keeps_input else out)
         z += b
         y = np.empty_like(z) if activation.keeps_input and out is None else out
         y = FORWARD[activation.name](activation, z, y if activation.keeps_input else z, self._reuse)
@@ -200,12 +208,12 @@ class NumpyBackend(Backend):
         x_T = x.swapaxes(-1, -2)
         ones = self._ones(dz.shape[-2], dz.dtype)  # a sum over rows as a product is three times as fast
         if accumulate:
-            _add(dW, np.matmul(x_T, dz, out=self._reuse("dW", dW.shape, dW.dtype)))
+            _add(dW, self._product(x_T, dz, self._reuse("dW", dW.shape, dW.dtype)))
             db += np.matmul(ones, dz, out=self._reuse("db", db.shape, db.dtype))
         else:
-            np.matmul(x_T, dz, out=dW)
+            self._product(x_T, dz, dW)
             np.matmul(ones, dz, out=db)
-        return np.matmul(dz, W.swapaxes(-1, -2), out=out) if need_dx else None
+        return self._product(dz, W.swapaxes(-1, -2), out) if need_dx else None
 
     @fused("fourier_features")
     def _fourier_features(self, coordinates: Array, B: Array, *, out: Array | None = None) -> Array:

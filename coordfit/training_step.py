@@ -168,7 +168,7 @@ class _Worker:
         self.batch, self.learning_rate = batch, learning_rate
         if self.members is not None and batch is not None and batch.ndim > 1:
             self.batch = batch[self.members, ...]
-        if self.members is not None and not isinstance(learning_rate, float):
+        if self.members is not None and not isinstance(learning_rate, int | float) and learning_rate.ndim:
             self.learning_rate = learning_rate[self.members, ...]
 
     def run(self) -> None:

@@ -7,7 +7,6 @@ Parameters are the same on every machine, so that results can be compared; what 
 import contextlib
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 import coordfit
 from coordfit._backends import get_backend
@@ -35,7 +34,7 @@ class OnDevice:
     version = "1"
     timeout = 120
 
-    def open(self, device, fused="auto", blas_threads=None):
+    def open(self, device, fused="auto"):
         """Hold a backend for the benchmark, or skip the benchmark where there is no such device."""
         try:
             self.backend = get_backend(device, fused=fused)
@@ -43,7 +42,6 @@ class OnDevice:
             raise NotImplementedError(str(reason)) from reason
         self._held = contextlib.ExitStack()
         self._held.enter_context(self.backend.activate())
-        self._held.enter_context(threadpool_limits(blas_threads, user_api="blas"))
 
     def warm_up(self, body):
         """Run the body once: buffers are made, kernels compiled, worker threads started."""

@@ -1,7 +1,6 @@
 """The primitives by themselves, at the sizes of a 1024-pixel batch of the paper's network.
 
-On the CPU both bodies get one BLAS thread: a fused one is written for one worker among several, and against a
-generic one on all cores it would be compared by the number of cores.
+On the CPU both bodies run alone and may take all threads of the BLAS.
 """
 
 # ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
@@ -20,7 +19,7 @@ class Primitive(OnDevice):
     param_names = ("device", "fused")
 
     def setup(self, device, fused):
-        self.open(device, fused, blas_threads=1)
+        self.open(device, fused)
         self.prepare()
         self.warm_up(self.body)
 
@@ -96,7 +95,7 @@ class AdamStep(Primitive):
     def body(self):
         self.backend.adam_step(
             self.parameters,
-            self.gradient,
+            [self.gradient],
             *self.moments,
             step=100,
             learning_rate=LEARNING_RATE,

@@ -1,0 +1,61 @@
+"""The table of `python -m bench.peers --json FILE` as a picture for the README.
+
+Run as `python -m bench.peers.plot bench/results/peers.json docs/peers.svg`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# Variants of one library are one bar: its best.
+LIBRARIES = {"coordfit": "coordfit", "torch": "PyTorch", "jax": "JAX"}
+COLOURS = {"coordfit": "#1f2a5a", "PyTorch": "#d9703a", "JAX": "#2b8ba8"}
+
+
+def best_of(result: dict[str, Any]) -> dict[str, float]:
+    """Seconds of a step by library, the best of its variants; the generic path left out."""
+    found: dict[str, float] = {}
+    for peer, seconds in result["seconds"].items():
+        if peer != "coordfit-generic":
+            name = LIBRARIES[peer.split("-")[0]]
+            found[name] = min(seconds, found.get(name, seconds))
+    return found
+
+
+def draw(results: list[dict[str, Any]]) -> Figure:
+    """Time of each library as a multiple of coordfit's, a group of bars for each case."""
+    figure = Figure(figsize=(9.0, 0.42 * len(results) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    names = list(COLOURS)
+    for row, result in enumerate(results):
+        times = best_of(result)
+        for k, name in enumerate(names):
+            if name in times:
+                ratio = times[name] / times["coordfit"]
+                y = row + 0.27 * (k - 1)
+                axes.barh(y, ratio, 0.25, color=COLOURS[name], label=name if row == 0 else None)
+                axes.text(ratio + 0.03, y, f"{times[name] * 1e3:.3g} ms", va="center", fontsize=7)
+    axes.set_yticks(range(len(results)), [result["case"] for result in results])
+    axes.invert_yaxis()
+    axes.axvline(1.0, color="#777777", linewidth=0.8)
+    axes.set_xlabel("time of a step, coordfit = 1 (shorter is better)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def main() -> None:
+    """Read the figures, write the picture."""
+    source, target = map(Path, sys.argv[1:3])
+    results = json.loads(source.read_text(encoding="utf-8"))["results"]
+    FigureCanvasSVG(draw(results)).print_svg(target)
+
+
+if __name__ == "__main__":
+    main()
