@@ -51,14 +51,14 @@ class RouteCounter:
         self._local = threading.local()
         self._all: list[Counter[tuple[str, str]]] = []
 
-    def add(self, name: str, route: str) -> None:
-        """Count one call; each thread has a table of its own."""
+    def add(self, call: tuple[str, str]) -> None:
+        """Count one call, (primitive, route); each thread has a table of its own."""
         try:
             table = self._local.table
         except AttributeError:
             table = self._local.table = Counter()
             self._all.append(table)
-        table[name, route] += 1
+        table[call] += 1
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Calls so far as `{primitive: {"fused": n, "generic": n}}`, only of what was called."""
@@ -115,30 +115,27 @@ def _route(
     supports: Supports | None,
     counter: RouteCounter,
 ) -> Callable[..., Any]:
+    as_generic, as_fused = (name, "generic"), (name, "fused")
+
     @functools.wraps(generic)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if mode == "never" or (body is None and mode == "auto"):
-            counter.add(name, "generic")
-            return generic(backend, *args, **kwargs)
-        reason = _why_not_fused(backend, body, supports, args, kwargs)
-        if body is not None and not reason:
-            counter.add(name, "fused")
-            return body(backend, *args, **kwargs)
+    def call_generic(*args: Any, **kwargs: Any) -> Any:
         if mode == "always":
-            raise FusedUnavailableError(f"fused=always, but {name} on the {backend.name} backend {reason}")
-        counter.add(name, "generic")
+            raise FusedUnavailableError(
+                f"fused=always, but {name} on the {backend.name} backend has no fused body"
+            )
+        counter.add(as_generic)
         return generic(backend, *args, **kwargs)
 
-    return call
+    if body is None or mode == "never":
+        return call_generic
 
+    @functools.wraps(generic)
+    def call_fused(*args: Any, **kwargs: Any) -> Any:
+        if supports is not None and (reason := supports(backend, *args, **kwargs)):
+            if mode == "always":
+                raise FusedUnavailableError(f"fused=always, but {name} on the {backend.name} backend {reason}")
+            return call_generic(*args, **kwargs)
+        counter.add(as_fused)
+        return body(backend, *args, **kwargs)
 
-def _why_not_fused(
-    backend: Any,
-    body: Callable[..., Any] | None,
-    supports: Supports | None,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> str:
-    if body is None:
-        return "has no fused body"
-    return supports(backend, *args, **kwargs) if supports is not None else ""
+    return call_fused

@@ -14,7 +14,7 @@ import math
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,11 +168,15 @@ class NumpyBackend(Backend):
         b = b.swapaxes(-1, -2) if transpose_b else b
         return self._product(a, b, out)
 
-    def _activation_is_known(self, *args: Any, **kwargs: Any) -> str:
-        name = next(v.name for v in (*args, *kwargs.values()) if hasattr(v, "keeps_input"))
-        return "" if name in FORWARD else f"has no fused body for the activation {name!r}"
+    def _linear_is_known(self, x: Array, W: Array, b: Array, activation: Activation, **_: Any) -> str:
+        return _unless_known("activation", activation.name, FORWARD)
 
-    @fused("linear", supports=_activation_is_known)
+    def _backward_is_known(
+        self, dy: Array, x: Array, W: Array, kept: Array, activation: Activation, **_: Any
+    ) -> str:
+        return _unless_known("activation", activation.name, BACKWARD)
+
+    @fused("linear", supports=_linear_is_known)
     def _linear(
         self,
         x: Array,
@@ -189,7 +193,7 @@ class NumpyBackend(Backend):
         y = FORWARD[activation.name](activation, z, y if activation.keeps_input else z, self._reuse)
         return y, (z if activation.keeps_input else y)
 
-    @fused("linear_backward", supports=_activation_is_known)
+    @fused("linear_backward", supports=_backward_is_known)
     def _linear_backward(
         self,
         dy: Array,
@@ -253,7 +257,7 @@ class NumpyBackend(Backend):
         return out
 
     def _loss_is_known(self, loss: ElementwiseLoss, *args: Any, **kwargs: Any) -> str:
-        return "" if loss.name in LOSSES else f"has no fused body for the loss {loss.name!r}"
+        return _unless_known("loss", loss.name, LOSSES)
 
     @fused("loss_and_gradient", supports=_loss_is_known)
     def _loss_and_gradient(
@@ -392,6 +396,10 @@ def _add(total: Array, part: Array) -> None:
 
 def _silence_this_thread() -> None:
     np.seterr(all="ignore")  # NumPy keeps this by thread
+
+
+def _unless_known(kind: str, name: str, bodies: Mapping[str, object]) -> str:
+    return "" if name in bodies else f"has no fused body for the {kind} {name!r}"
 
 
 def _blocks(start: int, stop: int, row_bytes: int) -> list[slice]:
