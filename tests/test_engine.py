@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import coordfit
 from backends.numpy_backend import NumpyBackend
@@ -74,6 +75,24 @@ def test_a_step_allocates_nothing_once_warm(threads, members, full):
     # A layer's activations alone are 512 x 256 x 4 = 524 kB, its weights 262 kB. What remains are Python's own
     # small objects and the 64 kB through which NumPy casts a mask.
     assert peak - before < 120_000
+
+
+def blas_threads():
+    return [lib["num_threads"] for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"]
+
+
+def test_several_workers_have_one_blas_thread_each_and_one_worker_has_all():
+    before, seen = blas_threads(), []
+    backend = NumpyBackend(threads=2)
+    small, large = np.ones((8, 8), np.float32), np.ones((256, 256), np.float32)
+    with backend.activate():
+        backend.run_workers([lambda: seen.extend(blas_threads()), lambda: None])
+        backend.matmul(large, large)
+        seen.extend(blas_threads())
+        backend.matmul(small, small)
+        seen.extend(blas_threads())
+    assert seen == [1, 2, 1]
+    assert blas_threads() == before
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
