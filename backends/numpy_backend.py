@@ -32,7 +32,7 @@ _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 64, 2048
 # after every call; one of them then does it all, with all threads of the BLAS in the larger products.
 _MIN_WORKER_FLOPS = 10_000_000
 # Below this many operations a product of one worker alone is faster with one BLAS thread.
-_MIN_BLAS_FLOPS = 1_500_000
+_MIN_BLAS_FLOPS = 3_000_000
 # Below this many rows each, the second gradient costs more than the second thread brings.
 _MIN_WORKER_ROWS = 256
 # The same for the optimizers' passes, in parameters.

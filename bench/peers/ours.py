@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import threadpoolctl
 
 from coordfit._backends import get_backend
 from coordfit.config import make_config
@@ -82,7 +83,7 @@ def _gemm_rate(seconds: float, size: int) -> float:
             done[k] += 1
 
     barrier = threading.Barrier(backend.threads)
-    with backend.activate():
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
         start = time.perf_counter()
         threads = [threading.Thread(target=multiply, args=(k,)) for k in range(backend.threads)]
         for thread in threads:

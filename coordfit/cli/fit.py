@@ -121,10 +121,7 @@ def _load(image: str | None, config: FitConfig) -> Picture:
         return load_picture(image, size=config.size, background=config.background)
     if config.size == 32:
         return bundled_picture(32)
-    picture = bundled_picture()
-    if config.size in (None, 128):
-        return picture
-    return load_picture(picture.pixels, size=config.size)
+    return load_picture(bundled_picture(), size=config.size)
 
 
 def _print_result(result: FitResult, path: Path, options: Options) -> None:
