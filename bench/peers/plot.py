@@ -28,6 +28,11 @@ def best_of(result: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def as_time(seconds: float) -> str:
+    """Three digits, in seconds or milliseconds."""
+    return f"{seconds:.3g} s" if seconds >= 1.0 else f"{seconds * 1e3:.3g} ms"
+
+
 def draw(results: list[dict[str, Any]]) -> Figure:
     """Time of each library as a multiple of coordfit's, a group of bars for each case."""
     figure = Figure(figsize=(9.0, 0.42 * len(results) + 1.2), layout="constrained")
@@ -40,13 +45,14 @@ def draw(results: list[dict[str, Any]]) -> Figure:
                 ratio = times[name] / times["coordfit"]
                 y = row + 0.27 * (k - 1)
                 axes.barh(y, ratio, 0.25, color=COLOURS[name], label=name if row == 0 else None)
-                axes.text(ratio + 0.03, y, f"{times[name] * 1e3:.3g} ms", va="center", fontsize=7)
+                axes.text(ratio + 0.03, y, as_time(times[name]), va="center", fontsize=7)
     axes.set_yticks(range(len(results)), [result["case"] for result in results])
     axes.invert_yaxis()
     axes.axvline(1.0, color="#777777", linewidth=0.8)
     axes.set_xlabel("time of a step, coordfit = 1 (shorter is better)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    axes.margins(x=0.12)
+    axes.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
