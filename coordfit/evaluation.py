@@ -13,7 +13,7 @@ from .model import Model
 from .sampling import permuted
 
 # While training, larger pictures are judged by a fixed sample of this many pixels; the end by all of them.
-SAMPLE_PIXELS = 262_144
+SAMPLE_PIXELS = 65_536
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ BUNDLED_SIZES = (32, 128)
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Pixels = NDArray[np.float32]
-Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 _MAX_16_BIT = 65535
 # Colours computed in float32 may leave [0, 1] by rounding; more than this is another range.
@@ -126,6 +125,9 @@ class Picture:
         digest = hashlib.sha256(shape.encode() + b"\n")
         digest.update(np.ascontiguousarray(self.pixels, dtype="<f4").data)  # read in place, not copied
         return digest.hexdigest()
+
+
+Source = Picture | str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 
 def load_picture(

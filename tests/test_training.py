@@ -238,6 +238,16 @@ def test_a_network_that_is_no_number_from_the_start_diverged(cat, monkeypatch):
     assert result.history == []
 
 
+def test_a_large_picture_is_judged_by_a_sample_on_the_way_and_whole_at_the_end(cat, monkeypatch):
+    whole = fit(cat, steps=20, train_on="every-second")
+    monkeypatch.setattr(training, "SAMPLE_PIXELS", 500)
+    sampled = fit(cat, steps=20, train_on="every-second")
+    assert sampled.metrics["psnr_held_out"] == whole.metrics["psnr_held_out"]
+    for ours, theirs in zip(sampled.history, whole.history, strict=True):
+        assert ours["psnr"] != theirs["psnr"]
+        assert ours["psnr"] == pytest.approx(theirs["psnr"], abs=1.5)
+
+
 # --- the history and the figures ----------------------------------------------------------------------------
 
 
