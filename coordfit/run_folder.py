@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ._version import __version__
-from .config import FitConfig, make_config
+from .config import BUDGETS, FitConfig, make_config
 from .errors import ConfigError, OutputError
 from .files import HistoryWriter, atomic_write, printable, read_history, write_json
 from .images import Picture, save_picture
@@ -96,9 +96,8 @@ class RunFolder:
 
 def check_resumable(saved: FitConfig, asked: FitConfig, picture: Picture, state: TrainingState | None) -> None:
     """Refuse to go on with another picture or other settings; budgets alone may change."""
-    free = {"steps", "epochs", "seconds", "target_psnr"}
     before, now = saved.as_dict(), asked.as_dict()
-    changed = [name for name in before if name not in free and before[name] != now[name]]
+    changed = [name for name in before if name not in BUDGETS and before[name] != now[name]]
     if changed:
         name = changed[0]
         raise ConfigError(

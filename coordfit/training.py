@@ -158,7 +158,7 @@ class Trainer:
         self.history: list[HistoryRow] = []
         self.step, self.seconds = 0, 0.0
         if state is not None:
-            self._restore(state)
+            self.restore(state)
             # A run that was stopped between two evaluations has a row that an unbroken one would not have.
             self.history = [row for row in state.history if self._is_on_the_way(row, state.step)]
 
@@ -259,16 +259,13 @@ class Trainer:
     def _to_host(self, array: Array) -> NDArray[Any]:
         return np.array(self.backend.to_numpy(array))
 
-    def _restore(self, state: TrainingState) -> None:
+    def restore(self, state: TrainingState) -> None:
+        """Put the run where `state` was taken."""
         self.step, self.seconds = state.step, state.seconds
         self.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
         self.optimizer.steps = state.step
         for name, array in self.optimizer.state.items():
             array[...] = self.backend.asarray(state.optimizer[name], self.config.dtype)
-
-    def go_back_to(self, state: TrainingState) -> None:
-        """Take a run back to an earlier state of its own."""
-        self._restore(state)
 
 
 class _Loop:
@@ -334,7 +331,7 @@ class _Loop:
         figures = trainer.evaluate()
         if not math.isfinite(figures.loss):
             if self.last_good is not None:
-                trainer.go_back_to(self.last_good)
+                trainer.restore(self.last_good)
             return "diverged"
         trainer.add_history_row(figures)
         self.last_good = trainer.state()
