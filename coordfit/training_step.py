@@ -54,16 +54,18 @@ class TrainingPixels:
         self.target = ArrayRows(backend, target)
         self.weights = None if weights is None else ArrayRows(backend, weights)
 
-    def feature_table(self, encoder: Encoder, members: int, item: int) -> Rows | None:
+    def feature_table(self, encoder: Encoder, dtype: str) -> Rows | None:
         """The features of all pixels, where they fit; None where they are to be computed in each step."""
-        copies = members if encoder.B is not None and encoder.B.ndim == 3 else 1
-        if encoder.B is None or self.size * encoder.num_features * copies * item > FEATURE_TABLE_BYTES:
+        if encoder.B is None:
             return None
-        pieces = [
-            encoder(self.coordinates.rows(slice(start, min(start + _TABLE_ROWS, self.size))))
-            for start in range(0, self.size, _TABLE_ROWS)
-        ]
-        return ArrayRows(self.backend, self.backend.xp.concat(pieces, axis=-2))
+        shape = (*encoder.B.shape[:-2], self.size, encoder.num_features)
+        if math.prod(shape) * item_size(dtype) > FEATURE_TABLE_BYTES:
+            return None
+        table = self.backend.zeros(shape, dtype)
+        for start in range(0, self.size, _TABLE_ROWS):
+            rows = slice(start, min(start + _TABLE_ROWS, self.size))
+            table[..., rows, :] = encoder(self.coordinates.rows(rows))
+        return ArrayRows(self.backend, table)
 
 
 class TrainingStep:
@@ -93,7 +95,7 @@ class TrainingStep:
         shares = backend.share_out(batch_rows, members, row_bytes, 3 * row_flops)
         self._by_members = shares[0].members is not None
         shared = backend.zeros(mlp.parameters.shape, mlp.dtype) if self._by_members else None
-        table = pixels.feature_table(encoder, members, item_size(mlp.dtype))
+        table = pixels.feature_table(encoder, mlp.dtype)
         count = batch_rows * mlp.layout.layer_sizes[-1]
         self.workers = [
             _Worker(backend, encoder, mlp, loss, optimizer, pixels, table, share, count, shared)
