@@ -21,7 +21,10 @@ from .cases import LEARNING_RATE, Problem
 
 
 class Coordfit:
-    """`variant` is "auto" for the engine, "never" for the generic bodies."""
+    """The step of the library itself.
+
+    `variant` is "always" for the engine, which raises where it would fall back, "never" for the generic bodies.
+    """
 
     def __init__(self, variant: str) -> None:
         self.backend = get_backend("cpu", fused=variant)

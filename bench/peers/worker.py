@@ -13,7 +13,7 @@ from .cases import CASES, Problem
 
 # Peer to (module, class, variant).
 PEERS = {
-    "coordfit": ("ours", "Coordfit", "auto"),
+    "coordfit": ("ours", "Coordfit", "always"),
     "coordfit-generic": ("ours", "Coordfit", "never"),
     "torch-eager-1": ("torch_peer", "Torch", "eager-1"),
     "torch-eager-2": ("torch_peer", "Torch", "eager-2"),
