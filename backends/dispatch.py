@@ -9,8 +9,7 @@ arguments it can run. Nobody writes `if ...: fast else: super()` by hand; a fall
 from __future__ import annotations
 
 import functools
-import threading
-from collections import Counter
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -45,29 +44,22 @@ def fused(name: str, supports: Supports | None = None) -> Callable[[Body], Body]
 
 
 class RouteCounter:
-    """Counts calls by (primitive, route), exactly, without a lock in the way of the worker threads."""
+    """Counts calls by (primitive, route), without a lock in the way of the worker threads."""
 
     def __init__(self) -> None:
-        self._local = threading.local()
-        self._all: list[Counter[tuple[str, str]]] = []
+        self._counts: dict[tuple[str, str], itertools.count[int]] = {}
 
-    def add(self, call: tuple[str, str]) -> None:
-        """Count one call, (primitive, route); each thread has a table of its own."""
-        try:
-            table = self._local.table
-        except AttributeError:
-            table = self._local.table = Counter()
-            self._all.append(table)
-        table[call] += 1
+    def counting(self, name: str, route: str) -> Callable[[], object]:
+        """A function that counts one call: `next` of an `itertools.count` is one step of the interpreter."""
+        return self._counts.setdefault((name, route), itertools.count()).__next__
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Calls so far as `{primitive: {"fused": n, "generic": n}}`, only of what was called."""
         routes: dict[str, dict[str, int]] = {}
-        for table in self._all:
-            for (name, route), count in list(table.items()):
-                counts = routes.setdefault(name, {})
-                counts[route] = counts.get(route, 0) + count
-        return {name: dict(sorted(routes[name].items())) for name in sorted(routes)}
+        for (name, route), count in sorted(self._counts.items()):
+            if calls := int(repr(count)[len("count(") : -1]):  # to look without counting
+                routes.setdefault(name, {})[route] = calls
+        return routes
 
 
 def primitives_of(backend_class: type) -> dict[str, Callable[..., Any]]:
@@ -115,7 +107,7 @@ def _route(
     supports: Supports | None,
     counter: RouteCounter,
 ) -> Callable[..., Any]:
-    as_generic, as_fused = (name, "generic"), (name, "fused")
+    count_generic = counter.counting(name, "generic")
 
     @functools.wraps(generic)
     def call_generic(*args: Any, **kwargs: Any) -> Any:
@@ -123,11 +115,14 @@ def _route(
             raise FusedUnavailableError(
                 f"fused=always, but {name} on the {backend.name} backend has no fused body"
             )
-        counter.add(as_generic)
+        count_generic()
         return generic(backend, *args, **kwargs)
 
     if body is None or mode == "never":
         return call_generic
+
+    count_fused = counter.counting(name, "fused")
+    fused_body = body
 
     @functools.wraps(generic)
     def call_fused(*args: Any, **kwargs: Any) -> Any:
@@ -135,7 +130,7 @@ def _route(
             if mode == "always":
                 raise FusedUnavailableError(f"fused=always, but {name} on the {backend.name} backend {reason}")
             return call_generic(*args, **kwargs)
-        counter.add(as_fused)
-        return body(backend, *args, **kwargs)
+        count_fused()
+        return fused_body(backend, *args, **kwargs)
 
     return call_fused

@@ -22,7 +22,7 @@ import threadpoolctl
 
 from .base import Activation, Array, Backend, ElementwiseLoss, Share, Tables
 from .dispatch import fused
-from .numpy_inplace import BACKWARD, FORWARD, LOSSES
+from .numpy_loops import NUMPY_LOOPS, Loops
 from .worker_threads import WorkerThreads
 
 # A block's activations should stay in a core's own cache, and a product needs some rows to run at speed.
@@ -35,10 +35,6 @@ _MIN_WORKER_FLOPS = 10_000_000
 _MIN_BLAS_FLOPS = 3_000_000
 # Below this many rows each, the second gradient costs more than the second thread brings.
 _MIN_WORKER_ROWS = 256
-# The same for the optimizers' passes, in parameters.
-_MIN_WORKER_ELEMENTS = 400_000
-# The optimizers run over pieces of the flat buffers that stay in cache; smaller ones cost more in calls.
-_CHUNK = 262_144
 
 
 def usable_cores() -> int:
@@ -61,6 +57,7 @@ class NumpyBackend(Backend):
     name = "numpy"
     device = "cpu"
     xp = np
+    loops: Loops = NUMPY_LOOPS
 
     def __init__(self, fused: str = "auto", threads: int | None = None) -> None:
         super().__init__(fused)
@@ -113,7 +110,7 @@ class NumpyBackend(Backend):
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
         """a b of the last two axes, with all BLAS threads where one worker computes alone and it pays."""
         # Transposed views are told to the BLAS by a flag, and members by their strides: nothing is copied.
-        if not self._is_at_work:
+        if self.threads > 1 and not self._is_at_work:
             flops = 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
             self._set_blas_threads(self.threads if flops >= _MIN_BLAS_FLOPS else 1)
         return np.matmul(a, b, out=out)
@@ -169,12 +166,12 @@ class NumpyBackend(Backend):
         return self._product(a, b, out)
 
     def _linear_is_known(self, x: Array, W: Array, b: Array, activation: Activation, **_: Any) -> str:
-        return _unless_known("activation", activation.name, FORWARD)
+        return _unless_known("activation", activation.name, self.loops.forward)
 
     def _backward_is_known(
         self, dy: Array, x: Array, W: Array, kept: Array, activation: Activation, **_: Any
     ) -> str:
-        return _unless_known("activation", activation.name, BACKWARD)
+        return _unless_known("activation", activation.name, self.loops.backward)
 
     @fused("linear", supports=_linear_is_known)
     def _linear(
@@ -188,9 +185,9 @@ class NumpyBackend(Backend):
         out_kept: Array | None = None,
     ) -> tuple[Array, Array]:
         z = self._product(x, W, out_kept if activation.keeps_input else out)
-        z += b
         y = np.empty_like(z) if activation.keeps_input and out is None else out
-        y = FORWARD[activation.name](activation, z, y if activation.keeps_input else z, self._reuse)
+        y = y if activation.keeps_input else z
+        y = self.loops.forward[activation.name](activation, z, b, y, self._reuse)
         return y, (z if activation.keeps_input else y)
 
     @fused("linear_backward", supports=_backward_is_known)
@@ -208,15 +205,14 @@ class NumpyBackend(Backend):
         need_dx: bool = True,
         out: Array | None = None,
     ) -> Array | None:
-        dz = BACKWARD[activation.name](activation, dy, kept, self._reuse)
+        new_db = self._reuse("db", db.shape, db.dtype) if accumulate else db
+        dz = self.loops.backward[activation.name](activation, dy, kept, new_db, self._reuse)
         x_T = x.swapaxes(-1, -2)
-        ones = self._ones(dz.shape[-2], dz.dtype)  # a sum over rows as a product is three times as fast
         if accumulate:
+            db += new_db
             _add(dW, self._product(x_T, dz, self._reuse("dW", dW.shape, dW.dtype)))
-            db += np.matmul(ones, dz, out=self._reuse("db", db.shape, db.dtype))
         else:
             self._product(x_T, dz, dW)
-            np.matmul(ones, dz, out=db)
         return self._product(dz, W.swapaxes(-1, -2), out) if need_dx else None
 
     @fused("fourier_features")
@@ -237,27 +233,13 @@ class NumpyBackend(Backend):
     def _grid_fourier_features(
         self, x_tables: Tables, y_tables: Tables, rows: slice, *, out: Array | None = None
     ) -> Array:
-        (cos_x, sin_x), (cos_y, sin_y) = x_tables, y_tables
-        width, m = cos_x.shape
         if out is None:
-            out = np.empty((rows.stop - rows.start, 2 * m), cos_x.dtype)
-        start = rows.start
-        while start < rows.stop:  # the pixels of one row of the grid after the other
-            row, column = divmod(start, width)
-            stop = min(rows.stop, start + width - column)
-            there = slice(start - rows.start, stop - rows.start)
-            columns = slice(column, column + stop - start)
-            cosines, sines = out[there, :m], out[there, m:]
-            t = self._reuse("grid", (stop - start, m), out.dtype)
-            np.multiply(cos_x[columns], cos_y[row], out=cosines)
-            cosines -= np.multiply(sin_x[columns], sin_y[row], out=t)
-            np.multiply(sin_x[columns], cos_y[row], out=sines)
-            sines += np.multiply(cos_x[columns], sin_y[row], out=t)
-            start = stop
+            out = np.empty((rows.stop - rows.start, 2 * x_tables[0].shape[-1]), x_tables[0].dtype)
+        self.loops.grid_features(x_tables, y_tables, rows, out, self._reuse)
         return out
 
     def _loss_is_known(self, loss: ElementwiseLoss, *args: Any, **kwargs: Any) -> str:
-        return _unless_known("loss", loss.name, LOSSES)
+        return _unless_known("loss", loss.name, self.loops.losses)
 
     @fused("loss_and_gradient", supports=_loss_is_known)
     def _loss_and_gradient(
@@ -270,40 +252,9 @@ class NumpyBackend(Backend):
         weights: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array]:
-        residual = np.subtract(prediction, target, out=out)
-        value = self._reuse("loss", residual.shape, residual.dtype)
-        LOSSES[loss.name](loss, residual, value)
-        if weights is not None:
-            value *= weights
-            residual *= weights
-        residual *= 1.0 / count
-        return np.add.reduce(value, axis=(-2, -1)) / count, residual
-
-    def _by_pieces(self, update: Callable[..., None], *buffers: Array | None) -> None:
-        """Call `update` on flat buffers of shape (*E, P) together, piece by piece, on all workers.
-
-        Each piece stays in a core's first caches from the first pass over it to the last.
-        """
-        shape = next(buffer.shape for buffer in buffers if buffer is not None)
-        size, width = math.prod(shape), max(1, _CHUNK * shape[-1] // math.prod(shape))
-
-        def work(share: slice) -> None:
-            for start in range(share.start, share.stop, width):
-                piece = slice(start, min(start + width, share.stop))
-                update(*(None if buffer is None else buffer[..., piece] for buffer in buffers))
-
-        workers = max(1, min(self.threads, size // _MIN_WORKER_ELEMENTS))
-        if workers == 1 or self._is_at_work:  # a worker that updates its own members hands out nothing
-            work(slice(0, shape[-1]))
-            return
-        self.run_workers([functools.partial(work, s) for s in _even_slices(0, shape[-1], workers)])
-
-    def _sum(self, gradients: Sequence[Array]) -> Array:
-        """The sum of the workers' gradients of one piece, left in the first of them."""
-        first, *others = gradients
-        for other in others:
-            first += other
-        return first
+        if out is None:
+            out = np.empty_like(prediction)
+        return self.loops.losses[loss.name](loss, prediction, target, weights, count, out, self._reuse)
 
     @fused("sgd_step")
     def _sgd_step(
@@ -316,20 +267,10 @@ class NumpyBackend(Backend):
         momentum: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        def update(p: Array, v: Array | None, *pieces: Array) -> None:
-            g = self._sum(pieces)
-            t = self._reuse("step", p.shape, p.dtype)
-            direction = g
-            if v is not None:
-                v *= momentum
-                v += g
-                direction = v
-                if nesterov:
-                    direction = np.multiply(v, momentum, out=t)
-                    direction += g
-            p -= np.multiply(direction, learning_rate, out=t)
+        def update(rate: float | Array, p: Array, v: Array | None, *pieces: Array) -> None:
+            self.loops.sgd(p, pieces, v, rate, momentum, nesterov, self._reuse)
 
-        self._by_pieces(update, parameters, velocity, *gradients)
+        self._by_pieces(update, learning_rate, parameters, velocity, *gradients)
 
     @fused("adam_step")
     def _adam_step(
@@ -346,24 +287,44 @@ class NumpyBackend(Backend):
         epsilon: float,
     ) -> None:
         # With r = sqrt((1 - beta2) / (1 - beta2^t)), the step k m / (r sqrt(v) + epsilon) is written as
-        # (k / r) m / (sqrt(v) + epsilon / r): one pass less.
+        # (k / r) m / (sqrt(v) + epsilon / r): one operation less for each parameter.
         root = ((1.0 - beta2) / (1.0 - beta2**step)) ** 0.5
         step_size = learning_rate * ((1.0 - beta1) / (1.0 - beta1**step) / root)
 
-        def update(p: Array, m: Array, v: Array, *pieces: Array) -> None:
-            g = self._sum(pieces)
-            t = self._reuse("step", p.shape, p.dtype)
-            m *= beta1
-            m += g
-            v *= beta2
-            v += np.multiply(g, g, out=t)
-            np.sqrt(v, out=t)
-            t += epsilon / root
-            np.divide(m, t, out=t)
-            t *= step_size
-            p -= t
+        def update(size: float | Array, p: Array, m: Array, v: Array, *pieces: Array) -> None:
+            self.loops.adam(p, pieces, m, v, size, beta1, beta2, epsilon / root, self._reuse)
 
-        self._by_pieces(update, parameters, first_moment, second_moment, *gradients)
+        self._by_pieces(update, step_size, parameters, first_moment, second_moment, *gradients)
+
+    def _by_pieces(self, update: Callable[..., None], rate: float | Array, *buffers: Array) -> None:
+        """Call `update` on a rate and flat buffers of shape (*E, P) together, piece by piece, on all workers.
+
+        A piece has some members whole, or some columns of one: each array of it is contiguous.
+        """
+        members, width = math.prod(buffers[0].shape[:-1]), buffers[0].shape[-1]
+        flat = [None if buffer is None else buffer.reshape(members, width) for buffer in buffers]
+        own_rates = None if isinstance(rate, int | float) or rate.size == 1 else rate
+        workers = min(self.threads, members * width // self.loops.min_worker_elements)
+        if workers <= 1 or self._is_at_work:  # a worker that updates its own members hands out nothing
+            parts = [(slice(0, members), slice(0, width))]
+        elif members == 1:
+            parts = [(slice(0, 1), columns) for columns in _even_slices(0, width, workers)]
+        else:
+            parts = [(m, slice(0, width)) for m in _even_slices(0, members, min(workers, members))]
+
+        def work(part: tuple[slice, slice]) -> None:
+            for m, columns in _pieces(*part, self.loops.piece):
+                update(
+                    rate if own_rates is None else own_rates[m],
+                    *(None if a is None else a[m, columns] for a in flat),
+                )
+
+        if members * width <= self.loops.piece and len(parts) == 1:
+            update(rate, *flat)
+        elif len(parts) == 1:
+            work(parts[0])
+        else:
+            self.run_workers([functools.partial(work, part) for part in parts])
 
     def _reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return this thread's own buffer for a purpose: the same memory at every step, zero at first."""
@@ -375,13 +336,6 @@ class NumpyBackend(Backend):
         if key not in buffers:
             buffers[key] = np.zeros(shape, dtype)
         return buffers[key]
-
-    def _ones(self, count: int, dtype: Any) -> Array:
-        """A row (1, count) of ones."""
-        ones = self._reuse("ones", (1, count), dtype)
-        if ones[0, 0] != 1.0:
-            ones[...] = 1.0
-        return ones
 
 
 def _add(total: Array, part: Array) -> None:
@@ -406,6 +360,13 @@ def _blocks(start: int, stop: int, row_bytes: int) -> list[slice]:
     """Blocks of rows whose activations fit a core's cache, of equal length but for one."""
     limit = min(max(_BLOCK_BYTES // max(row_bytes, 1), _MIN_BLOCK_ROWS), _MAX_BLOCK_ROWS)
     return _even_slices(start, stop, -(-(stop - start) // limit))
+
+
+def _pieces(rows: slice, columns: slice, size: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a part of an array (members, columns) into pieces of about `size` elements."""
+    width = columns.stop - columns.start
+    for part in _even_slices(rows.start, rows.stop, -(-(rows.stop - rows.start) // max(1, size // width))):
+        yield from ((part, c) for c in _even_slices(columns.start, columns.stop, max(1, -(-width // size))))
 
 
 def _even_slices(start: int, stop: int, parts: int) -> list[slice]:

@@ -8,15 +8,17 @@ from typing import Any
 
 from .base import Backend
 
-DEVICE_WORDS = "auto, cpu, gpu, gpu:N, cuda, cuda:N, numpy, cupy"
+DEVICE_WORDS = "auto, cpu, gpu, gpu:N, cuda, cuda:N, numpy, numba, cupy"
 
 # One line for each backend; its module is imported only when it is asked for.
 _BACKENDS = {
     "numpy": (".numpy_backend", "NumpyBackend"),
+    "numba": (".numba_backend", "NumbaBackend"),
     "cupy": (".cupy_backend", "CupyBackend"),
 }
-_LIBRARY_OF = {"cpu": "numpy", "numpy": "numpy", "gpu": "cupy", "cuda": "cupy", "cupy": "cupy"}
-_WORD = re.compile(r"(?P<kind>auto|cpu|numpy|gpu|cuda|cupy)(?::(?P<index>[0-9]{1,3}))?")
+_LIBRARY_OF = {"numpy": "numpy", "numba": "numba", "gpu": "cupy", "cuda": "cupy", "cupy": "cupy"}
+_WORD = re.compile(r"(?P<kind>auto|cpu|numpy|numba|gpu|cuda|cupy)(?::(?P<index>[0-9]{1,3}))?")
+_OF_THE_CPU = ("cpu", "numpy", "numba")
 
 
 class DeviceUnavailableError(RuntimeError):
@@ -30,7 +32,8 @@ def get_backend(device: str = "auto", *, fused: str = "auto", threads: int | Non
     ----------
     device : str
         `auto` takes the GPU where one answers and the CPU otherwise, and keeps the reason in
-        `backend.fallback_reason`. Every other word means that device and nothing else.
+        `backend.fallback_reason`. Every other word means that device and nothing else. On the CPU, Numba
+        compiles the element-wise loops where it is installed; `numpy` and `numba` ask for one of the two.
     fused : {"auto", "always", "never"}
         See `Backend`.
     threads : int, optional
@@ -46,14 +49,20 @@ def get_backend(device: str = "auto", *, fused: str = "auto", threads: int | Non
     kind, index = _parse(device)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
+    if kind == "cpu":
+        return _make(_library_of_cpu(), 0, fused, threads)
     if kind != "auto":
         return _make(_LIBRARY_OF[kind], index, fused, threads)
     try:
         return _make("cupy", 0, fused, threads)
     except DeviceUnavailableError as reason:
-        backend = _make("numpy", 0, fused, threads)
+        backend = _make(_library_of_cpu(), 0, fused, threads)
         backend.fallback_reason = str(reason)
         return backend
+
+
+def _library_of_cpu() -> str:
+    return "numpy" if _class_of("numba").why_unavailable() else "numba"
 
 
 def available_backends() -> dict[str, str]:
@@ -63,7 +72,7 @@ def available_backends() -> dict[str, str]:
 
 def _parse(device: str) -> tuple[str, int]:
     match = _WORD.fullmatch(device)
-    if match is None or (match["index"] is not None and match["kind"] in ("auto", "cpu", "numpy")):
+    if match is None or (match["index"] is not None and match["kind"] in ("auto", *_OF_THE_CPU)):
         raise ValueError(f"unknown device {device!r}; use one of: {DEVICE_WORDS}")
     return match["kind"], int(match["index"] or 0)
 
@@ -78,5 +87,5 @@ def _make(name: str, index: int, fused: str, threads: int | None) -> Backend:
     backend_class = _class_of(name)
     if reason := backend_class.why_unavailable(index):
         raise DeviceUnavailableError(reason)
-    options: dict[str, Any] = {"threads": threads} if name == "numpy" else {"index": index}
+    options: dict[str, Any] = {"threads": threads} if name in _OF_THE_CPU else {"index": index}
     return backend_class(fused=fused, **options)

@@ -6,6 +6,7 @@ Arrays are (*E, N, n): ensemble axes first, rows (pixels) next, features last; E
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -163,8 +164,13 @@ class MLP:
 
 
 def first_rows(buffer: Array | None, n: int) -> Array | None:
-    """The first n rows of a buffer (*E, rows, .) on offer, or None where none is."""
-    return buffer if buffer is None or buffer.shape[-2] == n else buffer[..., :n, :]
+    """Room for n rows in a buffer (*E, rows, .) on offer, contiguous; None where none is on offer."""
+    if buffer is None or buffer.shape[-2] == n:
+        return buffer
+    if buffer.ndim == 2:
+        return buffer[:n]
+    shape = (*buffer.shape[:-2], n, buffer.shape[-1])
+    return buffer.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
 def initial_parameters(

@@ -34,6 +34,7 @@ def maker_of(name):
 MAKERS = {
     "numpy": lambda: NumpyBackend(threads=1),
     "numpy-2-threads": lambda: NumpyBackend(threads=2),
+    "numba-2-threads": lambda: get_backend("numba", threads=2),
     "numpy-generic": lambda: NumpyBackend(fused="never"),
     "strict": make_strict,
 } | {name: maker_of(name) for name in available_backends() if name != "numpy"}

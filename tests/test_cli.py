@@ -542,7 +542,8 @@ def test_metrics_have_the_promised_keys(finished):
         "psnr psnr_train psnr_held_out ssim loss steps seconds device backend fused parameters bits_per_pixel"
     )
     assert set(promised.split()) <= set(metrics)
-    assert (metrics["steps"], metrics["device"], metrics["backend"]) == (5, "cpu", "numpy")
+    assert (metrics["steps"], metrics["device"]) == (5, "cpu")
+    assert metrics["backend"] in ("numpy", "numba")
     assert metrics["fused"]["linear"]["fused"] > 0
     assert (metrics["width"], metrics["height"]) == (WIDTH, HEIGHT)
     assert metrics["seconds"] > 0.0

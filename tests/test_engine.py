@@ -1,5 +1,6 @@
 """What makes the CPU fast must not change what it computes, and must not allocate."""
 
+import dataclasses
 import itertools
 import tracemalloc
 
@@ -8,6 +9,7 @@ import pytest
 import threadpoolctl
 
 import coordfit
+from backends import get_backend
 from backends.numpy_backend import NumpyBackend
 from coordfit import training_step as training_step_module
 from coordfit.activations import make_activation
@@ -20,6 +22,20 @@ from coordfit.pixel_rows import GridRows
 from coordfit.training_step import TrainingPixels, TrainingStep
 
 SIZES = (32, 256, 256, 3)
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def make_backend(request):
+    """Makes a backend of the CPU that gives even the smallest optimizer step to all its workers."""
+
+    def make(**options):
+        backend = get_backend(request.param, **options)
+        backend.loops = dataclasses.replace(backend.loops, min_worker_elements=1)
+        return backend
+
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    return make
 
 
 def make_step(backend, *, members=None, batch_rows=512, own_frequencies=False, dtype="float32"):
@@ -48,14 +64,13 @@ def batches(count, rows, members=None):
 def every_step_is_worth_sharing(monkeypatch):
     monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_FLOPS", 1)
     monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_ROWS", 1)
-    monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_ELEMENTS", 1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("members", [None, 4])
 @pytest.mark.parametrize("full", [False, True])
-def test_a_step_allocates_nothing_once_warm(threads, members, full):
-    backend = NumpyBackend(threads=threads)
+def test_a_step_allocates_nothing_once_warm(make_backend, threads, members, full):
+    backend = make_backend(threads=threads)
     step = make_step(backend, members=members, batch_rows=600 if full else 512)
     order = itertools.cycle([None] if full else batches(3, 512))
     with backend.activate():
@@ -100,7 +115,7 @@ def test_several_workers_have_one_blas_thread_each_and_one_worker_has_all():
 @pytest.mark.parametrize("own_batches", [False, True])
 @pytest.mark.parametrize("own_frequencies", [False, True])
 def test_members_on_workers_learn_what_one_worker_would_teach_them(
-    threads, members, own_batches, own_frequencies
+    make_backend, threads, members, own_batches, own_frequencies
 ):
     rates = np.geomspace(1e-3, 1e-2, members)[:, None]
     order = batches(6, 100, members if own_batches else None)
@@ -114,7 +129,7 @@ def test_members_on_workers_learn_what_one_worker_would_teach_them(
         return step.mlp.parameters, np.stack(values)
 
     expected, expected_values = train(NumpyBackend(fused="never"))
-    parameters, values = train(NumpyBackend(threads=threads))
+    parameters, values = train(make_backend(threads=threads))
     np.testing.assert_allclose(values, expected_values, rtol=1e-10)
     np.testing.assert_allclose(parameters, expected, rtol=1e-7, atol=1e-10)
 
@@ -142,8 +157,8 @@ GRIDS = [
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("fused", ["auto", "never"])
-def test_grid_features_are_those_of_the_coordinates(grid, fused):
-    backend = NumpyBackend(fused=fused)
+def test_grid_features_are_those_of_the_coordinates(make_backend, grid, fused):
+    backend = make_backend(fused=fused)
     B = np.random.default_rng(0).normal(0.0, 10.0, (6, 2))
     encoder = make_encoder(backend, B, "float64")
     features = GridFeatures(backend, encoder, grid, "float64")

@@ -13,6 +13,7 @@ import pytest
 
 from backends import DeviceUnavailableError, available_backends, get_backend
 from backends.cupy_backend import CHECKS, CupyBackend
+from backends.numba_backend import NumbaBackend
 from backends.numpy_backend import NumpyBackend, usable_cores
 from coordfit._backends import get_backend as get_backend_through_the_door
 
@@ -175,14 +176,29 @@ def test_auto_takes_the_gpu_where_one_answers(put_cupy):
     backend = get_backend("auto", threads=2)
     assert backend.device == "gpu:0"
     assert backend.fallback_reason is None
-    assert available_backends() == {"numpy": "", "cupy": ""}
+    assert list(available_backends()) == ["numpy", "numba", "cupy"]
+    assert available_backends()["cupy"] == ""
 
 
 def test_auto_falls_back_and_keeps_the_reason(no_cupy):
     backend = get_backend("auto", threads=2, fused="never")
-    assert (backend.name, backend.threads, backend.fused) == ("numpy", 2, "never")
+    assert (backend.device, backend.threads, backend.fused) == ("cpu", 2, "never")
     assert backend.fallback_reason.startswith("CuPy is not installed")
-    assert available_backends() == {"numpy": "", "cupy": backend.fallback_reason}
+    assert available_backends()["cupy"] == backend.fallback_reason
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_cpu_has_compiled_loops_where_numba_is_installed(monkeypatch, no_cupy, installed):
+    reason = "" if installed else "Numba is not installed"
+    monkeypatch.setattr(NumbaBackend, "why_unavailable", classmethod(lambda cls, index=0: reason))
+    if installed:
+        pytest.importorskip("numba")
+    expected = "numba" if installed else "numpy"
+    assert [get_backend(word).name for word in ("cpu", "auto")] == [expected, expected]
+    assert get_backend("numpy").name == "numpy"
+    if not installed:
+        with pytest.raises(DeviceUnavailableError, match="Numba is not installed"):
+            get_backend("numba")
 
 
 def test_a_gpu_that_is_not_there_is_never_replaced(put_cupy):

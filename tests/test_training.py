@@ -42,7 +42,7 @@ def cat():
     return bundled_picture(32).pixels
 
 
-def fit(image, *, device="cpu", threads=1, **options):
+def fit(image, *, device="numpy", threads=1, **options):
     return coordfit.fit(image, device=device, threads=threads, **(SMALL | options))
 
 
@@ -625,7 +625,7 @@ def test_renderings_on_several_threads_agree(cat):
 
 def test_a_saved_model_gives_the_same_bits(fitted, tmp_path):
     fitted.save(tmp_path / "m.safetensors")
-    model = coordfit.load(tmp_path / "m.safetensors", device="cpu", threads=1)
+    model = coordfit.load(tmp_path / "m.safetensors", device="numpy", threads=1)
     assert same_bits(model.render(), fitted.reconstruction)
     assert same_bits(model.render(50), fitted.render(50))
 

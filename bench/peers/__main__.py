@@ -20,7 +20,7 @@ from .worker import PEERS
 
 CHECK_STEPS = 5
 TOLERANCE = 2e-3
-OURS = ("coordfit", "coordfit-generic")
+OURS = ("coordfit", "coordfit-numpy", "coordfit-generic")
 
 
 class Child:
@@ -129,7 +129,7 @@ def _number(value: float | None, pattern: str) -> str:
 def versions() -> dict[str, str]:
     """Of the peers and the machine."""
     found = {"python": platform.python_version(), "machine": platform.machine(), "cores": str(os.cpu_count())}
-    for name in ("coordfit", "numpy", "torch", "jax"):
+    for name in ("coordfit", "numpy", "numba", "torch", "jax"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

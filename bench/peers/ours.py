@@ -23,11 +23,13 @@ from .cases import LEARNING_RATE, Problem
 class Coordfit:
     """The step of the library itself.
 
-    `variant` is "always" for the engine, which raises where it would fall back, "never" for the generic bodies.
+    `variant` is a backend and a mode: "numba-always" is the engine, which raises where it would fall back,
+    "numpy-never" the generic bodies.
     """
 
     def __init__(self, variant: str) -> None:
-        self.backend = get_backend("cpu", fused=variant)
+        device, fused = variant.split("-")
+        self.backend = get_backend(device, fused=fused)
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(self.backend.activate())
 
@@ -73,7 +75,7 @@ def gemm_rate(seconds: float = 0.4) -> float:
 
 def _gemm_rate(seconds: float, size: int) -> float:
     # One BLAS thread and one product for each core: what a program could reach that did nothing else.
-    backend = get_backend("cpu")
+    backend = get_backend("numpy")
     done = [0] * backend.threads
 
     def multiply(k: int) -> None:

@@ -13,8 +13,9 @@ from .cases import CASES, Problem
 
 # Peer to (module, class, variant).
 PEERS = {
-    "coordfit": ("ours", "Coordfit", "always"),
-    "coordfit-generic": ("ours", "Coordfit", "never"),
+    "coordfit": ("ours", "Coordfit", "numba-always"),
+    "coordfit-numpy": ("ours", "Coordfit", "numpy-always"),
+    "coordfit-generic": ("ours", "Coordfit", "numpy-never"),
     "torch-eager-1": ("torch_peer", "Torch", "eager-1"),
     "torch-eager-2": ("torch_peer", "Torch", "eager-2"),
     "torch-compile-1": ("torch_peer", "Torch", "compile-1"),

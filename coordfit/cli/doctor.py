@@ -16,7 +16,7 @@ from . import EXIT_OK
 from .options import Options
 
 _PACKAGES = ("numpy", "pillow", "safetensors", "threadpoolctl", "tqdm", "matplotlib")
-_CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
+_OPTIONAL = ("numba", "cupy-cuda12x", "cupy-cuda13x", "cupy")
 
 
 def run(options: Options) -> int:
@@ -38,7 +38,7 @@ def _facts() -> dict[str, dict[str, Any]]:
     facts = {
         "versions": {"coordfit": __version__, "python": platform.python_version(), **_versions()},
         "machine": {"system": platform.platform(), "executable": sys.executable, **_memory()},
-        "cpu": {name: value for name, value in cpu.items() if name not in ("backend", "device", "library")},
+        "cpu": {name: value for name, value in cpu.items() if name not in ("device", "library")},
         "backends": devices,
     }
     if devices["cupy"] == "ready":
@@ -48,7 +48,7 @@ def _facts() -> dict[str, dict[str, Any]]:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in (*_PACKAGES, *_CUPY):
+    for name in (*_PACKAGES, *_OPTIONAL):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
