@@ -235,46 +235,63 @@ class Backend:
         return y, (z if activation.keeps_input else y)
 
     @primitive
+    def activation_backward(self, activation: Activation, dy: Array, kept: Array) -> Array:
+        """dz = dy f'(z), from what `linear` kept. `dy` may be overwritten, and `kept` too.
+
+        Parameters
+        ----------
+        dy, kept : array, shape (*E, N, n_out)
+
+        Returns
+        -------
+        dz : array, shape (*E, N, n_out)
+            Gradient of the loss with respect to z.
+        """
+        return activation.backward(self.xp, dy, kept)
+
+    @primitive
     def linear_backward(
         self,
-        dy: Array,
+        dz: Array,
         x: Array,
         W: Array,
-        kept: Array,
-        activation: Activation,
         *,
         dW: Array,
         db: Array,
         accumulate: bool = False,
-        need_dx: bool = True,
+        below: tuple[Activation, Array] | None = None,
         out: Array | None = None,
     ) -> Array | None:
-        """One layer backward: dW and db are written (or added to), dx is returned.
+        """One layer backward, from its z to the z of the layer below: the mask of ReLU ends a product.
 
         Parameters
         ----------
-        dy : array, shape (*E, N, n_out)
-            Gradient of the loss with respect to y. May be overwritten.
-        x, W, kept, activation
-            As given to and returned by `linear`. `kept` may be overwritten once dz is known.
+        dz : array, shape (*E, N, n_out)
+            Gradient of the loss with respect to z = x W + b.
+        x, W
+            As given to `linear`.
         dW, db : array, shapes of W and b
             Filled with the sum over rows of the gradient; added to with `accumulate`.
-        need_dx : bool
-            False for the first layer, whose input has no use for a gradient.
+        below : (activation, kept), optional
+            Of the layer whose output x is: its activation and what `linear` kept, which may be overwritten.
+            None for the first layer, whose input has no use for a gradient.
         out : array, shape (*E, N, n_in), optional
-            A buffer on offer for dx; it may share memory with `kept`.
+            A buffer on offer for what is returned. It shares no memory with the other arguments.
 
         Returns
         -------
-        dx : array, shape (*E, N, n_in), or None without `need_dx`
+        dz_below : array, shape (*E, N, n_in), or None without `below`
+            Gradient of the loss with respect to the z of the layer below: (dz W^T) f'(z_below).
         """
         xp = self.xp
-        dz = activation.backward(xp, dy, kept)
         new_dW = self.matmul(x, dz, transpose_a=True)
         new_db = xp.sum(dz, axis=-2, keepdims=True)
         dW[...] = dW + new_dW if accumulate else new_dW
         db[...] = db + new_db if accumulate else new_db
-        return self.matmul(dz, W, transpose_b=True) if need_dx else None
+        if below is None:
+            return None
+        activation, kept = below
+        return self.activation_backward(activation, self.matmul(dz, W, transpose_b=True), kept)
 
     @primitive
     def fourier_features(self, coordinates: Array, B: Array, *, out: Array | None = None) -> Array:

@@ -21,7 +21,7 @@ from .numpy_loops import NUMPY_LOOPS, Loops, Reuse
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def _compiled(kernel: Kernel) -> Kernel:
+def compiled(kernel: Kernel) -> Kernel:
     """Compile for whatever types come; the interpreter's lock is free while it runs."""
     # "contract" allows fused multiply-add, and nothing that could change with the order of a sum.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -35,8 +35,9 @@ def _compiled(kernel: Kernel) -> Kernel:
 # -- activations: z (E, N, H) and b (E, H) ----------------------------------------------------------------
 
 
-@_compiled
-def _add_bias(z: Array, b: Array) -> None:
+@compiled
+def add_bias(z: Array, b: Array) -> None:
+    """Z <- z + b."""
     members, rows, units = z.shape
     for e in range(members):
         for i in range(rows):
@@ -44,19 +45,32 @@ def _add_bias(z: Array, b: Array) -> None:
                 z[e, i, j] += b[e, j]
 
 
-@_compiled
-def _add_bias_and_clip(z: Array, b: Array) -> None:
+@compiled
+def add_bias_and_clip(z: Array, b: Array) -> None:
+    """Z <- max(z + b, 0); a NaN stays one."""
     members, rows, units = z.shape
     zero = z.dtype.type(0)
     for e in range(members):
         for i in range(rows):
             for j in range(units):
                 t = z[e, i, j] + b[e, j]
-                z[e, i, j] = zero if t <= zero else t  # a NaN stays one
+                z[e, i, j] = zero if t <= zero else t
 
 
-@_compiled
-def _sum_over_rows(dz: Array, y: Array, db: Array) -> None:
+@compiled
+def mask(dy: Array, y: Array) -> None:
+    """Dy <- dy where y > 0, else 0; y has the shape of dy."""
+    members, rows, units = dy.shape
+    zero = dy.dtype.type(0)
+    for e in range(members):
+        for i in range(rows):
+            for j in range(units):
+                dy[e, i, j] = dy[e, i, j] if y[e, i, j] > zero else zero
+
+
+@compiled
+def column_sums(dz: Array, db: Array) -> None:
+    """Db <- the sum of dz over rows."""
     members, rows, units = dz.shape
     for e in range(members):
         for j in range(units):
@@ -66,28 +80,14 @@ def _sum_over_rows(dz: Array, y: Array, db: Array) -> None:
                 db[e, j] += dz[e, i, j]
 
 
-@_compiled
-def _mask_and_sum_over_rows(dy: Array, y: Array, db: Array) -> None:
-    members, rows, units = dy.shape
-    zero = dy.dtype.type(0)
-    for e in range(members):
-        for j in range(units):
-            db[e, j] = 0
-        for i in range(rows):
-            for j in range(units):
-                t = dy[e, i, j] if y[e, i, j] > zero else zero
-                dy[e, i, j] = t
-                db[e, j] += t
-
-
-def _of_members(a: Array) -> Array:
+def of_members(a: Array) -> Array:
     """(*E, N, H) as (members, N, H), contiguous as the kernels want it."""
     if a.ndim != 3:
         a = a[None] if a.ndim == 2 else a.reshape(-1, *a.shape[-2:])
     return a if a.flags.c_contiguous else np.ascontiguousarray(a)
 
 
-def _vectors(b: Array, reuse: Reuse) -> Array:
+def vectors(b: Array, reuse: Reuse) -> Array:
     """(*E, 1, H) as contiguous (members, H): a view where b is contiguous, else a copy."""
     if not b.flags.c_contiguous:
         copy = reuse("vectors", b.shape, b.dtype)
@@ -98,22 +98,24 @@ def _vectors(b: Array, reuse: Reuse) -> Array:
 
 def _forward_with(kernel: Callable[..., None]) -> Callable[..., Array]:
     def forward(activation: Any, z: Array, b: Array, y: Array, reuse: Reuse) -> Array:
-        whole = _of_members(z)
-        kernel(whole, _vectors(b, reuse))
+        whole = of_members(z)
+        kernel(whole, vectors(b, reuse))
         return z if z.flags.c_contiguous else whole.reshape(z.shape)
 
     return forward
 
 
-def _backward_with(kernel: Callable[..., None]) -> Callable[..., Array]:
-    def backward(activation: Any, dy: Array, y: Array, db: Array, reuse: Reuse) -> Array:
-        dz, sums = _of_members(dy), _vectors(db, reuse)
-        kernel(dz, _of_members(y), sums)
-        if not db.flags.c_contiguous:
-            db[...] = sums.reshape(db.shape)
-        return dy if dy.flags.c_contiguous else dz.reshape(dy.shape)
+def _relu_backward(activation: Any, dy: Array, y: Array, reuse: Reuse) -> Array:
+    dz = of_members(dy)
+    mask(dz, of_members(y))
+    return dy if dy.flags.c_contiguous else dz.reshape(dy.shape)
 
-    return backward
+
+def _sum_over_rows(dz: Array, db: Array, reuse: Reuse) -> None:
+    sums = vectors(db, reuse)
+    column_sums(of_members(dz), sums)
+    if not db.flags.c_contiguous:
+        db[...] = sums.reshape(db.shape)
 
 
 # -- losses: all arrays (E, N, C), or (1, N, C) where members share them ----------------------------------
@@ -122,7 +124,7 @@ _KINDS = {"mse": 0, "mae": 1, "huber": 2}
 _MSE, _MAE = 0, 1
 
 
-@_compiled
+@compiled
 def _residual_loss(
     kind: int,
     delta: float,
@@ -169,11 +171,11 @@ def _residual_loss_of(kind: int) -> Callable[..., tuple[Array, Array]]:
         _residual_loss(
             kind,
             float(getattr(loss, "delta", 0.0)),
-            _of_members(prediction),
-            _of_members(target),
-            None if weights is None else _of_members(weights),
+            of_members(prediction),
+            of_members(target),
+            None if weights is None else of_members(weights),
             1.0 / count,
-            _of_members(dy),
+            of_members(dy),
             sums,
         )
         return sums.reshape(ensemble)[()], dy
@@ -186,7 +188,7 @@ def _residual_loss_of(kind: int) -> Callable[..., tuple[Array, Array]]:
 # What is None is None at compile time: each case has a loop of its own without a branch in it.
 
 
-@_compiled
+@compiled
 def _gradient(g: Array, h: Array | None, e: int, i: int) -> Any:
     if h is None:
         return g[e, i]
@@ -194,7 +196,7 @@ def _gradient(g: Array, h: Array | None, e: int, i: int) -> Any:
     return g[e, i]
 
 
-@_compiled
+@compiled
 def _sgd_kernel(
     p: Array, g: Array, h: Array | None, v: Array | None, rates: Array, momentum: float, nesterov: bool
 ) -> None:
@@ -210,7 +212,7 @@ def _sgd_kernel(
             p[e, i] -= rate * direction
 
 
-@_compiled
+@compiled
 def _adam_kernel(
     p: Array,
     g: Array,
@@ -275,7 +277,7 @@ def _adam(
 # -- features of a grid -----------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def _grid(cos_x: Array, sin_x: Array, cos_y: Array, sin_y: Array, start: int, out: Array) -> None:
     width, m = cos_x.shape
     for i in range(out.shape[0]):
@@ -294,14 +296,11 @@ NUMBA_LOOPS: Loops = dataclasses.replace(
     NUMPY_LOOPS,
     forward={
         **NUMPY_LOOPS.forward,
-        "identity": _forward_with(_add_bias),
-        "relu": _forward_with(_add_bias_and_clip),
+        "identity": _forward_with(add_bias),
+        "relu": _forward_with(add_bias_and_clip),
     },
-    backward={
-        **NUMPY_LOOPS.backward,
-        "identity": _backward_with(_sum_over_rows),
-        "relu": _backward_with(_mask_and_sum_over_rows),
-    },
+    backward={**NUMPY_LOOPS.backward, "relu": _relu_backward},
+    sum_over_rows=_sum_over_rows,
     losses={name: _residual_loss_of(kind) for name, kind in _KINDS.items()},
     sgd=_sgd,
     adam=_adam,

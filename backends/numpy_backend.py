@@ -110,10 +110,12 @@ class NumpyBackend(Backend):
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
         """a b of the last two axes, with all BLAS threads where one worker computes alone and it pays."""
         # Transposed views are told to the BLAS by a flag, and members by their strides: nothing is copied.
-        if self.threads > 1 and not self._is_at_work:
-            flops = 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
-            self._set_blas_threads(self.threads if flops >= _MIN_BLAS_FLOPS else 1)
+        self._use_blas_threads_for(a.shape[-2], a.shape[-1], b.shape[-1])
         return np.matmul(a, b, out=out)
+
+    def _use_blas_threads_for(self, m: int, k: int, n: int) -> None:
+        if not self._is_at_work:
+            self._set_blas_threads(self.threads if 2 * m * k * n >= _MIN_BLAS_FLOPS else 1)
 
     # -- the row-block hook --------------------------------------------------------------------------
 
@@ -168,11 +170,6 @@ class NumpyBackend(Backend):
     def _linear_is_known(self, x: Array, W: Array, b: Array, activation: Activation, **_: Any) -> str:
         return _unless_known("activation", activation.name, self.loops.forward)
 
-    def _backward_is_known(
-        self, dy: Array, x: Array, W: Array, kept: Array, activation: Activation, **_: Any
-    ) -> str:
-        return _unless_known("activation", activation.name, self.loops.backward)
-
     @fused("linear", supports=_linear_is_known)
     def _linear(
         self,
@@ -190,30 +187,45 @@ class NumpyBackend(Backend):
         y = self.loops.forward[activation.name](activation, z, b, y, self._reuse)
         return y, (z if activation.keeps_input else y)
 
+    def _derivative_is_known(self, activation: Activation, dy: Array, kept: Array) -> str:
+        return _unless_known("activation", activation.name, self.loops.backward)
+
+    @fused("activation_backward", supports=_derivative_is_known)
+    def _activation_backward(self, activation: Activation, dy: Array, kept: Array) -> Array:
+        return self.loops.backward[activation.name](activation, dy, kept, self._reuse)
+
+    def _backward_is_known(
+        self, dz: Array, x: Array, W: Array, *, below: tuple[Activation, Array] | None = None, **_: Any
+    ) -> str:
+        return "" if below is None else _unless_known("activation", below[0].name, self.loops.backward)
+
     @fused("linear_backward", supports=_backward_is_known)
     def _linear_backward(
         self,
-        dy: Array,
+        dz: Array,
         x: Array,
         W: Array,
-        kept: Array,
-        activation: Activation,
         *,
         dW: Array,
         db: Array,
         accumulate: bool = False,
-        need_dx: bool = True,
+        below: tuple[Activation, Array] | None = None,
         out: Array | None = None,
     ) -> Array | None:
-        new_db = self._reuse("db", db.shape, db.dtype) if accumulate else db
-        dz = self.loops.backward[activation.name](activation, dy, kept, new_db, self._reuse)
         x_T = x.swapaxes(-1, -2)
         if accumulate:
-            db += new_db
             _add(dW, self._product(x_T, dz, self._reuse("dW", dW.shape, dW.dtype)))
+            new_db = self._reuse("db", db.shape, db.dtype)
+            self.loops.sum_over_rows(dz, new_db, self._reuse)
+            db += new_db
         else:
             self._product(x_T, dz, dW)
-        return self._product(dz, W.swapaxes(-1, -2), out) if need_dx else None
+            self.loops.sum_over_rows(dz, db, self._reuse)
+        if below is None:
+            return None
+        activation, kept = below
+        dx = self._product(dz, W.swapaxes(-1, -2), out)
+        return self.loops.backward[activation.name](activation, dx, kept, self._reuse)
 
     @fused("fourier_features")
     def _fourier_features(self, coordinates: Array, B: Array, *, out: Array | None = None) -> Array:

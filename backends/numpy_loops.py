@@ -30,7 +30,9 @@ class Loops:
         (activation, z, b, y, reuse) -> y = f(z + b). The bias is added to z; `y` is another buffer where the
         activation keeps its input, else it is z.
     backward : of activation name
-        (activation, dy, kept, db, reuse) -> dz = dy f'(z), its sum over rows put into db.
+        (activation, dy, kept, reuse) -> dz = dy f'(z), in the place of dy; kept may be overwritten.
+    sum_over_rows
+        (dz, db, reuse) fills db.
     losses : of loss name
         (loss, prediction, target, weights, count, out, reuse) -> value, dy.
     sgd, adam
@@ -44,7 +46,8 @@ class Loops:
     """
 
     forward: Mapping[str, Callable[[Any, Array, Array, Array, Reuse], Array]]
-    backward: Mapping[str, Callable[[Any, Array, Array, Array, Reuse], Array]]
+    backward: Mapping[str, Callable[[Any, Array, Array, Reuse], Array]]
+    sum_over_rows: Callable[[Array, Array, Reuse], None]
     losses: Mapping[str, Callable[[Any, Array, Array, Array | None, int, Array, Reuse], tuple[Array, Array]]]
     sgd: Callable[..., None]
     adam: Callable[..., None]
@@ -87,43 +90,42 @@ def _sine(activation: Any, z: Array, b: Array, y: Array, reuse: Reuse) -> Array:
     return np.sin(y, out=y)
 
 
-# -- their derivatives: dz in the place of dy, and its sum over rows --------------------------------------
+# -- their derivatives: dz in the place of dy --------------------------------------------------------------
 
 
-def _sum_rows(dz: Array, db: Array, reuse: Reuse) -> Array:
+def _identity_backward(activation: Any, dy: Array, y: Array, reuse: Reuse) -> Array:
+    return dy
+
+
+def _relu_backward(activation: Any, dy: Array, y: Array, reuse: Reuse) -> Array:
+    positive = np.greater(y, 0.0, out=reuse("mask", y.shape, np.bool_))
+    return np.multiply(dy, positive, out=dy)
+
+
+def _tanh_backward(activation: Any, dy: Array, y: Array, reuse: Reuse) -> Array:
+    y *= y
+    np.subtract(1.0, y, out=y)
+    return np.multiply(dy, y, out=dy)
+
+
+def _sigmoid_backward(activation: Any, dy: Array, y: Array, reuse: Reuse) -> Array:
+    dy *= y
+    np.subtract(1.0, y, out=y)
+    return np.multiply(dy, y, out=dy)
+
+
+def _sine_backward(activation: Any, dy: Array, z: Array, reuse: Reuse) -> Array:
+    z *= activation.omega
+    np.cos(z, out=z)
+    z *= activation.omega
+    return np.multiply(dy, z, out=dy)
+
+
+def _sum_over_rows(dz: Array, db: Array, reuse: Reuse) -> None:
     ones = reuse("ones", (1, dz.shape[-2]), dz.dtype)  # as a product the sum is three times as fast
     if ones[0, 0] != 1.0:
         ones[...] = 1.0
     np.matmul(ones, dz, out=db)
-    return dz
-
-
-def _identity_backward(activation: Any, dy: Array, y: Array, db: Array, reuse: Reuse) -> Array:
-    return _sum_rows(dy, db, reuse)
-
-
-def _relu_backward(activation: Any, dy: Array, y: Array, db: Array, reuse: Reuse) -> Array:
-    positive = np.greater(y, 0.0, out=reuse("mask", y.shape, np.bool_))
-    return _sum_rows(np.multiply(dy, positive, out=dy), db, reuse)
-
-
-def _tanh_backward(activation: Any, dy: Array, y: Array, db: Array, reuse: Reuse) -> Array:
-    y *= y
-    np.subtract(1.0, y, out=y)
-    return _sum_rows(np.multiply(dy, y, out=dy), db, reuse)
-
-
-def _sigmoid_backward(activation: Any, dy: Array, y: Array, db: Array, reuse: Reuse) -> Array:
-    dy *= y
-    np.subtract(1.0, y, out=y)
-    return _sum_rows(np.multiply(dy, y, out=dy), db, reuse)
-
-
-def _sine_backward(activation: Any, dy: Array, z: Array, db: Array, reuse: Reuse) -> Array:
-    z *= activation.omega
-    np.cos(z, out=z)
-    z *= activation.omega
-    return _sum_rows(np.multiply(dy, z, out=dy), db, reuse)
 
 
 # -- losses: the residual becomes the gradient of each element, `value` its loss --------------------------
@@ -259,6 +261,7 @@ NUMPY_LOOPS = Loops(
         "sigmoid": _sigmoid_backward,
         "sine": _sine_backward,
     },
+    sum_over_rows=_sum_over_rows,
     losses={"mse": _loss_of(_mse), "mae": _loss_of(_mae), "huber": _loss_of(_huber)},
     sgd=_sgd,
     adam=_adam,

@@ -61,18 +61,16 @@ class Layer:
         )
         return self.y
 
-    def backward(self, dy: Array, *, accumulate: bool, need_dx: bool, out: Array | None) -> Array | None:
-        """dx from dy, both (*E, N, .); fills (or adds to) dW and db. `dy` may be overwritten."""
+    def backward(self, dz: Array, below: Layer | None, *, accumulate: bool, out: Array | None) -> Array | None:
+        """Fill (or add to) dW and db from dz (*E, N, n_out); the dz of the layer below, if there is one."""
         return self.backend.linear_backward(
-            dy,
+            dz,
             self.x,
             self.W,
-            self.kept,
-            self.activation,
             dW=self.dW,
             db=self.db,
             accumulate=accumulate,
-            need_dx=need_dx,
+            below=None if below is None else (below.activation, below.kept),
             out=out,
         )
 
@@ -119,10 +117,11 @@ class MLP:
             Layer(backend, W, b, dW, db, output_activation if i == last else activation, rows, dtype)
             for i, ((W, b), (dW, db)) in enumerate(views)
         ]
-        self._dx_buffers = [self._dx_buffer(layer, rows) for layer in self.layers[1:]]
+        self._dz_buffers = [self._dz_buffer(layer, rows) for layer in self.layers[1:]]
 
-    def _dx_buffer(self, layer: Layer, rows: int) -> Array | None:
-        # A layer's own output is dead once dz is known, so dx may lie there: memory that is warm in cache.
+    def _dz_buffer(self, layer: Layer, rows: int) -> Array | None:
+        # A layer's own output is dead once its dz is known, so the dz of the layer below may lie there: memory
+        # that is warm in cache.
         n_in, n_out = layer.W.shape[-2:]
         if n_in == n_out:
             return layer.output_buffer
@@ -157,10 +156,12 @@ class MLP:
 
     def backward(self, dy: Array, *, accumulate: bool = False) -> None:
         """Fill the flat gradient buffer from dy (*E, N, C), the loss's gradient; `accumulate` adds to it."""
-        n = dy.shape[-2]
-        for layer, buffer in zip(self.layers[:0:-1], self._dx_buffers[::-1], strict=True):
-            dy = layer.backward(dy, accumulate=accumulate, need_dx=True, out=first_rows(buffer, n))
-        self.layers[0].backward(dy, accumulate=accumulate, need_dx=False, out=None)
+        n, last = dy.shape[-2], self.layers[-1]
+        dz = self.backend.activation_backward(last.activation, dy, last.kept)
+        for layer, below, buffer in zip(
+            self.layers[::-1], [*self.layers[-2::-1], None], [*self._dz_buffers[::-1], None], strict=True
+        ):
+            dz = layer.backward(dz, below, accumulate=accumulate, out=first_rows(buffer, n))
 
 
 def first_rows(buffer: Array | None, n: int) -> Array | None:

@@ -27,6 +27,12 @@ def make_strict():
     return StrictBackend()
 
 
+def make_numba_without_blas():
+    backend = get_backend("numba", threads=1)
+    backend._gemm = None  # as where no name of the BLAS's products is known
+    return backend
+
+
 def maker_of(name):
     return lambda: get_backend(name)
 
@@ -36,6 +42,7 @@ MAKERS = {
     "numpy-2-threads": lambda: NumpyBackend(threads=2),
     "numba-2-threads": lambda: get_backend("numba", threads=2),
     "numpy-generic": lambda: NumpyBackend(fused="never"),
+    "numba-without-blas": make_numba_without_blas,
     "strict": make_strict,
 } | {name: maker_of(name) for name in available_backends() if name != "numpy"}
 

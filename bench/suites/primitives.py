@@ -51,19 +51,18 @@ class Linear(HiddenLayer):
 
 
 class LinearBackward(HiddenLayer):
-    """The layer backward: dx, dW and db from dy."""
+    """The layer backward: dW, db and the dz of the layer below from dz."""
 
     def prepare(self):
         super().prepare()
-        # dy may be overwritten, but ReLU's mask changes it only the first time: the numbers stay normal.
-        self.dy = self.normal(ROWS, HIDDEN_SIZE)
-        _, self.kept = self.backend.linear(self.x, self.W, self.b, self.activation)
+        self.dz = self.normal(ROWS, HIDDEN_SIZE)
+        self.kept = abs(self.x)  # as if it came from a ReLU; of ones and zeros once it was overwritten
         self.dW = self.backend.zeros(self.W.shape, "float32")
         self.db = self.backend.zeros(self.b.shape, "float32")
 
     def body(self):
         self.backend.linear_backward(
-            self.dy, self.x, self.W, self.kept, self.activation, dW=self.dW, db=self.db, out=self.out
+            self.dz, self.x, self.W, dW=self.dW, db=self.db, below=(self.activation, self.kept), out=self.out
         )
 
     def time_linear_backward(self, device, fused):
