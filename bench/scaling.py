@@ -49,7 +49,7 @@ def measure(size: int) -> dict[str, float]:
     picture = size * size * 3 * 4
     return {
         "size": size,
-        "nanoseconds_per_pixel": seconds / STEPS / trainer.batch_rows * 1e9,
+        "nanoseconds_per_pixel": seconds / STEPS / trainer.member.batch_rows * 1e9,
         "peak_bytes": peak,
         "picture_bytes": picture,
         "constant_bytes": peak - imports - pixels.nbytes - picture,

@@ -42,10 +42,12 @@ def option(
     limits: tuple[float, float] | None = None,
     group: str,
     word_for_none: str = "",
+    names: tuple[str, ...] = (),
 ) -> Any:
     """A field of `FitConfig` with what the command line and the checks need to know of it.
 
-    `limits` are inclusive; `word_for_none` is what a user types for None, where None can be asked for.
+    `limits` are inclusive; `word_for_none` is what a user types for None, where None can be asked for; `names`
+    are words that stand for themselves beside numbers.
     """
     facts = {
         "help": help,
@@ -53,6 +55,7 @@ def option(
         "limits": limits,
         "group": group,
         "word_for_none": word_for_none,
+        "names": names,
     }
     return field(default=default, metadata=facts)
 
@@ -70,11 +73,12 @@ class FitConfig:
     num_frequencies: int = option(
         128, "m, the number of Fourier frequencies", limits=(1, 65_536), group="network"
     )
-    sigma: float | None = option(
+    sigma: float | str | None = option(
         None,
-        "spread of the Gaussian frequencies, or the highest positional one, in cycles per longer side "
-        "(default 10, positional 32; with --train-on every-second 3 and 8)",
+        "spread of the Gaussian frequencies, or the highest positional one, in cycles per longer side, or "
+        "`auto` (default 10, positional 32; with --train-on every-second 3 and 8)",
         limits=(1e-6, 1e6),
+        names=("auto",),
         group="network",
     )
     depth: int = option(
@@ -175,8 +179,10 @@ class FitConfig:
 
     @property
     def resolved_sigma(self) -> float:
-        """Sigma, with the encoding's default where none was given."""
-        return self.sigma if self.sigma is not None else _DEFAULT_SIGMA[self.train_on].get(self.encoding, 1.0)
+        """Sigma, with the encoding's default where none was given (or `auto` has not been resolved yet)."""
+        if isinstance(self.sigma, int | float):
+            return self.sigma
+        return _DEFAULT_SIGMA[self.train_on].get(self.encoding, 1.0)
 
     @property
     def resolved_initializer(self) -> str:
@@ -280,7 +286,11 @@ def _check(spec: dataclasses.Field[Any], value: Any) -> None:
     if not _has_type(value, expected):
         wanted = expected.replace(" | None", "").replace("tuple[int, int]", "(width, height)")
         raise ConfigError(f"{spec.name} must be {wanted}, not {value!r}")
-    choices, limits = spec.metadata["choices"], spec.metadata["limits"]
+    choices, limits, names = (spec.metadata[key] for key in ("choices", "limits", "names"))
+    if isinstance(value, str) and names:
+        if value not in names:
+            raise ConfigError(f"{spec.name} must be a number or {' or '.join(names)}, not {value!r}")
+        return
     if choices and value not in choices:
         raise ConfigError(
             f"{spec.name} must be one of {', '.join(choices)}, not {value!r}{_did_you_mean(value, choices)}"

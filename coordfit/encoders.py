@@ -10,6 +10,8 @@ frequencies in cycles per longer side of the picture:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ class IdentityEncoder:
 
     num_features = 2
     B: Array | None = None
+    ensemble: tuple[int, ...] = ()
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """The coordinates, as they are."""
@@ -45,7 +48,12 @@ class FourierEncoder:
 
     def __init__(self, backend: Backend, B: Array) -> None:
         self.backend, self.B = backend, B
-        self.num_features = 2 * B.shape[-2]
+        self.num_features: int = 2 * B.shape[-2]
+
+    @property
+    def ensemble(self) -> tuple[int, ...]:
+        """(K,) where members have frequencies of their own, () where they share them."""
+        return tuple(self.B.shape[:-2])
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """Features (N, 2 m), or (*E, N, 2 m) where B or the coordinates differ by member."""
@@ -56,7 +64,41 @@ class FourierEncoder:
         return self if self.B.ndim == 2 else FourierEncoder(self.backend, self.B[members, ...])
 
 
-Encoder = IdentityEncoder | FourierEncoder
+class MixedEncoder:
+    """Encoders of several kinds, one for each member; the features of those that have fewer end in zeros.
+
+    A weight that meets a zero in every pixel has no gradient and no effect: padded networks learn what they
+    would learn without the padding.
+    """
+
+    B: Array | None = None
+
+    def __init__(self, backend: Backend, encoders: Sequence[Encoder]) -> None:
+        self.backend, self.encoders = backend, encoders
+        self.num_features: int = max(encoder.num_features for encoder in encoders)
+
+    @property
+    def ensemble(self) -> tuple[int, ...]:
+        """(K,): each member has features of its own."""
+        return (len(self.encoders),)
+
+    def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
+        """Features (K, N, F) of coordinates (N, 2), or (K, N, 2) where members have their own."""
+        xp, features = self.backend.xp, []
+        for k, encoder in enumerate(self.encoders):
+            own = encoder(coordinates if coordinates.ndim == 2 else coordinates[k, ...])
+            padding = xp.zeros((own.shape[0], self.num_features - own.shape[1]), dtype=own.dtype)
+            features.append(xp.concat([own, padding], axis=-1))
+        return xp.stack(features)
+
+    def members(self, members: slice) -> MixedEncoder:
+        """The encoders of some of the members, padded as before."""
+        part = MixedEncoder(self.backend, self.encoders[members])
+        part.num_features = self.num_features
+        return part
+
+
+Encoder = IdentityEncoder | FourierEncoder | MixedEncoder
 
 
 class GridFeatures:
@@ -113,3 +155,16 @@ def frequency_matrix(
 def make_encoder(backend: Backend, B: NDArray[np.floating] | None, dtype: str) -> Encoder:
     """The encoder for a frequency matrix (m, 2) or (*E, m, 2), or for None, on the backend's device."""
     return IdentityEncoder() if B is None else FourierEncoder(backend, backend.asarray(B, dtype))
+
+
+def join_encoders(backend: Backend, encoders: Sequence[Encoder]) -> Encoder:
+    """One encoder for K members: shared where all are alike, with an ensemble axis, or mixed."""
+    Bs = [encoder.B for encoder in encoders]
+    if all(B is None for B in Bs):
+        return encoders[0]
+    if any(B is None for B in Bs) or len({B.shape for B in Bs if B is not None}) > 1:
+        return MixedEncoder(backend, encoders)
+    host = [backend.to_numpy(B) for B in Bs]
+    if all(np.array_equal(B, host[0]) for B in host):
+        return encoders[0]
+    return FourierEncoder(backend, backend.xp.stack(Bs))

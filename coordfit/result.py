@@ -17,9 +17,11 @@ from .training_step import item_size
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ._backends import Backend
     from .config import FitConfig
     from .images import Picture
-    from .training import HistoryRow, Trainer, TrainingState
+    from .member import HistoryRow, Member
+    from .training import TrainingState
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class FitResult:
     stopped : str
         What ended the run: `steps`, `seconds`, `target_psnr`, `interrupted` or `diverged`. After divergence
         the model is the last good one.
+    known : boolean array (H, W) or None
+        The pixels that training saw, where they were given as a mask.
     """
 
     metrics: dict[str, Any]
@@ -45,6 +49,7 @@ class FitResult:
     model: Model
     picture: Picture
     state: TrainingState
+    known: NDArray[np.bool_] | None = None
 
     @functools.cached_property
     def reconstruction(self) -> NDArray[np.floating]:
@@ -107,37 +112,41 @@ class FitResult:
         return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
 
 
-def make_result(trainer: Trainer, stopped: str) -> FitResult:
-    """Judge a trainer's model on all pixels and gather everything that is known of the run."""
-    metrics = _metrics(trainer, stopped)
-    trainer.model.metrics = metrics
-    history = list(trainer.history)
-    return FitResult(metrics, history, stopped, trainer.model, trainer.picture, trainer.state())
+def make_result(
+    member: Member, state: TrainingState, stopped: str, backend: Backend, networks: int = 1
+) -> FitResult:
+    """Judge a member's model on all pixels and gather everything that is known of the run.
+
+    `networks` is how many were trained together: the seconds are those of all of them.
+    """
+    metrics = _metrics(member, state, stopped, backend) | {"networks": networks}
+    member.model.metrics = metrics
+    return FitResult(metrics, list(member.history), stopped, member.model, member.picture, state, member.known)
 
 
-def _metrics(trainer: Trainer, stopped: str) -> dict[str, Any]:
-    picture, config, backend = trainer.picture, trainer.config, trainer.backend
-    figures, similarity = trainer.judge.with_ssim()
+def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backend) -> dict[str, Any]:
+    picture, config, model = member.picture, member.config, member.model
+    figures, similarity = member.judge.with_ssim()
     item = item_size(config.dtype)
-    stored = trainer.model.num_parameters + (0 if trainer.B is None else trainer.B.size)
+    stored = model.num_parameters + (0 if member.B is None else member.B.size)
     return {
         "psnr": figures.psnr,
         "psnr_train": figures.psnr_train,
         "psnr_held_out": figures.psnr_held_out,
-        **_baselines(picture, config.train_on),
+        **_baselines(picture, config.train_on if member.known is None else ""),
         "ssim": similarity,
         "loss": figures.loss,
         "loss_name": config.loss,
-        "steps": trainer.step,
-        "epochs": trainer.step * trainer.batch_rows / trainer.num_training_pixels,
-        "seconds": trainer.seconds,
+        "steps": state.step,
+        "epochs": state.step * member.batch_rows / member.num_training_pixels,
+        "seconds": state.seconds,
         "stopped": stopped,
         "device": backend.device,
         "device_fallback": backend.fallback_reason,
         "backend": backend.name,
         "threads": getattr(backend, "threads", None),
         "fused": backend.routes(),
-        "parameters": trainer.model.num_parameters,
+        "parameters": model.num_parameters,
         "bits_per_pixel": bits_per_pixel(stored * item, picture.height, picture.width),
         "height": picture.height,
         "width": picture.width,

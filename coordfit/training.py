@@ -13,17 +13,11 @@ from numpy.typing import NDArray
 
 from ._backends import Array, Backend, get_backend
 from .config import FitConfig, make_config
-from .encoders import frequency_matrix
 from .errors import ConfigError
-from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator, training_mask
 from .images import Picture, load_picture
-from .losses import make_loss
-from .mlp import initial_parameters
-from .model import Model, PictureFacts, layer_sizes
+from .member import HistoryRow, Member
 from .optimizers import SGD, Adam, Optimizer
 from .pixel_rows import GridRows
-from .sampling import BatchOrder
-from .schedules import schedule_factor
 from .training_step import TrainingPixels, TrainingStep
 
 if TYPE_CHECKING:
@@ -32,8 +26,6 @@ if TYPE_CHECKING:
 HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
 _TICK_SECONDS = 0.2
 _CHECKPOINT_SECONDS = 30.0
-
-HistoryRow = dict[str, float | int | None]
 
 
 @dataclass(frozen=True)
@@ -124,66 +116,53 @@ class Trainer:
     ----------
     state : TrainingState, optional
         Where an earlier run stopped; this one then goes on from there.
+    known : boolean array (H, W), optional
+        The pixels that training may see, instead of those that `config.train_on` names.
     """
 
     def __init__(
-        self, picture: Picture, config: FitConfig, backend: Backend, state: TrainingState | None = None
+        self,
+        picture: Picture,
+        config: FitConfig,
+        backend: Backend,
+        state: TrainingState | None = None,
+        *,
+        known: NDArray[np.bool_] | None = None,
     ) -> None:
         self.picture, self.config, self.backend = picture, config, backend
-        drawn = _Draws(config.seed)
-        target = picture.pixels.reshape(-1, picture.channels)
-        train = training_mask(config.train_on, picture.height, picture.width)
-        B = state.B if state else drawn.frequencies(config)
-        self.B = None if B is None else B.astype(config.dtype)
-        self.model = self._new_model(drawn, None if state is None else state.parameters)
+        B, parameters = (None, None) if state is None else (state.B, state.parameters)
+        self.member = member = Member(backend, picture, config, known=known, B=B, parameters=parameters)
+        self.model, self.steps, self.evaluate_every = member.model, member.steps, member.evaluate_every
         self.optimizer = make_optimizer(backend, config, self.model.mlp.parameters)
-
-        self.num_training_pixels = num_pixels = int(train.sum())
-        self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
-        self.steps = config.resolved_steps(num_pixels)
-        self.evaluate_every = config.evaluate_every or max(1, math.ceil(self.steps / 25))
-        self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, drawn.order_seed)
-        self.loss = make_loss(config.loss, delta=config.delta)
         self.training_step = TrainingStep(
             backend,
             self.model.encoder,
             self.model.mlp,
-            self.loss,
+            member.loss,
             self.optimizer,
-            self._training_pixels(target, train),
-            batch,
+            self._training_pixels(),
+            member.batch_rows,
         )
-        self.evaluate = Evaluator(self.model, self.loss, target, train, sample=SAMPLE_PIXELS)
-        self.judge = Evaluator(self.model, self.loss, target, train)
-        self.history: list[HistoryRow] = []
         self.step, self.seconds = 0, 0.0
         if state is not None:
             self.restore(state)
             # A run that was stopped between two evaluations has a row that an unbroken one would not have.
-            self.history = [row for row in state.history if self._is_on_the_way(row, state.step)]
+            member.history = [row for row in state.history if member.is_on_the_way(row, state.step)]
 
-    def _new_model(self, drawn: _Draws, parameters: NDArray[np.floating] | None) -> Model:
-        config, picture = self.config, self.picture
-        facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
-        if parameters is None:
-            num_features = 2 if self.B is None else 2 * len(self.B)
-            parameters = initial_parameters(
-                layer_sizes(config, num_features, picture.channels),
-                config.resolved_initializer,
-                omega=config.omega,
-                rng=drawn.weights,
-            )
-        return Model(self.backend, config, facts, self.B, parameters)
+    @property
+    def history(self) -> list[HistoryRow]:
+        """One row for each evaluation so far."""
+        return self.member.history
 
-    def _is_on_the_way(self, row: HistoryRow, last_step: int) -> bool:
-        step = int(row["step"] or 0)
-        return step <= last_step and (step % self.evaluate_every == 0 or step == self.steps)
-
-    def _training_pixels(self, target: NDArray[np.float32], train: NDArray[np.bool_]) -> TrainingPixels:
-        backend, dtype = self.backend, self.config.dtype
-        stride = 2 if self.config.train_on == "every-second" else 1
-        coordinates = GridRows(backend, self.model.picture.grid, stride, dtype)
-        seen = target if stride == 1 else target[train]  # all of them are not copied
+    def _training_pixels(self) -> TrainingPixels:
+        backend, dtype, member = self.backend, self.config.dtype, self.member
+        grid, all_of_them = self.model.picture.grid, bool(member.train.all())
+        seen = member.target if all_of_them else member.target[member.train]  # all of them are not copied
+        if member.known is not None and not all_of_them:
+            coordinates = backend.asarray(grid.coordinates(np.flatnonzero(member.train)), dtype)
+        else:
+            stride = 2 if self.config.train_on == "every-second" and member.known is None else 1
+            coordinates = GridRows(backend, grid, stride, dtype)
         return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype))
 
     # -- the loop ------------------------------------------------------------------------------------
@@ -207,40 +186,19 @@ class Trainer:
 
         with self.backend.activate():
             stopped = _Loop(self, callback, checkpoint).run()
-            return make_result(self, stopped)
+            return make_result(self.member, self.state(), stopped, self.backend)
 
     def take_step(self) -> None:
         """One optimizer step on the next batch."""
-        batch = None if self.order is None else self.backend.asarray(self.order.batch(self.step))
+        order = self.member.order
+        batch = None if order is None else self.backend.asarray(order.batch(self.step))
         self.training_step(batch, self.learning_rate)
         self.step += 1
 
     @property
     def learning_rate(self) -> float:
         """Of the step that comes next."""
-        config = self.config
-        factor = schedule_factor(
-            config.schedule,
-            self.step,
-            self.steps,
-            warmup_steps=config.warmup_steps,
-            final_factor=config.final_factor,
-        )
-        return config.learning_rate * factor
-
-    def add_history_row(self, figures: Evaluation) -> HistoryRow:
-        """Append an evaluation to the history."""
-        row: HistoryRow = {
-            "step": self.step,
-            "seconds": round(self.seconds, 6),
-            "loss": figures.loss,
-            "psnr_train": figures.psnr_train,
-            "psnr_held_out": figures.psnr_held_out,
-            "psnr": figures.psnr,
-            "learning_rate": self.learning_rate,
-        }
-        self.history.append(row)
-        return row
+        return self.member.learning_rate(self.step)
 
     # -- stopping and going on -----------------------------------------------------------------------
 
@@ -251,7 +209,7 @@ class Trainer:
             seconds=self.seconds,
             parameters=self._to_host(self.model.mlp.parameters),
             optimizer={name: self._to_host(array) for name, array in self.optimizer.state.items()},
-            B=self.B,
+            B=self.member.B,
             picture_digest=self.picture.digest,
             history=list(self.history),
         )
@@ -328,12 +286,12 @@ class _Loop:
     def _evaluate(self) -> str | None:
         """Add a row to the history; the reason to stop, if the figures give one."""
         trainer = self.trainer
-        figures = trainer.evaluate()
+        figures = trainer.member.evaluate()
         if not math.isfinite(figures.loss):
             if self.last_good is not None:
                 trainer.restore(self.last_good)
             return "diverged"
-        trainer.add_history_row(figures)
+        trainer.member.add_history_row(figures, trainer.step, trainer.seconds)
         self.last_good = trainer.state()
         self._tell(evaluated=True)
         target = trainer.config.target_psnr
@@ -359,21 +317,6 @@ class _Loop:
         if np.isfinite(state.parameters).all():  # if not, the next evaluation will tell
             self.checkpoint(state)
         self.last_checkpoint = time.perf_counter()
-
-
-class _Draws:
-    """The three streams of randomness of one seed: frequencies, weights, and the order of batches."""
-
-    def __init__(self, seed: int) -> None:
-        frequencies, weights, order = np.random.SeedSequence(seed).spawn(3)
-        self._frequencies = np.random.Generator(np.random.PCG64(frequencies))
-        self.weights = np.random.Generator(np.random.PCG64(weights))
-        self.order_seed = int(order.generate_state(1, np.uint32)[0])
-
-    def frequencies(self, config: FitConfig) -> NDArray[np.float64] | None:
-        return frequency_matrix(
-            config.encoding, config.num_frequencies, config.resolved_sigma, self._frequencies
-        )
 
 
 def make_optimizer(backend: Backend, config: FitConfig, parameters: Array) -> Optimizer:

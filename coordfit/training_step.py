@@ -17,9 +17,10 @@ import functools
 import itertools
 import math
 import operator
+from collections.abc import Sequence
 
 from ._backends import Array, Backend, Share
-from .encoders import Encoder
+from .encoders import Encoder, IdentityEncoder
 from .losses import Loss
 from .mlp import MLP, first_rows
 from .optimizers import Optimizer
@@ -56,9 +57,9 @@ class TrainingPixels:
 
     def feature_table(self, encoder: Encoder, dtype: str) -> Rows | None:
         """The features of all pixels, where they fit; None where they are to be computed in each step."""
-        if encoder.B is None:
+        if isinstance(encoder, IdentityEncoder):
             return None
-        shape = (*encoder.B.shape[:-2], self.size, encoder.num_features)
+        shape = (*encoder.ensemble, self.size, encoder.num_features)
         if math.prod(shape) * item_size(dtype) > FEATURE_TABLE_BYTES:
             return None
         table = self.backend.zeros(shape, dtype)
@@ -75,6 +76,8 @@ class TrainingStep:
     ----------
     mlp : MLP
         Its parameters are updated in place.
+    loss : Loss, or a sequence of one for each member
+        Members that share one should be neighbours: each run of equal losses is one call.
     batch_rows : int
         Rows of every batch.
     """
@@ -84,7 +87,7 @@ class TrainingStep:
         backend: Backend,
         encoder: Encoder,
         mlp: MLP,
-        loss: Loss,
+        loss: Loss | Sequence[Loss],
         optimizer: Optimizer,
         pixels: TrainingPixels,
         batch_rows: int,
@@ -139,7 +142,7 @@ class _Worker:
         backend: Backend,
         encoder: Encoder,
         mlp: MLP,
-        loss: Loss,
+        loss: Loss | Sequence[Loss],
         optimizer: Optimizer,
         pixels: TrainingPixels,
         table: Rows | None,
@@ -147,7 +150,7 @@ class _Worker:
         count: int,
         gradient: Array | None,
     ) -> None:
-        self.backend, self.loss, self.optimizer, self.count = backend, loss, optimizer, count
+        self.backend, self.optimizer, self.count = backend, optimizer, count
         self.members, self.blocks = share.members, share.blocks
         rows = max(block.stop - block.start for block in share.blocks)
         own = slice(None) if share.members is None else share.members
@@ -155,6 +158,7 @@ class _Worker:
         def of_members(data: Rows) -> Rows:
             return data if share.members is None else data.members(own)
 
+        self.losses = _runs_of_equals(loss[own]) if isinstance(loss, Sequence) else [(slice(None), loss)]
         self.encoder = encoder if share.members is None else encoder.members(own)
         self.coordinates, self.target = of_members(pixels.coordinates), of_members(pixels.target)
         self.weights = None if pixels.weights is None else of_members(pixels.weights)
@@ -185,16 +189,32 @@ class _Worker:
     def _block(self, rows: slice, accumulate: bool) -> Array:
         x = self._encoded(rows)
         y = self.mlp.forward(x)
-        value, dy = self.backend.loss_and_gradient(
-            self.loss,
-            y,
-            self._of_batch(self.target, rows),
-            count=self.count,
-            weights=None if self.weights is None else self._of_batch(self.weights, rows),
-            out=first_rows(self.dy, y.shape[-2]),
-        )
+        value, dy = self._loss(y, rows)
         self.mlp.backward(dy, accumulate=accumulate)
         return value
+
+    def _loss(self, y: Array, rows: slice) -> tuple[Array, Array]:
+        """The loss of each member and its gradient, one call for each run of members with the same loss."""
+        target = self._of_batch(self.target, rows)
+        weights = None if self.weights is None else self._of_batch(self.weights, rows)
+        dy = first_rows(self.dy, y.shape[-2])
+        if len(self.losses) == 1:
+            return self.backend.loss_and_gradient(
+                self.losses[0][1], y, target, count=self.count, weights=weights, out=dy
+            )
+        parts = [
+            self.backend.loss_and_gradient(
+                loss,
+                y[members, ...],
+                target if target.ndim == 2 else target[members, ...],
+                count=self.count,
+                weights=weights if weights is None or weights.ndim == 2 else weights[members, ...],
+                out=None if dy is None else dy[members, ...],
+            )
+            for members, loss in self.losses
+        ]
+        xp = self.backend.xp
+        return xp.concat([value for value, _ in parts]), xp.concat([gradient for _, gradient in parts])
 
     def _encoded(self, rows: slice) -> Array:
         """encoder(coordinates[rows]), from the table where there is one."""
@@ -214,14 +234,24 @@ class _Worker:
         return data.rows(rows) if self.batch is None else data.take(self.batch[..., rows], out=out)
 
 
+def _runs_of_equals(losses: Sequence[Loss]) -> list[tuple[slice, Loss]]:
+    """Neighbours with the same loss, as slices of the members."""
+    runs, start = [], 0
+    for loss, members in itertools.groupby(losses):
+        stop = start + len(list(members))
+        runs.append((slice(start, stop), loss))
+        start = stop
+    return runs
+
+
 def feature_buffer(
     backend: Backend, encoder: Encoder, ensemble: tuple[int, ...], rows: int, dtype: str
 ) -> Array | None:
     """A buffer on offer for an encoder's features, with ensemble axes only where B has them."""
-    if encoder.B is None:
+    if isinstance(encoder, IdentityEncoder):
         return None
-    shared = encoder.B.ndim == 2
-    return backend.scratch((*(() if shared else ensemble), rows, encoder.num_features), dtype)
+    own = ensemble if encoder.ensemble else ()
+    return backend.scratch((*own, rows, encoder.num_features), dtype)
 
 
 def cost_of_a_row(mlp: MLP) -> tuple[int, int]:

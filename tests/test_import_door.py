@@ -134,6 +134,8 @@ LOW = 2
 TRAINING = [
     "model",
     "training_step",
+    "member",
+    "ensemble",
     "training",
     "evaluation",
     "result",

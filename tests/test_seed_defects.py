@@ -125,8 +125,8 @@ def test_an_epoch_is_the_same_for_all_optimizers(cat):
         for name in ("adam", "sgd")
     ]
     assert [trainer.steps for trainer in trainers] == [24, 24]
-    assert [trainer.batch_rows for trainer in trainers] == [128, 128]
-    adam, sgd = (trainer.order for trainer in trainers)
+    assert [trainer.member.batch_rows for trainer in trainers] == [128, 128]
+    adam, sgd = (trainer.member.order for trainer in trainers)
     for t in range(24):
         np.testing.assert_array_equal(adam.batch(t), sgd.batch(t))
     assert trainers[0].run().metrics["epochs"] == trainers[1].run().metrics["epochs"] == 3

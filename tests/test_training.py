@@ -430,12 +430,12 @@ def test_a_resumed_run_is_an_unbroken_one(cat, options, stop):
         return Trainer(picture, config, NumpyBackend(threads=2), state)
 
     first = trainer()
-    first.add_history_row(first.evaluate())
+    first.member.add_history_row(first.member.evaluate(), first.step, first.seconds)
     with first.backend.activate():
         while first.step < stop:
             first.take_step()
             if first.step % 10 == 0 or first.step == stop:  # the last is a row that no unbroken run has
-                first.add_history_row(first.evaluate())
+                first.member.add_history_row(first.member.evaluate(), first.step, first.seconds)
     state = first.state()
     resumed, unbroken = trainer(state).run(), trainer().run()
     assert resumed.metrics["steps"] == 30

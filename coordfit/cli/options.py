@@ -12,7 +12,16 @@ from typing import Any, NoReturn
 from .._version import __version__
 from ..config import RECIPES, FitConfig
 
-COMMANDS = ("fit", "render", "gradcheck", "info", "doctor")
+COMMANDS = ("fit", "compare", "sweep", "inpaint", "experiments", "render", "gradcheck", "info", "doctor")
+EXPERIMENTS = (
+    "encodings",
+    "losses",
+    "optimizers",
+    "depth-width",
+    "fourier-features",
+    "inpainting",
+    "resolution",
+)
 _FUSED = ("auto", "always", "never")
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _GROUPS = {
@@ -29,7 +38,10 @@ class UsageError(Exception):
 
 
 class Options(argparse.Namespace):
-    """What was asked for: `command`, the command's own options, and `settings` for fields of `FitConfig`."""
+    """What was asked for: `command`, the command's own options, and `settings` for fields of `FitConfig`.
+
+    Where a command takes several values of an option, `settings` holds a list of them.
+    """
 
     command: str
     settings: dict[str, Any]
@@ -49,7 +61,7 @@ def parse(words: Sequence[str]) -> Options | None:
         if end.code:
             raise
         return None
-    if options.command == "fit":
+    if options.command in ("fit", "compare", "sweep", "inpaint"):
         fields = [spec.name for spec in dataclasses.fields(FitConfig)]
         options.settings = {name: vars(options).pop(name) for name in fields if name in vars(options)}
     return options
@@ -77,6 +89,18 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     _fit_options(add("fit", "[IMAGE]", "fit a network to one picture (no IMAGE: the bundled 128x128 one)"))
+    _compare_options(
+        add(
+            "compare",
+            "[IMAGE]",
+            "encodings side by side, trained as one batch of networks",
+        )
+    )
+    _sweep_options(
+        add("sweep", "[IMAGE ...]", "every combination of options with several values: --sigma 1,2,5")
+    )
+    _inpaint_options(add("inpaint", "IMAGE", "learn the known pixels of a picture and fill the hidden ones"))
+    _experiments_options(add("experiments", "[NAME ...]", "the whole study, into one HTML report"))
     _render_options(add("render", "MODEL", "render a fitted model at any size"))
     _gradcheck_options(add("gradcheck", "", "check the hand-written gradients against finite differences"))
     info = add("info", "MODEL", "say what a model file holds")
@@ -111,6 +135,76 @@ def _device_options(command: argparse.ArgumentParser, *, threads: bool = True) -
 
 def _fit_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("image", nargs="?", metavar="IMAGE", help="a picture that Pillow can read")
+    _setting_options(command)
+    _device_options(command)
+    output = _output_options(command)
+    output.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    _animate_option(output)
+
+
+def _compare_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", nargs="?", metavar="IMAGE", help="a picture that Pillow can read")
+    _setting_options(command, several=("encoding", "sigma"))
+    _device_options(command)
+    _animate_option(_output_options(command))
+
+
+def _sweep_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("images", nargs="*", metavar="IMAGE", help="pictures that Pillow can read")
+    fields = [spec.name for spec in dataclasses.fields(FitConfig)]
+    _setting_options(command, several=fields)
+    _device_options(command)
+    output = _output_options(command)
+    output.add_argument("--resume", action="store_true", help="go on with the sweep in --out")
+    output.add_argument(
+        "--jobs",
+        type=_checked("jobs", int, lambda n: n >= 1, "a whole number of 1 or more"),
+        default=1,
+        metavar="N",
+        help="processes that share the groups of equal shape (default: 1)",
+    )
+    output.add_argument("--sort-by", default="psnr", metavar="COLUMN", help="of the table (default: psnr)")
+    output.add_argument("--models", action="store_true", help="save every model")
+
+
+def _inpaint_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", nargs="?", metavar="IMAGE", help="a picture that Pillow can read")
+    group = command.add_argument_group("what is hidden (default: what is transparent)")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--mask", type=Path, metavar="FILE", help="a picture of the same size: white is known")
+    which.add_argument(
+        "--missing",
+        type=_checked("missing", float, lambda f: 0.0 < f < 1.0, "a number between 0 and 1"),
+        metavar="FRACTION",
+        help="hide this share of the pixels, drawn from --seed",
+    )
+    which.add_argument("--text", metavar="WORDS", help="hide words written across the picture")
+    which.add_argument("--scribble", action="store_true", help="hide lines drawn from --seed")
+    which.add_argument("--block", type=_parse_crop, metavar="X,Y,W,H", help="hide a rectangle, in pixels")
+    group.add_argument("--invert-mask", action="store_true", help="white in --mask is hidden, black is known")
+    _setting_options(command)
+    _device_options(command)
+    _animate_option(_output_options(command))
+
+
+def _experiments_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(EXPERIMENTS)} (default: all of them)"
+    )
+    command.add_argument("--quick", action="store_true", help="small and short: figures mean little")
+    command.add_argument("--image", metavar="IMAGE", help="a picture of your own instead of the bundled one")
+    command.add_argument(
+        "--seed",
+        type=_checked("seed", int, lambda n: n >= 0, "a whole number of 0 or more"),
+        default=0,
+        help="of all randomness",
+    )
+    _device_options(command)
+    _output_options(command)
+
+
+def _setting_options(command: argparse.ArgumentParser, several: Sequence[str] = ()) -> None:
+    """One option for each field of `FitConfig`; those in `several` take a list with commas."""
     command.add_argument(
         "--recipe", choices=RECIPES, help="a named set of settings, which other options then change"
     )
@@ -118,13 +212,24 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
     env = _Environment(os.environ)
     groups = {name: command.add_argument_group(title) for name, title in _GROUPS.items()}
     for spec in dataclasses.fields(FitConfig):
-        _add_field(groups[spec.metadata["group"]], spec, env)
-    _device_options(command)
+        _add_field(groups[spec.metadata["group"]], spec, env, several=spec.name in several)
+
+
+def _output_options(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     output = command.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: runs/NNN)")
-    output.add_argument("--overwrite", action="store_true", help="replace a run that is in --out already")
-    output.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    output.add_argument("--overwrite", action="store_true", help="replace what is in --out already")
     output.add_argument("--no-progress", action="store_true", help="no progress on stderr")
+    return output
+
+
+def _animate_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--animate",
+        type=Path,
+        metavar="FILE",
+        help="how the picture comes into focus: a .webp, .png (APNG) or .gif",
+    )
 
 
 def _render_options(command: argparse.ArgumentParser) -> None:
@@ -156,7 +261,9 @@ def _gradcheck_options(command: argparse.ArgumentParser) -> None:
     _device_options(command, threads=False)
 
 
-def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], env: _Environment) -> None:
+def _add_field(
+    group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], env: _Environment, *, several: bool = False
+) -> None:
     """One option for one field; it appears in the namespace only where it was given."""
     flag = "--" + spec.name.replace("_", "-")
     facts = spec.metadata
@@ -164,6 +271,9 @@ def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], env
     text = facts["help"] + (default if spec.default is not None else "")
     common: dict[str, Any] = {"dest": spec.name, "help": text.replace("%", "%%")}
     common["default"] = env.get(spec.name, argparse.SUPPRESS)
+    if several:
+        group.add_argument(flag, type=_list_converter(spec), metavar="VALUE,...", **common)
+        return
     if spec.type == "bool":
         common["default"] = _TRUTH.get(str(common["default"]).lower(), common["default"])
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
@@ -171,7 +281,7 @@ def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], env
     if facts["choices"]:
         group.add_argument(flag, choices=facts["choices"], **common)
         return
-    metavar = "COLOUR" if "str" in str(spec.type) else "WxH" if "tuple" in str(spec.type) else "N"
+    metavar = "COLOUR" if str(spec.type) == "str | None" else "WxH" if "tuple" in str(spec.type) else "N"
     group.add_argument(flag, type=_converter(spec), metavar=metavar, **common)
 
 
@@ -180,13 +290,33 @@ def _converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
     kind, word = str(spec.type), spec.metadata["word_for_none"]
     if "tuple" in kind:
         return parse_size
-    convert: Callable[[str], Any] = str if "str" in kind else float if "float" in kind else int
+    convert: Callable[[str], Any] = float if "float" in kind else str if "str" in kind else int
+    names = spec.metadata["names"]
 
     def read(text: str) -> Any:
+        if text in names:
+            return text
         return None if word and text == word else convert(text)
 
     read.__name__ = f"{'number' if convert is not str else 'text'}{f' or {word}' if word else ''}"
     return read
+
+
+def _list_converter(spec: dataclasses.Field[Any]) -> Callable[[str], list[Any]]:
+    """From `1,2,5` to the values of a field; names and truth values are checked with the settings."""
+    convert = _truth if spec.type == "bool" else str if spec.metadata["choices"] else _converter(spec)
+
+    def read(text: str) -> list[Any]:
+        return [convert(part.strip()) for part in text.split(",")]
+
+    read.__name__ = f"list of {getattr(convert, '__name__', 'value')}"
+    return read
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in _TRUTH:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return _TRUTH[text.lower()]
 
 
 def parse_size(text: str) -> int | tuple[int, int]:

@@ -1,0 +1,253 @@
+"""K networks trained together as one batch: the same step, on arrays with an ensemble axis.
+
+Members may differ in picture, mask, seed, encoding, sigma, learning rate, schedule, loss and initializer; what
+shapes the arrays must agree (`shape_key`). K networks trained together equal K trained alone, to rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backends import Array, Backend
+from .activations import make_activation
+from .config import FitConfig
+from .encoders import join_encoders
+from .errors import ConfigError
+from .images import Picture
+from .member import Member
+from .mlp import MLP
+from .model import layer_sizes
+from .parameters import ParameterLayout
+from .pixel_rows import GridRows
+from .result import FitResult, make_result
+from .training import TrainingState, make_optimizer
+from .training_step import TrainingPixels, TrainingStep
+
+# Settings in which the members of one batch may differ.
+FREE = (
+    "encoding",
+    "sigma",
+    "seed",
+    "learning_rate",
+    "schedule",
+    "warmup_steps",
+    "final_factor",
+    "loss",
+    "delta",
+    "initializer",
+    "train_on",
+    "size",
+    "background",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to be trained: a picture, settings and, where there is one, a mask of known pixels (H, W)."""
+
+    picture: Picture
+    config: FitConfig
+    known: NDArray[np.bool_] | None = None
+
+    @property
+    def shape_key(self) -> tuple[object, ...]:
+        """Equal for jobs that can be members of one batch."""
+        settings = dataclasses.asdict(self.config)
+        fixed = tuple((name, value) for name, value in settings.items() if name not in FREE)
+        num_pixels = None if self.known is None else int(self.known.sum())
+        train_on = self.config.train_on if self.known is None else ""
+        return (*fixed, self.picture.pixels.shape, num_pixels, train_on)
+
+
+@dataclass(frozen=True)
+class EnsembleProgress:
+    """What a callback is told after each evaluation: the members in the order of the jobs."""
+
+    step: int
+    steps: int
+    seconds: float
+    members: list[Member]
+
+
+Callback = Callable[[EnsembleProgress], bool | None]
+
+
+def group_by_shape(jobs: Sequence[Job]) -> list[list[int]]:
+    """Indices of the jobs that can be trained together, group by group, in the order of their first jobs."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for index, job in enumerate(jobs):
+        groups.setdefault(job.shape_key, []).append(index)
+    return list(groups.values())
+
+
+def fit_together(jobs: Sequence[Job], backend: Backend, callback: Callback | None = None) -> list[FitResult]:
+    """Train jobs of one shape as one batch; one result for each, in their order."""
+    with backend.activate():
+        return EnsembleTrainer(jobs, backend).run(callback)
+
+
+class EnsembleTrainer:
+    """Everything that the steps of K members touch, and the loop over them.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        All of one `shape_key`; ConfigError where they are not.
+    """
+
+    def __init__(self, jobs: Sequence[Job], backend: Backend) -> None:
+        if not jobs or len({job.shape_key for job in jobs}) > 1:
+            raise ConfigError(
+                "networks that are trained together must have the same shapes, steps and optimizer"
+            )
+        self.backend, self.config = backend, jobs[0].config
+        self.members = [Member(backend, job.picture, job.config, known=job.known) for job in jobs]
+        # Neighbours share a loss, so that the loss of the batch is one call for each kind.
+        self._sorted = sorted(self.members, key=lambda m: (m.config.loss, m.config.delta))
+        first = self.members[0]
+        self.steps, self.evaluate_every = first.steps, first.evaluate_every
+        self.step, self.seconds = 0, 0.0
+
+        encoders = [member.model.encoder for member in self._sorted]
+        self.encoder = join_encoders(backend, encoders)
+        sizes = layer_sizes(self.config, self.encoder.num_features, first.picture.channels)
+        self.layout = ParameterLayout(sizes)
+        self.parameters = backend.zeros((len(jobs), self.layout.size), self.config.dtype)
+        for k, member in enumerate(self._sorted):
+            self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=True)
+        mlp = MLP(
+            backend,
+            sizes,
+            self.parameters,
+            make_activation(self.config.activation, omega=self.config.omega),
+            make_activation(self.config.output_activation, omega=self.config.omega),
+            rows=1,
+            dtype=self.config.dtype,
+        )
+        self.optimizer = make_optimizer(backend, self.config, self.parameters)
+        losses = [member.loss for member in self._sorted]
+        pixels = self._pixels()
+        self.training_step = TrainingStep(
+            backend, self.encoder, mlp, losses, self.optimizer, pixels, first.batch_rows
+        )
+        self._good = [self._state(member) for member in self._sorted]
+        self._diverged: set[int] = set()
+
+    # -- what the members share -------------------------------------------------------------------------
+
+    def _pixels(self) -> TrainingPixels:
+        """All pixels of the pictures: members choose theirs by number."""
+        backend, dtype, first = self.backend, self.config.dtype, self.members[0]
+        same = all(member.picture.pixels is first.picture.pixels for member in self.members)
+        target = first.target if same else np.stack([member.target for member in self._sorted])
+        grid = first.model.picture.grid
+        return TrainingPixels(backend, GridRows(backend, grid, 1, dtype), backend.asarray(target, dtype))
+
+    def _batch(self) -> Array | None:
+        """Numbers of the pixels of the next step: (n,) where members share them, (K, n), or None for all."""
+        first = self._sorted[0]
+        if first.order is None and all(bool(member.train.all()) for member in self._sorted):
+            return None
+        seeds = {None if member.order is None else member.order.seed for member in self._sorted}
+        same_mask = all(np.array_equal(member.train, first.train) for member in self._sorted[1:])
+        if not hasattr(self, "_numbers"):
+            self._numbers = [np.flatnonzero(member.train) for member in self._sorted]
+            self._shared = len(seeds) == 1 and same_mask
+        chosen = [
+            numbers if member.order is None else numbers[member.order.batch(self.step)]
+            for member, numbers in zip(self._sorted[: 1 if self._shared else None], self._numbers, strict=False)
+        ]
+        return self.backend.asarray(chosen[0] if self._shared else np.stack(chosen))
+
+    def _rates(self) -> float | Array:
+        rates = [member.learning_rate(self.step) for member in self._sorted]
+        if len(set(rates)) == 1:
+            return rates[0]
+        return self.backend.asarray(np.array(rates)[:, None], self.config.dtype)
+
+    def _copy(self, member: Member, own: Array, batch: Array, *, into_batch: bool) -> None:
+        """Copy flat parameters between a member's own layout and its row of the batch."""
+        xp = self.backend.xp
+        views = zip(member.model.mlp.layout.views(xp, own), self.layout.views(xp, batch), strict=True)
+        for (W, b), (W_batch, b_batch) in views:
+            inputs = W.shape[-2]  # the first layer of an encoding with fewer features is padded
+            if into_batch:
+                W_batch[..., :inputs, :], b_batch[...] = W, b
+            else:
+                W[...], b[...] = W_batch[..., :inputs, :], b_batch
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def run(self, callback: Callback | None = None) -> list[FitResult]:
+        """Train until the budget is spent; results in the order of the jobs."""
+        began, stopped = time.perf_counter(), self._evaluate(callback)
+        while stopped is None and self.step < self.steps:
+            self._train_until(min((self.step // self.evaluate_every + 1) * self.evaluate_every, self.steps))
+            stopped = self._evaluate(callback)
+            limit = self.config.seconds
+            if stopped is None and limit is not None and time.perf_counter() - began >= limit:
+                stopped = "seconds"
+        return [self._result(member, stopped or "steps") for member in self.members]
+
+    def _train_until(self, stop: int) -> None:
+        start = time.perf_counter()
+        while self.step < stop:
+            self.training_step(self._batch(), self._rates())
+            self.step += 1
+        self.backend.synchronize()
+        self.seconds += time.perf_counter() - start
+
+    def _evaluate(self, callback: Callback | None) -> str | None:
+        """Add a row to each member's history; the reason to stop, if there is one."""
+        for k, member in enumerate(self._sorted):
+            if k in self._diverged:
+                continue
+            self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
+            figures = member.evaluate()
+            if not math.isfinite(figures.loss):
+                self._diverged.add(k)
+                continue
+            member.add_history_row(figures, self.step, self.seconds)
+            self._good[k] = self._state(member)
+        target = self.config.target_psnr
+        if len(self._diverged) == len(self.members):
+            return "diverged"
+        if target is not None and all(
+            (m.history[-1]["psnr_train"] or 0.0) >= target for m in self.members if m.history
+        ):
+            return "target_psnr"
+        told = EnsembleProgress(self.step, self.steps, self.seconds, self.members)
+        return "interrupted" if callback is not None and callback(told) else None
+
+    def _state(self, member: Member) -> TrainingState:
+        """A copy of where one member stands, on the host, as a run of its own would keep it."""
+        k = self._sorted.index(member)
+        optimizer = {}
+        for name, rows in self.optimizer.state.items():
+            own = self.backend.zeros(member.model.mlp.parameters.shape, self.config.dtype)
+            self._copy(member, own, rows[k, ...], into_batch=False)
+            optimizer[name] = np.array(self.backend.to_numpy(own))
+        return TrainingState(
+            step=self.step,
+            seconds=self.seconds,
+            parameters=np.array(self.backend.to_numpy(member.model.mlp.parameters)),
+            optimizer=optimizer,
+            B=member.B,
+            picture_digest=member.picture.digest,
+            history=list(member.history),
+        )
+
+    def _result(self, member: Member, stopped: str) -> FitResult:
+        k = self._sorted.index(member)
+        state = self._good[k]
+        if k in self._diverged:
+            member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
+            stopped = "diverged"
+        return make_result(member, state, stopped, self.backend, len(self.members))

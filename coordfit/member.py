@@ -1,0 +1,140 @@
+"""One network of a run: its picture, its settings, and everything that belongs to it alone.
+
+A run trains one member (`training.Trainer`) or K of one shape together (`ensemble.EnsembleTrainer`). Step and
+optimizer state are the run's; what is drawn from the seed, the model, its judges and its history are here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backends import Backend
+from .config import FitConfig
+from .encoders import frequency_matrix
+from .errors import ConfigError
+from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator, training_mask
+from .images import Picture
+from .losses import make_loss
+from .mlp import initial_parameters
+from .model import Model, PictureFacts, layer_sizes
+from .sampling import BatchOrder
+from .schedules import schedule_factor
+
+HistoryRow = dict[str, float | int | None]
+
+
+class Member:
+    """A picture, settings, and the network that is to learn it.
+
+    Parameters
+    ----------
+    known : boolean array (H, W), optional
+        The pixels that training may see, instead of those that `config.train_on` names.
+    B, parameters : arrays, optional
+        Frequencies and flat parameters of an earlier run, instead of what the seed gives; B is only looked at
+        where `parameters` is given.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        picture: Picture,
+        config: FitConfig,
+        *,
+        known: NDArray[np.bool_] | None = None,
+        B: NDArray[np.floating] | None = None,
+        parameters: NDArray[np.floating] | None = None,
+    ) -> None:
+        self.picture, self.config, self.known = picture, config, known
+        drawn = Draws(config.seed)
+        self.target = picture.pixels.reshape(-1, picture.channels)
+        self.train = training_mask(config.train_on, picture.height, picture.width)
+        if known is not None:
+            self.train = _checked_mask(known, picture)
+        frequencies = drawn.frequencies(config) if parameters is None else B
+        self.B = None if frequencies is None else frequencies.astype(config.dtype)
+        self.model = self._new_model(backend, drawn, parameters)
+
+        self.num_training_pixels = num_pixels = int(self.train.sum())
+        self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
+        self.steps = config.resolved_steps(num_pixels)
+        self.evaluate_every = config.evaluate_every or max(1, math.ceil(self.steps / 25))
+        self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, drawn.order_seed)
+        self.loss = make_loss(config.loss, delta=config.delta)
+        self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
+        self.judge = Evaluator(self.model, self.loss, self.target, self.train)
+        self.history: list[HistoryRow] = []
+
+    def _new_model(self, backend: Backend, drawn: Draws, parameters: NDArray[np.floating] | None) -> Model:
+        config, picture = self.config, self.picture
+        facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
+        if parameters is None:
+            num_features = 2 if self.B is None else 2 * len(self.B)
+            parameters = initial_parameters(
+                layer_sizes(config, num_features, picture.channels),
+                config.resolved_initializer,
+                omega=config.omega,
+                rng=drawn.weights,
+            )
+        return Model(backend, config, facts, self.B, parameters)
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step that follows `step` steps."""
+        config = self.config
+        factor = schedule_factor(
+            config.schedule,
+            step,
+            self.steps,
+            warmup_steps=config.warmup_steps,
+            final_factor=config.final_factor,
+        )
+        return config.learning_rate * factor
+
+    def add_history_row(self, figures: Evaluation, step: int, seconds: float) -> HistoryRow:
+        """Append an evaluation to the history."""
+        row: HistoryRow = {
+            "step": step,
+            "seconds": round(seconds, 6),
+            "loss": figures.loss,
+            "psnr_train": figures.psnr_train,
+            "psnr_held_out": figures.psnr_held_out,
+            "psnr": figures.psnr,
+            "learning_rate": self.learning_rate(step),
+        }
+        self.history.append(row)
+        return row
+
+    def is_on_the_way(self, row: HistoryRow, last_step: int) -> bool:
+        """Whether an unbroken run would have evaluated at this row's step."""
+        step = int(row["step"] or 0)
+        return step <= last_step and (step % self.evaluate_every == 0 or step == self.steps)
+
+
+class Draws:
+    """The three streams of randomness of one seed: frequencies, weights, and the order of batches."""
+
+    def __init__(self, seed: int) -> None:
+        frequencies, weights, order = np.random.SeedSequence(seed).spawn(3)
+        self._frequencies = np.random.Generator(np.random.PCG64(frequencies))
+        self.weights = np.random.Generator(np.random.PCG64(weights))
+        self.order_seed = int(order.generate_state(1, np.uint32)[0])
+
+    def frequencies(self, config: FitConfig) -> NDArray[np.float64] | None:
+        """B (m, 2) of the encoding that the settings name; None for `none`."""
+        return frequency_matrix(
+            config.encoding, config.num_frequencies, config.resolved_sigma, self._frequencies
+        )
+
+
+def _checked_mask(known: NDArray[np.bool_], picture: Picture) -> NDArray[np.bool_]:
+    if known.shape != (picture.height, picture.width):
+        own = f"{picture.width}x{picture.height}"
+        raise ConfigError(
+            f"the mask is {known.shape[1]}x{known.shape[0]} pixels and the picture {own}; they must agree"
+        )
+    if not known.any():
+        raise ConfigError("the mask hides all pixels; training needs one at least")
+    return known.reshape(-1)

@@ -1,0 +1,103 @@
+"""A small table of results: rows by column name, for terminals, notebooks, files and pandas."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+class Table(Sequence[Row]):
+    """Rows with the same columns; a missing value is None.
+
+    Parameters
+    ----------
+    rows : iterable of mappings
+    columns : sequence of str, optional
+        Which columns, in this order; those of the rows in the order of their first appearance if not given.
+    """
+
+    def __init__(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
+        found = dict.fromkeys(name for row in rows for name in row) if columns is None else columns
+        self.columns = tuple(found)
+        self.rows: list[dict[str, Any]] = [{name: row.get(name) for name in self.columns} for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """A row by number, a column by name (a list), or a table of a slice of rows."""
+        if isinstance(index, str):
+            return [row[index] for row in self.rows]
+        if isinstance(index, slice):
+            return Table(self.rows[index], self.columns)
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def sorted_by(self, column: str, *, descending: bool = True) -> Table:
+        """The table in the order of a column; rows without a value come last."""
+
+        def has_value(row: Row) -> bool:
+            value = row[column]
+            return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+        present = sorted(
+            (row for row in self.rows if has_value(row)), key=lambda row: row[column], reverse=descending
+        )
+        return Table([*present, *(row for row in self.rows if not has_value(row))], self.columns)
+
+    def to_pandas(self) -> Any:
+        """The table as a `pandas.DataFrame`; pandas must be installed."""
+        import pandas  # not a dependency: whoever asks for it has it
+
+        return pandas.DataFrame(self.rows, columns=list(self.columns))
+
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
+        lines = [_pipes(self.columns), _pipes("---" for _ in self.columns)]
+        return "\n".join([*lines, *(_pipes(cell(row[name]) for name in self.columns) for row in self.rows)])
+
+    def __str__(self) -> str:
+        """The table in aligned columns, for a terminal."""
+        cells = [list(self.columns), *([cell(row[name]) for name in self.columns] for row in self.rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(self.columns))]
+        numeric = [
+            all(_is_number(row[name]) or row[name] is None for row in self.rows) for name in self.columns
+        ]
+
+        def align(line: Sequence[str]) -> str:
+            parts = zip(line, widths, numeric, strict=True)
+            return "  ".join(text.rjust(w) if right else text.ljust(w) for text, w, right in parts).rstrip()
+
+        return "\n".join(align(line) for line in cells)
+
+    def _repr_html_(self) -> str:
+        """The table where a notebook shows it; every cell is escaped."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell(row[name]))}</td>" for name in self.columns) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def cell(value: Any) -> str:
+    """A value as people read it: four significant digits, two decimals from 10 on; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2f}" if 10.0 <= abs(value) < 1e5 else f"{value:.4g}"
+    return str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pipes(cells: Any) -> str:
+    return "| " + " | ".join(str(text).replace("|", "\\|") for text in cells) + " |"
