@@ -16,6 +16,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._backends import DeviceUnavailableError, available_backends, get_backend
+    from .comparison import Comparison, compare
     from .config import FitConfig, make_config
     from .errors import ConfigError, CoordfitError, ModelFileError, OutputError, PictureError
     from .gradcheck import check_gradients
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from .model import Model
     from .model_file import load_model as load
     from .result import FitResult
+    from .sweeps import sweep
+    from .table import Table
     from .training import Progress, fit
 
 _HOMES = {
     "_backends": ("DeviceUnavailableError", "available_backends", "get_backend"),
+    "comparison": ("Comparison", "compare"),
     "config": ("FitConfig", "make_config"),
     "errors": ("ConfigError", "CoordfitError", "ModelFileError", "OutputError", "PictureError"),
     "gradcheck": ("check_gradients",),
@@ -36,12 +40,15 @@ _HOMES = {
     "model": ("Model",),
     "model_file": ("load",),
     "result": ("FitResult",),
+    "sweeps": ("sweep",),
+    "table": ("Table",),
     "training": ("Progress", "fit"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 _OTHER_NAMES = {"load": "load_model"}
 
 __all__ = [
+    "Comparison",
     "ConfigError",
     "CoordfitError",
     "DeviceUnavailableError",
@@ -52,10 +59,12 @@ __all__ = [
     "OutputError",
     "PictureError",
     "Progress",
+    "Table",
     "__version__",
     "available_backends",
     "bundled_picture",
     "check_gradients",
+    "compare",
     "fit",
     "get_backend",
     "load",
@@ -64,6 +73,7 @@ __all__ = [
     "psnr",
     "save_picture",
     "ssim",
+    "sweep",
 ]
 
 

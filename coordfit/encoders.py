@@ -73,8 +73,8 @@ class MixedEncoder:
 
     B: Array | None = None
 
-    def __init__(self, backend: Backend, encoders: Sequence[Encoder]) -> None:
-        self.backend, self.encoders = backend, encoders
+    def __init__(self, backend: Backend, encoders: Sequence[Encoder], dtype: str) -> None:
+        self.backend, self.encoders, self.dtype = backend, encoders, dtype
         self.num_features: int = max(encoder.num_features for encoder in encoders)
 
     @property
@@ -87,13 +87,13 @@ class MixedEncoder:
         xp, features = self.backend.xp, []
         for k, encoder in enumerate(self.encoders):
             own = encoder(coordinates if coordinates.ndim == 2 else coordinates[k, ...])
-            padding = xp.zeros((own.shape[0], self.num_features - own.shape[1]), dtype=own.dtype)
+            padding = self.backend.zeros((own.shape[0], self.num_features - own.shape[1]), self.dtype)
             features.append(xp.concat([own, padding], axis=-1))
         return xp.stack(features)
 
     def members(self, members: slice) -> MixedEncoder:
         """The encoders of some of the members, padded as before."""
-        part = MixedEncoder(self.backend, self.encoders[members])
+        part = MixedEncoder(self.backend, self.encoders[members], self.dtype)
         part.num_features = self.num_features
         return part
 
@@ -157,13 +157,13 @@ def make_encoder(backend: Backend, B: NDArray[np.floating] | None, dtype: str) -
     return IdentityEncoder() if B is None else FourierEncoder(backend, backend.asarray(B, dtype))
 
 
-def join_encoders(backend: Backend, encoders: Sequence[Encoder]) -> Encoder:
+def join_encoders(backend: Backend, encoders: Sequence[Encoder], dtype: str) -> Encoder:
     """One encoder for K members: shared where all are alike, with an ensemble axis, or mixed."""
     Bs = [encoder.B for encoder in encoders]
     if all(B is None for B in Bs):
         return encoders[0]
     if any(B is None for B in Bs) or len({B.shape for B in Bs if B is not None}) > 1:
-        return MixedEncoder(backend, encoders)
+        return MixedEncoder(backend, encoders, dtype)
     host = [backend.to_numpy(B) for B in Bs]
     if all(np.array_equal(B, host[0]) for B in host):
         return encoders[0]

@@ -116,7 +116,7 @@ class EnsembleTrainer:
         self.step, self.seconds = 0, 0.0
 
         encoders = [member.model.encoder for member in self._sorted]
-        self.encoder = join_encoders(backend, encoders)
+        self.encoder = join_encoders(backend, encoders, self.config.dtype)
         sizes = layer_sizes(self.config, self.encoder.num_features, first.picture.channels)
         self.layout = ParameterLayout(sizes)
         self.parameters = backend.zeros((len(jobs), self.layout.size), self.config.dtype)

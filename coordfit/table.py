@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -61,6 +63,14 @@ class Table(Sequence[Row]):
         """The table in Markdown."""
         lines = [_pipes(self.columns), _pipes("---" for _ in self.columns)]
         return "\n".join([*lines, *(_pipes(cell(row[name]) for name in self.columns) for row in self.rows)])
+
+    def to_csv(self) -> str:
+        """The table as CSV (RFC 4180, but with plain line feeds), every digit of its floats."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()
 
     def __str__(self) -> str:
         """The table in aligned columns, for a terminal."""

@@ -105,8 +105,13 @@ def fit(
         raise ConfigError("give either a config, or a recipe and options, not both")
     settings = config if config is not None else make_config(options, recipe=recipe)
     picture = load_picture(image, size=settings.size, background=settings.background)
-    trainer = Trainer(picture, settings, get_backend(device, fused=fused, threads=threads))
-    return trainer.run(callback=callback)
+    backend = get_backend(device, fused=fused, threads=threads)
+    if settings.sigma == "auto":
+        from .ensemble import Job
+        from .sigma import with_sigma
+
+        settings = with_sigma(Job(picture, settings), backend)
+    return Trainer(picture, settings, backend).run(callback=callback)
 
 
 class Trainer:

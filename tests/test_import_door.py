@@ -136,6 +136,7 @@ TRAINING = [
     "training_step",
     "member",
     "ensemble",
+    "sigma",
     "training",
     "evaluation",
     "result",
@@ -143,17 +144,19 @@ TRAINING = [
     "model_file",
     "run_folder",
 ]
+STUDY = ["comparison", "sweeps", "sweep_folder", "masks", "inpainting"]
 RANKS = {
     "backends.kernels": 0,
     "backends": 1,
     "coordfit._backends": LOW - 1,
     "coordfit.mlp": 3,
     **{f"coordfit.{name}": 4 for name in TRAINING},
-    "coordfit.experiments": 5,
+    **{f"coordfit.{name}": 5 for name in STUDY},
+    "coordfit.experiments": 6,
     # What the package itself exports is for the rooms above the library.
-    "coordfit": 5,
-    "coordfit.cli": 6,
-    "coordfit.__main__": 7,
+    "coordfit": 6,
+    "coordfit.cli": 7,
+    "coordfit.__main__": 8,
 }
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .._backends import Backend, get_backend
 from ..config import FitConfig, make_config, read_config_file, recipe_settings
 from ..files import jsonable, new_run_folder, prepare_output_folder, printable
@@ -18,6 +21,7 @@ from ..result import FitResult
 from ..run_folder import RunFolder, check_resumable
 from ..training import Progress, Trainer, TrainingState
 from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from .film import Film
 from .options import Options, UsageError
 from .progress import ProgressReport
 
@@ -25,6 +29,7 @@ from .progress import ProgressReport
 def run(options: Options) -> int:
     """Fit, write the run folder, print the figures."""
     say = speaker(options)
+    film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
     trainer, folder = _prepare(options, say)
     for note in trainer.picture.notes:
         say(f"{trainer.picture.name}: {note}")
@@ -34,6 +39,8 @@ def run(options: Options) -> int:
         def callback(progress: Progress) -> bool:
             if progress.evaluated and progress.row is not None:
                 history.append(progress.row)
+                if film is not None:
+                    film.add([trainer.model.render()], progress.step, [f"{progress.row['psnr']:.2f} dB"])
             report(progress)
             return stop.signal is not None
 
@@ -43,6 +50,8 @@ def run(options: Options) -> int:
         result = trainer.run(callback=callback, checkpoint=checkpoint)
     if result.history:
         folder.write_result(result)
+    if film is not None:
+        film.save()
     _print_result(result, folder.path, options)
     return _exit_code(result, stop.signal, say)
 
@@ -62,18 +71,38 @@ def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Trainer, Run
     """Settings, device, picture and folder, checked before any training."""
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run that goes on")
-    layers, recipe = _layers(options)
+    layers, recipe = setting_layers(options)
     make_config(*layers, recipe=recipe)
     backend = make_backend(options, say)
     if options.resume:
         return _prepare_to_go_on(options, layers, recipe, backend, say)
     config = make_config(*layers, recipe=recipe)
-    trainer = Trainer(_load(options.image, config), config, backend)
+    picture = load_image(options.image, config)
+    trainer = Trainer(picture, settle_sigma(picture, config, backend, say), backend)
     path = new_run_folder() if options.out is None else options.out
     folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
     folder.drop_checkpoint()
-    folder.write_config(config, _absolute(options.image), backend.device)
+    folder.write_config(trainer.config, _absolute(options.image), backend.device)
     return trainer, folder
+
+
+def settle_sigma(
+    picture: Picture,
+    config: FitConfig,
+    backend: Backend,
+    say: Callable[[str], None],
+    known: NDArray[np.bool_] | None = None,
+) -> FitConfig:
+    """The settings with a number for sigma; a choice of `auto` is said in one line."""
+    if config.sigma != "auto":
+        return config
+    from ..ensemble import Job
+    from ..sigma import choose_sigma
+
+    sigma, scores = choose_sigma(Job(picture, config, known), backend)
+    others = ", ".join(f"{candidate:g}: {score:.1f}" for candidate, score in scores.items())
+    say(f"sigma auto: {sigma:g}, of the short runs {{{others}}} dB")
+    return config.replace(sigma=sigma)
 
 
 def _prepare_to_go_on(
@@ -87,13 +116,16 @@ def _prepare_to_go_on(
     begun, state = folder.read_config(), None
     if begun is None:  # no run is there: the same as a new one
         config, image = make_config(*layers, recipe=recipe), options.image
-        picture = _load(image, config)
+        picture = load_image(image, config)
+        config = settle_sigma(picture, config, backend, say)
     else:
         before, noted = begun
         asked = recipe_settings(options.recipe) if options.recipe else {}
         config = make_config(before.as_dict(), asked, *layers)
+        if config.sigma == "auto":  # it was chosen when the run began
+            config = config.replace(sigma=before.sigma)
         image = options.image or noted
-        picture = _load(image, config)
+        picture = load_image(image, config)
         saved = folder.load_state()
         if saved is not None:  # None where the run was killed before its first checkpoint
             before, state = saved
@@ -109,14 +141,15 @@ def _absolute(image: str | None) -> str | None:
     return None if image is None else str(Path(image).absolute())
 
 
-def _layers(options: Options) -> tuple[list[dict[str, Any]], str | None]:
+def setting_layers(options: Options) -> tuple[list[dict[str, Any]], str | None]:
     """Settings from the file and from the command line, and the recipe below them."""
     from_file = read_config_file(options.config) if options.config else {}
     recipe = from_file.pop("recipe", None)
     return [from_file, options.settings], options.recipe or recipe
 
 
-def _load(image: str | None, config: FitConfig) -> Picture:
+def load_image(image: str | None, config: FitConfig) -> Picture:
+    """The picture that was named, or the bundled one, at the size that is asked for."""
     if image is not None:
         return load_picture(image, size=config.size, background=config.background)
     if config.size == 32:
@@ -188,6 +221,11 @@ class GracefulStop:
     """Notes the first Ctrl-C or SIGTERM, so that the run ends well; the second ends it at once."""
 
     signal: int | None = None
+
+    @property
+    def was_terminated(self) -> bool:
+        """Whether it was SIGTERM."""
+        return self.signal == signal.SIGTERM
 
     def __enter__(self) -> GracefulStop:
         self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from ..ensemble import EnsembleProgress
 from ..training import HistoryRow, Progress
 
 _LINES = 10
@@ -58,3 +60,32 @@ def _figures(row: HistoryRow) -> str:
     text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
     held_out = row["psnr_held_out"]
     return text if held_out is None else f"{text}, held out {held_out:.2f} dB"
+
+
+class EnsembleReport:
+    """Shows how far a batch of networks is: its step, and the PSNR of each or the range of many.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the members, where the batch is all of them.
+    shown : bool
+        False for silence.
+    """
+
+    def __init__(self, names: Sequence[str], *, shown: bool) -> None:
+        self.names, self.shown, self._next_line = names, shown, 0
+
+    def __call__(self, progress: EnsembleProgress) -> None:
+        """Print a line now and then."""
+        if progress.step == 0:
+            self._next_line = 0
+        if not self.shown or progress.step < self._next_line:
+            return
+        self._next_line = progress.step + max(1, progress.steps // _LINES)
+        last = [member.history[-1]["psnr"] or 0.0 for member in progress.members if member.history]
+        if len(self.names) == len(last) <= 8:
+            text = ", ".join(f"{name} {psnr:.2f}" for name, psnr in zip(self.names, last, strict=True))
+        else:
+            text = f"{len(last)} networks, {min(last, default=0.0):.2f} to {max(last, default=0.0):.2f}"
+        print(f"step {progress.step}/{progress.steps}: {text} dB", file=sys.stderr, flush=True)

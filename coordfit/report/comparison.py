@@ -10,10 +10,23 @@ from PIL import Image, ImageDraw, ImageFont
 
 from coordfit.metrics import check_pair
 
-__all__ = ["absolute_error", "comparison_picture", "error_picture", "error_scale"]
+__all__ = [
+    "ErrorBar",
+    "absolute_error",
+    "colour_error",
+    "comparison_picture",
+    "draw_error_bar",
+    "error_picture",
+    "error_scale",
+    "plain_text",
+    "resize_to",
+    "shorten",
+    "show_pixels",
+]
 
 FloatArray = NDArray[np.floating[Any]]
 Size = tuple[int, int]  # (width, height), Pillow's order
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Anchors of the error's colour map, sRGB, evenly spaced: from near-black over violet and orange to cream.
 # Their CIE lightness rises by equal steps from 4 to 97, so equal differences of error look equally large and
@@ -50,10 +63,10 @@ _STACK_ASPECT = 2.2  # wider pictures stand below each other instead of side by 
 _NARROW_CELL = 264  # room for a panel's caption
 _REFERENCE_WIDTH = 1200  # sheets wider than this get larger type, since they are viewed reduced
 
-_PAPER = (255, 255, 255)
-_INK = (28, 32, 42)
-_GREY = (105, 112, 125)
-_LINE = (218, 221, 227)
+PAPER = (255, 255, 255)
+INK = (28, 32, 42)
+GREY = (105, 112, 125)
+LINE = (218, 221, 227)
 _CHECKERS = (255, 236)
 
 
@@ -127,7 +140,7 @@ def error_picture(truth: FloatArray, prediction: FloatArray, *, scale: int | Non
         If the pictures cannot be compared or `scale` is not positive.
     """
     error = absolute_error(truth, prediction)
-    return _colour_error(Image.fromarray(error), _checked_scale(scale, error))
+    return colour_error(Image.fromarray(error), _checked_scale(scale, error))
 
 
 def comparison_picture(
@@ -170,15 +183,15 @@ def comparison_picture(
     height, width = error.shape
     stacked = width > _STACK_ASPECT * height
     size = _panel_size(width, height, stacked)
-    error_panel = _colour_error(_fit(Image.fromarray(error), size, Image.Resampling.BOX), levels)
+    error_panel = colour_error(resize_to(Image.fromarray(error), size, Image.Resampling.BOX), levels)
     panels = [
-        _Panel("original", _shown_as(width, height, size), _show(truth, size)),
-        _Panel("reconstruction", "", _show(prediction, size)),
+        _Panel("original", _shown_as(width, height, size), show_pixels(truth, size)),
+        _Panel("reconstruction", "", show_pixels(prediction, size)),
         _Panel("error", f"mean {255 * error.mean():.2f}, max {255 * error.max():.0f}", error_panel),
     ]
     kind = "absolute error" if truth.shape[2] == 1 else "absolute error, mean of channels"
-    bar = _Bar(levels, bool(255 * error.max() > levels), f"{kind}, in 1/255")
-    return _Sheet(size[0], stacked).draw(_plain(title), figures, panels, bar)
+    bar = ErrorBar(levels, bool(255 * error.max() > levels), f"{kind}, in 1/255")
+    return _Sheet(size[0], stacked).draw(plain_text(title), figures, panels, bar)
 
 
 def _checked_scale(scale: int | None, error: FloatArray) -> int:
@@ -189,7 +202,7 @@ def _checked_scale(scale: int | None, error: FloatArray) -> int:
     return scale
 
 
-def _colour_error(error: Image.Image, scale: int) -> Image.Image:
+def colour_error(error: Image.Image, scale: int) -> Image.Image:
     """Colour an error map (mode F, values in [0, 1]); errors above `scale` / 255 get the lightest colour."""
     # 256 colours are all that a bar of a few hundred pixels can tell apart, so a table does.
     positions = np.linspace(0, len(_COLOUR_ANCHORS) - 1, 256)
@@ -223,13 +236,13 @@ def _shown_as(width: int, height: int, size: Size) -> str:
     return f"{pixels}, stretched"
 
 
-def _fit(image: Image.Image, size: Size, smooth: Image.Resampling) -> Image.Image:
+def resize_to(image: Image.Image, size: Size, smooth: Image.Resampling) -> Image.Image:
     """Resize: smoothly where `image` is larger than `size`, by whole pixels where it is smaller."""
     reduced = (min(image.width, size[0]), min(image.height, size[1]))
     return image.resize(reduced, smooth).resize(size, Image.Resampling.NEAREST)
 
 
-def _show(pixels: FloatArray, size: Size) -> Image.Image:
+def show_pixels(pixels: FloatArray, size: Size) -> Image.Image:
     """Return a float picture (H, W, C) as an RGB picture of the given size, alpha over a checkerboard."""
     height, width, channels = pixels.shape
     levels = np.empty((height, width, channels), dtype=np.uint8)
@@ -238,15 +251,15 @@ def _show(pixels: FloatArray, size: Size) -> Image.Image:
         levels[:, :, channel] = np.rint(255.0 * np.nan_to_num(plane, copy=False))
     image = Image.fromarray(levels[:, :, 0] if channels == 1 else levels)
     if channels in (1, 3):
-        return _fit(image, size, Image.Resampling.LANCZOS).convert("RGB")
-    image = _fit(image.convert("RGBA"), size, Image.Resampling.LANCZOS)
+        return resize_to(image, size, Image.Resampling.LANCZOS).convert("RGB")
+    image = resize_to(image.convert("RGBA"), size, Image.Resampling.LANCZOS)
     side = max(6, min(size) // 32)
     odd = (np.arange(size[1])[:, None] // side + np.arange(size[0]) // side) % 2
     board = Image.fromarray(np.where(odd, _CHECKERS[1], _CHECKERS[0]).astype(np.uint8)).convert("RGBA")
     return Image.alpha_composite(board, image).convert("RGB")
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Return text in the letters that Pillow's own font has, on one line."""
     for letter, spelling in {"×": "x", "–": "-", "—": "-", "−": "-", "σ": "sigma", "∞": "inf"}.items():
         text = text.replace(letter, spelling)
@@ -255,13 +268,52 @@ def _plain(text: str) -> str:
     return " ".join(known.split())
 
 
+def shorten(text: str, font: Font, length: float) -> str:
+    """Take letters out of the middle until the text fits: both ends of a file name matter."""
+    if font.getlength(text) <= length:
+        return text
+    keep = min(len(text), round(length) // 2)  # no letter is narrower than two pixels
+    while keep > 2:
+        keep -= 1
+        short = f"{text[: keep - keep // 2]} ... {text[len(text) - keep // 2 :]}"
+        if font.getlength(short) <= length:
+            return short
+    return "..."
+
+
+def draw_error_bar(
+    sheet: Image.Image, corner: Size, width: int, bar: "ErrorBar", font: Font, unit: float = 1.0
+) -> int:
+    """Draw the error's colour bar with ticks in 8-bit levels; return the lower edge of its text.
+
+    `corner` and `width` are the bar's own, in pixels; `unit` enlarges everything else.
+    """
+    (x, y), pen, height = corner, ImageDraw.Draw(sheet), round(12 * unit)
+    ramp = np.tile(np.linspace(0, bar.scale / 255, width, dtype=np.float32), (height, 1))
+    sheet.paste(colour_error(Image.fromarray(ramp), bar.scale), (x, y))
+    pen.rectangle((x - 1, y - 1, x + width, y + height), outline=LINE)
+    intervals = _SCALES.get(bar.scale, 1)
+    baseline = y + height + round(21 * unit)
+    for tick in range(intervals + 1):
+        at = x + round(tick / intervals * (width - 1))
+        pen.line((at, y + height + 1, at, y + height + round(5 * unit)), GREY, 1)
+        more = "+" if bar.clipped and tick == intervals else ""
+        anchor = "ls" if tick == 0 else "rs" if tick == intervals else "ms"
+        pen.text((at, baseline), f"{bar.scale * tick / intervals:g}{more}", GREY, font, anchor)
+    baseline += round(20 * unit)
+    pen.text((x, baseline), bar.caption, GREY, font, "ls")
+    return baseline + round(5 * unit)
+
+
 class _Panel(NamedTuple):
     caption: str
     note: str
     image: Image.Image
 
 
-class _Bar(NamedTuple):
+class ErrorBar(NamedTuple):
+    """What the colour bar below an error map tells; `scale` in 8-bit levels."""
+
     scale: int
     clipped: bool  # whether some errors lie above the scale
     caption: str
@@ -299,13 +351,13 @@ class _Sheet:
         return round(length * self.unit)
 
     def draw(
-        self, title: str, figures: Sequence[tuple[str, str]], panels: list[_Panel], bar: _Bar
+        self, title: str, figures: Sequence[tuple[str, str]], panels: list[_Panel], bar: ErrorBar
     ) -> Image.Image:
         """Draw everything from top to bottom; the paper is cut to length at the end."""
         panel_height = self.px(30) + panels[0].image.height + self.px(28)
         rows = len(panels) if self.stacked else 1
         longest = self.px(240) + self.px(52) * (len(figures) + 1) + rows * panel_height
-        sheet = Image.new("RGB", (self.content + 2 * self.margin, longest + 2 * self.margin), _PAPER)
+        sheet = Image.new("RGB", (self.content + 2 * self.margin, longest + 2 * self.margin), PAPER)
         pen = ImageDraw.Draw(sheet)
 
         y = self._draw_head(pen, title, figures)
@@ -319,7 +371,8 @@ class _Sheet:
                 x += self.cell + self.px(24)
         x = self.margin if self.stacked else x - self.cell - self.px(24)
         bar_width = max(panels[-1].image.width, self.px(_NARROW_CELL))
-        bottom = self._draw_bar(sheet, pen, (x, bottom + self.px(12)), bar_width, bar)
+        place = (x, bottom + self.px(12))
+        bottom = draw_error_bar(sheet, place, bar_width, bar, self.small_font, self.unit)
         return sheet.crop((0, 0, sheet.width, bottom + self.margin - self.px(6)))
 
     def _draw_head(self, pen: ImageDraw.ImageDraw, title: str, figures: Sequence[tuple[str, str]]) -> int:
@@ -327,22 +380,25 @@ class _Sheet:
         y = self.margin
         if title:
             y += self.px(20)
-            pen.text((self.margin, y), self._shorten(title, self.title_font), _INK, self.title_font, "ls")
+            pen.text((self.margin, y), self._shorten(title, self.title_font), INK, self.title_font, "ls")
             y += self.px(20)
         pairs = [
-            (self._shorten(_plain(label), self.small_font), self._shorten(_plain(value), self.value_font))
+            (
+                self._shorten(plain_text(label), self.small_font),
+                self._shorten(plain_text(value), self.value_font),
+            )
             for label, value in figures
         ]
         lefts = self._columns(pairs)
         for index, (label, value) in enumerate(pairs):
             x = self.margin + lefts[index % len(lefts)]
             top = y + index // len(lefts) * self.px(52)
-            pen.text((x, top + self.px(16)), label, _GREY, self.small_font, "ls")
-            pen.text((x, top + self.px(37)), value, _INK, self.value_font, "ls")
+            pen.text((x, top + self.px(16)), label, GREY, self.small_font, "ls")
+            pen.text((x, top + self.px(37)), value, INK, self.value_font, "ls")
         y += -(-len(pairs) // max(1, len(lefts))) * self.px(52)
         if title or pairs:
             y += self.px(4)
-            pen.line((self.margin, y, self.margin + self.content - 1, y), _LINE, self.px(1))
+            pen.line((self.margin, y, self.margin + self.content - 1, y), LINE, self.px(1))
             y += self.px(22)
         return y
 
@@ -364,49 +420,14 @@ class _Sheet:
         """Draw caption, note and picture; return the picture's lower edge."""
         x, y = corner
         baseline = y + self.px(15)
-        pen.text((x, baseline), panel.caption, _INK, self.caption_font, "ls")
+        pen.text((x, baseline), panel.caption, INK, self.caption_font, "ls")
         right = x + max(panel.image.width, self.px(_NARROW_CELL))
-        pen.text((right, baseline), panel.note, _GREY, self.small_font, "rs")
+        pen.text((right, baseline), panel.note, GREY, self.small_font, "rs")
         top = y + self.px(26)
         sheet.paste(panel.image, (x, top))
         bottom = top + panel.image.height
-        pen.rectangle((x - 1, top - 1, x + panel.image.width, bottom), outline=_LINE)
+        pen.rectangle((x - 1, top - 1, x + panel.image.width, bottom), outline=LINE)
         return bottom
 
-    def _draw_bar(
-        self,
-        sheet: Image.Image,
-        pen: ImageDraw.ImageDraw,
-        corner: tuple[int, int],
-        width: int,
-        bar: _Bar,
-    ) -> int:
-        """Draw the error's colour bar with ticks in 8-bit levels; return the lower edge of its text."""
-        x, y = corner
-        height = self.px(12)
-        ramp = np.tile(np.linspace(0, bar.scale / 255, width, dtype=np.float32), (height, 1))
-        sheet.paste(_colour_error(Image.fromarray(ramp), bar.scale), (x, y))
-        pen.rectangle((x - 1, y - 1, x + width, y + height), outline=_LINE)
-        intervals = _SCALES.get(bar.scale, 1)
-        baseline = y + height + self.px(21)
-        for tick in range(intervals + 1):
-            at = x + round(tick / intervals * (width - 1))
-            pen.line((at, y + height + 1, at, y + height + self.px(5)), _GREY, 1)
-            more = "+" if bar.clipped and tick == intervals else ""
-            anchor = "ls" if tick == 0 else "rs" if tick == intervals else "ms"
-            pen.text((at, baseline), f"{bar.scale * tick / intervals:g}{more}", _GREY, self.small_font, anchor)
-        baseline += self.px(20)
-        pen.text((x, baseline), bar.caption, _GREY, self.small_font, "ls")
-        return baseline + self.px(5)
-
-    def _shorten(self, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-        """Take letters out of the middle until the text fits the sheet: both ends of a file name matter."""
-        if font.getlength(text) <= self.content:
-            return text
-        keep = min(len(text), self.content // 2)  # no letter is narrower than two pixels
-        while keep > 2:
-            keep -= 1
-            short = f"{text[: keep - keep // 2]} ... {text[len(text) - keep // 2 :]}"
-            if font.getlength(short) <= self.content:
-                return short
-        return "..."
+    def _shorten(self, text: str, font: Font) -> str:
+        return shorten(text, font, self.content)

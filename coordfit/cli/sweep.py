@@ -1,0 +1,106 @@
+"""`coordfit sweep`: every combination of options with several values; a row for each as it finishes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from ..config import read_config_file
+from ..errors import ConfigError
+from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
+from ..images import bundled_picture, load_picture
+from ..sweep_folder import SweepFolder
+from ..sweeps import FIGURES, Device, Run, execute, model_of, plan, resolved
+from ..table import Table
+from . import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from .fit import GracefulStop, make_backend, speaker
+from .options import Options, UsageError
+from .progress import EnsembleReport
+
+
+def run(options: Options) -> int:
+    """Plan, train what is missing, keep a row of each, print the table."""
+    say = speaker(options)
+    if options.resume and options.out is None:
+        raise UsageError("--resume needs --out DIR, the folder of the sweep that goes on")
+    varied = {name: values for name, values in options.settings.items() if len(values) > 1}
+    columns = ["picture", *varied, *FIGURES]
+    if options.sort_by not in columns:
+        raise UsageError(f"--sort-by must be one of {', '.join(columns)}, not {options.sort_by!r}")
+    runs = _plan(options, varied)
+    backend = make_backend(options, say)
+    device = Device(backend.device if backend.device != "cpu" else "cpu", options.threads, options.fused)
+    path = new_run_folder() if options.out is None else options.out
+    path = prepare_output_folder(path, overwrite=options.overwrite, resume=options.resume)
+    with SweepFolder(path, keep=options.resume) as folder, GracefulStop() as stop:
+        missing = [run for run in resolved(runs, device) if run.key not in folder.rows]
+        say(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
+        report = EnsembleReport([], shown=not (options.no_progress or options.quiet or options.json))
+
+        def callback(progress: Any) -> bool:
+            report(progress)
+            return stop.signal is not None
+
+        with _executor(options.jobs) as executor:
+            for done, outcome in execute(missing, device, executor=executor, callback=callback):
+                if outcome.row["stopped"] == "interrupted":
+                    continue  # not what was asked for: it is trained again by --resume
+                if options.models:
+                    model_of(done, outcome).save(folder.model_file(done.key))
+                folder.append(done.key, outcome.row, done.job.config)
+        table = Table(list(folder.rows.values()), columns).sorted_by(options.sort_by)
+        _write_table(table, path, varied)
+    _print(table, path, options)
+    if stop.signal is not None:
+        say("interrupted; finished rows are kept, go on with --resume --out DIR")
+        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
+    return EXIT_OK
+
+
+def _plan(options: Options, varied: dict[str, list[Any]]) -> list[Run]:
+    from_file = read_config_file(options.config) if options.config else {}
+    recipe = options.recipe or from_file.pop("recipe", None)
+    fixed = {name: values[0] for name, values in options.settings.items() if name not in varied}
+    pictures = [load_picture(image) for image in options.images] or [bundled_picture()]
+    names = [picture.name for picture in pictures]
+    if len(set(names)) < len(names):
+        raise ConfigError("two pictures have the same name; the rows could not be told apart")
+    return plan(pictures, [from_file, fixed], varied, recipe=recipe)
+
+
+@contextlib.contextmanager
+def _executor(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
+    if jobs == 1:
+        yield None
+        return
+    # A forked child would inherit the threads of the BLAS in an unknown state.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def _write_table(table: Table, path: Path, varied: dict[str, list[Any]]) -> None:
+    write_json(path / "metrics.json", {"rows": list(table)})
+    with atomic_write(path / "table.md") as file:
+        file.write((table.to_markdown() + "\n").encode())
+    with atomic_write(path / "table.csv") as file:
+        file.write(table.to_csv().encode())
+    if len(varied) == 2 and len(table) > 1:
+        from ..report.heat_map import save_heat_map
+
+        x, y = varied
+        figure = "psnr_held_out" if any(row["psnr_held_out"] is not None for row in table) else "psnr"
+        save_heat_map(path / "heat_map.svg", table, x, y, figure, title=f"{figure} / dB")
+
+
+def _print(table: Table, path: Path, options: Options) -> None:
+    if options.json:
+        print(json.dumps(jsonable({"folder": str(path), "rows": list(table)}), allow_nan=False))
+        return
+    shown = [name for name in table.columns if any(row[name] is not None for row in table)]
+    print(Table(list(table), shown))
+    print(printable(path))

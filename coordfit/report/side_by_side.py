@@ -1,0 +1,238 @@
+"""Several reconstructions of one picture on a sheet: each with its figures, and their errors on one scale."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from .comparison import (
+    GREY,
+    INK,
+    LINE,
+    PAPER,
+    ErrorBar,
+    absolute_error,
+    colour_error,
+    draw_error_bar,
+    error_scale,
+    plain_text,
+    resize_to,
+    shorten,
+    show_pixels,
+)
+
+__all__ = ["Panel", "picture_strip", "side_by_side"]
+
+FloatArray = NDArray[np.floating[Any]]
+Figures = Sequence[tuple[str, str]]
+Panel = tuple[str, FloatArray, Figures]
+"""Name, picture (H, W, C), and pairs of a label and a value."""
+
+_SHEET_WIDTH = 1600  # what is wider would be viewed reduced
+_FEW_SIDE, _MANY_SIDE = 384, 256  # the longer side of a picture, for up to three on a sheet and for more
+_LONG_SIDE = 640  # and where a picture is much longer than it is high, or the other way round
+_LONG_ASPECT = 2.2
+_THIN_SIDE = 24
+_NARROW_CELL = 210  # room for a name and for figures
+_MARGIN, _GAP = 36, 22
+
+
+def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> Image.Image:
+    """Return a sheet with the truth, each reconstruction, and below each its error, all on one scale.
+
+    Small pictures are enlarged a whole number of times without smoothing, large ones reduced; where they do
+    not fit side by side, they go on in further rows. Alpha is shown over a light checkerboard.
+
+    Parameters
+    ----------
+    truth
+        The picture (H, W, C), float in [0, 1], C from 1 to 4.
+    panels
+        A name, a reconstruction of the same shape and its figures, pairs such as ``("held out", "29.1 dB")``.
+    title
+        Headline; shortened where it does not fit.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB picture, on white.
+
+    Raises
+    ------
+    ValueError
+        If a reconstruction has another shape than the truth, or is no picture.
+    """
+    height, width = truth.shape[:2]
+    size = _shown_size(width, height, 1 + len(panels))
+    cells = [_Cell("truth", show_pixels(truth, size), [("", _size_note(width, height, size))])]
+    errors = [_error_of(truth, prediction, size) for _, prediction, _ in panels]
+    scale = max((error.scale for error in errors), default=1)
+    for (name, prediction, figures), error in zip(panels, errors, strict=True):
+        note = f"error: mean {error.mean:.2f}, max {error.largest:.0f}"
+        cell = _Cell(name, show_pixels(prediction, size), figures, colour_error(error.map, scale), note)
+        cells.append(cell)
+    clipped = any(error.largest > scale for error in errors)
+    bar = ErrorBar(scale, clipped, "absolute error, in 1/255") if panels else None
+    return _Sheet(size, len(cells)).draw(title, cells, bar)
+
+
+def picture_strip(panels: Sequence[Panel], *, title: str) -> Image.Image:
+    """Return a sheet of pictures of one shape with their names and figures, where there is no truth.
+
+    Raises
+    ------
+    ValueError
+        If there is no picture, or they differ in height or width.
+    """
+    shapes = {pixels.shape[:2] for _, pixels, _ in panels}
+    if len(shapes) != 1:
+        raise ValueError(f"a strip needs pictures of one shape, not {sorted(shapes)}")
+    ((height, width),) = shapes
+    size = _shown_size(width, height, len(panels))
+    cells = [_Cell(name, show_pixels(pixels, size), figures) for name, pixels, figures in panels]
+    return _Sheet(size, len(cells)).draw(title, cells, None)
+
+
+class _Cell(NamedTuple):
+    name: str
+    picture: Image.Image
+    figures: Figures
+    error: Image.Image | None = None
+    note: str = ""
+
+
+class _Error(NamedTuple):
+    map: Image.Image  # mode F, as large as it is shown
+    scale: int
+    mean: float  # in 8-bit levels, as `largest`
+    largest: float
+
+
+def _error_of(truth: FloatArray, prediction: FloatArray, size: tuple[int, int]) -> _Error:
+    """The error of one reconstruction, reduced to what is shown: many large ones must fit into memory."""
+    error = absolute_error(truth, prediction)
+    shown = resize_to(Image.fromarray(error), size, Image.Resampling.BOX)
+    return _Error(shown, error_scale(error), 255 * float(error.mean()), 255 * float(error.max()))
+
+
+def _shown_size(width: int, height: int, number: int) -> tuple[int, int]:
+    """Width and height at which each of `number` pictures is shown."""
+    longer, shorter = max(width, height), min(width, height)
+    side = _FEW_SIDE if number <= 3 else _MANY_SIDE
+    if longer > _LONG_ASPECT * shorter:
+        side = _LONG_SIDE
+    factor = max(1.0, round(side / longer)) if longer <= 1.5 * side else side / longer
+    return max(_THIN_SIDE, round(width * factor)), max(_THIN_SIDE, round(height * factor))
+
+
+def _size_note(width: int, height: int, size: tuple[int, int]) -> str:
+    """Tell a picture's true size and how it is shown."""
+    pixels = f"{width} x {height} px"
+    if size == (width, height):
+        return pixels
+    if min(size) == _THIN_SIDE:
+        return f"{pixels}, stretched"
+    factor = size[0] / width
+    return f"{pixels}, shown {factor:.0f}x" if factor > 1 else f"{pixels}, shown at {100 * factor:.0f} %"
+
+
+class _Sheet:
+    """The layout: bands of cells, each a row of pictures with names and figures over a row of errors.
+
+    Parameters
+    ----------
+    size
+        Width and height of one picture in pixels.
+    number
+        How many cells there are; the last band may have fewer than the others.
+    """
+
+    def __init__(self, size: tuple[int, int], number: int) -> None:
+        self.size = size
+        self.cell = max(size[0], _NARROW_CELL)
+        fitting = max(1, (_SHEET_WIDTH - 2 * _MARGIN + _GAP) // (self.cell + _GAP))
+        self.columns = math.ceil(number / math.ceil(number / fitting))
+        self.content = max(self.columns * (self.cell + _GAP) - _GAP, 420)
+        self.title_font = ImageFont.load_default(size=24)
+        self.name_font = ImageFont.load_default(size=17)
+        self.text_font = ImageFont.load_default(size=15)
+        self.small_font = ImageFont.load_default(size=13.5)
+
+    def draw(self, title: str, cells: list[_Cell], bar: ErrorBar | None) -> Image.Image:
+        """Draw everything from top to bottom; the paper is cut to length at the end."""
+        bands = [cells[start : start + self.columns] for start in range(0, len(cells), self.columns)]
+        with_errors = 1 if bar is None else 2
+        lines = max(len(cell.figures) for cell in cells)
+        longest = 200 + len(bands) * (with_errors * (self.size[1] + 60) + 22 * lines + 80)
+        sheet = Image.new("RGB", (self.content + 2 * _MARGIN, longest + 2 * _MARGIN), PAPER)
+        pen = ImageDraw.Draw(sheet)
+        y = self._draw_title(pen, title)
+        for number, band in enumerate(bands):
+            y = self._draw_band(sheet, pen, band, y, bar if number == 0 else None) + 30
+        return sheet.crop((0, 0, sheet.width, y - 30 + _MARGIN))
+
+    def _draw_title(self, pen: ImageDraw.ImageDraw, title: str) -> int:
+        if not title:
+            return _MARGIN
+        text = shorten(plain_text(title), self.title_font, self.content)
+        pen.text((_MARGIN, _MARGIN + 20), text, INK, self.title_font, "ls")
+        pen.line((_MARGIN, _MARGIN + 38, _MARGIN + self.content - 1, _MARGIN + 38), LINE, 1)
+        return _MARGIN + 56
+
+    def _draw_band(
+        self, sheet: Image.Image, pen: ImageDraw.ImageDraw, band: list[_Cell], top: int, bar: ErrorBar | None
+    ) -> int:
+        """Draw one band; the bar stands where the truth has no error. Return the lower edge."""
+        lefts = [_MARGIN + column * (self.cell + _GAP) for column in range(len(band))]
+        below = top + 26 + self.size[1] + 6
+        lowest = max(self._draw_cell(sheet, pen, cell, x, top) for cell, x in zip(band, lefts, strict=True))
+        has_errors = any(cell.error is not None for cell in band)
+        if has_errors:
+            top = lowest + 14
+            for cell, x in zip(band, lefts, strict=True):
+                if cell.error is not None:
+                    self._write(pen, cell.note, (x, top + 14), self.small_font, GREY)
+                    self._paste(sheet, pen, cell.error, (x, top + 24))
+            lowest = top + 24 + self.size[1] + 2
+        if bar is not None:
+            y = top + 26 if has_errors else lowest + 20
+            below = draw_error_bar(sheet, (_MARGIN, y), self.cell - 8, bar, self.small_font)
+        return max(lowest, below)
+
+    def _draw_cell(self, sheet: Image.Image, pen: ImageDraw.ImageDraw, cell: _Cell, x: int, top: int) -> int:
+        """Draw name, picture and figures; return the lower edge."""
+        self._write(pen, cell.name, (x, top + 15), self.name_font, INK)
+        self._paste(sheet, pen, cell.picture, (x, top + 26))
+        y = top + 26 + self.size[1] + 6
+        pairs = [(plain_text(label), plain_text(value)) for label, value in cell.figures]
+        indent = max((self.text_font.getlength(label) for label, _ in pairs), default=0)
+        indent = min(round(indent) + 10, self.cell // 2) if indent else 0
+        for label, value in pairs:
+            y += 21
+            self._write(pen, label, (x, y - 5), self.text_font, GREY, indent - 6)
+            self._write(pen, value, (x + indent, y - 5), self.text_font, INK, self.cell - indent)
+        return y
+
+    def _write(
+        self,
+        pen: ImageDraw.ImageDraw,
+        text: str,
+        place: tuple[int, int],
+        font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+        colour: tuple[int, int, int],
+        length: int | None = None,
+    ) -> None:
+        """Write text that is shortened to a length, the cell's by default."""
+        if text:
+            room = self.cell if length is None else length
+            pen.text(place, shorten(plain_text(text), font, room), colour, font, "ls")
+
+    def _paste(
+        self, sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Image.Image, corner: tuple[int, int]
+    ) -> None:
+        x, y = corner
+        sheet.paste(picture, corner)
+        pen.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=LINE)
