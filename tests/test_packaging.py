@@ -13,6 +13,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import needs
 import pytest
 
 import backends
@@ -22,23 +23,13 @@ from coordfit.cli.options import parse
 from coordfit.config import RECIPES
 
 ROOT = Path(coordfit.__file__).parents[1]
-REQUIRED = {name.strip() for name in os.environ.get("COORDFIT_REQUIRE", "").split(",")} - {""}
-
-if unknown := REQUIRED - {"packaging"}:
-    raise pytest.UsageError(f"COORDFIT_REQUIRE names {sorted(unknown)}; known: packaging")
-
-
-def skip(reason):
-    if "packaging" in REQUIRED:
-        pytest.fail(f"COORDFIT_REQUIRE asks for packaging: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
 def project():
     path = ROOT / "pyproject.toml"
     if not path.exists():
-        skip("coordfit is not installed from its repository")
+        needs.skip("packaging", "coordfit is not installed from its repository")
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
@@ -49,7 +40,7 @@ def project():
 def wheel(project, tmp_path_factory):
     """The wheel of this tree, built without a network."""
     if importlib.util.find_spec("hatchling") is None:
-        skip("hatchling, which builds the wheel, is not installed")
+        needs.skip("packaging", "hatchling, which builds the wheel, is not installed")
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

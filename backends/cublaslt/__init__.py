@@ -1,0 +1,52 @@
+"""Matrix products by NVIDIA's cublasLt, with bias, ReLU and bias gradients fused into their epilogues.
+
+Why not `cupy.matmul`: it cannot be captured into a CUDA graph, fuses nothing, copies transposed operands of
+an ensemble, and gives 16-bit products no float32 result. cublasLt can all of it, and is called here through
+ctypes. Device memory is integer pointers throughout, so nothing here imports an array library, and the
+same text runs on a fake library in host memory.
+
+From the bottom up: `library` (functions, errors), `descriptors` (opaque objects, attributes), `products`
+and `layers` (what is multiplied, in row-major words), `plans` (how the library is told, and by which
+algorithm it does it), `ladder` (what is taken where it refuses).
+
+    planner = Planner(load(cuda_major=12), timer=milliseconds_of_one_run)  # with the device current
+    ladder = Ladder(planner, fused="auto")
+    product = forward(rows, n_in, n_out, PRECISIONS["bfloat16"], members=K, x_stride=0)
+    pointers = Pointers(left=x, right=W, out=y, vector=b, mask=mask)
+    step = ladder.take(product, pointers, workspace, stream)
+    if step.rung is not Rung.LIBRARY:
+        step.run(pointers, workspace, stream)  # then what the rung leaves to separate kernels
+"""
+
+from .ladder import Ladder, Rung, Step, survey
+from .layers import backward_input, backward_weights, forward, mask_bytes, matmul
+from .library import CublasLtError, CublasLtUnavailableError, Library, load
+from .plans import WORKSPACE_BYTES, Plan, Planner, RefusedError, Workspace
+from .products import PRECISIONS, Epilogue, Pointers, Product, Strides, Types
+
+__all__ = [
+    "PRECISIONS",
+    "WORKSPACE_BYTES",
+    "CublasLtError",
+    "CublasLtUnavailableError",
+    "Epilogue",
+    "Ladder",
+    "Library",
+    "Plan",
+    "Planner",
+    "Pointers",
+    "Product",
+    "RefusedError",
+    "Rung",
+    "Step",
+    "Strides",
+    "Types",
+    "Workspace",
+    "backward_input",
+    "backward_weights",
+    "forward",
+    "load",
+    "mask_bytes",
+    "matmul",
+    "survey",
+]

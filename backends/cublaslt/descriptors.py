@@ -1,0 +1,76 @@
+"""The opaque objects of cublasLt, closed when they are let go, and the attributes that are set on them."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any, NamedTuple
+
+from .library import Library
+
+
+class Attribute(NamedTuple):
+    """A number by which an object's attribute is known, and its C type: the library checks the size."""
+
+    kind: str
+    number: int
+    ctype: Any
+
+
+TRANSPOSE_A = Attribute("MatmulDesc", 3, ctypes.c_int32)
+TRANSPOSE_B = Attribute("MatmulDesc", 4, ctypes.c_int32)
+EPILOGUE = Attribute("MatmulDesc", 7, ctypes.c_uint32)
+# The vector is the bias that is added, or the gradient of the bias that is written.
+VECTOR_POINTER = Attribute("MatmulDesc", 8, ctypes.c_void_p)
+VECTOR_BATCH_STRIDE = Attribute("MatmulDesc", 10, ctypes.c_int64)
+MASK_POINTER = Attribute("MatmulDesc", 11, ctypes.c_void_p)
+MASK_LEADING_DIMENSION = Attribute("MatmulDesc", 12, ctypes.c_int64)  # in bits
+MASK_BATCH_STRIDE = Attribute("MatmulDesc", 13, ctypes.c_int64)  # in bits
+BATCH_COUNT = Attribute("MatrixLayout", 5, ctypes.c_int32)
+BATCH_STRIDE = Attribute("MatrixLayout", 6, ctypes.c_int64)  # in elements
+MAX_WORKSPACE_BYTES = Attribute("MatmulPreference", 1, ctypes.c_uint64)
+MIN_ALIGNMENT_A = Attribute("MatmulPreference", 5, ctypes.c_uint32)  # in bytes, and so the three below
+MIN_ALIGNMENT_B = Attribute("MatmulPreference", 6, ctypes.c_uint32)
+MIN_ALIGNMENT_C = Attribute("MatmulPreference", 7, ctypes.c_uint32)
+MIN_ALIGNMENT_D = Attribute("MatmulPreference", 8, ctypes.c_uint32)
+
+ATTRIBUTES = tuple(value for value in list(globals().values()) if isinstance(value, Attribute))
+
+
+class Descriptor:
+    """An object that the library makes and destroys: `cublasLt<kind>Create`, `cublasLt<kind>Destroy`.
+
+    Parameters
+    ----------
+    library : Library
+    kind : str
+        "MatmulDesc", "MatrixLayout" or "MatmulPreference"; "" is the handle, the library's state on the
+        device that is current when it is made.
+    arguments
+        What the kind's Create takes after the place for its result.
+    """
+
+    def __init__(self, library: Library, kind: str, *arguments: Any) -> None:
+        self.library = library
+        self.kind = kind
+        self.value = ctypes.c_void_p()
+        library.call(f"cublasLt{kind}Create", ctypes.byref(self.value), *arguments)
+        self._setter = f"cublasLt{kind}SetAttribute"
+        self._set = getattr(library.functions, self._setter, None)
+        destroy = getattr(library.functions, f"cublasLt{kind}Destroy")
+        self._finalizer = weakref.finalize(self, destroy, self.value)
+        # When Python ends, CUDA may have gone before; the process gives everything back anyway.
+        self._finalizer.atexit = False
+
+    def set(self, attribute: Attribute, value: int) -> None:
+        """Set an attribute of this kind of object."""
+        kind, number, ctype = attribute
+        if kind != self.kind or self._set is None:
+            raise ValueError(f"{attribute} is no attribute of a {self.kind or 'handle'}")
+        cell = ctype(value)
+        if status := self._set(self.value, number, ctypes.byref(cell), ctypes.sizeof(cell)):
+            raise self.library.error(self._setter, status)
+
+    def close(self) -> None:
+        """Destroy the object now; once is enough."""
+        self._finalizer()

@@ -1,0 +1,185 @@
+"""The functions of cublasLt through ctypes: where the library is, how it is called, how it says no."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+SUCCESS, ARCH_MISMATCH, NOT_SUPPORTED = 0, 8, 15
+
+
+class CublasLtError(RuntimeError):
+    """A call of cublasLt ended with a status that is not success."""
+
+    def __init__(self, call: str, status: int, text: str) -> None:
+        super().__init__(f"{call}: {text}")
+        self.call = call
+        self.status = status
+        self.text = text
+
+
+class CublasLtUnavailableError(RuntimeError):
+    """No cublasLt library can be loaded here; the message names what was tried."""
+
+
+class Algorithm(ctypes.Structure):
+    """cublasLtMatmulAlgo_t: how a product is computed, 64 opaque bytes."""
+
+    _fields_ = [("data", ctypes.c_uint64 * 8)]
+
+
+class HeuristicResult(ctypes.Structure):
+    """cublasLtMatmulHeuristicResult_t: an algorithm, and the bytes of workspace that it needs."""
+
+    _fields_ = [
+        ("algorithm", Algorithm),
+        ("workspace_bytes", ctypes.c_size_t),
+        ("state", ctypes.c_int),
+        ("waves", ctypes.c_float),
+        ("reserved", ctypes.c_int * 4),
+    ]
+
+
+_STATUS = ctypes.c_int
+_POINTER = ctypes.c_void_p
+_OUT = ctypes.POINTER(ctypes.c_void_p)
+_SET = [_POINTER, ctypes.c_int, _POINTER, ctypes.c_size_t]
+
+# Result type and argument types of every function that is called.
+SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "cublasLtGetVersion": (ctypes.c_size_t, []),
+    "cublasLtGetStatusName": (ctypes.c_char_p, [_STATUS]),
+    "cublasLtGetStatusString": (ctypes.c_char_p, [_STATUS]),
+    "cublasLtCreate": (_STATUS, [_OUT]),
+    "cublasLtDestroy": (_STATUS, [_POINTER]),
+    # compute type, scale type
+    "cublasLtMatmulDescCreate": (_STATUS, [_OUT, ctypes.c_int, ctypes.c_int]),
+    "cublasLtMatmulDescDestroy": (_STATUS, [_POINTER]),
+    "cublasLtMatmulDescSetAttribute": (_STATUS, _SET),
+    # element type, rows, columns, leading dimension
+    "cublasLtMatrixLayoutCreate": (
+        _STATUS,
+        [_OUT, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64],
+    ),
+    "cublasLtMatrixLayoutDestroy": (_STATUS, [_POINTER]),
+    "cublasLtMatrixLayoutSetAttribute": (_STATUS, _SET),
+    "cublasLtMatmulPreferenceCreate": (_STATUS, [_OUT]),
+    "cublasLtMatmulPreferenceDestroy": (_STATUS, [_POINTER]),
+    "cublasLtMatmulPreferenceSetAttribute": (_STATUS, _SET),
+    # handle, operation, layouts of A, B, C, D, preference, how many are wanted, results, how many there are
+    "cublasLtMatmulAlgoGetHeuristic": (
+        _STATUS,
+        [_POINTER] * 7 + [ctypes.c_int, ctypes.POINTER(HeuristicResult), ctypes.POINTER(ctypes.c_int)],
+    ),
+    # handle, operation, alpha, A and its layout, B and its, beta, C and its, D and its,
+    # algorithm, workspace and its bytes, stream
+    "cublasLtMatmul": (
+        _STATUS,
+        [_POINTER] * 12 + [ctypes.POINTER(Algorithm), _POINTER, ctypes.c_size_t, _POINTER],
+    ),
+}
+
+
+class Library:
+    """The functions of one cublasLt, with their types told to ctypes.
+
+    Parameters
+    ----------
+    functions : ctypes.CDLL, or a fake with functions of the same names
+    path : str
+        Where it was loaded from, for reports.
+    """
+
+    def __init__(self, functions: Any, path: str = "") -> None:
+        self.functions = functions
+        self.path = path
+        for name, (result, arguments) in SIGNATURES.items():
+            function = getattr(functions, name)
+            function.restype, function.argtypes = result, arguments
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """Version as (major, minor, patch); the major one is that of CUDA."""
+        number = int(self.functions.cublasLtGetVersion())
+        return number // 10_000, number // 100 % 100, number % 100
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function by its name; `CublasLtError` with the library's own words where it refuses."""
+        if status := getattr(self.functions, name)(*arguments):
+            raise self.error(name, status)
+
+    def error(self, call: str, status: int, about: str = "") -> CublasLtError:
+        """Return the error for a status that a call gave, with what it was about."""
+        return CublasLtError(call, status, self.status_text(status) + about)
+
+    def status_text(self, status: int) -> str:
+        """Return name, number and the library's own words for a status."""
+        name, words = (
+            (getattr(self.functions, f"cublasLtGetStatus{what}")(status) or b"unknown").decode(errors="replace")
+            for what in ("Name", "String")
+        )
+        return f"{name} ({status}), {words}"
+
+
+# -- where it is -----------------------------------------------------------------------------------------
+
+
+def load(cuda_major: int | None = None) -> Library:
+    """Load cublasLt: the one in use in this process, or NVIDIA's finder's, or the system's.
+
+    Parameters
+    ----------
+    cuda_major : int, optional
+        The major version of CUDA that the rest of the process runs on; others are passed over.
+
+    Raises
+    ------
+    CublasLtUnavailableError
+        Where there is none; with one line for each place that was tried.
+    """
+    faults = []
+    for place, open_library in _places(cuda_major):
+        try:
+            library = Library(*open_library())
+        except (OSError, ImportError, AttributeError, RuntimeError) as error:
+            faults.append(f"{place}: {_first_line(error)}")
+            continue
+        if cuda_major in (None, library.version[0]):
+            return library
+        faults.append(f"{place}: {library.path} is for CUDA {library.version[0]}, not {cuda_major}")
+    raise CublasLtUnavailableError("no cublasLt library: " + "; ".join(faults))
+
+
+def _places(cuda_major: int | None) -> Iterator[tuple[str, Callable[[], tuple[Any, str]]]]:
+    majors = (13, 12) if cuda_major is None else (cuda_major,)
+    names = [_file_name(major) for major in majors]
+    # First what CuPy found: its cuBLAS brings cublasLt into the process, and one copy of it is enough.
+    if hasattr(os, "RTLD_NOLOAD"):
+        for name in names:
+            yield "in this process", functools.partial(_open, name, os.RTLD_NOLOAD | os.RTLD_LAZY)
+    yield "by cuda.pathfinder", _find_by_pathfinder
+    for name in names:
+        yield "by the system", functools.partial(_open, name)
+
+
+def _file_name(major: int) -> str:
+    return f"cublasLt64_{major}.dll" if sys.platform == "win32" else f"libcublasLt.so.{major}"
+
+
+def _open(name: str, mode: int = ctypes.DEFAULT_MODE) -> tuple[Any, str]:
+    return ctypes.CDLL(name, mode=mode), name
+
+
+def _find_by_pathfinder() -> tuple[Any, str]:
+    pathfinder = importlib.import_module("cuda.pathfinder")
+    path = pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path
+    return ctypes.CDLL(path), path
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

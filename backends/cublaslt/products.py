@@ -1,0 +1,196 @@
+"""A product of row-major matrices: sizes, types, epilogue, strides. It knows nothing of the library.
+
+Out = left right, with K members at once. `strides` count elements from one member to the next, 0 for an
+operand that all members share. `layers` has the products of a network.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
+ITEM_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+_COMPUTE_32F, _COMPUTE_64F, _COMPUTE_32F_FAST_TF32 = 68, 70, 77
+
+
+class Types(NamedTuple):
+    """Element types of a product: operands, result, and whether float32 operands are rounded to TF32.
+
+    Sums are of float32, or of float64 for float64. The bias and its gradient have the type of the result.
+    """
+
+    operand: str
+    output: str
+    tf32: bool = False
+
+    @property
+    def compute(self) -> int:
+        """The library's number for the arithmetic."""
+        if self.operand == "float64":
+            return _COMPUTE_64F
+        return _COMPUTE_32F_FAST_TF32 if self.tf32 else _COMPUTE_32F
+
+    @property
+    def scale(self) -> str:
+        """The type of alpha and beta, and of the sums."""
+        return "float64" if self.operand == "float64" else "float32"
+
+    def for_gradients(self) -> Types:
+        """These operands with a result that keeps small gradients: float32, or float64 for float64."""
+        return self._replace(output=self.scale)
+
+    def fault(self) -> str:
+        """Return what is wrong with this combination, or an empty string."""
+        if self.operand not in DATA_TYPES:
+            return f"there is no operand type {self.operand!r}; known: {', '.join(DATA_TYPES)}"
+        if self.tf32 and self.operand != "float32":
+            return f"TF32 is for float32 operands, not {self.operand}"
+        if self.output not in (self.operand, self.scale):
+            return f"{self.operand} operands give no {self.output} result"
+        return ""
+
+    def __str__(self) -> str:
+        operand = "tf32" if self.tf32 else self.operand
+        return operand if self.output == self.operand else f"{operand} -> {self.output}"
+
+
+PRECISIONS = {
+    "float64": Types("float64", "float64"),
+    "float32": Types("float32", "float32"),
+    "tf32": Types("float32", "float32", tf32=True),
+    "bfloat16": Types("bfloat16", "bfloat16"),
+    "float16": Types("float16", "float16"),
+}
+"""Types of activations by the name of the precision; `for_gradients` gives those of dW."""
+
+
+class Epilogue(enum.IntEnum):
+    """What is done to a product before it is stored, by the library's numbers.
+
+    The library's ReLU turns NaN into 0, where NumPy's maximum keeps it: a run that diverges is told by its
+    loss or its gradients, never by the activations of a fused layer.
+    """
+
+    NONE = 1
+    RELU = 2
+    BIAS = 4
+    RELU_BIAS = RELU | BIAS
+    RELU_AUX = RELU | 128
+    """As RELU; writes a mask with a bit for each element, 1 where the element is above 0."""
+    RELU_AUX_BIAS = RELU_AUX | BIAS
+    DRELU = 8 | 128
+    """Elements whose bit in the mask is 0 become 0."""
+    BGRADA = 256
+    """Writes the sum of A, the right operand here, over the inner axis; beta does not apply to it."""
+
+    @property
+    def has_vector(self) -> bool:
+        """Whether a bias is read, or its gradient written."""
+        return bool(self & (Epilogue.BIAS | Epilogue.BGRADA))
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the bit mask of a ReLU is written or read."""
+        return bool(self & 128)
+
+
+class Strides(NamedTuple):
+    """Elements (for the mask: bits) from one member to the next; 0 where all members share."""
+
+    left: int = 0
+    right: int = 0
+    out: int = 0
+    vector: int = 0
+    mask: int = 0
+
+
+_ONE_MEMBER = Strides()
+
+
+class Pointers(NamedTuple):
+    """Device addresses of one call: of row-major operands, result, bias or its gradient, and mask."""
+
+    left: int
+    right: int
+    out: int
+    vector: int = 0
+    mask: int = 0
+
+
+@dataclass(frozen=True)
+class Product:
+    """out = op(left) op(right) + (out, with `accumulate`), for each member, and an epilogue.
+
+    Row-major shapes: out (rows, columns), left (rows, inner) or its transpose, right (inner, columns) or
+    its transpose; every matrix is contiguous inside a member. Equal products are one key to a plan.
+
+    Raises
+    ------
+    ValueError
+        For sizes, types, strides or epilogues that make no sense.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    inner: int
+    types: Types
+    transpose_left: bool = False
+    transpose_right: bool = False
+    epilogue: Epilogue = Epilogue.NONE
+    accumulate: bool = False
+    members: int = 1
+    strides: Strides = _ONE_MEMBER
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.columns, self.inner, self.members) < 1:
+            raise ValueError(f"{self} has an empty axis")
+        if fault := self.types.fault():
+            raise ValueError(f"{self.name}: {fault}")
+        if self.epilogue == Epilogue.BGRADA and self.transpose_right:
+            raise ValueError(f"{self.name}: a bias gradient is summed over a right operand as it lies")
+        if self.members > 1:
+            self._check_that_members_write_apart()
+
+    def _check_that_members_write_apart(self) -> None:
+        """Refuse members whose results would lie over each other: that is for operands alone."""
+        if self.strides.out < self.rows * self.columns:
+            raise ValueError(f"{self}: a stride of {self.strides.out} lays results over each other")
+        if self.epilogue == Epilogue.BGRADA and self.strides.vector < self.columns:
+            raise ValueError(f"{self}: a stride of {self.strides.vector} lays bias gradients over each other")
+
+    def __str__(self) -> str:
+        ensemble = f"{self.members} x " if self.members > 1 else ""
+        return f"{self.name} {ensemble}({self.rows}, {self.inner}) ({self.inner}, {self.columns})"
+
+    def plain(self) -> Product:
+        """Return the same product without an epilogue."""
+        return replace(self, epilogue=Epilogue.NONE, strides=self.strides._replace(vector=0, mask=0))
+
+    def stored_shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Row-major shapes of left, right and out as they lie in memory."""
+        left, right = (self.rows, self.inner), (self.inner, self.columns)
+        return (
+            left[::-1] if self.transpose_left else left,
+            right[::-1] if self.transpose_right else right,
+            (self.rows, self.columns),
+        )
+
+    def alignments(self, pointers: Pointers) -> tuple[int, int, int, int, int]:
+        """Bytes (a power of 2, at most 256) on which left, right, out, vector and mask of every member lie."""
+        operand, output = ITEM_BYTES[self.types.operand], ITEM_BYTES[self.types.output]
+        left, right, out, vector, mask = self.strides
+        return (
+            _lowest_bit(pointers.left | left * operand),
+            _lowest_bit(pointers.right | right * operand),
+            _lowest_bit(pointers.out | out * output),
+            _lowest_bit(pointers.vector | vector * output),
+            _lowest_bit(pointers.mask | mask // 8),
+        )
+
+
+def _lowest_bit(number: int) -> int:
+    number |= 256
+    return number & -number

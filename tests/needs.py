@@ -1,0 +1,27 @@
+"""What a machine may lack: tests skip then, or fail where `COORDFIT_REQUIRE` names it.
+
+So a machine that is there for its compiler or its libraries cannot pass by skipping.
+"""
+
+import os
+
+import pytest
+
+KNOWN = {
+    "packaging": "hatchling and the repository, for the wheel",
+    "cublaslt": "a cublasLt library, for the numbers of its attributes",
+    "kernels": "g++, which runs the CUDA kernels on the CPU",
+    "tsan": "ThreadSanitizer beside it",
+    "nvrtc": "NVRTC, which compiles the kernels for GPUs",
+}
+REQUIRED = {name.strip() for name in os.environ.get("COORDFIT_REQUIRE", "").split(",")} - {""}
+
+if unknown := REQUIRED - set(KNOWN):
+    raise pytest.UsageError(f"COORDFIT_REQUIRE names {sorted(unknown)}; known: {', '.join(KNOWN)}")
+
+
+def skip(need, reason):
+    """Skip a test for what this machine lacks; fail it where COORDFIT_REQUIRE names that."""
+    if need in REQUIRED:
+        pytest.fail(f"COORDFIT_REQUIRE asks for {need}: {reason}")
+    pytest.skip(reason)
