@@ -137,6 +137,7 @@ class EnsembleTrainer:
         self.training_step = TrainingStep(
             backend, self.encoder, mlp, losses, self.optimizer, pixels, first.batch_rows
         )
+        self._find_choices()
         self._good = [self._state(member) for member in self._sorted]
         self._diverged: set[int] = set()
 
@@ -152,19 +153,21 @@ class EnsembleTrainer:
 
     def _batch(self) -> Array | None:
         """Numbers of the pixels of the next step: (n,) where members share them, (K, n), or None for all."""
-        first = self._sorted[0]
-        if first.order is None and all(bool(member.train.all()) for member in self._sorted):
+        if self._all_in_order:
             return None
-        seeds = {None if member.order is None else member.order.seed for member in self._sorted}
-        same_mask = all(np.array_equal(member.train, first.train) for member in self._sorted[1:])
-        if not hasattr(self, "_numbers"):
-            self._numbers = [np.flatnonzero(member.train) for member in self._sorted]
-            self._shared = len(seeds) == 1 and same_mask
         chosen = [
-            numbers if member.order is None else numbers[member.order.batch(self.step)]
-            for member, numbers in zip(self._sorted[: 1 if self._shared else None], self._numbers, strict=False)
+            pixels if order is None else pixels[order.batch(self.step)] for order, pixels in self._choices
         ]
-        return self.backend.asarray(chosen[0] if self._shared else np.stack(chosen))
+        return self.backend.asarray(chosen[0] if len(chosen) == 1 else np.stack(chosen))
+
+    def _find_choices(self) -> None:
+        """Who chooses which pixels: one order of batches and one set of training pixels, or one for each."""
+        first, *others = self._sorted
+        seeds = {None if member.order is None else member.order.seed for member in self._sorted}
+        alike = len(seeds) == 1 and all(np.array_equal(member.train, first.train) for member in others)
+        choosers = [first] if alike else self._sorted
+        self._choices = [(member.order, np.flatnonzero(member.train)) for member in choosers]
+        self._all_in_order = alike and first.order is None and bool(first.train.all())
 
     def _rates(self) -> float | Array:
         rates = [member.learning_rate(self.step) for member in self._sorted]
