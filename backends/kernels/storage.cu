@@ -1,0 +1,87 @@
+// Number types that every kernel file shares: it is put in front of each of them, for no kernel includes
+// anything.
+//
+// Numbers are stored as float, double, bf16 or half, and computed with as wide<T>: double for double, else
+// float. The 16-bit types are our own, so that no header is needed and every compiler rounds in the same way.
+
+typedef long long int64;
+typedef unsigned int uint32;
+
+struct bf16 {  // 1 sign, 8 exponent and 7 mantissa bits: the upper half of a float
+    unsigned short bits;
+};
+
+struct half {  // 1 sign, 5 exponent and 10 mantissa bits: IEEE binary16
+    unsigned short bits;
+};
+
+template <typename T> struct Wide { typedef float type; };
+template <> struct Wide<double> { typedef double type; };
+template <typename T> using wide = typename Wide<T>::type;
+
+__device__ inline float widen(float x) { return x; }
+__device__ inline double widen(double x) { return x; }
+__device__ inline float widen(bf16 x) { return __uint_as_float((uint32)x.bits << 16); }
+
+__device__ inline float widen(half x) {
+    const uint32 exponent_mask = 0x7c00u << 13;
+    uint32 word = (x.bits & 0x7fffu) << 13;
+    const uint32 exponent = word & exponent_mask;
+    word += (127 - 15) << 23;  // the exponents count from another zero
+    if (exponent == exponent_mask) word += (128 - 16) << 23;  // infinity and NaN
+    float value = __uint_as_float(word);
+    // A subnormal has no hidden one: give it one, and take it off as a number.
+    if (exponent == 0) value = __uint_as_float(word + (1u << 23)) - __uint_as_float(113u << 23);
+    return (x.bits & 0x8000u) ? -value : value;
+}
+
+// Rounding to nearest, ties to even. A NaN stays a NaN.
+__device__ inline void narrow(float x, float& stored) { stored = x; }
+__device__ inline void narrow(double x, double& stored) { stored = x; }
+
+__device__ inline void narrow(float x, bf16& stored) {
+    const uint32 word = __float_as_uint(x);
+    const bool is_nan = (word & 0x7fffffffu) > 0x7f800000u;  // rounding up could turn it into infinity
+    const uint32 rounded = is_nan ? word | 0x00400000u : word + 0x7fffu + ((word >> 16) & 1u);
+    stored.bits = (unsigned short)(rounded >> 16);
+}
+
+__device__ inline void narrow(float x, half& stored) {
+    const uint32 sign = __float_as_uint(x) & 0x80000000u;
+    uint32 word = __float_as_uint(x) ^ sign;
+    if (word > 0x7f800000u) {
+        word = 0x7e00u;  // NaN
+    } else if (word >= (127u + 16u) << 23) {
+        word = 0x7c00u;  // 65536 and above; what rounds up to that gets there below
+    } else if (word < 113u << 23) {
+        // Subnormal: the addition shifts the mantissa to its place, and the hardware rounds it.
+        const uint32 magic = 126u << 23;
+        word = __float_as_uint(__uint_as_float(word) + __uint_as_float(magic)) - magic;
+    } else {
+        word += 0xfffu + ((word >> 13) & 1u);
+        word = (word - ((127u - 15u) << 23)) >> 13;
+    }
+    stored.bits = (unsigned short)(word | sign >> 16);
+}
+
+// A block's threads over an array (rows, width): neighbours on neighbouring columns, and on several rows at
+// once where the array is narrow. No thread divides by the width more than once.
+struct Tile {
+    int column, columns;   // this thread's first column; the next is `columns` further
+    int group, groups;     // which of the block's rows; `group >= groups` has none
+    int64 row, row_step;   // this thread's first row, and how far the next is
+};
+
+__device__ inline Tile tile_of(int width) {
+    Tile tile;
+    tile.columns = width < (int)blockDim.x ? width : (int)blockDim.x;
+    tile.groups = (int)blockDim.x / tile.columns;
+    tile.group = (int)threadIdx.x / tile.columns;
+    tile.column = (int)threadIdx.x - tile.group * tile.columns;
+    tile.row = (int64)blockIdx.x * tile.groups + tile.group;
+    tile.row_step = (int64)gridDim.x * tile.groups;
+    return tile;
+}
+
+__device__ inline int64 first_element() { return (int64)blockIdx.x * blockDim.x + threadIdx.x; }
+__device__ inline int64 element_step() { return (int64)gridDim.x * blockDim.x; }

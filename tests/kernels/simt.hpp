@@ -1,0 +1,153 @@
+// CUDA kernels on the CPU: enough of CUDA's C++ for g++ to compile a .cu file, and a launch of a grid.
+//
+// A block's threads are std::threads that run at once, __syncthreads() is a std::barrier, blocks follow each
+// other. Kernels that never wait for one another run in a plain loop, which is much faster. Both are wrong in
+// the same places as a GPU is: an index that is off, a tail that is not cut, a barrier that is missing
+// (ThreadSanitizer sees that). They say nothing about speed, nor about what the hardware alone does (memory
+// order between blocks, for one).
+#pragma once
+#include <pthread.h>
+
+#include <atomic>
+#include <barrier>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#define __global__ static
+#define __device__
+#define __restrict__
+#define __shared__ static  // one block at a time: its threads share what is static
+
+using std::cos, std::fabs, std::pow, std::sin, std::sqrt, std::tanh;
+
+struct Place {
+    unsigned x, y, z;
+};
+inline thread_local Place threadIdx, blockIdx, blockDim, gridDim;
+
+namespace simt {
+
+struct Launch {
+    int grid[3], threads;  // threads of a block, along x
+    int with_threads;      // 0: in a loop, for kernels without barriers
+    int backwards;         // blocks from the last to the first: their order must not matter
+};
+
+// A warp waits at a POSIX barrier: std::barrier shares its waiting room with others, which to ThreadSanitizer
+// looks as if two warps had waited for each other, and hides that they race.
+struct Warp {
+    pthread_barrier_t barrier;
+    double values[2][32];
+    explicit Warp(int lanes) { pthread_barrier_init(&barrier, nullptr, lanes); }
+    ~Warp() { pthread_barrier_destroy(&barrier); }
+};
+
+struct Block {
+    std::barrier<> barrier;
+    std::vector<std::unique_ptr<Warp>> warps;
+    std::atomic<long> waits{0};  // of all threads together
+    explicit Block(int threads) : barrier(threads) {
+        for (int first = 0; first < threads; first += 32) {
+            warps.push_back(std::make_unique<Warp>(threads - first < 32 ? threads - first : 32));
+        }
+    }
+};
+
+inline thread_local Block* block = nullptr;
+inline thread_local long waits = 0;  // of this thread at barriers
+inline thread_local unsigned shuffles = 0;
+
+inline Block& block_of_threads() {
+    if (!block) {
+        std::fputs("a kernel that waits for other threads was run in a loop\n", stderr);
+        std::abort();
+    }
+    return *block;
+}
+
+template <typename Body> void run_thread(int i, Place of_block, const Launch& launch, Body& body) {
+    threadIdx = {(unsigned)i, 0, 0};
+    blockIdx = of_block;
+    blockDim = {(unsigned)launch.threads, 1, 1};
+    gridDim = {(unsigned)launch.grid[0], (unsigned)launch.grid[1], (unsigned)launch.grid[2]};
+    body();
+}
+
+// Returns 0, or 1 where the threads of a block did not all wait at the same number of barriers.
+template <typename Body> int run(const Launch& launch, Body body) {
+    const int blocks = launch.grid[0] * launch.grid[1] * launch.grid[2];
+    for (int b = 0; b < blocks; b++) {
+        const unsigned n = launch.backwards ? blocks - 1 - b : b;
+        const unsigned across = launch.grid[0], down = launch.grid[1];
+        const Place place = {n % across, n / across % down, n / across / down};
+        if (!launch.with_threads) {
+            for (int i = 0; i < launch.threads; i++) run_thread(i, place, launch, body);
+            continue;
+        }
+        Block shared(launch.threads);
+        std::atomic<int> differ{0};
+        std::atomic<long> first_waits{-1};
+        std::vector<std::thread> threads;
+        for (int i = 0; i < launch.threads; i++) {
+            threads.emplace_back([&, i] {
+                block = &shared;
+                waits = 0, shuffles = 0;
+                run_thread(i, place, launch, body);
+                long expected = -1;
+                if (!first_waits.compare_exchange_strong(expected, waits) && expected != waits) differ = 1;
+                shared.barrier.arrive_and_drop();  // a thread that ends must not keep the others waiting
+            });
+        }
+        for (auto& thread : threads) thread.join();
+        if (differ) return 1;
+    }
+    return 0;
+}
+
+}  // namespace simt
+
+inline void __syncthreads() {
+    simt::waits++;
+    simt::block_of_threads().barrier.arrive_and_wait();
+}
+
+// All lanes of a warp take part, as the full mask says.
+template <typename T> T __shfl_xor_sync(unsigned, T value, int lane_mask) {
+    simt::Warp& warp = *simt::block_of_threads().warps[threadIdx.x / 32];
+    const int lane = threadIdx.x % 32;
+    // Two buffers in turn: who is at the next shuffle but one knows that everybody has read this one.
+    double* const values = warp.values[simt::shuffles++ % 2];
+    values[lane] = value;
+    pthread_barrier_wait(&warp.barrier);
+    return (T)values[lane ^ lane_mask];
+}
+
+inline unsigned __float_as_uint(float x) {
+    unsigned bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+inline float __uint_as_float(unsigned bits) {
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+inline void sincospi(double x, double* sine, double* cosine) {
+    const double turn = 3.14159265358979323846 * std::remainder(x, 2.0);
+    *sine = std::sin(turn);
+    *cosine = std::cos(turn);
+}
+
+inline void sincospif(float x, float* sine, float* cosine) {
+    double s, c;
+    sincospi((double)x, &s, &c);
+    *sine = (float)s;
+    *cosine = (float)c;
+}
