@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError, CoordfitError, ModelFileError, OutputError, PictureError
     from .gradcheck import check_gradients
     from .images import bundled_picture, load_picture, save_picture
+    from .inpainting import InpaintResult, inpaint
     from .metrics import psnr, ssim
     from .model import Model
     from .model_file import load_model as load
@@ -35,6 +36,7 @@ _HOMES = {
     "config": ("FitConfig", "make_config"),
     "errors": ("ConfigError", "CoordfitError", "ModelFileError", "OutputError", "PictureError"),
     "gradcheck": ("check_gradients",),
+    "inpainting": ("InpaintResult", "inpaint"),
     "images": ("bundled_picture", "load_picture", "save_picture"),
     "metrics": ("psnr", "ssim"),
     "model": ("Model",),
@@ -54,6 +56,7 @@ __all__ = [
     "DeviceUnavailableError",
     "FitConfig",
     "FitResult",
+    "InpaintResult",
     "Model",
     "ModelFileError",
     "OutputError",
@@ -67,6 +70,7 @@ __all__ = [
     "compare",
     "fit",
     "get_backend",
+    "inpaint",
     "load",
     "load_picture",
     "make_config",

@@ -52,7 +52,8 @@ class Evaluator:
         self.target, self.train = target, train
         self.coordinates: NDArray[np.float64] | None = None
         if sample is not None and len(target) > sample:
-            pixels = np.sort(permuted(np.arange(sample), len(target), seed=0, epoch=0)).astype(np.int64)
+            pixels = permuted(np.arange(sample), len(target), seed=0, epoch=0).astype(np.int64)
+            pixels = np.union1d(pixels, _some_of_each(train, train[pixels]))
             self.target, self.train = target[pixels], train[pixels]
             self.coordinates = model.picture.grid.coordinates(pixels)
 
@@ -75,6 +76,13 @@ class Evaluator:
             figures.add(rows.reshape(-1, rows.shape[-1]))
             ssim.add(rows)
         return figures.evaluation, ssim.mean
+
+
+def _some_of_each(train: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Numbers of pixels that a sample lacks: of the training or of the held-out ones, if it has none."""
+    missing = [kind for kind in (True, False) if not (sampled == kind).any()]
+    found = [np.flatnonzero(train == kind)[:4096] for kind in missing]
+    return np.concatenate([np.empty(0, np.int64), *found])
 
 
 class _Figures:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from backends import get_backend
 from coordfit.config import make_config
 from coordfit.ensemble import EnsembleTrainer, Job, fit_together, group_by_shape
 from coordfit.errors import ConfigError
@@ -146,3 +147,14 @@ def test_a_callback_is_told_of_all_members_and_can_stop_them(idle_backend, cat):
 def test_a_mask_that_does_not_fit_is_refused(idle_backend, cat, mask, message):
     with pytest.raises(ConfigError, match=message):
         Trainer(cat, make_config(SMALL), idle_backend, known=mask)
+
+
+def test_a_sample_holds_some_of_the_few_known_pixels(cat):
+    pixels = np.tile(cat.pixels, (10, 10, 1))  # more than are looked at while training
+    known = np.zeros(pixels.shape[:2], bool)
+    known[7, 5:9] = True
+    trainer = Trainer(
+        load_picture(pixels), make_config(SMALL | {"steps": 1}), get_backend("numpy"), known=known
+    )
+    figures = trainer.member.evaluate()
+    assert np.isfinite([figures.psnr_train, figures.psnr_held_out, figures.loss]).all()

@@ -1,0 +1,159 @@
+"""`coordfit inpaint`: learn the known pixels of a picture, fill the hidden ones, and say how well."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import FitConfig
+from ..files import jsonable, new_run_folder, prepare_output_folder, printable
+from ..images import save_picture
+from ..inpainting import Inpainter, InpaintResult, inpainting_config
+from ..masks import MaskedPicture, hide
+from ..member import HistoryRow
+from ..run_folder import RunFolder
+from ..training import Progress
+from . import EXIT_INTERRUPTED, EXIT_TERMINATED
+from . import fit as fit_command
+from .film import Film
+from .fit import GracefulStop, load_image, make_backend, setting_layers, settle_sigma, speaker
+from .options import Options, UsageError
+from .progress import ProgressReport
+
+_WAYS = ("mask", "missing", "text", "scribble", "block")
+
+
+def run(options: Options) -> int:
+    """Fit the known pixels, write the run folder, print the figures."""
+    say = speaker(options)
+    film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
+    inpainter, folder = _prepare(options, say)
+    trainer = inpainter.trainer
+    report = ProgressReport(trainer.steps, shown=not (options.no_progress or options.quiet or options.json))
+    with folder.history_writer(trainer) as history, GracefulStop() as stop, report:
+
+        def callback(progress: Progress) -> bool:
+            if progress.evaluated and progress.row is not None:
+                history.append(progress.row)
+                if film is not None:
+                    film.add([trainer.model.render()], progress.step, _captions(progress.row))
+            report(_shown(progress))
+            return stop.signal is not None
+
+        result = inpainter.run(callback)
+    if result.history:
+        folder.write_result(result)
+        save_picture(folder.path / "filled.png", result.filled, bit_depth=result.picture.bit_depth)
+        if film is not None:
+            film.save()
+    _print_result(result, folder.path, options, say)
+    return _exit_code(result, stop, say)
+
+
+def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Inpainter, RunFolder]:
+    """Settings, device, picture, mask and folder, checked before any training."""
+    way = next((name for name in _WAYS if getattr(options, name)), "transparency")
+    if options.image is None and way in ("mask", "transparency"):
+        cure = "name the picture that the mask belongs to" if way == "mask" else _ways_in_words()
+        raise UsageError(f"inpaint needs an IMAGE here: {cure}")
+    layers, recipe = setting_layers(options)
+    config = inpainting_config(*layers, recipe=recipe)
+    backend = make_backend(options, say)
+    masked = _masked(options, config)
+    for note in masked.picture.notes:
+        say(f"{masked.picture.name}: {note}")
+    say(_polarity(masked))
+    path = new_run_folder() if options.out is None else options.out
+    folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
+    folder.drop_checkpoint()
+    _write_masked(masked, folder.path)
+    config = settle_sigma(masked.picture, config, backend, say, masked.known)
+    inpainter = Inpainter(masked, config, backend)
+    folder.write_config(inpainter.config, fit_command._absolute(options.image), backend.device)
+    return inpainter, folder
+
+
+def _ways_in_words() -> str:
+    return "one with transparent pixels; or name --mask, --missing, --text, --scribble or --block"
+
+
+def _masked(options: Options, config: FitConfig) -> MaskedPicture:
+    return hide(
+        load_image(options.image, config),
+        mask=options.mask,
+        invert=options.invert_mask,
+        missing=options.missing,
+        text=options.text,
+        scribble=options.scribble,
+        block=options.block,
+        seed=config.seed,
+    )
+
+
+def _polarity(masked: MaskedPicture) -> str:
+    known, number = int(np.count_nonzero(masked.known)), masked.known.size
+    return f"white is known: {known} of {number} pixels, {100 * (1 - known / number):.1f} % hidden (mask.png)"
+
+
+def _write_masked(masked: MaskedPicture, folder: Path) -> None:
+    """`mask.png`, white known, and `masked.png`, what the network sees, with hidden pixels transparent."""
+    save_picture(folder / "mask.png", masked.known[:, :, None].astype(np.float32))
+    pixels, known = masked.picture.pixels, masked.known[:, :, None]
+    alpha = known * pixels[:, :, -1:] if masked.picture.has_alpha else known
+    colour = pixels[:, :, :-1] if masked.picture.has_alpha else pixels
+    seen = np.concatenate([colour * known, alpha], axis=2, dtype=np.float32)
+    save_picture(folder / "masked.png", seen, bit_depth=masked.picture.bit_depth)
+
+
+def _captions(row: HistoryRow) -> list[str]:
+    figures = {"known": row["psnr_train"], "hidden": row["psnr_held_out"]}
+    return [f"{name} pixels {value:.1f} dB" for name, value in figures.items() if value is not None]
+
+
+def _shown(progress: Progress) -> Progress:
+    """For the progress line: where hidden pixels have no truth, known ones are all pixels that there are."""
+    row = progress.row
+    if row is None or row["psnr"] is not None:
+        return progress
+    return dataclasses.replace(progress, row=row | {"psnr": row["psnr_train"]})
+
+
+def _print_result(result: InpaintResult, path: Path, options: Options, say: Callable[[str], None]) -> None:
+    for note in result.metrics["inpainting_notes"]:
+        say(note)
+    if options.json:
+        document = {"folder": str(path), "metrics": result.metrics, "config": result.config.as_dict()}
+        print(json.dumps(jsonable(document), allow_nan=False))
+        return
+    for label, value in figures(result):
+        print(f"{label:<12} {value}")
+    print(printable(path))
+
+
+def figures(result: InpaintResult) -> list[tuple[str, str]]:
+    """The figures of an inpainting, as people read them."""
+    m = result.metrics
+    rows: list[tuple[str, Any, str]] = [
+        ("PSNR", m["psnr_hidden"], "{:.2f} dB, hidden pixels"),
+        ("", m["psnr_hidden_nearest"], "{:.2f} dB, hidden pixels by their nearest known one"),
+        ("", m["psnr_hidden_biharmonic"], "{:.2f} dB, hidden pixels by biharmonic inpainting"),
+        ("" if result.has_truth else "PSNR", m["psnr_train"], "{:.2f} dB, known pixels"),
+        ("SSIM", m["ssim_filled"], "{:.4f}, filled picture"),
+        ("hidden", m["hidden_pixels"], f"{{:,d}} pixels, {100 * m['hidden_share']:.1f} %: {result.hiding}"),
+        ("sigma", m["sigma"], "{:g} cycles per longer side"),
+        ("steps", m["steps"], "{:,d}"),
+        ("training", m["seconds"], f"{{:.2f}} s on {m['device']} ({m['backend']})"),
+    ]
+    return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+
+
+def _exit_code(result: InpaintResult, stop: GracefulStop, say: Callable[[str], None]) -> int:
+    if result.stopped == "interrupted":
+        say("interrupted; the picture as filled so far is saved")
+        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
+    return fit_command._exit_code(result, stop.signal, say)
