@@ -25,6 +25,7 @@ _SMALL_SIDE = 256  # smaller pictures are enlarged to about this, a whole number
 _NARROW_CELL = 160
 _MARGIN, _GAP = 16, 14
 _FRAME_MS, _LAST_MS = 120, 2500
+_PALETTE_FRAMES = 5
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".webp": ("WEBP", {"quality": 88, "method": 4, "minimize_size": False}),
     ".png": ("PNG", {"default_image": False}),
@@ -54,7 +55,8 @@ class Animation:
     """Frames of pictures side by side, gathered while networks train.
 
     Memory is bounded: a frame is kept compressed and at the size at which it is shown, and where there are
-    too many frames, every second one is dropped, and so on; the first and the latest always stay.
+    too many frames, every second one is dropped, and so on; the first and the latest always stay. Saving
+    unpacks them all, which is 60 MB for one small picture and 350 MB for the widest sheet.
 
     Parameters
     ----------
@@ -185,6 +187,17 @@ def _decoded(frames: Sequence[bytes], name: str) -> Iterator[Image.Image]:
     if name != "GIF":
         yield from pictures
         return
-    palette = Image.open(io.BytesIO(frames[-1])).convert("RGB").quantize(255, dither=Image.Dither.NONE)
+    palette = _palette(frames)
     for picture in pictures:
         yield picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+
+
+def _palette(frames: Sequence[bytes]) -> Image.Image:
+    """255 colours that suit the first frame, the last, and some between: early ones are grey and blurred."""
+    chosen = sorted({round(place) for place in np.linspace(0, len(frames) - 1, _PALETTE_FRAMES)})
+    pictures = [Image.open(io.BytesIO(frames[number])).convert("RGB") for number in chosen]
+    width, height = pictures[0].size
+    column = Image.new("RGB", (width, height * len(pictures)))
+    for number, picture in enumerate(pictures):
+        column.paste(picture, (0, number * height))
+    return column.quantize(255, dither=Image.Dither.NONE)

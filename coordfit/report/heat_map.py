@@ -5,10 +5,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from coordfit.files import atomic_write
-from coordfit.table import Table, cell
+from coordfit.table import Table
 
 from .curves import _STYLE as STYLE
-from .lines import new_figure, svg_of
+from .lines import literal, new_figure, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,8 +55,8 @@ def heat_map_svg(table: Table, x: str, y: str, value: str, *, title: str) -> str
     values = {(_plain(row[x]), _plain(row[y])): row[value] for row in known}
     with style.context(["default", STYLE | {"axes.grid": False}]):
         figure, axes = new_figure(max(4.0, 1.6 + 0.85 * len(xs)), max(2.4, 1.3 + 0.5 * len(ys)))
-        axes.set_title(title.replace("$", r"\$"))
-        axes.set(xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
+        axes.set_title(literal(title))
+        axes.set(xlabel=literal(x.replace("_", " ")), ylabel=literal(y.replace("_", " ")))
         _name_the_cells(axes, xs, ys)
         _draw_cells(axes, xs, ys, values)
         return svg_of(figure)
@@ -79,7 +79,7 @@ def _is_finite(value: Any) -> bool:
 
 def _name_the_cells(axes: "Axes", xs: list[Any], ys: list[Any]) -> None:
     def name(setting: Any) -> str:
-        return f"{setting:g}" if isinstance(setting, float) else str(setting)
+        return f"{setting:g}" if isinstance(setting, float) else literal(str(setting))
 
     axes.set_xticks(range(len(xs)), [name(setting) for setting in xs])
     axes.set_yticks(range(len(ys)), [name(setting) for setting in ys])
@@ -94,14 +94,24 @@ def _draw_cells(axes: "Axes", xs: list[Any], ys: list[Any], values: dict[tuple[A
     from matplotlib.patches import Rectangle
 
     colours = colormaps["viridis"]
-    low, high = min(values.values(), default=0.0), max(values.values(), default=1.0)
+    decimals = 2 if max(map(abs, values.values()), default=0.0) >= 2.0 else 4
+    low, high = _colour_range(list(values.values()))
     for i, setting_x in enumerate(xs):
         for j, setting_y in enumerate(ys):
             value = values.get((setting_x, setting_y))
-            share = None if value is None else (value - low) / (high - low or 1.0)
+            share = None if value is None else max(0.0, value - low) / (high - low or 1.0)
             colour = _NOTHING if share is None else colours(share)
             axes.add_patch(Rectangle((i - 0.48, j - 0.48), 0.96, 0.96, facecolor=colour, linewidth=0))
             ink = _LIGHT if share is not None and share < 0.6 else _DARK
             weight = "bold" if value == high and value is not None else "normal"
-            text = "-" if value is None else cell(float(value))
+            text = "-" if value is None else f"{value:.{decimals}f}"
             axes.text(i, j, text, color=ink, weight=weight, ha="center", va="center")
+
+
+def _colour_range(values: list[float]) -> tuple[float, float]:
+    """What the darkest and the lightest colour stand for; a few that failed must not use up the scale."""
+    if not values:
+        return 0.0, 1.0
+    ordered = sorted(values)
+    lower, upper = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
+    return max(ordered[0], lower - 1.5 * (upper - lower)), ordered[-1]  # Tukey's fence

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -49,7 +50,7 @@ _STYLE = f"""
 *{{box-sizing:border-box}}
 body{{margin:0;background:var(--page);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}}
-main{{max-width:68rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}}
+main{{max-width:78rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}}
 h1{{font-size:1.9rem;line-height:1.2;margin:0 0 .6rem}}
 h2{{font-size:1.35rem;line-height:1.25;margin:0 0 .5rem}}
 p{{max-width:46rem;margin:.5rem 0;overflow-wrap:anywhere}}
@@ -59,22 +60,21 @@ section{{background:var(--paper);border:1px solid var(--line);border-radius:10px
 padding:1.5rem 1.5rem 1.25rem;margin:1.75rem 0 0}}
 .finding{{background:var(--wash);border-left:4px solid var(--accent);padding:.6rem .9rem;margin:.9rem 0;
 max-width:none;border-radius:0 6px 6px 0}}
-dl{{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.2rem;margin:.9rem 0;font-size:.9rem}}
-dt{{color:var(--grey)}}dd{{margin:0;overflow-wrap:anywhere}}
+dl{{display:flex;flex-wrap:wrap;gap:.45rem 1.6rem;margin:1.1rem 0;font-size:.9rem}}
+dt{{color:var(--grey);font-size:.8rem}}dd{{margin:0;overflow-wrap:anywhere}}
 .scroll{{overflow-x:auto;margin:1rem 0}}
 table{{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}}
 th,td{{padding:.3rem .8rem .3rem 0;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}}
 th{{color:var(--grey);font-weight:500;border-bottom-color:var(--grey)}}
 .number{{text-align:right}}td.best{{font-weight:700;color:var(--accent)}}
-figure{{margin:1.25rem 0 0}}
+figure{{display:inline-block;vertical-align:top;max-width:100%;margin:1.25rem 1.75rem 0 0}}
 figcaption{{color:var(--grey);font-size:.9rem;margin:.35rem 0 0;max-width:46rem}}
 img{{display:block;max-width:100%;height:auto;border-radius:6px}}
 svg{{display:block;max-width:100%;height:auto}}svg *{{stroke-linejoin:round;stroke-linecap:butt}}
 pre{{overflow-x:auto;background:var(--page);border:1px solid var(--line);border-radius:6px;
 padding:.6rem .8rem;font-size:.85rem;margin:.9rem 0 0}}
 @media (max-width:40rem){{main{{padding:1.25rem .6rem 3rem}}section{{padding:1rem .8rem}}
-dl{{grid-template-columns:1fr;gap:0}}dd{{margin-bottom:.35rem}}
-.scroll img,.scroll svg{{max-width:none;min-width:36rem;width:36rem}}}}
+.scroll img{{max-width:none;width:56rem}}.scroll svg{{max-width:none;width:36rem}}}}
 @media print{{body{{background:none}}section{{border:none;padding:0;break-inside:avoid-page}}}}
 """
 
@@ -97,7 +97,8 @@ class Section:
     def add_settings(self, settings: Mapping[str, Any]) -> Section:
         """Add names with their values."""
         pairs = (
-            f"<dt>{_escape(name)}</dt><dd>{_escape(_said(value))}</dd>" for name, value in settings.items()
+            f"<div><dt>{_escape(name)}</dt><dd>{_escape(_said(value))}</dd></div>"
+            for name, value in settings.items()
         )
         return self._add(f"<dl>{''.join(pairs)}</dl>")
 
@@ -193,20 +194,32 @@ def _table(table: Table, best: Sequence[str]) -> str:
     head = "".join(
         f"<th{_classes(numeric[name], False)}>{_escape(_words(name))}</th>" for name in table.columns
     )
+    texts = {name: _column_texts(table[name]) for name in table.columns}
     lines = []
-    for row in table:
+    for number, row in enumerate(table):
         cells = (
             f"<td{_classes(numeric[name], row[name] is not None and row[name] == highest.get(name))}>"
-            f"{_escape(cell(row[name]))}</td>"
+            f"{_escape(texts[name][number])}</td>"
             for name in table.columns
         )
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
+def _column_texts(values: Sequence[Any]) -> list[str]:
+    """The values of a column as people read them: settings as they were given, figures with equal decimals."""
+    floats = [v for v in values if isinstance(v, float) and math.isfinite(v)]
+    if all(float(f"{v:.3g}") == v for v in floats):
+        return [f"{v:g}" if isinstance(v, float) else cell(v) for v in values]
+    decimals = 2 if max(map(abs, floats)) >= 2.0 else 4
+    return [f"{v:.{decimals}f}" if v in floats else cell(v) for v in values]
+
+
 def _words(column: str) -> str:
     """A column's name for people; PSNR has its unit said."""
-    words = column.replace("_", " ").replace("psnr", "PSNR").replace("ssim", "SSIM")
+    words = column.replace("_", " ")
+    for name in ("psnr", "ssim", "mae"):
+        words = words.replace(name, name.upper())
     return f"{words} / dB" if words.startswith("PSNR") else words
 
 

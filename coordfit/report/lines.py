@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["SERIES_COLOURS", "lines_svg", "save_lines", "svg_of"]
+__all__ = ["SERIES_COLOURS", "lines_svg", "literal", "new_figure", "save_lines", "svg_of"]
 
 Points = Sequence[tuple[float, float]]
 
@@ -86,8 +86,8 @@ def lines_svg(
 
     with style.context(["default", STYLE]):
         figure, axes = new_figure(7.6, 4.2)
-        axes.set(xlabel=_literal(x_label), ylabel=_literal(y_label))
-        axes.set_title(_literal(title))
+        axes.set(xlabel=literal(x_label), ylabel=literal(y_label))
+        axes.set_title(literal(title))
         axes.tick_params(length=0, which="both")
         _draw(axes, series, dashed or {}, x_log)
         return svg_of(figure)
@@ -155,7 +155,7 @@ def _draw_line(
         linewidth=1.4 if companion else 1.8,
         marker=mark if len(points) <= (_FEW_POINTS // 3 if companion else _FEW_POINTS) else "",
         markersize=4,
-        label="_" + name if companion else _literal(name),  # a name that begins so is left out of the legend
+        label="_" + name if companion else literal(name),  # a name that begins so is left out of the legend
     )
 
 
@@ -183,6 +183,6 @@ def _add_legend(axes: "Axes", has_dashed: bool) -> None:
         axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=columns)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A dollar sign would begin a formula."""
     return text.replace("$", r"\$")

@@ -69,7 +69,8 @@ def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> I
     size = _shown_size(width, height, 1 + len(panels))
     cells = [_Cell("truth", show_pixels(truth, size), [("", _size_note(width, height, size))])]
     errors = [_error_of(truth, prediction, size) for _, prediction, _ in panels]
-    scale = max((error.scale for error in errors), default=1)
+    # One that failed would darken the maps of all the others: the bar says that there is more.
+    scale = sorted(error.scale for error in errors)[len(errors) // 2] if errors else 1
     for (name, prediction, figures), error in zip(panels, errors, strict=True):
         note = f"error: mean {error.mean:.2f}, max {error.largest:.0f}"
         cell = _Cell(name, show_pixels(prediction, size), figures, colour_error(error.map, scale), note)

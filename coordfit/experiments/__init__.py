@@ -1,0 +1,54 @@
+"""The study: small experiments, each a question, a table, pictures, and one sentence that its numbers give.
+
+An experiment is a module with `TITLE` and `run(study)`; it trains its networks as few batches, whose members
+differ in what is asked about.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from ..errors import ConfigError
+from .common import InterruptedStudyError, Outcome, Study
+
+__all__ = ["NAMES", "InterruptedStudyError", "Outcome", "Study", "check_names", "run_experiment"]
+
+NAMES = (
+    "encodings",
+    "losses",
+    "optimizers",
+    "depth-width",
+    "fourier-features",
+    "inpainting",
+    "resolution",
+)
+
+
+def check_names(names: list[str]) -> tuple[str, ...]:
+    """Return the experiments that were named, each once, in the order of `NAMES`; all where none was.
+
+    Raises
+    ------
+    ConfigError
+        There is no experiment of a name.
+    """
+    for name in names:
+        if name not in NAMES:
+            close = difflib.get_close_matches(name, NAMES, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(NAMES)}"
+            raise ConfigError(f"there is no experiment {name!r}{meant}")
+    return tuple(name for name in NAMES if name in names or not names)
+
+
+def run_experiment(name: str, study: Study) -> Outcome:
+    """Run one experiment of `NAMES`.
+
+    Raises
+    ------
+    InterruptedStudyError
+        The study was asked to stop before the experiment was done.
+    """
+    module = importlib.import_module("." + name.replace("-", "_"), __name__)
+    outcome: Outcome = module.run(study)
+    return outcome

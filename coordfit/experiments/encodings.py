@@ -1,0 +1,129 @@
+"""Encodings of (x, y): which one fills the gaps between training pixels best, and at which sigma."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ensemble import Job
+from ..report.lines import lines_svg
+from ..report.side_by_side import side_by_side
+from ..table import Table
+from .common import LARGE, SMALL, Drawing, Outcome, Study, captions_of, common_settings, decibel, figures_of
+
+TITLE = "Encodings"
+_SIGMAS = {SMALL: (0.25, 1.0, 2.0, 4.0, 16.0), LARGE: (0.5, 1.5, 3.0, 6.0, 12.0, 32.0)}
+_STEPS = 1500
+_CLEAR = 0.3  # differences of PSNR below this, in dB, are not worth a word
+
+
+def run(study: Study) -> Outcome:
+    """Train every encoding on every second row and column, at both sizes, and judge the pixels between."""
+    sizes = (SMALL,) if study.quick else (SMALL, LARGE)
+    rows: list[dict[str, Any]] = []
+    pictures: list[Drawing] = []
+    for size in sizes:
+        found, drawings = _at_one_size(study, size)
+        rows += found
+        pictures += drawings
+    steps = study.steps(_STEPS)
+    settings = common_settings(
+        study.config(train_on="every-second", steps=steps), study.picture(sizes[-1]), "encoding", "sigma"
+    )
+    settings["picture"] = f"{study.original.name}, at {' and '.join(f'{size} x {size}' for size in sizes)}"
+    return Outcome(
+        name="encodings",
+        title=TITLE,
+        question="Which encoding of (x, y) lets a network guess the pixels that it was not trained on, and how "
+        "does that depend on sigma, the spread of the Gaussian frequencies in cycles per longer side? Expected "
+        "on held-out pixels: none < basic < Gaussian at a right sigma; too small a sigma blurs, too large a "
+        "one turns to noise.",
+        settings=settings,
+        table=Table(rows),
+        pictures=pictures,
+        finding=finding([row for row in rows if row["size"] == sizes[-1]]),
+        best=("psnr_held_out",),
+    )
+
+
+def _at_one_size(study: Study, size: int) -> tuple[list[dict[str, Any]], list[Drawing]]:
+    picture = study.picture(size)
+    variants: list[tuple[str, float | None]] = [("none", None), ("basic", None)]
+    nyquist_half = size / 16.0  # what `--train-on every-second` takes for 128 pixels
+    variants += [("positional", nyquist_half), *(("gaussian", sigma) for sigma in _SIGMAS[size])]
+    steps = study.steps(_STEPS)
+    jobs = [
+        Job(picture, study.config(encoding=name, sigma=sigma, train_on="every-second", steps=steps))
+        for name, sigma in variants
+    ]
+    results = study.train(jobs)
+    pairs = list(zip(variants, results, strict=True))
+    rows = [
+        {"size": size, "encoding": name, "sigma": sigma, **figures_of(result)}
+        for (name, sigma), result in pairs
+    ]
+    panels = [(_label(*variant), result.reconstruction, captions_of(result)) for variant, result in pairs]
+    sheet = side_by_side(picture.pixels, panels, title=f"{picture.name}, {picture.width}x{picture.height}")
+    drawings = [
+        Drawing(
+            f"pictures-{size}", sheet, f"Trained on every second row and column of {size} x {size} pixels."
+        ),
+        Drawing(
+            f"sigma-{size}", _by_sigma(rows, size), f"The Gaussian encoding by its sigma, {size} x {size}."
+        ),
+    ]
+    return rows, drawings
+
+
+def _label(name: str, sigma: float | None) -> str:
+    return name if sigma is None else f"{name}, sigma {sigma:g}"
+
+
+def _by_sigma(rows: list[dict[str, Any]], size: int) -> str:
+    gaussian = [row for row in rows if row["encoding"] == "gaussian"]
+    columns = {"training pixels": "psnr_train", "held-out pixels": "psnr_held_out"}
+    return lines_svg(
+        {name: [(row["sigma"], row[column]) for row in gaussian] for name, column in columns.items()},
+        title=f"Gaussian encoding, {size} x {size}",
+        x_label="sigma / cycles per longer side",
+        y_label="PSNR / dB",
+        x_log=True,
+    )
+
+
+def finding(rows: list[dict[str, Any]]) -> str:
+    """Say whether the expected order came out, from the rows of one size."""
+    held = {row["encoding"]: row["psnr_held_out"] for row in rows if row["encoding"] in ("none", "basic")}
+    gaussian = [row for row in rows if row["encoding"] == "gaussian"]
+    best = max(gaussian, key=lambda row: row["psnr_held_out"])
+    size = f"{rows[0]['size']} x {rows[0]['size']}"
+    order = held["none"] < held["basic"] < best["psnr_held_out"]
+    figures = (
+        f"none {decibel(held['none'])}, basic {decibel(held['basic'])}, "
+        f"Gaussian {decibel(best['psnr_held_out'])} at sigma {best['sigma']:g}"
+    )
+    verdict = "the expected order came out" if order else "the expected order did not come out"
+    return f"On held-out pixels at {size}, {verdict}: {figures}; {_of_sigma(gaussian, best)}."
+
+
+def _of_sigma(gaussian: list[dict[str, Any]], best: dict[str, Any]) -> str:
+    smallest, largest = gaussian[0], gaussian[-1]
+    if best is smallest or best is largest:
+        return "the best sigma lies at the edge of those tried, so the right one may lie beyond"
+    blurs = _is_worse(smallest, best) and smallest["psnr_train"] < best["psnr_train"]
+    noisy = _is_worse(largest, best) and _gap(largest) > _gap(best)
+    small, large = f"sigma {smallest['sigma']:g}", f"sigma {largest['sigma']:g}"
+    small += (" blurs" if blurs else " does not blur") + f" ({_both(smallest)})"
+    large += (" turns to noise" if noisy else " does not turn to noise") + f" ({_both(largest)})"
+    return f"{small}, and {large}"
+
+
+def _is_worse(row: dict[str, Any], best: dict[str, Any]) -> bool:
+    return bool(row["psnr_held_out"] < best["psnr_held_out"] - _CLEAR)
+
+
+def _gap(row: dict[str, Any]) -> float:
+    return float(row["psnr_train"] - row["psnr_held_out"])
+
+
+def _both(row: dict[str, Any]) -> str:
+    return f"training {decibel(row['psnr_train'])}, held out {decibel(row['psnr_held_out'])}"

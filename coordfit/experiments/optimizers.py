@@ -1,0 +1,124 @@
+"""SGD with momentum beside Adam: each at several learning rates, with the same number of pixel visits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ensemble import Job
+from ..report.lines import lines_svg
+from ..report.side_by_side import side_by_side
+from ..result import FitResult
+from ..table import Table
+from .common import Drawing, Outcome, Study, captions_of, common_settings, curve, decibel, trouble_of
+
+TITLE = "Optimizers"
+_RATES = {"sgd": (0.03, 0.1, 0.3, 1.0, 3.0), "adam": (3e-4, 1e-3, 4e-3, 1e-2, 3e-2)}
+_NAMES = {"sgd": "SGD with momentum", "adam": "Adam"}
+_MOMENTUM = 0.9
+_STEPS = 800
+
+Rows = list[dict[str, Any]]
+
+
+def run(study: Study) -> Outcome:
+    """Train on all pixels with each optimizer at each learning rate, one batch for each optimizer."""
+    picture, steps = study.picture(study.size), study.steps(_STEPS)
+    variants = [(optimizer, rate) for optimizer, rates in _RATES.items() for rate in rates]
+    jobs = [
+        Job(
+            picture,
+            study.config(optimizer=optimizer, learning_rate=rate, momentum=_MOMENTUM, steps=steps),
+        )
+        for optimizer, rate in variants
+    ]
+    results = study.train(jobs)
+    rows = [_row(*variant, result) for variant, result in zip(variants, results, strict=True)]
+    settings = common_settings(jobs[0].config, picture, "optimizer", "learning_rate")
+    settings |= {"momentum of SGD": _MOMENTUM, "epochs": results[0].metrics["epochs"]}
+    return Outcome(
+        name="optimizers",
+        title=TITLE,
+        question="How far does each optimizer come with the same number of pixel visits, at which learning "
+        "rate, and how narrow is the range of rates that work? Judged on all pixels, all of them trained on.",
+        settings=settings,
+        table=Table(rows),
+        pictures=_pictures(picture.pixels, picture.name, rows, results),
+        finding=finding(rows),
+        best=("psnr",),
+    )
+
+
+def _row(optimizer: str, rate: float, result: FitResult) -> dict[str, Any]:
+    return {
+        "optimizer": optimizer,
+        "learning_rate": rate,
+        "psnr": result.metrics["psnr"],
+        "ssim": result.metrics["ssim"],
+        "trouble": trouble_of(result),
+    }
+
+
+def _pictures(truth: Any, name: str, rows: Rows, results: list[FitResult]) -> list[Drawing]:
+    ranges = {
+        _NAMES[optimizer]: [
+            (row["learning_rate"], row["psnr"])
+            for row in rows
+            if row["optimizer"] == optimizer and row["trouble"] != "diverged"
+        ]
+        for optimizer in _RATES
+    }
+    by_rate = lines_svg(
+        ranges, title="PSNR by learning rate", x_label="learning rate", y_label="PSNR / dB", x_log=True
+    )
+    best = {optimizer: results[rows.index(_best(rows, optimizer))] for optimizer in _RATES}
+    curves = lines_svg(
+        {
+            f"{_NAMES[optimizer]}, {result.config.learning_rate:g}": curve(result, "psnr")
+            for optimizer, result in best.items()
+        },
+        title="PSNR while training, each at its best learning rate",
+        x_label="step",
+        y_label="PSNR / dB",
+    )
+    panels = [
+        (f"{_NAMES[o]}, {result.config.learning_rate:g}", result.reconstruction, captions_of(result))
+        for o, result in best.items()
+    ]
+    sheet = side_by_side(truth, panels, title=f"{name}, {truth.shape[1]}x{truth.shape[0]}: optimizers")
+    return [
+        Drawing("learning-rates", by_rate, "A rate at which training diverged has no point."),
+        Drawing("curves", curves, "Each optimizer at its best learning rate of those tried."),
+        Drawing("pictures", sheet, "Each optimizer at its best learning rate of those tried."),
+    ]
+
+
+def _sound(rows: Rows, optimizer: str) -> Rows:
+    """The runs of an optimizer without trouble; all of them where there is none."""
+    own = [row for row in rows if row["optimizer"] == optimizer]
+    return [row for row in own if not row["trouble"]] or own
+
+
+def _best(rows: Rows, optimizer: str) -> dict[str, Any]:
+    return max(_sound(rows, optimizer), key=lambda row: row["psnr"])
+
+
+def finding(rows: Rows) -> str:
+    """Say which optimizer came further, by how much, and whether its best rate was bracketed."""
+    best = sorted((_best(rows, optimizer) for optimizer in _RATES), key=lambda row: row["psnr"], reverse=True)
+    first, second = best
+    lead = first["psnr"] - second["psnr"]
+    parts = [
+        f"{_NAMES[first['optimizer']]} reaches {decibel(first['psnr'])} at learning rate "
+        f"{first['learning_rate']:g}, {lead:.2f} dB more than {_NAMES[second['optimizer']]} with "
+        f"{decibel(second['psnr'])} at {second['learning_rate']:g}"
+    ]
+    for row in best:
+        rates = [other["learning_rate"] for other in rows if other["optimizer"] == row["optimizer"]]
+        if row["learning_rate"] in (min(rates), max(rates)):
+            parts.append(
+                f"the best rate of {_NAMES[row['optimizer']]} lies at the edge of those that were tried"
+            )
+    failed = sum(bool(row["trouble"]) for row in rows)
+    if failed:
+        parts.append(f"{failed} of {len(rows)} runs diverged or came out worse than one flat colour")
+    return "; ".join(parts) + "."
