@@ -125,7 +125,9 @@ class NumpyBackend(Backend):
             return super().share_out(num_rows, num_members, row_bytes, row_flops)
         useful = num_members * num_rows * row_flops // _MIN_WORKER_FLOPS
         workers = int(max(1, min(self.threads, useful)))
-        if workers > 1 and (num_members >= 2 * workers or num_members % workers == 0):
+        balanced = num_members >= 2 * workers or num_members % workers == 0
+        too_few_rows = num_rows < workers * _MIN_WORKER_ROWS
+        if workers > 1 and num_members >= workers and (balanced or too_few_rows):
             # A worker with members of its own has no gradient to share, and their weights in its cache.
             members = _even_slices(0, num_members, workers)
             return [Share(m, _blocks(0, num_rows, row_bytes * (m.stop - m.start))) for m in members]

@@ -193,3 +193,20 @@ def test_memory_of_a_large_picture_is_the_picture_and_a_constant(monkeypatch):
         tracemalloc.stop()
     picture = result.picture.pixels.nbytes
     assert peak < 1.2 * picture + 30e6
+
+
+@pytest.mark.parametrize(("members", "dealt"), [(1, None), (2, [1, 1]), (3, [1, 2]), (5, [2, 3])])
+def test_few_rows_are_dealt_out_by_members(monkeypatch, members, dealt):
+    monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_ROWS", 256)
+    shares = NumpyBackend(threads=2).share_out(256, members, 1000, 10**6)
+    if dealt is None:
+        assert [share.members for share in shares] == [None]
+    else:
+        assert [share.members.stop - share.members.start for share in shares] == dealt
+    order = batches(3, 200)
+    alone, together = (make_step(NumpyBackend(threads=t), members=members, batch_rows=200) for t in (1, 2))
+    for step in (alone, together):
+        with step.backend.activate():
+            for batch in order:
+                step(batch, 1e-3)
+    np.testing.assert_allclose(together.mlp.parameters, alone.mlp.parameters, rtol=1e-4, atol=1e-6)
