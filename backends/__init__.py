@@ -4,7 +4,7 @@ This package is an implementation name of `coordfit`, laid beside it so that it 
 numpy and cupy, never coordfit. Use `coordfit.get_backend`; the import door is `coordfit/_backends.py`.
 """
 
-from .base import Activation, Array, Backend, ElementwiseLoss, Share
+from .base import Activation, Array, Backend, DeviceState, ElementwiseLoss, Share
 from .dispatch import FUSED_MODES, FusedUnavailableError
 from .registry import DEVICE_WORDS, DeviceUnavailableError, available_backends, get_backend
 
@@ -18,6 +18,7 @@ __all__ = [
     "Activation",
     "Array",
     "Backend",
+    "DeviceState",
     "DeviceUnavailableError",
     "ElementwiseLoss",
     "FusedUnavailableError",

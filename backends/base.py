@@ -72,6 +72,31 @@ class Share:
     blocks: list[slice]
 
 
+class DeviceState(Protocol):
+    """The step's number, its learning rates and its batch in device memory, for steps that are recorded."""
+
+    counter: Array
+    """Steps taken, shape (1,); inside a step, from `advance` on, the number of that step, from 1."""
+
+    def put_step(self, step: int) -> None:
+        """Say how many steps have been taken."""
+
+    def put_rates(self, rates: NDArray[Any]) -> None:
+        """Learning rates (n, num_rates) of the next n steps, without waiting for the device."""
+
+    def pace(self) -> None:
+        """Wait where the host is many calls ahead of the device."""
+
+    def batch(self) -> Array | None:
+        """Numbers of the batch of the step that comes next: (B,) for all members, or (K, B)."""
+
+    def advance(self) -> None:
+        """Count one step."""
+
+    def rate(self, place: int) -> Array:
+        """The learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
+
+
 class Backend:
     """An array module `xp` on one device, with the primitives that a training step is made of.
 
@@ -96,6 +121,11 @@ class Backend:
         return f"{type(self).__name__}(device={self.device!r}, fused={self.fused!r})"
 
     # -- what there is -------------------------------------------------------------------------------
+
+    @property
+    def relu_hides_nan(self) -> bool:
+        """Whether a fused ReLU turns NaN into 0; a run that diverges is then told by its loss alone."""
+        return False
 
     @classmethod
     def why_unavailable(cls, index: int = 0) -> str:
@@ -176,9 +206,34 @@ class Backend:
         for task in tasks:
             task()
 
-    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
-        """Return a callable that repeats what `step` does; a GPU may record and replay it."""
+    def capture(self, step: Callable[[], None], warm_up: int = 2) -> Callable[[], None]:
+        """Return a callable that does what `step` does, once for each call; a GPU may record and replay it.
+
+        Parameters
+        ----------
+        step : callable
+            Does the same at every call, on the same arrays; what changes between calls is in those arrays.
+            It leaves nothing behind on the host that would have to be done again at a replay.
+        warm_up : int
+            Calls that run `step` as it is before one is recorded.
+        """
         return step
+
+    def device_state(
+        self, num_rates: int, max_steps: int, orders: Sequence[tuple[int, int, int]]
+    ) -> DeviceState | None:
+        """What changes from step to step, kept by the device; None where the host drives every step.
+
+        Parameters
+        ----------
+        num_rates : int
+            Learning rates of a step: 1, or one for each member.
+        max_steps : int
+            Steps between two refills of the learning rates.
+        orders : sequence of (n, batch_size, seed)
+            The orders of mini-batches: one for all members, or one for each. Empty for a batch that stays.
+        """
+        return None
 
     # -- the primitives ------------------------------------------------------------------------------
 
@@ -422,7 +477,7 @@ class Backend:
         first_moment: Array,
         second_moment: Array,
         *,
-        step: int,
+        step: int | Array,
         learning_rate: float | Array,
         beta1: float,
         beta2: float,
@@ -438,8 +493,8 @@ class Backend:
         parameters, first_moment, second_moment : array, shape (*E, P)
         gradients : arrays, shape (*E, P)
             The gradient is their sum, taken in their order. The first may be overwritten by the sum.
-        step : int
-            Counts from 1.
+        step : int, or integer array of shape (1,)
+            Counts from 1. On the device it is for steps that are recorded.
         learning_rate : float, or array of shape (*E, 1)
         """
         gradient = functools.reduce(operator.add, gradients)

@@ -8,6 +8,7 @@ from typing import Any
 
 from .base import Backend
 
+PRECISIONS = ("float32", "tf32")
 DEVICE_WORDS = "auto, cpu, gpu, gpu:N, cuda, cuda:N, numpy, numba, cupy"
 
 # One line for each backend; its module is imported only when it is asked for.
@@ -16,7 +17,7 @@ _BACKENDS = {
     "numba": (".numba_backend", "NumbaBackend"),
     "cupy": (".cupy_backend", "CupyBackend"),
 }
-_LIBRARY_OF = {"numpy": "numpy", "numba": "numba", "gpu": "cupy", "cuda": "cupy", "cupy": "cupy"}
+_LIBRARY_OF = {"gpu": "cupy", "cuda": "cupy", "cupy": "cupy"}
 _WORD = re.compile(r"(?P<kind>auto|cpu|numpy|numba|gpu|cuda|cupy)(?::(?P<index>[0-9]{1,3}))?")
 _OF_THE_CPU = ("cpu", "numpy", "numba")
 
@@ -25,7 +26,9 @@ class DeviceUnavailableError(RuntimeError):
     """The device asked for is not there; the message says why and what to do."""
 
 
-def get_backend(device: str = "auto", *, fused: str = "auto", threads: int | None = None) -> Backend:
+def get_backend(
+    device: str = "auto", *, fused: str = "auto", threads: int | None = None, precision: str = "float32"
+) -> Backend:
     """Return a backend for a device word.
 
     Parameters
@@ -38,25 +41,33 @@ def get_backend(device: str = "auto", *, fused: str = "auto", threads: int | Non
         See `Backend`.
     threads : int, optional
         Worker threads of the CPU; None takes the cores that this process may use.
+    precision : {"float32", "tf32"}
+        The least precise arithmetic that products of float32 arrays may be computed in. Only a GPU has TF32;
+        the CPU computes in full either way.
 
     Raises
     ------
     ValueError
-        The word is none of `DEVICE_WORDS`, or `threads` is less than 1.
+        The word is none of `DEVICE_WORDS`, `threads` is less than 1, or there is no such precision.
     DeviceUnavailableError
         The device is not there. Never for `auto`.
     """
     kind, index = _parse(device)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    of_cpu, of_gpu = {"threads": threads}, {"index": index, "precision": precision}
     if kind == "cpu":
-        return _make(_library_of_cpu(), 0, fused, threads)
+        return _make(_library_of_cpu(), fused, of_cpu)
+    if kind in _OF_THE_CPU:
+        return _make(kind, fused, of_cpu)
     if kind != "auto":
-        return _make(_LIBRARY_OF[kind], index, fused, threads)
+        return _make(_LIBRARY_OF[kind], fused, of_gpu)
     try:
-        return _make("cupy", 0, fused, threads)
+        return _make("cupy", fused, of_gpu)
     except DeviceUnavailableError as reason:
-        backend = _make(_library_of_cpu(), 0, fused, threads)
+        backend = _make(_library_of_cpu(), fused, of_cpu)
         backend.fallback_reason = str(reason)
         return backend
 
@@ -83,9 +94,8 @@ def _class_of(name: str) -> type[Backend]:
     return found
 
 
-def _make(name: str, index: int, fused: str, threads: int | None) -> Backend:
+def _make(name: str, fused: str, options: dict[str, Any]) -> Backend:
     backend_class = _class_of(name)
-    if reason := backend_class.why_unavailable(index):
+    if reason := backend_class.why_unavailable(options.get("index", 0)):
         raise DeviceUnavailableError(reason)
-    options: dict[str, Any] = {"threads": threads} if name in _OF_THE_CPU else {"index": index}
     return backend_class(fused=fused, **options)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         FUSED_MODES,
         Array,
         Backend,
+        DeviceState,
         DeviceUnavailableError,
         FusedUnavailableError,
         Share,
@@ -44,6 +45,7 @@ else:
     Array = _package.Array
     Backend = _package.Backend
     DEVICE_WORDS = _package.DEVICE_WORDS
+    DeviceState = _package.DeviceState
     FUSED_MODES = _package.FUSED_MODES
     DeviceUnavailableError = _package.DeviceUnavailableError
     FusedUnavailableError = _package.FusedUnavailableError
@@ -56,6 +58,7 @@ __all__ = [
     "FUSED_MODES",
     "Array",
     "Backend",
+    "DeviceState",
     "DeviceUnavailableError",
     "FusedUnavailableError",
     "Share",

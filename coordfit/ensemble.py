@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ._backends import Array, Backend
 from .activations import make_activation
 from .config import FitConfig
+from .course import Course
 from .encoders import join_encoders
 from .errors import ConfigError
 from .images import Picture
@@ -135,9 +136,8 @@ class EnsembleTrainer:
         losses = [member.loss for member in self._sorted]
         pixels = self._pixels()
         self.training_step = TrainingStep(
-            backend, self.encoder, mlp, losses, self.optimizer, pixels, first.batch_rows
+            backend, self.encoder, mlp, losses, self.optimizer, pixels, first.batch_rows, self._course()
         )
-        self._find_choices()
         self._good = [self._state(member) for member in self._sorted]
         self._diverged: set[int] = set()
 
@@ -151,29 +151,19 @@ class EnsembleTrainer:
         grid = first.model.picture.grid
         return TrainingPixels(backend, GridRows(backend, grid, 1, dtype), backend.asarray(target, dtype))
 
-    def _batch(self) -> Array | None:
-        """Numbers of the pixels of the next step: (n,) where members share them, (K, n), or None for all."""
-        if self._all_in_order:
-            return None
-        chosen = [
-            pixels if order is None else pixels[order.batch(self.step)] for order, pixels in self._choices
-        ]
-        return self.backend.asarray(chosen[0] if len(chosen) == 1 else np.stack(chosen))
-
-    def _find_choices(self) -> None:
+    def _course(self) -> Course:
         """Who chooses which pixels: one order of batches and one set of training pixels, or one for each."""
-        first, *others = self._sorted
-        seeds = {None if member.order is None else member.order.seed for member in self._sorted}
-        alike = len(seeds) == 1 and all(np.array_equal(member.train, first.train) for member in others)
-        choosers = [first] if alike else self._sorted
-        self._choices = [(member.order, np.flatnonzero(member.train)) for member in choosers]
-        self._all_in_order = alike and first.order is None and bool(first.train.all())
+        members = self._sorted
+        orders = [member.order for member in members if member.order is not None]
+        same_mask = all(np.array_equal(member.train, members[0].train) for member in members[1:])
+        shared = same_mask and len({order.seed for order in orders}) <= 1
+        count = 1 if shared else len(members)
+        counts_all = all(bool(member.train.all()) for member in members)
+        numbers = None if counts_all else [np.flatnonzero(member.train) for member in members[:count]]
+        return Course(self._rates, orders[:count], numbers)
 
-    def _rates(self) -> float | Array:
-        rates = [member.learning_rate(self.step) for member in self._sorted]
-        if len(set(rates)) == 1:
-            return rates[0]
-        return self.backend.asarray(np.array(rates)[:, None], self.config.dtype)
+    def _rates(self, step: int) -> list[float]:
+        return [member.learning_rate(step) for member in self._sorted]
 
     def _copy(self, member: Member, own: Array, batch: Array, *, into_batch: bool) -> None:
         """Copy flat parameters between a member's own layout and its row of the batch."""
@@ -202,8 +192,9 @@ class EnsembleTrainer:
     def _train_until(self, stop: int) -> None:
         start = time.perf_counter()
         while self.step < stop:
-            self.training_step(self._batch(), self._rates())
-            self.step += 1
+            count = min(stop - self.step, self.training_step.steps_at_once)
+            self.training_step.advance(self.step, count)
+            self.step += count
         self.backend.synchronize()
         self.seconds += time.perf_counter() - start
 

@@ -26,6 +26,7 @@ class Optimizer(Protocol):
         gradients: Sequence[Array],
         learning_rate: float | Array,
         members: slice | None = None,
+        counter: Array | None = None,
     ) -> None:
         """Do the arithmetic of step number `steps`, in place.
 
@@ -37,6 +38,8 @@ class Optimizer(Protocol):
             Summed in their order; the first may be overwritten.
         learning_rate : float, or array of shape (*E, 1) where members differ
             Of the same members.
+        counter : integer array of shape (1,), optional
+            The step's number on the device instead of `steps`, for steps that are recorded.
         """
 
     def step(self, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array) -> None:
@@ -82,6 +85,7 @@ class SGD(_Counted):
         gradients: Sequence[Array],
         learning_rate: float | Array,
         members: slice | None = None,
+        counter: Array | None = None,
     ) -> None:
         """See `Optimizer.update`."""
         self.backend.sgd_step(
@@ -110,6 +114,7 @@ class Adam(_Counted):
         gradients: Sequence[Array],
         learning_rate: float | Array,
         members: slice | None = None,
+        counter: Array | None = None,
     ) -> None:
         """See `Optimizer.update`."""
         self.backend.adam_step(
@@ -117,7 +122,7 @@ class Adam(_Counted):
             gradients,
             self._part("first_moment", members),
             self._part("second_moment", members),
-            step=self.steps,
+            step=self.steps if counter is None else counter,
             learning_rate=learning_rate,
             beta1=self.beta1,
             beta2=self.beta2,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ._backends import Array, Backend, get_backend
 from .config import FitConfig, make_config
+from .course import Course
 from .errors import ConfigError
 from .images import Picture, load_picture
 from .member import HistoryRow, Member
@@ -147,6 +148,7 @@ class Trainer:
             self.optimizer,
             self._training_pixels(),
             member.batch_rows,
+            Course(lambda step: (member.learning_rate(step),), () if member.order is None else (member.order,)),
         )
         self.step, self.seconds = 0, 0.0
         if state is not None:
@@ -195,10 +197,17 @@ class Trainer:
 
     def take_step(self) -> None:
         """One optimizer step on the next batch."""
-        order = self.member.order
-        batch = None if order is None else self.backend.asarray(order.batch(self.step))
-        self.training_step(batch, self.learning_rate)
+        self.training_step.advance(self.step)
         self.step += 1
+
+    def take_steps(self, limit: int) -> None:
+        """As many steps as go at once on this backend, at most `limit`."""
+        count = min(limit, self.training_step.steps_at_once)
+        if count == 1:
+            self.take_step()
+            return
+        self.training_step.advance(self.step, count)
+        self.step += count
 
     @property
     def learning_rate(self) -> float:
@@ -273,7 +282,7 @@ class _Loop:
         trainer, start = self.trainer, time.perf_counter()
         before = trainer.seconds
         while trainer.step < stop and self._out_of_time_or_asked() is None:
-            trainer.take_step()
+            trainer.take_steps(stop - trainer.step)
             now = time.perf_counter()
             if now - self.last_tick >= _TICK_SECONDS:
                 trainer.seconds = before + now - start

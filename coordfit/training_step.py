@@ -19,12 +19,17 @@ import math
 import operator
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ._backends import Array, Backend, Share
+from .course import Course
 from .encoders import Encoder, IdentityEncoder
 from .losses import Loss
 from .mlp import MLP, first_rows
 from .optimizers import Optimizer
 from .pixel_rows import ArrayRows, Rows
+from .recorded_steps import STEPS_AT_ONCE, RecordedSteps
 
 # Features of all training pixels are computed once where they take no more memory than this.
 FEATURE_TABLE_BYTES = 128 * 2**20
@@ -80,6 +85,8 @@ class TrainingStep:
         Members that share one should be neighbours: each run of equal losses is one call.
     batch_rows : int
         Rows of every batch.
+    course : Course, optional
+        Batches and learning rates by the step's number, for `advance`.
     """
 
     def __init__(
@@ -91,8 +98,9 @@ class TrainingStep:
         optimizer: Optimizer,
         pixels: TrainingPixels,
         batch_rows: int,
+        course: Course | None = None,
     ) -> None:
-        self.backend, self.mlp, self.optimizer = backend, mlp, optimizer
+        self.backend, self.mlp, self.optimizer, self.course = backend, mlp, optimizer, course
         row_bytes, row_flops = cost_of_a_row(mlp)
         members = math.prod(mlp.parameters.shape[:-1])
         shares = backend.share_out(batch_rows, members, row_bytes, 3 * row_flops)
@@ -106,6 +114,35 @@ class TrainingStep:
         ]
         self._tasks = [worker.run for worker in self.workers]
         self._gradients = [shared] if self._by_members else [worker.mlp.gradient for worker in self.workers]
+        self._recorded = self._new_recorded_steps()
+
+    def _new_recorded_steps(self) -> RecordedSteps | None:
+        """Steps that the device drives; None where the host does."""
+        if self.course is None:
+            return None
+        num_rates, orders = len(self.course.rates(0)), self.course.order_numbers()
+        state = self.backend.device_state(num_rates, STEPS_AT_ONCE, orders)
+        return None if state is None else RecordedSteps(self.backend, self.compute, self.course, state)
+
+    @property
+    def steps_at_once(self) -> int:
+        """Steps that one call of `advance` may well take: the host has no say between them."""
+        return 1 if self._recorded is None else STEPS_AT_ONCE
+
+    def advance(self, step: int, count: int = 1) -> None:
+        """Take `count` steps of the course, after the `step` that have been taken."""
+        if self.course is None:
+            raise ValueError("a step without a course is told its batch and learning rate by each call")
+        if self._recorded is not None and self.optimizer.steps == step:
+            self._recorded.advance(step, count)
+            self.optimizer.steps += count
+            return
+        for taken in range(step, step + count):
+            batch, rate = self.course.batch(taken), self.course.rate(taken)
+            self(
+                None if batch is None else self.backend.asarray(batch),
+                rate if isinstance(rate, int | float) else self.backend.asarray(rate, self.mlp.dtype),
+            )
 
     def __call__(self, batch: Array | None, learning_rate: float | Array) -> Array:
         """Take one step and return the batch's loss before it, shape E.
@@ -117,14 +154,23 @@ class TrainingStep:
         learning_rate : float, or array of shape (*E, 1)
         """
         self.optimizer.steps += 1
+        return self.compute(batch, learning_rate)
+
+    def compute(self, batch: Array | None, learning_rate: float | Array, counter: Array | None = None) -> Array:
+        """The step's arithmetic, without counting it: `counter` has its number where the device counts."""
         for worker in self.workers:
             worker.begin(batch, learning_rate)
         self.backend.run_workers(self._tasks)
         values = [worker.value for worker in self.workers]
         if self._by_members:  # each worker has updated its own members
             return self.backend.xp.concat(values)
-        self.optimizer.update(self.mlp.parameters, self._gradients, learning_rate)
+        self.optimizer.update(self.mlp.parameters, self._gradients, learning_rate, counter=counter)
         return functools.reduce(operator.add, values)
+
+    @property
+    def recent_losses(self) -> NDArray[np.floating] | None:
+        """Losses of the last steps that the device drove, (n,) or (n, K); None where the host drove them."""
+        return None if self._recorded is None else self._recorded.losses()
 
     @property
     def gradient(self) -> Array:

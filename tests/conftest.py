@@ -33,6 +33,14 @@ def make_numba_without_blas():
     return backend
 
 
+def make_cupy_on_host():
+    import fake_cupy
+
+    if reason := fake_cupy.why_unavailable():
+        pytest.skip(reason)
+    return fake_cupy.CupyOnHost()
+
+
 def maker_of(name):
     return lambda: get_backend(name)
 
@@ -44,6 +52,7 @@ MAKERS = {
     "numpy-generic": lambda: NumpyBackend(fused="never"),
     "numba-without-blas": make_numba_without_blas,
     "strict": make_strict,
+    "cupy-on-host": make_cupy_on_host,
 } | {name: maker_of(name) for name in available_backends() if name != "numpy"}
 
 

@@ -69,7 +69,7 @@ def pretended_cupy(names=("NVIDIA H200", "NVIDIA A100"), driver=13000, built=120
     cupy.float32, cupy.float64 = np.float32, np.float64
     cupy.asarray = lambda a, dtype=None: np.asarray(a, dtype).view(PretendedArray)
     cupy.asnumpy = lambda a: np.array(a)
-    cupy.zeros = lambda shape, dtype: np.zeros(shape, dtype).view(PretendedArray)
+    cupy.zeros = cupy.empty = lambda shape, dtype: np.zeros(shape, dtype).view(PretendedArray)
     cupy.matmul = np.matmul
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(used_bytes=lambda: 512)
     cupy.cuda = types.SimpleNamespace(
@@ -149,6 +149,23 @@ WRONG_WORDS = [
 def test_words_that_are_none(word):
     with pytest.raises(ValueError, match=r"unknown device .*; use one of: auto, cpu, gpu, gpu:N"):
         get_backend(word)
+
+
+@pytest.mark.parametrize("word", ["gpu", "auto"])
+def test_a_precision_is_handed_to_the_gpu_and_told(put_cupy, word):
+    put_cupy(pretended_cupy())
+    assert get_backend(word).describe()["precision"] == "float32"
+    assert get_backend(word, precision="tf32").describe()["precision"] == "tf32"
+
+
+@pytest.mark.parametrize("word", ["gpu", "auto", "cpu"])
+def test_an_unknown_precision_is_refused(word):
+    with pytest.raises(ValueError, match="precision must be one of float32, tf32, not 'bf16'"):
+        get_backend(word, precision="bf16")
+
+
+def test_the_cpu_is_as_precise_as_the_least_that_is_asked_for(no_cupy):
+    assert get_backend("auto", precision="tf32").device == "cpu"
 
 
 @pytest.mark.parametrize("threads", [0, -1])
@@ -422,7 +439,7 @@ def test_arrays_are_made_on_the_device_that_was_asked_for(put_cupy):
     assert isinstance(backend.zeros((2, 3), "float64"), PretendedArray)
     assert type(backend.to_numpy(backend.zeros((2,), "float32"))) is np.ndarray
     assert backend.memory_in_use() == 512
-    assert backend.scratch((2, 2), "float32") is None
+    assert isinstance(backend.scratch((2, 2), "float32"), PretendedArray)
 
 
 def test_activate_waits_before_and_after_and_keeps_one_stream(put_cupy):
@@ -453,6 +470,7 @@ def test_describe_names_the_gpu_and_the_versions(put_cupy):
         "total_memory": 141 << 30,
         "cuda_driver": "13.0",
         "cuda_runtime": "12.9",
+        "precision": "float32",
     }
 
 

@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import coordfit
 from backends.numpy_backend import NumpyBackend
-from coordfit import ConfigError, Progress, training
+from coordfit import ConfigError, Progress, member
 from coordfit.activations import make_activation
 from coordfit.config import FitConfig, make_config
 from coordfit.encoders import frequency_matrix, make_encoder
@@ -231,8 +231,8 @@ def test_after_divergence_the_model_is_the_last_good_one(cat, fused):
 
 
 def test_a_network_that_is_no_number_from_the_start_diverged(cat, monkeypatch):
-    draw = training.initial_parameters
-    monkeypatch.setattr(training, "initial_parameters", lambda *args, **more: np.nan * draw(*args, **more))
+    draw = member.initial_parameters
+    monkeypatch.setattr(member, "initial_parameters", lambda *args, **more: np.nan * draw(*args, **more))
     result = fit(cat)
     assert result.stopped == "diverged"
     assert result.history == []
@@ -240,7 +240,7 @@ def test_a_network_that_is_no_number_from_the_start_diverged(cat, monkeypatch):
 
 def test_a_large_picture_is_judged_by_a_sample_on_the_way_and_whole_at_the_end(cat, monkeypatch):
     whole = fit(cat, steps=20, train_on="every-second")
-    monkeypatch.setattr(training, "SAMPLE_PIXELS", 500)
+    monkeypatch.setattr(member, "SAMPLE_PIXELS", 500)
     sampled = fit(cat, steps=20, train_on="every-second")
     assert sampled.metrics["psnr_held_out"] == whole.metrics["psnr_held_out"]
     for ours, theirs in zip(sampled.history, whole.history, strict=True):

@@ -1,0 +1,1 @@
+"""What there is to know about the GPU path, from one command: `python -m bench.gpu`."""

@@ -1,0 +1,104 @@
+"""Networks to be measured, and the rungs on which their products are taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backends.base import Backend
+from backends.cublaslt import Epilogue, Ladder, Planner, RefusedError
+from coordfit.activations import make_activation
+from coordfit.course import Course
+from coordfit.encoders import make_encoder
+from coordfit.losses import make_loss
+from coordfit.mlp import MLP, initial_parameters
+from coordfit.optimizers import Adam
+from coordfit.sampling import BatchOrder
+from coordfit.training_step import TrainingPixels, TrainingStep
+
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training step: a square picture, a batch (None for all pixels), a width, and K networks."""
+
+    side: int = 128
+    batch: int | None = None
+    width: int = 256
+    members: int = 1
+    frequencies: int = 256
+    depth: int = 5
+    activation: str = "relu"
+
+    @property
+    def rows(self) -> int:
+        """Pixels of a step."""
+        return self.batch or self.side**2
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths from features to channels."""
+        return (2 * self.frequencies, *[self.width] * (self.depth - 1), 3)
+
+    @property
+    def flops(self) -> float:
+        """Operations of the products of a step: forward, dW, and dX but for the first layer."""
+        products = [a * b for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True)]
+        return float((6 * sum(products) - 2 * products[0]) * self.rows * self.members)
+
+    def __str__(self) -> str:
+        return f"width {self.width}, {self.rows} rows, K = {self.members}"
+
+
+class Reference(Backend):
+    """NumPy with the generic bodies: the reference, in float64, wherever NumPy is."""
+
+    name, device, xp = "reference", "cpu", np
+
+
+def make_step(backend: Backend, case: Case, dtype: str = "float32") -> TrainingStep:
+    """A step of that case from seed 0: the same numbers on every backend, rounded to `dtype`."""
+    rng = np.random.default_rng(0)
+    encoder = make_encoder(backend, rng.normal(0.0, 10.0, (case.frequencies, 2)).astype(np.float32), dtype)
+    drawn = [initial_parameters(case.sizes, "he", omega=30.0, rng=rng) for _ in range(case.members)]
+    flat = np.stack(drawn) if case.members > 1 else drawn[0]
+    parameters = backend.asarray(flat.astype(np.float32), dtype)
+    hidden, sigmoid = make_activation(case.activation), make_activation("sigmoid")
+    mlp = MLP(backend, case.sizes, parameters, hidden, sigmoid, rows=1, dtype=dtype)
+    adam = Adam(backend, parameters, dtype=dtype, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    size = case.side**2
+    coordinates = backend.asarray(rng.uniform(size=(size, 2)).astype(np.float32), dtype)
+    target = backend.asarray(rng.uniform(size=(size, 3)).astype(np.float32), dtype)
+    orders = () if case.batch is None else (BatchOrder(size, case.batch, seed=0),)
+    course = Course(lambda step: (LEARNING_RATE,), orders)
+    pixels = TrainingPixels(backend, coordinates, target)
+    return TrainingStep(backend, encoder, mlp, make_loss("mse"), adam, pixels, case.rows, course)
+
+
+class _PlainPlanner(Planner):
+    """Refuses every epilogue, so that products are plain and kernels follow."""
+
+    def plan(self, product: Any, *arguments: Any) -> Any:
+        if product.epilogue != Epilogue.NONE:
+            raise RefusedError("left out on purpose")
+        return super().plan(product, *arguments)
+
+
+RUNGS = ("graph", "eager", "plain", "library", "generic")
+"""Epilogues in a graph; epilogues; cublasLt and kernels; CuPy's products and kernels; generic bodies."""
+
+
+def on_rung(make: Any, rung: str, **options: Any) -> Any:
+    """A backend whose steps are taken on a rung; `make` makes one with these options."""
+    backend = make(fused="never" if rung == "generic" else "auto", **options)
+    if rung == "library":
+        backend._ladder = Ladder(None, "auto", "left out on purpose")
+    elif rung == "plain":
+        with backend._here():
+            backend._ladder = Ladder(_PlainPlanner(backend._load_cublaslt()))
+    if rung not in ("graph", "generic"):
+        backend.why_not_recorded = lambda: "left out on purpose"
+    return backend

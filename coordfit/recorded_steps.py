@@ -1,0 +1,84 @@
+"""Steps that the device drives by itself: recorded once by the backend, and replayed some at a time.
+
+The mathematics is `TrainingStep`'s. Here a step's number, batch and learning rates come from device memory
+(`backends.DeviceState`), so that the same launches can be repeated; the host refills the learning rates and
+says "again". Nothing in this loop waits for the device, but for keeping the host from running far ahead.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._backends import Array, Backend, DeviceState
+from .course import Course
+
+Compute = Callable[[Array | None, Array, Array], Array]
+
+STEPS_AT_ONCE = 16
+_WARM_UP = 2
+
+
+class RecordedSteps:
+    """Drives the steps of a backend that has a `device_state`.
+
+    Parameters
+    ----------
+    compute : callable
+        The arithmetic of a step, from its batch, learning rates and number, all of them on the device, to its
+        loss: `TrainingStep.compute`.
+    state : DeviceState
+        As `backend.device_state` makes it for this course.
+    """
+
+    def __init__(self, backend: Backend, compute: Compute, course: Course, state: DeviceState) -> None:
+        self.backend, self.compute, self.course, self.state = backend, compute, course, state
+        self._numbers = course.numbers_on(backend)
+        self._counted: int | None = None
+        self._losses: dict[int, list[Array]] = {}
+        self._last = 1
+        # The first steps go one by one: they make all buffers and plans, for both recordings.
+        self._runs: dict[int, Callable[[], None]] = {
+            1: backend.capture(functools.partial(self._take, 1), warm_up=_WARM_UP),
+            STEPS_AT_ONCE: backend.capture(functools.partial(self._take, STEPS_AT_ONCE), warm_up=0),
+        }
+        self._taken = 0
+
+    def advance(self, step: int, count: int) -> None:
+        """Take `count` steps after `step` steps."""
+        if step != self._counted:
+            self.state.put_step(step)
+        while count:
+            at_once = STEPS_AT_ONCE if count >= STEPS_AT_ONCE and self._taken >= _WARM_UP else 1
+            self.state.put_rates(self.course.rates_ahead(step, at_once))
+            self._runs[at_once]()
+            self.state.pace()
+            step, count, self._taken, self._last = step + at_once, count - at_once, self._taken + 1, at_once
+        self._counted = step
+
+    def losses(self) -> NDArray[np.floating]:
+        """Losses of the last steps that ran at once, shape (n,) or (n, K); waits for the device."""
+        return np.stack([self.backend.to_numpy(value) for value in self._losses[self._last]])
+
+    def _take(self, count: int) -> None:
+        """Launch `count` steps: what is recorded."""
+        values = []
+        for place in range(count):
+            batch = self._batch()
+            self.state.advance()
+            values.append(self.compute(batch, self.state.rate(place), self.state.counter))
+        self._losses[count] = values  # each replay writes them anew
+
+    def _batch(self) -> Array | None:
+        batch = self.state.batch()
+        if self._numbers is None:
+            return batch
+        if batch is None:
+            return self._numbers
+        xp = self.backend.xp
+        if self._numbers.ndim == 1:
+            return xp.take(self._numbers, batch)
+        return xp.take_along_axis(self._numbers, batch, axis=-1)

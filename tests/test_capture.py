@@ -1,0 +1,412 @@
+"""Steps that are recorded and replayed: the same numbers as without, no waiting, a way back where it fails."""
+
+import contextlib
+import functools
+import gc
+import re
+
+import numpy as np
+import pytest
+
+import coordfit
+from backends import FusedUnavailableError
+from backends.numpy_backend import NumpyBackend
+from coordfit.config import make_config
+from coordfit.course import Course
+from coordfit.ensemble import EnsembleTrainer, Job
+from coordfit.images import load_picture
+from coordfit.recorded_steps import STEPS_AT_ONCE
+from coordfit.sampling import BatchOrder
+from coordfit.training import Trainer
+
+fake_cupy = pytest.importorskip("fake_cupy")
+pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
+
+SETTINGS = {
+    "hidden_size": 16,
+    "depth": 3,
+    "num_frequencies": 4,
+    "steps": 400,
+    "batch_size": 48,
+    "schedule": "cosine",
+}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    new = fake_cupy.Machine()
+    monkeypatch.setattr(fake_cupy, "machine", new)
+    return new
+
+
+@pytest.fixture
+def picture():
+    return load_picture(np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8))
+
+
+def make_trainer(picture, backend=None, state=None, **options):
+    config = make_config(SETTINGS | options)
+    return Trainer(picture, config, backend or fake_cupy.CupyOnHost(), state)
+
+
+def parameters_of(trainer):
+    return trainer.backend.to_numpy(trainer.model.mlp.parameters)
+
+
+def refuse_to_record(backend):
+    backend.why_not_recorded = lambda: ""
+    backend.capture = lambda step, warm_up=2: step
+    return backend
+
+
+def train(trainer, steps):
+    with trainer.backend.activate():
+        while trainer.step < steps:
+            trainer.take_steps(steps - trainer.step)
+        return parameters_of(trainer)
+
+
+OPTIONS = [
+    {},
+    {"batch_size": None},
+    {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "learning_rate": 0.1},
+    {"activation": "sine", "loss": "huber"},
+    {"encoding": "none", "activation": "tanh"},
+    {"dtype": "float64"},
+    {"train_on": "every-second", "batch_size": 16},
+]
+
+
+# -- the same numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_recorded_steps_equal_those_that_are_not_bit_by_bit(picture, machine, options):
+    steps = STEPS_AT_ONCE + 2 * STEPS_AT_ONCE + 5
+    expected = train(make_trainer(picture, refuse_to_record(fake_cupy.CupyOnHost()), **options), steps)
+    assert machine.counts["graph launches"] == 0
+    trainer = make_trainer(picture, **options)
+    np.testing.assert_array_equal(train(trainer, steps), expected)
+    assert trainer.backend.not_recorded == ""
+    # The first two steps warm up; they and their neighbours go one by one, and so does the rest at the end.
+    assert machine.counts["graph launches"] == (STEPS_AT_ONCE - 2) + 2 + 5
+    assert np.isfinite(expected).all()
+
+
+def test_a_hundred_replays_equal_a_hundred_steps_bit_by_bit(picture, machine):
+    expected = train(make_trainer(picture, refuse_to_record(fake_cupy.CupyOnHost())), 102)
+    trainer = make_trainer(picture)
+    with trainer.backend.activate():
+        for _ in range(102):
+            trainer.take_step()
+    np.testing.assert_array_equal(parameters_of(trainer), expected)
+    assert machine.counts["graph launches"] == 100
+
+
+@pytest.mark.parametrize("options", OPTIONS[:4], ids=str)
+def test_recorded_steps_learn_what_the_reference_on_the_cpu_learns(picture, options):
+    options = options | {"dtype": "float64"}
+    expected = train(make_trainer(picture, NumpyBackend(fused="never", threads=1), **options), 40)
+    np.testing.assert_allclose(train(make_trainer(picture, **options), 40), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_a_resumed_run_equals_an_unbroken_one(picture):
+    unbroken = train(make_trainer(picture), 70)
+    first = make_trainer(picture)
+    train(first, 33)
+    with first.backend.activate():
+        state = first.state()
+    np.testing.assert_array_equal(train(make_trainer(picture, state=state), 70), unbroken)
+    np.testing.assert_array_equal(train(make_trainer(picture, first.backend, state), 70), unbroken)
+
+
+def test_a_run_that_is_put_back_goes_on_from_there(picture):
+    trainer = make_trainer(picture)
+    with trainer.backend.activate():
+        train(trainer, 20)
+        state = trainer.state()
+        expected = train(trainer, 60)
+        trainer.restore(state)
+        np.testing.assert_array_equal(train(trainer, 60), expected)
+
+
+def train_together(jobs, backend, steps):
+    trainer = EnsembleTrainer(jobs, backend)
+    with backend.activate():
+        trainer._train_until(steps)
+        return backend.to_numpy(trainer.parameters), trainer
+
+
+@pytest.mark.parametrize("batch_size", [48, None])
+def test_networks_together_are_networks_alone(picture, machine, batch_size):
+    settings = SETTINGS | {"batch_size": batch_size, "dtype": "float64"}
+    configs = [make_config(settings | {"seed": k, "learning_rate": 0.01 / (k + 1)}) for k in range(3)]
+    together, trainer = train_together([Job(picture, c) for c in configs], fake_cupy.CupyOnHost(), 40)
+    assert machine.counts["graph launches"] > 0
+    assert trainer.training_step.recent_losses.shape[-1] == 3
+    for k, config in enumerate(configs):
+        alone, _ = train_together([Job(picture, config)], fake_cupy.CupyOnHost(), 40)
+        np.testing.assert_allclose(together[k], alone[0], rtol=1e-9, atol=1e-11)
+
+
+def test_members_with_masks_of_their_own_draw_the_batches_of_the_cpu(picture):
+    rng = np.random.default_rng(1)
+    masks = [rng.permutation(144).reshape(12, 12) < 100 for _ in range(2)]
+    settings = SETTINGS | {"dtype": "float64"}
+    jobs = [Job(picture, make_config(settings | {"seed": k}), mask) for k, mask in enumerate(masks)]
+    expected, _ = train_together(jobs, NumpyBackend(fused="never", threads=1), 25)
+    found, _ = train_together(jobs, fake_cupy.CupyOnHost(), 25)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_losses_are_kept_on_the_device_until_they_are_asked_for(picture, machine):
+    trainer = make_trainer(picture)
+    train(trainer, 2 * STEPS_AT_ONCE)
+    copies = machine.counts["to host"]
+    losses = trainer.training_step.recent_losses
+    assert losses.shape == (STEPS_AT_ONCE,)
+    assert machine.counts["to host"] == copies + STEPS_AT_ONCE
+    assert np.isfinite(losses).all()
+    assert len(set(losses.tolist())) > 1
+
+
+def test_a_whole_fit_on_recorded_steps_is_a_fit(picture):
+    options = SETTINGS | {"steps": 60, "evaluate_every": 25}
+    expected = Trainer(picture, make_config(options), NumpyBackend(threads=1)).run()
+    result = Trainer(picture, make_config(options), fake_cupy.CupyOnHost()).run()
+    assert [row["step"] for row in result.history] == [0, 25, 50, 60]
+    for row, other in zip(result.history, expected.history, strict=True):
+        assert row["psnr"] == pytest.approx(other["psnr"], abs=0.05)
+
+
+# -- no waiting ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_loop_neither_waits_nor_copies(picture, machine, options):
+    trainer = make_trainer(picture, **options)
+    with trainer.backend.activate():
+        train(trainer, 40)
+        machine.counts.clear()
+        while trainer.step < 200:
+            trainer.take_steps(200 - trainer.step)
+        counts = dict(machine.counts)
+    assert {name for name in counts if "host" in name} <= {"from host, without waiting"}
+    assert "synchronize" not in counts
+    assert counts["graph launches"] == 160 // STEPS_AT_ONCE
+    assert counts.get("run", 0) == 0, "something ran outside of the graph"
+    assert (
+        counts["event waits"] <= 160 // STEPS_AT_ONCE
+    )  # of replays long ago: the host is held, not the device
+
+
+def test_learning_rates_that_stay_are_not_sent_again(picture, machine):
+    trainer = make_trainer(picture, schedule="constant")
+    with trainer.backend.activate():
+        train(trainer, 50)
+        before = machine.counts["from host, without waiting"]
+        train(trainer, 300)
+    assert machine.counts["from host, without waiting"] == before
+
+
+def test_batches_of_the_device_are_those_of_the_host():
+    backend = fake_cupy.CupyOnHost()
+    orders = [BatchOrder(1000, 33, seed) for seed in (7, 2**32 - 1)]
+    course = Course(lambda step: (0.1,), orders)
+    state = backend.device_state(1, 4, course.order_numbers())
+    for step in (0, 1, 29, 30, 31, 100_000):
+        state.put_step(step)
+        np.testing.assert_array_equal(backend.to_numpy(state.batch()), course.batch(step))
+        state.advance()
+        assert backend.to_numpy(state.counter)[0] == step + 1
+
+
+# -- the way back ----------------------------------------------------------------------------------------
+
+
+class Counted:
+    """A step that adds 1 to a number on the device, and does something else besides."""
+
+    def __init__(self, backend, besides=lambda: None):
+        self.number = backend.zeros((), "float64")
+        self.calls, self.besides = 0, besides
+
+    def __call__(self):
+        self.calls += 1
+        self.number += 1.0
+        if self.calls == 3:  # the recording
+            self.besides()
+            self.number += 1.0
+
+
+REFUSALS = {
+    "CuPy's own product": (lambda b: b.xp.matmul(b._a, b._a), "NotImplementedError: calling cuBLAS API"),
+    "a copy from the host": (lambda b: b.asarray(np.zeros(3)), "RuntimeError: a copy from the host"),
+    "a copy to the host": (lambda b: float(b._a[0, 0]), "RuntimeError: a copy to the host"),
+    "a wait": (lambda b: b.synchronize(), "CUDARuntimeError: a wait for the device"),
+    "a wait that somebody hid": (lambda b: hide(b.synchronize), "CUDARuntimeError: cudaErrorStreamCapture"),
+    "a new buffer": (lambda b: b._reuse("x", (3,), "float32"), "RuntimeError: .* needs memory"),
+    "a full device": (lambda b: fill_up(b), "DeviceMemoryError: gpu:0 has no memory for"),
+}
+
+
+def hide(function):
+    with contextlib.suppress(RuntimeError):
+        function()
+
+
+def fill_up(backend):
+    fake_cupy.machine.limit = 10
+    try:
+        backend.zeros((100,), "float64")
+    finally:
+        fake_cupy.machine.limit = None
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_step_that_cannot_be_recorded_goes_on_and_tells_why(machine, refusal):
+    besides, reason = REFUSALS[refusal]
+    backend = fake_cupy.CupyOnHost()
+    backend._a = backend.zeros((2, 2), "float32")
+    with backend.activate():
+        step = Counted(backend, functools.partial(besides, backend))
+        captured = backend.capture(step)
+        for _ in range(6):
+            captured()
+        assert int(step.number) == 6, "a graph that is not whole was launched, or a step is missing"
+    assert step.calls == 7
+    assert not captured.is_replayed
+    assert re.match(reason, captured.reason), captured.reason
+    assert backend.not_recorded == captured.reason
+    assert machine.capture is None
+    assert machine.counts["graph launches"] == 0
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_always_raises_where_it_would_fall_back(machine, refusal):
+    besides, reason = REFUSALS[refusal]
+    backend = fake_cupy.CupyOnHost(fused="always")
+    backend._a = backend.zeros((2, 2), "float32")
+    with backend.activate():
+        captured = backend.capture(Counted(backend, functools.partial(besides, backend)))
+        captured()
+        captured()
+        with pytest.raises(FusedUnavailableError, match=f"the step cannot be recorded: .*{reason}"):
+            captured()
+    assert machine.capture is None
+
+
+def test_an_interrupt_leaves_capture_mode(machine):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    backend = fake_cupy.CupyOnHost()
+    with backend.activate():
+        captured = backend.capture(Counted(backend, interrupt))
+        captured()
+        captured()
+        with pytest.raises(KeyboardInterrupt):
+            captured()
+        assert machine.capture is None
+        assert gc.isenabled()
+        assert not captured.is_replayed
+
+
+def test_one_call_is_one_step_whatever_it_is(machine):
+    backend = fake_cupy.CupyOnHost()
+    number = backend.zeros((), "float64")
+    calls = []
+
+    def step():
+        calls.append(gc.isenabled())
+        nonlocal number
+        number += 1.0
+
+    captured = backend.capture(step)
+    captured()  # not active: as it is
+    with backend.activate():
+        for _ in range(9):
+            captured()
+        assert int(number) == 10
+    assert calls == [True, True, True, False], "once outside, twice to warm up, once to be recorded"
+    assert captured.is_replayed
+
+
+def test_memory_of_a_graph_is_its_own_and_lives_as_long(machine):
+    backend = fake_cupy.CupyOnHost()
+    with backend.activate():
+        total = backend.zeros((4,), "float64")
+
+        def step():
+            nonlocal total
+            total += backend.xp.sqrt(total + 1.0)
+
+        captured, expected = backend.capture(step), np.zeros(4)
+        for _ in range(8):
+            captured()
+            gc.collect()
+            backend.zeros((4,), "float64").fill(77.0)
+            expected += np.sqrt(expected + 1.0)
+        np.testing.assert_array_equal(backend.to_numpy(total), expected)
+    assert captured.is_replayed
+    assert captured._pool.kept
+
+
+@pytest.mark.parametrize("fused", ["auto", "always"])
+def test_a_machine_without_cublaslt_trains_step_by_step(picture, machine, fused):
+    backend = fake_cupy.CupyWithoutLt(fused)
+    trainer = make_trainer(picture, backend)
+    if fused == "always":
+        with pytest.raises(FusedUnavailableError, match="cublasLt cannot compute"):
+            train(trainer, 10)
+        return
+    found = train(trainer, 40)
+    assert "calling cuBLAS API during stream capture" in backend.not_recorded
+    assert machine.counts["graph launches"] == 0
+    assert machine.counts["matmul"] > 0
+    np.testing.assert_allclose(found, train(make_trainer(picture), 40), rtol=1e-3, atol=1e-4)
+
+
+def test_generic_bodies_are_not_recorded(picture, machine):
+    trainer = make_trainer(picture, fake_cupy.CupyOnHost(fused="never"))
+    assert trainer.training_step.steps_at_once == 1
+    train(trainer, 5)
+    assert machine.counts["graph launches"] == 0
+    assert trainer.backend.capture(lambda: None).reason == "fused=never"
+
+
+# -- a full device ---------------------------------------------------------------------------------------
+
+
+def test_a_full_device_is_one_line_with_sizes_and_remedy(machine):
+    backend = fake_cupy.CupyOnHost()
+    machine.limit = 1_000_000
+    line = r"^gpu:0 has no memory for .*\(1000, 1000\).* of 1,073.7 MB in all .*batch size.*--device cpu$"
+    with pytest.raises(MemoryError, match=line) as raised:
+        backend.scratch((1000, 1000), "float32")
+    assert "another 4.0 MB" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    for work in (
+        lambda: backend.zeros((1000, 1000), "float32"),
+        lambda: backend.asarray(np.ones((1000, 1000))),
+    ):
+        with pytest.raises(MemoryError, match=line):
+            work()
+
+
+def test_a_full_device_in_the_middle_of_a_computation_is_told_too(machine):
+    backend = fake_cupy.CupyOnHost()
+    a = backend.zeros((400, 400), "float64")
+    machine.limit = 1_000_000
+    with pytest.raises(MemoryError, match=r"^gpu:0 has no memory .*--device cpu$"), backend.activate():
+        a + a
+
+
+def test_a_fit_on_a_full_device_says_so(machine, monkeypatch):
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    backend = fake_cupy.CupyOnHost()
+    machine.limit = 100_000
+    monkeypatch.setattr("coordfit.training.get_backend", lambda *args, **options: backend)
+    with pytest.raises(MemoryError, match="gpu:0 has no memory"):
+        coordfit.fit(pixels, steps=5)
