@@ -245,3 +245,15 @@ def test_an_interrupted_sweep_keeps_finished_rows(tmp_path):
     kept = [json.loads(line)["row"]["depth"] for line in rows.read_text().splitlines()]
     assert 1 <= len(kept) < 4
     assert all(json.loads(line)["row"]["stopped"] == "steps" for line in rows.read_text().splitlines())
+
+
+def test_a_sweep_runs_on_the_library_that_was_named():
+    from argparse import Namespace
+
+    from backends.numpy_backend import NumpyBackend
+    from coordfit.cli.sweep import _device
+
+    backend = NumpyBackend(threads=4)
+    assert _device(Namespace(threads=None, jobs=1, fused="auto"), backend) == Device("numpy", None, "auto")
+    assert _device(Namespace(threads=None, jobs=2, fused="never"), backend) == Device("numpy", 2, "never")
+    assert _device(Namespace(threads=3, jobs=2, fused="auto"), backend) == Device("numpy", 3, "auto")

@@ -53,7 +53,7 @@ def run(options: Options) -> int:
     if film is not None:
         film.save()
     _print_result(result, folder.path, options)
-    return _exit_code(result, stop.signal, say)
+    return exit_code(result, stop.signal, say)
 
 
 def make_backend(options: Options, say: Callable[[str], None]) -> Backend:
@@ -82,7 +82,7 @@ def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Trainer, Run
     path = new_run_folder() if options.out is None else options.out
     folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
     folder.drop_checkpoint()
-    folder.write_config(trainer.config, _absolute(options.image), backend.device)
+    folder.write_config(trainer.config, absolute_path(options.image), backend.device)
     return trainer, folder
 
 
@@ -133,11 +133,12 @@ def _prepare_to_go_on(
     if state is not None:
         say(f"going on from step {state.step}")
     trainer = Trainer(picture, config, backend, state)
-    folder.write_config(config, _absolute(image), backend.device)
+    folder.write_config(config, absolute_path(image), backend.device)
     return trainer, folder
 
 
-def _absolute(image: str | None) -> str | None:
+def absolute_path(image: str | None) -> str | None:
+    """A picture's path as another folder would name it; None for the bundled one."""
     return None if image is None else str(Path(image).absolute())
 
 
@@ -188,7 +189,8 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
     return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
 
 
-def _exit_code(result: FitResult, signal_number: int | None, say: Callable[[str], None]) -> int:
+def exit_code(result: FitResult, signal_number: int | None, say: Callable[[str], None]) -> int:
+    """What a finished fit ends the process with; what went wrong is said in one line."""
     if not result.history:
         say("diverged: the network is not finite even before training; lower --omega or --sigma")
         return EXIT_DIVERGED

@@ -74,7 +74,7 @@ def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Inpainter, R
     _write_masked(masked, folder.path)
     config = settle_sigma(masked.picture, config, backend, say, masked.known)
     inpainter = Inpainter(masked, config, backend)
-    folder.write_config(inpainter.config, fit_command._absolute(options.image), backend.device)
+    folder.write_config(inpainter.config, fit_command.absolute_path(options.image), backend.device)
     return inpainter, folder
 
 
@@ -156,4 +156,4 @@ def _exit_code(result: InpaintResult, stop: GracefulStop, say: Callable[[str], N
     if result.stopped == "interrupted":
         say("interrupted; the picture as filled so far is saved")
         return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
-    return fit_command._exit_code(result, stop.signal, say)
+    return fit_command.exit_code(result, stop.signal, say)

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from .._backends import Backend
 from ..config import read_config_file
 from ..errors import ConfigError
 from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
@@ -34,7 +35,7 @@ def run(options: Options) -> int:
         raise UsageError(f"--sort-by must be one of {', '.join(columns)}, not {options.sort_by!r}")
     runs = _plan(options, varied)
     backend = make_backend(options, say)
-    device = Device(backend.device if backend.device != "cpu" else "cpu", options.threads, options.fused)
+    device = _device(options, backend)
     path = new_run_folder() if options.out is None else options.out
     path = prepare_output_folder(path, overwrite=options.overwrite, resume=options.resume)
     with SweepFolder(path, keep=options.resume) as folder, GracefulStop() as stop:
@@ -60,6 +61,14 @@ def run(options: Options) -> int:
         say("interrupted; finished rows are kept, go on with --resume --out DIR")
         return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
     return EXIT_OK
+
+
+def _device(options: Options, backend: Backend) -> Device:
+    """The device that was found, by its own name; processes that run side by side share the cores."""
+    threads = options.threads
+    if threads is None and options.jobs > 1:
+        threads = max(1, getattr(backend, "threads", 1) // options.jobs)
+    return Device(backend.name if backend.device == "cpu" else backend.device, threads, options.fused)
 
 
 def _plan(options: Options, varied: dict[str, list[Any]]) -> list[Run]:

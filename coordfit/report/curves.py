@@ -18,7 +18,7 @@ Row = Mapping[str, float | None]
 Point = tuple[float, float]  # step, value
 
 _INK = "#1c202a"
-_GREY = "#69707d"
+GREY = "#69707d"
 _LINE = "#dadde3"
 
 # Column of the history, label, colour, line width. The colours differ in lightness too.
@@ -30,13 +30,13 @@ _PSNR_CURVES = (
 _LOSS_COLOUR = "#222a5c"
 _FEW_POINTS = 30  # up to so many evaluations each gets a dot
 
-_STYLE = {
+STYLE = {
     "svg.hashsalt": "coordfit",  # with the date left out, equal histories give equal files
     "svg.fonttype": "path",  # looks alike everywhere, whatever fonts a viewer has
     "font.size": 10,
     "text.color": _INK,
     "axes.labelcolor": _INK,
-    "axes.edgecolor": _GREY,
+    "axes.edgecolor": GREY,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,8 +48,8 @@ _STYLE = {
     "axes.unicode_minus": True,
     "grid.color": _LINE,
     "grid.linewidth": 0.8,
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
     "lines.solid_capstyle": "round",
     "lines.markersize": 4,
     "legend.frameon": False,
@@ -80,7 +80,7 @@ def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
 
     drawing = BytesIO()
     # From the library's defaults, so that a user's own settings (LaTeX, dark styles) change nothing.
-    with style.context(["default", _STYLE]):
+    with style.context(["default", STYLE]):
         _draw(history).savefig(drawing, format="svg", metadata={"Date": None})
     with atomic_write(path) as file:
         file.write(drawing.getbuffer())
@@ -179,4 +179,4 @@ def _finish(axes: "Axes", drawn: list[Point], evaluated: bool) -> None:
     else:
         note = "no value to draw" if evaluated else "no evaluation yet"
         axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, note, color=_GREY, ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, note, color=GREY, ha="center", va="center", transform=axes.transAxes)

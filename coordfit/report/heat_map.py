@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from coordfit.files import atomic_write
 from coordfit.table import Table
 
-from .curves import _STYLE as STYLE
+from .curves import STYLE
 from .lines import literal, new_figure, svg_of
 
 if TYPE_CHECKING:

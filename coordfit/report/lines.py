@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from coordfit.files import atomic_write
 
-from .curves import _GREY as GREY
-from .curves import _STYLE as STYLE
+from .curves import GREY, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
