@@ -4,7 +4,7 @@ This package is an implementation name of `coordfit`, laid beside it so that it 
 numpy and cupy, never coordfit. Use `coordfit.get_backend`; the import door is `coordfit/_backends.py`.
 """
 
-from .base import Activation, Array, Backend, DeviceState, ElementwiseLoss, Share
+from .base import Activation, Array, Backend, DeviceState, ElementwiseLoss, NotRecordedError, Share
 from .dispatch import FUSED_MODES, FusedUnavailableError
 from .registry import DEVICE_WORDS, DeviceUnavailableError, available_backends, get_backend
 
@@ -22,6 +22,7 @@ __all__ = [
     "DeviceUnavailableError",
     "ElementwiseLoss",
     "FusedUnavailableError",
+    "NotRecordedError",
     "Share",
     "available_backends",
     "get_backend",

@@ -97,6 +97,10 @@ class DeviceState(Protocol):
         """The learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
 
 
+class NotRecordedError(RuntimeError):
+    """A step holds something that this backend cannot record; the host has to drive it, step by step."""
+
+
 class Backend:
     """An array module `xp` on one device, with the primitives that a training step is made of.
 
@@ -206,6 +210,20 @@ class Backend:
         for task in tasks:
             task()
 
+    def chosen(self, numbers: Array, index: Array) -> Array:
+        """Numbers (n,) or (K, n) at places (B,) or (K, B) of the last axis."""
+        if numbers.ndim == 1:
+            return self.xp.take(numbers, index)
+        return self.xp.take_along_axis(numbers, index, axis=-1)
+
+    def total(self, values: Sequence[Array]) -> Array:
+        """The sum of arrays of one shape, in their order."""
+        return functools.reduce(operator.add, values)
+
+    def joined(self, values: Sequence[Array]) -> Array:
+        """Vectors (n,) one behind the other."""
+        return self.xp.concat(values)
+
     def capture(self, step: Callable[[], None], warm_up: int = 2) -> Callable[[], None]:
         """Return a callable that does what `step` does, once for each call; a GPU may record and replay it.
 
@@ -216,8 +234,17 @@ class Backend:
             It leaves nothing behind on the host that would have to be done again at a replay.
         warm_up : int
             Calls that run `step` as it is before one is recorded.
+
+        Raises
+        ------
+        NotRecordedError
+            Where the backend sees at once that the step cannot be recorded.
         """
         return step
+
+    def steps_at_once(self, flops: float) -> int:
+        """Steps of so many operations that one call may well take: the host has no say between them."""
+        return 1
 
     def device_state(
         self, num_rates: int, max_steps: int, orders: Sequence[tuple[int, int, int]]
@@ -239,8 +266,20 @@ class Backend:
 
     @primitive
     def take_rows(self, array: Array, index: Array, *, out: Array | None = None) -> Array:
-        """Rows `index` (n,) of an array (*E, N, C), as (*E, n, C)."""
-        return self.xp.take(array, index, axis=-2)
+        """Rows by number, as (*E, n, C).
+
+        Parameters
+        ----------
+        array : array, shape (N, C) shared by the members, or (*E, N, C)
+        index : integer array, shape (n,) for all members, or (*E, n)
+        """
+        xp = self.xp
+        if index.ndim == 1:
+            return xp.take(array, index, axis=-2)
+        if array.ndim == 2:
+            rows = xp.take(array, xp.reshape(index, (-1,)), axis=0)
+            return xp.reshape(rows, (*index.shape, array.shape[-1]))
+        return xp.take_along_axis(array, index[..., None], axis=-2)
 
     @primitive
     def matmul(

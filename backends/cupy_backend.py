@@ -19,6 +19,8 @@ from .cupy_checks import CHECKS, device_name, dotted, first_line, why_not_import
 from .cupy_fused import CupyFused
 from .registry import PRECISIONS
 
+STEPS_AT_ONCE = 16
+
 
 class CupyBackend(CupyFused):
     """CuPy on one GPU.
@@ -186,6 +188,10 @@ class CupyBackend(CupyFused):
         if self.why_not_recorded():
             return None
         return DeviceState(self, num_rates, max_steps, orders)
+
+    def steps_at_once(self, flops: float) -> int:
+        """So many that a launch costs the host nothing beside what the device does meanwhile."""
+        return STEPS_AT_ONCE
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:

@@ -501,20 +501,22 @@ class CupyFused(Backend):
         return out
 
     def _rows_fit(self, array: Array, index: Array, **_: Any) -> str:
-        if str(index.dtype) != "int64" or index.ndim != 1 or not index.size:
-            return "takes numbers of rows in one axis of int64"
+        if str(index.dtype) != "int64" or not index.size:
+            return "takes numbers of rows of int64"
         return fault_of(array)
 
     @fused("take_rows", supports=_rows_fit)
     def _take_rows(self, array: Array, index: Array, *, out: Array | None = None) -> Array:
         array, index = self._packed(array), self._packed(index, core=1)
-        rows, width = index.shape[0], array.shape[-1]
-        out = self._room(out, (*array.shape[:-2], rows, width), array)
+        rows, width = index.shape[-1], array.shape[-1]
+        ensemble = array.shape[:-2] or index.shape[:-1]
+        out = self._room(out, (*ensemble, rows, width), array)
         self.launch(
             "take_rows",
             (C_TYPES[str(array.dtype)],),
             (blocks_for(rows, groups_of_rows(width)), members_of(out.shape)),
-            *(array, member_stride(array), index, 0, out, member_stride(out), rows, width),
+            *(array, member_stride(array), index, member_stride(index, core=1), out, member_stride(out)),
+            *(rows, width),
         )
         return out
 

@@ -1,20 +1,36 @@
-"""The CPU backend with its element-wise work, and whole layers of ReLU, compiled by Numba."""
+"""The CPU backend whose primitives are compiled by Numba, and whose steps are recorded as programs of them."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from .base import Activation, Array
-from .dispatch import fused
-from .numpy_backend import NumpyBackend
+from .base import Array, DeviceState, NotRecordedError
+from .dispatch import primitives_of
+from .numba_fused import NumbaFused
+from .worker_threads import Task
+
+# Operations that one call may do before the interpreter has a say again: about a fiftieth of a second.
+_FLOPS_AT_ONCE = 2e9
+_MAX_STEPS_AT_ONCE = 16
+_MIN_WORKER_ROWS = 64
+_FLOPS_OF_A_WEIGHT = 6  # in a step, for each row: forward, dW and dx
+_RECORDED = {
+    *("take_rows", "linear", "activation_backward", "linear_backward", "loss_and_gradient"),
+    *("adam_step", "sgd_step"),
+}
 
 
-class NumbaBackend(NumpyBackend):
-    """NumPy's BLAS and row blocks, Numba's loops. Parameters as of `NumpyBackend`."""
+class NumbaBackend(NumbaFused):
+    """NumPy's BLAS and row blocks; layers, losses and optimizers compiled, and recorded as whole steps.
+
+    Parameters as of `NumpyBackend`.
+    """
 
     name = "numba"
 
@@ -25,14 +41,6 @@ class NumbaBackend(NumpyBackend):
             return "Numba is not installed; try: pip install 'coordfit[fast]'"
         return ""
 
-    def __init__(self, fused: str = "auto", threads: int | None = None) -> None:
-        super().__init__(fused, threads)
-        from . import numba_layers, numba_loops  # half a second that other backends do not pay
-
-        self.loops = numba_loops.NUMBA_LOOPS
-        self._compiled = numba_layers
-        self._gemm = numba_layers.find_gemm([library.dynlib for library in self._blas.lib_controllers])
-
     def describe(self) -> dict[str, Any]:
         """As of NumPy's backend, the compiler, and whether compiled code found the BLAS."""
         return super().describe() | {
@@ -40,88 +48,97 @@ class NumbaBackend(NumpyBackend):
             "compiled_layers": self._gemm is not None,
         }
 
-    def _gemm_for(self, *arrays: Array) -> Any:
-        """What compiled code needs to call the BLAS, or None where it cannot take these arrays."""
-        dtype = arrays[0].dtype
-        if self._gemm is None or any(a.dtype != dtype or a.ndim > 3 for a in arrays):
+    # -- whole steps: the hooks ------------------------------------------------------------------------
+
+    def device_state(
+        self, num_rates: int, max_steps: int, orders: Sequence[tuple[int, int, int]]
+    ) -> DeviceState | None:
+        """The state that recorded steps read; None where there is no BLAS to record products of."""
+        if self._gemm is None or self.fused == "never":
             return None
-        return self._gemm.argument(dtype)
+        state: DeviceState = self._compiled.HostState(self._do, self._parts, num_rates, max_steps, orders)
+        return state
 
-    @fused("linear", supports=NumpyBackend._linear_is_known)
-    def _linear(
-        self,
-        x: Array,
-        W: Array,
-        b: Array,
-        activation: Activation,
-        *,
-        out: Array | None = None,
-        out_kept: Array | None = None,
-    ) -> tuple[Array, Array]:
-        gemm = self._gemm_for(x, W, b) if activation.name in ("relu", "identity") else None
-        if gemm is None:
-            return super()._linear(x, W, b, activation, out=out, out_kept=out_kept)
-        y = out
-        if y is None or not y.flags.c_contiguous:
-            y = np.empty((*W.shape[:-2], x.shape[-2], W.shape[-1]), W.dtype)
-        self._use_blas_threads_for(x.shape[-2], *W.shape[-2:])
-        vectors = self._compiled.vectors(b, self._reuse)
-        self._compiled.forward(
-            gemm, _of_members(x), _of_members(W), vectors, _of_members(y), activation.name == "relu"
-        )
-        return y, y
+    def steps_at_once(self, flops: float) -> int:
+        """So many that an interrupt is heard within a fiftieth of a second, or at the next step."""
+        return int(min(max(_FLOPS_AT_ONCE / max(flops, 1.0), 1), _MAX_STEPS_AT_ONCE))
 
-    @fused("linear_backward", supports=NumpyBackend._backward_is_known)
-    def _linear_backward(
-        self,
-        dz: Array,
-        x: Array,
-        W: Array,
-        *,
-        dW: Array,
-        db: Array,
-        accumulate: bool = False,
-        below: tuple[Activation, Array] | None = None,
-        out: Array | None = None,
-    ) -> Array | None:
-        gemm = self._gemm_for(dz, x, W, dW)
-        if gemm is None or not _rows_are_plain(dW):
-            return super()._linear_backward(dz, x, W, dW=dW, db=db, accumulate=accumulate, below=below, out=out)
-        dx = y = None
-        if below is not None:
-            dx = out
-            if dx is None or not dx.flags.c_contiguous:
-                dx = np.empty((*W.shape[:-2], dz.shape[-2], W.shape[-2]), W.dtype)
-            y = below[1] if below[0].name == "relu" else None
-        self._use_blas_threads_for(dz.shape[-2], *W.shape[-2:])
-        sums = self._reuse("sums", (dW[..., 0, 0].size, db.shape[-1]), db.dtype)
-        self._compiled.backward(
-            gemm,
-            _of_members(dz),
-            _of_members(x),
-            _of_members(W),
-            _of_members(dW),
-            sums,
-            accumulate,
-            None if dx is None else _of_members(dx),
-            None if y is None else np.ascontiguousarray(_of_members(y)),
-        )
-        if accumulate:
-            db += sums.reshape(db.shape)
+    def capture(self, step: Callable[[], None], warm_up: int = 2) -> Callable[[], None]:
+        """Record `step`, which computes nothing now; what is returned runs it without the interpreter."""
+        recording = self._compiled.Recording(self.threads)
+        routed = {name: getattr(self, name) for name in primitives_of(type(self)) if name not in _RECORDED}
+        for name in routed:
+            setattr(self, name, functools.partial(_cannot_be_recorded, name))
+        self._recording = recording
+        try:
+            step()
+        finally:
+            self._recording = None
+            for name, route in routed.items():
+                setattr(self, name, route)
+        return functools.partial(self._replay, recording, recording.programs())
+
+    def _replay(self, recording: Any, programs: list[Any]) -> None:
+        """Run the programs of a recording, whose arrays live as long as it does."""
+        if not self._depth:
+            with self.activate():
+                self._replay(recording, programs)
+            return
+        self._set_blas_threads(1)
+        barrier = recording.barrier
+        barrier.mend()
+        gemm, like = self._gemm_of(recording.dtype), self._reuse("like", (1,), recording.dtype)
+        execute, meeting = self._compiled.execute, barrier.argument()
+        tasks = [functools.partial(execute, program, gemm, like, meeting) for program in programs]
+        self.run_workers(tasks, barrier.break_up)
+
+    def run_workers(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
+        """As of NumPy's backend; while a step is recorded, each task into its worker's program."""
+        if self._recording is not None:
+            self._recording.run_workers(tasks)
         else:
-            db[...] = sums.reshape(db.shape)
-        if below is None or y is not None:
-            return dx
-        return self.loops.backward[below[0].name](below[0], dx, below[1], self._reuse)
+            super().run_workers(tasks, cancel)
+
+    def _min_worker_rows(self, row_bytes: int, row_flops: int) -> int:
+        """As many as have the bytes of the weights, among two workers.
+
+        What is computed by one core and read by another costs its way through the cache between them. Workers
+        with rows of their own exchange gradients, workers that share layers by columns exchange activations.
+        """
+        weight_bytes = 4 * row_flops // _FLOPS_OF_A_WEIGHT
+        return max(_MIN_WORKER_ROWS, weight_bytes // max(2 * row_bytes, 1))
+
+    def total(self, values: Sequence[Array]) -> Array:
+        """The sum of arrays of one shape, in their order."""
+        if self._recording is None or len(values) == 1:
+            return super().total(values)
+        c, y = self._compiled, np.empty(values[0].shape, values[0].dtype)
+        addresses = np.array([c.address_of(value) for value in values], np.int64)
+        fields = {"gradients": c.address_of(addresses), "num_gradients": len(values), "units": y.size}
+        self._do([c.instruction(c.SUM, **fields, y=c.address_of(y))], addresses, y, *values, dtype=y.dtype)
+        return c.pending(y)
+
+    def joined(self, values: Sequence[Array]) -> Array:
+        """Vectors (n,) one behind the other."""
+        if self._recording is None:
+            return super().joined(values)
+        c, sizes = self._compiled, [value.size for value in values]
+        y = np.empty(sum(sizes), values[0].dtype)
+        program = [
+            c.instruction(
+                c.JOIN, x=c.address_of(value), y=c.address_of(y), first=sum(sizes[:k]), units=value.size
+            )
+            for k, value in enumerate(values)
+        ]
+        self._do([np.concatenate(program)], y, *values, dtype=y.dtype)
+        return c.pending(y)
+
+    def chosen(self, numbers: Array, index: Array) -> Array:
+        """Numbers (n,) or (K, n) at places (B,) or (K, B) of the last axis."""
+        if self._recording is None:
+            return super().chosen(numbers, index)
+        return self.take_rows(numbers[..., None], index)[..., 0]
 
 
-def _rows_are_plain(a: Array) -> bool:
-    """Whether the last two axes are contiguous, as those of a member in a flat buffer are."""
-    return bool(a.flags.c_contiguous or (a.ndim == 3 and a[0].flags.c_contiguous))
-
-
-def _of_members(a: Array) -> Array:
-    """(N, n) or (E, N, n) as three axes, the last two contiguous: a view where that can be, else a copy."""
-    if not _rows_are_plain(a):
-        a = np.ascontiguousarray(a)
-    return a[None] if a.ndim == 2 else a
+def _cannot_be_recorded(name: str, *args: Any, **kwargs: Any) -> Any:
+    raise NotRecordedError(f"{name}: no compiled body")

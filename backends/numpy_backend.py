@@ -23,7 +23,7 @@ import threadpoolctl
 from .base import Activation, Array, Backend, ElementwiseLoss, Share, Tables
 from .dispatch import fused
 from .numpy_loops import NUMPY_LOOPS, Loops
-from .worker_threads import WorkerThreads
+from .worker_threads import Task, WorkerThreads
 
 # A block's activations should stay in a core's own cache, and a product needs some rows to run at speed.
 _BLOCK_BYTES = 3_500_000
@@ -33,6 +33,7 @@ _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 64, 2048
 _MIN_WORKER_FLOPS = 10_000_000
 # Below this many operations a product of one worker alone is faster with one BLAS thread.
 _MIN_BLAS_FLOPS = 3_000_000
+_CACHE_LINE = 64
 # Below this many rows each, the second gradient costs more than the second thread brings.
 _MIN_WORKER_ROWS = 256
 
@@ -82,7 +83,7 @@ class NumpyBackend(Backend):
 
     def scratch(self, shape: tuple[int, ...], dtype: str) -> Array | None:
         """Return a buffer that the fused bodies fill, or None where only generic bodies run."""
-        return None if self.fused == "never" else np.empty(shape, dtype)
+        return None if self.fused == "never" else _aligned(shape, np.dtype(dtype))
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
@@ -126,16 +127,24 @@ class NumpyBackend(Backend):
         useful = num_members * num_rows * row_flops // _MIN_WORKER_FLOPS
         workers = int(max(1, min(self.threads, useful)))
         balanced = num_members >= 2 * workers or num_members % workers == 0
-        too_few_rows = num_rows < workers * _MIN_WORKER_ROWS
+        min_rows = self._min_worker_rows(row_bytes, row_flops)
+        too_few_rows = num_rows < workers * min_rows
         if workers > 1 and num_members >= workers and (balanced or too_few_rows):
             # A worker with members of its own has no gradient to share, and their weights in its cache.
-            members = _even_slices(0, num_members, workers)
+            members = even_slices(0, num_members, workers)
             return [Share(m, _blocks(0, num_rows, row_bytes * (m.stop - m.start))) for m in members]
-        rows = _even_slices(0, num_rows, max(1, min(workers, num_rows // _MIN_WORKER_ROWS)))
+        rows = even_slices(0, num_rows, max(1, min(workers, num_rows // min_rows)))
         return [Share(None, _blocks(r.start, r.stop, row_bytes * num_members)) for r in rows]
 
-    def run_workers(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Run the first task in the calling thread and the others beside it; wait for all."""
+    def _min_worker_rows(self, row_bytes: int, row_flops: int) -> int:
+        """Rows that are worth a worker with activations and gradients of its own."""
+        return _MIN_WORKER_ROWS
+
+    def run_workers(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
+        """Run the first task in the calling thread and the others beside it; wait for all.
+
+        `cancel` is called where that fails: it frees tasks that wait for one another.
+        """
         if len(tasks) == 1:
             tasks[0]()
             return
@@ -144,7 +153,7 @@ class NumpyBackend(Backend):
             self._workers = WorkerThreads(self.threads, _silence_this_thread)
         self._is_at_work = True
         try:
-            self._workers.run(tasks)
+            self._workers.run(tasks, cancel)
         finally:
             self._is_at_work = False
 
@@ -153,6 +162,14 @@ class NumpyBackend(Backend):
     @fused("take_rows")
     def _take_rows(self, array: Array, index: Array, *, out: Array | None = None) -> Array:
         # With mode "raise" NumPy would gather into a buffer of its own first; an index is ours, and in range.
+        if index.ndim > 1 and array.ndim > 2:
+            return np.take_along_axis(array, index[..., None], axis=-2)
+        if out is not None and out.shape != (
+            *(array.shape[:-2] or index.shape[:-1]),
+            *index.shape[-1:],
+            out.shape[-1],
+        ):
+            out = None
         return np.take(array, index, axis=-2, out=out, mode="clip")
 
     @fused("matmul")
@@ -294,7 +311,7 @@ class NumpyBackend(Backend):
         first_moment: Array,
         second_moment: Array,
         *,
-        step: int,
+        step: int | Array,
         learning_rate: float | Array,
         beta1: float,
         beta2: float,
@@ -322,9 +339,9 @@ class NumpyBackend(Backend):
         if workers <= 1 or self._is_at_work:  # a worker that updates its own members hands out nothing
             parts = [(slice(0, members), slice(0, width))]
         elif members == 1:
-            parts = [(slice(0, 1), columns) for columns in _even_slices(0, width, workers)]
+            parts = [(slice(0, 1), columns) for columns in even_slices(0, width, workers)]
         else:
-            parts = [(m, slice(0, width)) for m in _even_slices(0, members, min(workers, members))]
+            parts = [(m, slice(0, width)) for m in even_slices(0, members, min(workers, members))]
 
         def work(part: tuple[slice, slice]) -> None:
             for m, columns in _pieces(*part, self.loops.piece):
@@ -373,17 +390,25 @@ def _unless_known(kind: str, name: str, bodies: Mapping[str, object]) -> str:
 def _blocks(start: int, stop: int, row_bytes: int) -> list[slice]:
     """Blocks of rows whose activations fit a core's cache, of equal length but for one."""
     limit = min(max(_BLOCK_BYTES // max(row_bytes, 1), _MIN_BLOCK_ROWS), _MAX_BLOCK_ROWS)
-    return _even_slices(start, stop, -(-(stop - start) // limit))
+    return even_slices(start, stop, -(-(stop - start) // limit))
 
 
 def _pieces(rows: slice, columns: slice, size: int) -> Iterator[tuple[slice, slice]]:
     """Cut a part of an array (members, columns) into pieces of about `size` elements."""
     width = columns.stop - columns.start
-    for part in _even_slices(rows.start, rows.stop, -(-(rows.stop - rows.start) // max(1, size // width))):
-        yield from ((part, c) for c in _even_slices(columns.start, columns.stop, max(1, -(-width // size))))
+    for part in even_slices(rows.start, rows.stop, -(-(rows.stop - rows.start) // max(1, size // width))):
+        yield from ((part, c) for c in even_slices(columns.start, columns.stop, max(1, -(-width // size))))
 
 
-def _even_slices(start: int, stop: int, parts: int) -> list[slice]:
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Memory that begins with a cache line: what two workers write side by side shares none."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def even_slices(start: int, stop: int, parts: int) -> list[slice]:
     """Cut [start, stop) into `parts` slices whose lengths differ by at most one."""
     edges = [start + (stop - start) * k // parts for k in range(parts + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+Task = Callable[[], None]
+
 
 class WorkerThreads:
     """The calling thread and `count - 1` others, which run tasks side by side.
@@ -24,19 +26,26 @@ class WorkerThreads:
     def __init__(self, count: int, prepare: Callable[[], object]) -> None:
         self._workers = [_Worker(f"coordfit-worker-{k}", prepare) for k in range(1, count)]
 
-    def run(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Run the first task here and the others in the threads; wait for all, then raise the first error."""
+    def run(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
+        """Run the first task here and the others in the threads; wait for all, then raise the first error.
+
+        `cancel` is called where something is raised here: tasks that wait for one another must then end.
+        """
         here, *others = tasks
-        for worker, task in zip(self._workers, others, strict=False):
-            worker.begin(task)
         error: BaseException | None = None
+        begun = []
         try:
+            for worker, task in zip(self._workers, others, strict=False):
+                worker.begin(task)
+                begun.append(worker)
             here()
             for task in others[len(self._workers) :]:  # more tasks than threads
                 task()
         except BaseException as raised:
             error = raised
-        for worker, _ in zip(self._workers, others, strict=False):
+            if cancel is not None:
+                cancel()
+        for worker in begun:
             error = worker.wait() or error
         if error is not None:
             raise error

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         DeviceState,
         DeviceUnavailableError,
         FusedUnavailableError,
+        NotRecordedError,
         Share,
         available_backends,
         get_backend,
@@ -49,6 +50,7 @@ else:
     FUSED_MODES = _package.FUSED_MODES
     DeviceUnavailableError = _package.DeviceUnavailableError
     FusedUnavailableError = _package.FusedUnavailableError
+    NotRecordedError = _package.NotRecordedError
     Share = _package.Share
     available_backends = _package.available_backends
     get_backend = _package.get_backend
@@ -61,6 +63,7 @@ __all__ = [
     "DeviceState",
     "DeviceUnavailableError",
     "FusedUnavailableError",
+    "NotRecordedError",
     "Share",
     "available_backends",
     "get_backend",

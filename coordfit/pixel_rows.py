@@ -37,13 +37,7 @@ class ArrayRows:
 
     def take(self, index: Array, out: Array | None = None) -> Array:
         """Rows by number, gathered."""
-        xp, array = self.backend.xp, self.array
-        if index.ndim == 1:
-            return self.backend.take_rows(array, index, out=out)
-        if array.ndim == 2:
-            rows = xp.take(array, xp.reshape(index, (-1,)), axis=0)
-            return xp.reshape(rows, (*index.shape, array.shape[-1]))
-        return xp.take_along_axis(array, index[..., None], axis=-2)
+        return self.backend.take_rows(self.array, index, out=out)
 
     def members(self, members: slice) -> ArrayRows:
         """Some of the members' rows; itself where they share them."""

@@ -18,7 +18,6 @@ from .course import Course
 
 Compute = Callable[[Array | None, Array, Array], Array]
 
-STEPS_AT_ONCE = 16
 _WARM_UP = 2
 
 
@@ -31,11 +30,21 @@ class RecordedSteps:
         The arithmetic of a step, from its batch, learning rates and number, all of them on the device, to its
         loss: `TrainingStep.compute`.
     state : DeviceState
-        As `backend.device_state` makes it for this course.
+        As `backend.device_state` makes it for this course, with room for the rates of so many steps.
+    steps_at_once : int
+        Steps of the longer of the two recordings.
+
+    Raises
+    ------
+    NotRecordedError
+        Where the backend sees at once that such a step cannot be recorded.
     """
 
-    def __init__(self, backend: Backend, compute: Compute, course: Course, state: DeviceState) -> None:
+    def __init__(
+        self, backend: Backend, compute: Compute, course: Course, state: DeviceState, steps_at_once: int
+    ) -> None:
         self.backend, self.compute, self.course, self.state = backend, compute, course, state
+        self.steps_at_once = steps_at_once
         self._numbers = course.numbers_on(backend)
         self._counted: int | None = None
         self._losses: dict[int, list[Array]] = {}
@@ -43,8 +52,9 @@ class RecordedSteps:
         # The first steps go one by one: they make all buffers and plans, for both recordings.
         self._runs: dict[int, Callable[[], None]] = {
             1: backend.capture(functools.partial(self._take, 1), warm_up=_WARM_UP),
-            STEPS_AT_ONCE: backend.capture(functools.partial(self._take, STEPS_AT_ONCE), warm_up=0),
         }
+        if steps_at_once > 1:
+            self._runs[steps_at_once] = backend.capture(functools.partial(self._take, steps_at_once), warm_up=0)
         self._taken = 0
 
     def advance(self, step: int, count: int) -> None:
@@ -52,7 +62,7 @@ class RecordedSteps:
         if step != self._counted:
             self.state.put_step(step)
         while count:
-            at_once = STEPS_AT_ONCE if count >= STEPS_AT_ONCE and self._taken >= _WARM_UP else 1
+            at_once = self.steps_at_once if count >= self.steps_at_once and self._taken >= _WARM_UP else 1
             self.state.put_rates(self.course.rates_ahead(step, at_once))
             self._runs[at_once]()
             self.state.pace()
@@ -78,7 +88,4 @@ class RecordedSteps:
             return batch
         if batch is None:
             return self._numbers
-        xp = self.backend.xp
-        if self._numbers.ndim == 1:
-            return xp.take(self._numbers, batch)
-        return xp.take_along_axis(self._numbers, batch, axis=-1)
+        return self.backend.chosen(self._numbers, batch)

@@ -13,23 +13,21 @@ reuse memory.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-import operator
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._backends import Array, Backend, Share
+from ._backends import Array, Backend, NotRecordedError, Share
 from .course import Course
 from .encoders import Encoder, IdentityEncoder
 from .losses import Loss
 from .mlp import MLP, first_rows
 from .optimizers import Optimizer
 from .pixel_rows import ArrayRows, Rows
-from .recorded_steps import STEPS_AT_ONCE, RecordedSteps
+from .recorded_steps import RecordedSteps
 
 # Features of all training pixels are computed once where they take no more memory than this.
 FEATURE_TABLE_BYTES = 128 * 2**20
@@ -114,20 +112,26 @@ class TrainingStep:
         ]
         self._tasks = [worker.run for worker in self.workers]
         self._gradients = [shared] if self._by_members else [worker.mlp.gradient for worker in self.workers]
-        self._recorded = self._new_recorded_steps()
+        self._recorded = self._new_recorded_steps(3.0 * row_flops * batch_rows * members)
 
-    def _new_recorded_steps(self) -> RecordedSteps | None:
+    def _new_recorded_steps(self, flops: float) -> RecordedSteps | None:
         """Steps that the device drives; None where the host does."""
         if self.course is None:
             return None
         num_rates, orders = len(self.course.rates(0)), self.course.order_numbers()
-        state = self.backend.device_state(num_rates, STEPS_AT_ONCE, orders)
-        return None if state is None else RecordedSteps(self.backend, self.compute, self.course, state)
+        at_once = self.backend.steps_at_once(flops)
+        state = self.backend.device_state(num_rates, at_once, orders)
+        if state is None:
+            return None
+        try:
+            return RecordedSteps(self.backend, self.compute, self.course, state, at_once)
+        except NotRecordedError:
+            return None
 
     @property
     def steps_at_once(self) -> int:
         """Steps that one call of `advance` may well take: the host has no say between them."""
-        return 1 if self._recorded is None else STEPS_AT_ONCE
+        return 1 if self._recorded is None else self._recorded.steps_at_once
 
     def advance(self, step: int, count: int = 1) -> None:
         """Take `count` steps of the course, after the `step` that have been taken."""
@@ -159,13 +163,13 @@ class TrainingStep:
     def compute(self, batch: Array | None, learning_rate: float | Array, counter: Array | None = None) -> Array:
         """The step's arithmetic, without counting it: `counter` has its number where the device counts."""
         for worker in self.workers:
-            worker.begin(batch, learning_rate)
+            worker.begin(batch, learning_rate, counter)
         self.backend.run_workers(self._tasks)
         values = [worker.value for worker in self.workers]
         if self._by_members:  # each worker has updated its own members
-            return self.backend.xp.concat(values)
+            return self.backend.joined(values)
         self.optimizer.update(self.mlp.parameters, self._gradients, learning_rate, counter=counter)
-        return functools.reduce(operator.add, values)
+        return self.backend.total(values)
 
     @property
     def recent_losses(self) -> NDArray[np.floating] | None:
@@ -215,22 +219,23 @@ class _Worker:
         self.features = feature_buffer(backend, self.encoder, ensemble, rows, dtype)
         self.dy = backend.scratch((*ensemble, rows, mlp.layout.layer_sizes[-1]), dtype)
 
-    def begin(self, batch: Array | None, learning_rate: float | Array) -> None:
+    def begin(self, batch: Array | None, learning_rate: float | Array, counter: Array | None) -> None:
         """Note the batch that `run` is to work on."""
-        self.batch, self.learning_rate = batch, learning_rate
+        self.batch, self.learning_rate, self.counter = batch, learning_rate, counter
         if self.members is not None and batch is not None and batch.ndim > 1:
             self.batch = batch[self.members, ...]
-        if self.members is not None and not isinstance(learning_rate, int | float) and learning_rate.ndim:
+        if self.members is not None and not isinstance(learning_rate, int | float) and learning_rate.ndim > 1:
             self.learning_rate = learning_rate[self.members, ...]
 
     def run(self) -> None:
         """Sum loss and gradient over this worker's blocks; update its members where they are its own."""
-        value = self._block(self.blocks[0], accumulate=False)
-        for rows in self.blocks[1:]:
-            value = value + self._block(rows, accumulate=True)
-        self.value = value
+        self.value = self.backend.total(
+            [self._block(rows, accumulate=k > 0) for k, rows in enumerate(self.blocks)]
+        )
         if self.members is not None:
-            self.optimizer.update(self.mlp.parameters, [self.mlp.gradient], self.learning_rate, self.members)
+            self.optimizer.update(
+                self.mlp.parameters, [self.mlp.gradient], self.learning_rate, self.members, self.counter
+            )
 
     def _block(self, rows: slice, accumulate: bool) -> Array:
         x = self._encoded(rows)

@@ -10,12 +10,12 @@ import pytest
 
 import coordfit
 from backends import FusedUnavailableError
+from backends.cupy_backend import STEPS_AT_ONCE
 from backends.numpy_backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.course import Course
 from coordfit.ensemble import EnsembleTrainer, Job
 from coordfit.images import load_picture
-from coordfit.recorded_steps import STEPS_AT_ONCE
 from coordfit.sampling import BatchOrder
 from coordfit.training import Trainer
 

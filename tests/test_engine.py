@@ -25,11 +25,13 @@ SIZES = (32, 256, 256, 3)
 
 
 @pytest.fixture(params=["numpy", "numba"])
-def make_backend(request):
+def make_backend(request, monkeypatch):
     """Makes a backend of the CPU that gives even the smallest optimizer step to all its workers."""
 
     def make(**options):
         backend = get_backend(request.param, **options)
+        if request.param == "numba":
+            monkeypatch.setattr("backends.numba_fused._MIN_WORKER_NUMBERS", 1)
         backend.loops = dataclasses.replace(backend.loops, min_worker_elements=1)
         return backend
 

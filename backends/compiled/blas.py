@@ -1,9 +1,4 @@
-"""A layer's products and loops in one compiled call, without the interpreter between them.
-
-With two worker threads every return into Python may be a wait for the interpreter's lock, and a step of four
-layers has forty of them. Here compiled code calls the BLAS that NumPy brought, so that a layer is one call
-forward and one backward; dW is accumulated by the product itself, and a block is masked while it is in cache.
-"""
+"""Matrix products from compiled code, by the BLAS that NumPy brought."""
 
 from __future__ import annotations
 
@@ -15,12 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .base import Array
-from .numba_loops import add_bias, add_bias_and_clip, column_sums, compiled, mask, vectors
-
-__all__ = ["Gemm", "backward", "find_gemm", "forward", "vectors"]
-
-_ROW_MAJOR, _AS_IT_IS, _TRANSPOSED = 101, 111, 112
+_ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112
 # Names under which an OpenBLAS or another CBLAS exports its products, with the width of its integers.
 _NAMES = (
     ("scipy_cblas_{}gemm64_", np.int64),
@@ -81,43 +71,4 @@ def _call_gemm(typing_context, gemm, turn_a, turn_b, m, n, k, a, lda, b, ldb, be
     return types.void(gemm, *[word] * 9, beta, word, word), generate
 
 
-_call: Any = intrinsic(_call_gemm)
-
-
-@compiled
-def forward(gemm: Any, x: Array, W: Array, b: Array, y: Array, clip: bool) -> None:
-    """Y = X W + b, clipped at 0 where asked: x (1 or E, N, n_in), W (E, n_in, n_out), b (E, n_out)."""
-    members, rows, units = y.shape
-    inner = x.shape[2]
-    zero = y.dtype.type(0)
-    for e in range(members):
-        at_x = x.ctypes.data + (e % x.shape[0]) * x.strides[0]
-        at_W, at_y = W.ctypes.data + e * W.strides[0], y.ctypes.data + e * y.strides[0]
-        _call(gemm, _AS_IT_IS, _AS_IT_IS, rows, units, inner, at_x, inner, at_W, units, zero, at_y, units)
-        if clip:
-            add_bias_and_clip(y[e : e + 1], b[e : e + 1])
-        else:
-            add_bias(y[e : e + 1], b[e : e + 1])
-
-
-@compiled
-def backward(
-    gemm: Any, dz: Array, x: Array, W: Array, dW: Array, db: Array, keep: bool, dx: Any, y: Any
-) -> None:
-    """DW = X^T dZ (added to it with `keep`), db = sum of dZ; dX = dZ W^T where asked, masked by y if given."""
-    members, rows, units = dz.shape
-    inner = x.shape[2]
-    one, zero = dz.dtype.type(1), dz.dtype.type(0)
-    for e in range(members):
-        at_x = x.ctypes.data + (e % x.shape[0]) * x.strides[0]
-        at_dz, at_dW = dz.ctypes.data + e * dz.strides[0], dW.ctypes.data + e * dW.strides[0]
-        column_sums(dz[e : e + 1], db[e : e + 1])
-        beta = one if keep else zero
-        _call(gemm, _TRANSPOSED, _AS_IT_IS, inner, units, rows, at_x, inner, at_dz, units, beta, at_dW, units)
-        if dx is not None:
-            at_W, at_dx = W.ctypes.data + e * W.strides[0], dx.ctypes.data + e * dx.strides[0]
-            _call(
-                gemm, _AS_IT_IS, _TRANSPOSED, rows, inner, units, at_dz, units, at_W, units, zero, at_dx, inner
-            )
-            if y is not None:
-                mask(dx[e : e + 1], y[e : e + 1])
+call_gemm: Any = intrinsic(_call_gemm)
