@@ -1,13 +1,15 @@
 """Threads that wait for work with as little ceremony as Python allows.
 
 A step hands out work hundreds of times a second; an executor's queue, future and condition cost several times
-as much as the two locks a worker has here.
+as much as the two queues a worker has here. Handing over is one call of C each way, so a Ctrl-C falls before it
+or after it, and leaves no worker in a state that the next run would stumble over.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 
 Task = Callable[[], None]
 
@@ -25,6 +27,7 @@ class WorkerThreads:
 
     def __init__(self, count: int, prepare: Callable[[], object]) -> None:
         self._workers = [_Worker(f"coordfit-worker-{k}", prepare) for k in range(1, count)]
+        self._ticket = 0
 
     def run(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
         """Run the first task here and the others in the threads; wait for all, then raise the first error.
@@ -32,23 +35,37 @@ class WorkerThreads:
         `cancel` is called where something is raised here: tasks that wait for one another must then end.
         """
         here, *others = tasks
+        self._ticket += 1
         error: BaseException | None = None
-        begun = []
         try:
             for worker, task in zip(self._workers, others, strict=False):
-                worker.begin(task)
-                begun.append(worker)
-            here()
-            for task in others[len(self._workers) :]:  # more tasks than threads
-                task()
-        except BaseException as raised:
-            error = raised
+                worker.begin(self._ticket, task)
+            try:
+                here()
+                for task in others[len(self._workers) :]:  # more tasks than threads
+                    task()
+            except BaseException as raised:
+                error = raised
+                if cancel is not None:
+                    cancel()
+            for worker, _ in zip(self._workers, others, strict=False):
+                failed = worker.wait(self._ticket)
+                error = error or failed
+        except BaseException:  # Ctrl-C while handing out or waiting; it is unknown how far that went
             if cancel is not None:
                 cancel()
-        for worker in begun:
-            error = worker.wait() or error
+            self._settle()
+            raise
         if error is not None:
             raise error
+
+    def _settle(self) -> None:
+        """Wait until no thread works any more: the arrays that they fill are the caller's."""
+        self._ticket += 1
+        for worker in self._workers:
+            worker.begin(self._ticket, _nothing)
+        for worker in self._workers:
+            worker.wait(self._ticket)
 
     def close(self) -> None:
         """End the threads and wait until they are gone."""
@@ -56,39 +73,40 @@ class WorkerThreads:
             worker.end()
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Worker:
     def __init__(self, name: str, prepare: Callable[[], object]) -> None:
-        self._go, self._done = threading.Lock(), threading.Lock()
-        self._go.acquire()
-        self._done.acquire()
-        self._task: Callable[[], None] | None = None
-        self._error: BaseException | None = None
+        self._tasks: SimpleQueue[tuple[int, Task] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, BaseException | None]] = SimpleQueue()
         self._prepare = prepare
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def begin(self, task: Callable[[], None]) -> None:
-        self._task = task
-        self._go.release()
+    def begin(self, ticket: int, task: Task) -> None:
+        self._tasks.put((ticket, task))
 
-    def wait(self) -> BaseException | None:
-        self._done.acquire()
-        error, self._error = self._error, None
-        return error
+    def wait(self, ticket: int) -> BaseException | None:
+        """The error of the task with this ticket, or None; what earlier tickets left is dropped."""
+        while True:
+            done, error = self._done.get()
+            if done == ticket:
+                return error
 
     def end(self) -> None:
-        self._task = None
-        self._go.release()
+        self._tasks.put(None)
         self._thread.join()
 
     def _work(self) -> None:
         self._prepare()
-        while True:
-            self._go.acquire()
-            if self._task is None:
-                return
+        while (given := self._tasks.get()) is not None:
+            ticket, task = given
+            error: BaseException | None = None
             try:
-                self._task()
-            except BaseException as error:
-                self._error = error
-            self._done.release()
+                task()
+            except BaseException as raised:
+                error = raised
+            self._done.put((ticket, error))
+            del given, task, error  # a waiting thread keeps no arrays alive

@@ -9,6 +9,8 @@ import contextlib
 import functools
 import inspect
 import itertools
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -689,6 +691,32 @@ def test_an_error_in_a_worker_comes_out_once_all_have_ended(idle_backend, culpri
         time.sleep(0.03)
         assert len(ended) == started, "a task was still running when the error came out"
     assert not threads.alive()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="timers of POSIX")
+@pytest.mark.parametrize("here", [0.0, 0.2], ids=["while it waits", "while it works"])
+def test_ctrl_c_comes_out_once_all_workers_have_ended_and_spoils_no_later_run(here):
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    def work(seconds, i):
+        time.sleep(seconds)
+        ended.append(i)
+
+    two, ended = NumpyBackend(threads=2), []
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with two.activate():
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                two.run_workers([functools.partial(work, here, 0), functools.partial(work, 0.2, 1)])
+            assert 1 in ended, "a worker was still running when the error came out"
+            for _ in range(20):
+                ended.clear()
+                two.run_workers([functools.partial(work, 0.0, 0), functools.partial(work, 0.001, 1)])
+                assert sorted(ended) == [0, 1]
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_activate_may_be_nested_and_left_by_an_error(idle_backend):
