@@ -78,12 +78,12 @@ def test_every_rung_gives_what_the_formulas_give(rung, name):
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("activation", ["relu", "sine"])
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_five_steps_of_three_networks_on_every_rung(rung, activation, blocks):
+def test_steps_of_three_networks_on_every_rung(rung, activation, blocks):
     backend = RUNGS[rung]()
     with backend.activate():
-        parameters, values = train_on(backend, "float64", slice(None), activation, 5, blocks)
+        parameters, values = train_on(backend, "float64", slice(None), activation, 3, blocks)
     for member in range(3):
-        expected, losses = train_by_hand(member, activation, 5)
+        expected, losses = train_by_hand(member, activation, 3)
         np.testing.assert_allclose(parameters[member], expected, rtol=1e-11, atol=1e-12)
         np.testing.assert_allclose(values[:, member], losses, rtol=1e-11, atol=1e-12)
     assert not backend.lt.faults

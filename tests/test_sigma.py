@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from backends.numpy_backend import NumpyBackend
 from coordfit import sigma as sigma_module
 from coordfit.config import make_config
 from coordfit.ensemble import Job
@@ -15,22 +16,24 @@ def waves(cycles, size=32):
     return load_picture(0.5 + 0.25 * (wave[:, None] * wave[None, :])[..., None].repeat(3, axis=-1))
 
 
+@pytest.fixture
+def backend():
+    """One library is enough: the choice is made on the host."""
+    return NumpyBackend(threads=1)
+
+
 @pytest.fixture(autouse=True)
 def shorter_runs(monkeypatch):
     monkeypatch.setitem(sigma_module._SHORT_RUN, "steps", 60)
 
 
-def test_finer_pictures_get_a_larger_sigma(idle_backend):
-    if idle_backend.name not in ("numpy", "numba"):
-        pytest.skip("one library is enough: the choice is made on the host")
+def test_finer_pictures_get_a_larger_sigma(backend):
     config = make_config({"sigma": "auto"})
-    chosen = [choose_sigma(Job(waves(cycles), config), idle_backend)[0] for cycles in (1, 12)]
+    chosen = [choose_sigma(Job(waves(cycles), config), backend)[0] for cycles in (1, 12)]
     assert chosen[0] < chosen[1]
 
 
 def test_held_out_pixels_are_never_looked_at(backend):
-    if backend.name not in ("numpy",):
-        pytest.skip("one library is enough: the choice is made on the host")
     picture = waves(3)
     spoiled = picture.pixels.copy()
     spoiled[1::2], spoiled[:, 1::2] = 0.0, 1.0
@@ -41,8 +44,6 @@ def test_held_out_pixels_are_never_looked_at(backend):
 
 
 def test_the_settings_keep_all_but_sigma(backend):
-    if backend.name not in ("numpy",):
-        pytest.skip("one library is enough: the choice is made on the host")
     config = make_config({"sigma": "auto", "hidden_size": 24, "steps": 5})
     settled = with_sigma(Job(waves(2), config), backend)
     assert settled.sigma in CANDIDATES
