@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
 from .encoders import ENCODINGS
-from .ensemble import Callback, Job, fit_together, group_by_shape
+from .ensemble import Callback, Job, ShouldStop, fit_together, group_by_shape
 from .images import Picture, load_picture
 from .result import FitResult
 from .table import Table
@@ -111,7 +111,11 @@ def configs_for(
 
 
 def compare_on(
-    backend: Backend, picture: Picture, configs: dict[str, FitConfig], callback: Callback | None = None
+    backend: Backend,
+    picture: Picture,
+    configs: dict[str, FitConfig],
+    callback: Callback | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Comparison:
     """Train the networks that `configs` names on one picture; `auto` among the sigmas is chosen first."""
     from .sigma import with_sigma
@@ -120,7 +124,8 @@ def compare_on(
     jobs = [Job(picture, with_sigma(job, backend)) if job.config.sigma == "auto" else job for job in jobs]
     results: dict[int, FitResult] = {}
     for group in group_by_shape(jobs):
-        results |= dict(zip(group, fit_together([jobs[i] for i in group], backend, callback), strict=True))
+        trained = fit_together([jobs[i] for i in group], backend, callback, should_stop)
+        results |= dict(zip(group, trained, strict=True))
     return Comparison(picture, {name: results[i] for i, name in enumerate(configs)})
 
 

@@ -78,6 +78,8 @@ class EnsembleProgress:
 
 
 Callback = Callable[[EnsembleProgress], bool | None]
+ShouldStop = Callable[[], bool]
+"""Asked after each step whether the run is to end; it ends with an evaluation then."""
 
 
 def group_by_shape(jobs: Sequence[Job]) -> list[list[int]]:
@@ -88,10 +90,15 @@ def group_by_shape(jobs: Sequence[Job]) -> list[list[int]]:
     return list(groups.values())
 
 
-def fit_together(jobs: Sequence[Job], backend: Backend, callback: Callback | None = None) -> list[FitResult]:
+def fit_together(
+    jobs: Sequence[Job],
+    backend: Backend,
+    callback: Callback | None = None,
+    should_stop: ShouldStop | None = None,
+) -> list[FitResult]:
     """Train jobs of one shape as one batch; one result for each, in their order."""
     with backend.activate():
-        return EnsembleTrainer(jobs, backend).run(callback)
+        return EnsembleTrainer(jobs, backend).run(callback, should_stop)
 
 
 class EnsembleTrainer:
@@ -178,20 +185,24 @@ class EnsembleTrainer:
 
     # -- the loop ---------------------------------------------------------------------------------------
 
-    def run(self, callback: Callback | None = None) -> list[FitResult]:
+    def run(self, callback: Callback | None = None, should_stop: ShouldStop | None = None) -> list[FitResult]:
         """Train until the budget is spent; results in the order of the jobs."""
+        asked_to_stop = should_stop or _never
         began, stopped = time.perf_counter(), self._evaluate(callback)
         while stopped is None and self.step < self.steps:
-            self._train_until(min((self.step // self.evaluate_every + 1) * self.evaluate_every, self.steps))
+            next_stop = min((self.step // self.evaluate_every + 1) * self.evaluate_every, self.steps)
+            self._train_until(next_stop, asked_to_stop)
             stopped = self._evaluate(callback)
+            if stopped is None and asked_to_stop():
+                stopped = "interrupted"
             limit = self.config.seconds
             if stopped is None and limit is not None and time.perf_counter() - began >= limit:
                 stopped = "seconds"
         return [self._result(member, stopped or "steps") for member in self.members]
 
-    def _train_until(self, stop: int) -> None:
+    def _train_until(self, stop: int, asked_to_stop: ShouldStop) -> None:
         start = time.perf_counter()
-        while self.step < stop:
+        while self.step < stop and not asked_to_stop():
             count = min(stop - self.step, self.training_step.steps_at_once)
             self.training_step.advance(self.step, count)
             self.step += count
@@ -245,3 +256,7 @@ class EnsembleTrainer:
             member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
             stopped = "diverged"
         return make_result(member, state, stopped, self.backend, len(self.members))
+
+
+def _never() -> bool:
+    return False

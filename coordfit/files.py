@@ -31,6 +31,7 @@ if sys.platform != "win32":
 __all__ = [
     "HistoryWriter",
     "atomic_write",
+    "escaped",
     "jsonable",
     "new_run_folder",
     "prepare_output_folder",
@@ -92,6 +93,13 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
             yield from _write_straight(os.open(path, os.O_WRONLY))
         else:
             yield from _write_beside(path, status)
+
+
+def escaped(text: str) -> str:
+    r"""Text with line breaks and all that could steer a terminal as escapes: ``\n``, ``\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def printable(path: FilePath) -> str:
@@ -513,6 +521,11 @@ class HistoryWriter:
         with _as_output_error(self.path):
             while line:  # an unbuffered file may take a part only
                 line = line[self._file.write(line) :]
+
+    def sync(self) -> None:
+        """Put all rows so far on the disk, so that even a power cut leaves them; OutputError if that fails."""
+        with _as_output_error(self.path):
+            _sync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; closing twice is allowed."""

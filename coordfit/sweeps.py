@@ -10,14 +10,15 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
 from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
-from .ensemble import Callback, Job, fit_together, group_by_shape
-from .errors import ConfigError
+from .ensemble import Callback, Job, ShouldStop, fit_together, group_by_shape
+from .errors import ConfigError, CoordfitError
 from .images import Picture, load_picture
 from .model import Model
 from .result import FitResult
@@ -41,6 +42,7 @@ _METRICS = {
     "stopped": "stopped",
 }
 FIGURES = tuple(_METRICS)
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def execute(
     *,
     executor: Executor | None = None,
     callback: Callback | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Iterator[tuple[Run, Outcome]]:
     """Train all runs and give each with its outcome, group by group as they finish.
 
@@ -131,6 +134,8 @@ def execute(
         Takes the groups; without one they run here, one after the other.
     callback : callable, optional
         Told of the progress of a group that runs here; True stops the group and those that would follow.
+    should_stop : callable, optional
+        Asked again and again; True stops the group that runs here, and waits for no executor any longer.
     """
     groups = [
         [runs[i] for i in group[start : start + MOST_MEMBERS]]
@@ -138,22 +143,43 @@ def execute(
         for start in range(0, len(group), MOST_MEMBERS)
     ]
     if executor is None:
-        yield from _execute_here(groups, device, callback)
-        return
-    waiting: dict[Future[list[Outcome]], list[Run]] = {
+        yield from _execute_here(groups, device, callback, should_stop)
+    else:
+        yield from _execute_elsewhere(groups, device, executor, should_stop)
+
+
+def _execute_elsewhere(
+    groups: Sequence[list[Run]], device: Device, executor: Executor, should_stop: ShouldStop | None
+) -> Iterator[tuple[Run, Outcome]]:
+    submitted: dict[Future[list[Outcome]], list[Run]] = {
         executor.submit(run_group, [run.job for run in group], [run.values for run in group], device): group
         for group in groups
     }
-    for future in as_completed(waiting):
-        yield from zip(waiting[future], future.result(), strict=True)
+    waiting = set(submitted)
+    while waiting and not (should_stop is not None and should_stop()):
+        done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+        for future in done:
+            try:
+                outcomes = future.result()
+            except BrokenProcessPool as error:
+                raise CoordfitError(
+                    "a process of the sweep was killed, for want of memory perhaps; "
+                    "go on with --resume and fewer --jobs"
+                ) from error
+            yield from zip(submitted[future], outcomes, strict=True)
+    for future in waiting:
+        future.cancel()
 
 
 def _execute_here(
-    groups: Sequence[Sequence[Run]], device: Device, callback: Callback | None
+    groups: Sequence[Sequence[Run]],
+    device: Device,
+    callback: Callback | None,
+    should_stop: ShouldStop | None,
 ) -> Iterator[tuple[Run, Outcome]]:
     backend = device.make()
     for group in groups:
-        results = fit_together([run.job for run in group], backend, callback)
+        results = fit_together([run.job for run in group], backend, callback, should_stop)
         yield from ((run, outcome_of(result, run.values)) for run, result in zip(group, results, strict=True))
         if any(result.stopped == "interrupted" for result in results):
             return

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .files import escaped
+
 Row = Mapping[str, Any]
 
 
@@ -102,7 +104,7 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.2f}" if 10.0 <= abs(value) < 1e5 else f"{value:.4g}"
-    return str(value)
+    return escaped(str(value))
 
 
 def _is_number(value: Any) -> bool:

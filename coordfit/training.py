@@ -257,13 +257,12 @@ class _Loop:
 
     def run(self) -> str:
         trainer = self.trainer
-        stopped = self._evaluate() if not trainer.history else None
+        stopped = self._evaluate() if self._owes_an_evaluation() else None
         if self.last_good is None:
             self.last_good = trainer.state()
         while stopped is None and trainer.step < trainer.steps:
             self._train_until(self._next_stop())
-            due = trainer.step % trainer.evaluate_every == 0 or trainer.step == trainer.steps
-            stopped = self._evaluate() if due else self._out_of_time_or_asked()
+            stopped = self._evaluate() if self._is_due() else self._out_of_time_or_asked()
         if stopped is None:
             stopped = "steps"
         elif stopped != "diverged" and trainer.history[-1]["step"] != trainer.step:
@@ -271,6 +270,14 @@ class _Loop:
         if self.checkpoint is not None and trainer.history:
             self.checkpoint(trainer.state())
         return stopped
+
+    def _is_due(self) -> bool:
+        return self.trainer.step % self.trainer.evaluate_every == 0 or self.trainer.step == self.trainer.steps
+
+    def _owes_an_evaluation(self) -> bool:
+        """Whether this step lacks its row: at the start, and where a run was killed between step and row."""
+        history = self.trainer.history
+        return not history or (self._is_due() and history[-1]["step"] != self.trainer.step)
 
     def _next_stop(self) -> int:
         trainer = self.trainer

@@ -446,6 +446,21 @@ def test_a_resumed_run_is_an_unbroken_one(cat, options, stop):
     assert [{**row, "seconds": None} for row in resumed.history] == figures
 
 
+@pytest.mark.parametrize("stop", [10, 30])
+def test_a_run_killed_between_a_step_and_its_row_writes_the_row_when_it_goes_on(cat, stop):
+    def trainer(state=None):
+        return Trainer(load_picture(cat), make_config(SMALL), NumpyBackend(threads=1), state)
+
+    first = trainer()
+    first.member.add_history_row(first.member.evaluate(), 0, 0.0)
+    with first.backend.activate():
+        while first.step < stop:
+            first.take_step()
+    resumed, unbroken = trainer(first.state()).run(), trainer().run()
+    rows = [row for row in unbroken.history if row["step"] in (0, *range(stop, 31))]
+    assert [{**row, "seconds": 0} for row in resumed.history] == [{**row, "seconds": 0} for row in rows]
+
+
 def test_a_run_stopped_by_a_callback_goes_on_from_its_result(cat):
     config = make_config(SMALL)
     picture = load_picture(cat)

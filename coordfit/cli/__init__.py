@@ -5,15 +5,19 @@ Results go to stdout, progress and messages to stderr. `--json` prints one stric
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import io
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from ..errors import ConfigError, CoordfitError
+from ..files import escaped
 from .options import COMMANDS, Options, UsageError, parse
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NO_DEVICE, EXIT_DIVERGED, EXIT_GRADIENTS = 0, 1, 2, 3, 4, 5
@@ -26,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in words
     _print_what_the_terminal_cannot_as_escapes()
     try:
-        code = _run(_with_command(words))
+        with _signals_as_errors():
+            code = _run(_with_command(words))
         sys.stdout.flush()
         return code
     except (UsageError, ConfigError) as error:
@@ -35,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_FAILED, as_json)
     except MemoryError as error:
         return _fail(f"not enough memory ({error}); try a smaller --size or --batch-size", EXIT_FAILED, as_json)
+    except _Terminated:
+        return _fail("terminated", EXIT_TERMINATED, as_json)
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED, as_json)
     except BrokenPipeError:
@@ -47,6 +54,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         told = f"{type(error).__name__}: {error}".splitlines()[0]
         return _fail(f"unexpected error, {told} (COORDFIT_DEBUG=1 shows where)", EXIT_FAILED, as_json)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where Ctrl-C would be raised."""
+
+
+@contextlib.contextmanager
+def _signals_as_errors() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: temporaries go, threads end. A second signal ends it at once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_DFL)
+        raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: handler for number, handler in usual.items() if signal.getsignal(number) is handler}
+    with contextlib.suppress(ValueError):  # in a thread nobody may
+        for number in before:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _run(words: list[str]) -> int:
@@ -84,7 +117,7 @@ def _print_what_the_terminal_cannot_as_escapes() -> None:
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:
-    line = " ".join(message.split())
+    line = escaped(" ".join(message.split()))
     try:
         print(f"coordfit: {line}", file=sys.stderr, flush=True)
         if as_json:

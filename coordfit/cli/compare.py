@@ -38,13 +38,12 @@ def run(options: Options) -> int:
     report = EnsembleReport(list(configs), shown=not (options.no_progress or options.quiet or options.json))
     with GracefulStop() as stop:
 
-        def callback(progress: Any) -> bool:
+        def callback(progress: Any) -> None:
             report(progress)
             if film is not None:
                 film(progress)
-            return stop.signal is not None
 
-        comparison = compare_on(backend, picture, configs, callback)
+        comparison = compare_on(backend, picture, configs, callback, stop.is_asked_for)
     _write(comparison, folder)
     if film is not None:
         film.save()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .._backends import Backend, get_backend
 from ..config import FitConfig, make_config, read_config_file, recipe_settings
-from ..files import jsonable, new_run_folder, prepare_output_folder, printable
+from ..files import escaped, jsonable, new_run_folder, prepare_output_folder, printable
 from ..images import Picture, bundled_picture, load_picture
 from ..result import FitResult
 from ..run_folder import RunFolder, check_resumable
@@ -45,6 +45,7 @@ def run(options: Options) -> int:
             return stop.signal is not None
 
         def checkpoint(state: TrainingState) -> None:
+            history.sync()  # a checkpoint never knows of steps whose rows a power cut may take
             folder.save_checkpoint(trainer.model, state)
 
         result = trainer.run(callback=callback, checkpoint=checkpoint)
@@ -214,7 +215,7 @@ def speaker(options: Options) -> Callable[[str], None]:
 
     def say(message: str) -> None:
         if not options.quiet:
-            print(f"coordfit: {printable(message)}", file=sys.stderr, flush=True)
+            print(f"coordfit: {escaped(message)}", file=sys.stderr, flush=True)
 
     return say
 
@@ -223,6 +224,10 @@ class GracefulStop:
     """Notes the first Ctrl-C or SIGTERM, so that the run ends well; the second ends it at once."""
 
     signal: int | None = None
+
+    def is_asked_for(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal is not None
 
     @property
     def was_terminated(self) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +46,10 @@ def run(options: Options) -> int:
         missing = [run for run in resolved(runs, device) if run.key not in folder.rows]
         say(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
         report = EnsembleReport([], shown=not (options.no_progress or options.quiet or options.json))
-
-        def callback(progress: Any) -> bool:
-            report(progress)
-            return stop.signal is not None
-
-        with _executor(options.jobs) as executor:
-            for done, outcome in execute(missing, device, executor=executor, callback=callback):
+        with _executor(options.jobs, stop) as executor:
+            for done, outcome in execute(
+                missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for
+            ):
                 if outcome.row["stopped"] == "interrupted":
                     continue  # not what was asked for: it is trained again by --resume
                 if options.models:
@@ -83,13 +84,33 @@ def _plan(options: Options, varied: dict[str, list[Any]]) -> list[Run]:
 
 
 @contextlib.contextmanager
-def _executor(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
+def _executor(jobs: int, stop: GracefulStop) -> Iterator[ProcessPoolExecutor | None]:
     if jobs == 1:
         yield None
         return
     # A forked child would inherit the threads of the BLAS in an unknown state.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield pool
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin_worker) as pool:
+        try:
+            yield pool
+        finally:
+            if stop.is_asked_for():
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, which hears it too, and end when the parent does, even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _write_table(table: Table, path: Path, varied: dict[str, list[Any]]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from .._backends import Backend
 from ..config import FitConfig, make_config
-from ..ensemble import EnsembleProgress, Job, fit_together, group_by_shape
+from ..ensemble import Job, fit_together, group_by_shape
 from ..images import Picture, Source, bundled_picture, load_picture
 from ..metrics import psnr
 from ..result import FitResult
@@ -117,14 +117,11 @@ class Study:
         for group in group_by_shape(jobs):
             if self.should_stop():
                 raise InterruptedStudyError
-            trained = fit_together([jobs[index] for index in group], self.backend, self._stop)
+            trained = fit_together([jobs[index] for index in group], self.backend, None, self.should_stop)
             results |= zip(group, trained, strict=True)
         if self.should_stop():
             raise InterruptedStudyError
         return [results[index] for index in range(len(jobs))]
-
-    def _stop(self, progress: EnsembleProgress) -> bool:
-        return self.should_stop()
 
 
 def figures_of(result: FitResult) -> dict[str, float | None]:

@@ -1,0 +1,28 @@
+"""Runs killed at random moments lose nothing: `tests/killing.py` with few kills, or COORDFIT_KILLS of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "killing.py"
+KILLS = os.environ.get("COORDFIT_KILLS", "12")
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+
+
+@pytest.mark.parametrize("what", ["saving", "training", "sweeping"])
+def test_what_a_kill_leaves_is_whole_and_enough_to_go_on(what, tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, what, "--kills", KILLS],
+        env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1]), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kills"] == int(KILLS)
