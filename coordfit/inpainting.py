@@ -20,6 +20,7 @@ from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
 from .ensemble import Job
 from .errors import ConfigError
+from .fills import biharmonic_fill, nearest_fill
 from .images import load_picture
 from .masks import Block, Mask, MaskedPicture, hide
 from .member import HistoryRow
@@ -36,11 +37,9 @@ __all__ = [
     "DEFAULTS",
     "InpaintResult",
     "Inpainter",
-    "biharmonic_fill",
     "inpaint",
     "inpainting_config",
     "mean_spacing",
-    "nearest_fill",
 ]
 
 # Measured on four photographs at 128x128 with half of the pixels hidden: what memorises best does not
@@ -258,7 +257,7 @@ def _figures(result: InpaintResult) -> dict[str, Any]:
     notes: list[str] = []
     fills = {
         ("psnr_hidden", "ssim_filled"): result.filled,
-        ("psnr_hidden_nearest", "ssim_nearest"): _nearest_or_note(truth, known, notes),
+        ("psnr_hidden_nearest", "ssim_nearest"): nearest_fill(truth, known),
         ("psnr_hidden_biharmonic", "ssim_biharmonic"): _biharmonic_or_note(truth, known, notes),
     }
     for (hidden_name, ssim_name), filled in fills.items():
@@ -277,14 +276,6 @@ _SCORES = (
 )
 
 
-def _nearest_or_note(pixels: Pixels, known: Mask, notes: list[str]) -> Pixels | None:
-    try:
-        return nearest_fill(pixels, known)
-    except ImportError:
-        notes.append("no nearest fill to compare with: SciPy is not installed (pip install scikit-image)")
-    return None
-
-
 def _biharmonic_or_note(pixels: Pixels, known: Mask, notes: list[str]) -> Pixels | None:
     num_hidden = int(np.count_nonzero(~known))
     if num_hidden > MOST_BIHARMONIC_PIXELS:
@@ -300,35 +291,3 @@ def _biharmonic_or_note(pixels: Pixels, known: Mask, notes: list[str]) -> Pixels
             "no biharmonic fill to compare with: scikit-image is not installed (pip install scikit-image)"
         )
     return None
-
-
-def nearest_fill(pixels: Pixels, known: Mask) -> Pixels:
-    """The picture (H, W, C) with each hidden pixel, False in `known` (H, W), as its nearest known one.
-
-    Raises
-    ------
-    ImportError
-        SciPy is not installed.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    filled: Pixels = pixels[rows, columns]
-    return filled
-
-
-def biharmonic_fill(pixels: Pixels, known: Mask) -> Pixels:
-    """The picture (H, W, C) with hidden pixels, False in `known` (H, W), by biharmonic equations.
-
-    Damelin and Hoang, On Surface Completion and Image Inpainting by Biharmonic Functions (2018), as
-    scikit-image has it.
-
-    Raises
-    ------
-    ImportError
-        scikit-image is not installed.
-    """
-    from skimage.restoration import inpaint_biharmonic
-
-    filled = inpaint_biharmonic(pixels.astype(np.float64), ~known, channel_axis=-1)
-    return np.asarray(filled, np.float32)

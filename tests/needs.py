@@ -13,6 +13,7 @@ KNOWN = {
     "kernels": "g++, which runs the CUDA kernels on the CPU",
     "tsan": "ThreadSanitizer beside it",
     "nvrtc": "NVRTC, which compiles the kernels for GPUs",
+    "dask": "Dask's local cluster, an executor of other processes",
 }
 REQUIRED = {name.strip() for name in os.environ.get("COORDFIT_REQUIRE", "").split(",")} - {""}
 

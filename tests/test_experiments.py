@@ -241,23 +241,6 @@ def test_without_a_truth_nothing_is_claimed():
 # The parts that are theirs alone
 
 
-def test_the_nearest_fill_is_the_nearest_known_pixel():
-    ndimage = pytest.importorskip("scipy.ndimage")
-    rng = np.random.default_rng(0)
-    for share in (0.5, 0.97, 0.999):
-        pixels, known = rng.random((17, 40, 3)), rng.random((17, 40)) > share
-        known[3, 4] = True
-        filled = inpainting.nearest_fill(pixels, known)
-        np.testing.assert_array_equal(filled[known], pixels[known])
-        distance, nearest = ndimage.distance_transform_edt(~known, return_indices=True)
-        for y, x in zip(*np.nonzero(~known), strict=True):
-            sources = np.argwhere((pixels == filled[y, x]).all(-1) & known)
-            assert np.hypot(*(sources - (y, x)).T).min() == pytest.approx(distance[y, x])
-        assert len(nearest) == 2
-        spoilt = np.where(known[:, :, None], pixels, 7.0)
-        np.testing.assert_array_equal(inpainting.nearest_fill(spoilt, known), filled)
-
-
 def test_bicubic_keeps_flat_pictures_and_its_size():
     np.testing.assert_allclose(resolution.bicubic(np.full((3, 5, 2), 0.25), 12, 20), 0.25, atol=1e-6)
     ramp = np.linspace(0, 1, 32)[None, :, None].repeat(4, 0)

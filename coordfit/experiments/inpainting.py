@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ensemble import Job
+from ..fills import nearest_fill
 from ..masks import missing_mask
 from ..metrics import psnr
 from ..report.side_by_side import Panel, side_by_side
@@ -68,31 +69,6 @@ def run(study: Study) -> Outcome:
         finding=finding(rows),
         best=("psnr_hidden",),
     )
-
-
-def nearest_fill(pixels: FloatArray, known: NDArray[np.bool_]) -> FloatArray:
-    """Give each hidden pixel the colour of the nearest known one.
-
-    Parameters
-    ----------
-    pixels
-        (H, W, C); hidden ones are not looked at.
-    known
-        (H, W), True is known; one pixel at least.
-    """
-    height, width = known.shape
-    filled, open_ = pixels.copy(), ~known
-    rows, columns = np.mgrid[1 - height : height, 1 - width : width].reshape(2, -1)
-    for nearest in np.argsort(rows**2 + columns**2, kind="stable"):
-        if not open_.any():
-            break
-        y, x = np.nonzero(open_)
-        y_from, x_from = y + rows[nearest], x + columns[nearest]
-        inside = (y_from >= 0) & (y_from < height) & (x_from >= 0) & (x_from < width)
-        inside[inside] = known[y_from[inside], x_from[inside]]
-        filled[y[inside], x[inside]] = pixels[y_from[inside], x_from[inside]]
-        open_[y[inside], x[inside]] = False
-    return filled
 
 
 def finding(rows: Rows) -> str:
