@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
+import needs
 import pytest
 from PIL import Image
 
@@ -89,14 +90,25 @@ def test_any_executor_takes_the_groups(cat, pool):
 
 
 def test_a_dask_cluster_takes_the_groups(cat):
-    distributed = pytest.importorskip("distributed")
-    runs = plan([cat], [SMALL], {"depth": [2, 3]})
+    try:
+        import distributed
+    except ImportError:
+        needs.skip("dask", "Dask is not installed (pip install distributed)")
+    options = SMALL | {"depth": [2, 3], "sigma": [1.0, 2.0], "device": "numpy", "threads": 1}
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        rows = [outcome.row for _, outcome in execute(runs, Device("numpy", 1), executor=client.get_executor())]
-    assert {row["depth"] for row in rows} == {2, 3}
+        there = coordfit.sweep(cat, executor=client.get_executor(pure=False), **options)
+    here = coordfit.sweep(cat, **options)
+    assert sorted(map(_figures, there)) == sorted(map(_figures, here))
+    assert set(there["networks"]) == {2}  # two depths, each one batch of two
+
+
+def _figures(row):
+    return row["depth"], row["sigma"], row["psnr"]
 
 
 def test_impossible_sweeps_are_refused(cat):
