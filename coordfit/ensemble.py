@@ -24,7 +24,7 @@ from .errors import ConfigError
 from .images import Picture
 from .member import Member
 from .mlp import MLP
-from .model import layer_sizes
+from .model import Model, layer_sizes
 from .parameters import ParameterLayout
 from .pixel_rows import GridRows
 from .result import FitResult, make_result
@@ -200,7 +200,14 @@ class EnsembleTrainer:
                 stopped = "seconds"
         return [self._result(member, stopped or "steps") for member in self.members]
 
-    def _train_until(self, stop: int, asked_to_stop: ShouldStop) -> None:
+    def train(self) -> list[Model]:
+        """Take all steps without a look on the way; the models in the order of the jobs."""
+        self._train_until(self.steps)
+        for k, member in enumerate(self._sorted):
+            self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
+        return [member.model for member in self.members]
+
+    def _train_until(self, stop: int, asked_to_stop: ShouldStop = lambda: False) -> None:
         start = time.perf_counter()
         while self.step < stop and not asked_to_stop():
             count = min(stop - self.step, self.training_step.steps_at_once)

@@ -102,7 +102,7 @@ def settle_sigma(
 
     sigma, scores = choose_sigma(Job(picture, config, known), backend)
     others = ", ".join(f"{candidate:g}: {score:.1f}" for candidate, score in scores.items())
-    say(f"sigma auto: {sigma:g}, of the short runs {{{others}}} dB")
+    say(f"sigma auto: {sigma:g}, of short runs with {{{others}}} dB")
     return config.replace(sigma=sigma)
 
 
