@@ -90,6 +90,18 @@ def test_members_have_masks_of_their_own(idle_backend, cat):
         assert all(result.metrics["psnr_held_out"] is not None for result in together)
 
 
+def test_members_may_differ_in_everything_at_once(idle_backend, cat):
+    masks = [np.random.default_rng(seed).permutation(1024).reshape(32, 32) < 400 for seed in (1, 2, 3)]
+    pictures = [cat, load_picture(cat.pixels[::-1].copy()), load_picture(1.0 - cat.pixels)]
+    own = [
+        {"encoding": "none", "loss": "mae", "learning_rate": 1e-2},
+        {"encoding": "gaussian", "sigma": 2.0, "seed": 5},
+        {"encoding": "basic", "loss": "huber", "schedule": "constant"},
+    ]
+    jobs = [Job(p, make_config(SMALL, {"steps": 6}, o), m) for p, o, m in zip(pictures, own, masks, strict=True)]
+    assert_together_equals_alone(idle_backend, jobs)
+
+
 def test_a_mask_hides_pixels_from_the_loss(idle_backend, cat):
     known = np.random.default_rng(0).uniform(size=(32, 32)) < 0.5
     spoiled = cat.pixels.copy()
