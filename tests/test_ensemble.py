@@ -98,7 +98,8 @@ def test_members_may_differ_in_everything_at_once(idle_backend, cat):
         {"encoding": "gaussian", "sigma": 2.0, "seed": 5},
         {"encoding": "basic", "loss": "huber", "schedule": "constant"},
     ]
-    jobs = [Job(p, make_config(SMALL, {"steps": 6}, o), m) for p, o, m in zip(pictures, own, masks, strict=True)]
+    configs = [make_config(SMALL, {"steps": 6}, settings) for settings in own]
+    jobs = [Job(*parts) for parts in zip(pictures, configs, masks, strict=True)]
     assert_together_equals_alone(idle_backend, jobs)
 
 
