@@ -1,0 +1,175 @@
+"""A whole sweep of 16 settings beside PyTorch: one after the other, and as batched products.
+
+    pip install -e . --group peers
+    python -m bench.sweep         # about two minutes: 100 steps of each network, three rounds
+    python -m bench.sweep --json bench/results/sweep.json
+
+The sweep is `coordfit.sweep` on the bundled 128x128 picture, default network and batches, four learning rates
+and four seeds (each with frequencies and weights of its own), from the loaded picture to the table. PyTorch
+trains networks of the same shape on as many random pixels and ends with their PSNR; coordfit's table has the
+SSIM too. Batched, PyTorch's Adam has one learning rate for all, which takes no longer. The three take turns,
+each in a process of its own on all cores; medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RATES, SEEDS, SIGMA = (1e-3, 2e-3, 4e-3, 8e-3), (0, 1, 2, 3), 10.0
+WAYS = ("coordfit", "torch-loop", "torch-batched")
+
+
+def with_coordfit(steps: int) -> list[float]:
+    """PSNR of the 16 networks, best first."""
+    import coordfit
+    from coordfit.images import bundled_picture
+
+    table = coordfit.sweep(
+        bundled_picture(128),
+        device="cpu",
+        sigma=SIGMA,
+        learning_rate=list(RATES),
+        seed=list(SEEDS),
+        steps=steps,
+        evaluate_every=steps,
+    )
+    return [float(value) for value in table["psnr"]]
+
+
+def with_torch(steps: int, *, batched: bool) -> list[float]:
+    """The same networks by PyTorch: 16 times one, or once all of them."""
+    from coordfit.images import bundled_picture
+
+    pixels = bundled_picture(128).pixels
+    settings = [(rate, seed) for rate in RATES for seed in SEEDS]
+    groups = [settings] if batched else [[setting] for setting in settings]
+    return sorted((value for group in groups for value in _train(pixels, group, steps)), reverse=True)
+
+
+def _train(pixels: Any, settings: list[tuple[float, int]], steps: int) -> list[float]:
+    """PSNR of K networks on (K, N, F) features; for one of them the axis K is left out."""
+    import torch
+
+    from coordfit import make_config
+
+    config, one = make_config(), len(settings) == 1
+    draws = [np.random.default_rng(seed) for _, seed in settings]
+    height, width, channels = pixels.shape
+    y, x = np.mgrid[:height, :width]
+    coordinates = torch.from_numpy(((np.stack([x, y], -1) + 0.5) / max(height, width)).reshape(-1, 2)).float()
+    target = torch.from_numpy(pixels.reshape(-1, channels).copy())
+
+    def stacked(arrays: list[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(arrays).astype(np.float32).squeeze(0 if one else ()))
+
+    B = stacked([rng.normal(0.0, SIGMA, (config.num_frequencies, 2)) for rng in draws])
+    phase = 2.0 * torch.pi * (coordinates @ B.mT)
+    features = torch.cat([phase.cos(), phase.sin()], dim=-1)
+    sizes = [2 * config.num_frequencies, *[config.hidden_size] * (config.depth - 1), channels]
+    parameters = []
+    for n_in, n_out in itertools.pairwise(sizes):
+        parameters.append(stacked([rng.normal(0.0, np.sqrt(2.0 / n_in), (n_in, n_out)) for rng in draws]))
+        parameters.append(torch.zeros((*parameters[-1].shape[:-2], 1, n_out)))
+    parameters = [p.requires_grad_() for p in parameters]
+    adam = torch.optim.Adam(parameters, lr=settings[0][0], fused=True)
+    product = torch.addmm if one else torch.baddbmm
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        for i in range(0, len(parameters), 2):
+            x = product(parameters[i + 1], x, parameters[i])
+            x = torch.relu(x) if i + 2 < len(parameters) else torch.sigmoid(x)
+        return x
+
+    order = torch.from_numpy(draws[0].integers(0, height * width, (steps, config.batch_size)))
+    for rows in order:
+        adam.zero_grad(set_to_none=True)
+        error = forward(features[..., rows, :]) - target[rows]
+        torch.square(error).mean(dim=(-2, -1)).sum().backward()
+        adam.step()
+    with torch.inference_mode():
+        error = torch.square(forward(features).clamp(0.0, 1.0) - target).mean(dim=(-2, -1))
+    return [float(value) for value in (-10.0 * torch.log10(error)).reshape(-1)]
+
+
+def _answer(way: str) -> None:
+    """Train whenever a line with a number of steps comes in; say how long it took, and the best PSNR."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        start = time.perf_counter()
+        if way == "coordfit":
+            values = with_coordfit(int(line))
+        else:
+            values = with_torch(int(line), batched=way == "torch-batched")
+        seconds = time.perf_counter() - start
+        print(json.dumps({"seconds": seconds, "psnr": values[0]}), file=answers, flush=True)
+
+
+def main() -> int:
+    """Measure in turns, write, print; 1 where coordfit misses what is asked of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.way:
+        _answer(args.way)
+        return 0
+    children = {
+        way: subprocess.Popen(
+            [sys.executable, "-m", "bench.sweep", "--way", way],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for way in WAYS
+    }
+
+    def ask(way: str, steps: int) -> dict[str, float]:
+        child = children[way]
+        assert child.stdin is not None
+        assert child.stdout is not None
+        print(steps, file=child.stdin, flush=True)
+        answer: dict[str, float] = json.loads(child.stdout.readline())
+        time.sleep(0.3)  # its threads may still be spinning
+        return answer
+
+    for way in WAYS:
+        ask(way, 3)  # imports, compiled code
+    rounds = []
+    for _ in range(args.rounds):
+        rounds.append({way: ask(way, args.steps) for way in WAYS})
+        print(
+            *(f"{way} {rounds[-1][way]['seconds']:.2f} s" for way in WAYS),
+            sep=", ",
+            file=sys.stderr,
+            flush=True,
+        )
+    for child in children.values():
+        assert child.stdin is not None
+        child.stdin.close()
+        child.wait()
+    seconds = {way: statistics.median(turn[way]["seconds"] for turn in rounds) for way in WAYS}
+    ratios = {way: seconds[way] / seconds["coordfit"] for way in WAYS[1:]}
+    for way in WAYS:
+        ratio = f"  {ratios[way]:.2f} times coordfit" if way in ratios else ""
+        print(f"{way:<14} {seconds[way]:6.2f} s  best {rounds[0][way]['psnr']:.2f} dB{ratio}")
+    if args.json:
+        from coordfit.files import write_json
+
+        write_json(args.json, {"steps": args.steps, "seconds": seconds, "ratios": ratios, "rounds": rounds})
+    return 0 if ratios["torch-loop"] >= 1.5 and ratios["torch-batched"] >= 1.0 else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
