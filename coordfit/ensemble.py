@@ -82,6 +82,10 @@ ShouldStop = Callable[[], bool]
 """Asked after each step whether the run is to end; it ends with an evaluation then."""
 
 
+def _never() -> bool:
+    return False
+
+
 def group_by_shape(jobs: Sequence[Job]) -> list[list[int]]:
     """Indices of the jobs that can be trained together, group by group, in the order of their first jobs."""
     groups: dict[tuple[object, ...], list[int]] = {}
@@ -207,7 +211,7 @@ class EnsembleTrainer:
             self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
         return [member.model for member in self.members]
 
-    def _train_until(self, stop: int, asked_to_stop: ShouldStop = lambda: False) -> None:
+    def _train_until(self, stop: int, asked_to_stop: ShouldStop = _never) -> None:
         start = time.perf_counter()
         while self.step < stop and not asked_to_stop():
             count = min(stop - self.step, self.training_step.steps_at_once)
@@ -263,7 +267,3 @@ class EnsembleTrainer:
             member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
             stopped = "diverged"
         return make_result(member, state, stopped, self.backend, len(self.members))
-
-
-def _never() -> bool:
-    return False
