@@ -19,6 +19,11 @@ from coordfit.pixel_grid import PixelGrid
 from coordfit.sampling import BatchOrder
 from coordfit.training_step import TrainingPixels, TrainingStep
 
+try:
+    from coordfit.course import Course
+except ImportError:  # commits before steps were recorded
+    Course = None
+
 DEVICES = ("cpu", "gpu")
 FUSED = ("never", "always")
 
@@ -109,11 +114,20 @@ class Stepper:
             Adam(backend, parameters, dtype="float32", beta1=0.9, beta2=0.999, epsilon=1e-8),
             pixels,
             self.rows,
+            *([] if Course is None else [self._course()]),
         )
+        self.steps_at_once = getattr(self.training_step, "steps_at_once", 1)
+
+    def _course(self):
+        return Course(lambda step: [LEARNING_RATE], [] if self.order is None else [self.order])
 
     def __call__(self):
-        """One step, to its end on the device."""
-        batch = None if self.order is None else self.backend.asarray(self.order.batch(self.step))
-        self.training_step(batch, LEARNING_RATE)
-        self.step += 1
+        """As many steps as training takes at once, to their end on the device; returns how many."""
+        if Course is None:
+            batch = None if self.order is None else self.backend.asarray(self.order.batch(self.step))
+            self.training_step(batch, LEARNING_RATE)
+        else:
+            self.training_step.advance(self.step, self.steps_at_once)
+        self.step += self.steps_at_once
         self.backend.synchronize()
+        return self.steps_at_once
