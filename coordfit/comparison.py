@@ -133,9 +133,8 @@ def _figures(result: FitResult) -> list[tuple[str, str]]:
     m = result.metrics
     rows = [("PSNR", m["psnr"]), ("train", m["psnr_train"]), ("held out", m["psnr_held_out"])]
     shown = rows if m["psnr_held_out"] is not None else rows[:1]
-    return [(label, f"{value:.2f} dB") for label, value in shown] + [("SSIM", f"{m['ssim']:.4f}")] * (
-        m["ssim"] is not None
-    )
+    ssim = [] if m["ssim"] is None else [("SSIM", f"{m['ssim']:.4f}")]
+    return [(label, f"{value:.2f} dB") for label, value in shown] + ssim
 
 
 def _points(result: FitResult, column: str) -> list[tuple[float, float]]:

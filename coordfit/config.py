@@ -173,9 +173,15 @@ class FitConfig:
     seed: int = option(0, "of all randomness", limits=(0, 2**63 - 1), group="run")
     dtype: str = option("float32", "of the arithmetic", choices=("float32", "float64"), group="run")
 
+    def __new__(cls, *values: Any, **settings: Any) -> FitConfig:
+        """An unknown name is a `ConfigError` with the nearest one, as it is for `make_config`."""
+        for name in settings:
+            _check_name(name)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
-            _check(spec, getattr(self, spec.name))
+            check_setting(spec, getattr(self, spec.name))
 
     @property
     def resolved_sigma(self) -> float:
@@ -278,7 +284,7 @@ def _did_you_mean(name: str, known: tuple[str, ...] | list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _check(spec: dataclasses.Field[Any], value: Any) -> None:
+def check_setting(spec: dataclasses.Field[Any], value: Any) -> None:
     """Refuse a value of the wrong type, outside the choices, or outside the limits."""
     expected = str(spec.type)
     if value is None and "None" in expected:

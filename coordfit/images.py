@@ -571,7 +571,10 @@ def _resample(pixels: Pixels, size: int | tuple[int, int] | None, max_pixels: in
     target = (width, height) if size is None else _target_size(width, height, size)
     if target == (width, height):
         return pixels
-    _check_pixels(target, max_pixels, "the resampled picture")
+    if target[0] * target[1] > max_pixels:
+        count = f"{target[0]}x{target[1]} = {target[0] * target[1]} pixels"
+        needed = f"{target[0] * target[1] * channels * 4 / 1e9:.1f} GB for its colours alone"
+        raise ConfigError(f"size asks for {count}, {needed}; {max_pixels} pixels are the most: make it smaller")
     has_alpha = channels in (2, 4)
     source = _premultiply(pixels) if has_alpha else pixels
     resampled = np.empty((target[1], target[0], channels), np.float32)

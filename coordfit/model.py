@@ -146,13 +146,30 @@ class Model:
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """As `render_rows`, but as the network gives them, unclipped."""
-        features = GridFeatures(self.backend, self.encoder, grid, self.config.dtype)
+        # The tables of `GridFeatures` grow with height + width, so that long sides are taken in parts.
+        for top in range(0, grid.height, CHUNK_PIXELS):
+            band = grid.cropped(0, top, grid.width, min(CHUNK_PIXELS, grid.height - top))
+            yield from self._predict_wide_rows(band) if band.width > CHUNK_PIXELS else self._predict_band(band)
+
+    def _predict_wide_rows(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Rows (1, width, C) of a grid, each put together from windows."""
+        for top in range(band.height):
+            row = np.empty((1, band.width, self.picture.channels), self.config.dtype)
+            for left in range(0, band.width, CHUNK_PIXELS):
+                window = band.cropped(left, top, min(CHUNK_PIXELS, band.width - left), 1)
+                for colours in self._predict_band(window):
+                    row[:, left : left + window.width] = colours
+            yield row
+
+    def _predict_band(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Rows (n, width, C) of a grid whose sides are no longer than `CHUNK_PIXELS`."""
+        features = GridFeatures(self.backend, self.encoder, band, self.config.dtype)
         forward = _Forward(self)
-        step = max(1, CHUNK_PIXELS // grid.width)
-        for top in range(0, grid.height, step):
-            bottom = min(grid.height, top + step)
-            colours = forward(features, top * grid.width, bottom * grid.width)
-            yield colours.reshape(bottom - top, grid.width, -1)
+        step = max(1, CHUNK_PIXELS // band.width)
+        for top in range(0, band.height, step):
+            bottom = min(band.height, top + step)
+            colours = forward(features, top * band.width, bottom * band.width)
+            yield colours.reshape(bottom - top, band.width, -1)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""

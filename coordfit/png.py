@@ -19,7 +19,7 @@ __all__ = ["PngWriter", "quantize"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # number of channels -> grey, grey + alpha, RGB, RGBA
-_MAX_SIDE = 2**31 - 1
+MAX_SIDE = 2**31 - 1
 _SUB, _UP = 1, 2
 
 # Bytes of picture filtered at once, which bounds the temporaries, and bytes of one IDAT chunk.
@@ -86,8 +86,8 @@ class PngWriter:
     """
 
     def __init__(self, file: BinaryIO, width: int, height: int, channels: int, bit_depth: int = 8) -> None:
-        if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-            raise ValueError(f"a PNG is 1 to {_MAX_SIDE} pixels wide and high, not {width}x{height}")
+        if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+            raise ValueError(f"a PNG is 1 to {MAX_SIDE} pixels wide and high, not {width}x{height}")
         if channels not in _COLOUR_TYPES:
             raise ValueError(f"a PNG has 1 to 4 channels, not {channels}")
         self._file = file

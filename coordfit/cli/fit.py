@@ -62,7 +62,9 @@ def make_backend(options: Options, say: Callable[[str], None]) -> Backend:
     try:
         backend = get_backend(options.device, fused=options.fused, threads=getattr(options, "threads", None))
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        variable = options.from_environment.get("device")
+        where = f"the environment variable {variable}: " if variable else ""
+        raise UsageError(f"{where}{error}") from error
     if backend.fallback_reason:
         say(f"running on the CPU: {backend.fallback_reason.split(';')[0]}")
     return backend

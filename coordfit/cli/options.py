@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .._version import __version__
-from ..config import RECIPES, FitConfig
+from ..config import RECIPES, FitConfig, check_setting
+from ..errors import ConfigError
 
 COMMANDS = ("fit", "compare", "sweep", "inpaint", "experiments", "render", "gradcheck", "info", "doctor")
 EXPERIMENTS = (
@@ -22,6 +23,7 @@ EXPERIMENTS = (
     "inpainting",
     "resolution",
 )
+_MOST_DIGITS = 10  # of a length in pixels
 _FUSED = ("auto", "always", "never")
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _GROUPS = {
@@ -32,6 +34,18 @@ _GROUPS = {
     "run": "repeatability",
 }
 
+# What these are where neither the command line nor the environment says.
+_MACHINE: dict[str, Any] = {"device": "auto", "threads": None, "fused": "auto"}
+_MOST_THREADS = 1024
+
+# Options that take several values with commas, of the commands that have settings.
+_SEVERAL: dict[str, Sequence[str]] = {
+    "fit": (),
+    "compare": ("encoding", "sigma"),
+    "sweep": [spec.name for spec in dataclasses.fields(FitConfig)],
+    "inpaint": (),
+}
+
 
 class UsageError(Exception):
     """The words on the command line do not fit together."""
@@ -40,11 +54,13 @@ class UsageError(Exception):
 class Options(argparse.Namespace):
     """What was asked for: `command`, the command's own options, and `settings` for fields of `FitConfig`.
 
-    Where a command takes several values of an option, `settings` holds a list of them.
+    Where a command takes several values of an option, `settings` holds a list of them. `from_environment` names
+    the variable of each option that came from one.
     """
 
     command: str
     settings: dict[str, Any]
+    from_environment: dict[str, str]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,10 +77,52 @@ def parse(words: Sequence[str]) -> Options | None:
         if end.code:
             raise
         return None
-    if options.command in ("fit", "compare", "sweep", "inpaint"):
+    options.from_environment = {}
+    if options.command in _SEVERAL:
         fields = [spec.name for spec in dataclasses.fields(FitConfig)]
         options.settings = {name: vars(options).pop(name) for name in fields if name in vars(options)}
+        _take_settings(options, os.environ)
+    _take_machine(options, os.environ)
     return options
+
+
+def _take_settings(options: Options, variables: Mapping[str, str]) -> None:
+    """Settings from variables `COORDFIT_<OPTION>`, where the command line does not name them."""
+    for spec in dataclasses.fields(FitConfig):
+        variable = f"COORDFIT_{spec.name.upper()}"
+        if spec.name in options.settings or variable not in variables:
+            continue
+        several = spec.name in _SEVERAL[options.command]
+        try:
+            value = (_list_converter if several else _text_converter)(spec)(variables[variable])
+            for one in value if several else (value,):
+                check_setting(spec, one)
+        except (ConfigError, argparse.ArgumentTypeError) as error:
+            raise UsageError(f"the environment variable {variable}: {error}") from error
+        except ValueError as error:
+            wanted = _text_converter(spec).__name__
+            raise UsageError(
+                f"the environment variable {variable} must be a {wanted}, not {variables[variable]!r}"
+            ) from error
+        options.settings[spec.name] = value
+        options.from_environment[spec.name] = variable
+
+
+def _take_machine(options: Options, variables: Mapping[str, str]) -> None:
+    """The device, its threads and what is fused, likewise; their defaults where nothing is said."""
+    convert: dict[str, Callable[[str], Any]] = {"device": str, "threads": _threads, "fused": _fused}
+    for name, default in _MACHINE.items():
+        variable = f"COORDFIT_{name.upper()}"
+        if name not in vars(options) or vars(options)[name] is not None:
+            continue
+        value = default
+        if variable in variables:
+            try:
+                value = convert[name](variables[variable])
+            except argparse.ArgumentTypeError as error:
+                raise UsageError(f"the environment variable {variable}: {error}") from error
+            options.from_environment[name] = variable
+        setattr(options, name, value)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -110,25 +168,21 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _device_options(command: argparse.ArgumentParser, *, threads: bool = True) -> None:
-    env = _Environment(os.environ)
     group = command.add_argument_group("the machine")
     group.add_argument(
         "--device",
-        default=env.get("device", "auto"),
         help="auto, cpu, gpu, gpu:N, cuda, cuda:N; only auto may fall back to the CPU (default: auto)",
     )
     if threads:
         group.add_argument(
             "--threads",
-            type=_checked("threads", int, lambda n: n >= 1, "a whole number of 1 or more"),
-            default=env.get("threads"),
+            type=_threads,
             metavar="N",
             help="worker threads on the CPU (default: all cores)",
         )
     group.add_argument(
         "--fused",
         choices=_FUSED,
-        default=env.get("fused", "auto"),
         help="fused bodies of the primitives: where they can run, always (an error where they cannot), never",
     )
 
@@ -144,15 +198,14 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("image", nargs="?", metavar="IMAGE", help="a picture that Pillow can read")
-    _setting_options(command, several=("encoding", "sigma"))
+    _setting_options(command, several=_SEVERAL["compare"])
     _device_options(command)
     _animate_option(_output_options(command))
 
 
 def _sweep_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", nargs="*", metavar="IMAGE", help="pictures that Pillow can read")
-    fields = [spec.name for spec in dataclasses.fields(FitConfig)]
-    _setting_options(command, several=fields)
+    _setting_options(command, several=_SEVERAL["sweep"])
     _device_options(command)
     output = _output_options(command)
     output.add_argument("--resume", action="store_true", help="go on with the sweep in --out")
@@ -209,10 +262,9 @@ def _setting_options(command: argparse.ArgumentParser, several: Sequence[str] = 
         "--recipe", choices=RECIPES, help="a named set of settings, which other options then change"
     )
     command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings from a file")
-    env = _Environment(os.environ)
     groups = {name: command.add_argument_group(title) for name, title in _GROUPS.items()}
     for spec in dataclasses.fields(FitConfig):
-        _add_field(groups[spec.metadata["group"]], spec, env, several=spec.name in several)
+        _add_field(groups[spec.metadata["group"]], spec, several=spec.name in several)
 
 
 def _output_options(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -238,7 +290,7 @@ def _render_options(command: argparse.ArgumentParser) -> None:
     size.add_argument("--size", type=parse_size, metavar="WxH", help="in pixels, or N for the longer side")
     size.add_argument(
         "--scale",
-        type=_checked("scale", float, lambda s: 0.0 < s < 1e6, "a number above 0"),
+        type=_checked("scale", float, lambda s: 0.0 < s < 1e6, "a number above 0 and below 1e6"),
         metavar="S",
         help="times the picture's own size",
     )
@@ -261,21 +313,18 @@ def _gradcheck_options(command: argparse.ArgumentParser) -> None:
     _device_options(command, threads=False)
 
 
-def _add_field(
-    group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], env: _Environment, *, several: bool = False
-) -> None:
+def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], *, several: bool = False) -> None:
     """One option for one field; it appears in the namespace only where it was given."""
     flag = "--" + spec.name.replace("_", "-")
     facts = spec.metadata
     default = f" (default: {facts['word_for_none'] if spec.default is None else spec.default})"
     text = facts["help"] + (default if spec.default is not None else "")
     common: dict[str, Any] = {"dest": spec.name, "help": text.replace("%", "%%")}
-    common["default"] = env.get(spec.name, argparse.SUPPRESS)
+    common["default"] = argparse.SUPPRESS
     if several:
         group.add_argument(flag, type=_list_converter(spec), metavar="VALUE,...", **common)
         return
     if spec.type == "bool":
-        common["default"] = _TRUTH.get(str(common["default"]).lower(), common["default"])
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         return
     if facts["choices"]:
@@ -304,13 +353,18 @@ def _converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
 
 def _list_converter(spec: dataclasses.Field[Any]) -> Callable[[str], list[Any]]:
     """From `1,2,5` to the values of a field; names and truth values are checked with the settings."""
-    convert = _truth if spec.type == "bool" else str if spec.metadata["choices"] else _converter(spec)
+    convert = _text_converter(spec)
 
     def read(text: str) -> list[Any]:
         return [convert(part.strip()) for part in text.split(",")]
 
     read.__name__ = f"list of {getattr(convert, '__name__', 'value')}"
     return read
+
+
+def _text_converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
+    """As `_converter`, for a field of any kind."""
+    return _truth if spec.type == "bool" else str if spec.metadata["choices"] else _converter(spec)
 
 
 def _truth(text: str) -> bool:
@@ -322,14 +376,18 @@ def _truth(text: str) -> bool:
 def parse_size(text: str) -> int | tuple[int, int]:
     """`N` for the longer side, or `WxH`."""
     numbers = text.lower().split("x")
-    if len(numbers) > 2 or not all(n.isascii() and n.isdigit() and int(n) > 0 for n in numbers):
+    if len(numbers) > 2 or not all(_is_length(n) and int(n) > 0 for n in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; use N or WxH, e.g. 256 or 320x200")
     return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
 
 
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
 def _parse_crop(text: str) -> tuple[int, int, int, int]:
     numbers = text.split(",")
-    if len(numbers) != 4 or not all(n.strip().isascii() and n.strip().isdigit() for n in numbers):
+    if len(numbers) != 4 or not all(_is_length(n.strip()) for n in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is no crop; use X,Y,W,H in pixels, e.g. 0,0,64,64")
     left, top, width, height = (int(n) for n in numbers)
     return left, top, width, height
@@ -350,11 +408,7 @@ def _checked(
     return read
 
 
-class _Environment:
-    """Defaults from variables `COORDFIT_<OPTION>`; argparse reads them like words of the command line."""
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self.variables = variables
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self.variables.get(f"COORDFIT_{name.upper()}", default)
+_threads = _checked(
+    "threads", int, lambda n: 1 <= n <= _MOST_THREADS, f"a whole number from 1 to {_MOST_THREADS}"
+)
+_fused = _checked("fused", str, lambda word: word in _FUSED, f"one of {', '.join(_FUSED)}")

@@ -6,18 +6,22 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from ..errors import OutputError
 from ..files import atomic_write, jsonable, printable
-from ..images import save_picture
+from ..images import MAX_PIXELS, save_picture
 from ..model import Model
 from ..model_file import load_model
 from ..pixel_grid import PixelGrid
-from ..png import PngWriter, quantize
+from ..png import MAX_SIDE, PngWriter, quantize
 from . import EXIT_OK
 from .fit import make_backend, speaker
 from .options import Options, UsageError
+
+# Days of work and more bytes than most disks have: surely a slip.
+_MOST_PIXELS = 10**10
 
 
 def run(options: Options) -> int:
@@ -26,6 +30,7 @@ def run(options: Options) -> int:
     model = load_model(options.model, backend=backend)
     grid = _grid(options, model)
     path = options.out or options.model.with_name(f"{options.model.stem}-{grid.width}x{grid.height}.png")
+    _check_extent(grid, path, model)
     if path.exists() and not options.overwrite and path.is_file():
         raise OutputError(f"{printable(path)} is there already; add --overwrite to replace it")
     if path.suffix.lower() == ".png":
@@ -70,3 +75,21 @@ def _grid(options: Options, model: Model) -> PixelGrid:
         return model.grid(height, width, crop=options.crop)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _check_extent(grid: PixelGrid, path: Path, model: Model) -> None:
+    """Refuse a rendering that no file can hold, before any work."""
+    is_png = path.suffix.lower() == ".png"
+    sample_bytes = model.picture.bit_depth // 8 if is_png else np.dtype(model.config.dtype).itemsize
+    needed = len(grid) * model.picture.channels * sample_bytes / 1e9
+    asked = f"{grid.width}x{grid.height} = {len(grid)} pixels"
+    if len(grid) > _MOST_PIXELS or max(grid.width, grid.height) > MAX_SIDE:
+        raise UsageError(
+            f"the rendering has {asked}, {needed:.0f} GB before they are packed; {_MOST_PIXELS} pixels and "
+            f"sides of {MAX_SIDE} are the most: give a smaller --size or --scale, or windows of it with --crop"
+        )
+    if not is_png and len(grid) > MAX_PIXELS:
+        raise UsageError(
+            f"the rendering has {asked}, {needed:.1f} GB of memory, as only .png is written row by row; "
+            f"{MAX_PIXELS} pixels are the most for {path.suffix or 'other formats'}: name a .png"
+        )

@@ -15,6 +15,7 @@ from PIL import Image
 from .._backends import Backend
 from ..config import FitConfig, make_config
 from ..ensemble import Job, fit_together, group_by_shape
+from ..errors import PictureError
 from ..images import Picture, Source, bundled_picture, load_picture
 from ..metrics import psnr
 from ..result import FitResult
@@ -88,7 +89,10 @@ class Study:
     @cached_property
     def original(self) -> Picture:
         """The picture at its own size."""
-        return bundled_picture(LARGE) if self.image is None else load_picture(self.image)
+        picture = bundled_picture(LARGE) if self.image is None else load_picture(self.image)
+        if picture.height * picture.width == 1:
+            raise PictureError(f"{picture.name} has one pixel, and none to hold out: take a larger picture")
+        return picture
 
     def picture(self, size: int) -> Picture:
         """The picture with a longer side of `size` pixels, or its own where that is less."""
