@@ -33,6 +33,7 @@ Tensors = Mapping[str, NDArray[Any]]
 _COORDINATES = "pixel centres (i + 0.5) / longer side, x right, y down"
 _COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
 _MOST_STEPS, _MOST_SECONDS = 10**9, 1e12
+_MOST_LETTERS = 300  # of a reason, which may quote the file
 _LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
 
 
@@ -219,4 +220,5 @@ def _picture(facts: object) -> PictureFacts:
 
 
 def _refused(path: str | PathLike[str], reason: str) -> ModelFileError:
-    return ModelFileError(f"cannot load {printable(fspath(path))}: {reason}")
+    told = reason if len(reason) <= _MOST_LETTERS else f"{reason[:_MOST_LETTERS]} ..."
+    return ModelFileError(f"cannot load {printable(fspath(path))}: {told}")
