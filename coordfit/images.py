@@ -437,7 +437,9 @@ def _decode_8_bit(image: Image.Image, raw_mode: str, label: str, notes: list[str
     if image.mode not in ("1", "L", "RGB"):
         return pixels, bit_depth
     key = image.info.get("transparency")
-    if key is not None and not isinstance(key, bytes):
+    if image.mode == "1" and key:  # 255 from newer Pillows; from older ones the sample in the file, 1
+        key = 255
+    elif key is not None and not isinstance(key, bytes):
         key = np.asarray(key) >> 8 if is_deep else np.asarray(key) * _KEY_SCALES.get(raw_mode, 1)
     return _apply_key(pixels, levels, key), bit_depth
 
