@@ -80,7 +80,7 @@ class NumbaBackend(NumbaFused):
 
     def _replay(self, recording: Any, programs: list[Any]) -> None:
         """Run the programs of a recording, whose arrays live as long as it does."""
-        if not self._depth:
+        if not self._depth and len(programs) > 1:  # threads are held, and given back
             with self.activate():
                 self._replay(recording, programs)
             return
