@@ -1,12 +1,15 @@
 // CUDA kernels on the CPU: enough of CUDA's C++ for g++ to compile a .cu file, and a launch of a grid.
 //
 // A block's threads are std::threads that run at once, __syncthreads() is a std::barrier, blocks follow each
-// other. Kernels that never wait for one another run in a plain loop, which is much faster. Both are wrong in
-// the same places as a GPU is: an index that is off, a tail that is not cut, a barrier that is missing
-// (ThreadSanitizer sees that). They say nothing about speed, nor about what the hardware alone does (memory
-// order between blocks, for one).
+// other. Kernels that never wait for one another run in a plain loop, which is much faster; and those that do,
+// where nobody looks for races, as fibers: stacks of one and the same thread, which changes from one to the next
+// at a barrier. All are wrong in the same places as a GPU is: an index that is off, a tail that is not cut, a
+// barrier that is missing (ThreadSanitizer sees that, of threads). They say nothing about speed, nor about what
+// the hardware alone does (memory order between blocks, for one).
 #pragma once
 #include <pthread.h>
+#include <setjmp.h>
+#include <ucontext.h>
 
 #include <atomic>
 #include <barrier>
@@ -32,9 +35,11 @@ inline thread_local Place threadIdx, blockIdx, blockDim, gridDim;
 
 namespace simt {
 
+enum { IN_A_LOOP, AS_THREADS, AS_FIBERS };
+
 struct Launch {
     int grid[3], threads;  // threads of a block, along x
-    int with_threads;      // 0: in a loop, for kernels without barriers
+    int way;               // IN_A_LOOP, for kernels without barriers; AS_THREADS; AS_FIBERS
     int backwards;         // blocks from the last to the first: their order must not matter
 };
 
@@ -58,6 +63,49 @@ struct Block {
     }
 };
 
+// A barrier of fibers: who comes last opens it for all.
+struct Gate {
+    int expected = 0, arrived = 0;
+    long times_open = 0;
+    void open_if_complete() {
+        if (arrived == expected) arrived = 0, times_open++;
+    }
+};
+
+struct Fiber {
+    std::vector<char> stack = std::vector<char>(1 << 16);
+    ucontext_t start;
+    jmp_buf where;
+    bool begun, done;
+    long waits;
+    unsigned shuffles;
+};
+
+struct Fibers {
+    std::vector<Fiber> all;
+    std::vector<Gate> warps;
+    std::vector<std::vector<double>> values;  // of each warp: two buffers of 32
+    Gate block;
+    jmp_buf scheduler;
+    int current = 0;
+    void* body = nullptr;
+    void (*call)(void*) = nullptr;
+
+    // Lets the others run; returns when this fiber has its turn again.
+    void pass() {
+        if (!_setjmp(all[current].where)) _longjmp(scheduler, 1);
+    }
+
+    void wait(Gate& gate) {
+        const long before = gate.times_open;
+        gate.arrived++;
+        gate.open_if_complete();
+        while (gate.times_open == before) pass();
+    }
+};
+
+inline Fibers fibers;
+inline bool in_fibers = false;
 inline thread_local Block* block = nullptr;
 inline thread_local long waits = 0;  // of this thread at barriers
 inline thread_local unsigned shuffles = 0;
@@ -78,6 +126,65 @@ template <typename Body> void run_thread(int i, Place of_block, const Launch& la
     body();
 }
 
+inline void begin_fiber() {
+    fibers.call(fibers.body);
+    fibers.all[fibers.current].done = true;
+    fibers.block.expected--;  // who ends must not keep the others waiting
+    if (fibers.block.expected) fibers.block.open_if_complete();
+    _longjmp(fibers.scheduler, 1);
+}
+
+// The fibers of a block, in turns, until all are done. Returns 1 where they did not all wait as often.
+template <typename Body> int run_fibers(const Launch& launch, Place place, Body& body) {
+    if ((int)fibers.all.size() < launch.threads) fibers.all.resize(launch.threads);
+    fibers.warps.assign((launch.threads + 31) / 32, Gate());
+    fibers.values.assign(fibers.warps.size(), std::vector<double>(64));
+    for (int i = 0; i < launch.threads; i++) {
+        Fiber& fiber = fibers.all[i];
+        fiber.begun = fiber.done = false;
+        fiber.waits = fiber.shuffles = 0;
+        fibers.warps[i / 32].expected++;
+        getcontext(&fiber.start);
+        fiber.start.uc_stack.ss_sp = fiber.stack.data();
+        fiber.start.uc_stack.ss_size = fiber.stack.size();
+        fiber.start.uc_link = nullptr;
+        makecontext(&fiber.start, begin_fiber, 0);
+    }
+    fibers.block = {launch.threads, 0, 0};
+    fibers.body = &body;
+    fibers.call = [](void* b) { (*(Body*)b)(); };
+    static int i, left;  // of no stack: a jump back would not keep them
+    static long moved, moved_before;
+    in_fibers = true;
+    for (left = launch.threads, moved_before = -1; left;) {
+        left = 0;
+        for (i = 0; i < launch.threads; i++) {
+            if (fibers.all[i].done) continue;
+            left++;
+            fibers.current = i;
+            threadIdx = {(unsigned)i, 0, 0};
+            blockIdx = place;
+            blockDim = {(unsigned)launch.threads, 1, 1};
+            gridDim = {(unsigned)launch.grid[0], (unsigned)launch.grid[1], (unsigned)launch.grid[2]};
+            if (!_setjmp(fibers.scheduler)) {
+                if (fibers.all[i].begun) _longjmp(fibers.all[i].where, 1);
+                fibers.all[i].begun = true;
+                setcontext(&fibers.all[i].start);
+            }
+        }
+        moved = launch.threads - left + fibers.block.times_open;
+        for (const Gate& gate : fibers.warps) moved += gate.times_open;
+        if (moved == moved_before) break;  // all wait for somebody who will not come
+        moved_before = moved;
+    }
+    in_fibers = false;
+    if (left) return 1;
+    for (int j = 1; j < launch.threads; j++) {
+        if (fibers.all[j].waits != fibers.all[0].waits) return 1;
+    }
+    return 0;
+}
+
 // Returns 0, or 1 where the threads of a block did not all wait at the same number of barriers.
 template <typename Body> int run(const Launch& launch, Body body) {
     const int blocks = launch.grid[0] * launch.grid[1] * launch.grid[2];
@@ -85,8 +192,12 @@ template <typename Body> int run(const Launch& launch, Body body) {
         const unsigned n = launch.backwards ? blocks - 1 - b : b;
         const unsigned across = launch.grid[0], down = launch.grid[1];
         const Place place = {n % across, n / across % down, n / across / down};
-        if (!launch.with_threads) {
+        if (launch.way == IN_A_LOOP) {
             for (int i = 0; i < launch.threads; i++) run_thread(i, place, launch, body);
+            continue;
+        }
+        if (launch.way == AS_FIBERS) {
+            if (run_fibers(launch, place, body)) return 1;
             continue;
         }
         Block shared(launch.threads);
@@ -112,12 +223,24 @@ template <typename Body> int run(const Launch& launch, Body body) {
 }  // namespace simt
 
 inline void __syncthreads() {
+    if (simt::in_fibers) {
+        simt::fibers.all[simt::fibers.current].waits++;
+        return simt::fibers.wait(simt::fibers.block);
+    }
     simt::waits++;
     simt::block_of_threads().barrier.arrive_and_wait();
 }
 
 // All lanes of a warp take part, as the full mask says.
 template <typename T> T __shfl_xor_sync(unsigned, T value, int lane_mask) {
+    if (simt::in_fibers) {
+        const int number = threadIdx.x / 32, own = threadIdx.x % 32;
+        double* const values = simt::fibers.values[number].data();
+        double* const buffer = values + 32 * (simt::fibers.all[threadIdx.x].shuffles++ % 2);
+        buffer[own] = value;
+        simt::fibers.wait(simt::fibers.warps[number]);
+        return (T)buffer[own ^ lane_mask];
+    }
     simt::Warp& warp = *simt::block_of_threads().warps[threadIdx.x / 32];
     const int lane = threadIdx.x % 32;
     // Two buffers in turn: who is at the next shuffle but one knows that everybody has read this one.

@@ -35,13 +35,16 @@ UNITS = (
 )
 
 
+IN_A_LOOP, AS_THREADS, AS_FIBERS = range(3)
+
+
 class Launch(ctypes.Structure):
     """`simt::Launch` of simt.hpp."""
 
     _fields_ = (
         ("grid", ctypes.c_int * 3),
         ("threads", ctypes.c_int),
-        ("with_threads", ctypes.c_int),
+        ("way", ctypes.c_int),
         ("backwards", ctypes.c_int),
     )
 
@@ -58,6 +61,8 @@ class Shim:
 
     def __init__(self, folder, flags=(), edit=lambda text: text, only=None):
         self.folder, self.flags, self.edit, self.only = Path(folder), flags, edit, only
+        # ThreadSanitizer knows threads alone.
+        self.cooperative_way = AS_THREADS if "-fsanitize=thread" in flags else AS_FIBERS
         self.with_threads = self.backwards = False
         self._libraries = {}
 
@@ -69,8 +74,9 @@ class Shim:
         name = expression.partition("<")[0]
 
         def call(grid, block, arguments):
-            threads = self.with_threads or name in COOPERATIVE
-            launch = Launch((ctypes.c_int * 3)(*grid), block[0], threads, self.backwards)
+            way = self.cooperative_way if name in COOPERATIVE else IN_A_LOOP
+            way = AS_THREADS if self.with_threads else way
+            launch = Launch((ctypes.c_int * 3)(*grid), block[0], way, self.backwards)
             code = entry(launch, *(as_c(argument) for argument in arguments))
             assert code == 0, f"the threads of a block of {name} do not wait at the same barriers"
 

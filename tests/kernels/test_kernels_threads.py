@@ -96,6 +96,15 @@ def test_the_order_of_blocks_does_not_matter(shim):
     assert len(forwards) == len(INSTANCES) + 1
 
 
+def test_fibers_and_threads_give_the_same(shim):
+    with_fibers = everything(shim)
+    shim.with_threads = True
+    try:
+        assert everything(shim) == with_fibers
+    finally:
+        shim.with_threads = False
+
+
 def test_a_loop_and_threads_give_the_same(launch, shim, memory, rng):
     """Kernels without barriers run in a loop in these tests; here side by side, as on a GPU."""
     z, bias = rng.standard_normal((33, 40)).astype(np.float32), rng.random(40).astype(np.float32)
