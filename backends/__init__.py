@@ -4,9 +4,19 @@ This package is an implementation name of `coordfit`, laid beside it so that it 
 numpy and cupy, never coordfit. Use `coordfit.get_backend`; the import door is `coordfit/_backends.py`.
 """
 
-from .base import Activation, Array, Backend, DeviceState, ElementwiseLoss, NotRecordedError, Share
+from .base import (
+    Activation,
+    Array,
+    Backend,
+    DeviceState,
+    ElementwiseLoss,
+    Lattice,
+    NotRecordedError,
+    OutputBuffers,
+    Share,
+)
 from .dispatch import FUSED_MODES, FusedUnavailableError
-from .registry import DEVICE_WORDS, DeviceUnavailableError, available_backends, get_backend
+from .registry import DEVICE_WORDS, PRECISIONS, DeviceUnavailableError, available_backends, get_backend
 
 # Tells this package from any other folder that happens to be called `backends`.
 COORDFIT_MARKER = "coordfit.backends"
@@ -15,6 +25,7 @@ __all__ = [
     "COORDFIT_MARKER",
     "DEVICE_WORDS",
     "FUSED_MODES",
+    "PRECISIONS",
     "Activation",
     "Array",
     "Backend",
@@ -22,7 +33,9 @@ __all__ = [
     "DeviceUnavailableError",
     "ElementwiseLoss",
     "FusedUnavailableError",
+    "Lattice",
     "NotRecordedError",
+    "OutputBuffers",
     "Share",
     "available_backends",
     "get_backend",

@@ -18,12 +18,12 @@ import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .dispatch import install_routes, primitive
+from .dispatch import composed, install_routes, primitive
 
 Array = Any
 """An array of the backend's own library (numpy.ndarray, cupy.ndarray, ...)."""
@@ -72,8 +72,31 @@ class Share:
     blocks: list[slice]
 
 
+class Lattice(NamedTuple):
+    """Where the pixels of a grid lie, by number: v = (column x_scale + x_start, row y_scale + y_start).
+
+    With row = number // columns and column = number - row columns.
+    """
+
+    columns: int
+    x_scale: float
+    x_start: float
+    y_scale: float
+    y_start: float
+
+
+class OutputBuffers(NamedTuple):
+    """Buffers on offer to `Backend.output_step`: each for what its name says, or None."""
+
+    y: Array | None = None
+    kept: Array | None = None
+    dy: Array | None = None
+    dz_below: Array | None = None
+    value: Array | None = None
+
+
 class DeviceState(Protocol):
-    """The step's number, its learning rates and its batch in device memory, for steps that are recorded."""
+    """The step's number, rates, batch and loss in device memory, for steps that are recorded."""
 
     counter: Array
     """Steps taken, shape (1,); inside a step, from `advance` on, the number of that step, from 1."""
@@ -84,8 +107,20 @@ class DeviceState(Protocol):
     def put_rates(self, rates: NDArray[Any]) -> None:
         """Learning rates (n, num_rates) of the next n steps, without waiting for the device."""
 
-    def pace(self) -> None:
-        """Wait where the host is many calls ahead of the device."""
+    def send_losses(self, count: int) -> None:
+        """Have the losses of the last `count` steps copied to the host, without waiting for them.
+
+        Waits for earlier ones where the host is many calls ahead of the device.
+        """
+
+    def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
+        """Losses (n, *E) that have come to the host since the last call, in order; all of them with `wait`."""
+
+    def loss_room(self, place: int) -> Array | None:
+        """A buffer on offer for the loss of step `place` since the last refill, shape E."""
+
+    def keep_losses(self, values: Sequence[Array]) -> None:
+        """Note the losses of the steps that are taken, or recorded, together."""
 
     def batch(self) -> Array | None:
         """Numbers of the batch of the step that comes next: (B,) for all members, or (K, B)."""
@@ -114,6 +149,10 @@ class Backend:
     name: str = "generic"
     device: str = "cpu"
     xp: Any
+    precision: str = "float32"
+    """Of products of float32 arrays; see `get_backend`."""
+    loss_scale: float = 1.0
+    """What float32 gradients are multiplied by on their way from the loss to the optimizer, which divides."""
     fallback_reason: str | None = None
     """Why `auto` did not take the GPU, where it did not."""
 
@@ -144,6 +183,10 @@ class Backend:
         """What runs the arithmetic: library, version, device and the like, for reports."""
         return {"backend": self.name, "device": self.device, "library": getattr(self.xp, "__version__", None)}
 
+    def limits(self) -> list[str]:
+        """What keeps this device below its best, a line each with the cure where there is one."""
+        return []
+
     def memory_in_use(self) -> int | None:
         """Bytes that the device holds for arrays, or None where nobody counts them."""
         return None
@@ -173,6 +216,20 @@ class Backend:
     def dtype(self, name: str | None) -> Any:
         """Return the library's dtype of that name, e.g. "float32"."""
         return None if name is None else getattr(self.xp, name)
+
+    def stored_dtype(self, dtype: str) -> str:
+        """In which dtype hidden activations and features of a network of `dtype` are kept.
+
+        Another one only where products take operands of fewer bits. An `out=` of it then says that a result is
+        to be kept so; parameters, gradients, losses and outputs keep `dtype`.
+        """
+        return dtype
+
+    def parameters_changed(self, parameters: Array) -> None:
+        """Say that others than the optimizer may have written to a flat buffer of parameters (*E, P).
+
+        To be said before every stretch of work on it: a backend may keep a copy in fewer bits.
+        """
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked to do."""
@@ -247,7 +304,11 @@ class Backend:
         return 1
 
     def device_state(
-        self, num_rates: int, max_steps: int, orders: Sequence[tuple[int, int, int]]
+        self,
+        num_rates: int,
+        max_steps: int,
+        orders: Sequence[tuple[int, int, int]],
+        losses: tuple[tuple[int, ...], str],
     ) -> DeviceState | None:
         """What changes from step to step, kept by the device; None where the host drives every step.
 
@@ -259,8 +320,21 @@ class Backend:
             Steps between two refills of the learning rates.
         orders : sequence of (n, batch_size, seed)
             The orders of mini-batches: one for all members, or one for each. Empty for a batch that stays.
+        losses : (E, dtype)
+            Shape and dtype of a step's loss.
         """
         return None
+
+    # -- coordinates by number -------------------------------------------------------------------------
+
+    def pixel_coordinates(self, index: Array, lattice: Lattice, dtype: str) -> Array:
+        """Coordinates (*E, N, 2) of the pixels of a lattice by number, index (*E, N)."""
+        xp, kind = self.xp, self.dtype(dtype)
+        row = index // lattice.columns
+        column = index - row * lattice.columns
+        x = xp.astype(column, kind) * lattice.x_scale + lattice.x_start
+        y = xp.astype(row, kind) * lattice.y_scale + lattice.y_start
+        return xp.stack([x, y], axis=-1)
 
     # -- the primitives ------------------------------------------------------------------------------
 
@@ -408,6 +482,27 @@ class Backend:
         phase = (2.0 * np.pi) * (cycles - xp.round(cycles))
         return xp.concat([xp.cos(phase), xp.sin(phase)], axis=-1)
 
+    @composed
+    def pixel_fourier_features(
+        self, index: Array, lattice: Lattice, B: Array, *, dtype: str, out: Array | None = None
+    ) -> Array:
+        """`fourier_features` of pixels by number, whose coordinates nobody keeps.
+
+        Parameters
+        ----------
+        index : integer array, shape (N,) shared by the members, or (*E, N)
+            Below 2^32.
+        lattice : Lattice
+        B : array, shape (*E, m, 2)
+        dtype : str
+            Of the coordinates.
+
+        Returns
+        -------
+        features : array, shape (*E, N, 2 m)
+        """
+        return self.fourier_features(self.pixel_coordinates(index, lattice, dtype), B, out=out)
+
     @primitive
     def grid_fourier_features(
         self, x_tables: Tables, y_tables: Tables, rows: slice, *, out: Array | None = None
@@ -475,6 +570,41 @@ class Backend:
             value = value * weights
             dy = dy * weights
         return xp.sum(value, axis=(-2, -1)) / count, dy / count
+
+    @composed
+    def output_step(
+        self,
+        loss: ElementwiseLoss,
+        h: Array,
+        W: Array,
+        b: Array,
+        activation: Activation,
+        target: Array,
+        *,
+        count: int,
+        weights: Array | None = None,
+        dW: Array,
+        db: Array,
+        accumulate: bool = False,
+        below: tuple[Activation, Array] | None = None,
+        room: OutputBuffers = OutputBuffers(),  # noqa: B008 - a tuple of None
+    ) -> tuple[Array, Array | None]:
+        """The output layer forward, the loss, and the layer backward: all that a step does with h (*E, N, H).
+
+        Parameters are those of `linear`, `loss_and_gradient` and `linear_backward`, with buffers in `room`.
+
+        Returns
+        -------
+        value : array, shape E
+        dz_below : array, shape (*E, N, H), or None without `below`
+        """
+        y, kept = self.linear(h, W, b, activation, out=room.y, out_kept=room.kept)
+        value, dy = self.loss_and_gradient(loss, y, target, count=count, weights=weights, out=room.dy)
+        dz = self.activation_backward(activation, dy, kept)
+        dz_below = self.linear_backward(
+            dz, h, W, dW=dW, db=db, accumulate=accumulate, below=below, out=room.dz_below
+        )
+        return value, dz_below
 
     @primitive
     def sgd_step(

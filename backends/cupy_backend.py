@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from .base import Array
 from .cupy_capture import CapturedStep, DeviceState
 from .cupy_checks import CHECKS, device_name, dotted, first_line, why_not_imported
-from .cupy_fused import CupyFused
-from .registry import PRECISIONS
+from .cupy_output import CupyOutput
+from .cupy_storage import LOSS_SCALES
+from .registry import PRECISIONS, DeviceUnavailableError
+
+_SINCE_AMPERE = {"tf32": 8, "bf16": 8}  # major compute capability
 
 STEPS_AT_ONCE = 16
 
 
-class CupyBackend(CupyFused):
+class CupyBackend(CupyOutput):
     """CuPy on one GPU.
 
     Outside `activate`, CuPy computes on whatever device is current: work on any but the first GPU belongs
@@ -34,12 +37,20 @@ class CupyBackend(CupyFused):
         See `Backend`.
     index : int
         The device, counted as the driver shows it to this process (see CUDA_VISIBLE_DEVICES).
-    precision : {"float32", "tf32"}
-        Of products of float32 arrays: in full, or with operands rounded to TF32's 10 bits of mantissa where
-        cublasLt computes them, which is several times faster. float64 is not touched.
+    precision : {"float32", "tf32", "bf16", "fp16"}
+        Of products of float32 arrays; float64 is not touched. `tf32`: operands are rounded to 10 bits of
+        mantissa where cublasLt computes them, which is several times faster. `bf16`, `fp16`: features and
+        hidden activations are kept in 16 bits, and products read a copy of the parameters in 16 bits that the
+        optimizer writes in its own pass; sums, parameters, gradients of parameters, the loss and the output
+        layer stay float32. `fp16` scales gradients of activations (`cupy_storage.LOSS_SCALES`).
     autotune : bool
         Whether cublasLt's candidates for each product are timed at its first call. Without it the library's
         own first choice is taken, which is the same in every process: a run then repeats bit by bit.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        Where the device is too old for the precision.
     """
 
     name = "cupy"
@@ -54,7 +65,10 @@ class CupyBackend(CupyFused):
         super().__init__(fused)
         self.xp = self._library()
         self.index, self.precision, self.autotune = index, precision, autotune
+        self.loss_scale = LOSS_SCALES.get(precision, 1.0) if fused != "never" else 1.0
         self.device = f"gpu:{index}"
+        if reason := self._why_no_precision(precision):
+            raise DeviceUnavailableError(reason)
         self._stream: Any = None
         self._depth = 0
 
@@ -83,6 +97,27 @@ class CupyBackend(CupyFused):
             "cuda_runtime": dotted(runtime.runtimeGetVersion()),
             "precision": self.precision,
         }
+
+    def limits(self) -> list[str]:
+        """See `Backend.limits`. CuPy itself runs without cublasLt, so that it is looked for here."""
+        found = []
+        if self.ladder.planner is None:
+            found.append(f"products are CuPy's own and no step is recorded, since {self.ladder.why}")
+        elif reason := self.why_not_recorded():
+            found.append(f"no step is recorded: {reason}")
+        if reason := self._why_no_precision("bf16"):
+            found.append(reason)
+        return found
+
+    def _why_no_precision(self, precision: str) -> str:
+        runtime = self.xp.cuda.runtime
+        if precision not in _SINCE_AMPERE or getattr(runtime, "is_hip", False):
+            return ""
+        properties = runtime.getDeviceProperties(self.index)
+        if properties["major"] >= _SINCE_AMPERE[precision]:
+            return ""
+        own = f"{device_name(properties)}, compute capability {properties['major']}.{properties['minor']}"
+        return f"gpu:{self.index} ({own}) has no {precision}; take --precision fp16 or float32"
 
     def memory_in_use(self) -> int:
         """Bytes that CuPy's pool has handed out on this device; what it merely keeps is not counted."""
@@ -182,12 +217,16 @@ class CupyBackend(CupyFused):
         return CapturedStep(self, step, warm_up)
 
     def device_state(
-        self, num_rates: int, max_steps: int, orders: Sequence[tuple[int, int, int]]
+        self,
+        num_rates: int,
+        max_steps: int,
+        orders: Sequence[tuple[int, int, int]],
+        losses: tuple[tuple[int, ...], str],
     ) -> DeviceState | None:
         """See `Backend.device_state`."""
         if self.why_not_recorded():
             return None
-        return DeviceState(self, num_rates, max_steps, orders)
+        return DeviceState(self, num_rates, max_steps, orders, losses)
 
     def steps_at_once(self, flops: float) -> int:
         """So many that a launch costs the host nothing beside what the device does meanwhile."""
@@ -204,7 +243,7 @@ class CupyBackend(CupyFused):
 
     def buffers(self) -> list[Array]:
         """All memory that the fused bodies use again and again, for a graph to keep alive."""
-        return [*self._buffers.values(), *self._masks.memory()]
+        return [*self._buffers.values(), *self._masks.memory(), *self._shadows.memory()]
 
 
 def _import_cupy() -> Any:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import gc
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import Array
 from .cupy_checks import first_line
@@ -123,6 +125,8 @@ class DeviceState:
         Steps between two refills of the learning rates.
     orders : sequence of (n, batch_size, seed)
         One for all members, or one for each; of equal n and batch_size. Empty where the batch never changes.
+    losses : (E, dtype)
+        Shape and dtype of a step's loss.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class DeviceState:
         num_rates: int,
         max_steps: int,
         orders: Sequence[tuple[int, int, int]],
+        losses: tuple[tuple[int, ...], str],
     ) -> None:
         self._backend, xp = backend, backend.xp
         self.counter = backend.zeros((1,), "int64")
@@ -138,9 +143,16 @@ class DeviceState:
         shape = (1,) if num_rates == 1 else (num_rates, 1)
         self._rates = [xp.reshape(self._table[s, :], shape) for s in range(max_steps)]
         self._on_device: Any = None
-        self._slots = [_pinned(xp, (max_steps, num_rates)) for _ in range(_IN_FLIGHT)]
+        self._slots = [_pinned(xp, (max_steps, num_rates), np.float64) for _ in range(_IN_FLIGHT)]
         self._next_slot = 0
-        self._in_flight: collections.deque[Any] = collections.deque()
+        ensemble, dtype = losses
+        self._losses = backend.zeros((max_steps, *ensemble), dtype)
+        self._loss_rooms = [self._losses[s, ...] for s in range(max_steps)]
+        # One more than are in flight: a slot is read on the host before it is written again.
+        self._loss_slots = [_pinned(xp, self._losses.shape, dtype) for _ in range(_IN_FLIGHT + 1)]
+        self._in_flight: collections.deque[tuple[Any, NDArray[Any]]] = collections.deque()
+        self._arrived: list[NDArray[Any]] = []
+        self._sent = 0
         self._orders = list(orders)
         if self._orders:
             self._n, self._batch_size, _ = self._orders[0]
@@ -151,24 +163,43 @@ class DeviceState:
         """Say how many steps have been taken."""
         self.counter.fill(step)
 
-    def put_rates(self, rates: np.ndarray[Any, Any]) -> None:
+    def put_rates(self, rates: NDArray[Any]) -> None:
         """Learning rates (n, num_rates) of the next n steps, without waiting for the device."""
         if self._on_device is not None and np.array_equal(self._on_device[: len(rates)], rates):
             return
-        # A slot is written again after the device has read it: `pace` has seen to that.
+        # A slot is written again after the device has read it: `send_losses` has seen to that.
         slot = self._slots[self._next_slot]
         self._next_slot = (self._next_slot + 1) % _IN_FLIGHT
         slot[: len(rates)] = rates
         self._table.set(slot, stream=self._backend.xp.cuda.get_current_stream())
         self._on_device = slot.copy()
 
-    def pace(self) -> None:
-        """Hold the host where it is too far ahead: budgets of time and interrupts must stay in touch."""
-        event = self._backend.xp.cuda.Event(disable_timing=True)
-        event.record(self._backend.xp.cuda.get_current_stream())
-        self._in_flight.append(event)
+    def send_losses(self, count: int) -> None:
+        """Have the losses of the last `count` steps copied to the host, without waiting for them.
+
+        The host is held only where it is too far ahead: budgets of time and interrupts must stay in touch.
+        """
+        cuda = self._backend.xp.cuda
+        stream, slot = cuda.get_current_stream(), self._loss_slots[self._sent % len(self._loss_slots)][:count]
+        self._losses[:count, ...].get(stream=stream, out=slot, blocking=False)
+        event = cuda.Event(disable_timing=True)
+        event.record(stream)
+        self._in_flight.append((event, slot))
+        self._sent += 1
         if len(self._in_flight) >= _IN_FLIGHT:
-            self._in_flight.popleft().synchronize()
+            self._take_the_oldest()
+
+    def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
+        """Losses (n, *E) that have come since the last call, in order; all of them with `wait`."""
+        while wait and self._in_flight:
+            self._take_the_oldest()
+        found, self._arrived = self._arrived, []
+        return found
+
+    def _take_the_oldest(self) -> None:
+        event, slot = self._in_flight.popleft()
+        event.synchronize()
+        self._arrived.append(slot.copy())
 
     # -- inside a step, recorded or not ------------------------------------------------------------------
 
@@ -193,9 +224,19 @@ class DeviceState:
         """The learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
         return self._rates[place]
 
+    def loss_room(self, place: int) -> Array:
+        """Where step `place` since the last refill may leave its loss, shape E."""
+        return self._loss_rooms[place]
 
-def _pinned(xp: Any, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """An array in host memory that the device can read while the host goes on."""
-    size = shape[0] * shape[1]
-    memory = xp.cuda.alloc_pinned_memory(8 * size)
-    return np.frombuffer(memory, np.float64, size).reshape(shape)
+    def keep_losses(self, values: Sequence[Array]) -> None:
+        """Put the steps' losses in their rooms, where they are not there already."""
+        for place, value in enumerate(values):
+            if value is not self._loss_rooms[place]:
+                self._losses[place, ...] = value
+
+
+def _pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array in host memory that the device can reach while the host goes on."""
+    size, kind = math.prod(shape), np.dtype(dtype)
+    memory = xp.cuda.alloc_pinned_memory(kind.itemsize * size)
+    return np.frombuffer(memory, kind, size).reshape(shape)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Activation, Array, Backend, ElementwiseLoss, Tables
+from .base import Activation, Array, Backend, ElementwiseLoss, Lattice, Tables
 from .cublaslt import (
     PRECISIONS,
     WORKSPACE_BYTES,
@@ -46,7 +46,8 @@ from .cupy_layout import (
     members_of,
 )
 from .cupy_masks import ReluMasks
-from .dispatch import fused
+from .cupy_storage import PRODUCT_TYPES, STORED, Shadows
+from .dispatch import FusedUnavailableError, fused
 from .kernels import (
     ACTIVATION_TYPES,
     LOSS_TYPES,
@@ -70,7 +71,7 @@ class CupyFused(Backend):
 
     def __init__(self, fused: str = "auto") -> None:
         super().__init__(fused)
-        self._masks = ReluMasks()
+        self._masks, self._shadows = ReluMasks(), Shadows()
         self._no_masks: set[tuple[Any, ...]] = set()
         self._buffers: dict[tuple[Any, ...], Array] = {}
         self._ladder: Ladder | None = None
@@ -122,12 +123,19 @@ class CupyFused(Backend):
         end.synchronize()
         return float(cuda.get_elapsed_time(start, end)) / _RUNS_TO_TIME
 
-    def launch(self, name: str, instance: tuple[str, ...], grid: tuple[int, int], *arguments: Any) -> None:
+    def launch(
+        self,
+        name: str,
+        instance: tuple[str, ...],
+        grid: tuple[int, int],
+        *arguments: Any,
+        block: int | None = None,
+    ) -> None:
         """Launch one of our kernels on the current stream; see `Launcher`."""
         if self._launcher is None:
             scalars = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
             self._launcher = Launcher(self._get_function, scalars)
-        self._launcher(name, instance, grid, *arguments)
+        self._launcher(name, instance, grid, *arguments, block=block)
 
     def _get_function(self, file: str, expression: str) -> Any:
         if (file, expression) not in self._functions:
@@ -177,11 +185,62 @@ class CupyFused(Backend):
     def _packed(self, array: Array, core: int = 2) -> Array:
         return array if is_packed(array, core) else self.xp.ascontiguousarray(array)
 
+    # -- activations of 16 bits --------------------------------------------------------------------------
+
+    @property
+    def _stored(self) -> str:
+        """The dtype of 16 bits in which activations of float32 networks are kept, or an empty string."""
+        return "" if self.fused == "never" else STORED.get(self.precision, "")
+
+    def stored_dtype(self, dtype: str) -> str:
+        """See `Backend.stored_dtype`."""
+        return (dtype == "float32" and self._stored) or dtype
+
+    def _is_stored(self, array: Array | None) -> bool:
+        return array is not None and str(array.dtype) == self._stored
+
+    def parameters_changed(self, parameters: Array) -> None:
+        """Copy the parameters into 16 bits anew, where products read them so."""
+        if self._stored and str(parameters.dtype) == "float32":
+            shadow = self._shadows.of(parameters)
+            if shadow is None:
+                shadow = self._new(parameters.shape, self._stored)
+            self._shadows.keep(parameters, shadow)
+            self._cast(parameters, shadow, core=parameters.ndim)
+
+    def _shadow(self, parameter: Array) -> Array:
+        """W or b in 16 bits: from the copy of its flat buffer, or cast now where it has none."""
+        found = self._shadows.find(parameter)
+        return self._cast(parameter, self._new(parameter.shape, self._stored)) if found is None else found
+
+    def _widened(self, purpose: str, array: Array) -> Array:
+        """The array in float32: itself, or a copy in memory for that purpose."""
+        if not self._is_stored(array):
+            return array
+        return self._cast(array, self._reuse(f"{purpose}, widened", array.shape, np.float32))
+
+    def _cast(self, source: Array, target: Array, core: int = 2) -> Array:
+        """Round the numbers of packed arrays of equal shape to another type; the result is `target`."""
+        self._masks.forget(target)
+        count, members = math.prod(source.shape[-core:]), members_of(source.shape, core)
+        types = (C_TYPES[str(source.dtype)], C_TYPES[str(target.dtype)])
+        places = (source, member_stride(source, core), target, member_stride(target, core), count)
+        self.launch("cast", types, (blocks_for(count), members), *places)
+        return target
+
+    def _unless_16_bits(self, fault: str, *arrays: Array | None) -> str:
+        """The fault; raised where generic bodies would take words of 16 bits for whole numbers."""
+        if fault and any(self._is_stored(array) for array in arrays):
+            raise FusedUnavailableError(
+                f"precision {self.precision} has fused bodies alone, and this one {fault}; take float32"
+            )
+        return fault
+
     # -- products --------------------------------------------------------------------------------------
 
-    def _types(self, array: Array) -> Types:
-        name = str(array.dtype)
-        return PRECISIONS["tf32" if name == "float32" and self.precision == "tf32" else name]
+    def _types(self, operand: Array) -> Types:
+        name = str(operand.dtype)
+        return PRECISIONS["tf32" if name == "float32" and self.precision == "tf32" else PRODUCT_TYPES[name]]
 
     def _run(self, product: Product, pointers: Pointers, *, only: Rung | None = None) -> Rung:
         """Run a product on its rung, or on `only` if it has that one; return the rung that was found."""
@@ -229,10 +288,14 @@ class CupyFused(Backend):
         if rung is not Rung.LIBRARY:
             return
         xp = self.xp
+        a, b = self._widened("left", a), self._widened("right", b)
         a = xp.swapaxes(a, -1, -2) if transpose_a else a
         b = xp.swapaxes(b, -1, -2) if transpose_b else b
         product = xp.matmul(a, b)
-        out[...] = out + product if accumulate else product
+        if self._is_stored(out):
+            self._cast(product, out)
+        else:
+            out[...] = out + product if accumulate else product
 
     def _matmul_fits(
         self, a: Array, b: Array, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None
@@ -268,7 +331,8 @@ class CupyFused(Backend):
     # -- layers ----------------------------------------------------------------------------------------
 
     def _linear_fits(self, x: Array, W: Array, b: Array, activation: Activation, **_: Any) -> str:
-        return _unless_known("activation", activation.name, ACTIVATION_TYPES) or fault_of(x, W, b)
+        fault = _unless_known("activation", activation.name, ACTIVATION_TYPES)
+        return self._unless_16_bits(fault or fault_of(x, W, b, stored=self._stored), x)
 
     @fused("linear", supports=_linear_fits)
     def _linear(
@@ -282,10 +346,34 @@ class CupyFused(Backend):
         out_kept: Array | None = None,
     ) -> tuple[Array, Array]:
         x, W, b = self._packed(x), self._packed(W), self._packed(b)
+        if self._is_stored(x) == self._is_stored(out):
+            return self._layer(x, W, b, activation, out, out_kept)
+        # An input that is not stored (coordinates), or an output that is not (the network's own): in float32.
+        narrow = self._is_stored(out)
         shape = (*ensemble_of(x, W, b), x.shape[-2], W.shape[-1])
-        z = y = self._room(out_kept if activation.keeps_input else out, shape, W)
+        rooms = [self._reuse(purpose, shape, W.dtype) for purpose in ("y", "z")] if narrow else [out, out_kept]
+        y, kept = self._layer(self._widened("x", x), W, b, activation, *rooms)
+        if not narrow:
+            return y, kept
+        stored = self._cast(y, self._room(out, shape, out))
+        if kept is y:
+            return stored, stored
+        return stored, self._cast(kept, self._room(out_kept, shape, out))
+
+    def _layer(
+        self,
+        x: Array,
+        W: Array,
+        b: Array,
+        activation: Activation,
+        out: Array | None,
+        out_kept: Array | None,
+    ) -> tuple[Array, Array]:
+        """`linear` of packed operands, with x and the results in one dtype."""
+        shape = (*ensemble_of(x, W, b), x.shape[-2], W.shape[-1])
+        z = y = self._room(out_kept if activation.keeps_input else out, shape, x)
         if activation.keeps_input:
-            y = self._room(out, shape, W)
+            y = self._room(out, shape, x)
         self._masks.forget(y, z)
         if not self._forward(x, W, b, z, activation.name, offered=z is out):
             rows, width = shape[-2:]
@@ -300,7 +388,9 @@ class CupyFused(Backend):
 
     def _forward(self, x: Array, W: Array, b: Array, z: Array, name: str, *, offered: bool) -> bool:
         """Z = x W, and whether bias and activation were done with it."""
-        rows, (n_in, n_out), types = x.shape[-2], W.shape[-2:], self._types(W)
+        rows, (n_in, n_out), types = x.shape[-2], W.shape[-2:], self._types(x)
+        if self._is_stored(x):
+            W, b = self._shadow(W), self._shadow(b)
         strides: dict[str, Any] = {
             "members": members_of(z.shape),
             "x_stride": member_stride(x),
@@ -334,7 +424,11 @@ class CupyFused(Backend):
         return mask
 
     def _derivative_fits(self, activation: Activation, dy: Array, kept: Array) -> str:
-        return _unless_known("activation", activation.name, ACTIVATION_TYPES) or fault_of(dy, kept)
+        fault = _unless_known("activation", activation.name, ACTIVATION_TYPES)
+        fault = fault or fault_of(dy, kept, stored=self._stored)
+        if not fault and dy.dtype != kept.dtype:
+            fault = f"takes arrays of one dtype, not of {dy.dtype} and {kept.dtype}"
+        return self._unless_16_bits(fault, dy, kept)
 
     @fused("activation_backward", supports=_derivative_fits)
     def _activation_backward(self, activation: Activation, dy: Array, kept: Array) -> Array:
@@ -364,11 +458,11 @@ class CupyFused(Backend):
         below: tuple[Activation, Array] | None = None,
         **_: Any,
     ) -> str:
-        fault = fault_of(dz, x, W, dW, db, None if below is None else below[1])
-        fault = fault or fault_of_written(dW, db)
-        if fault or below is None:
-            return fault
-        return _unless_known("activation", below[0].name, ACTIVATION_TYPES)
+        kept = None if below is None else below[1]
+        fault = fault_of(dz, x, W, dW, db, kept, stored=self._stored) or fault_of_written(dW, db)
+        if not fault and below is not None:
+            fault = _unless_known("activation", below[0].name, ACTIVATION_TYPES)
+        return self._unless_16_bits(fault, dz, x, kept)
 
     @fused("linear_backward", supports=_backward_fits)
     def _linear_backward(
@@ -384,15 +478,22 @@ class CupyFused(Backend):
         out: Array | None = None,
     ) -> Array | None:
         dz, x = self._packed(dz), self._packed(x)
+        if self._is_stored(dz) != self._is_stored(x):  # see `_linear`: the layer is computed in float32
+            dz, x = self._widened("dz", dz), self._widened("x", x)
         self._weights_backward(dz, x, dW, db, accumulate)
         if below is None:
             return None
         activation, kept = below
         W, kept = self._packed(W), kept if is_packed(kept) else self.xp.ascontiguousarray(kept)
         shape = (*ensemble_of(dz, W), dz.shape[-2], W.shape[-2])
-        dx = self._room(out, shape, W)
-        if self._input_backward(dz, W, dx, kept if activation.name == "relu" else None):
-            return dx
+        if self._is_stored(dz) == self._is_stored(kept):
+            dx = self._room(out, shape, dz)
+            if self._input_backward(dz, W, dx, kept if activation.name == "relu" else None):
+                return dx
+        else:
+            wide = self._reuse("dx", shape, W.dtype)
+            self._input_backward(dz, W, wide, None)
+            dx = self._cast(wide, self._room(out, shape, kept))
         return self._activation_backward(activation, dx, kept)
 
     def _weights_backward(self, dz: Array, x: Array, dW: Array, db: Array, accumulate: bool) -> None:
@@ -404,7 +505,7 @@ class CupyFused(Backend):
             x.shape[-2],
             dW.shape[-2],
             dW.shape[-1],
-            self._types(dW),
+            self._types(x),
             accumulate=accumulate,
             members=members,
             x_stride=member_stride(x),
@@ -423,16 +524,17 @@ class CupyFused(Backend):
         rows, width = dz.shape[-2:]
         members, c_type = members_of(db.shape), (C_TYPES[str(dz.dtype)],)
         blocks = blocks_for(rows, groups_of_rows(width))
-        partials = self._reuse("column sums", (members, blocks, width), dz.dtype)
+        partials = self._reuse("column sums", (members, blocks, width), db.dtype)
         grid = (blocks, members)
         self.launch("column_sums", c_type, grid, dz, member_stride(dz), partials, blocks * width, rows, width)
+        self._sum_partials(partials, db, member_stride(db), accumulate)
+
+    def _sum_partials(self, partials: Array, out: Array, stride: int, accumulate: bool) -> None:
+        """Sum partials (K, parts, width) into `width` numbers from where `out` begins, for each member."""
+        members, parts, width = partials.shape
         grid = (blocks_for(width, 32), members)
-        self.launch(
-            "sum_partials",
-            c_type,
-            grid,
-            *(partials, blocks * width, db, member_stride(db), blocks, width, int(accumulate)),
-        )
+        places = (partials, parts * width, out, stride, parts, width, int(accumulate))
+        self.launch("sum_partials", (C_TYPES[str(out.dtype)],), grid, *places)
 
     def _input_backward(self, dz: Array, W: Array, dx: Array, kept: Array | None) -> bool:
         """Dx = dz W^T, and whether the ReLU below, whose output `kept` is, was masked with it."""
@@ -440,11 +542,13 @@ class CupyFused(Backend):
         if kept is not None and (*kept.shape, str(kept.dtype)) not in self._no_masks:
             mask = self._masks.find(kept, mask_bytes(*kept.shape[-2:]) * members_of(kept.shape))
         self._masks.forget(dx)
+        if self._is_stored(dz):
+            W = self._shadow(W)
         product = backward_input(
             dz.shape[-2],
             W.shape[-2],
             W.shape[-1],
-            self._types(W),
+            self._types(dz),
             masked=mask is not None,
             members=members_of(dx.shape),
             dz_stride=member_stride(dz),
@@ -471,12 +575,33 @@ class CupyFused(Backend):
     def _fourier_features(self, coordinates: Array, B: Array, *, out: Array | None = None) -> Array:
         coordinates, B = self._packed(coordinates), self._packed(B)
         rows, m = coordinates.shape[-2], B.shape[-2]
-        out = self._room(out, (*ensemble_of(coordinates, B), rows, 2 * m), B)
+        out = self._room(out, (*ensemble_of(coordinates, B), rows, 2 * m), out if self._is_stored(out) else B)
         self.launch(
             "fourier_features",
-            (C_TYPES[str(B.dtype)],) * 2,
+            (C_TYPES[str(B.dtype)], C_TYPES[str(out.dtype)]),
             (blocks_for(rows, groups_of_rows(m)), members_of(out.shape)),
             *(coordinates, member_stride(coordinates), B, member_stride(B), out, member_stride(out), rows, m),
+        )
+        return out
+
+    def _pixels_fit(self, index: Array, lattice: Lattice, B: Array, *, dtype: str, **_: Any) -> str:
+        if str(index.dtype) != "int64" or index.ndim not in (1, 2) or str(B.dtype) != dtype:
+            return "takes numbers of pixels in int64, and frequencies of the coordinates' dtype"
+        return fault_of(B) or ("" if index.size else "takes no empty arrays")
+
+    @fused("pixel_fourier_features", supports=_pixels_fit)
+    def _pixel_fourier_features(
+        self, index: Array, lattice: Lattice, B: Array, *, dtype: str, out: Array | None = None
+    ) -> Array:
+        index, B = self._packed(index, core=1), self._packed(B)
+        rows, m = index.shape[-1], B.shape[-2]
+        ensemble = max(index.shape[:-1], B.shape[:-2])
+        out = self._room(out, (*ensemble, rows, 2 * m), out if self._is_stored(out) else B)
+        self.launch(
+            "pixel_fourier_features",
+            (C_TYPES[str(B.dtype)], C_TYPES[str(out.dtype)]),
+            (blocks_for(rows, groups_of_rows(m)), members_of(out.shape)),
+            *(index, member_stride(index, 1), B, member_stride(B), out, member_stride(out), rows, m, *lattice),
         )
         return out
 
@@ -494,16 +619,17 @@ class CupyFused(Backend):
             tables = tuple(self.xp.ascontiguousarray(table) for table in tables)
         width, m = tables[0].shape
         count = rows.stop - rows.start
-        out = self._room(out, (count, 2 * m), tables[0])
+        out = self._room(out, (count, 2 * m), out if self._is_stored(out) else tables[0])
         grid = (blocks_for(count, groups_of_rows(m)), 1)
         arguments = (_pitch(tables[0]) or m, out, rows.start, count, m, width)
-        self.launch("grid_fourier_features", (C_TYPES[str(out.dtype)],) * 2, grid, *tables, *arguments)
+        types = (C_TYPES[str(tables[0].dtype)], C_TYPES[str(out.dtype)])
+        self.launch("grid_fourier_features", types, grid, *tables, *arguments)
         return out
 
     def _rows_fit(self, array: Array, index: Array, **_: Any) -> str:
         if str(index.dtype) != "int64" or not index.size:
             return "takes numbers of rows of int64"
-        return fault_of(array)
+        return fault_of(array, stored=self._stored)
 
     @fused("take_rows", supports=_rows_fit)
     def _take_rows(self, array: Array, index: Array, *, out: Array | None = None) -> Array:
@@ -557,11 +683,21 @@ class CupyFused(Backend):
             (blocks, members),
             *(prediction, member_stride(prediction), target, member_stride(target)),
             *(weights, 0 if weights is None else member_stride(weights), dy, member_stride(dy)),
-            *(partials, blocks, rows, channels, 1.0 / count, getattr(loss, "delta", 0.0)),
+            *(partials, blocks, rows, channels, self._loss_scale(prediction) / count),
+            getattr(loss, "delta", 0.0),
         )
-        places = (value, 1, 1, None, 0, 0)  # no history: one value for each member
-        self.launch("sum_values", (c_type,), (1, members), partials, blocks, blocks, 1.0 / count, *places)
+        self._sum_values(partials, 1.0 / count, value)
         return value, dy
+
+    def _loss_scale(self, array: Array) -> float:
+        return self.loss_scale if str(array.dtype) == "float32" else 1.0
+
+    def _sum_values(self, partials: Array, scale: float, value: Array) -> None:
+        """Value = scale times the sum of partials (K, blocks), shape E."""
+        members, blocks = partials.shape
+        places = (value, 1, 1, None, 0, 0)  # no history: one value for each member
+        c_type = (C_TYPES[str(value.dtype)],)
+        self.launch("sum_values", c_type, (1, members), partials, blocks, blocks, scale, *places)
 
     # -- optimizers ------------------------------------------------------------------------------------
 
@@ -588,12 +724,13 @@ class CupyFused(Backend):
     ) -> None:
         rates, stride = self._rates(learning_rate)
         count, members = parameters.shape[-1], members_of(parameters.shape, 1)
+        shadow, types = self._shadow_and_types(parameters)
         self.launch(
             "sgd_step",
-            (C_TYPES[str(parameters.dtype)],) * 2,
+            types,
             (blocks_for(count), members),
-            *(parameters, self._sum(gradients), velocity, None, member_stride(parameters, 1), count),
-            *(rates, stride, momentum, int(nesterov), 1.0),
+            *(parameters, self._sum(gradients), velocity, shadow, member_stride(parameters, 1), count),
+            *(rates, stride, momentum, int(nesterov), self._loss_scale(parameters)),
         )
 
     def _adam_fits(
@@ -626,13 +763,20 @@ class CupyFused(Backend):
             counter.fill(step)
             step = counter
         count, members = parameters.shape[-1], members_of(parameters.shape, 1)
+        shadow, types = self._shadow_and_types(parameters)
         self.launch(
             "adam_step",
-            (C_TYPES[str(parameters.dtype)],) * 2,
+            types,
             (blocks_for(count), members),
-            *(parameters, self._sum(gradients), first_moment, second_moment, None),
-            *(member_stride(parameters, 1), count, step, rates, stride, beta1, beta2, epsilon, 1.0),
+            *(parameters, self._sum(gradients), first_moment, second_moment, shadow),
+            *(member_stride(parameters, 1), count, step, rates, stride, beta1, beta2, epsilon),
+            self._loss_scale(parameters),
         )
+
+    def _shadow_and_types(self, parameters: Array) -> tuple[Array | None, tuple[str, str]]:
+        """The copy in 16 bits that the optimizer's pass keeps up to date, if there is one, and both types."""
+        shadow, own = self._shadows.of(parameters), C_TYPES[str(parameters.dtype)]
+        return shadow, (own, own if shadow is None else C_TYPES[str(shadow.dtype)])
 
     def _rates(self, learning_rate: float | Array) -> tuple[Array, int]:
         """Learning rates in float64 on the device, and the stride from one member's to the next."""

@@ -11,8 +11,10 @@ from typing import Any
 
 from .base import Array
 
-C_TYPES = {"float32": "float", "float64": "double"}
-"""Dtypes with fused bodies, by the types that the kernels have for them."""
+C_TYPES = {"float32": "float", "float64": "double", "uint16": "bf16", "float16": "half"}
+"""The types that the kernels have for dtypes; uint16 holds the words of bfloat16."""
+
+_COMPUTED = {"float32", "float64"}
 
 _MOST_MEMBERS = 65_535  # CUDA's limit for the second axis of a launch
 
@@ -45,12 +47,15 @@ def members_of(shape: tuple[int, ...], core: int = 2) -> int:
     return int(shape[0]) if len(shape) > core else 1
 
 
-def fault_of(*arrays: Any, core: int = 2) -> str:
-    """Return why fused bodies cannot take these arrays together, or an empty string."""
+def fault_of(*arrays: Any, core: int = 2, stored: str = "") -> str:
+    """Return why fused bodies cannot take these arrays together, or an empty string.
+
+    `stored` is a dtype of 16 bits that may stand for float32.
+    """
     given = [array for array in arrays if array is not None]
-    dtypes = {str(array.dtype) for array in given}
-    if not dtypes <= set(C_TYPES):
-        return f"has no fused body for {', '.join(sorted(dtypes - set(C_TYPES)))}"
+    dtypes = {"float32" if str(array.dtype) == stored else str(array.dtype) for array in given}
+    if not dtypes <= _COMPUTED:
+        return f"has no fused body for {', '.join(sorted(dtypes - _COMPUTED))}"
     if len(dtypes) > 1:
         return f"takes arrays of one dtype, not of {' and '.join(sorted(dtypes))}"
     if most := max((array.ndim - core for array in given), default=0):

@@ -29,6 +29,15 @@ def primitive(body: Body) -> Body:
     return body
 
 
+def composed(body: Body) -> Body:
+    """Mark a primitive whose generic body is made of other primitives, which are routed themselves.
+
+    Without a fused body it is not a fall-back: it is not counted, and `always` lets its parts decide.
+    """
+    body.__composed__ = True  # type: ignore[attr-defined]
+    return primitive(body)
+
+
 def fused(name: str, supports: Supports | None = None) -> Callable[[Body], Body]:
     """Mark a method as the fused body of the primitive `name`.
 
@@ -107,6 +116,31 @@ def _route(
     supports: Supports | None,
     counter: RouteCounter,
 ) -> Callable[..., Any]:
+    if getattr(generic, "__composed__", False):
+        call_generic: Callable[..., Any] = functools.partial(generic, backend)
+    else:
+        call_generic = _generic_route(backend, mode, name, generic, counter)
+    if body is None or mode == "never":
+        return call_generic
+
+    count_fused = counter.counting(name, "fused")
+    fused_body = body
+
+    @functools.wraps(generic)
+    def call_fused(*args: Any, **kwargs: Any) -> Any:
+        if supports is not None and (reason := supports(backend, *args, **kwargs)):
+            if mode == "always" and not getattr(generic, "__composed__", False):
+                raise FusedUnavailableError(f"fused=always, but {name} on the {backend.name} backend {reason}")
+            return call_generic(*args, **kwargs)
+        count_fused()
+        return fused_body(backend, *args, **kwargs)
+
+    return call_fused
+
+
+def _generic_route(
+    backend: Any, mode: str, name: str, generic: Callable[..., Any], counter: RouteCounter
+) -> Callable[..., Any]:
     count_generic = counter.counting(name, "generic")
 
     @functools.wraps(generic)
@@ -118,19 +152,4 @@ def _route(
         count_generic()
         return generic(backend, *args, **kwargs)
 
-    if body is None or mode == "never":
-        return call_generic
-
-    count_fused = counter.counting(name, "fused")
-    fused_body = body
-
-    @functools.wraps(generic)
-    def call_fused(*args: Any, **kwargs: Any) -> Any:
-        if supports is not None and (reason := supports(backend, *args, **kwargs)):
-            if mode == "always":
-                raise FusedUnavailableError(f"fused=always, but {name} on the {backend.name} backend {reason}")
-            return call_generic(*args, **kwargs)
-        count_fused()
-        return fused_body(backend, *args, **kwargs)
-
-    return call_fused
+    return call_generic

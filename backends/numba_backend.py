@@ -22,7 +22,7 @@ _MIN_WORKER_ROWS = 64
 _FLOPS_OF_A_WEIGHT = 6  # in a step, for each row: forward, dW and dx
 _RECORDED = {
     *("take_rows", "linear", "activation_backward", "linear_backward", "loss_and_gradient"),
-    *("adam_step", "sgd_step"),
+    *("adam_step", "sgd_step", "output_step"),
 }
 
 
@@ -51,7 +51,11 @@ class NumbaBackend(NumbaFused):
     # -- whole steps: the hooks ------------------------------------------------------------------------
 
     def device_state(
-        self, num_rates: int, max_steps: int, orders: Sequence[tuple[int, int, int]]
+        self,
+        num_rates: int,
+        max_steps: int,
+        orders: Sequence[tuple[int, int, int]],
+        losses: tuple[tuple[int, ...], str],
     ) -> DeviceState | None:
         """The state that recorded steps read; None where there is no BLAS to record products of."""
         if self._gemm is None or self.fused == "never":

@@ -8,7 +8,7 @@ from typing import Any
 
 from .base import Backend
 
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 DEVICE_WORDS = "auto, cpu, gpu, gpu:N, cuda, cuda:N, numpy, numba, cupy"
 
 # One line for each backend; its module is imported only when it is asked for.
@@ -41,16 +41,16 @@ def get_backend(
         See `Backend`.
     threads : int, optional
         Worker threads of the CPU; None takes the cores that this process may use.
-    precision : {"float32", "tf32"}
-        The least precise arithmetic that products of float32 arrays may be computed in. Only a GPU has TF32;
-        the CPU computes in full either way.
+    precision : {"float32", "tf32", "bf16", "fp16"}
+        In what products of float32 arrays may be computed, and activations kept; sums and parameters are
+        float32 always. All but float32 are for a GPU alone, and a reason for `auto` not to take the CPU.
 
     Raises
     ------
     ValueError
-        The word is none of `DEVICE_WORDS`, `threads` is less than 1, or there is no such precision.
+        The word is none of `DEVICE_WORDS`, `threads` is less than 1, or there is no such precision there.
     DeviceUnavailableError
-        The device is not there. Never for `auto`.
+        The device is not there. For `auto` only with a precision that the CPU does not have.
     """
     kind, index = _parse(device)
     if threads is not None and threads < 1:
@@ -58,6 +58,8 @@ def get_backend(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     of_cpu, of_gpu = {"threads": threads}, {"index": index, "precision": precision}
+    if precision != "float32" and kind in ("cpu", *_OF_THE_CPU):
+        raise ValueError(f"precision {precision} is for a GPU; the CPU computes in float32 or float64")
     if kind == "cpu":
         return _make(_library_of_cpu(), fused, of_cpu)
     if kind in _OF_THE_CPU:
@@ -67,6 +69,8 @@ def get_backend(
     try:
         return _make("cupy", fused, of_gpu)
     except DeviceUnavailableError as reason:
+        if precision != "float32":
+            raise DeviceUnavailableError(f"precision {precision} needs a GPU: {reason}") from None
         backend = _make(_library_of_cpu(), fused, of_cpu)
         backend.fallback_reason = str(reason)
         return backend

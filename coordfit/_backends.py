@@ -32,12 +32,15 @@ if TYPE_CHECKING:
     from backends import (
         DEVICE_WORDS,
         FUSED_MODES,
+        PRECISIONS,
         Array,
         Backend,
         DeviceState,
         DeviceUnavailableError,
         FusedUnavailableError,
+        Lattice,
         NotRecordedError,
+        OutputBuffers,
         Share,
         available_backends,
         get_backend,
@@ -48,6 +51,9 @@ else:
     DEVICE_WORDS = _package.DEVICE_WORDS
     DeviceState = _package.DeviceState
     FUSED_MODES = _package.FUSED_MODES
+    PRECISIONS = _package.PRECISIONS
+    Lattice = _package.Lattice
+    OutputBuffers = _package.OutputBuffers
     DeviceUnavailableError = _package.DeviceUnavailableError
     FusedUnavailableError = _package.FusedUnavailableError
     NotRecordedError = _package.NotRecordedError
@@ -58,12 +64,15 @@ else:
 __all__ = [
     "DEVICE_WORDS",
     "FUSED_MODES",
+    "PRECISIONS",
     "Array",
     "Backend",
     "DeviceState",
     "DeviceUnavailableError",
     "FusedUnavailableError",
+    "Lattice",
     "NotRecordedError",
+    "OutputBuffers",
     "Share",
     "available_backends",
     "get_backend",

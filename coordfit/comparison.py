@@ -70,6 +70,7 @@ def compare(
     device: str = "auto",
     threads: int | None = None,
     fused: str = "auto",
+    precision: str = "float32",
     recipe: str | None = None,
     callback: Callback | None = None,
     **options: Any,
@@ -89,7 +90,7 @@ def compare(
     """
     base = make_config(options, recipe=recipe)
     picture = load_picture(image, size=base.size, background=base.background)
-    backend = get_backend(device, fused=fused, threads=threads)
+    backend = get_backend(device, fused=fused, threads=threads, precision=precision)
     return compare_on(backend, picture, configs_for(base, encodings, sigmas), callback)
 
 

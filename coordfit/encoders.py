@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ._backends import Array, Backend
+from ._backends import Array, Backend, Lattice
 from .pixel_grid import PixelGrid
 
 ENCODINGS = ("none", "basic", "positional", "gaussian")
@@ -27,6 +27,10 @@ class IdentityEncoder:
     num_features = 2
     B: Array | None = None
     ensemble: tuple[int, ...] = ()
+
+    def feature_dtype(self, dtype: str) -> str:
+        """Coordinates keep all their bits: with 8 of them, 256 columns could not be told apart."""
+        return dtype
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """The coordinates, as they are."""
@@ -55,9 +59,17 @@ class FourierEncoder:
         """(K,) where members have frequencies of their own, () where they share them."""
         return tuple(self.B.shape[:-2])
 
+    def feature_dtype(self, dtype: str) -> str:
+        """In which dtype features are kept, for a network of `dtype`: all lie between -1 and 1."""
+        return self.backend.stored_dtype(dtype)
+
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """Features (N, 2 m), or (*E, N, 2 m) where B or the coordinates differ by member."""
         return self.backend.fourier_features(coordinates, self.B, out=out)
+
+    def of_pixels(self, index: Array, lattice: Lattice, dtype: str, out: Array | None = None) -> Array:
+        """The same for pixels of a lattice by number, index (N,) or (*E, N)."""
+        return self.backend.pixel_fourier_features(index, lattice, self.B, dtype=dtype, out=out)
 
     def members(self, members: slice) -> FourierEncoder:
         """The encoder of some of the members; itself where they share it."""
@@ -81,6 +93,10 @@ class MixedEncoder:
     def ensemble(self) -> tuple[int, ...]:
         """(K,): each member has features of its own."""
         return (len(self.encoders),)
+
+    def feature_dtype(self, dtype: str) -> str:
+        """Some of the features may be coordinates, which keep all their bits."""
+        return dtype
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """Features (K, N, F) of coordinates (N, 2), or (K, N, 2) where members have their own."""

@@ -28,6 +28,7 @@ from .model import Model, layer_sizes
 from .parameters import ParameterLayout
 from .pixel_rows import GridRows
 from .result import FitResult, make_result
+from .step_losses import StepLosses
 from .training import TrainingState, make_optimizer
 from .training_step import TrainingPixels, TrainingStep
 
@@ -126,6 +127,7 @@ class EnsembleTrainer:
         first = self.members[0]
         self.steps, self.evaluate_every = first.steps, first.evaluate_every
         self.step, self.seconds = 0, 0.0
+        self.losses = StepLosses()
 
         encoders = [member.model.encoder for member in self._sorted]
         self.encoder = join_encoders(backend, encoders, self.config.dtype)
@@ -219,6 +221,7 @@ class EnsembleTrainer:
             self.step += count
         self.backend.synchronize()
         self.seconds += time.perf_counter() - start
+        self.losses.add(self.training_step.new_losses(wait=True))
 
     def _evaluate(self, callback: Callback | None) -> str | None:
         """Add a row to each member's history; the reason to stop, if there is one."""
@@ -226,12 +229,13 @@ class EnsembleTrainer:
             if k in self._diverged:
                 continue
             self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
-            figures = member.evaluate()
-            if not math.isfinite(figures.loss):
+            figures, state = member.evaluate(), self._state(member)
+            # The parameters too: see `training`.
+            if not (math.isfinite(figures.loss) and np.isfinite(state.parameters).all()):
                 self._diverged.add(k)
                 continue
-            member.add_history_row(figures, self.step, self.seconds)
-            self._good[k] = self._state(member)
+            state.history.append(member.add_history_row(figures, self.step, self.seconds))
+            self._good[k] = state
         target = self.config.target_psnr
         if len(self._diverged) == len(self.members):
             return "diverged"
@@ -266,4 +270,6 @@ class EnsembleTrainer:
         if k in self._diverged:
             member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
             stopped = "diverged"
-        return make_result(member, state, stopped, self.backend, len(self.members))
+        losses = self.losses.array
+        own = losses[:, k] if losses.ndim > 1 else losses
+        return make_result(member, state, stopped, self.backend, len(self.members), losses=own)

@@ -124,6 +124,7 @@ def inpaint(
     device: str = "auto",
     threads: int | None = None,
     fused: str = "auto",
+    precision: str = "float32",
     callback: Callback | None = None,
     **options: Any,
 ) -> InpaintResult:
@@ -145,7 +146,7 @@ def inpaint(
         Hide lines drawn from the seed.
     block : (x, y, width, height), optional
         Hide a rectangle, in pixels.
-    config, recipe, device, threads, fused, callback
+    config, recipe, device, threads, fused, precision, callback
         As `coordfit.fit` takes them. A callback's rows hold no figure that needs unknown colours.
     **options
         Fields of `FitConfig` over `DEFAULTS`; sigma follows the density of the known pixels by default.
@@ -172,7 +173,8 @@ def inpaint(
         block=block,
         seed=settings.seed,
     )
-    inpainter = Inpainter(masked, settings, get_backend(device, fused=fused, threads=threads))
+    backend = get_backend(device, fused=fused, threads=threads, precision=precision)
+    inpainter = Inpainter(masked, settings, backend)
     return inpainter.run(callback=callback)
 
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ._backends import Array, Backend
+from ._backends import Array, Backend, OutputBuffers
 from .activations import ActivationFunction
 from .initializers import INITIALIZERS
+from .losses import Loss
 from .parameters import ParameterLayout
 
 
@@ -28,6 +29,8 @@ class Layer:
         Where `backward` puts the gradients; views into the flat gradient buffer.
     rows : int
         The most rows that a call brings; buffers are allocated for so many, here and never again.
+    dtype : str
+        In which its output is kept.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Layer:
         dtype: str,
     ) -> None:
         self.backend, self.activation = backend, activation
-        self.W, self.b, self.dW, self.db = W, b, dW, db
+        self.W, self.b, self.dW, self.db, self.dtype = W, b, dW, db, dtype
         shape = (*W.shape[:-2], rows, W.shape[-1])
         self.output_buffer = backend.scratch(shape, dtype)
         self.kept_buffer = backend.scratch(shape, dtype) if activation.keeps_input else None
@@ -112,9 +115,10 @@ class MLP:
         self.gradient = backend.zeros(parameters.shape, dtype) if gradient is None else gradient
         W_and_b, dW_and_db = (self.layout.views(backend.xp, flat) for flat in (parameters, self.gradient))
         views = zip(W_and_b, dW_and_db, strict=True)
-        last = len(layer_sizes) - 2
+        last, hidden_dtype = len(layer_sizes) - 2, backend.stored_dtype(dtype)
+        of_layer = [(activation, hidden_dtype)] * last + [(output_activation, dtype)]
         self.layers = [
-            Layer(backend, W, b, dW, db, output_activation if i == last else activation, rows, dtype)
+            Layer(backend, W, b, dW, db, of_layer[i][0], rows, of_layer[i][1])
             for i, ((W, b), (dW, db)) in enumerate(views)
         ]
         self._dz_buffers = [self._dz_buffer(layer, rows) for layer in self.layers[1:]]
@@ -123,9 +127,10 @@ class MLP:
         # A layer's own output is dead once its dz is known, so the dz of the layer below may lie there: memory
         # that is warm in cache.
         n_in, n_out = layer.W.shape[-2:]
-        if n_in == n_out:
+        dtype = self.backend.stored_dtype(self.dtype)
+        if n_in == n_out and layer.dtype == dtype:
             return layer.output_buffer
-        return self.backend.scratch((*self.parameters.shape[:-1], rows, n_in), self.dtype)
+        return self.backend.scratch((*self.parameters.shape[:-1], rows, n_in), dtype)
 
     def replica(self, rows: int, *, members: slice | None = None, gradient: Array | None = None) -> MLP:
         """A network on the same parameters with activations and gradients of its own, for one worker.
@@ -156,12 +161,69 @@ class MLP:
 
     def backward(self, dy: Array, *, accumulate: bool = False) -> None:
         """Fill the flat gradient buffer from dy (*E, N, C), the loss's gradient; `accumulate` adds to it."""
-        n, last = dy.shape[-2], self.layers[-1]
+        last = self.layers[-1]
         dz = self.backend.activation_backward(last.activation, dy, last.kept)
-        for layer, below, buffer in zip(
-            self.layers[::-1], [*self.layers[-2::-1], None], [*self._dz_buffers[::-1], None], strict=True
-        ):
-            dz = layer.backward(dz, below, accumulate=accumulate, out=first_rows(buffer, n))
+        self._backward_from(len(self.layers), dz, accumulate)
+
+    def forward_and_backward(
+        self,
+        x: Array,
+        loss: Loss,
+        target: Array,
+        *,
+        count: int,
+        weights: Array | None = None,
+        accumulate: bool = False,
+        dy: Array | None = None,
+        value: Array | None = None,
+    ) -> Array:
+        """`forward`, the loss, and `backward`, with the output layer in one pass where the backend has that.
+
+        Parameters
+        ----------
+        loss, target, count, weights
+            See `Backend.loss_and_gradient`.
+        dy, value : arrays, optional
+            Buffers on offer for the loss's gradient and for its value.
+
+        Returns
+        -------
+        value : array, shape E
+        """
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = layer.forward(x)
+        n, below = x.shape[-2], hidden[-1] if hidden else None
+        value, dz = self.backend.output_step(
+            loss,
+            x,
+            last.W,
+            last.b,
+            last.activation,
+            target,
+            count=count,
+            weights=weights,
+            dW=last.dW,
+            db=last.db,
+            accumulate=accumulate,
+            below=None if below is None else (below.activation, below.kept),
+            room=OutputBuffers(
+                first_rows(last.output_buffer, n),
+                first_rows(last.kept_buffer, n),
+                dy,
+                first_rows(self._dz_buffers[-1], n) if hidden else None,
+                value,
+            ),
+        )
+        self._backward_from(len(hidden), dz, accumulate)
+        return value
+
+    def _backward_from(self, count: int, dz: Array, accumulate: bool) -> None:
+        """Backward through the first `count` layers, from the dz of the last of them."""
+        for i in reversed(range(count)):
+            below, buffer = (self.layers[i - 1], self._dz_buffers[i - 1]) if i else (None, None)
+            room = first_rows(buffer, dz.shape[-2])
+            dz = self.layers[i].backward(dz, below, accumulate=accumulate, out=room)
 
 
 def first_rows(buffer: Array | None, n: int) -> Array | None:

@@ -198,6 +198,7 @@ class _Forward:
         for worker in self.workers:
             worker.begin(features, start, colours)
         with model.backend.activate():
+            model.backend.parameters_changed(model.mlp.parameters)
             model.backend.run_workers([worker.run for worker in self.workers])
         return colours
 

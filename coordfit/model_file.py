@@ -50,6 +50,7 @@ def load_model(
     device: str = "auto",
     threads: int | None = None,
     fused: str = "auto",
+    precision: str = "float32",
     backend: Backend | None = None,
 ) -> Model:
     """Read a model, or the model inside a checkpoint, onto a device.
@@ -58,10 +59,10 @@ def load_model(
     ----------
     path : path
         A file that `Model.save` wrote.
-    device, threads, fused
+    device, threads, fused, precision
         As of `coordfit.fit`.
     backend : Backend, optional
-        One that is there already, instead of those three.
+        One that is there already, instead of those four.
 
     Raises
     ------
@@ -69,7 +70,8 @@ def load_model(
         The file is missing, damaged, or not a model of ours.
     """
     tensors, metadata = load_tensors(path)
-    return _build(path, tensors, metadata, backend or get_backend(device, threads=threads, fused=fused))
+    backend = backend or get_backend(device, threads=threads, fused=fused, precision=precision)
+    return _build(path, tensors, metadata, backend)
 
 
 def save_checkpoint(path: str | PathLike[str], model: Model, state: TrainingState) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ._backends import Array, Backend
+from ._backends import Array, Backend, Lattice
 from .pixel_grid import PixelGrid
 
 
@@ -52,8 +52,13 @@ class GridRows:
         self.columns = -(-grid.width // stride)
         self.size = self.columns * -(-grid.height // stride)
         # x = (stride column + 1/2) scale
-        self.x_scale, self.x_start = stride * grid.x_step, (grid.left + 0.5) * grid.x_step
-        self.y_scale, self.y_start = stride * grid.y_step, (grid.top + 0.5) * grid.y_step
+        self.lattice = Lattice(
+            self.columns,
+            stride * grid.x_step,
+            (grid.left + 0.5) * grid.x_step,
+            stride * grid.y_step,
+            (grid.top + 0.5) * grid.y_step,
+        )
 
     def rows(self, rows: slice) -> Array:
         """Coordinates of pixels in order."""
@@ -61,12 +66,7 @@ class GridRows:
 
     def take(self, index: Array, out: Array | None = None) -> Array:
         """Coordinates of pixels by number."""
-        xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
-        row = index // self.columns
-        column = index - row * self.columns
-        x = xp.astype(column, dtype) * self.x_scale + self.x_start
-        y = xp.astype(row, dtype) * self.y_scale + self.y_start
-        return xp.stack([x, y], axis=-1)
+        return self.backend.pixel_coordinates(index, self.lattice, self.dtype)
 
     def members(self, members: slice) -> GridRows:
         """All members see the same grid."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ._backends import Array, Backend, DeviceState
 from .course import Course
 
-Compute = Callable[[Array | None, Array, Array], Array]
+Compute = Callable[[Array | None, Array, Array, Array | None], Array]
 
 _WARM_UP = 2
 
@@ -28,7 +28,7 @@ class RecordedSteps:
     ----------
     compute : callable
         The arithmetic of a step, from its batch, learning rates and number, all of them on the device, to its
-        loss: `TrainingStep.compute`.
+        loss, for which there is room: `TrainingStep.compute`.
     state : DeviceState
         As `backend.device_state` makes it for this course, with room for the rates of so many steps.
     steps_at_once : int
@@ -47,8 +47,6 @@ class RecordedSteps:
         self.steps_at_once = steps_at_once
         self._numbers = course.numbers_on(backend)
         self._counted: int | None = None
-        self._losses: dict[int, list[Array]] = {}
-        self._last = 1
         # The first steps go one by one: they make all buffers and plans, for both recordings.
         self._runs: dict[int, Callable[[], None]] = {
             1: backend.capture(functools.partial(self._take, 1), warm_up=_WARM_UP),
@@ -65,22 +63,22 @@ class RecordedSteps:
             at_once = self.steps_at_once if count >= self.steps_at_once and self._taken >= _WARM_UP else 1
             self.state.put_rates(self.course.rates_ahead(step, at_once))
             self._runs[at_once]()
-            self.state.pace()
-            step, count, self._taken, self._last = step + at_once, count - at_once, self._taken + 1, at_once
+            self.state.send_losses(at_once)
+            step, count, self._taken = step + at_once, count - at_once, self._taken + 1
         self._counted = step
 
-    def losses(self) -> NDArray[np.floating]:
-        """Losses of the last steps that ran at once, shape (n,) or (n, K); waits for the device."""
-        return np.stack([self.backend.to_numpy(value) for value in self._losses[self._last]])
+    def new_losses(self, wait: bool = False) -> list[NDArray[np.floating]]:
+        """Losses (n, *E) that have come to the host since the last call; with `wait`, of all steps."""
+        return self.state.arrived(wait)
 
     def _take(self, count: int) -> None:
         """Launch `count` steps: what is recorded."""
         values = []
         for place in range(count):
-            batch = self._batch()
+            batch, room = self._batch(), self.state.loss_room(place)
             self.state.advance()
-            values.append(self.compute(batch, self.state.rate(place), self.state.counter))
-        self._losses[count] = values  # each replay writes them anew
+            values.append(self.compute(batch, self.state.rate(place), self.state.counter, room))
+        self.state.keep_losses(values)
 
     def _batch(self) -> Array | None:
         batch = self.state.batch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +41,8 @@ class FitResult:
         the model is the last good one.
     known : boolean array (H, W) or None
         The pixels that training saw, where they were given as a mask.
+    step_losses : array (n,)
+        The loss of each batch before its step, of the steps that this run took (the last million, at most).
     """
 
     metrics: dict[str, Any]
@@ -50,6 +52,7 @@ class FitResult:
     picture: Picture
     state: TrainingState
     known: NDArray[np.bool_] | None = None
+    step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0, np.float32))
 
     @functools.cached_property
     def reconstruction(self) -> NDArray[np.floating]:
@@ -113,15 +116,23 @@ class FitResult:
 
 
 def make_result(
-    member: Member, state: TrainingState, stopped: str, backend: Backend, networks: int = 1
+    member: Member,
+    state: TrainingState,
+    stopped: str,
+    backend: Backend,
+    networks: int = 1,
+    *,
+    losses: NDArray[np.floating],
 ) -> FitResult:
     """Judge a member's model on all pixels and gather everything that is known of the run.
 
-    `networks` is how many were trained together: the seconds are those of all of them.
+    `networks` is how many were trained together: the seconds are those of all of them. `losses` are those of
+    the steps, (n,).
     """
     metrics = _metrics(member, state, stopped, backend) | {"networks": networks}
     member.model.metrics = metrics
-    return FitResult(metrics, list(member.history), stopped, member.model, member.picture, state, member.known)
+    history, model, known = list(member.history), member.model, member.known
+    return FitResult(metrics, history, stopped, model, member.picture, state, known, losses)
 
 
 def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backend) -> dict[str, Any]:
@@ -145,6 +156,7 @@ def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backen
         "device_fallback": backend.fallback_reason,
         "backend": backend.name,
         "threads": getattr(backend, "threads", None),
+        "precision": backend.precision,
         "fused": backend.routes(),
         "parameters": model.num_parameters,
         "bits_per_pixel": bits_per_pixel(stored * item, picture.height, picture.width),

@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| `config.json` | every setting, the picture's path, the device; written before training |
+| `config.json` | every setting, the picture's path, device and precision; written before training |
 | `history.csv` | a row for each evaluation, as it comes |
 | `checkpoint.safetensors` | where the run stands, for `--resume` |
 | `model.safetensors` | the fitted model |
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ._backends import Backend
 from ._version import __version__
 from .config import BUDGETS, FitConfig, make_config
 from .errors import ConfigError, OutputError
@@ -40,9 +41,10 @@ class RunFolder:
         """Where the run stands."""
         return self.path / "checkpoint.safetensors"
 
-    def write_config(self, config: FitConfig, image: str | None, device: str) -> None:
+    def write_config(self, config: FitConfig, image: str | None, backend: Backend) -> None:
         """Write `config.json`; `image` is the picture's path, or None for the bundled one."""
-        document = {"config": config.as_dict(), "image": image, "device": device, "coordfit": __version__}
+        document = {"config": config.as_dict(), "image": image, "device": backend.device}
+        document |= {"precision": backend.precision, "coordfit": __version__}
         write_json(self.path / "config.json", document)
 
     def read_config(self) -> tuple[FitConfig, str | None] | None:

@@ -74,10 +74,11 @@ class Device:
     device: str = "auto"
     threads: int | None = None
     fused: str = "auto"
+    precision: str = "float32"
 
     def make(self) -> Backend:
         """The backend."""
-        return get_backend(self.device, fused=self.fused, threads=self.threads)
+        return get_backend(self.device, fused=self.fused, threads=self.threads, precision=self.precision)
 
 
 def plan(
@@ -213,6 +214,7 @@ def sweep(
     device: str = "auto",
     threads: int | None = None,
     fused: str = "auto",
+    precision: str = "float32",
     recipe: str | None = None,
     executor: Executor | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
@@ -240,9 +242,10 @@ def sweep(
     pictures = [load_picture(image) for image in (images if isinstance(images, list) else [images])]
     varied = {name: value for name, value in options.items() if isinstance(value, list)}
     fixed = {name: value for name, value in options.items() if name not in varied}
-    runs = resolved(plan(pictures, [fixed], varied, recipe=recipe), Device(device, threads, fused))
+    workers = Device(device, threads, fused, precision)
+    runs = resolved(plan(pictures, [fixed], varied, recipe=recipe), workers)
     rows = []
-    for _, outcome in execute(runs, Device(device, threads, fused), executor=executor):
+    for _, outcome in execute(runs, workers, executor=executor):
         rows.append(outcome.row)
         if on_row is not None:
             on_row(outcome.row)

@@ -19,6 +19,7 @@ from .images import Picture, load_picture
 from .member import HistoryRow, Member
 from .optimizers import SGD, Adam, Optimizer
 from .pixel_rows import GridRows
+from .step_losses import StepLosses
 from .training_step import TrainingPixels, TrainingStep
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Progress:
     """The latest row of the history."""
     evaluated: bool
     """Whether that row is new."""
+    batch_loss: float | None = None
+    """Mean loss of the latest batches, before their steps, as far as it is known; None before the first."""
 
 
 @dataclass
@@ -69,6 +72,7 @@ def fit(
     device: str = "auto",
     threads: int | None = None,
     fused: str = "auto",
+    precision: str = "float32",
     callback: Callback | None = None,
     **options: Any,
 ) -> FitResult:
@@ -88,6 +92,8 @@ def fit(
         Worker threads on the CPU.
     fused : {"auto", "always", "never"}
         See `backends.Backend`.
+    precision : {"float32", "tf32", "bf16", "fp16"}
+        Of matrix products on a GPU; the CPU has float32 alone. See `backends.get_backend`.
     callback : callable, optional
         Told of the progress; returning True ends the run.
     **options
@@ -106,7 +112,7 @@ def fit(
         raise ConfigError("give either a config, or a recipe and options, not both")
     settings = config if config is not None else make_config(options, recipe=recipe)
     picture = load_picture(image, size=settings.size, background=settings.background)
-    backend = get_backend(device, fused=fused, threads=threads)
+    backend = get_backend(device, fused=fused, threads=threads, precision=precision)
     if settings.sigma == "auto":
         from .ensemble import Job
         from .sigma import with_sigma
@@ -151,6 +157,7 @@ class Trainer:
             Course(lambda step: (member.learning_rate(step),), () if member.order is None else (member.order,)),
         )
         self.step, self.seconds = 0, 0.0
+        self.losses = StepLosses()
         if state is not None:
             self.restore(state)
             # A run that was stopped between two evaluations has a row that an unbroken one would not have.
@@ -193,7 +200,7 @@ class Trainer:
 
         with self.backend.activate():
             stopped = _Loop(self, callback, checkpoint).run()
-            return make_result(self.member, self.state(), stopped, self.backend)
+            return make_result(self.member, self.state(), stopped, self.backend, losses=self.losses.array)
 
     def take_step(self) -> None:
         """One optimizer step on the next batch."""
@@ -208,6 +215,10 @@ class Trainer:
             return
         self.training_step.advance(self.step, count)
         self.step += count
+
+    def collect_losses(self, wait: bool = False) -> None:
+        """Take in the losses of steps that have come from the device; with `wait`, of all steps so far."""
+        self.losses.add(self.training_step.new_losses(wait))
 
     @property
     def learning_rate(self) -> float:
@@ -262,7 +273,8 @@ class _Loop:
             self.last_good = trainer.state()
         while stopped is None and trainer.step < trainer.steps:
             self._train_until(self._next_stop())
-            stopped = self._evaluate() if self._is_due() else self._out_of_time_or_asked()
+            due = self._is_due() or trainer.losses.has_diverged
+            stopped = self._evaluate() if due else self._out_of_time_or_asked()
         if stopped is None:
             stopped = "steps"
         elif stopped != "diverged" and trainer.history[-1]["step"] != trainer.step:
@@ -293,10 +305,14 @@ class _Loop:
             now = time.perf_counter()
             if now - self.last_tick >= _TICK_SECONDS:
                 trainer.seconds = before + now - start
+                trainer.collect_losses()
+                if trainer.losses.has_diverged:
+                    break
                 self._tell(evaluated=False)
                 self._save_now_and_then(now)
         trainer.backend.synchronize()
         trainer.seconds = before + time.perf_counter() - start
+        trainer.collect_losses(wait=True)
 
     def _out_of_time_or_asked(self) -> str | None:
         limit = self.trainer.config.seconds
@@ -307,13 +323,15 @@ class _Loop:
     def _evaluate(self) -> str | None:
         """Add a row to the history; the reason to stop, if the figures give one."""
         trainer = self.trainer
-        figures = trainer.member.evaluate()
-        if not math.isfinite(figures.loss):
+        figures, state = trainer.member.evaluate(), trainer.state()
+        # The parameters too: a ReLU that turns NaN into 0 hides from the loss what an early layer has become.
+        if not (math.isfinite(figures.loss) and np.isfinite(state.parameters).all()):
             if self.last_good is not None:
                 trainer.restore(self.last_good)
             return "diverged"
-        trainer.member.add_history_row(figures, trainer.step, trainer.seconds)
-        self.last_good = trainer.state()
+        row = trainer.member.add_history_row(figures, trainer.step, trainer.seconds)
+        state.history.append(row)
+        self.last_good = state
         self._tell(evaluated=True)
         target = trainer.config.target_psnr
         if target is not None and figures.psnr_train >= target:
@@ -328,7 +346,8 @@ class _Loop:
         row = trainer.history[-1] if trainer.history else None
         seconds = max(trainer.seconds - self.seconds_before, 1e-9)
         rate = (trainer.step - self.steps_before) / seconds
-        progress = Progress(trainer.step, trainer.steps, trainer.seconds, rate, row, evaluated)
+        batch_loss = trainer.losses.recent_mean
+        progress = Progress(trainer.step, trainer.steps, trainer.seconds, rate, row, evaluated, batch_loss)
         self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop
 
     def _save_now_and_then(self, now: float) -> None:

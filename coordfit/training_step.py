@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from ._backends import Array, Backend, NotRecordedError, Share
 from .course import Course
-from .encoders import Encoder, IdentityEncoder
+from .encoders import Encoder, FourierEncoder, IdentityEncoder
 from .losses import Loss
 from .mlp import MLP, first_rows
 from .optimizers import Optimizer
-from .pixel_rows import ArrayRows, Rows
+from .pixel_rows import ArrayRows, GridRows, Rows
 from .recorded_steps import RecordedSteps
 
 # Features of all training pixels are computed once where they take no more memory than this.
@@ -63,12 +63,16 @@ class TrainingPixels:
         if isinstance(encoder, IdentityEncoder):
             return None
         shape = (*encoder.ensemble, self.size, encoder.num_features)
+        dtype = encoder.feature_dtype(dtype)
         if math.prod(shape) * item_size(dtype) > FEATURE_TABLE_BYTES:
             return None
         table = self.backend.zeros(shape, dtype)
         for start in range(0, self.size, _TABLE_ROWS):
             rows = slice(start, min(start + _TABLE_ROWS, self.size))
-            table[..., rows, :] = encoder(self.coordinates.rows(rows))
+            room = table[..., rows, :]
+            features = encoder(self.coordinates.rows(rows), out=room)
+            if features is not room:
+                table[..., rows, :] = features
         return ArrayRows(self.backend, table)
 
 
@@ -112,6 +116,7 @@ class TrainingStep:
         ]
         self._tasks = [worker.run for worker in self.workers]
         self._gradients = [shared] if self._by_members else [worker.mlp.gradient for worker in self.workers]
+        self._values: list[Array] = []
         self._recorded = self._new_recorded_steps(3.0 * row_flops * batch_rows * members)
 
     def _new_recorded_steps(self, flops: float) -> RecordedSteps | None:
@@ -119,8 +124,9 @@ class TrainingStep:
         if self.course is None:
             return None
         num_rates, orders = len(self.course.rates(0)), self.course.order_numbers()
+        losses = (tuple(self.mlp.parameters.shape[:-1]), self.mlp.dtype)
         at_once = self.backend.steps_at_once(flops)
-        state = self.backend.device_state(num_rates, at_once, orders)
+        state = self.backend.device_state(num_rates, at_once, orders, losses)
         if state is None:
             return None
         try:
@@ -138,15 +144,17 @@ class TrainingStep:
         if self.course is None:
             raise ValueError("a step without a course is told its batch and learning rate by each call")
         if self._recorded is not None and self.optimizer.steps == step:
+            self.backend.parameters_changed(self.mlp.parameters)
             self._recorded.advance(step, count)
             self.optimizer.steps += count
             return
         for taken in range(step, step + count):
             batch, rate = self.course.batch(taken), self.course.rate(taken)
-            self(
+            value = self(
                 None if batch is None else self.backend.asarray(batch),
                 rate if isinstance(rate, int | float) else self.backend.asarray(rate, self.mlp.dtype),
             )
+            self._values.append(value)
 
     def __call__(self, batch: Array | None, learning_rate: float | Array) -> Array:
         """Take one step and return the batch's loss before it, shape E.
@@ -158,12 +166,22 @@ class TrainingStep:
         learning_rate : float, or array of shape (*E, 1)
         """
         self.optimizer.steps += 1
+        self.backend.parameters_changed(self.mlp.parameters)
         return self.compute(batch, learning_rate)
 
-    def compute(self, batch: Array | None, learning_rate: float | Array, counter: Array | None = None) -> Array:
-        """The step's arithmetic, without counting it: `counter` has its number where the device counts."""
+    def compute(
+        self,
+        batch: Array | None,
+        learning_rate: float | Array,
+        counter: Array | None = None,
+        value: Array | None = None,
+    ) -> Array:
+        """The step's arithmetic, without counting it: `counter` has its number where the device counts.
+
+        `value` is a buffer on offer for the loss, shape E.
+        """
         for worker in self.workers:
-            worker.begin(batch, learning_rate, counter)
+            worker.begin(batch, learning_rate, counter, value if len(self.workers) == 1 else None)
         self.backend.run_workers(self._tasks)
         values = [worker.value for worker in self.workers]
         if self._by_members:  # each worker has updated its own members
@@ -171,10 +189,17 @@ class TrainingStep:
         self.optimizer.update(self.mlp.parameters, self._gradients, learning_rate, counter=counter)
         return self.backend.total(values)
 
-    @property
-    def recent_losses(self) -> NDArray[np.floating] | None:
-        """Losses of the last steps that the device drove, (n,) or (n, K); None where the host drove them."""
-        return None if self._recorded is None else self._recorded.losses()
+    def new_losses(self, wait: bool = False) -> NDArray[np.floating]:
+        """Losses (n, *E) of the steps of the course since the last call, in order, as far as they have come.
+
+        Where the device drives the steps they come to the host some time after the step, and nobody waits for
+        them; with `wait` all are there.
+        """
+        found = [] if self._recorded is None else self._recorded.new_losses(wait)
+        found += [self.backend.to_numpy(value)[None] for value in self._values]
+        self._values.clear()
+        empty = np.empty((0, *self.mlp.parameters.shape[:-1]), np.float32)
+        return np.concatenate(found) if found else empty
 
     @property
     def gradient(self) -> Array:
@@ -219,9 +244,16 @@ class _Worker:
         self.features = feature_buffer(backend, self.encoder, ensemble, rows, dtype)
         self.dy = backend.scratch((*ensemble, rows, mlp.layout.layer_sizes[-1]), dtype)
 
-    def begin(self, batch: Array | None, learning_rate: float | Array, counter: Array | None) -> None:
-        """Note the batch that `run` is to work on."""
+    def begin(
+        self,
+        batch: Array | None,
+        learning_rate: float | Array,
+        counter: Array | None,
+        value: Array | None = None,
+    ) -> None:
+        """Note the batch that `run` is to work on, and a buffer on offer for its loss."""
         self.batch, self.learning_rate, self.counter = batch, learning_rate, counter
+        self.value_room = value if len(self.blocks) == 1 else None
         if self.members is not None and batch is not None and batch.ndim > 1:
             self.batch = batch[self.members, ...]
         if self.members is not None and not isinstance(learning_rate, int | float) and learning_rate.ndim > 1:
@@ -239,20 +271,27 @@ class _Worker:
 
     def _block(self, rows: slice, accumulate: bool) -> Array:
         x = self._encoded(rows)
+        target = self._of_batch(self.target, rows)
+        weights = None if self.weights is None else self._of_batch(self.weights, rows)
+        if len(self.losses) == 1:
+            return self.mlp.forward_and_backward(
+                x,
+                self.losses[0][1],
+                target,
+                count=self.count,
+                weights=weights,
+                accumulate=accumulate,
+                dy=first_rows(self.dy, x.shape[-2]),
+                value=self.value_room,
+            )
         y = self.mlp.forward(x)
-        value, dy = self._loss(y, rows)
+        value, dy = self._loss(y, target, weights)
         self.mlp.backward(dy, accumulate=accumulate)
         return value
 
-    def _loss(self, y: Array, rows: slice) -> tuple[Array, Array]:
+    def _loss(self, y: Array, target: Array, weights: Array | None) -> tuple[Array, Array]:
         """The loss of each member and its gradient, one call for each run of members with the same loss."""
-        target = self._of_batch(self.target, rows)
-        weights = None if self.weights is None else self._of_batch(self.weights, rows)
         dy = first_rows(self.dy, y.shape[-2])
-        if len(self.losses) == 1:
-            return self.backend.loss_and_gradient(
-                self.losses[0][1], y, target, count=self.count, weights=weights, out=dy
-            )
         parts = [
             self.backend.loss_and_gradient(
                 loss,
@@ -271,15 +310,21 @@ class _Worker:
         """encoder(coordinates[rows]), from the table where there is one."""
         if self.table is not None:
             return self._of_batch(self.table, rows, first_rows(self.features, rows.stop - rows.start))
+        if isinstance(self.coordinates, GridRows) and isinstance(self.encoder, FourierEncoder):
+            grid = self.coordinates
+            index = self.backend.arange(rows.start, rows.stop) if self.batch is None else self.batch[..., rows]
+            out = self._room_for_features(index.shape)
+            return self.encoder.of_pixels(index, grid.lattice, grid.dtype, out=out)
         coordinates = self._of_batch(self.coordinates, rows)
-        return self.encoder(coordinates, out=self._room_for_features(coordinates))
+        return self.encoder(coordinates, out=self._room_for_features(coordinates.shape[:-1]))
 
-    def _room_for_features(self, coordinates: Array) -> Array | None:
+    def _room_for_features(self, pixels: tuple[int, ...]) -> Array | None:
+        """A buffer for the features of pixels of shape (n,) or (*E, n)."""
         # Where each member has a batch of its own, so it has features, though B may be shared.
-        if self.features is not None and self.features.ndim < coordinates.ndim:
-            shape = (*coordinates.shape[:-2], *self.features.shape)
-            self.features = self.backend.scratch(shape, self.mlp.dtype)
-        return first_rows(self.features, coordinates.shape[-2])
+        if self.features is not None and self.features.ndim < len(pixels) + 1:
+            shape = (*pixels[:-1], *self.features.shape)
+            self.features = self.backend.scratch(shape, self.encoder.feature_dtype(self.mlp.dtype))
+        return first_rows(self.features, pixels[-1])
 
     def _of_batch(self, data: Rows, rows: slice, out: Array | None = None) -> Array:
         return data.rows(rows) if self.batch is None else data.take(self.batch[..., rows], out=out)
@@ -302,7 +347,7 @@ def feature_buffer(
     if isinstance(encoder, IdentityEncoder):
         return None
     own = ensemble if encoder.ensemble else ()
-    return backend.scratch((*own, rows, encoder.num_features), dtype)
+    return backend.scratch((*own, rows, encoder.num_features), encoder.feature_dtype(dtype))
 
 
 def cost_of_a_row(mlp: MLP) -> tuple[int, int]:
@@ -314,4 +359,4 @@ def cost_of_a_row(mlp: MLP) -> tuple[int, int]:
 
 def item_size(dtype: str) -> int:
     """Bytes of one number."""
-    return 8 if dtype == "float64" else 4
+    return np.dtype(dtype).itemsize

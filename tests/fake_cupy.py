@@ -162,8 +162,15 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         machine.counts["from host" if stream is None else "from host, without waiting"] += 1
         self._host[...] = host
 
-    def get(self):
-        return asnumpy(self)
+    def get(self, stream=None, out=None, blocking=True):
+        if blocking:
+            return asnumpy(self)
+        machine.refuse("a copy to the host")
+        assert (out.dtype, out.shape) == (self.dtype, self.shape), "CuPy's get() casts nothing"
+        assert not out.flags.owndata, "only pinned memory is copied to without waiting"
+        machine.counts["to host, without waiting"] += 1
+        out[...] = self._host
+        return out
 
     def reshape(self, *shape):
         return reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
@@ -273,8 +280,8 @@ def asnumpy(array):
     return np.array(_host_of(array) if isinstance(array, ndarray) else array)
 
 
-float32, float64, int64, uint32, uint8, int32 = (
-    getattr(np, n) for n in ("float32", "float64", "int64", "uint32", "uint8", "int32")
+float32, float64, int64, uint32, uint8, int32, float16, uint16 = (
+    getattr(np, n) for n in ("float32", "float64", "int64", "uint32", "uint8", "int32", "float16", "uint16")
 )
 
 
@@ -520,6 +527,7 @@ class CupyOnHost(CupyBackend):
     """The CuPy backend on this module, with a cublasLt of its own; `library.refuses` makes that one choosy."""
 
     has_cublaslt = True
+    output_threads = _THREADS  # of which the number of partial sums depends
 
     def __init__(self, fused="auto", index=0, precision="float32", autotune=False):
         self.lt = RecordedCublasLt()

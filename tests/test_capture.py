@@ -143,7 +143,7 @@ def test_networks_together_are_networks_alone(picture, machine, batch_size):
     configs = [make_config(settings | {"seed": k, "learning_rate": 0.01 / (k + 1)}) for k in range(3)]
     together, trainer = train_together([Job(picture, c) for c in configs], fake_cupy.CupyOnHost(), 40)
     assert machine.counts["graph launches"] > 0
-    assert trainer.training_step.recent_losses.shape[-1] == 3
+    assert trainer.losses.array.shape == (40, 3)
     for k, config in enumerate(configs):
         alone, _ = train_together([Job(picture, config)], fake_cupy.CupyOnHost(), 40)
         np.testing.assert_allclose(together[k], alone[0], rtol=1e-9, atol=1e-11)
@@ -159,15 +159,23 @@ def test_members_with_masks_of_their_own_draw_the_batches_of_the_cpu(picture):
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_losses_are_kept_on_the_device_until_they_are_asked_for(picture, machine):
-    trainer = make_trainer(picture)
-    train(trainer, 2 * STEPS_AT_ONCE)
-    copies = machine.counts["to host"]
-    losses = trainer.training_step.recent_losses
-    assert losses.shape == (STEPS_AT_ONCE,)
-    assert machine.counts["to host"] == copies + STEPS_AT_ONCE
-    assert np.isfinite(losses).all()
-    assert len(set(losses.tolist())) > 1
+@pytest.mark.parametrize("options", [{}, {"batch_size": None, "dtype": "float64"}], ids=str)
+def test_losses_come_to_the_host_in_order_and_nobody_waits_for_them(picture, machine, options):
+    reference = make_trainer(picture, NumpyBackend(fused="never", threads=1), **options)
+    train(reference, 70)
+    trainer = make_trainer(picture, **options)
+    early = train_and_collect(trainer, 30) + train_and_collect(trainer, 70)
+    assert machine.counts["to host"] == 2, "one for the parameters, each time"
+    late = trainer.training_step.new_losses(wait=True)
+    assert 0 < len(late) < 70, "some come at once, and some when they are waited for"
+    found = np.concatenate([*early, late])
+    np.testing.assert_allclose(found, reference.training_step.new_losses(), rtol=1e-4)
+    assert trainer.training_step.new_losses(wait=True).shape == (0,)
+
+
+def train_and_collect(trainer, steps):
+    train(trainer, steps)
+    return [trainer.training_step.new_losses()]
 
 
 def test_a_whole_fit_on_recorded_steps_is_a_fit(picture):
@@ -191,7 +199,10 @@ def test_the_loop_neither_waits_nor_copies(picture, machine, options):
         while trainer.step < 40 + taken:
             trainer.take_steps(40 + taken - trainer.step)
         counts = dict(machine.counts)
-    assert {name for name in counts if "host" in name} <= {"from host, without waiting"}
+    assert {name for name in counts if "host" in name} <= {
+        "from host, without waiting",
+        "to host, without waiting",
+    }
     assert "synchronize" not in counts
     assert counts["graph launches"] == 4
     assert counts.get("run", 0) == 0, "something ran outside of the graph"
@@ -211,7 +222,7 @@ def test_batches_of_the_device_are_those_of_the_host():
     backend = fake_cupy.CupyOnHost()
     orders = [BatchOrder(1000, 33, seed) for seed in (7, 2**32 - 1)]
     course = Course(lambda step: (0.1,), orders)
-    state = backend.device_state(1, 4, course.order_numbers())
+    state = backend.device_state(1, 4, course.order_numbers(), ((), "float32"))
     for step in (0, 1, 29, 30, 31, 100_000):
         state.put_step(step)
         np.testing.assert_array_equal(backend.to_numpy(state.batch()), course.batch(step))

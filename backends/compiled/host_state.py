@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..base import Array
 from .instructions import BATCH_ORDER, COUNT, Program, instruction, shared_out
 from .memory import address_of
-from .recording import pending
+from .recording import pending, plain
 
 _PART = 64  # places of a batch that are worth a worker of their own
 
@@ -41,6 +41,8 @@ class HostState:
         self._counter = np.zeros(1, np.int64)
         self._table = np.zeros((max_steps, num_rates))
         self._shape = (1,) if num_rates == 1 else (num_rates, 1)
+        self._losses: dict[int, list[NDArray[Any]]] = {}
+        self._arrived: list[NDArray[Any]] = []
         self._batch: NDArray[np.int64] | None = None
         if orders:
             self._n, size, _ = orders[0]
@@ -60,8 +62,22 @@ class HostState:
         """Learning rates (n, num_rates) of the next n steps."""
         self._table[: len(rates)] = rates
 
-    def pace(self) -> None:
-        """Nothing is ever ahead: a call returns when its steps are taken."""
+    def send_losses(self, count: int) -> None:
+        """Keep the losses of the last `count` steps, which are taken when a call returns."""
+        self._arrived.append(np.stack(self._losses[count]))
+
+    def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
+        """Losses (n, *E) of the steps since the last call, in order."""
+        found, self._arrived = self._arrived, []
+        return found
+
+    def loss_room(self, place: int) -> Array | None:
+        """None: a recorded step has memory of its own for each loss."""
+        return None
+
+    def keep_losses(self, values: Sequence[Array]) -> None:
+        """Note where the steps that are recorded together leave their losses."""
+        self._losses[len(values)] = [plain(value) for value in values]
 
     def batch(self) -> Array | None:
         """Numbers of the batch of the step that comes next: (B,) for all members, or (K, B)."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from coordfit.recorded_steps import STEPS_AT_ONCE
+from backends.cupy_backend import STEPS_AT_ONCE
 
 from .steps import RUNGS, Case, make_step, on_rung
 

@@ -42,7 +42,8 @@ def _facts() -> dict[str, dict[str, Any]]:
         "backends": devices,
     }
     if devices["cupy"] == "ready":
-        facts["gpu"] = get_backend("gpu").describe()
+        gpu = get_backend("gpu")
+        facts["gpu"] = gpu.describe() | {f"limit {i}": line for i, line in enumerate(gpu.limits(), 1)}
     return facts
 
 

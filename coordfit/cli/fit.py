@@ -60,7 +60,12 @@ def run(options: Options) -> int:
 def make_backend(options: Options, say: Callable[[str], None]) -> Backend:
     """The backend that was asked for; a fall-back of `auto` is said in one line."""
     try:
-        backend = get_backend(options.device, fused=options.fused, threads=getattr(options, "threads", None))
+        backend = get_backend(
+            options.device,
+            fused=options.fused,
+            threads=getattr(options, "threads", None),
+            precision=options.precision,
+        )
     except ValueError as error:
         variable = options.from_environment.get("device")
         where = f"the environment variable {variable}: " if variable else ""
@@ -85,7 +90,7 @@ def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Trainer, Run
     path = new_run_folder() if options.out is None else options.out
     folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
     folder.drop_checkpoint()
-    folder.write_config(trainer.config, absolute_path(options.image), backend.device)
+    folder.write_config(trainer.config, absolute_path(options.image), backend)
     return trainer, folder
 
 
@@ -136,7 +141,7 @@ def _prepare_to_go_on(
     if state is not None:
         say(f"going on from step {state.step}")
     trainer = Trainer(picture, config, backend, state)
-    folder.write_config(config, absolute_path(image), backend.device)
+    folder.write_config(config, absolute_path(image), backend)
     return trainer, folder
 
 

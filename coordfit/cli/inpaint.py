@@ -74,7 +74,7 @@ def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Inpainter, R
     _write_masked(masked, folder.path)
     config = settle_sigma(masked.picture, config, backend, say, masked.known)
     inpainter = Inpainter(masked, config, backend)
-    folder.write_config(inpainter.config, fit_command.absolute_path(options.image), backend.device)
+    folder.write_config(inpainter.config, fit_command.absolute_path(options.image), backend)
     return inpainter, folder
 
 

@@ -25,6 +25,7 @@ EXPERIMENTS = (
 )
 _MOST_DIGITS = 10  # of a length in pixels
 _FUSED = ("auto", "always", "never")
+_PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _GROUPS = {
     "network": "the network",
@@ -35,7 +36,7 @@ _GROUPS = {
 }
 
 # What these are where neither the command line nor the environment says.
-_MACHINE: dict[str, Any] = {"device": "auto", "threads": None, "fused": "auto"}
+_MACHINE: dict[str, Any] = {"device": "auto", "threads": None, "fused": "auto", "precision": "float32"}
 _MOST_THREADS = 1024
 
 # Options that take several values with commas, of the commands that have settings.
@@ -110,7 +111,8 @@ def _take_settings(options: Options, variables: Mapping[str, str]) -> None:
 
 def _take_machine(options: Options, variables: Mapping[str, str]) -> None:
     """The device, its threads and what is fused, likewise; their defaults where nothing is said."""
-    convert: dict[str, Callable[[str], Any]] = {"device": str, "threads": _threads, "fused": _fused}
+    convert: dict[str, Callable[[str], Any]] = {"device": str, "threads": _threads}
+    convert |= {"fused": _fused, "precision": _precision}
     for name, default in _MACHINE.items():
         variable = f"COORDFIT_{name.upper()}"
         if name not in vars(options) or vars(options)[name] is not None:
@@ -184,6 +186,12 @@ def _device_options(command: argparse.ArgumentParser, *, threads: bool = True) -
         "--fused",
         choices=_FUSED,
         help="fused bodies of the primitives: where they can run, always (an error where they cannot), never",
+    )
+    group.add_argument(
+        "--precision",
+        choices=_PRECISIONS,
+        help="of matrix products on a GPU, where --dtype is float32: in full, with operands of tf32, or with "
+        "activations kept in 16 bits; parameters, sums and the loss stay float32 (default: float32)",
     )
 
 
@@ -412,3 +420,4 @@ _threads = _checked(
     "threads", int, lambda n: 1 <= n <= _MOST_THREADS, f"a whole number from 1 to {_MOST_THREADS}"
 )
 _fused = _checked("fused", str, lambda word: word in _FUSED, f"one of {', '.join(_FUSED)}")
+_precision = _checked("precision", str, lambda word: word in _PRECISIONS, f"one of {', '.join(_PRECISIONS)}")

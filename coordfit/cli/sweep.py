@@ -69,7 +69,8 @@ def _device(options: Options, backend: Backend) -> Device:
     threads = options.threads
     if threads is None and options.jobs > 1:
         threads = max(1, getattr(backend, "threads", 1) // options.jobs)
-    return Device(backend.name if backend.device == "cpu" else backend.device, threads, options.fused)
+    name = backend.name if backend.device == "cpu" else backend.device
+    return Device(name, threads, options.fused, backend.precision)
 
 
 def _plan(options: Options, varied: dict[str, list[Any]]) -> list[Run]:

@@ -64,7 +64,7 @@ def test_features_of_pixels_by_number(launch, memory, rng, K, own, types, stride
     out = memory.room((K, n, 2 * m), DTYPES[types[1]])
     launch(
         "pixel_fourier_features", types, (2, K), memory.put(index), own * n, memory.put(B), m * 2, out,
-        n * 2 * m, n, m, rows.columns, rows.x_scale, rows.x_start, rows.y_scale, rows.y_start, block=32,
+        n * 2 * m, n, m, *rows.lattice, block=32,
     )  # fmt: skip
     expected = NUMPY.fourier_features(rows.take(index).astype(float), B.astype(float))
     assert_close(out, expected, types[1], TOLERANCES[types[1]])
