@@ -1,7 +1,11 @@
-"""PyTorch, eager and as one CUDA graph for a whole step, and JAX: the same step at a stated precision."""
+"""PyTorch (eager, compiled, as one CUDA graph for a whole step) and JAX: the same step at a stated precision.
+
+`bf16` is what these libraries call mixed precision: float32 parameters, products of bfloat16 operands.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
@@ -9,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .steps import LEARNING_RATE, Case
+from .steps import LEARNING_RATE, Case, Rows, fault_of
 
 STRETCHES, STEPS = 5, 200
 
@@ -35,8 +39,8 @@ def _median(run: Callable[[int], None], wait: Callable[[], None]) -> float:
     return statistics.median(times)
 
 
-def time_torch(case: Case, precision: str, graph: bool) -> dict[str, Any]:
-    """A step of PyTorch, its Adam fused; as one graph with `graph`."""
+def time_torch(case: Case, precision: str, way: str) -> dict[str, Any]:
+    """A step of PyTorch, its Adam fused: `eager`, `compiled` or as one CUDA `graph`."""
     import torch
 
     if not torch.cuda.is_available():
@@ -49,17 +53,27 @@ def time_torch(case: Case, precision: str, graph: bool) -> dict[str, Any]:
     x, target = torch.tensor(x, device=device), torch.tensor(target, device=device)
     adam = torch.optim.Adam([*p, *b], lr=LEARNING_RATE, fused=True, capturable=True)
 
-    def step() -> None:
-        adam.zero_grad(set_to_none=not graph)
+    def loss() -> Any:
         h = x
         for i, (W, c) in enumerate(zip(p, b, strict=True)):
             h = torch.addmm(c, h, W)
-            h = torch.relu(h) if i + 1 < len(p) else torch.sigmoid(h)
-        torch.square(h - target).mean().backward()
+            h = torch.relu(h) if i + 1 < len(p) else torch.sigmoid(h.float())
+        return torch.square(h - target).mean()
+
+    mixed: Any = contextlib.nullcontext
+    if precision == "bf16":
+        mixed = lambda: torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # noqa: E731
+    forward = torch.compile(loss, mode="max-autotune-no-cudagraphs") if way == "compiled" else loss
+
+    def step() -> None:
+        adam.zero_grad(set_to_none=way != "graph")
+        with mixed():
+            value = forward()
+        value.backward()
         adam.step()
 
     take = step
-    if graph:
+    if way == "graph":
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -89,11 +103,14 @@ def time_jax(case: Case, precision: str) -> dict[str, Any]:
     p = [(jnp.asarray(W), jnp.zeros(W.shape[1])) for W in weights]
     x, target = jnp.asarray(x), jnp.asarray(target)
 
+    kind = jnp.bfloat16 if precision == "bf16" else jnp.float32
+    x = x.astype(kind)
+
     def loss(p: Any) -> Any:
         h = x
         for i, (W, c) in enumerate(p):
-            h = h @ W + c
-            h = jax.nn.relu(h) if i + 1 < len(p) else jax.nn.sigmoid(h)
+            h = h @ W.astype(kind) + c.astype(kind)
+            h = jax.nn.relu(h) if i + 1 < len(p) else jax.nn.sigmoid(h.astype(jnp.float32))
         return jnp.mean(jnp.square(h - target))
 
     def adam(state: Any, _: Any) -> tuple[Any, None]:
@@ -105,7 +122,7 @@ def time_jax(case: Case, precision: str) -> dict[str, Any]:
         p = jax.tree.map(lambda a, b, c: a - size * b / (jnp.sqrt(c) + 1e-8), p, m, v)
         return (p, m, v, t), None
 
-    with jax.default_matmul_precision("float32" if precision == "float32" else "tensorfloat32"):
+    with jax.default_matmul_precision("tensorfloat32" if precision == "tf32" else "float32"):
         many = jax.jit(lambda state: jax.lax.scan(adam, state, None, length=STEPS)[0])
         zeros = jax.tree.map(jnp.zeros_like, p)
         state = many((p, zeros, zeros, jnp.float32(0)))
@@ -119,22 +136,33 @@ def time_jax(case: Case, precision: str) -> dict[str, Any]:
     return {"version": jax.__version__, "milliseconds": milliseconds}
 
 
-def peers(quick: bool) -> list[dict[str, Any]]:
-    """A row for each peer, width, batch and precision; what is not installed is told once for each."""
-    table = []
-    for width in (16,) if quick else (256, 128, 64):
+TORCH_WAYS = ("eager", "graph", "compiled")
+
+
+def peers(quick: bool, library: str, budget: float) -> Rows:
+    """A row for each way, width, batch and precision of one library; the end of the budget is told in a row."""
+    end = time.monotonic() + budget
+    for width in (16,) if quick else (256, 64, 128):
         for batch in (64,) if quick else (None, 1024):
-            for precision in ("float32", "tf32"):
+            for precision in ("bf16", "tf32", "float32"):
                 case = Case(width=width, batch=batch)
                 ways: dict[str, Callable[[], dict[str, Any]]] = {
-                    "torch eager": lambda c=case, p=precision: time_torch(c, p, False),
-                    "torch graph": lambda c=case, p=precision: time_torch(c, p, True),
-                    "jax": lambda c=case, p=precision: time_jax(c, p),
+                    "jax": lambda c=case, p=precision: time_jax(c, p)
                 }
+                if library == "torch":
+                    ways = {
+                        f"torch {way}": lambda c=case, p=precision, w=way: time_torch(c, p, w)
+                        for way in TORCH_WAYS
+                    }
                 for name, way in ways.items():
                     row = {"peer": name, "width": width, "rows": case.rows, "precision": precision}
+                    if time.monotonic() > end:
+                        yield row | {"fault": f"left out: the budget of {budget:.0f} s is spent"}
+                        continue
                     try:
-                        table.append(row | way())
+                        yield row | way()
+                    except ImportError as error:
+                        yield {"peer": library} | fault_of(error)
+                        return
                     except Exception as error:
-                        table.append(row | {"fault": f"{type(error).__name__}: {error}".splitlines()[0]})
-    return table
+                        yield row | fault_of(error)

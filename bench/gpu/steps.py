@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from coordfit.sampling import BatchOrder
 from coordfit.training_step import TrainingPixels, TrainingStep
 
 LEARNING_RATE = 1e-3
+Rows = Iterator[dict[str, Any]]
+"""The rows of a table, one by one: what has been measured is kept when a later one fails."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ def make_step(backend: Backend, case: Case, dtype: str = "float32") -> TrainingS
     course = Course(lambda step: (LEARNING_RATE,), orders)
     pixels = TrainingPixels(backend, coordinates, target)
     return TrainingStep(backend, encoder, mlp, make_loss("mse"), adam, pixels, case.rows, course)
+
+
+def fault_of(error: Exception) -> dict[str, str]:
+    """An error as a row has it: its type and its first line."""
+    return {"fault": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
 class _PlainPlanner(Planner):
