@@ -104,6 +104,9 @@ def graphs(make: Make, quick: bool, seconds: float) -> Rows:
 
 def seconds_to_psnr(make: Make, quick: bool, seconds: float) -> Rows:
     """Seconds of training until the bundled picture reaches 30, 35 and 40 dB."""
+    if importlib.util.find_spec("PIL") is None:
+        yield {"skipped": "Pillow, which reads the picture, is not installed"}
+        return
     from coordfit.config import make_config
     from coordfit.images import bundled_picture
     from coordfit.training import Trainer
