@@ -6,9 +6,10 @@
     mlp.backward(dy)
     optimizer.step()
 
-The backend decides how a batch is cut into blocks of rows (and of members) and dealt to workers; the
-mathematics does not know. Everything a step touches is allocated before the first one, where the backend can
-reuse memory.
+The second to the fourth are one call where all members share a loss (`MLP.forward_and_backward`), since a
+backend may take the output layer and the loss in one pass. The backend decides how a batch is cut into blocks
+of rows (and of members) and dealt to workers; the mathematics does not know. Everything a step touches is
+allocated before the first one, where the backend can reuse memory.
 """
 
 from __future__ import annotations

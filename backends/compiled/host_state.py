@@ -64,7 +64,7 @@ class HostState:
 
     def send_losses(self, count: int) -> None:
         """Keep the losses of the last `count` steps, which are taken when a call returns."""
-        self._arrived.append(np.stack(self._losses[count]))
+        self._arrived.append(np.array(self._losses[count]))
 
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
         """Losses (n, *E) of the steps since the last call, in order."""
