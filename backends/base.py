@@ -191,6 +191,10 @@ class Backend:
         """Bytes that the device holds for arrays, or None where nobody counts them."""
         return None
 
+    def free_memory(self) -> int | None:
+        """Bytes that arrays may still take before anything is asked for, or None where the allocator tells."""
+        return None
+
     # -- arrays, transfer, synchronisation -----------------------------------------------------------
 
     def asarray(self, array: Any, dtype: str | None = None) -> Array:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+from . import host_memory
 from .base import Activation, Array, Backend, ElementwiseLoss, Share, Tables
 from .dispatch import fused
 from .numpy_loops import NUMPY_LOOPS, Loops
@@ -80,6 +81,10 @@ class NumpyBackend(Backend):
             "blas": blas[0]["internal_api"] if blas else None,
             "blas_version": blas[0]["version"] if blas else None,
         }
+
+    def free_memory(self) -> int | None:
+        """What the machine, the container and the process's limits leave; None where the system is silent."""
+        return host_memory.free_bytes()
 
     def scratch(self, shape: tuple[int, ...], dtype: str) -> Array | None:
         """Return a buffer that the fused bodies fill, or None where only generic bodies run."""

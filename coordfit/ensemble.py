@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from . import memory
 from ._backends import Array, Backend
 from .activations import make_activation
 from .config import FitConfig
@@ -121,6 +122,8 @@ class EnsembleTrainer:
                 "networks that are trained together must have the same shapes, steps and optimizer"
             )
         self.backend, self.config = backend, jobs[0].config
+        need = memory.need_of_training(self.config, jobs[0].picture.pixels.shape, backend, len(jobs))
+        memory.check(need, backend, f"this batch of {len(jobs)} networks")
         self.members = [Member(backend, job.picture, job.config, known=job.known) for job in jobs]
         # Neighbours share a loss, so that the loss of the batch is one call for each kind.
         self._sorted = sorted(self.members, key=lambda m: (m.config.loss, m.config.delta))

@@ -19,3 +19,7 @@ class ModelFileError(CoordfitError):
 
 class OutputError(CoordfitError):
     """A result cannot be written where it was asked for."""
+
+
+class NotEnoughMemoryError(CoordfitError, MemoryError):
+    """A run needs more memory than is free; said before any of it is asked for."""

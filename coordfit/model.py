@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import memory
 from ._backends import Array, Backend
 from .activations import make_activation
 from .config import FitConfig
@@ -112,7 +113,9 @@ class Model:
             In pixels of that rendering; only these are computed.
         """
         grid = self.grid(height, width, crop=crop)
-        rendering = np.empty((grid.height, grid.width, self.picture.channels), self.config.dtype)
+        shape = (grid.height, grid.width, self.picture.channels)
+        memory.check(memory.need_of_rendering(*shape, self.config.dtype), self.backend, "this rendering")
+        rendering = np.empty(shape, self.config.dtype)
         row = 0
         for rows in self.render_rows(grid):
             rendering[row : row + len(rows)] = rows
@@ -204,7 +207,9 @@ class _Forward:
 
     def _share_out(self, rows: int) -> None:
         self.rows = rows
-        shares = self.model.backend.share_out(rows, 1, *cost_of_a_row(self.model.mlp))
+        mlp = self.model.mlp
+        cost = cost_of_a_row(mlp.layout.layer_sizes, mlp.dtype)
+        shares = self.model.backend.share_out(rows, 1, *cost)
         self.workers = [_ForwardWorker(self.model, share.blocks) for share in shares]
 
 

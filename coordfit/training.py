@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import memory
 from ._backends import Array, Backend, get_backend
 from .config import FitConfig, make_config
 from .course import Course
@@ -141,6 +142,7 @@ class Trainer:
         *,
         known: NDArray[np.bool_] | None = None,
     ) -> None:
+        memory.check(memory.need_of_training(config, picture.pixels.shape, backend), backend, "this run")
         self.picture, self.config, self.backend = picture, config, backend
         B, parameters = (None, None) if state is None else (state.B, state.parameters)
         self.member = member = Member(backend, picture, config, known=known, B=B, parameters=parameters)

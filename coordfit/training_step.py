@@ -104,7 +104,7 @@ class TrainingStep:
         course: Course | None = None,
     ) -> None:
         self.backend, self.mlp, self.optimizer, self.course = backend, mlp, optimizer, course
-        row_bytes, row_flops = cost_of_a_row(mlp)
+        row_bytes, row_flops = cost_of_a_row(mlp.layout.layer_sizes, mlp.dtype)
         members = math.prod(mlp.parameters.shape[:-1])
         shares = backend.share_out(batch_rows, members, row_bytes, 3 * row_flops)
         self._by_members = shares[0].members is not None
@@ -351,11 +351,10 @@ def feature_buffer(
     return backend.scratch((*own, rows, encoder.num_features), encoder.feature_dtype(dtype))
 
 
-def cost_of_a_row(mlp: MLP) -> tuple[int, int]:
+def cost_of_a_row(layer_sizes: Sequence[int], dtype: str) -> tuple[int, int]:
     """Bytes of activations that one row of one member keeps alive, and its operations forward."""
-    sizes = mlp.layout.layer_sizes
-    products = sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
-    return sum(sizes) * item_size(mlp.dtype), 2 * products
+    products = sum(n_in * n_out for n_in, n_out in itertools.pairwise(layer_sizes))
+    return sum(layer_sizes) * item_size(dtype), 2 * products
 
 
 def item_size(dtype: str) -> int:

@@ -132,6 +132,7 @@ def test_no_import_loads_cupy_or_a_plotting_library(tmp_path, code):
 # The rooms from the lowest up; what is not named is a room of LOW. A module imports its own room and below.
 LOW = 2
 TRAINING = [
+    "memory",
     "model",
     "training_step",
     "member",

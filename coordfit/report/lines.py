@@ -7,7 +7,7 @@ from itertools import cycle
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from coordfit.files import atomic_write
+from coordfit.files import atomic_write, escaped
 
 from .curves import GREY, STYLE
 
@@ -183,5 +183,5 @@ def _add_legend(axes: "Axes", has_dashed: bool) -> None:
 
 
 def literal(text: str) -> str:
-    """A dollar sign would begin a formula."""
-    return text.replace("$", r"\$")
+    """A dollar sign would begin a formula; control codes may not stand in XML."""
+    return escaped(text).replace("$", r"\$")
