@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -255,13 +256,15 @@ def test_a_drawing_escapes_what_is_written_into_it():
 
 @linux
 def test_json_is_one_document_when_interrupted():
-    command = [sys.executable, "-m", "coordfit", "--json", "--steps", "1000000", "--device", "numpy", "--out"]
+    words = ["--json", "--steps", "1000000", "--evaluate-every", "20", "--device", "numpy", "--out"]
+    command = [sys.executable, "-m", "coordfit", *words]
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with subprocess.Popen([*command, folder], env=environment, text=True, **pipes) as process:
             history = Path(folder) / "history.csv"
             while not (history.exists() and len(history.read_text().splitlines()) > 2):
+                time.sleep(0.01)
                 assert process.poll() is None
             process.send_signal(signal.SIGTERM)
             out, _ = process.communicate(timeout=60)
