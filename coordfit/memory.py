@@ -21,7 +21,7 @@ from .training_step import FEATURE_TABLE_BYTES, cost_of_a_row, item_size
 
 # Measured at the peak of runs: copies of the activations (forward, back, and in between), and copies of the
 # parameters and optimizer state on the host (the last good one, the next, and what becomes a file).
-_PASSES, _COPIES = 3, 5
+_PASSES, _COPIES = 2, 5
 
 
 @dataclass(frozen=True)
