@@ -136,6 +136,11 @@ class TrainingStep:
             return None
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether the device drives the steps of the course by itself."""
+        return self._recorded is not None
+
+    @property
     def steps_at_once(self) -> int:
         """Steps that one call of `advance` may well take: the host has no say between them."""
         return 1 if self._recorded is None else self._recorded.steps_at_once

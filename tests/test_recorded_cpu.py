@@ -57,7 +57,7 @@ def parameters_of(trainer):
 
 
 def is_recorded(trainer):
-    return trainer.training_step._recorded is not None
+    return trainer.training_step.is_recorded
 
 
 def trainer_of(picture, options, *, threads=2, recorded=True, **backend_options):

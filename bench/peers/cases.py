@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from coordfit.sampling import BatchOrder
+
 LEARNING_RATE = 1e-3
 NUM_BATCHES = 64
 
@@ -78,7 +80,7 @@ class Problem:
     """What every peer is given: arrays in float32 on the host.
 
     `weights` holds (W, b) for each layer, shapes (*E, n_in, n_out) and (*E, 1, n_out); `batches` is
-    (NUM_BATCHES, batch), or None for full batches.
+    (NUM_BATCHES, batch), or None for full batches; `order` goes on where they begin again.
     """
 
     case: Case
@@ -86,6 +88,7 @@ class Problem:
     target: NDArray[np.float32]
     B: NDArray[np.float32]
     weights: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    order: BatchOrder | None
     batches: NDArray[np.int64] | None
 
     @classmethod
@@ -105,10 +108,11 @@ class Problem:
             )
             for n_in, n_out in itertools.pairwise(case.layer_sizes)
         ]
-        batches = None
+        order = batches = None
         if case.batch is not None:
-            batches = np.stack([rng.permutation(case.size**2)[: case.batch] for _ in range(NUM_BATCHES)])
-        return cls(case, coordinates, target, B, weights, batches)
+            order = BatchOrder(case.size**2, case.batch, seed=7)
+            batches = np.stack([order.batch(t).copy() for t in range(NUM_BATCHES)])
+        return cls(case, coordinates, target, B, weights, order, batches)
 
     def batch(self, t: int) -> NDArray[np.int64] | None:
         """The pixels of step t."""

@@ -11,6 +11,7 @@ import threadpoolctl
 
 from coordfit._backends import get_backend
 from coordfit.config import make_config
+from coordfit.course import Course
 from coordfit.losses import make_loss
 from coordfit.model import Model, PictureFacts
 from coordfit.optimizers import Adam
@@ -23,8 +24,8 @@ from .cases import LEARNING_RATE, Problem
 class Coordfit:
     """The step of the library itself.
 
-    `variant` is a backend and a mode: "numba-always" is the engine, which raises where it would fall back,
-    "numpy-never" the generic bodies.
+    `variant` is a backend and a mode: "numba-always" is the engine, which raises where it would fall back or
+    leave steps to the host; "numpy-never" the generic bodies.
     """
 
     def __init__(self, variant: str) -> None:
@@ -54,18 +55,20 @@ class Coordfit:
             backend, backend.asarray(problem.coordinates, "float32"), backend.asarray(problem.target, "float32")
         )
         loss = make_loss("mse")
-        self.step = TrainingStep(backend, self.model.encoder, mlp, loss, optimizer, pixels, case.rows)
+        orders = [] if problem.order is None else [problem.order]
+        course = Course(lambda step: [LEARNING_RATE], orders)
+        self.step = TrainingStep(backend, self.model.encoder, mlp, loss, optimizer, pixels, case.rows, course)
+        if self.backend.name == "numba" and not self.step.is_recorded:
+            raise RuntimeError(f"{case.name}: the step was not recorded")
 
     def run(self, steps: int) -> list[float]:
         """Take steps (or render), and return what says that the work was right."""
         if self.problem.case.render:
             size = self.problem.case.render
             return [float(self.model.render(size, size).mean()) for _ in range(steps)]
-        values = []
-        for _ in range(steps):
-            values.append(self.step(self.problem.batch(self.t), LEARNING_RATE))
-            self.t += 1
-        return [float(np.mean(value)) for value in values]
+        self.step.advance(self.t, steps)
+        self.t += steps
+        return [float(np.mean(value)) for value in self.step.new_losses(wait=True)]
 
 
 def gemm_rate(seconds: float = 0.4) -> float:
