@@ -4,9 +4,11 @@ A backend that cannot run here is skipped with its reason. `COORDFIT_REQUIRE_BAC
 skip into a failure for the names listed, so that a machine bought for its GPU cannot pass by skipping.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -14,10 +16,21 @@ from backends import Backend, DeviceUnavailableError, available_backends, get_ba
 from backends.numpy_backend import NumpyBackend
 
 REQUIRE = "COORDFIT_REQUIRE_BACKENDS"
+STRICT_ARITHMETIC = "COORDFIT_STRICT_ARITHMETIC" in os.environ
 
 # Of one primitive against its float64 oracle, relative to the largest element (or to 1, if that is more):
 # the elements of a product are sums that may cancel, and their error goes with what was summed.
 TOLERANCES = {"float32": 4e-6, "float64": 2e-14}
+
+
+@pytest.fixture(autouse=True)
+def arithmetic():
+    """With COORDFIT_STRICT_ARITHMETIC, overflow, division by zero and invalid results are errors.
+
+    But inside a backend's steps, which may diverge, and for underflow, which rounds to the right result.
+    """
+    with np.errstate(all="raise", under="ignore") if STRICT_ARITHMETIC else contextlib.nullcontext():
+        yield
 
 
 def make_strict():
@@ -66,6 +79,9 @@ def required_names(setting, known):
 
 def pytest_configure(config):
     required_names(os.environ.get(REQUIRE, ""), MAKERS)
+    if not os.access(config.rootpath, os.W_OK):  # nowhere to keep examples that failed: no reason to fail
+        hypothesis.settings.register_profile("read-only", database=None)
+        hypothesis.settings.load_profile("read-only")
 
 
 def make_or_skip(name):

@@ -255,8 +255,8 @@ def pictures():
         (rgb, "TIFF", {}), (rgb, "TIFF", {"compression": "tiff_lzw"}), (deep, "TIFF", deep_frames),
         (rgb.convert("CMYK"), "TIFF", {"compression": "tiff_adobe_deflate"}), (rgb, "BMP", {}),
         (rgba, "TGA", {"compression": "tga_rle"}),
-        (rgb, "PPM", {}), (deep, "PPM", {}), (rgb.resize((16, 16)), "ICO", {}), (rgb, "PCX", {}), (rgba, "SGI", {}),
-        (rgb, "DDS", {}),
+        (rgb, "PPM", {}), (deep, "PPM", {}), (rgb.resize((16, 16)), "ICO", {}), (rgb, "PCX", {}),
+        (rgba, "SGI", {}), (rgb, "DDS", {}),
         (rgb, "JPEG2000", {}), (rgba, "QOI", {}), (rgb, "AVIF", {}), (rgba, "ICNS", {}),
         (floats, "TIFF", {}), (rgb.convert("1"), "XBM", {}), (rgb, "MPO", frames), (floats, "SPIDER", {}),
     ]  # fmt: skip

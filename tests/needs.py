@@ -4,6 +4,7 @@ So a machine that is there for its compiler or its libraries cannot pass by skip
 """
 
 import os
+import sys
 
 import pytest
 
@@ -26,3 +27,12 @@ def skip(need, reason):
     if need in REQUIRED:
         pytest.fail(f"COORDFIT_REQUIRE asks for {need}: {reason}")
     pytest.skip(reason)
+
+
+def file_name(name):
+    """The name, or a skip where the locale has no letters for it."""
+    try:
+        name.encode(sys.getfilesystemencoding())
+    except UnicodeEncodeError:
+        pytest.skip(f"file names are {sys.getfilesystemencoding()} here")
+    return name

@@ -11,6 +11,7 @@ import zlib
 from importlib import resources
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -639,7 +640,7 @@ def test_no_permission(tmp_path, monkeypatch):
 
 
 def test_non_ascii_path(tmp_path):
-    folder = tmp_path / "Bilder für später"
+    folder = tmp_path / needs.file_name("Bilder für später")
     folder.mkdir()
     path = saved(folder, Image.new("L", (2, 2), 51), "kätzchen 猫.png")
     assert_levels(load_picture(str(path)), np.full((2, 2, 1), 51))
