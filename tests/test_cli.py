@@ -647,17 +647,18 @@ def test_a_file_in_the_place_of_the_folder_is_1(picture):
 
 
 def interrupt_after(steps, monkeypatch):
-    """Have the next run interrupted at that step, as by Ctrl-C."""
+    """Have the next run interrupted after that step, as by Ctrl-C."""
     from coordfit.training import Trainer
 
-    take_step = Trainer.take_step
+    take_steps = Trainer.take_steps
 
-    def step_and_interrupt(self):
-        take_step(self)
-        if self.step == steps:
+    def step_and_interrupt(self, limit):
+        before = self.step
+        take_steps(self, limit)
+        if before < steps <= self.step:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "take_step", step_and_interrupt)
+    monkeypatch.setattr(Trainer, "take_steps", step_and_interrupt)
 
 
 @pytest.mark.parametrize(
