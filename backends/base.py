@@ -155,6 +155,8 @@ class Backend:
     """What float32 gradients are multiplied by on their way from the loss to the optimizer, which divides."""
     fallback_reason: str | None = None
     """Why `auto` did not take the GPU, where it did not."""
+    group_bytes: int = 256 * 2**20
+    """Bytes of activations that many small networks should have together, where they are trained in groups."""
 
     def __init__(self, fused: str = "auto") -> None:
         self.fused = fused
@@ -284,6 +286,13 @@ class Backend:
     def joined(self, values: Sequence[Array]) -> Array:
         """Vectors (n,) one behind the other."""
         return self.xp.concat(values)
+
+    def side_by_side(self) -> list[Backend]:
+        """Backends that do work of their own side by side, one for each worker; `run_workers` runs them.
+
+        Where the device takes all work in one queue, that is this backend alone.
+        """
+        return [self]
 
     def capture(self, step: Callable[[], None], warm_up: int = 2) -> Callable[[], None]:
         """Return a callable that does what `step` does, once for each call; a GPU may record and replay it.

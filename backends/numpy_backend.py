@@ -60,6 +60,7 @@ class NumpyBackend(Backend):
     device = "cpu"
     xp = np
     loops: Loops = NUMPY_LOOPS
+    group_bytes = _BLOCK_BYTES  # the activations of a group are one block
 
     def __init__(self, fused: str = "auto", threads: int | None = None) -> None:
         super().__init__(fused)
@@ -161,6 +162,10 @@ class NumpyBackend(Backend):
             self._workers.run(tasks, cancel)
         finally:
             self._is_at_work = False
+
+    def side_by_side(self) -> list[Backend]:
+        """One backend of one thread for each worker: they need not wait for each other at every step."""
+        return [self] if self.threads == 1 else [type(self)(self.fused, 1) for _ in range(self.threads)]
 
     # -- fused bodies --------------------------------------------------------------------------------
 

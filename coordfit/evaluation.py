@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from .losses import Loss
 from .metrics import RunningSSIM, psnr_from_mse
 from .model import Model
 from .sampling import permuted
+
+if TYPE_CHECKING:
+    from .tiles.model import TiledModel
 
 # While training, larger pictures are judged by a fixed sample of this many pixels; the end by all of them.
 SAMPLE_PIXELS = 65_536
@@ -41,7 +45,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | TiledModel,
         loss: Loss,
         target: NDArray[np.float32],
         train: NDArray[np.bool_],

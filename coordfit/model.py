@@ -130,17 +130,7 @@ class Model:
         crop: tuple[int, int, int, int] | None = None,
     ) -> PixelGrid:
         """The pixels that `render` computes for the same arguments; ValueError where they make no sense."""
-        own = self.picture
-        if height is None and width is None:
-            height, width = own.height, own.width
-        elif height is None and width is not None:
-            height = max(1, round(width * own.height / own.width))
-        elif width is None and height is not None:
-            width = max(1, round(height * own.width / own.height))
-        if height is None or width is None or height < 1 or width < 1:
-            raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
-        grid = own.grid.resized(height, width)
-        return grid if crop is None else grid.cropped(*crop)
+        return rendering_grid(self.picture, height, width, crop=crop)
 
     def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
@@ -232,6 +222,26 @@ class _ForwardWorker:
             there = slice(self.start + rows.start, self.start + rows.stop)
             x = self.features(there, first_rows(self.buffer, rows.stop - rows.start))
             self.colours[rows] = self.model.backend.to_numpy(self.mlp.forward(x))
+
+
+def rendering_grid(
+    own: PictureFacts,
+    height: int | None,
+    width: int | None,
+    *,
+    crop: tuple[int, int, int, int] | None,
+) -> PixelGrid:
+    """The pixels of a picture's rendering at some size, or of a window of it; ValueError where it is none."""
+    if height is None and width is None:
+        height, width = own.height, own.width
+    elif height is None and width is not None:
+        height = max(1, round(width * own.height / own.width))
+    elif width is None and height is not None:
+        width = max(1, round(height * own.width / own.height))
+    if height is None or width is None or height < 1 or width < 1:
+        raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
+    grid = own.grid.resized(height, width)
+    return grid if crop is None else grid.cropped(*crop)
 
 
 def _encode(encoder: Encoder, coordinates: Array, rows: slice, out: Array | None) -> Array:

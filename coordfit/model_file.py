@@ -23,9 +23,10 @@ from .files import printable
 from .model import Model, PictureFacts, layer_sizes
 from .optimizers import state_names
 from .parameters import ParameterLayout
-from .tensor_file import load_tensors, save_tensors
+from .tensor_file import load_tensors, read_metadata, save_tensors
 
 if TYPE_CHECKING:
+    from .tiles.model import TiledModel
     from .training import TrainingState
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -41,7 +42,7 @@ def save_model(path: str | PathLike[str], model: Model) -> None:
     """Write a model, atomically; OutputError where that cannot be done."""
     parameters = model.backend.to_numpy(model.mlp.parameters)
     tensors = _model_tensors(model.mlp.layout, model_frequencies(model), parameters)
-    save_tensors(path, tensors, _metadata(model) | {"kind": "model"})
+    save_tensors(path, tensors, describe_model(model) | {"kind": "model"})
 
 
 def load_model(
@@ -52,8 +53,8 @@ def load_model(
     fused: str = "auto",
     precision: str = "float32",
     backend: Backend | None = None,
-) -> Model:
-    """Read a model, or the model inside a checkpoint, onto a device.
+) -> Model | TiledModel:
+    """Read a model, or the model inside a checkpoint, onto a device; tiles are read as they are asked for.
 
     Parameters
     ----------
@@ -69,8 +70,12 @@ def load_model(
     ModelFileError
         The file is missing, damaged, or not a model of ours.
     """
-    tensors, metadata = load_tensors(path)
     backend = backend or get_backend(device, threads=threads, fused=fused, precision=precision)
+    if read_metadata(path).get("kind") == "tiled":
+        from .tiles.file import load_tiled
+
+        return load_tiled(path, backend)
+    tensors, metadata = load_tensors(path)
     return _build(path, tensors, metadata, backend)
 
 
@@ -81,7 +86,7 @@ def save_checkpoint(path: str | PathLike[str], model: Model, state: TrainingStat
     for name, flat in state.optimizer.items():
         tensors |= layout.to_tensors(flat, prefix=f"optimizer.{name}.")
     progress = {"step": state.step, "seconds": state.seconds, "picture_digest": state.picture_digest}
-    save_tensors(path, tensors, _metadata(model) | {"kind": "checkpoint", "progress": progress})
+    save_tensors(path, tensors, describe_model(model) | {"kind": "checkpoint", "progress": progress})
 
 
 def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState]:
@@ -121,7 +126,8 @@ def _model_tensors(
     return tensors if B is None else {"encoding.B": B, **tensors}
 
 
-def _metadata(model: Model) -> dict[str, Any]:
+def describe_model(model: Model | TiledModel) -> dict[str, Any]:
+    """What a file says of its model, beside the tensors."""
     return {
         "config": model.config.as_dict(),
         "picture": asdict(model.picture),
@@ -151,8 +157,7 @@ def _check(
 ) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
     """Settings, picture and layout that metadata and tensors agree on."""
     try:
-        config = _config(metadata.get("config"))
-        picture = _picture(metadata.get("picture"))
+        config, picture = read_description(metadata)
     except (ConfigError, TypeError, ValueError) as error:
         raise _refused(path, f"its metadata cannot be used ({error})") from error
     B = tensors.get("encoding.B")
@@ -199,6 +204,11 @@ def _progress(progress: object) -> tuple[int, float, str]:
     if not isinstance(digest, str):
         raise TypeError("the picture's digest is missing")
     return step, float(seconds), digest
+
+
+def read_description(metadata: Mapping[str, Any]) -> tuple[FitConfig, PictureFacts]:
+    """Settings and picture of a file; ConfigError, TypeError or ValueError where they cannot be used."""
+    return _config(metadata.get("config")), _picture(metadata.get("picture"))
 
 
 def _config(settings: object) -> FitConfig:

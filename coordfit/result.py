@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from .config import FitConfig
     from .images import Picture
     from .member import HistoryRow, Member
+    from .tiles.model import TiledModel
     from .training import TrainingState
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """A finished fit.
+class Result:
+    """What every finished fit has, of one network or of tiles.
 
     Attributes
     ----------
@@ -39,20 +40,13 @@ class FitResult:
     stopped : str
         What ended the run: `steps`, `seconds`, `target_psnr`, `interrupted` or `diverged`. After divergence
         the model is the last good one.
-    known : boolean array (H, W) or None
-        The pixels that training saw, where they were given as a mask.
-    step_losses : array (n,)
-        The loss of each batch before its step, of the steps that this run took (the last million, at most).
     """
 
     metrics: dict[str, Any]
     history: list[HistoryRow]
     stopped: str
-    model: Model
+    model: Model | TiledModel
     picture: Picture
-    state: TrainingState
-    known: NDArray[np.bool_] | None = None
-    step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0, np.float32))
 
     @functools.cached_property
     def reconstruction(self) -> NDArray[np.floating]:
@@ -113,6 +107,24 @@ class FitResult:
             ("parameters", m["parameters"], "{:,d}"),
         ]
         return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+
+
+@dataclass(frozen=True)
+class FitResult(Result):
+    """A finished fit of one network: all that `Result` has, and where its training ended.
+
+    Attributes
+    ----------
+    known : boolean array (H, W) or None
+        The pixels that training saw, where they were given as a mask.
+    step_losses : array (n,)
+        The loss of each batch before its step, of the steps that this run took (the last million, at most).
+    """
+
+    model: Model
+    state: TrainingState
+    known: NDArray[np.bool_] | None = None
+    step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 def make_result(

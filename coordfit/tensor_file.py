@@ -8,25 +8,33 @@ tensors mean is not this module's business.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
-from safetensors import numpy as safetensors_numpy
 
 from coordfit.errors import ModelFileError
 from coordfit.files import FilePath, atomic_write, jsonable, printable
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "MAX_BYTES", "load_tensors", "save_tensors"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "MAX_BYTES",
+    "load_tensors",
+    "map_tensors",
+    "read_metadata",
+    "save_tensors",
+]
 
 FORMAT = "coordfit"
 FORMAT_VERSION = 1
@@ -34,6 +42,7 @@ FORMAT_VERSION = 1
 # Bounds on what a file may ask of the machine. The file's size bounds the tensors, since safetensors allows
 # no tensor to claim more than is there.
 MAX_BYTES = 4 * 2**30
+MAX_MAPPED_BYTES = 256 * 2**30
 _MAX_HEADER_BYTES = 4 * 2**20
 _MAX_DEPTH = 32
 
@@ -92,13 +101,36 @@ def save_tensors(path: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: 
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, **jsonable(metadata)}
     entries = [(name, _CODES[array.dtype], array.shape, _raw(array)) for name, array in arrays.items()]
     document["sha256"] = _digest(entries, document)
-    data = safetensors_numpy.save(arrays, {FORMAT: json.dumps(document, allow_nan=False)})
+    head, order = _head(arrays, json.dumps(document, allow_nan=False))
     try:
-        _document(_header(data))  # what is written can be read: size and depth are within the bounds
+        _document(_header(head))  # what is written can be read: size and depth are within the bounds
     except _RefusedError as error:
         raise ValueError(f"the metadata cannot be stored: the file {error}") from error
-    with atomic_write(path) as file:
-        file.write(data)
+    with atomic_write(path) as file:  # array by array: a large model is not copied in memory
+        file.write(head)
+        for name in order:
+            file.write(_raw(arrays[name]).data)
+
+
+def _head(arrays: Mapping[str, NDArray[Any]], text: str) -> tuple[bytes, list[str]]:
+    """The head of a file, with the place of each array, and the order of the arrays after it.
+
+    Wide types come first, so that each array begins at a multiple of its own width.
+    """
+    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header: dict[str, Any] = {_METADATA: {FORMAT: text}}
+    end = 0
+    for name in order:
+        array, start = arrays[name], end
+        end += array.nbytes
+        header[name] = {
+            "dtype": _CODES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
+    written = json.dumps(header, separators=(",", ":")).encode("ascii")
+    written += b" " * (-len(written) % 8)
+    return len(written).to_bytes(8, "little") + written, order
 
 
 def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -156,8 +188,114 @@ def load_tensors(
     return tensors, {name: value for name, value in document.items() if name not in _OURS}
 
 
+def map_tensors(
+    path: FilePath, *, max_bytes: int = MAX_MAPPED_BYTES
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """As `load_tensors`, but the tensors stay in the file until their elements are asked for.
+
+    The file is read through once for its checksum, a piece at a time; memory is not.
+
+    Returns
+    -------
+    tensors
+        Maps of the file, read-only and little-endian. Floats are those of the file, finite or not.
+    metadata
+        As of `load_tensors`.
+    """
+    try:
+        with _opened(Path(path), max_bytes) as (file, size):
+            head = file.read(min(size, 8 + _MAX_HEADER_BYTES))
+            header = _header(head)
+            document = _document(header)
+            begin = 8 + int.from_bytes(head[:8], "little")
+            places = {name: _place(name, entry) for name, entry in header.items() if name != _METADATA}
+            _check_places(places, size - begin)
+            entries = [
+                (name, _CODES[dtype], shape, _FilePart(file, begin + start, stop - start))
+                for name, (dtype, shape, start, stop) in places.items()
+            ]
+            if _digest(entries, document) != document.get("sha256"):
+                raise _RefusedError("is damaged (the checksum differs); copy it again or make it anew")
+            tensors: dict[str, NDArray[Any]] = {
+                name: np.memmap(file, dtype, "r", begin + start, shape)
+                if stop > start
+                else np.empty(shape, dtype)
+                for name, (dtype, shape, start, stop) in places.items()
+            }
+    except _RefusedError as error:
+        raise ModelFileError(f"cannot load {printable(path)}: it {error}") from error
+    return tensors, {name: value for name, value in document.items() if name not in _OURS}
+
+
+def read_metadata(path: FilePath) -> dict[str, Any]:
+    """The metadata alone, of a file that may be large; the checksum is not looked at."""
+    try:
+        with _opened(Path(path), MAX_MAPPED_BYTES) as (file, size):
+            document = _document(_header(file.read(min(size, 8 + _MAX_HEADER_BYTES))))
+    except _RefusedError as error:
+        raise ModelFileError(f"cannot load {printable(path)}: it {error}") from error
+    return {name: value for name, value in document.items() if name not in _OURS}
+
+
+_Place = tuple[np.dtype[Any], tuple[int, ...], int, int]
+
+
+def _place(name: str, entry: Any) -> _Place:
+    """Type, shape, and first and last byte of a tensor, as the header tells them."""
+    _check_entry(name, entry)
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        raise _RefusedError(f"has a tensor {name} of impossible shape; make it anew")
+    dtype = _DTYPES[entry["dtype"]]
+    if math.prod(shape) * dtype.itemsize != offsets[1] - offsets[0]:
+        raise _RefusedError(f"has a tensor {name} of impossible shape; make it anew")
+    return dtype, tuple(shape), offsets[0], offsets[1]
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
+def _check_places(places: Mapping[str, _Place], size: int) -> None:
+    """Refuse tensors that overlap, leave a gap, or go past the end."""
+    end = 0
+    for _, _, start, stop in sorted(places.values(), key=lambda place: place[2:]):
+        if start != end:
+            raise _RefusedError("is damaged (its tensors do not touch); copy it again or make it anew")
+        end = stop
+    if end != size:
+        raise _RefusedError("is cut short or too long; copy it again or make it anew")
+
+
+class _FilePart:
+    """A stretch of a file, read a piece at a time."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self.file, self.start, self.size = file, start, size
+
+    def pieces(self) -> Iterator[bytes]:
+        self.file.seek(self.start)
+        left = self.size
+        while left:
+            piece = self.file.read(min(left, 1 << 20))
+            if not piece:
+                raise _RefusedError("changed while it was read; try again")
+            left -= len(piece)
+            yield piece
+
+
 def _read(path: Path, max_bytes: int) -> bytes:
     """Whole content of a regular file of bounded size."""
+    with _opened(path, max_bytes) as (file, size):
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise _RefusedError("changed while it was read; try again")
+    return data
+
+
+@contextlib.contextmanager
+def _opened(path: Path, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file of bounded size, and its size."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -169,16 +307,13 @@ def _read(path: Path, max_bytes: int) -> bytes:
                 f"has {status.st_size} bytes, over the limit of {max_bytes}; is it a model file?"
             )
         with path.open("rb") as file:
-            data = file.read(status.st_size + 1)
+            yield file, status.st_size
     except FileNotFoundError as error:
         raise _RefusedError("does not exist; check the path") from error
     except OSError as error:
         raise _RefusedError(f"cannot be read ({os.strerror(error.errno or 0)}); check the path") from error
     except ValueError as error:
         raise _RefusedError("has no possible file name; check the path") from error
-    if len(data) != status.st_size:
-        raise _RefusedError("changed while it was read; try again")
-    return data
 
 
 def _header(data: bytes) -> dict[str, Any]:
@@ -277,7 +412,8 @@ def _digest(entries: Iterable[_Entry], document: Mapping[str, Any]) -> str:
     digest.update(_canonical({name: value for name, value in document.items() if name != "sha256"}))
     for name, code, shape, raw in sorted(entries, key=lambda entry: entry[0]):
         digest.update(_canonical([name, code, list(shape)]))
-        digest.update(raw)
+        for piece in raw.pieces() if isinstance(raw, _FilePart) else (raw,):
+            digest.update(piece)
     return digest.hexdigest()
 
 

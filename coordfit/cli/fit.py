@@ -20,7 +20,7 @@ from ..images import Picture, bundled_picture, load_picture
 from ..result import FitResult
 from ..run_folder import RunFolder, check_resumable
 from ..training import Progress, Trainer, TrainingState
-from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, tiles
 from .film import Film
 from .options import Options, UsageError
 from .progress import ProgressReport
@@ -29,6 +29,8 @@ from .progress import ProgressReport
 def run(options: Options) -> int:
     """Fit, write the run folder, print the figures."""
     say = speaker(options)
+    if (tiled := tiled_fit(options, say)) is not None:
+        return tiles.run(tiled, options, say, GracefulStop())
     film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
     trainer, folder = _prepare(options, say)
     for note in trainer.picture.notes:
@@ -55,6 +57,17 @@ def run(options: Options) -> int:
         film.save()
     _print_result(result, folder.path, options)
     return exit_code(result, stop.signal, say)
+
+
+def tiled_fit(options: Options, say: Callable[[str], None]) -> tiles.Prepared | None:
+    """A fit by tiles where the picture is to be cut into them; None for one network."""
+    if options.resume and not tiles.was_tiled(options):
+        return None
+    layers, recipe = setting_layers(options)
+    chosen = tiles.plan_for(options, lambda config: load_image(options.image, config), layers, recipe, say)
+    if chosen is None:
+        return None
+    return tiles.prepare(options, *chosen, make_backend(options, say), absolute_path(options.image))
 
 
 def make_backend(options: Options, say: Callable[[str], None]) -> Backend:

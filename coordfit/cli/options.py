@@ -202,6 +202,31 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
     output = _output_options(command)
     output.add_argument("--resume", action="store_true", help="go on with the run in --out")
     _animate_option(output)
+    _tile_options(command)
+
+
+def _tile_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("a picture as a batch of small networks")
+    group.add_argument(
+        "--tiles",
+        type=_tiles,
+        default=_Environment(os.environ).get("tiles", "auto"),
+        metavar="auto|none|N",
+        help="a network for each tile of N x N pixels; auto cuts pictures over 256x256 (default: auto)",
+    )
+    group.add_argument("--every-tile", action="store_true", help="--target-psnr is for each tile")
+    group.add_argument(
+        "--budget-parameters",
+        type=_checked("budget", int, lambda n: n >= 1, "a whole number of 1 or more"),
+        metavar="N",
+        help="choose tiles and networks that have N parameters at most, all together",
+    )
+    group.add_argument(
+        "--stored",
+        choices=("float16", "float32"),
+        default="float16",
+        help="how the parameters of tiles are kept in files (default: float16)",
+    )
 
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
@@ -379,6 +404,14 @@ def _truth(text: str) -> bool:
     if text.lower() not in _TRUTH:
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return _TRUTH[text.lower()]
+
+
+def _tiles(text: str) -> str | int:
+    if text in ("auto", "none"):
+        return text
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto, nor none, nor a number of pixels")
+    return int(text)
 
 
 def parse_size(text: str) -> int | tuple[int, int]:

@@ -16,6 +16,7 @@ from ..model import Model
 from ..model_file import load_model
 from ..pixel_grid import PixelGrid
 from ..png import MAX_SIDE, PngWriter, quantize
+from ..tiles.model import TiledModel
 from . import EXIT_OK
 from .fit import make_backend, speaker
 from .options import Options, UsageError
@@ -51,7 +52,7 @@ def run(options: Options) -> int:
     return EXIT_OK
 
 
-def write_png(path: Path, model: Model, grid: PixelGrid, *, shown: bool) -> None:
+def write_png(path: Path, model: Model | TiledModel, grid: PixelGrid, *, shown: bool) -> None:
     """Render rows and write them as they come: the picture need not fit into memory."""
     depth = model.picture.bit_depth
     bar = tqdm(total=grid.height, unit="row", file=sys.stderr, disable=None if shown else True, mininterval=0.2)
@@ -63,7 +64,7 @@ def write_png(path: Path, model: Model, grid: PixelGrid, *, shown: bool) -> None
         writer.close()
 
 
-def _grid(options: Options, model: Model) -> PixelGrid:
+def _grid(options: Options, model: Model | TiledModel) -> PixelGrid:
     own = model.picture
     width, height = own.width, own.height
     if isinstance(options.size, tuple):

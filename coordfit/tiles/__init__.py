@@ -1,0 +1,1 @@
+"""Whole photographs as a batch of small networks, one for each tile of the picture."""

@@ -1,0 +1,73 @@
+"""Tiled models on disk: one `.safetensors` file whose tiles are read when they are asked for.
+
+`encoding.B` (m, 2), and `tiles.parameters` (number of tiles, p) in float16, float32 or float64: a row for each
+tile, its weights and biases layer by layer. So a rendering of a window reads the rows of that window.
+"""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Backend
+from ..errors import ConfigError, ModelFileError
+from ..files import printable
+from ..model_file import describe_model, read_description
+from ..tensor_file import map_tensors, save_tensors
+from .layout import TileLayout
+from .model import TiledModel
+from .network import TileNetwork
+
+_MOST_SIDE = 2**14
+
+
+def save_tiled(path: str | PathLike[str], model: TiledModel, dtype: str | None = None) -> None:
+    """Write a tiled model, atomically; `dtype` is that of the stored parameters, the model's own by default."""
+    stored = model.parameters if dtype is None else model.parameters.astype(dtype, copy=False)
+    tensors: dict[str, NDArray[Any]] = {"tiles.parameters": stored}
+    if model.network.B is not None:
+        tensors["encoding.B"] = model.network.B
+    tiles = {"tile": model.layout.tile, "overlap": model.layout.overlap, "count": len(model.layout)}
+    save_tensors(path, tensors, describe_model(model) | {"kind": "tiled", "tiles": tiles})
+
+
+def load_tiled(path: str | PathLike[str], backend: Backend) -> TiledModel:
+    """Map a tiled model onto memory; ModelFileError where it cannot be used."""
+    tensors, metadata = map_tensors(path)
+    try:
+        config, picture = read_description(metadata)
+        layout = _layout(metadata.get("tiles"), picture.height, picture.width)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise _refused(path, f"its metadata cannot be used ({error})") from error
+    B = tensors.get("encoding.B")
+    if (B is None) != (config.encoding == "none"):
+        raise _refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
+    if B is not None and (B.ndim != 2 or B.shape[1] != 2 or len(B) < 1 or B.dtype != config.dtype):
+        raise _refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
+    network = TileNetwork(config, picture.channels, None if B is None else np.array(B))
+    parameters, wanted = tensors.get("tiles.parameters"), (len(layout), network.layout.num_parameters)
+    if parameters is None or parameters.shape != wanted or parameters.dtype.kind != "f":
+        raise _refused(path, f"its parameters are not of shape {wanted}")
+    metrics = metadata.get("metrics")
+    return TiledModel(
+        backend, picture, network, layout, parameters, metrics if isinstance(metrics, dict) else None
+    )
+
+
+def _layout(facts: object, height: int, width: int) -> TileLayout:
+    if not isinstance(facts, dict):
+        raise TypeError("the tiles are missing")
+    tile, overlap = facts.get("tile"), facts.get("overlap")
+    if type(tile) is not int or type(overlap) is not int or not 2 <= tile <= _MOST_SIDE:
+        raise ValueError("the tiles make no sense")
+    layout = TileLayout(height, width, tile, overlap)
+    if facts.get("count") != len(layout):
+        raise ValueError("the number of tiles makes no sense")
+    return layout
+
+
+def _refused(path: str | PathLike[str], reason: str) -> ModelFileError:
+    return ModelFileError(f"cannot load {printable(fspath(path))}: {reason}")

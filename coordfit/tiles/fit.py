@@ -1,0 +1,208 @@
+"""The fit of a whole photograph: chunks of tiles one after the other, so that memory does not grow with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._backends import Backend
+from ..evaluation import Evaluator
+from ..images import Picture
+from ..losses import make_loss
+from ..member import HistoryRow
+from ..metrics import bits_per_pixel, psnr_from_mse
+from ..model import PictureFacts
+from ..result import Result
+from .model import TiledModel
+from .network import TileNetwork
+from .plan import TilePlan
+from .store import TileStore
+from .trainer import TileTrainer
+
+# Tiles that are on their way at a time; memory is the picture, these, and what is finished (in a file).
+CHUNK_TILES = 8192
+
+
+@dataclass(frozen=True)
+class TileProgress:
+    """What a callback is told after each group of tiles."""
+
+    done: int
+    """Tiles that are finished."""
+    tiles: int
+    groups: int
+    """Groups that have been trained since the last chunk of tiles was finished."""
+    seconds: float
+    psnr: float | None
+    """Of the finished tiles, in dB."""
+
+
+Callback = Callable[[TileProgress], bool | None]
+"""Returns True to stop the run."""
+
+
+@dataclass(frozen=True)
+class TiledResult(Result):
+    """A finished fit of tiles.
+
+    `metrics` has beside the usual figures `tiles`, `tile`, `psnr_worst_tile`, `parameters_per_value`, and bytes
+    and bits per pixel as stored in float32 and in float16.
+    """
+
+    model: TiledModel
+
+
+class TiledFit:
+    """One fit of one picture by tiles.
+
+    Parameters
+    ----------
+    every_tile : bool
+        Whether `config.target_psnr` is for each tile, and not for the picture alone.
+    stored : {"float16", "float32"}
+        How finished tiles are kept, in memory and in the model's file.
+    folder : Path, optional
+        Where finished tiles are kept until the end, for a run that is killed.
+    resume : bool
+        Whether to go on with the tiles that are in the folder.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        plan: TilePlan,
+        backend: Backend,
+        *,
+        every_tile: bool = False,
+        stored: str = "float16",
+        folder: Path | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.picture, self.plan, self.backend = picture, plan, backend
+        self.every_tile, self.stored = every_tile, stored
+        self.network = network = TileNetwork.drawn(plan.config, picture.channels)
+        self.history: list[HistoryRow] = []
+        facts = {
+            "config": plan.config.as_dict(),
+            "tile": plan.layout.tile,
+            "overlap": plan.layout.overlap,
+            "every_tile": every_tile,
+            "stored": stored,
+            "picture_digest": picture.digest,
+        }
+        shape = (len(plan.layout), network.layout.num_parameters)
+        self.store = TileStore(shape, stored, folder, facts, resume=resume)
+
+    def run(self, callback: Callback | None = None) -> TiledResult:
+        """Train all tiles, and judge the picture that they make together."""
+        self._callback, self._groups, self._asked, self._late = callback, 0, False, False
+        self._began = time.perf_counter()
+        trainer = TileTrainer(
+            self.backend, self.network, self.plan.layout, every_tile=self.every_tile, stop=self._group_done
+        )
+        before = self.store.seconds
+        while self.store.done < len(self.plan.layout):
+            tiles = np.arange(self.store.done, min(self.store.done + CHUNK_TILES, len(self.plan.layout)))
+            pixels = self.plan.layout.pixels(self.picture.pixels, tiles)
+            parameters, errors = trainer.fit(pixels, self.plan.config.resolved_steps(pixels.shape[1]))
+            if self._asked:  # these are not finished; an interrupted run goes on from those before
+                break
+            self._groups = 0
+            packed = self.network.packed(parameters)
+            self.store.add(packed, errors, before + trainer.seconds)
+            self._add_history_row()
+        return self._result(trainer)
+
+    def _group_done(self, count: int) -> bool:
+        self._groups += 1
+        limit = self.plan.config.seconds
+        self._late = limit is not None and time.perf_counter() - self._began >= limit
+        if self._callback is not None:
+            known = psnr_from_mse(float(np.mean(self.store.errors))) if self.store.done else None
+            seconds = time.perf_counter() - self._began
+            told = TileProgress(self.store.done, len(self.plan.layout), self._groups, seconds, known)
+            self._asked = bool(self._callback(told)) or self._asked
+        return self._asked or self._late
+
+    def _add_history_row(self) -> None:
+        mse = float(np.mean(self.store.errors))
+        self.history.append(
+            {
+                "step": self.store.done,
+                "seconds": round(self.store.seconds, 6),
+                "loss": mse,
+                "psnr_train": psnr_from_mse(mse),
+                "psnr_held_out": None,
+                "psnr": psnr_from_mse(mse),
+                "learning_rate": self.plan.config.learning_rate,
+            }
+        )
+
+    def _result(self, trainer: TileTrainer) -> TiledResult:
+        own = self.picture
+        facts = PictureFacts(own.height, own.width, own.channels, own.bit_depth, own.name)
+        whole = self.store.done == len(self.plan.layout)
+        model = TiledModel(self.backend, facts, self.network, self.plan.layout, self.store.parameters)
+        stopped = "interrupted" if not whole else self._why(trainer)
+        if whole:
+            model.metrics = self._metrics(model, trainer, stopped)
+        return TiledResult(model.metrics, list(self.history), stopped, model, own)
+
+    def _why(self, trainer: TileTrainer) -> str:
+        target = trainer.target_error
+        errors = np.array(self.store.errors)
+        if target is not None and (errors.max() if self.every_tile else errors.mean()) <= target:
+            return "target_psnr"
+        return "seconds" if self._late else "steps"
+
+    def _metrics(self, model: TiledModel, trainer: TileTrainer, stopped: str) -> dict[str, Any]:
+        picture, config, backend = self.picture, self.plan.config, self.backend
+        target = picture.pixels.reshape(-1, picture.channels)
+        everywhere = np.ones(len(target), np.bool_)
+        judge = Evaluator(model, make_loss(config.loss, delta=config.delta), target, everywhere)
+        figures, similarity = judge.with_ssim()
+        shared = 0 if self.network.B is None else self.network.B.size
+        size = {bits: (model.num_parameters + shared) * bits // 8 for bits in (16, 32)}
+        per_pixel = {bits: bits_per_pixel(size[bits], picture.height, picture.width) for bits in size}
+        return {
+            "psnr": figures.psnr,
+            "psnr_train": figures.psnr_train,
+            "psnr_held_out": None,
+            "psnr_held_out_bilinear": None,
+            "psnr_held_out_bicubic": None,
+            "psnr_worst_tile": psnr_from_mse(max(self.store.errors)),
+            "ssim": similarity,
+            "loss": figures.loss,
+            "loss_name": config.loss,
+            "steps": round(trainer.steps_taken / len(self.plan.layout)),
+            "epochs": trainer.steps_taken / len(self.plan.layout),
+            "seconds": self.store.seconds,
+            "stopped": stopped,
+            "device": backend.device,
+            "device_fallback": backend.fallback_reason,
+            "backend": backend.name,
+            "threads": getattr(backend, "threads", None),
+            "fused": trainer.routes(),
+            "networks": len(self.plan.layout),
+            "tiles": len(self.plan.layout),
+            "tile": self.plan.layout.tile,
+            "overlap": self.plan.layout.overlap,
+            "parameters": model.num_parameters,
+            "parameters_per_value": model.num_parameters / target.size,
+            "stored": self.stored,
+            "bytes_float32": size[32],
+            "bytes_float16": size[16],
+            "bits_per_pixel": per_pixel[16 if self.stored == "float16" else 32],
+            "bits_per_pixel_float32": per_pixel[32],
+            "bits_per_pixel_float16": per_pixel[16],
+            "height": picture.height,
+            "width": picture.width,
+            "channels": picture.channels,
+            "picture_notes": list(picture.notes),
+            "seed": config.seed,
+        }

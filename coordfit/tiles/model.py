@@ -1,0 +1,267 @@
+"""A tiled model: thousands of small networks as one function of coordinates, and its renderings at any size.
+
+A rendering asks those tiles alone that have a say in it. Tiles that lie alike in the grid of a rendering (all
+of them, at the picture's own size and at whole multiples of it) share features and run as one batch.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Backend
+from ..config import FitConfig
+from ..encoders import GridFeatures, make_encoder
+from ..mlp import MLP
+from ..model import CHUNK_PIXELS, PictureFacts, rendering_grid
+from ..pixel_grid import PixelGrid
+from .layout import Axis, TileLayout
+from .network import TileNetwork
+
+# Rows that a batch of tiles brings at a time: their activations stay near the core.
+_BATCH_ROWS = 8192
+
+
+class TiledModel:
+    """The networks of a picture's tiles, blended into one picture.
+
+    Parameters
+    ----------
+    network : TileNetwork
+        What the tiles share.
+    layout : TileLayout
+        Where they lie.
+    parameters : array, shape (number of tiles, p), float16 or float32 or float64
+        Of each tile, without gaps: `TileNetwork.packed`. It may be a map of a file; only rows that a rendering
+        needs are read.
+    metrics : dict, optional
+        The figures of the fit that it came from.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        picture: PictureFacts,
+        network: TileNetwork,
+        layout: TileLayout,
+        parameters: NDArray[np.floating],
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
+        self.backend, self.picture, self.network, self.layout = backend, picture, network, layout
+        self.parameters, self.metrics = parameters, metrics or {}
+
+    @property
+    def config(self) -> FitConfig:
+        """The settings of the tiles' networks."""
+        return self.network.config
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers of all networks together."""
+        return len(self.layout) * self.network.layout.num_parameters
+
+    def __call__(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the picture's longer side."""
+        if coordinates.ndim < 1 or coordinates.shape[-1] != 2:
+            raise ValueError(f"coordinates must have shape (..., 2), not {coordinates.shape}")
+        points = coordinates.reshape(-1, 2).astype(np.float64) * max(self.picture.height, self.picture.width)
+        colours = np.zeros((len(points), self.picture.channels), self.config.dtype)
+        encoder = make_encoder(self.backend, self.network.B, self.config.dtype)
+        for tile, which, weights in self._tiles_of(points):
+            row, column = self.layout.place(tile)
+            start = np.array([self.layout.columns.starts[column], self.layout.rows.starts[row]])
+            local = self.backend.asarray((points[which] - start) / self.layout.side, self.config.dtype)
+            mlp = self.networks(self.backend, np.array([tile]), len(which))
+            y = self.backend.to_numpy(mlp.forward(encoder(local)))[0]
+            colours[which] += y * weights[:, None]
+        return colours.reshape(*coordinates.shape[:-1], self.picture.channels)
+
+    def _tiles_of(
+        self, points: NDArray[np.float64]
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
+        """Each tile that has a say at some of the points (n, 2), in pixels: which of them, and how much."""
+        axes = (self.layout.columns, self.layout.rows)
+        x_says, y_says = ([*axis.says(points[:, k])] for k, axis in enumerate(axes))
+        found: dict[int, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = collections.defaultdict(list)
+        for columns, x_weights in x_says:
+            for rows, y_weights in y_says:
+                weights, tiles = x_weights * y_weights, rows * len(self.layout.columns) + columns
+                heard = np.flatnonzero(weights > 0.0)
+                order = heard[np.argsort(tiles[heard], kind="stable")]
+                ends = np.flatnonzero(np.diff(tiles[order])) + 1
+                for which in np.split(order, ends) if len(order) else []:
+                    found[int(tiles[which[0]])].append((which, weights[which]))
+        for tile, parts in sorted(found.items()):
+            yield tile, *(np.concatenate(part) for part in zip(*parts, strict=True))  # type: ignore[misc]
+
+    def render(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.floating]:
+        """The picture (height, width, C) in [0, 1] at any size; see `Model.render`."""
+        grid = self.grid(height, width, crop=crop)
+        rendering = np.empty((grid.height, grid.width, self.picture.channels), self.config.dtype)
+        row = 0
+        for rows in self.render_rows(grid):
+            rendering[row : row + len(rows)] = rows
+            row += len(rows)
+        return rendering
+
+    def grid(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> PixelGrid:
+        """The pixels that `render` computes for the same arguments; ValueError where they make no sense."""
+        return rendering_grid(self.picture, height, width, crop=crop)
+
+    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
+        for colours in self.predict_rows(grid):
+            yield np.clip(colours, 0.0, 1.0, out=colours)
+
+    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """As `render_rows`, but as the networks give them, unclipped."""
+        step = self._rows_at_a_time(grid)
+        for top in range(0, grid.height, step):
+            band = grid.cropped(0, top, grid.width, min(step, grid.height - top))
+            yield _Band(self, band).colours()
+
+    def _rows_at_a_time(self, grid: PixelGrid) -> int:
+        """Rows of a band: some CHUNK_PIXELS, and no less than a row of tiles where those are small."""
+        tile_rows = round(self.layout.tile * grid.full_height / self.picture.height)
+        by_pixels = max(1, CHUNK_PIXELS // grid.width)
+        return by_pixels if by_pixels >= tile_rows else min(tile_rows, 16 * by_pixels)
+
+    def save(self, path: str | PathLike[str], *, dtype: str | None = None) -> None:
+        """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""
+        from .file import save_tiled
+
+        save_tiled(path, self, dtype)
+
+    def networks(self, backend: Backend, tiles: NDArray[np.integer], rows: int) -> MLP:
+        """The networks of some tiles on a backend, for so many rows."""
+        flat = backend.asarray(self.network.unpacked(np.asarray(self.parameters[tiles])))
+        return self.network.mlp(backend, flat, rows, gradient=flat)  # forward alone: nothing is written there
+
+
+@dataclass(frozen=True)
+class _Say:
+    """Where one row or column of tiles is heard in a band."""
+
+    tile: int
+    where: slice
+    start: float
+    """The first pixel of the band that hears it, in pixels of the picture from the tile's own first."""
+    weights: NDArray[np.float64]
+
+
+def _says(axis: Axis, positions: NDArray[np.float64]) -> list[_Say]:
+    """The tiles that are heard at ascending positions (n,) along an axis, in pixels of the picture."""
+    says = []
+    for tile in axis.range(positions[0], positions[-1]):
+        where = axis.span(tile, positions)
+        if where.stop > where.start:
+            heard = positions[where]
+            says.append(_Say(tile, where, float(heard[0] - axis.starts[tile]), axis.weights(tile, heard)))
+    return says
+
+
+@dataclass(frozen=True)
+class _LocalGrid(PixelGrid):
+    """A grid of places in a tile's own coordinates, which begins anywhere."""
+
+    y_start: float = 0.0
+    x_start: float = 0.0
+
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The x of each column (width,) and the y of each row (height,)."""
+        x = np.arange(self.width, dtype=np.float64) * self.x_step
+        y = np.arange(self.height, dtype=np.float64) * self.y_step
+        return np.add(x, self.x_start), np.add(y, self.y_start)
+
+
+class _Band:
+    """Some whole rows of a rendering, and the tiles that are heard in it."""
+
+    def __init__(self, model: TiledModel, grid: PixelGrid) -> None:
+        self.model, self.grid = model, grid
+        own = model.picture
+        # Pixels of the picture for each pixel of the rendering.
+        self.y_step, self.x_step = own.height / grid.full_height, own.width / grid.full_width
+        rows, columns = (np.arange(n, dtype=np.float64) for n in (grid.height, grid.width))
+        y = np.multiply(rows + (grid.top + 0.5), self.y_step)
+        x = np.multiply(columns + (grid.left + 0.5), self.x_step)
+        self.rows, self.columns = _says(model.layout.rows, y), _says(model.layout.columns, x)
+        self._lock = threading.Lock()
+
+    def colours(self) -> NDArray[np.floating]:
+        """The band's colours (n, width, C), unclipped."""
+        model, grid = self.model, self.grid
+        self.sum = np.zeros((grid.height, grid.width, model.picture.channels), model.config.dtype)
+        batches = collections.deque(self._batches())
+        workers = model.backend.side_by_side()
+        with model.backend.activate():
+            model.backend.run_workers([functools.partial(self._work, b, batches) for b in workers])
+        return self.sum
+
+    def _batches(self) -> Iterator[tuple[_Say, list[_Say]]]:
+        """Runs of tiles of a row whose pixels lie alike in them."""
+        for row in self.rows:
+            alike: dict[tuple[int, int], list[_Say]] = collections.defaultdict(list)
+            for column in self.columns:
+                alike[len(column.weights), round(column.start * 2**20)].append(column)
+            for columns in alike.values():
+                pixels = len(row.weights) * len(columns[0].weights)
+                count = max(1, _BATCH_ROWS // pixels)
+                yield from ((row, columns[k : k + count]) for k in range(0, len(columns), count))
+
+    def _work(self, backend: Backend, batches: collections.deque[tuple[_Say, list[_Say]]]) -> None:
+        while True:
+            try:
+                row, columns = batches.popleft()
+            except IndexError:
+                return
+            self._add(backend, row, columns)
+
+    def _add(self, backend: Backend, row: _Say, columns: list[_Say]) -> None:
+        """Add what tiles of a row say, which see the same places."""
+        model = self.model
+        height, width = len(row.weights), len(columns[0].weights)
+        tiles = np.array([row.tile * len(model.layout.columns) + column.tile for column in columns])
+        encoder = make_encoder(backend, model.network.B, model.config.dtype)
+        places = self._places(row, columns[0])
+        features = GridFeatures(backend, encoder, places, model.config.dtype)(slice(0, height * width))
+        mlp = model.networks(backend, tiles, height * width)
+        y = backend.to_numpy(mlp.forward(features)).reshape(len(tiles), height, width, -1)
+        with self._lock:
+            for column, colours in zip(columns, y, strict=True):
+                weights = (row.weights[:, None] * column.weights)[:, :, None].astype(colours.dtype)
+                self.sum[row.where, column.where] += weights * colours
+
+    def _places(self, row: _Say, column: _Say) -> _LocalGrid:
+        """The pixels of the rendering that a tile is heard at, in its own coordinates."""
+        height, width, side = len(row.weights), len(column.weights), self.model.layout.side
+        return _LocalGrid(
+            height,
+            width,
+            height * self.y_step / side,
+            width * self.x_step / side,
+            height,
+            width,
+            y_start=row.start / side,
+            x_start=column.start / side,
+        )

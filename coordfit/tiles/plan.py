@@ -1,0 +1,176 @@
+"""Which tiles and which networks: the choice of `auto`, of a tile's size, or of a number of parameters.
+
+The sizes are those of the table that `python -m bench.tiles` makes; sigma is in cycles per side of a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import FitConfig, make_config
+from ..errors import ConfigError
+from ..images import Picture
+from .layout import TileLayout
+from .network import TileNetwork
+
+# Pictures of more pixels are cut into tiles by `auto`; below, one network is fast and has fewer parameters.
+AUTO_PIXELS = 256 * 256
+OVERLAP = 2
+LEAST_TILE, MOST_TILE = 4, 256
+
+# What every tile's network has, unless it is asked for otherwise.
+DEFAULTS: Mapping[str, Any] = {
+    "depth": 2,
+    "learning_rate": 1e-2,
+    "batch_size": None,
+    "output_activation": "identity",
+    "steps": 16,
+}
+
+# Settings that do not say what a network looks like or how it is trained: `auto` may still cut into tiles.
+_NEUTRAL = frozenset({"target_psnr", "seconds", "seed", "dtype", "size", "background"})
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A tile's size and the network that goes with it."""
+
+    tile: int
+    num_frequencies: int
+    hidden_size: int
+    sigma: float
+
+
+# From the most parameters for each colour value to the fewest.
+SHAPES = (
+    Shape(8, 12, 64, 1.5),
+    Shape(8, 12, 32, 1.5),
+    Shape(12, 16, 48, 1.5),
+    Shape(16, 16, 48, 2.0),
+    Shape(24, 24, 48, 2.5),
+    Shape(32, 32, 48, 3.0),
+    Shape(48, 48, 48, 4.0),
+    Shape(64, 48, 48, 5.0),
+)
+KNEE = SHAPES[0]
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """A picture's tiles and the settings of their networks; `reason` says why in one line."""
+
+    layout: TileLayout
+    config: FitConfig
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """What was chosen, in one line."""
+        config, layout = self.config, self.layout
+        return (
+            f"{len(layout)} tiles of {layout.tile}x{layout.tile} pixels, each with {config.num_frequencies} "
+            f"frequencies and {config.hidden_size} units: {self.reason}"
+        )
+
+
+def plan_tiles(
+    picture: Picture,
+    request: str | int,
+    settings: Mapping[str, Any],
+    *,
+    recipe: str | None = None,
+    budget: int | None = None,
+) -> TilePlan | str:
+    """The tiles of a picture, or the reason why one network learns all of it.
+
+    Parameters
+    ----------
+    request : "auto", "none", or the side of a tile in pixels
+    settings : mapping
+        What was asked for by name, and nothing that is a default.
+    budget : int, optional
+        Parameters that all networks together may have.
+
+    Raises
+    ------
+    ConfigError
+        Tiles were asked for and cannot be had with those settings.
+    """
+    if budget is not None and request == "none":
+        raise ConfigError("budget_parameters chooses among tiles; leave tiles=none out")
+    if request == "none":
+        return "tiles were not asked for"
+    if request == "auto" and budget is None:
+        reason = _why_one_network(picture, settings, recipe)
+        if reason:
+            return reason
+    _refuse_what_tiles_cannot(settings, recipe)
+    if budget is not None:
+        return _within(picture, budget, settings, None if request == "auto" else int(request))
+    if request == "auto":
+        pixels = picture.height * picture.width
+        return _plan(picture, KNEE, settings, f"{pixels:,d} pixels are more than one network learns in seconds")
+    return _plan(picture, shape_for(int(request)), settings, "as asked for")
+
+
+def shape_for(tile: int) -> Shape:
+    """The network for tiles of a given side: that of the next larger size in the table."""
+    if not LEAST_TILE <= tile <= MOST_TILE:
+        raise ConfigError(f"tiles must be auto, none, or a side of {LEAST_TILE} to {MOST_TILE}, not {tile}")
+    nearest = next((shape for shape in SHAPES if shape.tile >= tile), SHAPES[-1])
+    return Shape(tile, nearest.num_frequencies, nearest.hidden_size, nearest.sigma)
+
+
+def _why_one_network(picture: Picture, settings: Mapping[str, Any], recipe: str | None) -> str:
+    """Why `auto` leaves a picture whole; an empty string where it does not."""
+    if picture.height * picture.width <= AUTO_PIXELS:
+        return f"the picture has {AUTO_PIXELS:,d} pixels or fewer"
+    if settings.get("train_on", "all") != "all":
+        return "one network fills pixels that it has not seen better than tiles do"
+    named = sorted(set(settings) - _NEUTRAL - {"train_on"})
+    if recipe is not None:
+        return f"the recipe {recipe!r} is for one network"
+    if named:
+        return f"{named[0]} was given, which is taken to be for one network; name a size of tiles for them"
+    return ""
+
+
+def _refuse_what_tiles_cannot(settings: Mapping[str, Any], recipe: str | None) -> None:
+    if recipe is not None:
+        raise ConfigError(f"the recipe {recipe!r} is for one network; leave it out, or take tiles=none")
+    if settings.get("train_on", "all") != "all":
+        raise ConfigError("tiles learn all pixels; take tiles=none with train_on=every-second")
+    if settings.get("batch_size") is not None:
+        raise ConfigError("a step of tiles takes all their pixels; leave batch_size out, or take tiles=none")
+    if settings.get("epochs") is not None:
+        raise ConfigError("an epoch of tiles is a step; give steps instead of epochs, or take tiles=none")
+    if settings.get("sigma") == "auto":
+        raise ConfigError("sigma=auto is for one network; give a number of cycles per tile, or take tiles=none")
+
+
+def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: str) -> TilePlan:
+    of_shape = {
+        "num_frequencies": shape.num_frequencies,
+        "hidden_size": shape.hidden_size,
+        "sigma": shape.sigma,
+    }
+    config = make_config(DEFAULTS, of_shape, settings)
+    layout = TileLayout(picture.height, picture.width, shape.tile, min(OVERLAP, shape.tile // 2))
+    return TilePlan(layout, config, reason)
+
+
+def _within(picture: Picture, budget: int, settings: Mapping[str, Any], tile: int | None) -> TilePlan:
+    """The most of the table that a number of parameters allows."""
+    values = picture.height * picture.width * picture.channels
+    fewest = 0
+    for shape in SHAPES:
+        if tile is not None and shape.tile != tile:
+            continue
+        reason = f"at most {budget:,d} parameters, {budget / values:.2f} for each colour value"
+        plan = _plan(picture, shape, settings, reason)
+        fewest = len(plan.layout) * TileNetwork.drawn(plan.config, picture.channels).layout.num_parameters
+        if fewest <= budget:
+            return plan
+    raise ConfigError(f"budget_parameters {budget} is too small for this picture: tiles need {fewest} at least")

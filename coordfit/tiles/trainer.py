@@ -1,0 +1,288 @@
+"""Training of the tiles: groups of K networks as one batch, each worker with groups of its own.
+
+A tile starts from the closed-form last layer over hidden units that are the same for all tiles, takes some
+steps of the optimizer, and ends with its last layer solved again. Its target is brought to mean 0 and spread 1
+first, so that one learning rate serves all tiles; the last layer takes that back at the end. Tiles that are
+good enough leave; the others go on in new groups, with more steps.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Backend
+from ..course import Course
+from ..encoders import make_encoder
+from ..losses import make_loss
+from ..optimizers import Optimizer
+from ..pixel_rows import GridRows
+from ..schedules import schedule_factor
+from ..training import make_optimizer
+from ..training_step import TrainingPixels, TrainingStep, cost_of_a_row
+from .last_layer import solve_last_layer
+from .layout import TileLayout
+from .network import TileNetwork
+
+# With a target, tiles that miss it go on, each time with twice the steps.
+_ROUNDS = 3
+# The spread to which a tile's colours are scaled is not smaller than this: flat tiles are not blown up.
+_LEAST_SPREAD = 1 / 255
+# What a tile that goes on is expected to reach, as a share of the mean squared error that is asked for.
+_HOPE = 0.5
+
+Host = NDArray[np.floating]
+
+
+class TileGroup:
+    """K tiles that are trained together; its buffers serve one group after the other."""
+
+    def __init__(self, backend: Backend, network: TileNetwork, layout: TileLayout, count: int) -> None:
+        self.backend, self.network = backend, network
+        config, dtype = network.config, network.config.dtype
+        rows = len(layout.grid)
+        self.parameters = backend.zeros((count, network.layout.size), dtype)
+        self.target = backend.zeros((count, rows, network.channels), dtype)
+        coordinates = GridRows(backend, layout.grid, 1, dtype)
+        encoder = make_encoder(backend, network.B, dtype)
+        self.features = encoder(coordinates.rows(slice(0, rows)))
+        self.mlp = network.mlp(backend, self.parameters, rows)
+        self.optimizer: Optimizer = make_optimizer(backend, config, self.parameters)
+        self.steps = 1
+        self.training_step = TrainingStep(
+            backend,
+            encoder,
+            self.mlp,
+            make_loss(config.loss, delta=config.delta),
+            self.optimizer,
+            TrainingPixels(backend, coordinates, self.target),
+            rows,
+            Course(lambda step: (self.learning_rate(step),)),
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step that follows `step` steps."""
+        config = self.network.config
+        return config.learning_rate * schedule_factor(
+            config.schedule,
+            step,
+            self.steps,
+            warmup_steps=config.warmup_steps,
+            final_factor=config.final_factor,
+        )
+
+    def learn(self, parameters: Host, target: Host, steps: int) -> tuple[Host, Host]:
+        """Parameters (K, P) after `steps` steps from given ones, and each tile's mean squared error (K,)."""
+        backend, dtype = self.backend, self.network.config.dtype
+        self.parameters[...] = backend.asarray(parameters, dtype)
+        self.target[...] = backend.asarray(target, dtype)
+        self.optimizer.steps, self.steps = 0, steps
+        for state in self.optimizer.state.values():
+            state[...] = 0.0
+        self.training_step.advance(0, steps)
+        error = self._finish()
+        return np.array(backend.to_numpy(self.parameters)), error
+
+    def _finish(self) -> Host:
+        """Solve the last layers, where that can be; the mean squared error (K,) of what is there at the end."""
+        xp, network = self.backend.xp, self.network
+        prediction = self.mlp.forward(self.features)
+        if closes(network):
+            hidden = self.mlp.layers[-1].x
+            last = list(network.layout.views(xp, self.parameters))[-1]
+            W, b = solve_last_layer(self.backend, hidden, self.target)
+            last[0][...], last[1][...] = W, b
+            prediction = hidden @ last[0] + last[1]
+        residual = prediction - self.target
+        return np.array(self.backend.to_numpy(xp.mean(residual * residual, axis=(-2, -1))), np.float64)
+
+
+def closes(network: TileNetwork) -> bool:
+    """Whether the last layer has a closed form: a linear output, a hidden layer, and squares to minimise."""
+    config = network.config
+    return config.output_activation == "identity" and config.loss == "mse" and config.depth > 1
+
+
+@dataclass
+class Tiles:
+    """Some tiles on the host: what they are to learn, and how far they are."""
+
+    target: Host
+    """(n, N, C), of mean 0 and spread 1 in each tile."""
+    mean: Host
+    """(n, 1, C)."""
+    spread: Host
+    """(n, 1, 1)."""
+    parameters: Host
+    """(n, P), for that target."""
+    error: Host
+    """(n,), the mean squared error of the colours themselves."""
+
+
+class TileTrainer:
+    """Trains the tiles of a picture, as many at a time as it is given.
+
+    Parameters
+    ----------
+    stop : callable, optional
+        Asked between groups; True ends the training, and the tiles stay as they are.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        network: TileNetwork,
+        layout: TileLayout,
+        *,
+        every_tile: bool = False,
+        stop: Callable[[int], bool] | None = None,
+    ) -> None:
+        self.backend, self.network, self.layout = backend, network, layout
+        self.every_tile, self._stop = every_tile, stop
+        self.crews = [_Crew(b, network, layout) for b in backend.side_by_side()]
+        rows, (row_bytes, _) = len(layout.grid), cost_of_a_row(self.crews[0].one.mlp)
+        self.group_size = max(4, backend.group_bytes // (row_bytes * rows))
+        self.first = network.first_parameters()
+        self.stopped, self.seconds, self.steps_taken = False, 0.0, 0
+
+    @property
+    def target_error(self) -> float | None:
+        """The mean squared error that is asked for, if one is."""
+        target = self.network.config.target_psnr
+        return None if target is None else float(10.0 ** (-target / 10.0))
+
+    def fit(self, pixels: Host, steps: int) -> tuple[Host, Host]:
+        """Flat parameters (n, P) of tiles with pixels (n, N, C), and their mean squared errors (n,).
+
+        `steps` are those of each tile without a target, and those of the first round with one.
+        """
+        start = time.perf_counter()
+        tiles = self._begin(pixels)
+        rounds = [steps] if self.target_error is None else [steps * 2**k for k in range(_ROUNDS)]
+        for count in rounds:
+            chosen = self._unfinished(tiles.error)
+            if not len(chosen) or self.stopped:
+                break
+            self._train(tiles, chosen, count)
+        self._take_the_scale_back(tiles)
+        self.seconds += time.perf_counter() - start
+        return tiles.parameters, tiles.error
+
+    def _begin(self, pixels: Host) -> Tiles:
+        dtype = self.network.config.dtype
+        linear = self.network.config.output_activation == "identity"
+        mean = pixels.mean(axis=1, keepdims=True) if linear else np.zeros_like(pixels[:, :1])
+        target = (pixels - mean).astype(dtype)
+        spread = np.ones((len(pixels), 1, 1), dtype)
+        if linear:
+            spread = np.maximum(np.sqrt(np.square(target).mean(axis=(1, 2), keepdims=True)), _LEAST_SPREAD)
+        target /= spread
+        tiles = Tiles(
+            target, mean, spread, np.tile(self.first, (len(pixels), 1)), np.full(len(pixels), math.inf)
+        )
+        if closes(self.network):
+            self._solve_first_layers(tiles)
+        return tiles
+
+    def _solve_first_layers(self, tiles: Tiles) -> None:
+        """The last layer over the hidden units of the first weights: one array for all tiles."""
+        group = self.crews[0].one
+        group.parameters[...] = group.backend.asarray(self.first, self.network.config.dtype)
+        group.mlp.forward(group.features)
+        hidden = group.mlp.layers[-1].x[0, ...]
+        target = group.backend.asarray(tiles.target)
+        solved = [group.backend.to_numpy(a) for a in solve_last_layer(group.backend, hidden, target)]
+        W, b = list(self.network.layout.views(np, tiles.parameters))[-1]
+        W[...], b[...] = solved
+        residual = group.backend.to_numpy(hidden) @ W + b - tiles.target
+        tiles.error[:] = np.square(residual).mean(axis=(1, 2)) * tiles.spread[:, 0, 0] ** 2
+
+    def _unfinished(self, error: Host) -> NDArray[np.int64]:
+        """The tiles that are to go on: all, those that miss the target, or the worst that stand in its way."""
+        target = self.target_error
+        if target is None:
+            return np.arange(len(error))
+        if self.every_tile or not np.isfinite(error).all():
+            return np.flatnonzero(~(error <= target))
+        if error.mean() <= target:
+            return np.empty(0, np.int64)
+        worst = np.argsort(-error, kind="stable")
+        left = error.sum() - np.cumsum(error[worst])
+        hoped = left + _HOPE * target * np.arange(1, len(error) + 1)
+        count = 1 + int(np.argmax(hoped <= target * len(error)))
+        return np.sort(worst[:count])
+
+    def _train(self, tiles: Tiles, chosen: NDArray[np.int64], steps: int) -> None:
+        """Train the chosen tiles in groups, which the workers take one after the other."""
+        parts = -(-len(chosen) // self.group_size)
+        parts = -(-parts // len(self.crews)) * len(self.crews)  # all workers end together
+        groups = collections.deque(part for part in np.array_split(chosen, parts) if len(part))
+        tasks = [functools.partial(self._work, crew, tiles, groups, steps) for crew in self.crews]
+        with self.backend.activate():
+            self.backend.run_workers(tasks)
+
+    def _work(
+        self, crew: _Crew, tiles: Tiles, groups: collections.deque[NDArray[np.int64]], steps: int
+    ) -> None:
+        while not self.stopped:
+            try:
+                chosen = groups.popleft()
+            except IndexError:
+                return
+            self.steps_taken += steps * len(chosen)
+            group = crew.group(len(chosen))
+            parameters, error = group.learn(tiles.parameters[chosen], tiles.target[chosen], steps)
+            error = error * tiles.spread[chosen, 0, 0] ** 2
+            better = error < tiles.error[chosen]  # NaN is not
+            tiles.parameters[chosen[better]], tiles.error[chosen[better]] = parameters[better], error[better]
+            if crew is self.crews[0] and self._stop is not None:
+                self.stopped = self._stop(len(chosen)) or self.stopped
+
+    def _take_the_scale_back(self, tiles: Tiles) -> None:
+        """From networks of the scaled target to networks of the colours: the last layer is linear."""
+        if self.network.config.output_activation == "identity":
+            W, b = list(self.network.layout.views(np, tiles.parameters))[-1]
+            W *= tiles.spread
+            b *= tiles.spread
+            b += tiles.mean
+
+    def routes(self) -> dict[str, dict[str, int]]:
+        """Calls of each primitive by route, of all workers."""
+        total: dict[str, dict[str, int]] = {}
+        for crew in self.crews:
+            for name, counts in crew.backend.routes().items():
+                for route, count in counts.items():
+                    of_name = total.setdefault(name, {})
+                    of_name[route] = of_name.get(route, 0) + count
+        return total
+
+
+class _Crew:
+    """One worker's backend, and groups of the sizes that it has met."""
+
+    def __init__(self, backend: Backend, network: TileNetwork, layout: TileLayout) -> None:
+        self.backend, self._make = backend, functools.partial(TileGroup, backend, network, layout)
+        self._groups: dict[int, TileGroup] = {}
+
+    @functools.cached_property
+    def one(self) -> TileGroup:
+        """A group of one tile."""
+        return self._make(1)
+
+    def group(self, count: int) -> TileGroup:
+        """A group of so many tiles; two sizes are kept, since neighbours in the queue differ by one at most."""
+        if count not in self._groups:
+            if len(self._groups) > 1:
+                del self._groups[next(iter(self._groups))]
+            self._groups[count] = self._make(count)
+        return self._groups[count]
+
+
+__all__: Sequence[str] = ("TileGroup", "TileTrainer", "Tiles", "closes")
