@@ -144,6 +144,7 @@ TRAINING = [
     "gradcheck",
     "model_file",
     "run_folder",
+    "tiles",
 ]
 STUDY = ["comparison", "sweeps", "sweep_folder", "masks", "inpainting"]
 RANKS = {

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from .._backends import Array, Backend
 
-# Ridge as a share of the mean diagonal of H^T H: too small to be seen in the picture, large enough to keep the
-# weights, and what they do between pixels, moderate.
-RIDGE = 1e-5
+# Ridge as a share of the mean diagonal of H^T H. Less fits the pixels sooner, but the picture is restless between
+# them: with 1e-5 a rendering at twice the size loses 0.7 dB.
+RIDGE = 1e-3
 
 
 def solve_last_layer(backend: Backend, hidden: Array, target: Array) -> tuple[Array, Array]:

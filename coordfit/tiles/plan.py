@@ -45,14 +45,14 @@ class Shape:
 
 # From the most parameters for each colour value to the fewest.
 SHAPES = (
-    Shape(8, 12, 64, 1.5),
-    Shape(8, 12, 32, 1.5),
-    Shape(12, 16, 48, 1.5),
-    Shape(16, 16, 48, 2.0),
-    Shape(24, 24, 48, 2.5),
-    Shape(32, 32, 48, 3.0),
-    Shape(48, 48, 48, 4.0),
-    Shape(64, 48, 48, 5.0),
+    Shape(8, 16, 48, 1.0),
+    Shape(8, 16, 32, 1.0),
+    Shape(12, 16, 48, 1.25),
+    Shape(16, 24, 48, 1.5),
+    Shape(24, 24, 48, 2.0),
+    Shape(32, 32, 48, 2.5),
+    Shape(48, 48, 48, 3.5),
+    Shape(64, 48, 48, 4.5),
 )
 KNEE = SHAPES[0]
 

@@ -32,7 +32,7 @@ from .layout import TileLayout
 from .network import TileNetwork
 
 # With a target, tiles that miss it go on, each time with twice the steps.
-_ROUNDS = 3
+_ROUNDS = 4
 # The spread to which a tile's colours are scaled is not smaller than this: flat tiles are not blown up.
 _LEAST_SPREAD = 1 / 255
 # What a tile that goes on is expected to reach, as a share of the mean squared error that is asked for.

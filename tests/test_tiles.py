@@ -1,0 +1,311 @@
+"""Pictures as batches of small networks: where tiles lie, how they are trained, blended, stored and chosen."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import coordfit
+from coordfit._backends import get_backend
+from coordfit.config import make_config
+from coordfit.errors import ConfigError, ModelFileError
+from coordfit.images import bundled_picture, load_picture
+from coordfit.metrics import psnr
+from coordfit.tiles.fit import TiledFit
+from coordfit.tiles.last_layer import RIDGE, solve_last_layer
+from coordfit.tiles.layout import TileLayout
+from coordfit.tiles.network import TileNetwork
+from coordfit.tiles.plan import SHAPES, TilePlan, plan_tiles
+from coordfit.tiles.trainer import TileGroup, TileTrainer
+
+SMALL = {"num_frequencies": 8, "hidden_size": 16, "sigma": 1.0}
+
+
+def cpu():
+    return get_backend("numpy", threads=2)
+
+
+def crop(height=45, width=61):
+    return load_picture(bundled_picture().pixels[40 : 40 + height, 30 : 30 + width])
+
+
+def fitted(picture=None, tile=8, folder=None, **options):
+    picture = picture or crop()
+    plan = plan_tiles(picture, tile, SMALL | options)
+    return TiledFit(picture, plan, cpu(), folder=folder).run()
+
+
+@pytest.fixture(scope="module")
+def result():
+    return fitted(steps=20)
+
+
+# -- where tiles lie ---------------------------------------------------------------------------------------
+
+sizes = st.integers(1, 70)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=sizes, width=sizes, tile=st.integers(4, 20), overlap=st.integers(1, 10))
+def test_tiles_cover_the_picture_and_none_sticks_out(height, width, tile, overlap):
+    layout = TileLayout(height, width, tile, min(overlap, tile // 2))
+    for axis, length in ((layout.rows, height), (layout.columns, width)):
+        covered = np.zeros(length, int)
+        for start in axis.starts:
+            assert 0 <= start <= length - axis.side
+            covered[start : start + axis.side] += 1
+        assert covered.min() >= 1
+        assert all(np.diff(axis.starts) <= layout.tile)
+
+
+@settings(max_examples=60, deadline=None)
+@given(length=sizes, tile=st.integers(4, 20), overlap=st.integers(1, 10), seed=st.integers(0, 99))
+def test_weights_sum_to_one_at_every_point_and_a_tile_speaks_of_what_it_has_learned(length, tile, overlap, seed):
+    axis = TileLayout(length, length, tile, min(overlap, tile // 2)).rows
+    points = np.sort(np.random.default_rng(seed).uniform(0, length, 40))
+    weights = np.array([axis.weights(k, points) for k in range(len(axis))])
+    np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-12)
+    assert weights.min() >= 0
+    for k, start in enumerate(axis.starts):
+        heard = points[weights[k] > 0]
+        assert len(heard) == 0 or (heard.min() >= start and heard.max() <= start + axis.side)
+        span = axis.span(k, points)
+        assert not weights[k, : span.start].any()
+        assert not weights[k, span.stop :].any()
+        assert k in axis.range(points[0], points[-1]) or not weights[k].any()
+    both = np.zeros_like(weights)
+    for tiles, said in axis.says(points):
+        both[tiles, np.arange(len(points))] += said
+    np.testing.assert_allclose(both, weights, atol=1e-12)
+
+
+def test_the_pixels_of_a_tile_are_those_of_the_picture():
+    layout = TileLayout(20, 31, 8, 2)
+    picture = np.random.default_rng(0).random((20, 31, 3))
+    tile = len(layout) - 2
+    row, column = layout.place(tile)
+    y, x = layout.rows.starts[row], layout.columns.starts[column]
+    expected = picture[y : y + 10, x : x + 10].reshape(-1, 3)
+    np.testing.assert_array_equal(layout.pixels(picture, np.array([0, tile]))[1], expected)
+
+
+def test_an_overlap_that_would_blend_three_tiles_is_refused():
+    with pytest.raises(ValueError, match="half of a tile"):
+        TileLayout(40, 40, 8, 5)
+
+
+# -- training ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_last_layer_is_the_least_squares_solution(shared):
+    rng = np.random.default_rng(3)
+    hidden, target = rng.random((50, 6) if shared else (4, 50, 6)), rng.random((4, 50, 3))
+    W, b = solve_last_layer(cpu(), hidden, target)
+    for k in range(4):
+        H = np.concatenate([hidden if shared else hidden[k], np.ones((50, 1))], axis=-1)
+        ridge = np.sqrt(RIDGE * np.trace(H.T @ H) / 7) * np.eye(7)  # the same as rows of an ordinary problem
+        rows, values = np.concatenate([H, ridge]), np.concatenate([target[k], np.zeros((7, 3))])
+        expected = np.linalg.lstsq(rows, values, rcond=None)[0]
+        np.testing.assert_allclose(np.concatenate([W[k], b[k]]), expected, atol=1e-9)
+
+
+def trainer_of(layout, backend=None, **options):
+    base = {"depth": 2, "batch_size": None, "output_activation": "identity", "learning_rate": 1e-2}
+    network = TileNetwork.drawn(make_config(SMALL | base | options), 3)
+    return TileTrainer(backend or cpu(), network, layout)
+
+
+def test_a_tile_does_not_care_who_is_trained_with_it():
+    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    pixels = layout.pixels(picture.pixels, np.arange(7))
+    together, errors = trainer_of(layout).fit(pixels, 6)
+    alone, error = trainer_of(layout, get_backend("numpy", threads=1)).fit(pixels[3:4], 6)
+    np.testing.assert_allclose(alone[0], together[3], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(error[0], errors[3], rtol=1e-3)
+
+
+def test_the_errors_are_those_of_the_colours():
+    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    trainer = trainer_of(layout)
+    pixels = layout.pixels(picture.pixels, np.arange(5))
+    parameters, errors = trainer.fit(pixels, 6)
+    group = TileGroup(cpu(), trainer.network, layout, 5)
+    group.parameters[...] = parameters
+    colours = group.mlp.forward(group.features)
+    np.testing.assert_allclose(np.square(colours - pixels).mean(axis=(1, 2)), errors, rtol=1e-3)
+
+
+def test_steps_help_beyond_the_closed_form():
+    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    pixels = layout.pixels(picture.pixels, np.arange(8))
+    _, start = trainer_of(layout).fit(pixels, 0)
+    _, end = trainer_of(layout).fit(pixels, 20)
+    assert 10 * np.log10(start.mean() / end.mean()) > 3
+
+
+def test_tiles_that_are_good_enough_leave():
+    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    pixels = layout.pixels(picture.pixels, np.arange(len(layout)))
+    pixels[::2] = 0.5  # flat: the closed form has them
+    trainer = trainer_of(layout, target_psnr=30.0)
+    _, errors = trainer.fit(pixels, 4)
+    assert errors.mean() <= 10**-3.0
+    assert trainer.steps_taken < 4 * len(pixels)
+    trainer = trainer_of(layout, target_psnr=30.0)
+    trainer.every_tile = True
+    _, errors = trainer.fit(pixels, 8)
+    assert errors.max() <= 10**-3.0
+
+
+def test_a_batch_of_other_losses_and_layers_is_trained_too():
+    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    pixels = layout.pixels(picture.pixels, np.arange(4))
+    for options in ({"loss": "mae"}, {"output_activation": "sigmoid"}, {"depth": 3}):
+        _, errors = trainer_of(layout, **options).fit(pixels, 30)
+        assert errors.mean() < pixels.var(axis=1).mean(), options
+
+
+# -- the model ---------------------------------------------------------------------------------------------
+
+
+def test_the_rendering_of_tiles_is_the_picture(result):
+    assert psnr(result.reconstruction, result.picture.pixels) == pytest.approx(result.metrics["psnr"], abs=1e-4)
+    assert result.metrics["psnr"] > 30
+
+
+def test_colours_at_coordinates_are_those_of_the_rendering(result):
+    model = result.model
+    for grid in (model.grid(), model.grid(height=101), model.grid(90, 122, crop=(31, 7, 40, 50))):
+        rendering = np.concatenate(list(model.predict_rows(grid)))
+        colours = model(grid.coordinates(np.arange(len(grid)))).reshape(rendering.shape)
+        np.testing.assert_allclose(colours, rendering, atol=2e-5)
+
+
+def test_a_crop_is_a_part_of_the_whole(result):
+    whole = result.render(135, 183)
+    part = result.render(135, 183, crop=(50, 20, 70, 60))
+    np.testing.assert_allclose(part, whole[20:80, 50:120], atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (3, 5), (9, 33), (17, 17)])
+def test_thin_and_odd_pictures(size):
+    picture = load_picture(np.random.default_rng(0).random((*size, 3)).astype(np.float32) * 0.1 + 0.4)
+    made = fitted(picture, steps=10)
+    assert made.reconstruction.shape == (*size, 3)
+    assert made.metrics["psnr"] > 30
+    assert made.render(size[0] * 3, size[1] * 3).shape == (size[0] * 3, size[1] * 3, 3)
+
+
+def test_no_seam_shows_at_four_times_the_size():
+    """Second differences across the borders of tiles have the size of those elsewhere."""
+    made = fitted(crop(80, 80), steps=16)
+    big = made.render(320, 320)
+    curvature = np.abs(np.diff(big, n=2, axis=1)).mean(axis=(0, 2))  # of each column
+    borders = np.rint(made.model.layout.columns.borders * 4).astype(int) - 1
+    near = np.unique(np.concatenate([borders + k for k in range(-4, 5)]))
+    ratio = curvature[near].mean() / np.delete(curvature, near).mean()
+    assert 0.6 < ratio < 1.4
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_saved_model_renders_the_same_and_reads_what_it_needs(tmp_path, result, dtype):
+    path = tmp_path / "model.safetensors"
+    result.model.save(path, dtype=dtype)
+    model = coordfit.load(path, device="numpy")
+    assert isinstance(model.parameters, np.memmap)
+    assert model.parameters.dtype == dtype
+    np.testing.assert_allclose(model.render(), result.model.render(), atol=2e-3)
+    assert model.metrics["tiles"] == len(model.layout)
+
+
+def test_a_damaged_file_is_refused(tmp_path, result):
+    path = tmp_path / "model.safetensors"
+    result.save(path)
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match="checksum"):
+        coordfit.load(path, device="numpy")
+    path.write_bytes(data[:-8])
+    with pytest.raises(ModelFileError, match="cut short"):
+        coordfit.load(path, device="numpy")
+
+
+# -- runs --------------------------------------------------------------------------------------------------
+
+
+def test_finished_tiles_are_not_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("coordfit.tiles.fit.CHUNK_TILES", 20)
+    picture = crop()
+    plan = plan_tiles(picture, 8, SMALL | {"steps": 5})
+    whole = TiledFit(picture, plan, cpu()).run()
+
+    stopped = TiledFit(picture, plan, cpu(), folder=tmp_path)
+    first = stopped.run(lambda progress: progress.done >= 20)
+    assert first.stopped == "interrupted"
+    assert stopped.store.done == 20
+    again = TiledFit(picture, plan, cpu(), folder=tmp_path, resume=True)
+    assert again.store.done == 20
+    tiles = []
+    fit = TileTrainer.fit
+    monkeypatch.setattr(TileTrainer, "fit", lambda self, px, n: tiles.append(len(px)) or fit(self, px, n))
+    rest = again.run()
+    assert sum(tiles) == len(plan.layout) - 20
+    np.testing.assert_allclose(rest.model.render(), whole.model.render(), atol=1e-3)
+    with pytest.raises(ConfigError, match="another"):
+        other = plan_tiles(picture, 8, SMALL | {"steps": 6})
+        TiledFit(picture, other, cpu(), folder=tmp_path, resume=True)
+
+
+def test_the_scoreboard_counts_what_is_stored(tmp_path, result):
+    m, path = result.metrics, tmp_path / "model.safetensors"
+    assert m["parameters"] == len(result.model.layout) * (16 * 16 + 16 + 16 * 3 + 3)
+    assert m["parameters_per_value"] == m["parameters"] / (45 * 61 * 3)
+    result.save(path)
+    assert m["bytes_float16"] <= path.stat().st_size <= m["bytes_float16"] + 8192
+    assert m["bits_per_pixel_float32"] == pytest.approx(2 * m["bits_per_pixel_float16"], rel=1e-6)
+
+
+# -- the choice --------------------------------------------------------------------------------------------
+
+
+def flat(height, width):
+    return load_picture(np.zeros((height, width, 3), np.uint8))
+
+
+def test_auto_cuts_large_pictures_and_says_why_not_the_others():
+    assert isinstance(plan_tiles(flat(300, 400), "auto", {"target_psnr": 40.0}), TilePlan)
+    assert "fewer" in plan_tiles(flat(128, 128), "auto", {})
+    assert "not seen" in plan_tiles(flat(300, 400), "auto", {"train_on": "every-second"})
+    assert "depth was given" in plan_tiles(flat(300, 400), "auto", {"depth": 4})
+    assert "recipe" in plan_tiles(flat(300, 400), "auto", {}, recipe="paper")
+
+
+@pytest.mark.parametrize(
+    "options", [{"train_on": "every-second"}, {"batch_size": 64}, {"epochs": 2.0}, {"sigma": "auto"}]
+)
+def test_what_tiles_cannot_is_refused(options):
+    with pytest.raises(ConfigError, match="tiles"):
+        plan_tiles(flat(64, 64), 8, options)
+
+
+def test_a_budget_of_parameters_is_kept():
+    picture = flat(300, 400)
+    before = 10**12
+    for budget in (3_000_000, 1_000_000, 400_000):
+        plan = plan_tiles(picture, "auto", {}, budget=budget)
+        count = len(plan.layout) * TileNetwork.drawn(plan.config, 3).layout.num_parameters
+        assert count <= budget < 4 * count
+        assert count < before
+        before = count
+    with pytest.raises(ConfigError, match="too small"):
+        plan_tiles(picture, "auto", {}, budget=1000)
+
+
+def test_the_table_goes_from_many_parameters_to_few():
+    counts = []
+    for shape in SHAPES:
+        plan = plan_tiles(flat(500, 700), shape.tile, {"hidden_size": shape.hidden_size})
+        counts.append(len(plan.layout) * TileNetwork.drawn(plan.config, 3).layout.num_parameters)
+    assert counts == sorted(counts, reverse=True)
