@@ -60,7 +60,9 @@ def test_tiles_cover_the_picture_and_none_sticks_out(height, width, tile, overla
 
 @settings(max_examples=60, deadline=None)
 @given(length=sizes, tile=st.integers(4, 20), overlap=st.integers(1, 10), seed=st.integers(0, 99))
-def test_weights_sum_to_one_at_every_point_and_a_tile_speaks_of_what_it_has_learned(length, tile, overlap, seed):
+def test_weights_sum_to_one_at_every_point_and_a_tile_speaks_of_what_it_has_learned(
+    length, tile, overlap, seed
+):
     axis = TileLayout(length, length, tile, min(overlap, tile // 2)).rows
     points = np.sort(np.random.default_rng(seed).uniform(0, length, 40))
     weights = np.array([axis.weights(k, points) for k in range(len(axis))])
@@ -253,8 +255,8 @@ def test_finished_tiles_are_not_trained_again(tmp_path, monkeypatch):
     rest = again.run()
     assert sum(tiles) == len(plan.layout) - 20
     np.testing.assert_allclose(rest.model.render(), whole.model.render(), atol=1e-3)
+    other = plan_tiles(picture, 8, SMALL | {"steps": 6})
     with pytest.raises(ConfigError, match="another"):
-        other = plan_tiles(picture, 8, SMALL | {"steps": 6})
         TiledFit(picture, other, cpu(), folder=tmp_path, resume=True)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from .._backends import Array, Backend
 
-# Ridge as a share of the mean diagonal of H^T H. Less fits the pixels sooner, but the picture is restless between
-# them: with 1e-5 a rendering at twice the size loses 0.7 dB.
+# Ridge as a share of the mean diagonal of H^T H. Less fits the pixels sooner, but the picture is restless
+# between them: with 1e-5 a rendering at twice the size loses 0.7 dB.
 RIDGE = 1e-3
 
 

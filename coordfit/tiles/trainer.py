@@ -35,8 +35,8 @@ from .network import TileNetwork
 _ROUNDS = 4
 # The spread to which a tile's colours are scaled is not smaller than this: flat tiles are not blown up.
 _LEAST_SPREAD = 1 / 255
-# What a tile that goes on is expected to reach, as a share of the mean squared error that is asked for.
-_HOPE = 0.5
+# What a round is expected to leave of a tile's error, before one has told.
+_HOPE = 0.2
 
 Host = NDArray[np.floating]
 
@@ -166,11 +166,15 @@ class TileTrainer:
         start = time.perf_counter()
         tiles = self._begin(pixels)
         rounds = [steps] if self.target_error is None else [steps * 2**k for k in range(_ROUNDS)]
+        left = _HOPE
         for count in rounds:
-            chosen = self._unfinished(tiles.error)
+            chosen = self._unfinished(tiles.error, left)
             if not len(chosen) or self.stopped:
                 break
+            before = tiles.error[chosen].sum()
             self._train(tiles, chosen, count)
+            if math.isfinite(before):
+                left = float(np.clip(tiles.error[chosen].sum() / before, _HOPE, 1.0))
         self._take_the_scale_back(tiles)
         self.seconds += time.perf_counter() - start
         return tiles.parameters, tiles.error
@@ -204,8 +208,11 @@ class TileTrainer:
         residual = group.backend.to_numpy(hidden) @ W + b - tiles.target
         tiles.error[:] = np.square(residual).mean(axis=(1, 2)) * tiles.spread[:, 0, 0] ** 2
 
-    def _unfinished(self, error: Host) -> NDArray[np.int64]:
-        """The tiles that are to go on: all, those that miss the target, or the worst that stand in its way."""
+    def _unfinished(self, error: Host, left: float) -> NDArray[np.int64]:
+        """The tiles that are to go on: all, those that miss the target, or the worst that stand in its way.
+
+        `left` is the share of a tile's error that another round is expected to leave.
+        """
         target = self.target_error
         if target is None:
             return np.arange(len(error))
@@ -214,10 +221,9 @@ class TileTrainer:
         if error.mean() <= target:
             return np.empty(0, np.int64)
         worst = np.argsort(-error, kind="stable")
-        left = error.sum() - np.cumsum(error[worst])
-        hoped = left + _HOPE * target * np.arange(1, len(error) + 1)
-        count = 1 + int(np.argmax(hoped <= target * len(error)))
-        return np.sort(worst[:count])
+        hoped = error.sum() - (1.0 - left) * np.cumsum(error[worst])
+        enough = np.flatnonzero(hoped <= target * len(error))
+        return np.sort(worst[: 1 + enough[0]] if len(enough) else worst)
 
     def _train(self, tiles: Tiles, chosen: NDArray[np.int64], steps: int) -> None:
         """Train the chosen tiles in groups, which the workers take one after the other."""
