@@ -3,8 +3,9 @@
     python -m bench.tiles PICTURE ... --tiles 400 --json FILE
 
 Each row is the mean over the pictures of: PSNR after the default steps and its cost for the whole picture, and
-the seconds and steps that 40 dB take, with parameters beside them. "twice" tells how calm the picture is between
-its pixels: tiles learn a picture of half the size, and are compared at the full size, less what bicubic gives.
+the seconds and steps that 40 dB take, with parameters beside them. "twice" tells how calm the picture is
+between its pixels: tiles learn a picture of half the size, and are compared at the full size, less what bicubic
+interpolation gives.
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         print(
             f"| {row['tile']} | {row['num_frequencies']} | {row['hidden_size']} | {row['psnr']:.2f} "
             f"| {row['gflop']:.0f} | {row['steps_aimed']:.1f} | {row['psnr_aimed']:.2f} "
-            f"| {row['gflop_aimed']:.0f} | {row['seconds_aimed']:.2f} | {row['rate']:.0f} | {row['parameters_per_value']:.2f} "
-            f"| {row['twice']:+.2f} |"
+            f"| {row['gflop_aimed']:.0f} | {row['seconds_aimed']:.2f} | {row['rate']:.0f} "
+            f"| {row['parameters_per_value']:.2f} | {row['twice']:+.2f} |"
         )
 
 

@@ -25,6 +25,7 @@ from .training_step import TrainingPixels, TrainingStep
 
 if TYPE_CHECKING:
     from .result import FitResult
+    from .tiles.fit import TiledResult
 
 HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
 _TICK_SECONDS = 0.2
@@ -74,10 +75,13 @@ def fit(
     threads: int | None = None,
     fused: str = "auto",
     precision: str = "float32",
-    callback: Callback | None = None,
+    callback: Callable[[Any], bool | None] | None = None,
+    tiles: str | int = "auto",
+    every_tile: bool = False,
+    budget_parameters: int | None = None,
     **options: Any,
-) -> FitResult:
-    """Fit a coordinate network to a picture.
+) -> FitResult | TiledResult:
+    """Fit a coordinate network to a picture, or one to each tile of a large one.
 
     Parameters
     ----------
@@ -96,7 +100,14 @@ def fit(
     precision : {"float32", "tf32", "bf16", "fp16"}
         Of matrix products on a GPU; the CPU has float32 alone. See `backends.get_backend`.
     callback : callable, optional
-        Told of the progress; returning True ends the run.
+        Told of the progress, with tiles of a `TileProgress`; returning True ends the run.
+    tiles : {"auto", "none"} or int
+        The side of a tile in pixels; `auto` cuts pictures of more than 256x256 where no option speaks of one
+        network, and leaves them whole where a `config` is given.
+    every_tile : bool
+        Whether `target_psnr` is for each tile, and not for the picture alone.
+    budget_parameters : int, optional
+        Choose tiles and networks that have so many parameters at most, all together.
     **options
         Fields of `FitConfig`, e.g. `encoding="gaussian", sigma=10, target_psnr=40`.
 
@@ -114,6 +125,16 @@ def fit(
     settings = config if config is not None else make_config(options, recipe=recipe)
     picture = load_picture(image, size=settings.size, background=settings.background)
     backend = get_backend(device, fused=fused, threads=threads, precision=precision)
+    if config is None or tiles not in ("auto", "none") or budget_parameters is not None:
+        from .tiles.fit import TiledFit
+        from .tiles.plan import TilePlan, plan_tiles
+
+        asked = options if config is None else config.as_dict()
+        plan = plan_tiles(picture, tiles, asked, recipe=recipe, budget=budget_parameters)
+        if isinstance(plan, TilePlan):
+            return TiledFit(picture, plan, backend, every_tile=every_tile).run(callback)
+    if every_tile:
+        raise ConfigError("every_tile needs tiles; name their size, e.g. tiles=8")
     if settings.sigma == "auto":
         from .ensemble import Job
         from .sigma import with_sigma

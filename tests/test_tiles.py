@@ -1,5 +1,8 @@
 """Pictures as batches of small networks: where tiles lie, how they are trained, blended, stored and chosen."""
 
+import json
+import signal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 
 import coordfit
 from coordfit._backends import get_backend
+from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.errors import ConfigError, ModelFileError
 from coordfit.images import bundled_picture, load_picture
@@ -16,6 +20,7 @@ from coordfit.tiles.last_layer import RIDGE, solve_last_layer
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.network import TileNetwork
 from coordfit.tiles.plan import SHAPES, TilePlan, plan_tiles
+from coordfit.tiles.store import TileStore
 from coordfit.tiles.trainer import TileGroup, TileTrainer
 
 SMALL = {"num_frequencies": 8, "hidden_size": 16, "sigma": 1.0}
@@ -311,3 +316,84 @@ def test_the_table_goes_from_many_parameters_to_few():
         plan = plan_tiles(flat(500, 700), shape.tile, {"hidden_size": shape.hidden_size})
         counts.append(len(plan.layout) * TileNetwork.drawn(plan.config, 3).layout.num_parameters)
     assert counts == sorted(counts, reverse=True)
+
+
+def test_fit_takes_tiles():
+    made = coordfit.fit(crop().pixels, tiles=16, hidden_size=16, num_frequencies=8, steps=5, device="numpy")
+    assert made.metrics["tile"] == 16
+    assert made.config.hidden_size == 16
+    with pytest.raises(ConfigError, match="every_tile"):
+        coordfit.fit(crop().pixels, every_tile=True, steps=1, device="numpy")
+
+
+# -- the command line --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photo(tmp_path):
+    coordfit.save_picture(tmp_path / "photo.png", crop().pixels)
+    return str(tmp_path / "photo.png")
+
+
+FIT = ["--device", "numpy", "--tiles", "16", "--hidden-size", "16", "--num-frequencies", "8"]
+
+
+def test_a_tiled_fit_from_the_command_line(tmp_path, photo, capsys):
+    out = tmp_path / "run"
+    assert main([photo, *FIT, "--steps", "5", "--out", str(out), "--json"]) == 0
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["metrics"]["tiles"] == 12
+    assert "12 tiles of 16x16" in said.err
+    assert {p.name for p in out.iterdir()} == {
+        "comparison.png",
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+        "reconstruction.png",
+    }
+    model = str(out / "model.safetensors")
+    assert main(["render", model, "--scale", "2", "--device", "numpy", "--out", str(tmp_path / "two.png")]) == 0
+    assert load_picture(tmp_path / "two.png").pixels.shape == (90, 122, 3)
+    capsys.readouterr()
+    assert main(["info", model, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["tiles"], facts["tile"], facts["layers"]) == (12, 16, [16, 16, 3])
+    assert facts["stored"] == "float16"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--tiles", "x"], "neither auto"),
+        (["--tiles", "1000"], "side of 4 to 256"),
+        (["--tiles", "8", "--train-on", "every-second"], "tiles learn all pixels"),
+        (["--tiles", "8", "--every-tile"], "--every-tile needs --target-psnr"),
+        (["--tiles", "none", "--every-tile"], "there are none"),
+        (["--tiles", "none", "--budget-parameters", "10"], "chooses among tiles"),
+        (["--budget-parameters", "10"], "too small"),
+        (["--tiles", "8", "--animate", "x.gif"], "--animate"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_in_one_line(photo, words, told, capsys):
+    assert main([photo, "--device", "numpy", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_an_interrupted_run_goes_on(tmp_path, photo, monkeypatch, capsys):
+    monkeypatch.setattr("coordfit.tiles.fit.CHUNK_TILES", 5)
+    out = tmp_path / "run"
+    words = [photo, *FIT, "--steps", "5", "--out", str(out)]
+    add = TileStore.add
+
+    def add_and_stop(self, *arguments):
+        add(self, *arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(TileStore, "add", add_and_stop)
+    assert main(words) == 130
+    assert "5 finished tiles are saved" in capsys.readouterr().err
+    monkeypatch.setattr(TileStore, "add", add)
+    assert main([*words, "--resume"]) == 0
+    assert "going on after 5 tiles" in capsys.readouterr().err

@@ -30,6 +30,8 @@ class Case:
         K networks at once on shared features.
     render : int or None
         Render a picture of this side instead of training.
+    tiles : bool
+        Whether the members are tiles of a photograph: one hidden layer, a linear output, targets of their own.
     """
 
     name: str
@@ -39,10 +41,13 @@ class Case:
     hidden: int
     members: int | None = None
     render: int | None = None
+    tiles: bool = False
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Widths from features to channels."""
+        if self.tiles:
+            return (2 * self.num_frequencies, self.hidden, 3)
         return (2 * self.num_frequencies, self.hidden, self.hidden, self.hidden, 3)
 
     @property
@@ -70,6 +75,8 @@ CASES = (
     *_training_cases(),
     Case("K16-32-256-64", 32, 256, 64, 64, members=16),
     Case("K16-128-1024-128", 128, 1024, 128, 128, members=16),
+    Case("tiles-8-48", 10, None, 16, 48, members=1024, tiles=True),
+    Case("tiles-16-64", 18, None, 24, 64, members=512, tiles=True),
     Case("render-1024-256", 128, None, 256, 256, render=1024),
     Case("render-1024-128", 128, None, 128, 128, render=1024),
 )
@@ -81,6 +88,7 @@ class Problem:
 
     `weights` holds (W, b) for each layer, shapes (*E, n_in, n_out) and (*E, 1, n_out); `batches` is
     (NUM_BATCHES, batch), or None for full batches; `order` goes on where they begin again.
+    `target` is (N, 3), or (K, N, 3) for tiles.
     """
 
     case: Case
@@ -98,7 +106,8 @@ class Problem:
         side = (np.arange(case.size) + 0.5) / case.size
         y, x = np.meshgrid(side, side, indexing="ij")
         coordinates = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
-        target = rng.uniform(size=(case.size**2, 3)).astype(np.float32)
+        pictures = (case.members or 1,) if case.tiles else ()
+        target = rng.uniform(size=(*pictures, case.size**2, 3)).astype(np.float32)
         B = rng.normal(0.0, 10.0, (case.num_frequencies, 2)).astype(np.float32)
         ensemble = () if case.members is None else (case.members,)
         weights = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -31,7 +32,9 @@ class Jax:
         self.parameters = [(jnp.asarray(W), jnp.asarray(b)) for W, b in problem.weights]
         zeros = jax.tree.map(jnp.zeros_like, self.parameters)
         self.state = (zeros, jax.tree.map(jnp.copy, zeros), jnp.zeros((), jnp.int32))
-        one = _loss if problem.case.members is None else jax.vmap(_loss, in_axes=(0, None, None))
+        one = partial(_loss, jax.nn.sigmoid if not problem.case.tiles else lambda z: z)
+        if problem.case.members is not None:
+            one = jax.vmap(one, in_axes=(0, None, 0 if problem.case.tiles else None))
         self._step = jax.jit(partial(_step, one), donate_argnums=(0, 1))
 
     def run(self, steps: int) -> list[float]:
@@ -62,22 +65,24 @@ def _encode(B: jax.Array, coordinates: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=-1)
 
 
-def _forward(parameters: list[tuple[jax.Array, jax.Array]], x: jax.Array) -> jax.Array:
+def _forward(
+    parameters: list[tuple[jax.Array, jax.Array]], x: jax.Array, last: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
     *hidden, (W, b) = parameters
     for V, c in hidden:
         x = jax.nn.relu(x @ V + c)
-    return jax.nn.sigmoid(x @ W + b)
+    return last(x @ W + b)
 
 
 @jax.jit
 def _render_chunk(
     parameters: list[tuple[jax.Array, jax.Array]], B: jax.Array, coordinates: jax.Array
 ) -> jax.Array:
-    return jnp.clip(_forward(parameters, _encode(B, coordinates)), 0.0, 1.0)
+    return jnp.clip(_forward(parameters, _encode(B, coordinates), jax.nn.sigmoid), 0.0, 1.0)
 
 
-def _loss(parameters: list[tuple[jax.Array, jax.Array]], x: jax.Array, target: jax.Array) -> jax.Array:
-    return jnp.square(_forward(parameters, x) - target).mean()
+def _loss(last, parameters, x, target):  # type: ignore[no-untyped-def]
+    return jnp.square(_forward(parameters, x, last) - target).mean()
 
 
 def _step(one, parameters, state, features, target, rows):  # type: ignore[no-untyped-def]

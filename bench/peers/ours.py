@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 
 import numpy as np
 import threadpoolctl
 
-from coordfit._backends import get_backend
+from coordfit._backends import Backend, get_backend
 from coordfit.config import make_config
 from coordfit.course import Course
 from coordfit.losses import make_loss
 from coordfit.model import Model, PictureFacts
 from coordfit.optimizers import Adam
 from coordfit.parameters import ParameterLayout
+from coordfit.tiles.layout import TileLayout
+from coordfit.tiles.network import TileNetwork
+from coordfit.tiles.trainer import TileGroup, TileTrainer
 from coordfit.training_step import TrainingPixels, TrainingStep
 
 from .cases import LEARNING_RATE, Problem
@@ -38,6 +42,9 @@ class Coordfit:
         """Build network, optimizer and step from the problem's numbers."""
         case, backend = problem.case, self.backend
         self.problem, self.t = problem, 0
+        if case.tiles:
+            self.tiles = _Tiles(backend, problem)
+            return
         layout = ParameterLayout(case.layer_sizes)
         ensemble = () if case.members is None else (case.members,)
         flat = np.zeros((*ensemble, layout.size), np.float32)
@@ -66,9 +73,49 @@ class Coordfit:
         if self.problem.case.render:
             size = self.problem.case.render
             return [float(self.model.render(size, size).mean()) for _ in range(steps)]
+        if self.problem.case.tiles:
+            return self.tiles.run(steps)
         self.step.advance(self.t, steps)
         self.t += steps
         return [float(np.mean(value)) for value in self.step.new_losses(wait=True)]
+
+
+class _Tiles:
+    """Tiles as a fit trains them: each worker has groups, and takes all steps of one before the next."""
+
+    def __init__(self, backend: Backend, problem: Problem) -> None:
+        case, self.backend = problem.case, backend
+        settings = {"num_frequencies": case.num_frequencies, "hidden_size": case.hidden, "depth": 2}
+        fixed = {"batch_size": None, "output_activation": "identity", "learning_rate": LEARNING_RATE}
+        config = make_config(settings, fixed, {"schedule": "constant"})
+        network = TileNetwork(config, 3, problem.B)
+        # A tile's coordinates are those of a picture of its size.
+        layout = TileLayout(case.size, case.size, case.size - 2, 2)
+        crews = backend.side_by_side()
+        size = TileTrainer(backend, network, layout).group_size
+        members = case.members or 1
+        parts = -(-members // (size * len(crews))) * len(crews)
+        self.groups: list[list[TileGroup]] = [[] for _ in crews]
+        for k, part in enumerate(np.array_split(np.arange(members), parts)):
+            group = TileGroup(crews[k % len(crews)], network, layout, len(part))
+            for (W, b), (W0, b0) in zip(
+                network.layout.views(np, group.parameters), problem.weights, strict=True
+            ):
+                W[...], b[...] = W0[part], b0[part]
+            group.target[...] = problem.target[part]
+            self.groups[k % len(crews)].append(group)
+
+    def run(self, steps: int) -> list[float]:
+        """The mean loss of each step."""
+        losses: list[np.ndarray] = []
+
+        def work(groups: list[TileGroup]) -> None:
+            for group in groups:
+                values = [group.training_step(None, LEARNING_RATE).copy() for _ in range(steps)]
+                losses.append(np.stack(values))
+
+        self.backend.run_workers([functools.partial(work, groups) for groups in self.groups])
+        return [float(value) for value in np.concatenate(losses, axis=1).mean(axis=1)]
 
 
 def gemm_rate(seconds: float = 0.4) -> float:

@@ -59,6 +59,7 @@ class _Net:
         self.members = weights[0][0].shape[0] if weights[0][0].ndim == 3 else None
         self.features = self.encode(torch.from_numpy(problem.coordinates))
         self.target = torch.from_numpy(problem.target)
+        self.linear = problem.case.tiles
         self.adam = torch.optim.Adam(self.parameters, lr=LEARNING_RATE, fused=True)
 
     def encode(self, coordinates: torch.Tensor) -> torch.Tensor:
@@ -72,7 +73,7 @@ class _Net:
         product = torch.addmm if self.members is None else torch.baddbmm
         for i in range(0, len(p), 2):
             x = product(p[i + 1], x, p[i])
-            x = torch.relu(x) if i + 2 < len(p) else torch.sigmoid(x)
+            x = torch.relu(x) if i + 2 < len(p) else x if self.linear else torch.sigmoid(x)
         return x
 
     def loss(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
