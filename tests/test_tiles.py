@@ -161,7 +161,7 @@ def test_tiles_that_are_good_enough_leave():
     assert trainer.steps_taken < 4 * len(pixels)
     trainer = trainer_of(layout, target_psnr=30.0)
     trainer.every_tile = True
-    _, errors = trainer.fit(pixels, 8)
+    _, errors = trainer.fit(pixels, 16)
     assert errors.max() <= 10**-3.0
 
 
@@ -256,13 +256,22 @@ def test_finished_tiles_are_not_trained_again(tmp_path, monkeypatch):
     assert again.store.done == 20
     tiles = []
     fit = TileTrainer.fit
-    monkeypatch.setattr(TileTrainer, "fit", lambda self, px, n: tiles.append(len(px)) or fit(self, px, n))
+    monkeypatch.setattr(
+        TileTrainer, "fit", lambda self, px, *rest: tiles.append(len(px)) or fit(self, px, *rest)
+    )
     rest = again.run()
     assert sum(tiles) == len(plan.layout) - 20
     np.testing.assert_allclose(rest.model.render(), whole.model.render(), atol=1e-3)
     other = plan_tiles(picture, 8, SMALL | {"steps": 6})
     with pytest.raises(ConfigError, match="another"):
         TiledFit(picture, other, cpu(), folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("target", [30.0, 36.0])
+def test_the_blended_picture_keeps_the_target(target):
+    made = fitted(crop(60, 60), target_psnr=target, hidden_size=32, steps=64)
+    assert made.stopped == "target_psnr"
+    assert target <= psnr(made.reconstruction, made.picture.pixels) < target + 4
 
 
 def test_the_scoreboard_counts_what_is_stored(tmp_path, result):

@@ -105,11 +105,11 @@ class TiledFit:
         trainer = TileTrainer(
             self.backend, self.network, self.plan.layout, every_tile=self.every_tile, stop=self._group_done
         )
-        before = self.store.seconds
+        before, steps = self.store.seconds, self.plan.config.steps or 0
         while self.store.done < len(self.plan.layout):
             tiles = np.arange(self.store.done, min(self.store.done + CHUNK_TILES, len(self.plan.layout)))
             pixels = self.plan.layout.pixels(self.picture.pixels, tiles)
-            parameters, errors = trainer.fit(pixels, self.plan.config.resolved_steps(pixels.shape[1]))
+            parameters, errors = trainer.fit(pixels, steps, self.plan.layout.shares(tiles))
             if self._asked:  # these are not finished; an interrupted run goes on from those before
                 break
             self._groups = 0
@@ -148,19 +148,20 @@ class TiledFit:
         facts = PictureFacts(own.height, own.width, own.channels, own.bit_depth, own.name)
         whole = self.store.done == len(self.plan.layout)
         model = TiledModel(self.backend, facts, self.network, self.plan.layout, self.store.parameters)
-        stopped = "interrupted" if not whole else self._why(trainer)
+        stopped = "interrupted"
         if whole:
-            model.metrics = self._metrics(model, trainer, stopped)
+            model.metrics = self._metrics(model, trainer)
+            stopped = model.metrics["stopped"]
         return TiledResult(model.metrics, list(self.history), stopped, model, own)
 
-    def _why(self, trainer: TileTrainer) -> str:
-        target = trainer.target_error
-        errors = np.array(self.store.errors)
-        if target is not None and (errors.max() if self.every_tile else errors.mean()) <= target:
+    def _why_it_ended(self, psnr: float) -> str:
+        target = self.plan.config.target_psnr
+        reached = psnr_from_mse(max(self.store.errors)) if self.every_tile else psnr
+        if target is not None and reached >= target:
             return "target_psnr"
         return "seconds" if self._late else "steps"
 
-    def _metrics(self, model: TiledModel, trainer: TileTrainer, stopped: str) -> dict[str, Any]:
+    def _metrics(self, model: TiledModel, trainer: TileTrainer) -> dict[str, Any]:
         picture, config, backend = self.picture, self.plan.config, self.backend
         target = picture.pixels.reshape(-1, picture.channels)
         everywhere = np.ones(len(target), np.bool_)
@@ -182,7 +183,7 @@ class TiledFit:
             "steps": round(trainer.steps_taken / len(self.plan.layout)),
             "epochs": trainer.steps_taken / len(self.plan.layout),
             "seconds": self.store.seconds,
-            "stopped": stopped,
+            "stopped": self._why_it_ended(figures.psnr),
             "device": backend.device,
             "device_fallback": backend.fallback_reason,
             "backend": backend.name,

@@ -145,6 +145,16 @@ class TileLayout:
         """Row and column of a tile among the tiles."""
         return divmod(tile, len(self.columns))
 
+    def shares(self, tiles: NDArray[np.integer]) -> NDArray[np.float32]:
+        """How much tiles (K,) say at each of their pixels: (K, N)."""
+        y, x = (
+            np.array([axis.weights(k, axis.starts[k] + np.arange(axis.side) + 0.5) for k in range(len(axis))])
+            for axis in (self.rows, self.columns)
+        )
+        row, column = np.divmod(tiles, len(self.columns))
+        shares = y[row][:, :, None] * x[column][:, None, :]
+        return np.reshape(shares, (len(tiles), -1)).astype(np.float32)
+
     def pixels(self, picture: NDArray[np.floating], tiles: NDArray[np.integer]) -> NDArray[np.floating]:
         """What tiles (K,) are to learn: (K, N, C) from a picture (H, W, C), row by row."""
         row, column = np.divmod(tiles, len(self.columns))

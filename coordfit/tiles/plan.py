@@ -26,7 +26,7 @@ DEFAULTS: Mapping[str, Any] = {
     "learning_rate": 1e-2,
     "batch_size": None,
     "output_activation": "identity",
-    "steps": 16,
+    "steps": 32,
 }
 
 # Settings that do not say what a network looks like or how it is trained: `auto` may still cut into tiles.

@@ -31,7 +31,7 @@ from .last_layer import solve_last_layer
 from .layout import TileLayout
 from .network import TileNetwork
 
-# With a target, tiles that miss it go on, each time with twice the steps.
+# With a target, tiles begin with half of the steps; those that miss it go on, each time with twice as many.
 _ROUNDS = 4
 # The spread to which a tile's colours are scaled is not smaller than this: flat tiles are not blown up.
 _LEAST_SPREAD = 1 / 255
@@ -79,7 +79,7 @@ class TileGroup:
         )
 
     def learn(self, parameters: Host, target: Host, steps: int) -> tuple[Host, Host]:
-        """Parameters (K, P) after `steps` steps from given ones, and each tile's mean squared error (K,)."""
+        """Parameters (K, P) after `steps` steps from given ones, and the squared error of each pixel (K, N)."""
         backend, dtype = self.backend, self.network.config.dtype
         self.parameters[...] = backend.asarray(parameters, dtype)
         self.target[...] = backend.asarray(target, dtype)
@@ -87,11 +87,11 @@ class TileGroup:
         for state in self.optimizer.state.values():
             state[...] = 0.0
         self.training_step.advance(0, steps)
-        error = self._finish()
-        return np.array(backend.to_numpy(self.parameters)), error
+        squared = self._finish()
+        return np.array(backend.to_numpy(self.parameters)), squared
 
     def _finish(self) -> Host:
-        """Solve the last layers, where that can be; the mean squared error (K,) of what is there at the end."""
+        """Solve the last layers, where that can be; the squared error (K, N) of what is there at the end."""
         xp, network = self.backend.xp, self.network
         prediction = self.mlp.forward(self.features)
         if closes(network):
@@ -101,7 +101,7 @@ class TileGroup:
             last[0][...], last[1][...] = W, b
             prediction = hidden @ last[0] + last[1]
         residual = prediction - self.target
-        return np.array(self.backend.to_numpy(xp.mean(residual * residual, axis=(-2, -1))), np.float64)
+        return np.array(self.backend.to_numpy(xp.mean(residual * residual, axis=-1)), np.float64)
 
 
 def closes(network: TileNetwork) -> bool:
@@ -120,10 +120,18 @@ class Tiles:
     """(n, 1, C)."""
     spread: Host
     """(n, 1, 1)."""
+    weights: Host
+    """(n, N), how much of each pixel is a tile's own."""
     parameters: Host
     """(n, P), for that target."""
     error: Host
-    """(n,), the mean squared error of the colours themselves."""
+    """(n,), the mean squared error of the colours themselves, by the weights."""
+
+    def mean_of(self, squared: Host, chosen: NDArray[np.int64] | slice) -> Host:
+        """The weighted mean (K,) of squared errors (K, N) of scaled colours, for colours as they are."""
+        weights = self.weights[chosen]
+        mean = (squared * weights).sum(axis=1) / weights.sum(axis=1)
+        return np.asarray(mean * self.spread[chosen, 0, 0] ** 2)
 
 
 class TileTrainer:
@@ -158,17 +166,23 @@ class TileTrainer:
         target = self.network.config.target_psnr
         return None if target is None else float(10.0 ** (-target / 10.0))
 
-    def fit(self, pixels: Host, steps: int) -> tuple[Host, Host]:
+    def fit(self, pixels: Host, steps: int, weights: Host | None = None) -> tuple[Host, Host]:
         """Flat parameters (n, P) of tiles with pixels (n, N, C), and their mean squared errors (n,).
 
-        `steps` are those of each tile without a target, and those of the first round with one.
+        Parameters
+        ----------
+        steps : int
+            Of each tile without a target; with one, rounds have half of them, all, twice and four times that.
+        weights : array, shape (n, N), optional
+            How much of each pixel is a tile's own. Errors are weighted by them; so what the errors promise, the
+            blended picture keeps: the square of a mean is at most the mean of the squares.
         """
         start = time.perf_counter()
-        tiles = self._begin(pixels)
-        rounds = [steps] if self.target_error is None else [steps * 2**k for k in range(_ROUNDS)]
+        tiles = self._begin(pixels, weights)
+        rounds = [steps] if self.target_error is None else [steps * 2**k // 2 for k in range(_ROUNDS)]
         left = _HOPE
         for count in rounds:
-            chosen = self._unfinished(tiles.error, left)
+            chosen = self._unfinished(tiles, left)
             if not len(chosen) or self.stopped:
                 break
             before = tiles.error[chosen].sum()
@@ -179,7 +193,7 @@ class TileTrainer:
         self.seconds += time.perf_counter() - start
         return tiles.parameters, tiles.error
 
-    def _begin(self, pixels: Host) -> Tiles:
+    def _begin(self, pixels: Host, weights: Host | None) -> Tiles:
         dtype = self.network.config.dtype
         linear = self.network.config.output_activation == "identity"
         mean = pixels.mean(axis=1, keepdims=True) if linear else np.zeros_like(pixels[:, :1])
@@ -188,9 +202,10 @@ class TileTrainer:
         if linear:
             spread = np.maximum(np.sqrt(np.square(target).mean(axis=(1, 2), keepdims=True)), _LEAST_SPREAD)
         target /= spread
-        tiles = Tiles(
-            target, mean, spread, np.tile(self.first, (len(pixels), 1)), np.full(len(pixels), math.inf)
-        )
+        parameters, error = np.tile(self.first, (len(pixels), 1)), np.full(len(pixels), math.inf)
+        if weights is None:
+            weights = np.ones(pixels.shape[:-1], dtype)
+        tiles = Tiles(target, mean, spread, weights, parameters, error)
         if closes(self.network):
             self._solve_first_layers(tiles)
         return tiles
@@ -206,23 +221,25 @@ class TileTrainer:
         W, b = list(self.network.layout.views(np, tiles.parameters))[-1]
         W[...], b[...] = solved
         residual = group.backend.to_numpy(hidden) @ W + b - tiles.target
-        tiles.error[:] = np.square(residual).mean(axis=(1, 2)) * tiles.spread[:, 0, 0] ** 2
+        tiles.error[:] = tiles.mean_of(np.square(residual).mean(axis=-1), slice(None))
 
-    def _unfinished(self, error: Host, left: float) -> NDArray[np.int64]:
+    def _unfinished(self, tiles: Tiles, left: float) -> NDArray[np.int64]:
         """The tiles that are to go on: all, those that miss the target, or the worst that stand in its way.
 
         `left` is the share of a tile's error that another round is expected to leave.
         """
-        target = self.target_error
+        target, error = self.target_error, tiles.error
         if target is None:
             return np.arange(len(error))
         if self.every_tile or not np.isfinite(error).all():
             return np.flatnonzero(~(error <= target))
-        if error.mean() <= target:
+        total = error * tiles.weights.sum(axis=1, dtype=np.float64)
+        allowed = target * float(tiles.weights.sum(dtype=np.float64))
+        if total.sum() <= allowed:
             return np.empty(0, np.int64)
-        worst = np.argsort(-error, kind="stable")
-        hoped = error.sum() - (1.0 - left) * np.cumsum(error[worst])
-        enough = np.flatnonzero(hoped <= target * len(error))
+        worst = np.argsort(-total, kind="stable")
+        hoped = total.sum() - (1.0 - left) * np.cumsum(total[worst])
+        enough = np.flatnonzero(hoped <= allowed)
         return np.sort(worst[: 1 + enough[0]] if len(enough) else worst)
 
     def _train(self, tiles: Tiles, chosen: NDArray[np.int64], steps: int) -> None:
@@ -244,8 +261,8 @@ class TileTrainer:
                 return
             self.steps_taken += steps * len(chosen)
             group = crew.group(len(chosen))
-            parameters, error = group.learn(tiles.parameters[chosen], tiles.target[chosen], steps)
-            error = error * tiles.spread[chosen, 0, 0] ** 2
+            parameters, squared = group.learn(tiles.parameters[chosen], tiles.target[chosen], steps)
+            error = tiles.mean_of(squared, chosen)
             better = error < tiles.error[chosen]  # NaN is not
             tiles.parameters[chosen[better]], tiles.error[chosen[better]] = parameters[better], error[better]
             if crew is self.crews[0] and self._stop is not None:
