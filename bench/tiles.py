@@ -33,7 +33,7 @@ from coordfit.tiles.plan import DEFAULTS, OVERLAP, SHAPES, Shape, TilePlan
 from coordfit.tiles.trainer import TileTrainer
 
 TARGET = 40.0
-STEPS = 32
+STEPS = 48
 _CROP = 192
 
 
