@@ -210,7 +210,7 @@ def _tile_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tiles",
         type=_tiles,
-        default=_Environment(os.environ).get("tiles", "auto"),
+        default="auto",
         metavar="auto|none|N",
         help="a network for each tile of N x N pixels; auto cuts pictures over 256x256 (default: auto)",
     )

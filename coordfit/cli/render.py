@@ -78,7 +78,7 @@ def _grid(options: Options, model: Model | TiledModel) -> PixelGrid:
         raise UsageError(str(error)) from error
 
 
-def _check_extent(grid: PixelGrid, path: Path, model: Model) -> None:
+def _check_extent(grid: PixelGrid, path: Path, model: Model | TiledModel) -> None:
     """Refuse a rendering that no file can hold, before any work."""
     is_png = path.suffix.lower() == ".png"
     sample_bytes = model.picture.bit_depth // 8 if is_png else np.dtype(model.config.dtype).itemsize
