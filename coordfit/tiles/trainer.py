@@ -155,7 +155,7 @@ class TileTrainer:
         self.backend, self.network, self.layout = backend, network, layout
         self.every_tile, self._stop = every_tile, stop
         self.crews = [_Crew(b, network, layout) for b in backend.side_by_side()]
-        rows, (row_bytes, _) = len(layout.grid), cost_of_a_row(self.crews[0].one.mlp)
+        rows, (row_bytes, _) = len(layout.grid), cost_of_a_row(network.layout.layer_sizes, network.config.dtype)
         self.group_size = max(4, backend.group_bytes // (row_bytes * rows))
         self.first = network.first_parameters()
         self.stopped, self.seconds, self.steps_taken = False, 0.0, 0
