@@ -107,12 +107,25 @@ class FitConfig:
         choices=("auto", "he", "glorot", "sine"),
         group="network",
     )
+    output_start: str = option(
+        "drawn",
+        "of the last layer: drawn like the others, or mean, which starts at the mean colour of the training "
+        "pixels with weights of 0",
+        choices=("drawn", "mean"),
+        group="network",
+    )
 
     loss: str = option("mse", "what is minimised", choices=("mse", "mae", "huber"), group="training")
     delta: float = option(0.1, "where Huber's loss turns linear", limits=_POSITIVE, group="training")
-    optimizer: str = option("adam", "what takes the steps", choices=("adam", "sgd"), group="training")
+    optimizer: str = option(
+        "adam",
+        "what takes the steps; muon is for the matrices between hidden layers, with Adam for the rest",
+        choices=("adam", "sgd", "muon"),
+        group="training",
+    )
     learning_rate: float = option(4e-3, "at the start of the schedule", limits=_NOT_NEGATIVE, group="training")
     momentum: float = option(0.0, "of SGD", limits=(0.0, 1.0 - 1e-9), group="training")
+    muon_momentum: float = option(0.95, "of Muon", limits=(0.0, 1.0 - 1e-9), group="training")
     nesterov: bool = option(False, "Nesterov's variant of SGD's momentum", group="training")
     beta1: float = option(0.9, "decay of Adam's first moment", limits=(0.0, 1.0 - 1e-9), group="training")
     beta2: float = option(0.999, "decay of Adam's second moment", limits=(0.0, 1.0 - 1e-9), group="training")

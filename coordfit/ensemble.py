@@ -45,6 +45,7 @@ FREE = (
     "loss",
     "delta",
     "initializer",
+    "output_start",
     "train_on",
     "size",
     "background",
@@ -148,7 +149,7 @@ class EnsembleTrainer:
             rows=1,
             dtype=self.config.dtype,
         )
-        self.optimizer = make_optimizer(backend, self.config, self.parameters)
+        self.optimizer = make_optimizer(backend, self.config, self.parameters, self.layout)
         losses = [member.loss for member in self._sorted]
         pixels = self._pixels()
         self.training_step = TrainingStep(

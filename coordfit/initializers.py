@@ -25,9 +25,10 @@ def glorot(rng: np.random.Generator, n_in: int, n_out: int, **_: float | bool) -
 
 
 def sine(rng: np.random.Generator, n_in: int, n_out: int, *, omega: float, first: bool, **_: float) -> Drawn:
-    """W ~ U(-a, a) with a = 1 / n_in in the first layer, else sqrt(6 / n_in) / omega.
+    """W ~ U(-a, a) with a = 1 / n_in in a layer that sees coordinates, else sqrt(6 / n_in) / omega.
 
-    Sitzmann et al. (2020), section 3.2 and supplement 1.5; b ~ U(-1, 1) / sqrt(n_in).
+    Sitzmann et al. (2020), section 3.2 and supplement 1.5; b ~ U(-1, 1) / sqrt(n_in). A layer after Fourier
+    features is not `first`: they are sines themselves, of the variance 1 / 2 that the paper's layers keep.
     """
     limit = 1.0 / n_in if first else np.sqrt(6.0 / n_in) / omega
     W = rng.uniform(-limit, limit, (n_in, n_out))
@@ -35,3 +36,21 @@ def sine(rng: np.random.Generator, n_in: int, n_out: int, *, omega: float, first
 
 
 INITIALIZERS: dict[str, Callable[..., Drawn]] = {"he": he, "glorot": glorot, "sine": sine}
+
+
+def bias_for_mean(output_activation: str, mean: NDArray[np.float64], *, omega: float) -> NDArray[np.float64]:
+    """b with f(b) = mean: with weights of 0 the network starts at the mean colour.
+
+    Parameters
+    ----------
+    mean : array, shape (C,)
+        In [0, 1]; what f would reach at infinity alone is moved inside by a hundredth.
+    """
+    inside = np.clip(mean, 0.01, 0.99)
+    inverses: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "sigmoid": lambda y: np.log(y / (1.0 - y)),
+        "tanh": np.arctanh,
+        "sine": lambda y: np.arcsin(y) / omega,
+    }
+    inverse = inverses.get(output_activation)
+    return inside if inverse is None else inverse(inside)

@@ -17,6 +17,7 @@ from .encoders import frequency_matrix
 from .errors import ConfigError
 from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator, training_mask
 from .images import Picture
+from .initializers import bias_for_mean
 from .losses import make_loss
 from .mlp import initial_parameters
 from .model import Model, PictureFacts, layer_sizes
@@ -78,8 +79,17 @@ class Member:
                 config.resolved_initializer,
                 omega=config.omega,
                 rng=drawn.weights,
+                encoded=self.B is not None,
+                output_bias=self._output_bias(),
             )
         return Model(backend, config, facts, self.B, parameters)
+
+    def _output_bias(self) -> NDArray[np.float64] | None:
+        """The bias that gives the training pixels' mean colour; None where it is not asked for."""
+        if self.config.output_start != "mean":
+            return None
+        mean = self.target[self.train].mean(axis=0, dtype=np.float64)
+        return bias_for_mean(self.config.output_activation, mean, omega=self.config.omega)
 
     def learning_rate(self, step: int) -> float:
         """Of the step that follows `step` steps."""

@@ -237,11 +237,28 @@ def first_rows(buffer: Array | None, n: int) -> Array | None:
 
 
 def initial_parameters(
-    layer_sizes: Sequence[int], initializer: str, *, omega: float, rng: np.random.Generator
+    layer_sizes: Sequence[int],
+    initializer: str,
+    *,
+    omega: float,
+    rng: np.random.Generator,
+    encoded: bool = False,
+    output_bias: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Draw one network's parameters as a flat host vector (P,) in float64."""
+    """Draw one network's parameters as a flat host vector (P,) in float64.
+
+    Parameters
+    ----------
+    encoded : bool
+        Whether the first layer sees Fourier features; if not, the coordinates themselves.
+    output_bias : array, shape (C,), optional
+        Of the last layer, whose weights are then 0: the network starts with this one colour.
+    """
     layout = ParameterLayout(layer_sizes)
     flat = np.zeros(layout.size)
     for i, (W, b) in enumerate(layout.views(np, flat)):
-        W[...], b[...] = INITIALIZERS[initializer](rng, *W.shape, omega=omega, first=i == 0)
+        first = i == 0 and not encoded
+        W[...], b[...] = INITIALIZERS[initializer](rng, *W.shape, omega=omega, first=first)
+    if output_bias is not None:
+        W[...], b[...] = 0.0, output_bias  # W and b are still those of the last layer
     return flat

@@ -1,7 +1,7 @@
 """Optimizers on the flat buffer: one pass over parameters, gradient and state, for one network or K.
 
 The arithmetic of a step is a backend primitive (`Backend.sgd_step`, `Backend.adam_step`); the classes here
-hold the settings and the state.
+hold the settings and the state. Muon, which orthogonalizes matrices, has a module of its own.
 """
 
 from __future__ import annotations
@@ -47,14 +47,17 @@ class Optimizer(Protocol):
 
 
 def state_names(optimizer: str, momentum: float = 0.0) -> tuple[str, ...]:
-    """Names of the buffers in an optimizer's `state`."""
-    if optimizer == "adam":
+    """Names of the buffers in an optimizer's `state`.
+
+    Muon's momentum is where Adam's is, in the first moment; its matrices have no second one.
+    """
+    if optimizer in ("adam", "muon"):
         return ("first_moment", "second_moment")
     return ("velocity",) if momentum else ()
 
 
-class _Counted:
-    """What every optimizer does in the same way."""
+class Counted:
+    """What every optimizer does in the same way: the count of its steps, and members' parts of its state."""
 
     steps = 0
     state: dict[str, Array]
@@ -70,7 +73,7 @@ class _Counted:
         return self.state[name] if members is None else self.state[name][members, ...]
 
 
-class SGD(_Counted):
+class SGD(Counted):
     """Stochastic gradient descent, with momentum and Nesterov's variant where asked for."""
 
     def __init__(
@@ -98,7 +101,7 @@ class SGD(_Counted):
         )
 
 
-class Adam(_Counted):
+class Adam(Counted):
     """Adam: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (ICLR 2015), algorithm 1."""
 
     def __init__(

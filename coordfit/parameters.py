@@ -58,6 +58,11 @@ class ParameterLayout:
             W = xp.reshape(flat[..., w : w + n_in * n_out], (*ensemble, n_in, n_out))
             yield W, xp.reshape(flat[..., b : b + n_out], (*ensemble, 1, n_out))
 
+    def weight_range(self, layer: int) -> tuple[int, int]:
+        """Where a layer's W starts and ends in the flat buffer."""
+        start, n_in, n_out = self._offsets[layer][0], *self.layer_sizes[layer : layer + 2]
+        return start, start + n_in * n_out
+
     def to_tensors(self, flat: NDArray[Any], prefix: str = "") -> dict[str, NDArray[Any]]:
         """Arrays by name of a host vector (P,): `layers.0.weight` (n_in, n_out), `layers.0.bias` (n_out,)."""
         tensors = {}

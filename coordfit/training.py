@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from .course import Course
 from .errors import ConfigError
 from .images import Picture, load_picture
 from .member import HistoryRow, Member
+from .muon import Muon
 from .optimizers import SGD, Adam, Optimizer
+from .parameters import ParameterLayout
 from .pixel_rows import GridRows
 from .step_losses import StepLosses
 from .training_step import TrainingPixels, TrainingStep
@@ -168,7 +171,7 @@ class Trainer:
         B, parameters = (None, None) if state is None else (state.B, state.parameters)
         self.member = member = Member(backend, picture, config, known=known, B=B, parameters=parameters)
         self.model, self.steps, self.evaluate_every = member.model, member.steps, member.evaluate_every
-        self.optimizer = make_optimizer(backend, config, self.model.mlp.parameters)
+        self.optimizer = make_optimizer(backend, config, self.model.mlp.parameters, self.model.mlp.layout)
         self.training_step = TrainingStep(
             backend,
             self.model.encoder,
@@ -382,11 +385,16 @@ class _Loop:
         self.last_checkpoint = time.perf_counter()
 
 
-def make_optimizer(backend: Backend, config: FitConfig, parameters: Array) -> Optimizer:
+def make_optimizer(
+    backend: Backend, config: FitConfig, parameters: Array, layout: ParameterLayout
+) -> Optimizer:
     """The optimizer that the settings name, with its state at zero."""
     if config.optimizer == "sgd":
         return SGD(backend, parameters, dtype=config.dtype, momentum=config.momentum, nesterov=config.nesterov)
-    return Adam(
+    make: Callable[..., Optimizer] = Adam
+    if config.optimizer == "muon":
+        make = functools.partial(Muon, layout=layout, momentum=config.muon_momentum)
+    return make(
         backend,
         parameters,
         dtype=config.dtype,

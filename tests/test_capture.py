@@ -70,6 +70,7 @@ OPTIONS = [
     {},
     {"batch_size": None},
     {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "learning_rate": 0.1},
+    {"optimizer": "muon", "depth": 4},
     {"activation": "sine", "loss": "huber"},
     {"encoding": "none", "activation": "tanh"},
     {"dtype": "float64"},

@@ -17,6 +17,7 @@ from coordfit.activations import make_activation
 from coordfit.encoders import GridFeatures, make_encoder
 from coordfit.losses import make_loss
 from coordfit.mlp import MLP, initial_parameters
+from coordfit.muon import Muon
 from coordfit.optimizers import Adam
 from coordfit.pixel_grid import PixelGrid
 from coordfit.pixel_rows import GridRows
@@ -41,7 +42,7 @@ def make_backend(request, monkeypatch):
     return make
 
 
-def make_step(backend, *, members=None, batch_rows=512, own_frequencies=False, dtype="float32"):
+def make_step(backend, *, members=None, batch_rows=512, own_frequencies=False, dtype="float32", muon=False):
     rng = np.random.default_rng(3)
     ensemble = () if members is None else (members,)
     draws = [initial_parameters(SIZES, "he", omega=30.0, rng=rng) for _ in range(members or 1)]
@@ -50,11 +51,14 @@ def make_step(backend, *, members=None, batch_rows=512, own_frequencies=False, d
     encoder = make_encoder(backend, rng.normal(0.0, 5.0, shape), dtype)
     hidden, last = make_activation("relu"), make_activation("sigmoid")
     mlp = MLP(backend, SIZES, parameters, hidden, last, rows=1, dtype=dtype)
-    adam = Adam(backend, parameters, dtype=dtype, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    adams = {"dtype": dtype, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    optimizer = Adam(backend, parameters, **adams)
+    if muon:
+        optimizer = Muon(backend, parameters, mlp.layout, momentum=0.95, **adams)
     coordinates = backend.asarray(rng.uniform(size=(600, 2)), dtype)
     target = backend.asarray(rng.uniform(size=(600, 3)), dtype)
     pixels = TrainingPixels(backend, coordinates, target)
-    return TrainingStep(backend, encoder, mlp, make_loss("mse"), adam, pixels, batch_rows)
+    return TrainingStep(backend, encoder, mlp, make_loss("mse"), optimizer, pixels, batch_rows)
 
 
 def batches(count, rows, members=None):
@@ -72,9 +76,10 @@ def every_step_is_worth_sharing(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("members", [None, 4])
 @pytest.mark.parametrize("full", [False, True])
-def test_a_step_allocates_nothing_once_warm(make_backend, threads, members, full):
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_step_allocates_nothing_once_warm(make_backend, threads, members, full, muon):
     backend = make_backend(threads=threads)
-    step = make_step(backend, members=members, batch_rows=600 if full else 512)
+    step = make_step(backend, members=members, batch_rows=600 if full else 512, muon=muon)
     order = itertools.cycle([None] if full else batches(3, 512))
     with backend.activate():
         for _ in range(4):

@@ -38,7 +38,13 @@ DIFFERENCES = {
 }
 # Without a sigmoid at the end a step that is too long ends in infinity.
 UNBOUNDED = {"optimizer": "sgd", "output_activation": "identity"}
-SHARED = [{}, {"batch_size": None}, {"optimizer": "sgd", "momentum": 0.9}, {"train_on": "every-second"}]
+SHARED = [
+    {},
+    {"batch_size": None},
+    {"optimizer": "sgd", "momentum": 0.9},
+    {"optimizer": "muon", "depth": 4},
+    {"train_on": "every-second"},
+]
 
 
 @pytest.fixture(scope="module")

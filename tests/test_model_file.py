@@ -89,7 +89,14 @@ def test_a_model_of_any_depth_comes_back(tmp_path, depth):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [{"optimizer": "adam"}, {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.9}], ids=str
+    "optimizer",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "muon"},
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "momentum": 0.9},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("encoding", ["none", "gaussian"])
 def test_a_checkpoint_comes_back_bit_by_bit(tmp_path, optimizer, encoding):

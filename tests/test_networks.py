@@ -12,7 +12,7 @@ from backends import Share
 from backends.numpy_backend import NumpyBackend
 from coordfit.activations import Identity, ReLU, Sigmoid, Sine, Tanh, make_activation
 from coordfit.encoders import ENCODINGS, FourierEncoder, frequency_matrix, make_encoder
-from coordfit.initializers import INITIALIZERS
+from coordfit.initializers import INITIALIZERS, bias_for_mean
 from coordfit.losses import MAE, MSE, Huber, make_loss
 from coordfit.mlp import MLP, initial_parameters
 from coordfit.optimizers import Adam
@@ -371,6 +371,22 @@ def test_initial_parameters_use_the_first_layer_s_rule_once_and_leave_gaps_zero(
         assert 0.9 * limit < found <= limit
     again = initial_parameters(layout.layer_sizes, "sine", omega=30.0, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(flat, again)
+
+
+def test_after_fourier_features_no_layer_of_sines_sees_coordinates():
+    layout = ParameterLayout((40, 50, 3))
+    draws = {"omega": 30.0, "rng": np.random.default_rng(0)}
+    flat = initial_parameters(layout.layer_sizes, "sine", encoded=True, **draws)
+    W = next(layout.views(np, flat))[0]
+    assert 0.9 < np.abs(W).max() / (math.sqrt(6 / 40) / 30) <= 1.0
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=named)
+def test_the_bias_for_a_mean_is_the_activation_s_inverse(activation):
+    mean = np.array([0.02, 0.4, 0.97])
+    b = bias_for_mean(activation.name, mean, omega=getattr(activation, "omega", 1.0))
+    np.testing.assert_allclose(activation.forward(np, b), mean, rtol=0, atol=1e-12)
+    assert np.isfinite(bias_for_mean(activation.name, np.array([0.0, 1.0]), omega=30.0)).all()
 
 
 # --- activations --------------------------------------------------------------------------------------------

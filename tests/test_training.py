@@ -401,11 +401,23 @@ def test_thread_counts_agree_to_rounding(cat, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"optimizer": "sgd", "momentum": 0.9}, {"activation": "sine"}], ids=str
+    "options",
+    [{}, {"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "muon"}, {"activation": "sine"}],
+    ids=str,
 )
 def test_fused_and_generic_agree_to_rounding(cat, options):
     auto, never = (fit(cat, fused=fused, dtype="float64", **options) for fused in ("auto", "never"))
     np.testing.assert_allclose(auto.state.parameters, never.state.parameters, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("output_activation", ["sigmoid", "identity"])
+def test_a_network_may_start_at_the_mean_colour_of_its_training_pixels(cat, output_activation):
+    options = {"output_activation": output_activation, "steps": 0, "train_on": "every-second"}
+    seen = load_picture(cat).pixels[::2, ::2].reshape(-1, 3)
+    start = fit(cat, output_start="mean", **options)
+    np.testing.assert_allclose(start.reconstruction, np.broadcast_to(seen.mean(axis=0), (32, 32, 3)), rtol=1e-5)
+    learnt = fit(cat, output_start="mean", **options | {"steps": 30})
+    assert learnt.metrics["loss"] < 0.9 * start.metrics["loss"]
 
 
 # --- it goes on ---------------------------------------------------------------------------------------------
@@ -413,6 +425,7 @@ def test_fused_and_generic_agree_to_rounding(cat, options):
 RESUMED = {
     "adam": {},
     "sgd": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "learning_rate": 0.1},
+    "muon": {"optimizer": "muon"},
     "full batch": {"batch_size": None},
     "warm-up": {"warmup_steps": 12, "schedule": "exponential"},
     "two threads": {"hidden_size": 64, "num_frequencies": 32, "batch_size": 512},
