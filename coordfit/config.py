@@ -21,8 +21,8 @@ from .errors import ConfigError
 
 RECIPES = ("default", "paper", "seed-sgd", "seed-adam", "seed-sgd-32", "seed-adam-32")
 BUDGETS = ("steps", "epochs", "seconds", "target_psnr")
-_DEFAULT_STEPS = 1500
-_MOST_STEPS = 10**9
+DEFAULT_STEPS = 1500
+MOST_STEPS = 10**9
 # What memorises best does not interpolate best: held-out pixels want lower frequencies.
 _DEFAULT_SIGMA = {
     "all": {"gaussian": 10.0, "positional": 32.0},
@@ -170,14 +170,26 @@ class FitConfig:
     )
 
     steps: int | None = option(
-        None, f"optimizer steps (default {_DEFAULT_STEPS})", limits=(0, _MOST_STEPS), group="budget"
+        None,
+        f"optimizer steps (default {DEFAULT_STEPS}, where nothing else is asked for)",
+        limits=(0, MOST_STEPS),
+        group="budget",
     )
     epochs: float | None = option(
         None, "passes over the training pixels, instead of steps", limits=_POSITIVE, group="budget"
     )
-    seconds: float | None = option(None, "seconds, evaluations included", limits=_POSITIVE, group="budget")
+    seconds: float | None = option(
+        None,
+        "seconds, evaluations included; without steps the schedule ends with them",
+        limits=_POSITIVE,
+        group="budget",
+    )
     target_psnr: float | None = option(
-        None, "stop at this PSNR on the training pixels, in dB", limits=(0.0, 200.0), group="budget"
+        None,
+        "stop at this PSNR on the training pixels, in dB; without steps a short schedule comes first, and "
+        "longer ones where it misses",
+        limits=(0.0, 200.0),
+        group="budget",
     )
     evaluate_every: int | None = option(
         None, "steps between evaluations (default: 25 in all)", limits=(1, 10**9), group="budget"
@@ -210,15 +222,15 @@ class FitConfig:
             return self.initializer
         return {"sine": "sine", "tanh": "glorot", "sigmoid": "glorot"}.get(self.activation, "he")
 
-    def resolved_steps(self, num_training_pixels: int) -> int:
-        """The budget in steps for a picture with so many training pixels."""
+    def counted_steps(self, num_training_pixels: int) -> int | None:
+        """The budget in steps for a picture with so many training pixels; None without steps and epochs."""
         by_steps = math.inf if self.steps is None else self.steps
         by_epochs = math.inf
         if self.epochs is not None:
             batch = min(self.batch_size or num_training_pixels, num_training_pixels)
-            by_epochs = math.ceil(min(self.epochs * num_training_pixels / batch, _MOST_STEPS))
+            by_epochs = math.ceil(min(self.epochs * num_training_pixels / batch, MOST_STEPS))
         fewest = min(by_steps, by_epochs)
-        return _DEFAULT_STEPS if math.isinf(fewest) else int(fewest)
+        return None if math.isinf(fewest) else int(fewest)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values that JSON can hold."""

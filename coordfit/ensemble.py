@@ -129,7 +129,9 @@ class EnsembleTrainer:
         # Neighbours share a loss, so that the loss of the batch is one call for each kind.
         self._sorted = sorted(self.members, key=lambda m: (m.config.loss, m.config.delta))
         first = self.members[0]
-        self.steps, self.evaluate_every = first.steps, first.evaluate_every
+        self.steps, self.budget = first.steps, first.budget
+        for member in self.members:
+            member.budget = self.budget  # and with it the estimate of where seconds end
         self.step, self.seconds = 0, 0.0
         self.losses = StepLosses()
 
@@ -200,26 +202,29 @@ class EnsembleTrainer:
         asked_to_stop = should_stop or _never
         began, stopped = time.perf_counter(), self._evaluate(callback)
         while stopped is None and self.step < self.steps:
-            next_stop = min((self.step // self.evaluate_every + 1) * self.evaluate_every, self.steps)
-            self._train_until(next_stop, asked_to_stop)
+            self._train_until(self.members[0].next_evaluation(self.step), began, asked_to_stop)
             stopped = self._evaluate(callback)
             if stopped is None and asked_to_stop():
                 stopped = "interrupted"
-            limit = self.config.seconds
-            if stopped is None and limit is not None and time.perf_counter() - began >= limit:
+            if stopped is None and self._seconds_left(began) <= 0.0:
                 stopped = "seconds"
         return [self._result(member, stopped or "steps") for member in self.members]
 
     def train(self) -> list[Model]:
         """Take all steps without a look on the way; the models in the order of the jobs."""
-        self._train_until(self.steps)
+        self._train_until(self.steps, time.perf_counter())
         for k, member in enumerate(self._sorted):
             self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
         return [member.model for member in self.members]
 
-    def _train_until(self, stop: int, asked_to_stop: ShouldStop = _never) -> None:
+    def _seconds_left(self, began: float) -> float:
+        limit = self.config.seconds
+        return math.inf if limit is None else limit - (time.perf_counter() - began)
+
+    def _train_until(self, stop: int, began: float, asked_to_stop: ShouldStop = _never) -> None:
         start = time.perf_counter()
-        while self.step < stop and not asked_to_stop():
+        while self.step < stop and (left := self._seconds_left(began)) > 0.0 and not asked_to_stop():
+            self.budget.correct(self.step, self.step, time.perf_counter() - began, left)
             count = min(stop - self.step, self.training_step.steps_at_once)
             self.training_step.advance(self.step, count)
             self.step += count
@@ -247,7 +252,7 @@ class EnsembleTrainer:
             (m.history[-1]["psnr_train"] or 0.0) >= target for m in self.members if m.history
         ):
             return "target_psnr"
-        told = EnsembleProgress(self.step, self.steps, self.seconds, self.members)
+        told = EnsembleProgress(self.step, self.budget.expected_steps(self.step), self.seconds, self.members)
         return "interrupted" if callback is not None and callback(told) else None
 
     def _state(self, member: Member) -> TrainingState:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Backend
+from .budget import Budget
 from .config import FitConfig
 from .encoders import frequency_matrix
 from .errors import ConfigError
@@ -23,6 +24,9 @@ from .mlp import initial_parameters
 from .model import Model, PictureFacts, layer_sizes
 from .sampling import BatchOrder
 from .schedules import schedule_factor
+
+# Evaluations in the course of a schedule, where their spacing is not asked for.
+_EVALUATIONS = 25
 
 HistoryRow = dict[str, float | int | None]
 
@@ -61,8 +65,8 @@ class Member:
 
         self.num_training_pixels = num_pixels = int(self.train.sum())
         self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
-        self.steps = config.resolved_steps(num_pixels)
-        self.evaluate_every = config.evaluate_every or max(1, math.ceil(self.steps / 25))
+        self.budget = Budget(config, num_pixels)
+        self.steps = self.budget.steps
         self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, drawn.order_seed)
         self.loss = make_loss(config.loss, delta=config.delta)
         self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
@@ -94,14 +98,29 @@ class Member:
     def learning_rate(self, step: int) -> float:
         """Of the step that follows `step` steps."""
         config = self.config
+        start, length = self.budget.schedule_of(step)
         factor = schedule_factor(
             config.schedule,
-            step,
-            self.steps,
+            step - start,
+            length,
             warmup_steps=config.warmup_steps,
             final_factor=config.final_factor,
         )
         return config.learning_rate * factor
+
+    def next_evaluation(self, step: int) -> int:
+        """The step of the evaluation that comes after `step` steps."""
+        start, length = self.budget.schedule_of(step)
+        every = self.config.evaluate_every
+        if every is None:
+            every = max(1, math.ceil(length / _EVALUATIONS))
+        else:
+            start = 0
+        return min(start + ((step - start) // every + 1) * every, start + length)
+
+    def is_evaluated_at(self, step: int) -> bool:
+        """Whether a run looks at its figures after `step` steps."""
+        return step == 0 or self.next_evaluation(step - 1) == step
 
     def add_history_row(self, figures: Evaluation, step: int, seconds: float) -> HistoryRow:
         """Append an evaluation to the history."""
@@ -120,7 +139,7 @@ class Member:
     def is_on_the_way(self, row: HistoryRow, last_step: int) -> bool:
         """Whether an unbroken run would have evaluated at this row's step."""
         step = int(row["step"] or 0)
-        return step <= last_step and (step % self.evaluate_every == 0 or step == self.steps)
+        return step <= last_step and (self.budget.by_clock or self.is_evaluated_at(step))
 
 
 class Draws:

@@ -75,7 +75,7 @@ def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend
 
     in_step, gradients = of_blocks(min(config.batch_size or seen, seen), members, 3 * row_flops)
     in_rendering, _ = of_blocks(min(N, 65_536), 1, row_flops)
-    states = {"adam": 2, "sgd": int(config.momentum > 0)}[config.optimizer]
+    states = len(state_names(config.optimizer, config.momentum))
     copies = 1 + gradients + states + _COPIES * (1 + states)
     table = seen * layout.layer_sizes[0] * item
     return Need(

@@ -41,6 +41,7 @@ class Progress:
 
     step: int
     steps: int
+    """Where the present schedule ends, as far as is known: a budget of seconds is an estimate."""
     seconds: float
     """Seconds of training so far, evaluations left out."""
     steps_per_second: float
@@ -170,7 +171,7 @@ class Trainer:
         self.picture, self.config, self.backend = picture, config, backend
         B, parameters = (None, None) if state is None else (state.B, state.parameters)
         self.member = member = Member(backend, picture, config, known=known, B=B, parameters=parameters)
-        self.model, self.steps, self.evaluate_every = member.model, member.steps, member.evaluate_every
+        self.model, self.steps = member.model, member.steps
         self.optimizer = make_optimizer(backend, config, self.model.mlp.parameters, self.model.mlp.layout)
         self.training_step = TrainingStep(
             backend,
@@ -298,8 +299,9 @@ class _Loop:
         if self.last_good is None:
             self.last_good = trainer.state()
         while stopped is None and trainer.step < trainer.steps:
-            self._train_until(self._next_stop())
-            due = self._is_due() or trainer.losses.has_diverged
+            stop = trainer.member.next_evaluation(trainer.step)
+            self._train_until(stop)
+            due = trainer.step == stop or trainer.losses.has_diverged
             stopped = self._evaluate() if due else self._out_of_time_or_asked()
         if stopped is None:
             stopped = "steps"
@@ -309,18 +311,10 @@ class _Loop:
             self.checkpoint(trainer.state())
         return stopped
 
-    def _is_due(self) -> bool:
-        return self.trainer.step % self.trainer.evaluate_every == 0 or self.trainer.step == self.trainer.steps
-
     def _owes_an_evaluation(self) -> bool:
         """Whether this step lacks its row: at the start, and where a run was killed between step and row."""
-        history = self.trainer.history
-        return not history or (self._is_due() and history[-1]["step"] != self.trainer.step)
-
-    def _next_stop(self) -> int:
-        trainer = self.trainer
-        every = trainer.evaluate_every
-        return min((trainer.step // every + 1) * every, trainer.steps)
+        history, step = self.trainer.history, self.trainer.step
+        return not history or (self.trainer.member.is_evaluated_at(step) and history[-1]["step"] != step)
 
     def _train_until(self, stop: int) -> None:
         """Take steps up to `stop`, or until the clock or the callback ends it; only this time is training."""
@@ -329,6 +323,7 @@ class _Loop:
         while trainer.step < stop and self._out_of_time_or_asked() is None:
             trainer.take_steps(stop - trainer.step)
             now = time.perf_counter()
+            self._correct_budget(now)
             if now - self.last_tick >= _TICK_SECONDS:
                 trainer.seconds = before + now - start
                 trainer.collect_losses()
@@ -340,9 +335,16 @@ class _Loop:
         trainer.seconds = before + time.perf_counter() - start
         trainer.collect_losses(wait=True)
 
-    def _out_of_time_or_asked(self) -> str | None:
+    def _correct_budget(self, now: float) -> None:
+        step, taken = self.trainer.step, self.trainer.step - self.steps_before
+        self.trainer.member.budget.correct(step, taken, now - self.began, self._seconds_left(now))
+
+    def _seconds_left(self, now: float) -> float:
         limit = self.trainer.config.seconds
-        if limit is not None and time.perf_counter() - self.began + self.seconds_before >= limit:
+        return math.inf if limit is None else limit - (now - self.began + self.seconds_before)
+
+    def _out_of_time_or_asked(self) -> str | None:
+        if self._seconds_left(time.perf_counter()) <= 0.0:
             return "seconds"
         return "interrupted" if self.asked_to_stop else None
 
@@ -372,8 +374,8 @@ class _Loop:
         row = trainer.history[-1] if trainer.history else None
         seconds = max(trainer.seconds - self.seconds_before, 1e-9)
         rate = (trainer.step - self.steps_before) / seconds
-        batch_loss = trainer.losses.recent_mean
-        progress = Progress(trainer.step, trainer.steps, trainer.seconds, rate, row, evaluated, batch_loss)
+        steps, batch_loss = trainer.member.budget.expected_steps(trainer.step), trainer.losses.recent_mean
+        progress = Progress(trainer.step, steps, trainer.seconds, rate, row, evaluated, batch_loss)
         self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop
 
     def _save_now_and_then(self, now: float) -> None:

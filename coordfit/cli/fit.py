@@ -35,7 +35,7 @@ def run(options: Options) -> int:
     trainer, folder = _prepare(options, say)
     for note in trainer.picture.notes:
         say(f"{trainer.picture.name}: {note}")
-    report = ProgressReport(trainer.steps, shown=not (options.no_progress or options.quiet or options.json))
+    report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
     with folder.history_writer(trainer) as history, GracefulStop() as stop, report:
 
         def callback(progress: Progress) -> bool:

@@ -34,7 +34,7 @@ def run(options: Options) -> int:
     film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
     inpainter, folder = _prepare(options, say)
     trainer = inpainter.trainer
-    report = ProgressReport(trainer.steps, shown=not (options.no_progress or options.quiet or options.json))
+    report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
     with folder.history_writer(trainer) as history, GracefulStop() as stop, report:
 
         def callback(progress: Progress) -> bool:

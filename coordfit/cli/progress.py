@@ -18,22 +18,17 @@ class ProgressReport:
 
     Parameters
     ----------
-    steps : int
-        The whole budget.
     shown : bool
         False for silence.
     """
 
-    def __init__(self, steps: int, *, shown: bool) -> None:
-        self.steps = steps
+    def __init__(self, *, shown: bool) -> None:
         self.on_terminal = shown and sys.stderr.isatty()
         self.as_lines = shown and not self.on_terminal
         self._next_line = 0
 
     def __enter__(self) -> ProgressReport:
-        self._bar = tqdm(
-            total=self.steps, file=sys.stderr, disable=not self.on_terminal, unit="step", mininterval=0.2
-        )
+        self._bar = tqdm(file=sys.stderr, disable=not self.on_terminal, unit="step", mininterval=0.2)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,16 +39,17 @@ class ProgressReport:
         if self.on_terminal:
             if progress.row is not None:
                 self._bar.set_postfix_str(_figures(progress.row), refresh=False)
+            self._bar.total = progress.steps
             self._bar.update(progress.step - self._bar.n)
         elif self.as_lines and progress.evaluated and progress.step >= self._next_line:
-            self._next_line = progress.step + max(1, self.steps // _LINES)
+            self._next_line = progress.step + max(1, progress.steps // _LINES)
             self._print_line(progress)
 
     def _print_line(self, progress: Progress) -> None:
-        left = (self.steps - progress.step) / max(progress.steps_per_second, 1e-9)
+        left = (progress.steps - progress.step) / max(progress.steps_per_second, 1e-9)
         timing = f", {progress.steps_per_second:.0f} steps/s, {left:.0f} s left" if progress.step else ""
         row = "" if progress.row is None else _figures(progress.row)
-        print(f"step {progress.step}/{self.steps}: {row}{timing}", file=sys.stderr, flush=True)
+        print(f"step {progress.step}/{progress.steps}: {row}{timing}", file=sys.stderr, flush=True)
 
 
 def _figures(row: HistoryRow) -> str:
