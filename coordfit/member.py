@@ -112,10 +112,13 @@ class Member:
         """The step of the evaluation that comes after `step` steps."""
         start, length = self.budget.schedule_of(step)
         every = self.config.evaluate_every
-        if every is None:
-            every = max(1, math.ceil(length / _EVALUATIONS))
-        else:
+        if every is not None:
             start = 0
+        else:
+            every = max(1, math.ceil(length / _EVALUATIONS))
+            if self.config.target_psnr is not None:
+                # To judge a pixel costs a third of training on it: a tenth of the time may go there.
+                every = max(every, math.ceil(10 * len(self.train) / (3 * self.batch_rows)))
         return min(start + ((step - start) // every + 1) * every, start + length)
 
     def is_evaluated_at(self, step: int) -> bool:

@@ -38,3 +38,22 @@ class Fits(OnDevice):
         return self.fit().metrics["psnr"]
 
     track_psnr.unit = "dB"
+
+
+class PixelVisits(OnDevice):
+    """What the default needs to get the bundled picture right, in pixel visits: no machine in it."""
+
+    params = ((30.0, 40.0),)
+    param_names = ("dB",)
+
+    def setup(self, psnr):
+        self.open("cpu")
+        self.pixels = bundled_picture(128).pixels
+
+    def track_pixel_visits(self, psnr):
+        result = coordfit.fit(self.pixels, device="cpu", target_psnr=psnr)
+        if result.stopped != "target_psnr":
+            return None
+        return result.metrics["steps"] * min(result.config.batch_size or 128**2, 128**2)
+
+    track_pixel_visits.unit = "visits"

@@ -1,0 +1,70 @@
+"""Does the default ever diverge, or end low? Many seeds, four pictures, three sizes; one batch of each.
+
+    python -m bench.steadiness                    # 20 seeds, sizes 32, 64 and 128: some ten minutes
+    python -m bench.steadiness --seeds 5 --sizes 128 --recipe sharp
+
+Prints the least, mean and greatest PSNR on the training pixels; ends with 1 where a run is below the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.time_to_psnr.__main__ import PICTURES, picture_of
+from coordfit._backends import get_backend
+from coordfit.config import make_config
+from coordfit.ensemble import Job, fit_together
+
+
+def measure(picture: str, size: int, seeds: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The PSNR of all seeds on one picture."""
+    image = picture_of(picture, size)
+    settings = {} if options.steps is None else {"steps": options.steps}
+    configs = [make_config(settings, {"seed": seed}, recipe=options.recipe) for seed in range(seeds)]
+    start = time.perf_counter()
+    results = fit_together([Job(image, config) for config in configs], get_backend(options.device))
+    return {
+        "picture": picture,
+        "size": size,
+        "psnr": [result.metrics["psnr_train"] for result in results],
+        "stopped": sorted({result.stopped for result in results}),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.steadiness")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64, 128])
+    parser.add_argument("--pictures", nargs="+", default=list(PICTURES), metavar="NAME|FILE")
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--limit", type=float, default=35.0, help="dB that every run must reach")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    found = []
+    print("| picture | size | least | mean | greatest | ended by |\n|---|---|---|---|---|---|")
+    for size in options.sizes:
+        for picture in options.pictures:
+            row = measure(picture, size, options.seeds, options)
+            found.append(row)
+            values = row["psnr"]
+            figures = " | ".join(f"{v:.1f}" for v in (min(values), statistics.fmean(values), max(values)))
+            print(f"| {picture} | {size} | {figures} | {', '.join(row['stopped'])} |", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    low = sum(value < options.limit for row in found for value in row["psnr"])
+    print(f"{low} of {sum(len(row['psnr']) for row in found)} runs below {options.limit:g} dB")
+    return 1 if low else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

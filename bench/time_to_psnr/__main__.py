@@ -1,0 +1,144 @@
+"""Run the contenders in turns, picture by picture, each in a process of its own; print tables.
+
+python -m bench.time_to_psnr --json FILE --plot FILE.svg     # all; a quarter of an hour
+python -m bench.time_to_psnr --contenders "torch: paper" "torch: tuned Adam, cosine" "coordfit: fast"
+python -m bench.time_to_psnr --quick                         # does it run?
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .contenders import CONTENDERS, LEVELS, Contender
+
+PICTURES = ("astronaut", "camera", "chelsea", "coffee")
+
+# One run: {"contender", "picture", "length", "rows"}.
+Run = dict[str, Any]
+
+
+def first_at(rows: list[dict[str, float]], level: float, figure: str) -> float:
+    """Seconds or visits at the first evaluation that reaches a level; infinite where none does."""
+    return next((row[figure] for row in rows if row["psnr"] >= level), math.inf)
+
+
+def geometric_mean(values: list[float]) -> float:
+    """Infinite where one is."""
+    return math.exp(sum(map(math.log, values)) / len(values)) if all(map(math.isfinite, values)) else math.inf
+
+
+def best(runs: list[Run], contender: str, level: float, figure: str) -> float:
+    """The geometric mean over pictures at the length of schedule that is best for the level."""
+    by_length: dict[int, list[float]] = {}
+    for run in runs:
+        if run["contender"] == contender:
+            by_length.setdefault(run["length"], []).append(first_at(run["rows"], level, figure))
+    return min((geometric_mean(values) for values in by_length.values()), default=math.inf)
+
+
+def table(runs: list[Run], figure: str, form: str) -> str:
+    """Contenders in rows, levels in columns."""
+    names = list(dict.fromkeys(run["contender"] for run in runs))
+    lines = [
+        f"| {figure} to | " + " | ".join(f"{level:g} dB" for level in LEVELS) + " |",
+        "|---" * (1 + len(LEVELS)) + "|",
+    ]
+    for name in names:
+        cells = [best(runs, name, level, figure) for level in LEVELS]
+        texts = [form.format(value) if math.isfinite(value) else "-" for value in cells]
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def picture_of(name: str, size: int) -> Any:
+    """The middle square of one of scikit-image's photographs, or of a file, as a `Picture` in colour."""
+    import numpy as np
+    from PIL import Image
+
+    from coordfit.images import load_picture
+
+    if name in PICTURES:
+        import skimage.data
+
+        image = Image.fromarray(np.asarray(getattr(skimage.data, name)()))
+    else:
+        image = Image.open(name)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.convert("RGB").crop((left, top, left + side, top + side))
+    return load_picture(square.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def runs_of(contender: Contender, picture: str, size: int, device: str) -> list[dict[str, Any]]:
+    """All lengths of one contender on one picture, in this process."""
+    from coordfit.config import make_config
+
+    from .curves import run, warm_up
+
+    image = picture_of(picture, size)
+    found = []
+    for length in contender.lengths:
+        config = make_config(contender.settings, {"steps": length}, recipe=contender.recipe)
+        if not found:
+            warm_up(contender.library, config, image, device)
+        rows = run(contender.library, image, config, stop_at=contender.stop_at, device=device)
+        found.append({"length": length, "rows": rows})
+    return found
+
+
+def in_a_process(name: str, picture: str, options: argparse.Namespace) -> list[Run]:
+    """The same in a process that has seen no other contender."""
+    words = ["--one", name, picture, "--size", str(options.size), "--device", options.device]
+    words += ["--quick"] if options.quick else []
+    command = [sys.executable, "-m", "bench.time_to_psnr", *words]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [{"contender": name, "picture": picture, **found} for found in json.loads(answer)]
+
+
+def contender_of(name: str, quick: bool) -> Contender:
+    """The contender of a name; a short one for a trial."""
+    whole = CONTENDERS[name]
+    if not quick:
+        return whole
+    small = {"num_frequencies": 8, "hidden_size": 16, "batch_size": 64}
+    return Contender(whole.library, whole.recipe, (6,), whole.settings | small)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.time_to_psnr")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--pictures", nargs="+", default=list(PICTURES), metavar="NAME|FILE")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--device", default="cpu", help="of coordfit")
+    parser.add_argument("--quick", action="store_true", help="tiny networks and a few steps")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    options = parser.parse_args()
+    if options.one:
+        name, picture = options.one
+        found = runs_of(contender_of(name, options.quick), picture, options.size, options.device)
+        print(json.dumps(found))
+        return
+    runs: list[Run] = []
+    for picture in options.pictures:
+        for name in options.contenders:
+            runs += in_a_process(name, picture, options)
+    print(table(runs, "seconds", "{:.2f}"), "", table(runs, "visits", "{:,.0f}"), sep="\n")
+    if options.json:
+        options.json.write_text(json.dumps({"size": options.size, "runs": runs}, indent=1), encoding="utf-8")
+    if options.plot:
+        from .plot import draw
+
+        draw(runs, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""One run: its PSNR on all pixels against seconds and pixel visits.
+
+The clock runs from the picture in memory, through encoding and set-up, to the end of each step; it stands still
+while the picture is judged. Libraries are imported, compiled and warm before it starts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordfit._backends import get_backend
+from coordfit.config import FitConfig
+from coordfit.images import Picture
+from coordfit.metrics import psnr
+from coordfit.training import Trainer
+
+Row = dict[str, float]
+_EVALUATIONS = 50
+
+
+class Fitter(Protocol):
+    """A fit under way in some library."""
+
+    def take_steps(self, count: int) -> None:
+        """Train, to the end of the last step."""
+
+    def picture(self) -> NDArray[Any]:
+        """The reconstruction (H, W, C), unclipped."""
+
+
+class Ours:
+    """`coordfit.training.Trainer`, step by step."""
+
+    def __init__(self, picture: Picture, config: FitConfig, device: str) -> None:
+        self.backend = get_backend(device)
+        self._active = self.backend.activate()
+        self._active.__enter__()
+        self.trainer = Trainer(picture, config, self.backend)
+
+    def take_steps(self, count: int) -> None:
+        """See `Fitter`."""
+        end = self.trainer.step + count
+        while self.trainer.step < end:
+            self.trainer.take_steps(end - self.trainer.step)
+        self.backend.synchronize()
+
+    def picture(self) -> NDArray[Any]:
+        """See `Fitter`."""
+        return self.trainer.model.render()
+
+    def close(self) -> None:
+        """Give the worker threads back."""
+        self._active.__exit__(None, None, None)
+
+
+def make_fitter(library: str, picture: Picture, config: FitConfig, device: str) -> Any:
+    """A fit in `coordfit` or `torch`, ready for its first step."""
+    if library == "coordfit":
+        return Ours(picture, config, device)
+    from .torch_fit import TorchFit
+
+    return TorchFit(picture, config)
+
+
+def run(library: str, picture: Picture, config: FitConfig, *, stop_at: float, device: str = "cpu") -> list[Row]:
+    """Train until the schedule ends or the PSNR is reached; a row for each evaluation."""
+    steps = config.steps or 0
+    pixels = picture.height * picture.width
+    rows: list[Row] = []
+    start = time.perf_counter()
+    fitter = make_fitter(library, picture, config, device)
+    seconds, taken = time.perf_counter() - start, 0
+    try:
+        while taken < steps and not (rows and rows[-1]["psnr"] >= stop_at):
+            count = min(max(1, math.ceil(_spacing(config, steps))), steps - taken)
+            start = time.perf_counter()
+            fitter.take_steps(count)
+            seconds, taken = seconds + time.perf_counter() - start, taken + count
+            found = psnr(np.clip(fitter.picture(), 0.0, 1.0), picture.pixels)
+            visits = taken * min(config.batch_size or pixels, pixels)
+            rows.append({"steps": taken, "visits": visits, "seconds": seconds, "psnr": found or 0.0})
+    finally:
+        fitter.close()
+    return rows
+
+
+def _spacing(config: FitConfig, steps: int) -> float:
+    """Steps between evaluations: some fifty in all, and no more than ten for constant rates on all pixels."""
+    return min(10.0, steps / _EVALUATIONS) if config.batch_size is None else steps / _EVALUATIONS
+
+
+def warm_up(library: str, config: FitConfig, picture: Picture, device: str = "cpu") -> None:
+    """Compile, start threads, and make plans, on a fit that does not count."""
+    fitter = make_fitter(library, picture, config, device)
+    fitter.take_steps(3)
+    fitter.picture()
+    fitter.close()
