@@ -4,14 +4,14 @@
 - Seconds: one schedule that ends with them; the rate is measured, and the end corrected as the run goes.
 - A PSNR: a short schedule first and, where it ends below the target, others that go on from there, each twice
   as long as the one before: the warm restarts of Loshchilov and Hutter, "SGDR" (2017), section 3, T_mult = 2.
-- Nothing: one schedule over the default number of steps.
+- Nothing: one schedule over the default number of steps (`config.default_steps`).
 
 Whichever budget is spent first ends the run. With a PSNR and seconds the last schedule ends with the seconds.
 """
 
 from __future__ import annotations
 
-from .config import DEFAULT_STEPS, MOST_STEPS, FitConfig
+from .config import MOST_STEPS, FitConfig
 
 # Towards a PSNR the schedules have 1/4, 1/2, 1 and 2 times the default steps.
 _FIRST_SHARE, _ROUNDS = 4, 4
@@ -32,7 +32,7 @@ class Budget:
         counted = config.counted_steps(num_training_pixels)
         self.by_clock = counted is None and config.seconds is not None
         self._restarts = counted is None and config.target_psnr is not None
-        self._first = DEFAULT_STEPS if counted is None else counted
+        self._first = config.resolved_steps(num_training_pixels)
         if self._restarts:
             self._first //= _FIRST_SHARE
         self.steps = self._first

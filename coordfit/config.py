@@ -19,9 +19,25 @@ from typing import Any
 
 from .errors import ConfigError
 
-RECIPES = ("default", "paper", "seed-sgd", "seed-adam", "seed-sgd-32", "seed-adam-32")
+RECIPES = (
+    "default",
+    "paper",
+    "seed-sgd",
+    "seed-adam",
+    "seed-sgd-32",
+    "seed-adam-32",
+    "fast",
+    "sharp",
+    "tiny",
+    "interpolate",
+)
 BUDGETS = ("steps", "epochs", "seconds", "target_psnr")
-DEFAULT_STEPS = 1500
+# Steps where no budget is given: so many up to 128x128 training pixels, and beyond in proportion, up to
+# four times as many.
+DEFAULT_STEPS = 600
+_MOST_TIMES, _USUAL_PIXELS = 4, 128 * 128
+# Learning rates where an optimizer is asked for and no rate.
+USUAL_RATES = {"muon": 1.6e-2, "adam": 4e-3, "sgd": 4e-3}
 MOST_STEPS = 10**9
 # What memorises best does not interpolate best: held-out pixels want lower frequencies.
 _DEFAULT_SIGMA = {
@@ -118,14 +134,19 @@ class FitConfig:
     loss: str = option("mse", "what is minimised", choices=("mse", "mae", "huber"), group="training")
     delta: float = option(0.1, "where Huber's loss turns linear", limits=_POSITIVE, group="training")
     optimizer: str = option(
-        "adam",
+        "muon",
         "what takes the steps; muon is for the matrices between hidden layers, with Adam for the rest",
         choices=("adam", "sgd", "muon"),
         group="training",
     )
-    learning_rate: float = option(4e-3, "at the start of the schedule", limits=_NOT_NEGATIVE, group="training")
+    learning_rate: float = option(
+        USUAL_RATES["muon"],
+        "at the start of the schedule (default {muon:g}, with Adam or SGD {adam:g})".format(**USUAL_RATES),
+        limits=_NOT_NEGATIVE,
+        group="training",
+    )
     momentum: float = option(0.0, "of SGD", limits=(0.0, 1.0 - 1e-9), group="training")
-    muon_momentum: float = option(0.95, "of Muon", limits=(0.0, 1.0 - 1e-9), group="training")
+    muon_momentum: float = option(0.9, "of Muon", limits=(0.0, 1.0 - 1e-9), group="training")
     nesterov: bool = option(False, "Nesterov's variant of SGD's momentum", group="training")
     beta1: float = option(0.9, "decay of Adam's first moment", limits=(0.0, 1.0 - 1e-9), group="training")
     beta2: float = option(0.999, "decay of Adam's second moment", limits=(0.0, 1.0 - 1e-9), group="training")
@@ -171,7 +192,8 @@ class FitConfig:
 
     steps: int | None = option(
         None,
-        f"optimizer steps (default {DEFAULT_STEPS}, where nothing else is asked for)",
+        f"optimizer steps (default, where nothing else is asked for: {DEFAULT_STEPS}, and more for pictures "
+        f"larger than 128x128, up to {DEFAULT_STEPS * _MOST_TIMES})",
         limits=(0, MOST_STEPS),
         group="budget",
     )
@@ -192,7 +214,10 @@ class FitConfig:
         group="budget",
     )
     evaluate_every: int | None = option(
-        None, "steps between evaluations (default: 25 in all)", limits=(1, 10**9), group="budget"
+        None,
+        "steps between evaluations (default: 25 in a schedule, fewer towards a PSNR)",
+        limits=(1, 10**9),
+        group="budget",
     )
 
     seed: int = option(0, "of all randomness", limits=(0, 2**63 - 1), group="run")
@@ -232,6 +257,11 @@ class FitConfig:
         fewest = min(by_steps, by_epochs)
         return None if math.isinf(fewest) else int(fewest)
 
+    def resolved_steps(self, num_training_pixels: int) -> int:
+        """The budget in steps, the default number without steps and epochs."""
+        counted = self.counted_steps(num_training_pixels)
+        return default_steps(num_training_pixels) if counted is None else counted
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values that JSON can hold."""
         return {
@@ -244,20 +274,37 @@ class FitConfig:
         return make_config(self.as_dict(), changes)
 
 
+def default_steps(num_training_pixels: int) -> int:
+    """Steps for a picture with so many training pixels where no budget is given."""
+    times = min(max(1.0, num_training_pixels / _USUAL_PIXELS), _MOST_TIMES)
+    return round(DEFAULT_STEPS * times)
+
+
 def make_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitConfig:
     """Join settings into a `FitConfig`: the recipe first, then each layer over those before it.
 
-    A layer that names `steps` drops the `epochs` of those below, and the other way round.
+    Where no recipe is named, it is `default`, or `interpolate` where the layers train on every second pixel.
+    An optimizer other than the recipe's comes with its own usual learning rate, where no other is asked for.
+    A layer that names `steps` drops the `epochs` of those below, and the other way round; one that names
+    `seconds` or `target_psnr` drops the recipe's steps, whose schedule would not end with that budget.
     """
-    merged: dict[str, Any] = {}
-    for layer in (recipe_settings(recipe or "default"), *layers):
+    asked: dict[str, Any] = {}
+    for layer in layers:
         for name in layer:
             _check_name(name)
         if "steps" in layer and "epochs" not in layer:
-            merged.pop("epochs", None)
+            asked.pop("epochs", None)
         if "epochs" in layer and "steps" not in layer:
-            merged.pop("steps", None)
-        merged.update(layer)
+            asked.pop("steps", None)
+        asked.update(layer)
+    usual = "interpolate" if asked.get("train_on") == "every-second" else "default"
+    merged = recipe_settings(recipe or usual)
+    if any(asked.get(name) is not None for name in BUDGETS):
+        merged = {name: value for name, value in merged.items() if name not in BUDGETS}
+    other = asked.get("optimizer", merged.get("optimizer"))
+    if other != merged.get("optimizer") and str(other) in USUAL_RATES:  # a wrong name is refused below
+        merged["learning_rate"] = USUAL_RATES[str(other)]
+    merged.update(asked)
     return FitConfig(**{name: _plain(value) for name, value in merged.items()})
 
 

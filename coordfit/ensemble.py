@@ -202,7 +202,7 @@ class EnsembleTrainer:
         asked_to_stop = should_stop or _never
         began, stopped = time.perf_counter(), self._evaluate(callback)
         while stopped is None and self.step < self.steps:
-            self._train_until(self.members[0].next_evaluation(self.step), began, asked_to_stop)
+            self._train_until(self.members[0].next_evaluation(self.step), asked_to_stop, began)
             stopped = self._evaluate(callback)
             if stopped is None and asked_to_stop():
                 stopped = "interrupted"
@@ -212,7 +212,7 @@ class EnsembleTrainer:
 
     def train(self) -> list[Model]:
         """Take all steps without a look on the way; the models in the order of the jobs."""
-        self._train_until(self.steps, time.perf_counter())
+        self._train_until(self.steps)
         for k, member in enumerate(self._sorted):
             self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
         return [member.model for member in self.members]
@@ -221,8 +221,9 @@ class EnsembleTrainer:
         limit = self.config.seconds
         return math.inf if limit is None else limit - (time.perf_counter() - began)
 
-    def _train_until(self, stop: int, began: float, asked_to_stop: ShouldStop = _never) -> None:
+    def _train_until(self, stop: int, asked_to_stop: ShouldStop = _never, began: float | None = None) -> None:
         start = time.perf_counter()
+        began = start if began is None else began
         while self.step < stop and (left := self._seconds_left(began)) > 0.0 and not asked_to_stop():
             self.budget.correct(self.step, self.step, time.perf_counter() - began, left)
             count = min(stop - self.step, self.training_step.steps_at_once)

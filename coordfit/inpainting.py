@@ -180,7 +180,9 @@ def inpaint(
 
 def inpainting_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitConfig:
     """Settings for inpainting: `DEFAULTS` below the layers, or a recipe where one is named."""
-    config = make_config(*layers, recipe=recipe) if recipe else make_config(DEFAULTS, *layers)
+    config = (
+        make_config(*layers, recipe=recipe) if recipe else make_config(DEFAULTS, *layers, recipe="interpolate")
+    )
     if config.train_on != "all":
         raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
     return config

@@ -16,6 +16,7 @@ from ._backends import Backend
 from .config import FitConfig
 from .encoders import frequency_matrix
 from .errors import NotEnoughMemoryError
+from .optimizers import state_names
 from .parameters import ParameterLayout
 from .training_step import FEATURE_TABLE_BYTES, cost_of_a_row, item_size
 

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordfit import ConfigError, FitConfig, make_config
-from coordfit.config import BUDGETS, RECIPES, read_config_file, recipe_settings
+from coordfit.config import (
+    BUDGETS,
+    RECIPES,
+    USUAL_RATES,
+    default_steps,
+    read_config_file,
+    recipe_settings,
+)
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(FitConfig)}
 CHOICES = [name for name, spec in FIELDS.items() if spec.metadata["choices"]]
@@ -167,6 +174,39 @@ def test_a_later_layer_wins():
 def test_steps_and_epochs_of_different_layers_exclude_each_other(layers, recipe, steps, epochs):
     config = make_config(*layers, recipe=recipe)
     assert (config.steps, config.epochs) == (steps, epochs)
+
+
+def test_every_second_pixel_has_a_default_of_its_own():
+    asked = {"train_on": "every-second"}
+    assert make_config(asked) == make_config(asked, recipe="interpolate")
+    assert make_config(asked, recipe="fast").optimizer == "muon"
+    assert make_config(asked, {"train_on": "all"}) == make_config()
+
+
+def test_the_fast_recipe_is_the_default_written_out():
+    fast, default = make_config(recipe="fast").as_dict(), make_config().as_dict()
+    assert fast.pop("steps") == default_steps(128 * 128)
+    assert fast.pop("sigma") == make_config().resolved_sigma
+    assert fast.items() <= default.items()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "muon"])
+def test_an_optimizer_comes_with_its_usual_rate(optimizer):
+    asked = {"optimizer": optimizer}
+    assert make_config(asked).learning_rate == USUAL_RATES[optimizer]
+    assert make_config(asked, {"learning_rate": 0.5}).learning_rate == 0.5
+    config = make_config(asked, {"learning_rate": 0.5})
+    assert make_config(config.as_dict()) == config
+    assert make_config({"depth": 3}, recipe="paper").learning_rate == 1e-3
+    assert make_config({"optimizer": "adam"}, recipe="paper").learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("asked", [{"seconds": 3.0}, {"target_psnr": 30.0}, {"epochs": 2.0}], ids=str)
+def test_a_budget_takes_the_place_of_the_recipe_s(asked):
+    config = make_config(asked, recipe="paper")
+    assert config.steps is None
+    assert config.as_dict().items() >= asked.items()
+    assert make_config({"steps": 5}, asked, recipe="paper").steps in (5, None)
 
 
 def test_a_replaced_budget_drops_the_other():

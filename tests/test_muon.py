@@ -14,7 +14,7 @@ HIDDEN = (1, 2)
 
 
 def make(backend, parameters, **options):
-    settings = {"momentum": 0.9, **ADAM} | options
+    settings = {"momentum": 0.9, "iterations": 5, **ADAM} | options
     return Muon(backend, parameters, LAYOUT, dtype="float64", **settings)
 
 
@@ -115,7 +115,7 @@ def test_a_network_without_hidden_matrices_is_adam_s():
     rng = np.random.default_rng(0)
     start, G = rng.normal(size=(2, layout.size))
     ours, adams = start.copy(), start.copy()
-    Muon(backend, ours, layout, dtype="float64", momentum=0.9, **ADAM).step(ours, [G.copy()], 0.1)
+    Muon(backend, ours, layout, dtype="float64", momentum=0.9, iterations=5, **ADAM).step(ours, [G.copy()], 0.1)
     Adam(backend, adams, dtype="float64", **ADAM).step(adams, [G.copy()], 0.1)
     np.testing.assert_array_equal(ours, adams)
 
@@ -146,3 +146,28 @@ def test_torch_s_muon_goes_the_same_way():
         way, other = weight(ours, layer) - begun, W.detach().numpy() - begun
         assert np.sum(way * other) > 0.98 * np.linalg.norm(way) * np.linalg.norm(other)
         assert np.linalg.norm(way) == pytest.approx(np.linalg.norm(other), rel=0.1)
+
+
+def test_layers_are_dealt_out_to_workers(monkeypatch):
+    monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_FLOPS", 1)
+    rng = np.random.default_rng(4)
+    start, gradients = rng.normal(size=LAYOUT.size), rng.normal(size=(3, LAYOUT.size))
+    ends = []
+    for threads in (1, 2):
+        backend, parameters, shares = get_backend("numpy", threads=threads), start.copy(), []
+        monkeypatch.setattr(backend, "run_workers", spy_on(backend.run_workers, shares))
+        muon = make(backend, parameters)
+        with backend.activate():
+            for G in gradients:
+                muon.step(parameters, [G.copy()], 0.1)
+        assert shares == [2] * 3 * (threads - 1)
+        ends.append(parameters)
+    np.testing.assert_allclose(ends[1], ends[0], rtol=0, atol=1e-12)
+
+
+def spy_on(run, counts):
+    def run_and_count(tasks):
+        counts.append(len(tasks))
+        run(tasks)
+
+    return run_and_count

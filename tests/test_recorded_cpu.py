@@ -14,7 +14,14 @@ from coordfit.training import Trainer
 
 compiled = pytest.importorskip("backends.compiled", reason="Numba is not installed")
 
-SMALL = {"hidden_size": 48, "depth": 3, "num_frequencies": 40, "steps": 37, "learning_rate": 3e-3}
+SMALL = {
+    "hidden_size": 48,
+    "depth": 3,
+    "num_frequencies": 40,
+    "steps": 37,
+    "optimizer": "adam",
+    "learning_rate": 3e-3,
+}
 OPTIONS = [
     {},
     {"batch_size": 32},
@@ -27,7 +34,7 @@ OPTIONS = [
     {"output_activation": "identity"},
     {"dtype": "float64", "batch_size": 77},
 ]
-REFUSED = [{"activation": "tanh"}, {"activation": "sine", "batch_size": 64}]
+REFUSED = [{"activation": "tanh"}, {"optimizer": "muon"}, {"activation": "sine", "batch_size": 64}]
 
 
 @pytest.fixture(scope="module")

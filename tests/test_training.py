@@ -324,7 +324,7 @@ def test_held_out_pixels_do_not_train(cat):
 
 
 def test_the_metrics_tell_what_was_done(cat):
-    result = fit(cat, threads=2, seed=7)
+    result = fit(cat, optimizer="adam", threads=2, seed=7)
     metrics = result.metrics
     parameters = (16 + 1) * 16 + (16 + 1) * 16 + (16 + 1) * 3
     assert metrics["parameters"] == parameters
