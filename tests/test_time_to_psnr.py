@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 bench = pytest.importorskip("bench.time_to_psnr.__main__")
 curves = pytest.importorskip("bench.time_to_psnr.curves")
 
-TINY = {"num_frequencies": 8, "hidden_size": 16, "depth": 3, "sigma": 3.0}
+TINY = {"num_frequencies": 8, "hidden_size": 16, "depth": 3, "sigma": 3.0, "optimizer": "adam"}
 
 
 def rows(*figures):
