@@ -174,6 +174,13 @@ class FitConfig:
         word_for_none="full",
     )
 
+    polish: str = option(
+        "none",
+        "after the last step; ridge gives the last layer its least-squares solution, where that is better",
+        choices=("none", "ridge"),
+        group="training",
+    )
+
     train_on: str = option(
         "all",
         "training pixels; every-second keeps rows and columns 0, 2, 4, ... and scores the others as held out",

@@ -23,6 +23,7 @@ from .course import Course
 from .encoders import join_encoders
 from .errors import ConfigError
 from .images import Picture
+from .last_layer import Polish, solve_last_layer
 from .member import Member
 from .mlp import MLP
 from .model import Model, layer_sizes
@@ -142,7 +143,7 @@ class EnsembleTrainer:
         self.parameters = backend.zeros((len(jobs), self.layout.size), self.config.dtype)
         for k, member in enumerate(self._sorted):
             self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=True)
-        mlp = MLP(
+        self.mlp = MLP(
             backend,
             sizes,
             self.parameters,
@@ -153,9 +154,16 @@ class EnsembleTrainer:
         )
         self.optimizer = make_optimizer(backend, self.config, self.parameters, self.layout)
         losses = [member.loss for member in self._sorted]
-        pixels = self._pixels()
+        self.pixels, self.course = self._pixels(), self._course()
         self.training_step = TrainingStep(
-            backend, self.encoder, mlp, losses, self.optimizer, pixels, first.batch_rows, self._course()
+            backend,
+            self.encoder,
+            self.mlp,
+            losses,
+            self.optimizer,
+            self.pixels,
+            first.batch_rows,
+            self.course,
         )
         self._good = [self._state(member) for member in self._sorted]
         self._diverged: set[int] = set()
@@ -208,7 +216,24 @@ class EnsembleTrainer:
                 stopped = "interrupted"
             if stopped is None and self._seconds_left(began) <= 0.0:
                 stopped = "seconds"
-        return [self._result(member, stopped or "steps") for member in self.members]
+        polished = self._polish() if self.config.polish == "ridge" else [None] * len(self.members)
+        results = {
+            id(member): self._result(member, stopped or "steps", polish)
+            for member, polish in zip(self._sorted, polished, strict=True)
+        }
+        return [results[id(member)] for member in self.members]
+
+    def _polish(self) -> Sequence[Polish | None]:
+        """Solve the last layers of all members; their states were taken before, as in a single run."""
+        start = time.perf_counter()
+        before, after = solve_last_layer(
+            self.mlp, self.encoder, self.pixels, chosen=self.course.numbers_on(self.backend)
+        )
+        for k, member in enumerate(self._sorted):
+            self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
+        seconds = time.perf_counter() - start
+        errors = zip(self.backend.to_numpy(before), self.backend.to_numpy(after), strict=True)
+        return [Polish(float(b), float(a), seconds) for b, a in errors]
 
     def train(self) -> list[Model]:
         """Take all steps without a look on the way; the models in the order of the jobs."""
@@ -274,12 +299,14 @@ class EnsembleTrainer:
             history=list(member.history),
         )
 
-    def _result(self, member: Member, stopped: str) -> FitResult:
+    def _result(self, member: Member, stopped: str, polished: Polish | None) -> FitResult:
         k = self._sorted.index(member)
         state = self._good[k]
         if k in self._diverged:
             member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
-            stopped = "diverged"
+            stopped, polished = "diverged", None
         losses = self.losses.array
         own = losses[:, k] if losses.ndim > 1 else losses
-        return make_result(member, state, stopped, self.backend, len(self.members), losses=own)
+        return make_result(
+            member, state, stopped, self.backend, len(self.members), losses=own, polished=polished
+        )

@@ -53,6 +53,7 @@ class Member:
         B: NDArray[np.floating] | None = None,
         parameters: NDArray[np.floating] | None = None,
     ) -> None:
+        _check_loss(config)
         self.picture, self.config, self.known = picture, config, known
         drawn = Draws(config.seed)
         self.target = picture.pixels.reshape(-1, picture.channels)
@@ -158,6 +159,13 @@ class Draws:
         """B (m, 2) of the encoding that the settings name; None for `none`."""
         return frequency_matrix(
             config.encoding, config.num_frequencies, config.resolved_sigma, self._frequencies
+        )
+
+
+def _check_loss(config: FitConfig) -> None:
+    if config.polish == "ridge" and config.loss != "mse":
+        raise ConfigError(
+            f"polish ridge minimises squared errors alone; take it with loss mse, not {config.loss}"
         )
 
 

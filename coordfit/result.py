@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._backends import Backend
     from .config import FitConfig
     from .images import Picture
+    from .last_layer import Polish
     from .member import HistoryRow, Member
     from .tiles.model import TiledModel
     from .training import TrainingState
@@ -135,13 +136,17 @@ def make_result(
     networks: int = 1,
     *,
     losses: NDArray[np.floating],
+    polished: Polish | None = None,
 ) -> FitResult:
     """Judge a member's model on all pixels and gather everything that is known of the run.
 
     `networks` is how many were trained together: the seconds are those of all of them. `losses` are those of
-    the steps, (n,).
+    the steps, (n,). `polished` tells what the last layer's least-squares solution changed after `state`.
     """
     metrics = _metrics(member, state, stopped, backend) | {"networks": networks}
+    if polished is not None:
+        metrics["seconds"] += polished.seconds
+        metrics["polish"] = {"mse_before": polished.before, "mse": polished.after, "seconds": polished.seconds}
     member.model.metrics = metrics
     history, model, known = list(member.history), member.model, member.known
     return FitResult(metrics, history, stopped, model, member.picture, state, known, losses)

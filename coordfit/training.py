@@ -18,6 +18,7 @@ from .config import FitConfig, make_config
 from .course import Course
 from .errors import ConfigError
 from .images import Picture, load_picture
+from .last_layer import Polish, polish
 from .member import HistoryRow, Member
 from .muon import Muon
 from .optimizers import SGD, Adam, Optimizer
@@ -173,16 +174,8 @@ class Trainer:
         self.member = member = Member(backend, picture, config, known=known, B=B, parameters=parameters)
         self.model, self.steps = member.model, member.steps
         self.optimizer = make_optimizer(backend, config, self.model.mlp.parameters, self.model.mlp.layout)
-        self.training_step = TrainingStep(
-            backend,
-            self.model.encoder,
-            self.model.mlp,
-            member.loss,
-            self.optimizer,
-            self._training_pixels(),
-            member.batch_rows,
-            Course(lambda step: (member.learning_rate(step),), () if member.order is None else (member.order,)),
-        )
+        self.pixels = self._training_pixels()
+        self.training_step = self._new_training_step()
         self.step, self.seconds = 0, 0.0
         self.losses = StepLosses()
         if state is not None:
@@ -206,6 +199,15 @@ class Trainer:
             coordinates = GridRows(backend, grid, stride, dtype)
         return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype))
 
+    def _new_training_step(self) -> TrainingStep:
+        backend, member, model, optimizer = self.backend, self.member, self.model, self.optimizer
+        course = Course(
+            lambda step: (member.learning_rate(step),), () if member.order is None else (member.order,)
+        )
+        return TrainingStep(
+            backend, model.encoder, model.mlp, member.loss, optimizer, self.pixels, member.batch_rows, course
+        )
+
     # -- the loop ------------------------------------------------------------------------------------
 
     def run(
@@ -227,7 +229,18 @@ class Trainer:
 
         with self.backend.activate():
             stopped = _Loop(self, callback, checkpoint).run()
-            return make_result(self.member, self.state(), stopped, self.backend, losses=self.losses.array)
+            state, polished = self.state(), None
+            if self.config.polish == "ridge" and stopped != "diverged":
+                polished = self.polish()
+            losses = self.losses.array
+            return make_result(self.member, state, stopped, self.backend, losses=losses, polished=polished)
+
+    def polish(self) -> Polish:
+        """Put the least-squares solution in the last layer's place.
+
+        States and checkpoints are taken before it, so that a run that goes on equals an unbroken one.
+        """
+        return polish(self.model.mlp, self.model.encoder, self.pixels)
 
     def take_step(self) -> None:
         """One optimizer step on the next batch."""

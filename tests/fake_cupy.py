@@ -204,7 +204,7 @@ def _lifted(function):
 for _name in (
     *("abs", "sign", "clip", "sqrt", "tanh", "sin", "cos", "exp", "round", "maximum", "where", "sum", "mean"),
     *("take", "take_along_axis", "zeros_like", "isfinite", "all", "square", "log", "floor", "minimum"),
-    *("astype",),
+    *("astype", "ones_like"),
 ):
     globals()[_name] = _lifted(getattr(np, _name))
 
@@ -222,6 +222,11 @@ def matmul(a, b):
         raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     machine.counts["matmul"] += 1
     return _apply(np.matmul, (a, b))
+
+
+linalg = types.SimpleNamespace(
+    **{name: _lifted(getattr(np.linalg, name)) for name in ("cholesky", "inv", "solve")}
+)
 
 
 def reshape(array, shape):

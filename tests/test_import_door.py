@@ -135,6 +135,7 @@ TRAINING = [
     "memory",
     "model",
     "training_step",
+    "last_layer",
     "member",
     "ensemble",
     "sigma",
