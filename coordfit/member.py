@@ -163,10 +163,11 @@ class Draws:
 
 
 def _check_loss(config: FitConfig) -> None:
-    if config.polish == "ridge" and config.loss != "mse":
-        raise ConfigError(
-            f"polish ridge minimises squared errors alone; take it with loss mse, not {config.loss}"
-        )
+    for setting, value in (("optimizer", "gauss-newton"), ("polish", "ridge")):
+        if getattr(config, setting) == value and config.loss != "mse":
+            raise ConfigError(
+                f"{setting} {value} minimises squared errors alone; take it with loss mse, not {config.loss}"
+            )
 
 
 def _checked_mask(known: NDArray[np.bool_], picture: Picture) -> NDArray[np.bool_]:

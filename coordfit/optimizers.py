@@ -53,6 +53,8 @@ def state_names(optimizer: str, momentum: float = 0.0) -> tuple[str, ...]:
     """
     if optimizer in ("adam", "muon"):
         return ("first_moment", "second_moment")
+    if optimizer == "gauss-newton":
+        return ("damping",)
     return ("velocity",) if momentum else ()
 
 
@@ -131,3 +133,26 @@ class Adam(Counted):
             beta2=self.beta2,
             epsilon=self.epsilon,
         )
+
+
+class Damping:
+    """The state of `gauss_newton.GaussNewtonStep`: steps taken, and the damping that goes from one to the next.
+
+    The number fills a buffer in the shape of the parameters, as the states of the other optimizers have it, so
+    that a checkpoint needs no case of its own.
+    """
+
+    steps = 0
+
+    def __init__(self, backend: Backend, parameters: Array, *, dtype: str, initial: float = 1e-4) -> None:
+        self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("gauss-newton")}
+        self.value = initial
+
+    @property
+    def value(self) -> float:
+        """The damping, as a share of the mean diagonal of J J^T."""
+        return float(self.state["damping"][0])
+
+    @value.setter
+    def value(self, damping: float) -> None:
+        self.state["damping"][...] = damping

@@ -106,6 +106,7 @@ def _smaller(config: FitConfig, *, width: float, frequencies: float, steps: int,
         num_frequencies=max(8, round(frequencies * config.num_frequencies)),
         steps=max(50, steps),
         batch_size=batch_size,
+        optimizer="adam" if config.optimizer == "gauss-newton" else config.optimizer,  # trials are one batch
         train_on="all",
         epochs=None,
         seconds=None,

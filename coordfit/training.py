@@ -17,11 +17,12 @@ from ._backends import Array, Backend, get_backend
 from .config import FitConfig, make_config
 from .course import Course
 from .errors import ConfigError
+from .gauss_newton import GaussNewtonStep
 from .images import Picture, load_picture
 from .last_layer import Polish, polish
 from .member import HistoryRow, Member
 from .muon import Muon
-from .optimizers import SGD, Adam, Optimizer
+from .optimizers import SGD, Adam, Damping, Optimizer
 from .parameters import ParameterLayout
 from .pixel_rows import GridRows
 from .step_losses import StepLosses
@@ -170,10 +171,15 @@ class Trainer:
     ) -> None:
         memory.check(memory.need_of_training(config, picture.pixels.shape, backend), backend, "this run")
         self.picture, self.config, self.backend = picture, config, backend
-        B, parameters = (None, None) if state is None else (state.B, state.parameters)
-        self.member = member = Member(backend, picture, config, known=known, B=B, parameters=parameters)
+        B, before = (None, None) if state is None else (state.B, state.parameters)
+        self.member = member = Member(backend, picture, config, known=known, B=B, parameters=before)
         self.model, self.steps = member.model, member.steps
-        self.optimizer = make_optimizer(backend, config, self.model.mlp.parameters, self.model.mlp.layout)
+        parameters = self.model.mlp.parameters
+        self.optimizer: Optimizer | Damping = (
+            Damping(backend, parameters, dtype=config.dtype)
+            if config.optimizer == "gauss-newton"
+            else make_optimizer(backend, config, parameters, self.model.mlp.layout)
+        )
         self.pixels = self._training_pixels()
         self.training_step = self._new_training_step()
         self.step, self.seconds = 0, 0.0
@@ -199,11 +205,15 @@ class Trainer:
             coordinates = GridRows(backend, grid, stride, dtype)
         return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype))
 
-    def _new_training_step(self) -> TrainingStep:
+    def _new_training_step(self) -> TrainingStep | GaussNewtonStep:
         backend, member, model, optimizer = self.backend, self.member, self.model, self.optimizer
         course = Course(
             lambda step: (member.learning_rate(step),), () if member.order is None else (member.order,)
         )
+        if isinstance(optimizer, Damping):
+            return GaussNewtonStep(
+                backend, model.encoder, model.mlp, optimizer, self.pixels, member.batch_rows, course
+            )
         return TrainingStep(
             backend, model.encoder, model.mlp, member.loss, optimizer, self.pixels, member.batch_rows, course
         )

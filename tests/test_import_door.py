@@ -135,6 +135,7 @@ TRAINING = [
     "memory",
     "model",
     "training_step",
+    "gauss_newton",
     "last_layer",
     "member",
     "ensemble",
