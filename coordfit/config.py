@@ -135,8 +135,8 @@ class FitConfig:
     delta: float = option(0.1, "where Huber's loss turns linear", limits=_POSITIVE, group="training")
     optimizer: str = option(
         "muon",
-        "what takes the steps; muon is for the matrices between hidden layers, with Adam for the rest; gauss-newton is for "
-        "small pictures and batches, and takes no learning rate",
+        "what takes the steps; muon is for the matrices between hidden layers, with Adam for the rest; "
+        "gauss-newton is for small pictures and batches, and takes no learning rate",
         choices=("adam", "sgd", "muon", "gauss-newton"),
         group="training",
     )

@@ -54,7 +54,7 @@ class TileGroup:
         encoder = make_encoder(backend, network.B, dtype)
         self.features = encoder(coordinates.rows(slice(0, rows)))
         self.mlp = network.mlp(backend, self.parameters, rows)
-        self.optimizer: Optimizer = make_optimizer(backend, config, self.parameters)
+        self.optimizer: Optimizer = make_optimizer(backend, config, self.parameters, network.layout)
         self.steps = 1
         self.training_step = TrainingStep(
             backend,
