@@ -67,7 +67,8 @@ def test_a_rendering_that_does_not_fit_is_refused():
 
 
 MEASURE = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 from coordfit import load_picture, memory
 from coordfit.config import make_config
 from coordfit.training import Trainer, get_backend
@@ -75,11 +76,14 @@ import coordfit.model_file, coordfit.result
 settings, side, fused = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 backend, config = get_backend("numpy", threads=2, fused=fused), make_config(settings)
 picture = load_picture(coordfit.images.bundled_picture(), size=side)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():  # of this program alone: `ru_maxrss` begins with that of the process that started it
+    return 1024 * int(re.search("VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])
+
+before = peak()
 trainer = Trainer(picture, config, backend)
 trainer.run(checkpoint=lambda state: coordfit.model_file.save_checkpoint("c.safetensors", trainer.model, state))
-taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-print(memory.need_of_training(config, picture.pixels.shape, backend).total / taken)
+print(memory.need_of_training(config, picture.pixels.shape, backend).total / (peak() - before))
 """
 
 
