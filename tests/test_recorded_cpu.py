@@ -154,9 +154,15 @@ def test_features_that_are_computed_in_the_step_are_not_recorded(picture, monkey
     assert not is_recorded(trainer_of(picture, {"batch_size": 64}))
 
 
-@pytest.mark.parametrize(
-    "use", [lambda a: a + 1.0, np.sqrt, lambda a: np.take(a, [0]), lambda a: np.concat([a, a])], ids=str
-)
+USES = {
+    "sum": lambda a: a + 1.0,
+    "root": np.sqrt,
+    "take": lambda a: np.take(a, [0]),
+    "concat": lambda a: np.concat([a, a]),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_what_is_to_come_refuses_to_be_computed_with(use):
     array = compiled.pending(np.zeros(3))
     with pytest.raises(NotRecordedError, match="not one of the compiled primitives"):
