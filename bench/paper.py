@@ -28,7 +28,7 @@ from coordfit.ensemble import Job, fit_together
 from coordfit.files import write_json
 from coordfit.metrics import psnr
 
-from .photographs import PHOTOGRAPHS, square_photograph
+from .scikit_pictures import PHOTOGRAPHS, square_photograph
 
 SIZE = 512
 PAPER = {"none": 19.32, "basic": 21.72, "positional": 24.95, "gaussian": 25.57}  # Table 1, natural images, dB

@@ -27,7 +27,7 @@ from coordfit.files import write_json
 from coordfit.images import Picture
 from coordfit.sigma import choose_sigma
 
-from .photographs import PHOTOGRAPHS, square_photograph
+from .scikit_pictures import PHOTOGRAPHS, square_photograph
 
 # Neighbours differ by a factor of 1.4. Where the best of a sweep is its first or last, it was too narrow.
 SWEEPS = {
