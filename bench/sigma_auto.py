@@ -66,7 +66,7 @@ def measure(case: Case, settings: Case, known: Case | None, backend: Any) -> Cas
     figures: dict[str, float] = dict(known["psnr"]) if known else {}
     wanted = {chosen} if figures else {*SWEEPS[mode, size], chosen}
     missing = sorted(sigma for sigma in wanted if f"{sigma:g}" not in figures)
-    seconds_fit = known["seconds_fit"] if known else 0.0
+    seconds_fit = (known["seconds_fit"] if known else None) or 0.0
     if missing:
         more, seconds = trained(picture, mode, missing, settings, backend)
         figures |= more
@@ -96,9 +96,15 @@ def show(cases: list[Case]) -> None:
         print(
             f"{case['picture']:<10} {case['size']:>4} {case['mode']:<12} {case['chosen']:>6g} "
             f"{figures[format(case['chosen'], 'g')]:>6.2f} {best:>6} {figures[best]:>6.2f} {loss(case):>5.2f} "
-            f"{case['seconds_choice'] / case['seconds_fit']:>5.0%}{edge}"
+            f"{_cost(case):>5}{edge}"
         )
     print(f"largest loss {max(map(loss, cases)):.2f} dB")
+
+
+def _cost(case: Case) -> str:
+    """The time of the choice as a share of a fit's; nothing where the machine was too busy to tell."""
+    choice, fit = case["seconds_choice"], case["seconds_fit"]
+    return f"{choice / fit:.0%}" if choice and fit else ""
 
 
 def main() -> int:

@@ -10,7 +10,8 @@ through the best scores says where between the candidates the right sigma lies. 
   each pixel half as often. The score is that of the mosaic, a mean of two mosaics; what is beyond the rounding
   of the picture's own bits does not count, since small pictures are learned to the last bit with any sigma.
 - Where pixels are held out, what memorises best does not interpolate best: the networks learn four fifths of
-  the training pixels for a tenth of the steps, and are scored on the other fifth.
+  the training pixels for a tenth of the steps, and are scored on the other fifth; of few pixels, each fifth
+  takes its turn.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _HIGHEST = 3.0  # the positional encoding's highest frequency, where a Gaussian 
 _MOSAICS = 2
 _MOSAIC_SHARE = 16  # of the pixels, one in so many
 _FEWEST_PIXELS = 64
-_HELD_OUT_SHARE = 0.2
+_FOLDS = 5
+_ENOUGH_SCORED = 512  # pixels; fewer say little
 _LEVEL = 0.05  # dB
 
 Mask = NDArray[np.bool_]
@@ -71,7 +73,7 @@ def choose_sigma(job: Job, backend: Backend) -> tuple[float, dict[float, float]]
     else:
         rate = max(height, width) * math.sqrt(np.count_nonzero(train) / train.size)
         candidates = tuple(rate * share for share in SHARES)
-        trials = [_interpolating(job, train)]
+        trials = _interpolating(job, train)
     if job.config.encoding == "positional":
         candidates = tuple(_HIGHEST * sigma for sigma in candidates)
     scores = dict(zip(candidates, _scores(job, trials, candidates, backend), strict=True))
@@ -91,13 +93,22 @@ def _memorising(job: Job, train: Mask) -> list[_Trial]:
     return trials
 
 
-def _interpolating(job: Job, train: Mask) -> _Trial:
-    """The training pixels but for a fifth of them, which are to be guessed."""
-    steps = job.config.resolved_steps(int(np.count_nonzero(train)))
-    seen = _without_some(train, job.config.seed)
+def _interpolating(job: Job, train: Mask) -> list[_Trial]:
+    """The training pixels but for a fifth, which is to be guessed; several fifths where pixels are few."""
+    numbers = np.flatnonzero(train)
     batch = min(512, job.config.batch_size or 512)
-    small = _smaller(job.config, width=0.5, frequencies=0.5, steps=steps // 10, batch_size=batch)
-    return _Trial(small, seen, train & ~seen if (train & ~seen).any() else train)
+    steps = job.config.resolved_steps(len(numbers)) // 10
+    small = _smaller(job.config, width=0.5, frequencies=0.5, steps=steps, batch_size=batch)
+    if len(numbers) < _FOLDS:
+        return [_Trial(small, train, train)]
+    share = len(numbers) // _FOLDS
+    order = np.random.default_rng(job.config.seed).permutation(numbers)
+    trials = []
+    for fold in range(min(_FOLDS, math.ceil(_ENOUGH_SCORED / share))):
+        scored = np.zeros_like(train)
+        scored.reshape(-1)[order[fold * share : (fold + 1) * share]] = True
+        trials.append(_Trial(small, train & ~scored, scored))
+    return trials
 
 
 def _smaller(config: FitConfig, *, width: float, frequencies: float, steps: int, batch_size: int) -> FitConfig:
@@ -128,15 +139,6 @@ def _mosaic(height: int, width: int, rng: np.random.Generator) -> Mask:
         top, left = (side * int(place) for place in divmod(rng.choice(stretch), across))
         mosaic[top : top + side, left : left + side] = True
     return mosaic
-
-
-def _without_some(train: Mask, seed: int) -> Mask:
-    """The training pixels but for a random fifth."""
-    numbers = np.flatnonzero(train)
-    hidden = np.random.default_rng(seed).permutation(numbers)[: int(_HELD_OUT_SHARE * len(numbers))]
-    seen = train.copy()
-    seen.reshape(-1)[hidden] = len(hidden) == 0
-    return seen
 
 
 def _scores(job: Job, trials: list[_Trial], candidates: tuple[float, ...], backend: Backend) -> list[float]:
