@@ -428,11 +428,16 @@ def conjugate_gradients(
     return x, left
 
 
+def kernel_bytes(rows: int, dtype: str) -> int:
+    """Bytes of the matrices of rows by rows that a step on a colour picture holds."""
+    return _KERNELS * rows**2 * item_size(dtype)
+
+
 def check_rows(rows: int, dtype: str) -> None:
     """ConfigError with the cost and the cure where a batch has too many rows for a kernel of rows by rows."""
     if rows <= MOST_ROWS:
         return
-    gigabytes, gigaflops = _KERNELS * rows**2 * item_size(dtype) / 2**30, rows**3 / 1e9
+    gigabytes, gigaflops = kernel_bytes(rows, dtype) / 2**30, rows**3 / 1e9
     raise ConfigError(
         f"gauss-newton solves a system of {rows} x {rows} for a batch of {rows} pixels ({gigabytes:.1f} GiB, "
         f"{gigaflops:,.0f} GFLOP to factor in each step); give --batch-size {MOST_ROWS} or less, "

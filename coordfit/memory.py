@@ -16,6 +16,7 @@ from ._backends import Backend
 from .config import FitConfig
 from .encoders import frequency_matrix
 from .errors import NotEnoughMemoryError
+from .gauss_newton import MOST_ROWS, kernel_bytes
 from .optimizers import state_names
 from .parameters import ParameterLayout
 from .training_step import FEATURE_TABLE_BYTES, cost_of_a_row, item_size
@@ -77,11 +78,14 @@ def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend
     in_step, gradients = of_blocks(min(config.batch_size or seen, seen), members, 3 * row_flops)
     in_rendering, _ = of_blocks(min(N, 65_536), 1, row_flops)
     states = len(state_names(config.optimizer, config.momentum))
+    kernels = 0
+    if config.optimizer == "gauss-newton":  # larger batches are refused for what they cost in time
+        kernels = kernel_bytes(min(config.batch_size or seen, seen, MOST_ROWS), config.dtype)
     copies = 1 + gradients + states + _COPIES * (1 + states)
     table = seen * layout.layer_sizes[0] * item
     return Need(
         network=members * copies * layout.size * item,
-        rows=_PASSES * max(in_step, in_rendering) + (table if table <= FEATURE_TABLE_BYTES else 0),
+        rows=_PASSES * max(in_step, in_rendering) + kernels + (table if table <= FEATURE_TABLE_BYTES else 0),
         # What training sees of the picture, the reconstruction, the drawings of both.
         pixels=N * (2 * channels * item + 24),
     )
