@@ -110,20 +110,12 @@ class _Tiles:
         losses: list[np.ndarray] = []
 
         def work(groups: list[TileGroup]) -> None:
-            losses.extend(np.stack([_loss_of_a_step(group) for _ in range(steps)]) for group in groups)
+            for group in groups:
+                group.training_step.advance(group.optimizer.steps, steps)
+                losses.append(group.training_step.new_losses(wait=True))
 
         self.backend.run_workers([functools.partial(work, groups) for groups in self.groups])
         return [float(value) for value in np.concatenate(losses, axis=1).mean(axis=1)]
-
-
-def _loss_of_a_step(group: TileGroup) -> np.ndarray:
-    """Take one step as a fit does, by the backend's own recording where it has one; each tile's loss (K,)."""
-    step = group.training_step
-    if step.steps_at_once == 1:
-        return np.array(step(None, LEARNING_RATE))
-    step.advance(group.optimizer.steps)
-    losses = step.recent_losses
-    return np.array(losses).reshape(-1, len(group.parameters))[-1]
 
 
 def gemm_rate(seconds: float = 0.4) -> float:
