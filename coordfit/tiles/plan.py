@@ -23,7 +23,10 @@ LEAST_TILE, MOST_TILE = 4, 256
 # What every tile's network has, unless it is asked for otherwise.
 DEFAULTS: Mapping[str, Any] = {
     "depth": 2,
+    "activation": "relu",
+    "optimizer": "adam",
     "learning_rate": 1e-2,
+    "schedule": "cosine",
     "batch_size": None,
     "output_activation": "identity",
     "steps": 48,
