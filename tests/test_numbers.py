@@ -209,6 +209,22 @@ def test_options_beyond_reason_are_refused_before_memory_is_asked_for(command, w
     assert not Path("out").exists()
 
 
+def test_a_network_beyond_the_machine_is_refused_with_the_estimate():
+    """Each of these is within its limits; together they ask for a terabyte."""
+    words = ["--num-frequencies=65536", "--hidden-size=16384", "--depth=64", "--device=numpy"]
+    tracemalloc.start()
+    try:
+        code, document, line = call("fit", *words, "--out=out")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (code, document["error"]) == (1, line)
+    assert "GB of memory" in line
+    assert "lower --hidden-size" in line
+    assert peak < 20e6
+    assert not Path("out").exists()
+
+
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "m.safetensors"
