@@ -95,6 +95,24 @@ class OutputBuffers(NamedTuple):
     value: Array | None = None
 
 
+class Orthogonalize(Protocol):
+    """Brings matrices (*E, n, n) near the nearest orthogonal ones: see `coordfit.muon`.
+
+    By `iterations` of X <- X (a I + b A + c A^2) with A = X^T X, after division by ||X^T X||_F^(1/2).
+    """
+
+    size: int
+    """n."""
+    iterations: int
+    coefficients: tuple[float, float, float]
+    """a, b, c."""
+    buffers: tuple[Array, Array, Array]
+    """Three of shape (*E, n, n)."""
+
+    def __call__(self, X: Array) -> Array:
+        """The result, perhaps in one of the buffers; X is overwritten."""
+
+
 class DeviceState(Protocol):
     """The step's number, rates, batch and loss in device memory, for steps that are recorded."""
 
@@ -618,6 +636,47 @@ class Backend:
             dz, h, W, dW=dW, db=db, accumulate=accumulate, below=below, out=room.dz_below
         )
         return value, dz_below
+
+    @composed
+    def muon_step(
+        self,
+        parameters: Array,
+        gradients: Sequence[Array],
+        momenta: Array,
+        *,
+        orthogonalize: Orthogonalize,
+        learning_rate: float | Array,
+        momentum: float,
+        scale: float,
+        out: Array,
+    ) -> None:
+        """One step of Muon (Jordan et al., 2024) on one matrix of each member; all in place.
+
+        M <- momentum M + G;  W <- W - learning_rate scale orthogonalize(G + momentum M).
+
+        Parameters
+        ----------
+        parameters, momenta : array, shape (*E, n n)
+        gradients : arrays, shape (*E, n n)
+            The gradient is their sum, taken in their order. The first may be overwritten by the sum.
+        orthogonalize : Orthogonalize
+        learning_rate : float, or array of shape (*E, 1)
+        out : array, shape (*E, n n)
+            Room for the direction of the step; contiguous.
+        """
+        # Element by element on flat members: of strided matrices NumPy would make a copy first.
+        gradient, *others = gradients
+        for part in others:
+            gradient += part
+        momenta *= momentum
+        momenta += gradient
+        out[...] = momenta
+        out *= momentum
+        out += gradient
+        n = orthogonalize.size
+        step = self.xp.reshape(orthogonalize(self.xp.reshape(out, (*out.shape[:-1], n, n))), out.shape)
+        step *= learning_rate * scale
+        parameters -= step
 
     @primitive
     def sgd_step(

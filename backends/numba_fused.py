@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Activation, Array, ElementwiseLoss, NotRecordedError
+from .base import Activation, Array, ElementwiseLoss, NotRecordedError, Orthogonalize
 from .dispatch import fused
 from .numpy_backend import NumpyBackend, even_slices
 
@@ -280,11 +280,49 @@ class NumbaFused(NumpyBackend):
         settings = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
         self._update(self._compiled.ADAM, parameters, gradients, state, learning_rate, step, settings)
 
+    def _muon_is_compiled(self, parameters: Array, gradients: Sequence[Array], momenta: Array, **_: Any) -> str:
+        if self._gemm is not None and self._lie_flat(parameters, *gradients, momenta):
+            return ""
+        return "has no compiled Muon for such arrays"
+
+    @fused("muon_step", supports=_muon_is_compiled)
+    def _muon_step(
+        self,
+        parameters: Array,
+        gradients: Sequence[Array],
+        momenta: Array,
+        *,
+        orthogonalize: Orthogonalize,
+        learning_rate: float | Array,
+        momentum: float,
+        scale: float,
+        out: Array,
+    ) -> None:
+        c, n = self._compiled, orthogonalize.size
+        linear, cubic, quintic = orthogonalize.coefficients
+        rooms = dict(zip(("y", "dz", "dx"), map(c.address_of, orthogonalize.buffers), strict=True))
+        self._use_blas_threads_for(n, n, n)
+        settings = {
+            **rooms,
+            "x": c.address_of(out),
+            "rows": n,
+            "choice": orthogonalize.iterations,
+            "momentum": momentum,
+            "scale": scale,
+            "linear": linear,
+            "cubic": cubic,
+            "quintic": quintic,
+        }
+        whole, arrays = self._update_of(
+            c.MUON, parameters, gradients, (momenta,), learning_rate, None, settings
+        )
+        self._do([whole], *arrays, out, *orthogonalize.buffers, dtype=parameters.dtype)
+
     def _lie_flat(self, *buffers: Array) -> bool:
-        """Whether flat buffers (*E, P) are contiguous and of one dtype; in a recorded step they must be."""
-        dtype = buffers[0].dtype
+        """Whether parts of flat buffers (*E, P) lie alike, in one dtype; in a recorded step they must."""
+        dtype, stride = buffers[0].dtype, _row_bytes(buffers[0])
         known = dtype in (np.float32, np.float64) and all(a.dtype == dtype for a in buffers)
-        if known and all(a.flags.c_contiguous for a in buffers):
+        if known and all(a.strides[-1] == a.itemsize and _row_bytes(a) == stride for a in buffers):
             return True
         self._refuse("an optimizer on arrays of this kind")
         return False
@@ -299,8 +337,29 @@ class NumbaFused(NumpyBackend):
         step: int | Array | None,
         settings: dict[str, float],
     ) -> None:
-        """Write down an optimizer's pass over flat buffers (*E, P) of members in a row, and share it out."""
-        c, dtype = self._compiled, parameters.dtype
+        """Write down an optimizer's pass over flat buffers (*E, P), and share it out."""
+        whole, arrays = self._update_of(kind, parameters, gradients, state, learning_rate, step, settings)
+        programs = self._shared_by_workers(whole, math.prod(parameters.shape[:-1]), parameters.shape[-1])
+        dtype = parameters.dtype
+        if self._recording is not None or len(programs) == 1:
+            self._do(programs, *arrays, dtype=dtype)
+        else:
+            self.run_workers(
+                [functools.partial(self._do, [program], *arrays, dtype=dtype) for program in programs]
+            )
+
+    def _update_of(
+        self,
+        kind: int,
+        parameters: Array,
+        gradients: Sequence[Array],
+        state: Sequence[Array],
+        learning_rate: float | Array,
+        step: int | Array | None,
+        settings: dict[str, float],
+    ) -> tuple[Any, tuple[Array, ...]]:
+        """The instruction for all members, and the arrays that it names."""
+        c = self._compiled
         rates = (
             learning_rate if isinstance(learning_rate, np.ndarray) else np.array([learning_rate], np.float64)
         )
@@ -313,7 +372,8 @@ class NumbaFused(NumpyBackend):
         members, width = math.prod(parameters.shape[:-1]), parameters.shape[-1]
         whole = c.instruction(
             kind,
-            units=width,
+            units=_row_bytes(parameters) // parameters.itemsize,
+            members=members,
             last_row=members,
             last=width,
             parameters=c.address_of(parameters),
@@ -325,14 +385,7 @@ class NumbaFused(NumpyBackend):
             **moments,
             **settings,
         )
-        programs = self._shared_by_workers(whole, members, width)
-        arrays = (parameters, *gradients, *state, rates, table, counter)
-        if self._recording is not None or len(programs) == 1:
-            self._do(programs, *arrays, dtype=dtype)
-        else:
-            self.run_workers(
-                [functools.partial(self._do, [program], *arrays, dtype=dtype) for program in programs]
-            )
+        return whole, (parameters, *gradients, *state, rates, table, counter)
 
     def _shared_by_workers(self, whole: Any, members: int, width: int) -> list[Any]:
         """An optimizer's pass in parts: of members where there are enough, else of each one's columns."""
@@ -345,6 +398,13 @@ class NumbaFused(NumpyBackend):
         if members >= ways:
             return self._compiled.shared_out(whole, rows=even_slices(0, members, ways))
         return self._compiled.shared_out(whole, columns=even_slices(0, width, ways))
+
+
+def _row_bytes(a: Array) -> int:
+    """From one member's numbers to the next one's in a part of a flat buffer (*E, P); -1 where that varies."""
+    if a.ndim == 1:
+        return int(a.size * a.itemsize)
+    return int(a.strides[-2]) if a.ndim == 2 or a.flags.c_contiguous else -1
 
 
 def _room(shape: tuple[int, ...], dtype: Any, out: Array | None) -> Array:

@@ -125,29 +125,24 @@ class _Matrices:
         self.ranges = [muon.layout.weight_range(layer) for layer in layers]
         size = muon.layout.layer_sizes[1]
         self.scale = 0.2 * math.sqrt(size)
-        self.shape = (*ensemble, size, size)
-        self.orthogonalize = Orthogonalizer(muon.backend, self.shape, muon.dtype, muon.iterations)
-        # Element by element on flat members: of strided matrices NumPy would make a copy first.
+        self.orthogonalize = Orthogonalizer(muon.backend, (*ensemble, size, size), muon.dtype, muon.iterations)
         self.direction = muon.backend.zeros((*ensemble, size * size), muon.dtype)
 
     def update(
         self, parameters: Array, gradients: Sequence[Array], momenta: Array, learning_rate: float | Array
     ) -> None:
         """M <- momentum M + G;  W <- W - learning_rate scale orthogonalized(G + momentum M)."""
-        xp, momentum, direction = self.muon.backend.xp, self.muon.momentum, self.direction
         for start, stop in self.ranges:
-            W, M, G, *others = (flat[..., start:stop] for flat in (parameters, momenta, *gradients))
-            for part in others:
-                G += part
-            M *= momentum
-            M += G
-            direction[...] = M
-            direction *= momentum
-            direction += G
-            step = self.orthogonalize(xp.reshape(direction, self.shape))
-            step = xp.reshape(step, direction.shape)
-            step *= learning_rate * self.scale
-            W -= step
+            self.muon.backend.muon_step(
+                parameters[..., start:stop],
+                [gradient[..., start:stop] for gradient in gradients],
+                momenta[..., start:stop],
+                orthogonalize=self.orthogonalize,
+                learning_rate=learning_rate,
+                momentum=self.muon.momentum,
+                scale=self.scale,
+                out=self.direction,
+            )
 
 
 class Orthogonalizer:
@@ -159,12 +154,13 @@ class Orthogonalizer:
     """
 
     def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: str, iterations: int) -> None:
-        self.backend, self.iterations = backend, iterations
-        a, b, self.c = _COEFFICIENTS
+        self.backend, self.iterations, self.size = backend, iterations, shape[-1]
+        self.coefficients = a, b, self.c = _COEFFICIENTS
         identity = backend.asarray(np.eye(shape[-1]), dtype)
         self.inner = identity * (b / (2 * self.c))
         self.outer = identity * (a / self.c - (b / (2 * self.c)) ** 2)
         self.gram, self.polynomial, self.other = (backend.zeros(shape, dtype) for _ in range(3))
+        self.buffers = self.gram, self.polynomial, self.other
 
     def __call__(self, X: Array) -> Array:
         """Something near U V^T for X = U S V^T (*E, n, n), which is overwritten; 0 for 0."""

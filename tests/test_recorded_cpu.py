@@ -23,6 +23,7 @@ SMALL = {
     "learning_rate": 3e-3,
 }
 OPTIONS = [
+    {"optimizer": "muon", "depth": 4},
     {},
     {"batch_size": 32},
     {"batch_size": 300, "schedule": "cosine"},
@@ -34,7 +35,7 @@ OPTIONS = [
     {"output_activation": "identity"},
     {"dtype": "float64", "batch_size": 77},
 ]
-REFUSED = [{"activation": "tanh"}, {"optimizer": "muon"}, {"activation": "sine", "batch_size": 64}]
+REFUSED = [{"activation": "tanh"}, {"activation": "sine", "batch_size": 64}]
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def join(op: Any, like: Array) -> None:
 
 
 @compiled
-def _summed(op: Any, start: int, size: int, like: Array) -> Array:
+def summed(op: Any, start: int, size: int, like: Array) -> Array:
     """The sum of the gradients' numbers from `start` on, left in the first of them."""
     item, zero = like.itemsize, like.dtype.type(0)
     gradients = vector(op.gradients, op.num_gradients, _WORD)
@@ -88,7 +88,7 @@ def adam(op: Any, like: Array) -> None:
         rate = number(rates[e % op.num_rates] * factor)
         for start in range(e * op.units + op.first, e * op.units + op.last, _CHUNK):
             size = min(_CHUNK, e * op.units + op.last - start)
-            g = _summed(op, start, size, like)
+            g = summed(op, start, size, like)
             p = vector(op.parameters + start * item, size, number(0))
             m = vector(op.first_moment + start * item, size, number(0))
             v = vector(op.second_moment + start * item, size, number(0))
@@ -108,7 +108,7 @@ def sgd(op: Any, like: Array) -> None:
         rate = number(rates[e % op.num_rates])
         for start in range(e * op.units + op.first, e * op.units + op.last, _CHUNK):
             size = min(_CHUNK, e * op.units + op.last - start)
-            g = _summed(op, start, size, like)
+            g = summed(op, start, size, like)
             p = vector(op.parameters + start * item, size, number(0))
             if op.first_moment == 0:
                 for i in range(size):

@@ -17,7 +17,7 @@ from ..base import Array
 from .memory import address_of, member_step
 
 WAIT, LINEAR, LINEAR_BACKWARD, ACTIVATION_BACKWARD, LOSS, TAKE_ROWS = range(6)
-ADAM, SGD, SUM, JOIN, BATCH_ORDER, COUNT = range(6, 12)
+ADAM, SGD, MUON, SUM, JOIN, BATCH_ORDER, COUNT = range(6, 13)
 IDENTITY, RELU, SIGMOID = range(3)
 MSE, MAE, HUBER = range(3)
 ACTIVATIONS = {"identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID}
@@ -31,7 +31,7 @@ _INTEGERS = (
     *("value", "parameters", "gradients", "num_gradients", "first_moment", "second_moment"),
     *("rates", "num_rates", "counter", "seeds"),
 )
-_REALS = ("scale", "delta", "beta1", "beta2", "epsilon", "momentum")
+_REALS = ("scale", "delta", "beta1", "beta2", "epsilon", "momentum", "linear", "cubic", "quintic")
 RECORD = np.dtype([(name, np.int64) for name in _INTEGERS] + [(name, np.float64) for name in _REALS])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..base import Array
-from . import elementwise, layers
+from . import elementwise, layers, muon
 from .barrier import wait
 from .instructions import (
     ACTIVATION_BACKWARD,
@@ -16,6 +16,7 @@ from .instructions import (
     LINEAR,
     LINEAR_BACKWARD,
     LOSS,
+    MUON,
     SGD,
     SUM,
     TAKE_ROWS,
@@ -26,7 +27,7 @@ from .memory import compiled
 _linear, _linear_backward = layers.linear, layers.linear_backward
 _activation_backward, _loss = layers.activation_backward, layers.loss
 _take_rows, _sum_of, _join = elementwise.take_rows, elementwise.sum_of, elementwise.join
-_adam, _sgd = elementwise.adam, elementwise.sgd
+_adam, _sgd, _muon_step = elementwise.adam, elementwise.sgd, muon.muon_step
 _batch_order, _count = elementwise.batch_order, elementwise.count
 
 
@@ -64,6 +65,8 @@ def execute(program: Array, gemm: Any, like: Array, barrier: Any) -> None:
             _adam(op, like)
         elif kind == SGD:
             _sgd(op, like)
+        elif kind == MUON:
+            _muon_step(op, gemm, like)
         elif kind == SUM:
             _sum_of(op, like)
         elif kind == JOIN:
