@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Activation, Array, Backend, ElementwiseLoss, Lattice, Tables
+from .base import Activation, Array, Backend, ElementwiseLoss, Lattice, Orthogonalize, Tables
 from .cublaslt import (
     PRECISIONS,
     WORKSPACE_BYTES,
@@ -773,9 +773,38 @@ class CupyFused(Backend):
             self._loss_scale(parameters),
         )
 
+    @fused("muon_step")
+    def _muon_step(
+        self,
+        parameters: Array,
+        gradients: Sequence[Array],
+        momenta: Array,
+        *,
+        orthogonalize: Orthogonalize,
+        learning_rate: float | Array,
+        momentum: float,
+        scale: float,
+        out: Array,
+    ) -> None:
+        # A loss scale changes the length of gradient and momentum, and no step is as long as those.
+        Backend.muon_step(  # of primitives, whose products are our own
+            self,
+            parameters,
+            gradients,
+            momenta,
+            orthogonalize=orthogonalize,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            scale=scale,
+            out=out,
+        )
+        shadow = self._shadows.of_part(parameters)
+        if shadow is not None:
+            self._cast(parameters, shadow, core=1)
+
     def _shadow_and_types(self, parameters: Array) -> tuple[Array | None, tuple[str, str]]:
         """The copy in 16 bits that the optimizer's pass keeps up to date, if there is one, and both types."""
-        shadow, own = self._shadows.of(parameters), C_TYPES[str(parameters.dtype)]
+        shadow, own = self._shadows.of_part(parameters), C_TYPES[str(parameters.dtype)]
         return shadow, (own, own if shadow is None else C_TYPES[str(shadow.dtype)])
 
     def _rates(self, learning_rate: float | Array) -> tuple[Array, int]:

@@ -36,6 +36,17 @@ class Shadows:
         is_known = known is not None and known[0]() is not None and known[1].shape == parameters.shape
         return known[1] if known is not None and is_known else None
 
+    def of_part(self, part: Array) -> Array | None:
+        """What the copy holds in the place of a part (*E, n) of its flat buffer, or None."""
+        place = part.data.ptr
+        for start, (flat, shadow, _) in self._known.items():
+            parameters = flat()
+            if parameters is not None and 0 <= place - start < parameters.nbytes:
+                offset = (place - start) // part.itemsize
+                fits = part.shape[:-1] == shadow.shape[:-1] and offset + part.shape[-1] <= shadow.shape[-1]
+                return shadow[..., offset : offset + part.shape[-1]] if fits else None
+        return None
+
     def keep(self, parameters: Array, shadow: Array) -> None:
         """Note the copy of a flat buffer (*E, P); those of buffers that are gone are dropped."""
         self._known = {start: known for start, known in self._known.items() if known[0]() is not None}

@@ -6,6 +6,7 @@ skip into a failure for the names listed, so that a machine bought for its GPU c
 
 import contextlib
 import os
+import signal
 from dataclasses import dataclass
 
 import hypothesis
@@ -21,6 +22,9 @@ STRICT_ARITHMETIC = "COORDFIT_STRICT_ARITHMETIC" in os.environ
 # Of one primitive against its float64 oracle, relative to the largest element (or to 1, if that is more):
 # the elements of a product are sums that may cancel, and their error goes with what was summed.
 TOLERANCES = {"float32": 4e-6, "float64": 2e-14}
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

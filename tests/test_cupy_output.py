@@ -127,7 +127,7 @@ def test_what_one_step_launches(machine, monkeypatch):
     """Nothing more than the design says: a node of a graph costs a microsecond, whatever it does."""
     monkeypatch.setattr("coordfit.training_step.FEATURE_TABLE_BYTES", 0)
     backend = fake_cupy.CupyOnHost("always", precision="bf16")
-    trainer = make_trainer(picture_of(3), backend, depth=4)
+    trainer = make_trainer(picture_of(3), backend, depth=4, optimizer="adam")
     with backend.activate():
         train(trainer, 3)  # warm-up, and one recording
         graph = trainer.training_step._recorded._runs[16]._graph

@@ -121,7 +121,7 @@ def test_more_channels_than_the_kernel_has_go_without_it(precision, machine):
 @on_host
 def test_what_is_kept_in_which_type(picture, precision):
     backend = make_backend(precision)
-    trainer = make_trainer(picture, backend, batch_size=None)
+    trainer = make_trainer(picture, backend, batch_size=None, optimizer="adam")
     train(trainer, 3)
     (worker,) = trainer.training_step.workers
     stored = {"bf16": "uint16", "fp16": "float16"}[precision]
