@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent / "killing.py"
-KILLS = os.environ.get("COORDFIT_KILLS", "12")
+KILLS = os.environ.get("COORDFIT_KILLS", "4")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 

@@ -131,9 +131,11 @@ def main() -> None:
     for picture in options.pictures:
         for name in options.contenders:
             runs += in_a_process(name, picture, options)
+            print(f"{picture}: {name}", file=sys.stderr, flush=True)
+            if options.json:  # after every one: the whole takes long
+                found = {"size": options.size, "runs": runs}
+                options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(table(runs, "seconds", "{:.2f}"), "", table(runs, "visits", "{:,.0f}"), sep="\n")
-    if options.json:
-        options.json.write_text(json.dumps({"size": options.size, "runs": runs}, indent=1), encoding="utf-8")
     if options.plot:
         from .plot import draw
 
