@@ -81,7 +81,7 @@ class NumbaFused(NumpyBackend):
     @fused("take_rows")
     def _take_rows(self, array: Array, index: Array, *, out: Array | None = None) -> Array:
         c = self._compiled
-        fits = index.ndim <= 2 and index.dtype == np.int64 and index.flags.c_contiguous
+        fits = index.ndim <= 2 and index.dtype == np.int64 and index.strides[-1] == index.itemsize
         if (
             not fits
             or not c.is_plain(array)

@@ -19,7 +19,7 @@ from .errors import NotEnoughMemoryError
 from .gauss_newton import MOST_ROWS, kernel_bytes
 from .optimizers import state_names
 from .parameters import ParameterLayout
-from .training_step import FEATURE_TABLE_BYTES, cost_of_a_row, item_size
+from .training_step import cost_of_a_row, item_size, table_fits
 
 # Measured at the peak of runs: copies of the activations (forward, back, and in between), and copies of the
 # parameters and optimizer state on the host (the last good one, the next, and what becomes a file).
@@ -83,9 +83,10 @@ def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend
         kernels = kernel_bytes(min(config.batch_size or seen, seen, MOST_ROWS), config.dtype)
     copies = 1 + gradients + states + _COPIES * (1 + states)
     table = seen * layout.layer_sizes[0] * item
+    tables = table * members if table_fits(table, members) else table  # of their own, or shared
     return Need(
         network=members * copies * layout.size * item,
-        rows=_PASSES * max(in_step, in_rendering) + kernels + (table if table <= FEATURE_TABLE_BYTES else 0),
+        rows=_PASSES * max(in_step, in_rendering) + kernels + (tables if table_fits(table, 1) else 0),
         # What training sees of the picture, the reconstruction, the drawings of both.
         pixels=N * (2 * channels * item + 24),
     )

@@ -32,6 +32,8 @@ from .recorded_steps import RecordedSteps
 
 # Features of all training pixels are computed once where they take no more memory than this.
 FEATURE_TABLE_BYTES = 128 * 2**20
+# Networks with frequencies of their own may have so many times that together.
+_MEMBERS_SHARE = 4
 _TABLE_ROWS = 8192
 
 
@@ -65,7 +67,7 @@ class TrainingPixels:
             return None
         shape = (*encoder.ensemble, self.size, encoder.num_features)
         dtype = encoder.feature_dtype(dtype)
-        if math.prod(shape) * item_size(dtype) > FEATURE_TABLE_BYTES:
+        if not table_fits(math.prod(shape[-2:]) * item_size(dtype), math.prod(encoder.ensemble)):
             return None
         table = self.backend.zeros(shape, dtype)
         for start in range(0, self.size, _TABLE_ROWS):
@@ -354,6 +356,11 @@ def feature_buffer(
         return None
     own = ensemble if encoder.ensemble else ()
     return backend.scratch((*own, rows, encoder.num_features), encoder.feature_dtype(dtype))
+
+
+def table_fits(table_bytes: int, members: int) -> bool:
+    """Whether tables of features are kept: of so many bytes for each of so many members."""
+    return max(table_bytes, table_bytes * members // _MEMBERS_SHARE) <= FEATURE_TABLE_BYTES
 
 
 def cost_of_a_row(layer_sizes: Sequence[int], dtype: str) -> tuple[int, int]:

@@ -114,8 +114,9 @@ def test_a_resumed_run_equals_an_unbroken_one(picture):
     ],
     ids=["seeds", "sigmas", "rates", "both"],
 )
-@pytest.mark.parametrize("batch_size", [64, None])
-def test_members_on_workers_are_recorded_too(picture, differences, batch_size):
+@pytest.mark.parametrize("batch_size", [100, None])
+def test_members_on_workers_are_recorded_too(monkeypatch, picture, differences, batch_size):
+    monkeypatch.setattr("backends.numpy_backend._BLOCK_BYTES", 1)  # blocks of some 64 rows
     mask = np.random.default_rng(2).uniform(size=(32, 24)) < 0.7
     jobs = [Job(picture, make_config(SMALL, {"batch_size": batch_size}, own), mask) for own in differences]
     recorded = train(EnsembleTrainer(jobs, backend_of(2)), 37)
