@@ -263,7 +263,10 @@ class NumpyBackend(Backend):
             ensemble = np.broadcast_shapes(coordinates.shape[:-2], B.shape[:-2])
             out = np.empty((*ensemble, coordinates.shape[-2], 2 * m), B.dtype)
         cosines, sines = out[..., :m], out[..., m:]
-        phase = np.matmul(coordinates, B.swapaxes(-1, -2), out=sines)
+        # Not by the BLAS: its last bit would depend on how many threads share so thin a product.
+        phase = np.multiply(coordinates[..., :1], B[..., None, :, 0], out=sines)
+        for i in range(1, B.shape[-1]):
+            phase += np.multiply(coordinates[..., i : i + 1], B[..., None, :, i], out=cosines)
         phase -= np.rint(phase, out=cosines)
         phase *= 2.0 * np.pi
         np.cos(phase, out=cosines)
