@@ -40,7 +40,60 @@ class PictureFacts:
         return PixelGrid.of_picture(self.height, self.width)
 
 
-class Model:
+class Rendered:
+    """What every model does alike: pictures of any size from rows that it predicts."""
+
+    backend: Backend
+    config: FitConfig
+    picture: PictureFacts
+
+    def render(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.floating]:
+        """The picture (height, width, C) in [0, 1] at any size; the fitted picture's own by default.
+
+        Parameters
+        ----------
+        height, width : int, optional
+            In pixels. With one of them alone, the other follows the picture's shape.
+        crop : (left, top, width, height), optional
+            In pixels of that rendering; only these are computed.
+        """
+        grid = self.grid(height, width, crop=crop)
+        shape = (grid.height, grid.width, self.picture.channels)
+        memory.check(memory.need_of_rendering(*shape, self.config.dtype), self.backend, "this rendering")
+        rendering = np.empty(shape, self.config.dtype)
+        row = 0
+        for rows in self.render_rows(grid):
+            rendering[row : row + len(rows)] = rows
+            row += len(rows)
+        return rendering
+
+    def grid(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> PixelGrid:
+        """The pixels that `render` computes for the same arguments; ValueError where they make no sense."""
+        return rendering_grid(self.picture, height, width, crop=crop)
+
+    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
+        for colours in self.predict_rows(grid):
+            yield np.clip(colours, 0.0, 1.0, out=colours)
+
+    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """As `render_rows`, but as the network gives them, unclipped."""
+        raise NotImplementedError
+
+
+class Model(Rendered):
     """A coordinate network: the encoder's frequencies, the layers, and the picture's facts.
 
     Parameters
@@ -95,47 +148,6 @@ class Model:
             encode = functools.partial(_encode, self.encoder, chunk)
             colours[start : start + CHUNK_PIXELS] = forward(encode, 0, len(chunk))
         return colours.reshape(*coordinates.shape[:-1], self.picture.channels)
-
-    def render(
-        self,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        crop: tuple[int, int, int, int] | None = None,
-    ) -> NDArray[np.floating]:
-        """The picture (height, width, C) in [0, 1] at any size; the fitted picture's own by default.
-
-        Parameters
-        ----------
-        height, width : int, optional
-            In pixels. With one of them alone, the other follows the picture's shape.
-        crop : (left, top, width, height), optional
-            In pixels of that rendering; only these are computed.
-        """
-        grid = self.grid(height, width, crop=crop)
-        shape = (grid.height, grid.width, self.picture.channels)
-        memory.check(memory.need_of_rendering(*shape, self.config.dtype), self.backend, "this rendering")
-        rendering = np.empty(shape, self.config.dtype)
-        row = 0
-        for rows in self.render_rows(grid):
-            rendering[row : row + len(rows)] = rows
-            row += len(rows)
-        return rendering
-
-    def grid(
-        self,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        crop: tuple[int, int, int, int] | None = None,
-    ) -> PixelGrid:
-        """The pixels that `render` computes for the same arguments; ValueError where they make no sense."""
-        return rendering_grid(self.picture, height, width, crop=crop)
-
-    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
-        for colours in self.predict_rows(grid):
-            yield np.clip(colours, 0.0, 1.0, out=colours)
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """As `render_rows`, but as the network gives them, unclipped."""

@@ -64,6 +64,10 @@ def test_a_rendering_that_does_not_fit_is_refused():
     model = Trainer(bundled_picture(32), make_config({"steps": 0}), Cramped(threads=1)).model
     with pytest.raises(NotEnoughMemoryError, match=r"this rendering needs about 1\.2 GB"):
         model.render(10_000, 10_000)
+    tiled = coordfit.fit(bundled_picture(32).pixels, tiles=16, steps=1, device="numpy").model
+    tiled.backend = Cramped(threads=1)
+    with pytest.raises(NotEnoughMemoryError, match=r"this rendering needs about 1\.2 GB"):
+        tiled.render(10_000, 10_000)
 
 
 MEASURE = """

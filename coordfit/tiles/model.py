@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Backend
-from ..config import FitConfig
 from ..encoders import GridFeatures, make_encoder
 from ..mlp import MLP
-from ..model import CHUNK_PIXELS, PictureFacts, rendering_grid
+from ..model import CHUNK_PIXELS, PictureFacts, Rendered
 from ..pixel_grid import PixelGrid
 from .layout import Axis, TileLayout
 from .network import TileNetwork
@@ -30,7 +29,7 @@ from .network import TileNetwork
 _BATCH_ROWS = 8192
 
 
-class TiledModel:
+class TiledModel(Rendered):
     """The networks of a picture's tiles, blended into one picture.
 
     Parameters
@@ -56,12 +55,7 @@ class TiledModel:
         metrics: dict[str, Any] | None = None,
     ) -> None:
         self.backend, self.picture, self.network, self.layout = backend, picture, network, layout
-        self.parameters, self.metrics = parameters, metrics or {}
-
-    @property
-    def config(self) -> FitConfig:
-        """The settings of the tiles' networks."""
-        return self.network.config
+        self.config, self.parameters, self.metrics = network.config, parameters, metrics or {}
 
     @property
     def num_parameters(self) -> int:
@@ -101,37 +95,6 @@ class TiledModel:
                     found[int(tiles[which[0]])].append((which, weights[which]))
         for tile, parts in sorted(found.items()):
             yield tile, *(np.concatenate(part) for part in zip(*parts, strict=True))  # type: ignore[misc]
-
-    def render(
-        self,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        crop: tuple[int, int, int, int] | None = None,
-    ) -> NDArray[np.floating]:
-        """The picture (height, width, C) in [0, 1] at any size; see `Model.render`."""
-        grid = self.grid(height, width, crop=crop)
-        rendering = np.empty((grid.height, grid.width, self.picture.channels), self.config.dtype)
-        row = 0
-        for rows in self.render_rows(grid):
-            rendering[row : row + len(rows)] = rows
-            row += len(rows)
-        return rendering
-
-    def grid(
-        self,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        crop: tuple[int, int, int, int] | None = None,
-    ) -> PixelGrid:
-        """The pixels that `render` computes for the same arguments; ValueError where they make no sense."""
-        return rendering_grid(self.picture, height, width, crop=crop)
-
-    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
-        for colours in self.predict_rows(grid):
-            yield np.clip(colours, 0.0, 1.0, out=colours)
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """As `render_rows`, but as the networks give them, unclipped."""
