@@ -1,6 +1,10 @@
 """Steps that compiled code takes by itself: the same numbers as step by step, or an honest refusal."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +106,28 @@ def test_a_resumed_run_equals_an_unbroken_one(picture):
     half, other = (trainer_of(picture, {"batch_size": 64}) for _ in range(2))
     other.restore(train(half, 9).state())
     np.testing.assert_array_equal(parameters_of(train(other, 37)), parameters_of(whole))
+
+
+FIT_AND_TELL = """
+import hashlib, numpy, coordfit
+picture = numpy.random.default_rng(0).uniform(size=(16, 24, 3))
+for optimizer in "muon", "adam":
+    result = coordfit.fit(picture, hidden_size=8, depth=2, num_frequencies=4, batch_size=64, steps=300,
+                          optimizer=optimizer, device="numba", threads=1)
+    print(hashlib.sha256(result.render(16, 24).tobytes()).hexdigest())
+"""
+
+
+def test_code_from_the_cache_gives_the_bits_of_code_just_compiled(tmp_path):
+    """Else a run that is resumed by another process is not the unbroken one."""
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    tell = [sys.executable, "-c", FIT_AND_TELL]
+    first, second = (subprocess.check_output(tell, env=environment, text=True) for _ in range(2))
+    assert first == second
+    assert any(tmp_path.rglob("*.nbi"))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def compiled(kernel: Kernel) -> Kernel:
     """Compile for whatever types come; the interpreter's lock is free while it runs."""
-    # "contract" allows fused multiply-add, and nothing that could change with the order of a sum.
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    # No fastmath, not even "contract": which of two products a fused multiply-add takes in depends on what was
+    # inlined, so that a process which compiles would differ in the last bit from one that finds code in the
+    # cache. It bought nothing that could be measured: these loops wait for memory.
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         compiled: Any = numba.njit(cache=True, **options)(kernel)
     except RuntimeError:  # nowhere to write the cache
