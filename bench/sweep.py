@@ -1,7 +1,8 @@
 """A whole sweep of 16 settings beside PyTorch: one after the other, and as batched products.
 
     pip install -e . --group peers
-    python -m bench.sweep         # about two minutes: 100 steps of each network, three rounds
+    python -m bench.sweep         # six minutes: 600 steps of each, as by default; three rounds
+    python -m bench.sweep --steps 100     # where setting up and judging weigh more
     python -m bench.sweep --json bench/results/sweep.json
 
 The sweep is `coordfit.sweep` on the bundled 128x128 picture, default network and batches, Adam with four
@@ -118,7 +119,7 @@ def _answer(way: str) -> None:
 def main() -> int:
     """Measure in turns, write, print; 1 where coordfit misses what is asked of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Array, Backend, Lattice
-from .pixel_grid import PixelGrid
 
 ENCODINGS = ("none", "basic", "positional", "gaussian")
 
@@ -38,6 +37,10 @@ class IdentityEncoder:
 
     def members(self, members: slice) -> IdentityEncoder:
         """The encoder of some of the members: this one."""
+        return self
+
+    def alone(self, member: int) -> IdentityEncoder:
+        """The encoder of one member: this one."""
         return self
 
 
@@ -74,6 +77,10 @@ class FourierEncoder:
     def members(self, members: slice) -> FourierEncoder:
         """The encoder of some of the members; itself where they share it."""
         return self if self.B.ndim == 2 else FourierEncoder(self.backend, self.B[members, ...])
+
+    def alone(self, member: int) -> FourierEncoder:
+        """The encoder of one member; itself where they share it."""
+        return self if self.B.ndim == 2 else FourierEncoder(self.backend, self.B[member, ...])
 
 
 class MixedEncoder:
@@ -113,28 +120,43 @@ class MixedEncoder:
         part.num_features = self.num_features
         return part
 
+    def alone(self, member: int) -> Encoder:
+        """The encoder of one member, without padding."""
+        return self.encoders[member]
+
 
 Encoder = IdentityEncoder | FourierEncoder | MixedEncoder
 
 
 class GridFeatures:
-    """The features of a grid's pixels, run by run, for one network: what rendering and evaluation read.
+    """The features of a grid's pixels, run by run, for one network: in training, evaluation and rendering.
 
     For Fourier features one table for the columns and one for the rows of the grid stand for all its pixels;
-    memory is (height + width) m, not height width m.
+    memory is (height + width) m, not height width m, and there are as many sines to take.
+
+    Parameters
+    ----------
+    axes : pair of arrays, shapes (width,) and (height,)
+        The x of each column and the y of each row.
     """
 
-    def __init__(self, backend: Backend, encoder: Encoder, grid: PixelGrid, dtype: str) -> None:
-        self.backend, self.encoder, self.grid, self.dtype = backend, encoder, grid, dtype
+    def __init__(
+        self,
+        backend: Backend,
+        encoder: Encoder,
+        axes: tuple[NDArray[np.float64], NDArray[np.float64]],
+        dtype: str,
+    ) -> None:
+        self.backend, self.encoder, self.axes, self.dtype = backend, encoder, axes, dtype
         if encoder.B is not None:
-            x, y = grid.axes()
-            self._x_tables, self._y_tables = self._tables(x, 0), self._tables(y, 1)
+            self._x_tables, self._y_tables = (self._tables(axes[i], i) for i in (0, 1))
 
     def __call__(self, rows: slice, out: Array | None = None) -> Array:
         """Features (n, F) of the pixels from `rows.start` to `rows.stop`, counted row by row."""
         if self.encoder.B is None:
-            pixels = np.arange(rows.start, rows.stop)
-            return self.backend.asarray(self.grid.coordinates(pixels), self.dtype)
+            x, y = self.axes
+            row, column = np.divmod(np.arange(rows.start, rows.stop), len(x))
+            return self.backend.asarray(np.stack([x[column], y[row]], axis=-1), self.dtype)
         return self.backend.grid_fourier_features(self._x_tables, self._y_tables, rows, out=out)
 
     def _tables(self, positions: NDArray[np.float64], axis: int) -> tuple[Array, Array]:

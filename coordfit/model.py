@@ -168,7 +168,7 @@ class Model(Rendered):
 
     def _predict_band(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """Rows (n, width, C) of a grid whose sides are no longer than `CHUNK_PIXELS`."""
-        features = GridFeatures(self.backend, self.encoder, band, self.config.dtype)
+        features = GridFeatures(self.backend, self.encoder, band.axes(), self.config.dtype)
         forward = _Forward(self)
         step = max(1, CHUNK_PIXELS // band.width)
         for top in range(0, band.height, step):

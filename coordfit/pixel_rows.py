@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ._backends import Array, Backend, Lattice
 from .pixel_grid import PixelGrid
 
@@ -59,6 +62,12 @@ class GridRows:
             stride * grid.y_step,
             (grid.top + 0.5) * grid.y_step,
         )
+
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The x of each column and the y of each row."""
+        columns, x_scale, x_start, y_scale, y_start = self.lattice
+        x, y = (np.arange(count, dtype=np.float64) for count in (columns, self.size // columns))
+        return x * x_scale + x_start, y * y_scale + y_start
 
     def rows(self, rows: slice) -> Array:
         """Coordinates of pixels in order."""

@@ -14,6 +14,7 @@ allocated before the first one, where the backend can reuse memory.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from ._backends import Array, Backend, NotRecordedError, Share
 from .course import Course
-from .encoders import Encoder, FourierEncoder, IdentityEncoder
+from .encoders import Encoder, FourierEncoder, GridFeatures, IdentityEncoder
 from .losses import Loss
 from .mlp import MLP, first_rows
 from .optimizers import Optimizer
@@ -34,7 +35,8 @@ from .recorded_steps import RecordedSteps
 FEATURE_TABLE_BYTES = 128 * 2**20
 # Networks with frequencies of their own may have so many times that together.
 _MEMBERS_SHARE = 4
-_TABLE_ROWS = 8192
+# What a feature of a pixel costs, beside a product's operations: it is written to memory, and little more.
+_FLOPS_PER_FEATURE = 16
 
 
 class TrainingPixels:
@@ -66,17 +68,38 @@ class TrainingPixels:
         if isinstance(encoder, IdentityEncoder):
             return None
         shape = (*encoder.ensemble, self.size, encoder.num_features)
-        dtype = encoder.feature_dtype(dtype)
-        if not table_fits(math.prod(shape[-2:]) * item_size(dtype), math.prod(encoder.ensemble)):
+        members, stored = math.prod(encoder.ensemble), encoder.feature_dtype(dtype)
+        row_bytes = encoder.num_features * item_size(stored)
+        if not table_fits(self.size * row_bytes, members):
             return None
-        table = self.backend.zeros(shape, dtype)
-        for start in range(0, self.size, _TABLE_ROWS):
-            rows = slice(start, min(start + _TABLE_ROWS, self.size))
-            room = table[..., rows, :]
-            features = encoder(self.coordinates.rows(rows), out=room)
-            if features is not room:
-                table[..., rows, :] = features
+        table = self.backend.zeros(shape, stored)
+        row_flops = _FLOPS_PER_FEATURE * encoder.num_features
+        shares = self.backend.share_out(self.size, members, row_bytes, row_flops)
+        with self.backend.activate():
+            self.backend.run_workers(
+                [functools.partial(self._fill, table, encoder, share, dtype) for share in shares]
+            )
         return ArrayRows(self.backend, table)
+
+    def _fill(self, table: Array, encoder: Encoder, share: Share, dtype: str) -> None:
+        """One worker's share of a table of features: some members, or some rows of all."""
+        if not encoder.ensemble:
+            self._fill_one(table, encoder, share.blocks, dtype)
+            return
+        for member in range(*(share.members or slice(None)).indices(table.shape[0])):
+            self._fill_one(table[member, ...], encoder.alone(member), share.blocks, dtype)
+
+    def _fill_one(self, table: Array, encoder: Encoder, blocks: Sequence[slice], dtype: str) -> None:
+        """Rows of one member's table (N, F); features that its encoder lacks stay 0."""
+        on_grid = None
+        if isinstance(self.coordinates, GridRows):
+            on_grid = GridFeatures(self.backend, encoder, self.coordinates.axes(), dtype)
+        for rows in blocks:
+            room = table[rows, :]
+            out = room if encoder.num_features == room.shape[-1] else None
+            features = on_grid(rows, out) if on_grid else encoder(self.coordinates.rows(rows), out)
+            if features is not room:
+                room[:, : encoder.num_features] = features
 
 
 class TrainingStep:

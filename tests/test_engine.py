@@ -14,7 +14,7 @@ from backends import get_backend
 from backends.numpy_backend import NumpyBackend
 from coordfit import training_step as training_step_module
 from coordfit.activations import make_activation
-from coordfit.encoders import GridFeatures, make_encoder
+from coordfit.encoders import GridFeatures, join_encoders, make_encoder
 from coordfit.losses import make_loss
 from coordfit.mlp import MLP, initial_parameters
 from coordfit.muon import Muon
@@ -174,7 +174,7 @@ def test_grid_features_are_those_of_the_coordinates(make_backend, grid, fused):
     backend = make_backend(fused=fused)
     B = np.random.default_rng(0).normal(0.0, 10.0, (6, 2))
     encoder = make_encoder(backend, B, "float64")
-    features = GridFeatures(backend, encoder, grid, "float64")
+    features = GridFeatures(backend, encoder, grid.axes(), "float64")
     expected = encoder(grid.coordinates(np.arange(len(grid))))
     np.testing.assert_allclose(features(slice(0, len(grid))), expected, atol=1e-12)
     for start, stop in itertools.combinations(range(0, len(grid) + 1, 4), 2):
@@ -193,6 +193,24 @@ def test_grid_rows_are_the_coordinates_of_every_so_many_pixels(grid, stride):
     np.testing.assert_allclose(rows.rows(slice(0, len(pixels))), expected, atol=1e-15)
     index = np.random.default_rng(0).integers(0, len(pixels), (3, 4))
     np.testing.assert_allclose(rows.take(index), expected[index], atol=1e-15)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kinds", ["one", "own frequencies", "mixed"])
+def test_the_table_of_features_is_what_the_encoder_gives(make_backend, monkeypatch, kinds, stride, threads):
+    monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_FLOPS", 1)
+    backend, grid = make_backend(threads=threads), PixelGrid.of_picture(50, 37)
+    draw = np.random.default_rng(0).normal
+    own = [make_encoder(backend, draw(0.0, 10.0, (m, 2)), "float64") for m in (6, 6, 6)]
+    if kinds == "mixed":
+        own[1:] = [make_encoder(backend, np.eye(2), "float64"), make_encoder(backend, None, "float64")]
+    encoder = own[0] if kinds == "one" else join_encoders(backend, own, "float64")
+    rows = GridRows(backend, grid, stride, "float64")
+    pixels = TrainingPixels(backend, rows, np.zeros((rows.size, 3)))
+    table = pixels.feature_table(encoder, "float64")
+    everything = slice(0, rows.size)
+    np.testing.assert_allclose(table.rows(everything), encoder(rows.rows(everything)), atol=1e-12)
 
 
 def test_memory_of_a_large_picture_is_the_picture_and_a_constant(monkeypatch):

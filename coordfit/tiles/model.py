@@ -207,7 +207,7 @@ class _Band:
         tiles = np.array([row.tile * len(model.layout.columns) + column.tile for column in columns])
         encoder = make_encoder(backend, model.network.B, model.config.dtype)
         places = self._places(row, columns[0])
-        features = GridFeatures(backend, encoder, places, model.config.dtype)(slice(0, height * width))
+        features = GridFeatures(backend, encoder, places.axes(), model.config.dtype)(slice(0, height * width))
         mlp = model.networks(backend, tiles, height * width)
         y = backend.to_numpy(mlp.forward(features)).reshape(len(tiles), height, width, -1)
         with self._lock:
