@@ -22,10 +22,10 @@ import needs
 import numpy as np
 import pytest
 
-from coordfit import files
 from coordfit.errors import ConfigError, OutputError
 from coordfit.files import (
     HistoryWriter,
+    atomic,
     atomic_write,
     jsonable,
     new_run_folder,
@@ -129,13 +129,13 @@ class FailingFile:
 
 @pytest.mark.parametrize("method", ["write", "flush", "close"])
 def test_a_full_disk_at_any_call_keeps_the_old_file(old, monkeypatch, method):
-    real = files._open_temporary
+    real = atomic._open_temporary
 
     def opened(target):
         temporary, file, lock = real(target)
         return temporary, FailingFile(file, method), lock
 
-    monkeypatch.setattr(files, "_open_temporary", opened)
+    monkeypatch.setattr(atomic, "_open_temporary", opened)
     one_line_error(lambda: put(old), old, "disk is full")
     assert old.read_bytes() == b"old"
     assert names(old.parent) == ["model.bin"]
@@ -271,14 +271,14 @@ def test_impossible_places_are_told_in_one_line(tmp_path, old):
 def test_an_unwritable_folder_is_told_in_one_line(tmp_path, monkeypatch):
     folder = tmp_path / "locked"
     folder.mkdir()
-    real = files._open_temporary
+    real = atomic._open_temporary
 
     def refuse(target):  # as the system does to anybody but root
         if os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
         return real(target)
 
-    monkeypatch.setattr(files, "_open_temporary", refuse)
+    monkeypatch.setattr(atomic, "_open_temporary", refuse)
     folder.chmod(0o555)
     try:
         one_line_error(lambda: put(folder / "a"), folder / "a", "no permission")
@@ -304,7 +304,7 @@ def test_relative_paths(tmp_path, monkeypatch):
 
 def litter(target):
     """A temporary as a killed writer of `target` leaves it."""
-    path = target.with_name(f"{files._prefix(target)}{os.urandom(8).hex()}.tmp")
+    path = target.with_name(f"{atomic._prefix(target)}{os.urandom(8).hex()}.tmp")
     path.write_bytes(b"half")
     if sys.platform == "win32":
         os.utime(path, (0, 0))
@@ -342,7 +342,7 @@ def test_the_lock_outlives_the_close_up_to_the_rename(tmp_path, monkeypatch):
     target, real = tmp_path / "a", Path.replace
 
     def replace(self, where):  # another process tidies up between the closing and the rename
-        files._remove_leftovers(target)
+        atomic._remove_leftovers(target)
         return real(self, where)
 
     monkeypatch.setattr(Path, "replace", replace)
@@ -352,15 +352,15 @@ def test_the_lock_outlives_the_close_up_to_the_rename(tmp_path, monkeypatch):
 
 @posix
 def test_a_temporary_that_was_taken_for_litter_is_made_anew(tmp_path, monkeypatch):
-    target, real, calls = tmp_path / "a", files._lock, []
+    target, real, calls = tmp_path / "a", atomic._lock, []
 
     def lock(descriptor):  # the other process is quicker, once
         if not calls:
-            files._remove_leftovers(target)
+            atomic._remove_leftovers(target)
         calls.append(descriptor)
         return real(descriptor)
 
-    monkeypatch.setattr(files, "_lock", lock)
+    monkeypatch.setattr(atomic, "_lock", lock)
     put(target)
     assert len(calls) == 2
     assert names(tmp_path) == ["a"]
@@ -585,14 +585,14 @@ def test_an_output_folder_that_is_a_file(old):
 
 @needs_dev_full
 def test_a_full_disk_is_found_before_training(tmp_path, monkeypatch):
-    real = files._open_temporary
+    real = atomic._open_temporary
 
     def opened(target):
         temporary, file, lock = real(target)
         file.close()
         return temporary, Path("/dev/full").open("wb"), lock
 
-    monkeypatch.setattr(files, "_open_temporary", opened)
+    monkeypatch.setattr(atomic, "_open_temporary", opened)
     one_line_error(lambda: prepare_output_folder(tmp_path), tmp_path, "disk is full")
     assert names(tmp_path) == []
 
@@ -684,7 +684,7 @@ def test_earlier_rows_and_the_old_file_are_never_both_gone(history, monkeypatch)
     def fail(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files, "_sync", fail)
+    monkeypatch.setattr(atomic, "sync", fail)
     one_line_error(lambda: HistoryWriter(history, COLUMNS, rows=ROWS[:1]), history, "disk is full")
     assert read_history(history) == ROWS
     assert names(history.parent) == ["history.csv"]

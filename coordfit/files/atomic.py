@@ -1,0 +1,272 @@
+"""One file, whole or not at all: a temporary beside it, on disk, renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from coordfit.errors import OutputError
+
+from .names import FilePath, printable
+
+if sys.platform != "win32":
+    import fcntl
+
+_PREFIX = ".coordfit-"
+_RANDOM_BYTES = 8
+# Only where the system has no file locks: a temporary this old (seconds) has no writer any more.
+_STALE_AFTER = 3600.0
+
+
+@contextmanager
+def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
+    """Open a binary file that takes the place of `path` only when it is complete and on disk.
+
+    The content goes to a temporary in the same folder, so that the last step is a rename within one file
+    system. A new file gets the permissions the umask asks for; an existing one keeps its permissions (not its
+    owner, nor other hard links to it). A symbolic link stays a link and the file it points to is replaced. A
+    device, a pipe, and ``/dev/stdout`` are written straight. Temporaries that killed writers of the same file
+    left are removed first.
+
+    Parameters
+    ----------
+    path
+        Where the file shall be; its folder must exist.
+
+    Yields
+    ------
+    file
+        A buffered binary file, readable too unless `path` is a device or a pipe. The caller must not close
+        it.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written: disk full, folder missing or not writable, a folder of that name. What was
+        at `path` before is still there. An error that the caller raises inside the block passes through as it
+        is.
+    """
+    path = Path(path)
+    with as_output_error(path):
+        standard = _standard_descriptor(path)
+        status = _status(path)
+        if standard is not None:
+            # Not opened anew: where it is redirected to a file, that would get a second position in it.
+            yield from _write_straight(os.dup(standard))
+        elif status is not None and _is_stream(path, status):
+            yield from _write_straight(os.open(path, os.O_WRONLY))
+        else:
+            yield from _write_beside(path, status)
+
+
+def probe(folder: Path) -> None:
+    """Find out whether files can be written in a folder, by writing one of a few kilobytes."""
+    probe = folder / "probe"
+    _remove_leftovers(probe)
+    try:
+        temporary, file, lock = _open_temporary(probe)
+        try:
+            with file:
+                file.write(bytes(4096))
+                file.flush()
+                sync(file.fileno())
+        finally:
+            temporary.unlink(missing_ok=True)
+            if lock is not None:
+                os.close(lock)
+    except OSError as error:
+        message = f"cannot write in the folder {printable(folder)}: {cause(error, probe)}"
+        raise OutputError(message) from error
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Status of what is at `path`, links followed; None if nothing is there."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise OutputError(f"cannot write {printable(path)}: not a possible file name") from error
+
+
+def _is_stream(path: Path, status: os.stat_result) -> bool:
+    """Whether what is there is to be written into, being neither a file nor a folder."""
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return not stat.S_ISREG(status.st_mode)
+
+
+def _standard_descriptor(path: Path) -> int | None:
+    """Descriptor that a name such as ``/dev/stdout`` or ``/dev/fd/3`` stands for, None for any other name."""
+    match = re.fullmatch(r"/dev/(?:(stdout)|(stderr)|fd/([0-9]{1,9}))", str(path))
+    if match is None or sys.platform == "win32":
+        return None
+    return 1 if match[1] else 2 if match[2] else int(match[3])
+
+
+def _write_straight(descriptor: int) -> Iterator[BinaryIO]:
+    """Yield a file on an open descriptor, which is closed at the end."""
+    with open(descriptor, "wb") as file:
+        yield file
+
+
+def _write_beside(path: Path, status: os.stat_result | None) -> Iterator[BinaryIO]:
+    """Yield a temporary beside the file; put it in the file's place when the block ends well."""
+    if status is not None and not os.access(path, os.W_OK) and path.exists():
+        # A rename would succeed, but a file somebody has protected is not ours to replace.
+        raise OutputError(f"cannot write {printable(path)}: the file is read-only")
+    target = Path(os.path.realpath(path))
+    _remove_leftovers(target)
+    temporary, file, lock = _open_temporary(target)
+    try:
+        if status is not None:
+            with suppress(OSError):  # some file systems (vfat, shares) have no permissions to set
+                temporary.chmod(stat.S_IMODE(status.st_mode))
+        yield file
+        file.flush()
+        sync(file.fileno())
+        file.close()  # before the rename: network file systems report a failed write only here
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+    _sync_folder(target.parent)
+
+
+def _open_temporary(target: Path) -> tuple[Path, BinaryIO, int | None]:
+    """Create a temporary for `target`, locked until the returned descriptor is closed.
+
+    The lock is what tells a file being written from one a killed process left: the system drops it with the
+    process. It is held on a second descriptor, for it must outlive the closing of the file, up to the rename.
+    """
+    while True:
+        temporary = target.with_name(f"{_prefix(target)}{os.urandom(_RANDOM_BYTES).hex()}.tmp")
+        file = temporary.open("x+b")
+        try:
+            lock = _lock(file.fileno())
+            if os.fstat(file.fileno()).st_nlink:
+                return temporary, file, lock
+        except BlockingIOError:
+            lock = None
+        # Another process took the new file for a leftover before it was locked: try again under another name.
+        file.close()
+        if lock is not None:
+            os.close(lock)
+        temporary.unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    """Start of the names of temporaries of `target`; cut, since a file name has at most 255 bytes."""
+    return f"{_PREFIX}{target.name[:50]}-"
+
+
+def _lock(descriptor: int) -> int | None:
+    """Lock an open file, and return the descriptor to close to unlock it; None if it cannot be locked here.
+
+    Raises
+    ------
+    BlockingIOError
+        Another open file holds the lock.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return None
+    return os.dup(descriptor)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the temporaries of `target` whose writers are dead. Never fails: litter does no harm."""
+    pattern = re.compile(re.escape(_prefix(target)) + f"[0-9a-f]{{{2 * _RANDOM_BYTES}}}" + r"\.tmp")
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_if_abandoned(Path(entry.path))
+
+
+def _remove_if_abandoned(temporary: Path) -> None:
+    """Remove a temporary unless its writer still lives (then BlockingIOError) or nobody can tell."""
+    if sys.platform == "win32":
+        if time.time() - temporary.stat().st_mtime > _STALE_AFTER:
+            temporary.unlink()
+        return
+    descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        temporary.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Have the system put an open file on the disk, where the file system knows such a thing."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's entries on the disk, so that a rename outlives a power cut."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return  # Windows opens no folders, and a folder may be writable without being readable
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def as_output_error(path: Path) -> Iterator[None]:
+    """Turn the system's errors about `path` into one `OutputError`; those about other files pass through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or not _concerns(error, path):
+            raise
+        raise OutputError(f"cannot write {printable(path)}: {cause(error, path)}") from error
+
+
+def _concerns(error: OSError, path: Path) -> bool:
+    """Whether an error is about `path`; a failing write carries no file name at all."""
+    if error.filename is None:
+        return True
+    name = Path(os.fsdecode(error.filename))
+    return name.name.startswith(_PREFIX) or name in (path, path.parent, Path(os.path.realpath(path)))
+
+
+def cause(error: OSError, path: Path) -> str:
+    """Tell what is wrong in words for a user."""
+    link = os.path.islink(path)  # noqa: PTH114 - Path.is_symlink() raises where a name is too long
+    folder = printable((Path(os.path.realpath(path)) if link else path).parent)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full or the quota is used up"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"the folder {folder} does not exist"
+    if error.errno == errno.EISDIR:
+        return "a folder of that name is there"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write in the folder {folder}"
+    return os.strerror(error.errno or 0)

@@ -1,0 +1,89 @@
+"""Folders for results: a numbered one, or the one that a user names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from coordfit.errors import ConfigError, OutputError
+
+from .atomic import as_output_error, cause, probe
+from .names import FilePath, printable
+
+# A file of any of these names tells that a folder already holds a run.
+RUN_FILES = ("metrics.json", "config.json", "model.safetensors")
+
+
+def new_run_folder(parent: FilePath = Path("runs")) -> Path:
+    """Make the next numbered folder in `parent`: ``001``, ``002``, ..., with more digits past 999.
+
+    Processes that do this at the same time get different folders. `parent` is made if it is missing.
+
+    Raises
+    ------
+    OutputError
+        No folder can be made there, or no file in it.
+    """
+    parent = Path(parent)
+    _make_folder(parent)
+    with as_output_error(parent):
+        number = 1 + max(
+            (int(p.name) for p in parent.iterdir() if re.fullmatch("[0-9]{3,6}", p.name)), default=0
+        )
+    while True:
+        folder = parent / f"{number:03d}"
+        try:
+            folder.mkdir()  # the system lets only one process make it
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {printable(folder)}: {cause(error, folder)}") from error
+        else:
+            probe(folder)
+            return folder
+
+
+def prepare_output_folder(path: FilePath, *, overwrite: bool = False, resume: bool = False) -> Path:
+    """Make the folder that a user named for results, and find out before training whether it can be written.
+
+    Parameters
+    ----------
+    path
+        The folder; it is made, with its parents, if it is missing.
+    overwrite
+        Whether a run that is already there may be replaced, file by file as the new ones come.
+    resume
+        Whether a run that is already there is continued. If none is there, a new one begins.
+
+    Raises
+    ------
+    OutputError
+        The folder holds a run and neither option was given, or it cannot be made or written.
+    ConfigError
+        Both options were given.
+    """
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume exclude each other: give one of them")
+    folder = Path(path)
+    _make_folder(folder)
+    if not (overwrite or resume) and any((folder / name).exists() for name in RUN_FILES):
+        raise OutputError(
+            f"{printable(folder)} already holds a run: "
+            "add --overwrite to replace it, --resume to continue it, or name another folder"
+        )
+    probe(folder)
+    return folder
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents where they are missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        message = f"cannot make the folder {printable(folder)}: a file is in its place"
+        raise OutputError(message) from error
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {printable(folder)}: {cause(error, folder)}") from error
+    except ValueError as error:
+        message = f"cannot make the folder {printable(folder)}: not a possible name"
+        raise OutputError(message) from error
