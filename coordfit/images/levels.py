@@ -1,0 +1,54 @@
+"""Levels of any kind as float32 in [0, 1]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordfit.errors import PictureError
+
+Pixels = NDArray[np.float32]
+
+MAX_16_BIT = 65535
+# Colours computed in float32 may leave [0, 1] by rounding; more than this is another range.
+_ROUNDING = 1e-6
+
+
+def check_pixels(size: tuple[int, int], max_pixels: int, label: str) -> None:
+    """Refuse a picture (width, height) without pixels or with more than memory is meant for."""
+    width, height = size
+    if width < 1 or height < 1:
+        raise PictureError(f"{label} has no pixels: its size is {width}x{height}")
+    if width * height > max_pixels:
+        count = f"{width}x{height} = {width * height} pixels"
+        raise PictureError(f"{label} has {count}, more than {max_pixels}: make it smaller, or raise max_pixels")
+
+
+def scale(values: NDArray[Any], label: str) -> tuple[Pixels, int]:
+    """Bring levels, or floats in [0, 1], of any shape to float32 in [0, 1]: a new array, and bit depth."""
+    if values.dtype.kind == "f":
+        _check_range(values, label)
+        return np.clip(values, 0, 1).astype(np.float32), 8
+    if values.dtype.kind == "b":
+        return values.astype(np.float32), 8
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        bit_depth = 8 * values.dtype.itemsize
+        return np.divide(values, np.float32(2**bit_depth - 1), dtype=np.float32), bit_depth
+    cure = "make it uint8 or uint16, or divide by its highest possible level"
+    raise PictureError(f"{label} holds {values.dtype}, whose white is not known: {cure}")
+
+
+def _check_range(values: NDArray[np.floating], label: str) -> None:
+    """Refuse floats outside [0, 1], saying what probably was meant."""
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise PictureError(f"{label} holds NaN or infinite values: replace them first")
+    if low < -_ROUNDING:
+        cure = "add 1 and divide by 2" if low >= -1 and high <= 1 else "shift and scale it to that range"
+    elif high > 1 + _ROUNDING:
+        cure = f"divide by {255 if high <= 255 else MAX_16_BIT if high <= MAX_16_BIT else 'its highest level'}"
+    else:
+        return
+    raise PictureError(f"{label} holds values from {low:g} to {high:g}, but colours lie in [0, 1]: {cure}")

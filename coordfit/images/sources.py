@@ -1,0 +1,129 @@
+"""Where pictures come from: files, Pillow images and arrays; whatever goes wrong is one clear error."""
+
+from __future__ import annotations
+
+import logging
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from coordfit.errors import PictureError
+from coordfit.files import printable
+
+from .decoding import decode, note_frames
+from .levels import Pixels, check_pixels, scale
+
+# 8000x8000: as RGB, 0.8 GB of float32. Below Pillow's own limit (89 million, then a warning), so that it is
+# this one that counts.
+MAX_PIXELS = 64_000_000
+
+# Pillow logs some of what it then raises; with nobody listening, Python would print it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Pixels, int]:
+    """Decode a file: pixels and bit depth."""
+    _check_file(path)
+    label = printable(path)
+    # Opened here, since Pillow leaves files it opened itself to the garbage collector when a decoder fails.
+    with (
+        _one_error(label),
+        _pillow_warnings(max_pixels, notes),
+        path.open("rb") as file,
+        Image.open(file) as image,
+    ):
+        check_pixels(image.size, max_pixels, label)
+        if image.format == "EPS":
+            raise PictureError(f"{label} is PostScript, a program that is not run here: export it as PNG")
+        note_frames(image, notes)
+        return decode(image, max_pixels, label, notes)
+
+
+def read_image(image: Image.Image, max_pixels: int, notes: list[str]) -> tuple[Pixels, int]:
+    """Decode a Pillow image at the frame it stands on: pixels and bit depth."""
+    label = f"the Pillow image ({image.mode})"
+    with _one_error(label), _pillow_warnings(max_pixels, notes):
+        check_pixels(image.size, max_pixels, label)
+        return decode(image, max_pixels, label, notes)
+
+
+def read_array(source: Any) -> tuple[Pixels, int]:
+    """Take an array (H, W) or (H, W, C): pixels, never sharing memory with it, and bit depth."""
+    if isinstance(source, np.ma.MaskedArray):
+        raise PictureError("a masked array is no picture: fill it first, with .filled()")
+    if not hasattr(source, "__array__"):
+        what = type(source).__name__
+        raise PictureError(f"a picture is a path, a Pillow image or an array, not a {what}")
+    with _one_error("the array"):
+        array = np.asarray(source)
+    if array.ndim == 2:
+        array = array[:, :, np.newaxis]
+    if array.ndim != 3 or not 1 <= array.shape[2] <= 4:
+        cure = (
+            ": channels come last, so use .transpose(1, 2, 0)" if array.shape[:1] in ((1,), (3,), (4,)) else ""
+        )
+        raise PictureError(f"a picture has shape (H, W) or (H, W, 1 to 4), not {np.shape(source)}{cure}")
+    if array.size == 0:
+        raise PictureError(f"the array has no pixels: its shape is {np.shape(source)}")
+    return scale(array, "the array")
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file with something in it."""
+    label = printable(path)
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise PictureError(f"there is no file {label}: check the name and the folder") from error
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise PictureError(f"cannot open {label}: {cause}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise PictureError(f"{label} is a folder: name one picture in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise PictureError(f"{label} is a pipe or device: save the picture to a file first")
+    if status.st_size == 0:
+        raise PictureError(f"{label} is empty (0 bytes): get the picture again")
+
+
+@contextmanager
+def _one_error(label: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one `PictureError`; plugins fail in undocumented ways too."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{label} is not a picture that Pillow can read: save it as PNG or JPEG") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        count = re.search(r"\d+ pixels", str(error))
+        size = count[0] if count else "too many pixels"
+        raise PictureError(f"{label} has {size}, more than Pillow opens: make it smaller first") from error
+    except PermissionError as error:
+        raise PictureError(f"cannot open {label}: no permission to read it") from error
+    except MemoryError as error:
+        raise PictureError(f"{label} does not fit into memory: make it smaller first") from error
+    except Exception as error:
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PictureError(f"{label} cannot be decoded ({detail}): get it again, or save it as PNG") from error
+
+
+@contextmanager
+def _pillow_warnings(max_pixels: int, notes: list[str]) -> Iterator[None]:
+    """Turn Pillow's warnings into notes, and that of a decompression bomb into an error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # A plugin may find while decoding that a picture is larger than its header said. Only who asks for
+        # more pixels than Pillow warns of gets them, up to twice as many, where Pillow itself raises.
+        if max_pixels <= (Image.MAX_IMAGE_PIXELS or 0):
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+    told = (str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
+    notes.extend("Pillow says: " + " ".join(message.split()) for message in told)
