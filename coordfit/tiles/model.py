@@ -174,12 +174,14 @@ class _Band:
     def colours(self) -> NDArray[np.floating]:
         """The band's colours (n, width, C), unclipped."""
         model, grid = self.model, self.grid
-        self.sum = np.zeros((grid.height, grid.width, model.picture.channels), model.config.dtype)
+        # Of the even rows of tiles, and of the odd ones. A pixel hears two tiles of a row at most, and one even
+        # and one odd row: so whichever worker adds first, each sum has two terms, and its bits are the same.
+        self.sums = np.zeros((2, grid.height, grid.width, model.picture.channels), model.config.dtype)
         batches = collections.deque(self._batches())
         workers = model.backend.side_by_side()
         with model.backend.activate():
             model.backend.run_workers([functools.partial(self._work, b, batches) for b in workers])
-        return self.sum
+        return np.add(*self.sums)
 
     def _batches(self) -> Iterator[tuple[_Say, list[_Say]]]:
         """Runs of tiles of a row whose pixels lie alike in them."""
@@ -213,7 +215,7 @@ class _Band:
         with self._lock:
             for column, colours in zip(columns, y, strict=True):
                 weights = (row.weights[:, None] * column.weights)[:, :, None].astype(colours.dtype)
-                self.sum[row.where, column.where] += weights * colours
+                self.sums[row.tile % 2, row.where, column.where] += weights * colours
 
     def _places(self, row: _Say, column: _Say) -> _LocalGrid:
         """The pixels of the rendering that a tile is heard at, in its own coordinates."""
