@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -11,6 +12,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from ..base import Array
+from .cache import Cache
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -21,10 +23,9 @@ def compiled(kernel: Kernel) -> Kernel:
     # inlined, so that a process which compiles would differ in the last bit from one that finds code in the
     # cache. It bought nothing that could be measured: these loops wait for memory.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled: Any = numba.njit(cache=True, **options)(kernel)
-    except RuntimeError:  # nowhere to write the cache
-        compiled = numba.njit(**options)(kernel)
+    compiled: Any = numba.njit(**options)(kernel)
+    with contextlib.suppress(RuntimeError):  # nowhere to write the cache
+        compiled._cache = Cache(kernel)
     return cast(Kernel, compiled)
 
 

@@ -181,7 +181,8 @@ class _Band:
         workers = model.backend.side_by_side()
         with model.backend.activate():
             model.backend.run_workers([functools.partial(self._work, b, batches) for b in workers])
-        return np.add(*self.sums)
+        even, odd = self.sums
+        return np.asarray(even + odd)
 
     def _batches(self) -> Iterator[tuple[_Say, list[_Say]]]:
         """Runs of tiles of a row whose pixels lie alike in them."""
