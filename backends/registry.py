@@ -60,6 +60,8 @@ def get_backend(
     of_cpu, of_gpu = {"threads": threads}, {"index": index, "precision": precision}
     if precision != "float32" and kind in ("cpu", *_OF_THE_CPU):
         raise ValueError(f"precision {precision} is for a GPU; the CPU computes in float32 or float64")
+    if precision != "float32" and fused == "never":
+        raise ValueError(f"precision {precision} is of fused bodies; leave it out, or fused=never")
     if kind == "cpu":
         return _make(_library_of_cpu(), fused, of_cpu)
     if kind in _OF_THE_CPU:

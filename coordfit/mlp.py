@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ._backends import Array, Backend, OutputBuffers
 from .activations import ActivationFunction
+from .errors import ConfigError
 from .initializers import INITIALIZERS
 from .losses import Loss
 from .parameters import ParameterLayout
@@ -94,6 +95,11 @@ class MLP:
         The most rows that one call of `forward` brings.
     gradient : array, shape (*E, P), optional
         Where `backward` puts the gradient; a new buffer where none is given.
+
+    Raises
+    ------
+    ConfigError
+        The backend has a precision that would be without effect: it is for float32 alone.
     """
 
     def __init__(
@@ -108,6 +114,10 @@ class MLP:
         dtype: str,
         gradient: Array | None = None,
     ) -> None:
+        if dtype != "float32" and backend.precision != "float32":
+            raise ConfigError(
+                f"precision {backend.precision} is of float32 networks, not {dtype}; leave one of the two out"
+            )
         self.backend, self.dtype = backend, dtype
         self.layout = ParameterLayout(layer_sizes)
         self.activation, self.output_activation = activation, output_activation

@@ -13,7 +13,9 @@ from coordfit.activations import ReLU
 from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.ensemble import EnsembleTrainer, Job
+from coordfit.errors import ConfigError
 from coordfit.images import load_picture
+from coordfit.training import fit
 
 fake_cupy = pytest.importorskip("fake_cupy")
 on_host = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
@@ -223,13 +225,12 @@ def test_small_gradients_need_the_loss_scale(picture):
 
 
 @on_host
-def test_float64_and_generic_bodies_are_not_touched(picture, precision):
-    for fused, dtype, limit in (("auto", "float64", 1e-12), ("never", "float32", 1e-4)):
+def test_products_of_float64_and_generic_bodies_are_not_touched(precision):
+    a = np.random.default_rng(0).normal(size=(9, 9))
+    for fused, dtype, limit in (("auto", "float64", 1e-15), ("never", "float32", 1e-6)):
         backend = make_backend(precision, fused=fused)
-        trainer = make_trainer(picture, backend, dtype=dtype)
-        found = train(trainer, 1)
-        reference = make_trainer(picture, NumpyBackend(fused="never", threads=1), dtype=dtype)
-        assert relative_error(found, train(reference, 1)) < limit
+        array = backend.asarray(a, dtype)
+        assert relative_error(backend.to_numpy(backend.matmul(array, array)), a @ a) < limit
         assert backend.stored_dtype(dtype) == dtype
 
 
@@ -260,6 +261,28 @@ def test_the_cpu_has_no_other_precision(word):
     for device in ("cpu", "numpy"):
         with pytest.raises(ValueError, match=f"precision {word} is for a GPU"):
             get_backend(device, precision=word)
+
+
+@on_host
+@pytest.mark.parametrize("word", ["tf32", "bf16", "fp16"])
+def test_a_precision_beside_float64_is_refused(monkeypatch, capsys, tmp_path, word):
+    """It would be without effect: precisions are of products of float32 arrays."""
+    monkeypatch.setattr("coordfit.cli.fit.get_backend", lambda *_, **__: make_backend(word))
+    words = ["--dtype", "float64", "--precision", word, "--tiles", "none", "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    line = f"coordfit: precision {word} is of float32 networks, not float64; leave one of the two out\n"
+    assert capsys.readouterr().err == line
+    assert not (tmp_path / "run").exists()
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr("coordfit.training.get_backend", lambda *_, **__: make_backend(word))
+    with pytest.raises(ConfigError, match=f"precision {word} is of float32 networks"):
+        fit(pixels, dtype="float64", tiles=4, steps=1)
+
+
+@pytest.mark.parametrize("word", ["tf32", "bf16", "fp16"])
+def test_a_precision_beside_generic_bodies_is_refused(word):
+    with pytest.raises(ValueError, match=f"precision {word} is of fused bodies; leave it out, or fused=never"):
+        get_backend("gpu", precision=word, fused="never")
 
 
 def test_a_precision_is_a_reason_not_to_take_the_cpu(monkeypatch):

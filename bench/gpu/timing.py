@@ -70,7 +70,7 @@ def cases(quick: bool, counts: Sequence[int]) -> Iterator[tuple[Case, str, str]]
         for rung in RUNGS if members == 1 else ("graph", "library") if members <= 4 else ("graph",):
             for width in (256, 128, 64):
                 for batch in (None, 1024):
-                    for precision in PRECISIONS:
+                    for precision in ("float32",) if rung == "generic" else PRECISIONS:
                         yield Case(width=width, batch=batch, members=members), rung, precision
 
 
