@@ -249,6 +249,10 @@ class Backend:
         """
         return dtype
 
+    def as_numbers(self, array: Array) -> Array:
+        """Activations for arithmetic on `xp`: as they are, or in float32 where they are kept in 16 bits."""
+        return array
+
     def parameters_changed(self, parameters: Array) -> None:
         """Say that others than the optimizer may have written to a flat buffer of parameters (*E, P).
 

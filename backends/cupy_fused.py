@@ -196,6 +196,10 @@ class CupyFused(Backend):
         """See `Backend.stored_dtype`."""
         return (dtype == "float32" and self._stored) or dtype
 
+    def as_numbers(self, array: Array) -> Array:
+        """See `Backend.as_numbers`: the words of bfloat16 would be taken for whole numbers."""
+        return self._cast(array, self._new(array.shape, np.float32)) if self._is_stored(array) else array
+
     def _is_stored(self, array: Array | None) -> bool:
         return array is not None and str(array.dtype) == self._stored
 

@@ -73,9 +73,11 @@ class Jacobian:
     def __init__(self, mlp: MLP, scale: Array | None = None) -> None:
         self.backend: Backend = mlp.backend
         self.mlp, self.xp = mlp, mlp.backend.xp
-        self.inputs = [layer.x for layer in mlp.layers]
+        numbers = mlp.backend.as_numbers
+        self.inputs = [numbers(layer.x) for layer in mlp.layers]
         self.slopes = [
-            layer.activation.backward(self.xp, self.xp.ones_like(layer.y), layer.kept) for layer in mlp.layers
+            layer.activation.backward(self.xp, self.xp.ones_like(kept), kept)
+            for layer, kept in ((layer, numbers(layer.kept)) for layer in mlp.layers)
         ]
         if scale is not None:
             self.slopes[-1] = self.slopes[-1] * scale

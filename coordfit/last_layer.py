@@ -144,8 +144,9 @@ class _Problem:
     def _block_sums(self, x: Array, target: Array, weights: Array | None) -> Iterator[Array]:
         xp, layer = self.backend.xp, self.layer
         prediction = self.mlp.forward(x)
+        seen = self.backend.as_numbers(self.layer.x)
         slope = layer.activation.backward(xp, xp.ones_like(prediction), layer.kept)
-        hidden, y, slope, t = (xp.astype(a, xp.float64) for a in (layer.x, prediction, slope, target))
+        hidden, y, slope, t = (xp.astype(a, xp.float64) for a in (seen, prediction, slope, target))
         w = xp.ones_like(t[..., :1]) if weights is None else xp.astype(weights, xp.float64)
         one = xp.ones_like(hidden[..., :1])
         rows = xp.concat([hidden, one], axis=-1)[..., None, :, :]  # (*E, 1, n, H + 1)

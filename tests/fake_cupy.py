@@ -264,6 +264,16 @@ def zeros(shape, dtype=np.float64):
     return array
 
 
+def ones(shape, dtype=np.float64):
+    array = empty(shape, dtype)
+    array.fill(1)
+    return array
+
+
+def eye(n, dtype=np.float64):
+    return _apply(lambda: np.eye(n, dtype=dtype), ())
+
+
 def arange(start, stop, dtype=None):
     return _apply(lambda: np.arange(start, stop, dtype=dtype), ())
 

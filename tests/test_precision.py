@@ -224,6 +224,27 @@ def test_small_gradients_need_the_loss_scale(picture):
         check_gradient(backend, picture, **options)
 
 
+CLOSED_FORMS = {
+    "polish": {"polish": "ridge", "hidden_size": 16, "steps": 5},
+    "gauss-newton": {"optimizer": "gauss-newton", "depth": 2, "output_activation": "identity", "steps": 2},
+    "tiles": {"tiles": 4, "steps": 4},
+}
+
+
+@on_host
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_closed_forms_read_activations_as_numbers(precision, name, monkeypatch):
+    """The words of bfloat16 lie in whole numbers, which any array library is glad to compute with."""
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    options = {"num_frequencies": 4, "encoding": "gaussian", "tiles": "none"} | CLOSED_FORMS[name]
+    psnr = {}
+    for word in ("float32", precision):
+        backend = fake_cupy.CupyOnHost(precision=word)
+        monkeypatch.setattr("coordfit.training.get_backend", lambda *_, backend=backend, **__: backend)
+        psnr[word] = fit(picture, **options).metrics["psnr"]
+    assert psnr[precision] == pytest.approx(psnr["float32"], abs=0.7)
+
+
 @on_host
 def test_products_of_float64_and_generic_bodies_are_not_touched(precision):
     a = np.random.default_rng(0).normal(size=(9, 9))

@@ -96,7 +96,7 @@ class TileGroup:
         xp, network = self.backend.xp, self.network
         prediction = self.mlp.forward(self.features)
         if closes(network):
-            hidden = self.mlp.layers[-1].x
+            hidden = self.backend.as_numbers(self.mlp.layers[-1].x)
             last = list(network.layout.views(xp, self.parameters))[-1]
             W, b = solve_last_layer(self.backend, hidden, self.target)
             last[0][...], last[1][...] = W, b
@@ -216,7 +216,7 @@ class TileTrainer:
         group = self.crews[0].one
         group.parameters[...] = group.backend.asarray(self.first, self.network.config.dtype)
         group.mlp.forward(group.features)
-        hidden = group.mlp.layers[-1].x[0, ...]
+        hidden = group.backend.as_numbers(group.mlp.layers[-1].x)[0, ...]
         target = group.backend.asarray(tiles.target)
         solved = [group.backend.to_numpy(a) for a in solve_last_layer(group.backend, hidden, target)]
         W, b = list(self.network.layout.views(np, tiles.parameters))[-1]
