@@ -4,10 +4,11 @@ This package is an implementation name of `coordfit`, laid beside it so that it 
 numpy and cupy, never coordfit. Use `coordfit.get_backend`; the import door is `coordfit/_backends.py`.
 """
 
-from .base import (
+from .base import Backend
+from .dispatch import FUSED_MODES, FusedUnavailableError
+from .protocols import (
     Activation,
     Array,
-    Backend,
     DeviceState,
     ElementwiseLoss,
     Lattice,
@@ -15,7 +16,6 @@ from .base import (
     OutputBuffers,
     Share,
 )
-from .dispatch import FUSED_MODES, FusedUnavailableError
 from .registry import DEVICE_WORDS, PRECISIONS, DeviceUnavailableError, available_backends, get_backend
 
 # Tells this package from any other folder that happens to be called `backends`.

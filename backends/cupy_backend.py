@@ -1,7 +1,7 @@
 """The GPU backend: CuPy on one NVIDIA device, with cublasLt, kernels of our own, and recorded steps.
 
 CuPy is imported when the class is asked for something and not before, so that a machine without it, or with
-a broken one, can still say what is wrong: `why_unavailable` walks the checks of `cupy_checks`.
+a broken one, can still say what is wrong: `why_unavailable` walks the checks of `gpu.checks`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .base import Array
-from .cupy_capture import CapturedStep, DeviceState
-from .cupy_checks import CHECKS, device_name, dotted, first_line, why_not_imported
-from .cupy_output import CupyOutput
-from .cupy_storage import LOSS_SCALES
+from .gpu.capture import CapturedStep, DeviceState
+from .gpu.checks import CHECKS, device_name, dotted, first_line, why_not_imported
+from .gpu.output import OutputLayer
+from .gpu.storage import LOSS_SCALES
+from .protocols import Array
 from .registry import PRECISIONS, DeviceUnavailableError
 
 _SINCE_AMPERE = {"tf32": 8, "bf16": 8}  # major compute capability
@@ -25,7 +25,7 @@ _SINCE_AMPERE = {"tf32": 8, "bf16": 8}  # major compute capability
 STEPS_AT_ONCE = 16
 
 
-class CupyBackend(CupyOutput):
+class CupyBackend(OutputLayer):
     """CuPy on one GPU.
 
     Outside `activate`, CuPy computes on whatever device is current: work on any but the first GPU belongs
@@ -42,7 +42,7 @@ class CupyBackend(CupyOutput):
         mantissa where cublasLt computes them, which is several times faster. `bf16`, `fp16`: features and
         hidden activations are kept in 16 bits, and products read a copy of the parameters in 16 bits that the
         optimizer writes in its own pass; sums, parameters, gradients of parameters, the loss and the output
-        layer stay float32. `fp16` scales gradients of activations (`cupy_storage.LOSS_SCALES`).
+        layer stay float32. `fp16` scales gradients of activations (`gpu.storage.LOSS_SCALES`).
     autotune : bool
         Whether cublasLt's candidates for each product are timed at its first call. Without it the library's
         own first choice is taken, which is the same in every process: a run then repeats bit by bit.

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .base import Array, DeviceState, NotRecordedError
 from .dispatch import primitives_of
 from .numba_fused import NumbaFused
+from .protocols import Array, DeviceState, NotRecordedError
 from .worker_threads import Task
 
 # Operations that one call may do before the interpreter has a say again: about a fiftieth of a second.

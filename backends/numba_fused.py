@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .base import Activation, Array, ElementwiseLoss, NotRecordedError, Orthogonalize
 from .dispatch import fused
 from .numpy_backend import NumpyBackend, even_slices
+from .protocols import Activation, Array, ElementwiseLoss, NotRecordedError, Orthogonalize
 
 # Below this many operations, or this many columns, a part of a product is not worth a worker of its own.
 _MIN_PART_FLOPS = 400_000

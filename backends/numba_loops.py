@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .base import Array, Tables
 from .compiled.memory import compiled
 from .numpy_loops import NUMPY_LOOPS, Loops, Reuse
+from .protocols import Array, Tables
 
 # -- activations: z (E, N, H) and b (E, H) ----------------------------------------------------------------
 

@@ -21,9 +21,10 @@ import numpy as np
 import threadpoolctl
 
 from . import host_memory
-from .base import Activation, Array, Backend, ElementwiseLoss, Share, Tables
+from .base import Backend
 from .dispatch import fused
 from .numpy_loops import NUMPY_LOOPS, Loops
+from .protocols import Activation, Array, ElementwiseLoss, Share, Tables
 from .worker_threads import Task, WorkerThreads
 
 # A block's activations should stay in a core's own cache, and a product needs some rows to run at speed.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Array, Tables
+from .protocols import Array, Tables
 
 Reuse = Callable[[str, tuple[int, ...], Any], Array]
 """Gives the calling thread's own buffer for (purpose, shape, dtype); what nobody writes to stays zero."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Array
+from ..protocols import Array
 from .memory import compiled, vector
 
 _CHUNK = 4096  # of a gradient's pieces: they are summed and used while in the nearest cache

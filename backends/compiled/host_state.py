@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base import Array
+from ..protocols import Array
 from .instructions import BATCH_ORDER, COUNT, Program, instruction, shared_out
 from .memory import address_of
 from .recording import pending, plain

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base import Array
+from ..protocols import Array
 from .memory import address_of, member_step
 
 WAIT, LINEAR, LINEAR_BACKWARD, ACTIVATION_BACKWARD, LOSS, TAKE_ROWS = range(6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..base import Array
+from ..protocols import Array
 from . import elementwise, layers, muon
 from .barrier import wait
 from .instructions import (

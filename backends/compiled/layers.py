@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Array
+from ..protocols import Array
 from .blas import AS_IT_IS, TRANSPOSED, call_gemm
 from .instructions import IDENTITY, MAE, MSE, RELU, SIGMOID
 from .memory import compiled, vector

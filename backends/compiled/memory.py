@@ -11,7 +11,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from ..base import Array
+from ..protocols import Array
 from .cache import Cache
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Array
+from ..protocols import Array
 from .blas import AS_IT_IS, TRANSPOSED, call_gemm
 from .elementwise import summed
 from .memory import compiled, vector

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Array, NotRecordedError
+from ..protocols import Array, NotRecordedError
 from .barrier import Barrier
 from .instructions import RECORD, WAIT, Program, instruction
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Lattice
+from backends import Lattice
 from coordfit.activations import make_activation
 from coordfit.losses import make_loss
 

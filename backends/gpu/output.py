@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .base import Activation, Array, ElementwiseLoss, OutputBuffers
-from .cupy_fused import CupyFused
-from .cupy_layout import C_TYPES, fault_of, fault_of_written, is_packed, member_stride, members_of
-from .dispatch import fused
-from .kernels import ACTIVATION_CODES, KERNELS, LOSS_CODES, blocks_for, groups_of_rows
+from ..dispatch import fused
+from ..kernels import ACTIVATION_CODES, KERNELS, LOSS_CODES, blocks_for, groups_of_rows
+from ..protocols import Activation, Array, ElementwiseLoss, OutputBuffers
+from .layout import C_TYPES, fault_of, fault_of_written, is_packed, member_stride, members_of
+from .optimizers import Optimizers
 
 _ROWS_AT_ONCE = 32  # of a block of `head_step`
 # Each block leaves partial sums of its own, which the second stage adds one after the other.
@@ -22,7 +22,7 @@ _MOST_BLOCKS = 256
 _CHANNELS = {int(channels) for *_, channels in KERNELS["head_step"].instances}
 
 
-class CupyOutput(CupyFused):
+class OutputLayer(Optimizers):
     """The fused body of `output_step`."""
 
     output_threads = 256

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from .base import Array
+from ..protocols import Array
 
 STORED = {"bf16": "uint16", "fp16": "float16"}
 """The dtype of stored activations by the precision that a user names."""

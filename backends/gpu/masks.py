@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from .base import Array
+from ..protocols import Array
 
 _MOST = 512
 

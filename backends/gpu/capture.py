@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array
-from .cupy_checks import first_line
-from .dispatch import FusedUnavailableError
-from .kernels import blocks_for
+from ..dispatch import FusedUnavailableError
+from ..kernels import blocks_for
+from ..protocols import Array
+from .checks import first_line
 
 if TYPE_CHECKING:
-    from .cupy_backend import CupyBackend
+    from ..cupy_backend import CupyBackend
 
 _IN_FLIGHT = 4  # replays that the device has not done yet: enough to keep it busy, few enough to stop soon
 

@@ -1,0 +1,249 @@
+"""Layers forward and backward: products whose epilogues do the rest, or products and kernels.
+
+Where cublasLt refuses an epilogue, a plain product and a kernel do the same; where there is no cublasLt at
+all, CuPy's own product and a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..cublaslt import Rung, backward_input, backward_weights, forward, mask_bytes
+from ..dispatch import fused
+from ..kernels import ACTIVATION_TYPES, blocks_for, groups_of_rows
+from ..protocols import Activation, Array
+from .layout import (
+    C_TYPES,
+    ensemble_of,
+    fault_of,
+    fault_of_written,
+    is_packed,
+    member_stride,
+    members_of,
+    unless_known,
+)
+from .products import Products, at
+
+
+class Layers(Products):
+    """The fused bodies of `linear`, `activation_backward` and `linear_backward`."""
+
+    def _linear_fits(self, x: Array, W: Array, b: Array, activation: Activation, **_: Any) -> str:
+        fault = unless_known("activation", activation.name, ACTIVATION_TYPES)
+        return self._unless_16_bits(fault or fault_of(x, W, b, stored=self._stored), x)
+
+    @fused("linear", supports=_linear_fits)
+    def _linear(
+        self,
+        x: Array,
+        W: Array,
+        b: Array,
+        activation: Activation,
+        *,
+        out: Array | None = None,
+        out_kept: Array | None = None,
+    ) -> tuple[Array, Array]:
+        x, W, b = self._packed(x), self._packed(W), self._packed(b)
+        if self._is_stored(x) == self._is_stored(out):
+            return self._layer(x, W, b, activation, out, out_kept)
+        # An input that is not stored (coordinates), or an output that is not (the network's own): in float32.
+        narrow = self._is_stored(out)
+        shape = (*ensemble_of(x, W, b), x.shape[-2], W.shape[-1])
+        rooms = [self._reuse(purpose, shape, W.dtype) for purpose in ("y", "z")] if narrow else [out, out_kept]
+        y, kept = self._layer(self._widened("x", x), W, b, activation, *rooms)
+        if not narrow:
+            return y, kept
+        stored = self._cast(y, self._room(out, shape, out))
+        if kept is y:
+            return stored, stored
+        return stored, self._cast(kept, self._room(out_kept, shape, out))
+
+    def _layer(
+        self,
+        x: Array,
+        W: Array,
+        b: Array,
+        activation: Activation,
+        out: Array | None,
+        out_kept: Array | None,
+    ) -> tuple[Array, Array]:
+        """`linear` of packed operands, with x and the results in one dtype."""
+        shape = (*ensemble_of(x, W, b), x.shape[-2], W.shape[-1])
+        z = y = self._room(out_kept if activation.keeps_input else out, shape, x)
+        if activation.keeps_input:
+            y = self._room(out, shape, x)
+        self._masks.forget(y, z)
+        if not self._forward(x, W, b, z, activation.name, offered=z is out):
+            rows, width = shape[-2:]
+            self.launch(
+                "bias_activation",
+                (C_TYPES[str(z.dtype)], ACTIVATION_TYPES[activation.name]),
+                (blocks_for(rows, groups_of_rows(width)), members_of(shape)),
+                *(z, member_stride(z), b, member_stride(b), y, member_stride(y), rows, width),
+                *(int(activation.keeps_input), getattr(activation, "omega", 0.0)),
+            )
+        return y, z if activation.keeps_input else y
+
+    def _forward(self, x: Array, W: Array, b: Array, z: Array, name: str, *, offered: bool) -> bool:
+        """Z = x W, and whether bias and activation were done with it."""
+        rows, (n_in, n_out), types = x.shape[-2], W.shape[-2:], self._types(x)
+        if self._is_stored(x):
+            W, b = self._shadow(W), self._shadow(b)
+        strides: dict[str, Any] = {
+            "members": members_of(z.shape),
+            "x_stride": member_stride(x),
+            "W_stride": member_stride(W),
+            "b_stride": member_stride(b),
+            "y_stride": member_stride(z),
+        }
+        pointers = at(x, W, z)._replace(vector=b.data.ptr)
+        if name == "relu" and (mask := self._room_for_mask(z) if offered else None) is not None:
+            product = forward(rows, n_in, n_out, types, **strides)
+            if self._run(product, pointers._replace(mask=mask.data.ptr), only=Rung.EPILOGUE) is Rung.EPILOGUE:
+                self._masks.note(z)
+                return True
+        ends = name in ("relu", "identity")
+        relu = name == "relu"
+        product = forward(rows, n_in, n_out, types, bias=ends, relu=relu, mask=False, **strides)
+        rung = self._run(product, pointers if ends else at(x, W, z))
+        self._or_library(rung, x, W, z)
+        return ends and rung is Rung.EPILOGUE
+
+    def _room_for_mask(self, y: Array) -> Array | None:
+        """Memory for the mask of y, or None where the product that would read it is refused."""
+        if self.ladder.planner is None or (*y.shape, str(y.dtype)) in self._no_masks:
+            return None
+        size = mask_bytes(*y.shape[-2:]) * members_of(y.shape)
+        mask = self._masks.room(y, size)
+        if mask is None:
+            self._refuse_new_memory("mask")
+            mask = self._new((size,), np.uint8)
+            self._masks.keep_room(y, mask)
+        return mask
+
+    def _derivative_fits(self, activation: Activation, dy: Array, kept: Array) -> str:
+        fault = unless_known("activation", activation.name, ACTIVATION_TYPES)
+        fault = fault or fault_of(dy, kept, stored=self._stored)
+        if not fault and dy.dtype != kept.dtype:
+            fault = f"takes arrays of one dtype, not of {dy.dtype} and {kept.dtype}"
+        return self._unless_16_bits(fault, dy, kept)
+
+    @fused("activation_backward", supports=_derivative_fits)
+    def _activation_backward(self, activation: Activation, dy: Array, kept: Array) -> Array:
+        if activation.name == "identity":
+            return dy
+        dz = dy if is_packed(dy) else self.xp.ascontiguousarray(dy)
+        kept = self._packed(kept)
+        self._masks.forget(dz)
+        rows, width = dz.shape[-2:]
+        self.launch(
+            "activation_backward",
+            (C_TYPES[str(dz.dtype)], ACTIVATION_TYPES[activation.name]),
+            (blocks_for(rows * width), members_of(dz.shape)),
+            *(dz, member_stride(dz), kept, member_stride(kept), dz, member_stride(dz), rows * width),
+            getattr(activation, "omega", 0.0),
+        )
+        return dz
+
+    def _backward_fits(
+        self,
+        dz: Array,
+        x: Array,
+        W: Array,
+        *,
+        dW: Array,
+        db: Array,
+        below: tuple[Activation, Array] | None = None,
+        **_: Any,
+    ) -> str:
+        kept = None if below is None else below[1]
+        fault = fault_of(dz, x, W, dW, db, kept, stored=self._stored) or fault_of_written(dW, db)
+        if not fault and below is not None:
+            fault = unless_known("activation", below[0].name, ACTIVATION_TYPES)
+        return self._unless_16_bits(fault, dz, x, kept)
+
+    @fused("linear_backward", supports=_backward_fits)
+    def _linear_backward(
+        self,
+        dz: Array,
+        x: Array,
+        W: Array,
+        *,
+        dW: Array,
+        db: Array,
+        accumulate: bool = False,
+        below: tuple[Activation, Array] | None = None,
+        out: Array | None = None,
+    ) -> Array | None:
+        dz, x = self._packed(dz), self._packed(x)
+        if self._is_stored(dz) != self._is_stored(x):  # see `_linear`: the layer is computed in float32
+            dz, x = self._widened("dz", dz), self._widened("x", x)
+        self._weights_backward(dz, x, dW, db, accumulate)
+        if below is None:
+            return None
+        activation, kept = below
+        W, kept = self._packed(W), kept if is_packed(kept) else self.xp.ascontiguousarray(kept)
+        shape = (*ensemble_of(dz, W), dz.shape[-2], W.shape[-2])
+        if self._is_stored(dz) == self._is_stored(kept):
+            dx = self._room(out, shape, dz)
+            if self._input_backward(dz, W, dx, kept if activation.name == "relu" else None):
+                return dx
+        else:
+            wide = self._reuse("dx", shape, W.dtype)
+            self._input_backward(dz, W, wide, None)
+            dx = self._cast(wide, self._room(out, shape, kept))
+        return self._activation_backward(activation, dx, kept)
+
+    def _weights_backward(self, dz: Array, x: Array, dW: Array, db: Array, accumulate: bool) -> None:
+        """DW = x^T dz and db = the sum over rows of dz; both added to where they accumulate."""
+        members = members_of(dW.shape)
+        # The library overwrites db, so that what is to be added goes to a place of its own first.
+        new_db = self._reuse("db", db.shape, db.dtype) if accumulate else db
+        product = backward_weights(
+            x.shape[-2],
+            dW.shape[-2],
+            dW.shape[-1],
+            self._types(x),
+            accumulate=accumulate,
+            members=members,
+            x_stride=member_stride(x),
+            dz_stride=member_stride(dz),
+            dW_stride=member_stride(dW),
+            db_stride=member_stride(new_db),
+        )
+        rung = self._run(product, at(x, dz, dW)._replace(vector=new_db.data.ptr))
+        self._or_library(rung, x, dz, dW, transpose_a=True, accumulate=accumulate)
+        if rung is not Rung.EPILOGUE:
+            self._sum_over_rows(dz, db, accumulate)
+        elif accumulate:
+            self._add(db, new_db, core=2)
+
+    def _input_backward(self, dz: Array, W: Array, dx: Array, kept: Array | None) -> bool:
+        """Dx = dz W^T, and whether the ReLU below, whose output `kept` is, was masked with it."""
+        mask = None
+        if kept is not None and (*kept.shape, str(kept.dtype)) not in self._no_masks:
+            mask = self._masks.find(kept, mask_bytes(*kept.shape[-2:]) * members_of(kept.shape))
+        self._masks.forget(dx)
+        if self._is_stored(dz):
+            W = self._shadow(W)
+        product = backward_input(
+            dz.shape[-2],
+            W.shape[-2],
+            W.shape[-1],
+            self._types(dz),
+            masked=mask is not None,
+            members=members_of(dx.shape),
+            dz_stride=member_stride(dz),
+            W_stride=member_stride(W),
+            out_stride=member_stride(dx),
+        )
+        pointers = at(dz, W, dx)
+        rung = self._run(product, pointers if mask is None else pointers._replace(mask=mask.data.ptr))
+        self._or_library(rung, dz, W, dx, transpose_b=True)
+        if mask is None:
+            return False
+        if rung is not Rung.EPILOGUE and kept is not None:
+            self._no_masks.add((*kept.shape, str(kept.dtype)))  # a mask that nobody reads is not written again
+        return rung is Rung.EPILOGUE

@@ -1,0 +1,162 @@
+"""What the fused bodies share: the library of products, our kernels, and memory that is used again and again.
+
+Nothing here waits for the device, and nothing that changes from step to step is a number in a launch where the
+caller gives it as an array: so a step can be recorded and replayed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..base import Backend
+from ..cublaslt import (
+    CublasLtError,
+    CublasLtUnavailableError,
+    Ladder,
+    Library,
+    Planner,
+    Workspace,
+    load,
+)
+from ..kernels import OPTIONS, Launcher, name_expressions, source
+from ..protocols import Array
+from .layout import is_packed
+from .masks import ReluMasks
+from .storage import Shadows
+
+_RUNS_TO_TIME = 5
+
+
+class Shared(Backend):
+    """The library, the kernels, reused buffers, and the line that tells of a full device."""
+
+    precision: str
+    autotune: bool
+    _is_recording = False
+
+    def __init__(self, fused: str = "auto") -> None:
+        super().__init__(fused)
+        self._masks, self._shadows = ReluMasks(), Shadows()
+        self._no_masks: set[tuple[Any, ...]] = set()
+        self._buffers: dict[tuple[Any, ...], Array] = {}
+        self._ladder: Ladder | None = None
+        self._workspace: Workspace | None = None
+        self._functions: dict[tuple[str, str], Any] = {}
+        self._launcher: Launcher | None = None
+
+    @property
+    def ladder(self) -> Ladder:
+        """Where products find their rung; made at the first one, with this device current."""
+        if self._ladder is None:
+            with self._here():
+                self._ladder = self._new_ladder()
+        return self._ladder
+
+    def _new_ladder(self) -> Ladder:
+        if self.fused == "never" or getattr(self.xp.cuda.runtime, "is_hip", False):
+            return Ladder(None, self.fused, "cublasLt is not for AMD's GPUs")
+        try:
+            planner = Planner(self._load_cublaslt(), self._time if self.autotune else None)
+        except (CublasLtUnavailableError, CublasLtError) as error:
+            return Ladder(None, self.fused, str(error))
+        return Ladder(planner, self.fused)
+
+    def _load_cublaslt(self) -> Library:
+        return load(self.xp.cuda.runtime.runtimeGetVersion() // 1000)
+
+    @property
+    def relu_hides_nan(self) -> bool:
+        """Whether ReLU is cublasLt's, which turns NaN into 0."""
+        return self.fused != "never" and self.ladder.planner is not None
+
+    def _here(self) -> Any:
+        return contextlib.nullcontext()
+
+    def _time(self, run: Any) -> float | None:
+        """Milliseconds of one run, by events; None while a step is recorded."""
+        cuda = self.xp.cuda
+        if self._is_recording:
+            return None
+        stream, start, end = cuda.get_current_stream(), cuda.Event(), cuda.Event()
+        run()
+        start.record(stream)
+        for _ in range(_RUNS_TO_TIME):
+            run()
+        end.record(stream)
+        end.synchronize()
+        return float(cuda.get_elapsed_time(start, end)) / _RUNS_TO_TIME
+
+    def launch(
+        self,
+        name: str,
+        instance: tuple[str, ...],
+        grid: tuple[int, int],
+        *arguments: Any,
+        block: int | None = None,
+    ) -> None:
+        """Launch one of our kernels on the current stream; see `Launcher`."""
+        if self._launcher is None:
+            scalars = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
+            self._launcher = Launcher(self._get_function, scalars)
+        self._launcher(name, instance, grid, *arguments, block=block)
+
+    def _get_function(self, file: str, expression: str) -> Any:
+        if (file, expression) not in self._functions:
+            assert expression in name_expressions(file)
+            module = self.xp.RawModule(code=source(file), options=OPTIONS, name_expressions=[expression])
+            self._functions[file, expression] = module.get_function(expression)
+        return self._functions[file, expression]
+
+    @contextlib.contextmanager
+    def _told_if_full(self, what: str) -> Iterator[None]:
+        """Turn CuPy's OutOfMemoryError into one line with the sizes and the remedy."""
+        try:
+            yield
+        except MemoryError as error:
+            if isinstance(error, DeviceMemoryError):
+                raise
+            raise DeviceMemoryError(self._line_of_memory(what, error)) from error
+
+    def _line_of_memory(self, what: str, error: MemoryError) -> str:
+        return f"{self.device} has no memory for {what}"
+
+    def _new(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        with self._told_if_full(f"another {_megabytes(size)} MB (an array of shape {shape})"):
+            return self.xp.empty(shape, dtype=dtype)
+
+    def _reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """The same memory for a purpose at every step."""
+        key = (purpose, shape, str(dtype))
+        if key not in self._buffers:
+            self._refuse_new_memory(purpose)
+            self._buffers[key] = self._new(shape, dtype)
+        return self._buffers[key]
+
+    def _refuse_new_memory(self, purpose: str) -> None:
+        if self._is_recording:
+            raise RuntimeError(f"the recorded step needs memory ({purpose}) that the steps before it did not")
+
+    def _room(self, offered: Array | None, shape: tuple[int, ...], like: Array) -> Array:
+        """The offered buffer where it fits, or a new array."""
+        if offered is None or offered.shape != shape or offered.dtype != like.dtype:
+            return self._new(shape, like.dtype)
+        if is_packed(offered):
+            return offered
+        return self._new(shape, like.dtype)
+
+    def _packed(self, array: Array, core: int = 2) -> Array:
+        return array if is_packed(array, core) else self.xp.ascontiguousarray(array)
+
+
+class DeviceMemoryError(MemoryError):
+    """The device is full; the message has the sizes and the remedy, in one line."""
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f}"

@@ -1,0 +1,137 @@
+"""What backends and their callers pass to each other: arrays, and the protocols of what the callers define."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+Array = Any
+"""An array of the backend's own library (numpy.ndarray, cupy.ndarray, ...)."""
+
+Tables = tuple[Array, Array]
+"""Cosines and sines of the same phases."""
+
+
+class Activation(Protocol):
+    """An element-wise non-linearity, its formula written on `xp` by whoever defines it."""
+
+    @property
+    def name(self) -> str:
+        """The key by which fused bodies know the formula."""
+
+    @property
+    def keeps_input(self) -> bool:
+        """Whether `backward` needs the input z of the activation; if not, it gets the output y."""
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        """Y = f(z)."""
+
+    def backward(self, xp: Any, dy: Array, kept: Array) -> Array:
+        """Dz = dy * f'(z), from z or from y as `keeps_input` says."""
+
+
+class ElementwiseLoss(Protocol):
+    """A loss of the residual r = prediction - target, its formula written on `xp` by whoever defines it."""
+
+    @property
+    def name(self) -> str:
+        """The key by which fused bodies know the formula."""
+
+    def value(self, xp: Any, residual: Array) -> Array:
+        """The loss of each element."""
+
+    def gradient(self, xp: Any, residual: Array) -> Array:
+        """The derivative of `value` with respect to the residual."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One worker's part of a batch: some members (None: all), and its rows in blocks."""
+
+    members: slice | None
+    blocks: list[slice]
+
+
+class Lattice(NamedTuple):
+    """Where the pixels of a grid lie, by number: v = (column x_scale + x_start, row y_scale + y_start).
+
+    With row = number // columns and column = number - row columns.
+    """
+
+    columns: int
+    x_scale: float
+    x_start: float
+    y_scale: float
+    y_start: float
+
+
+class OutputBuffers(NamedTuple):
+    """Buffers on offer to `Backend.output_step`: each for what its name says, or None."""
+
+    y: Array | None = None
+    kept: Array | None = None
+    dy: Array | None = None
+    dz_below: Array | None = None
+    value: Array | None = None
+
+
+class Orthogonalize(Protocol):
+    """Brings matrices (*E, n, n) near the nearest orthogonal ones: see `coordfit.muon`.
+
+    By `iterations` of X <- X (a I + b A + c A^2) with A = X^T X, after division by ||X^T X||_F^(1/2).
+    """
+
+    size: int
+    """n."""
+    iterations: int
+    coefficients: tuple[float, float, float]
+    """a, b, c."""
+    buffers: tuple[Array, Array, Array]
+    """Three of shape (*E, n, n)."""
+
+    def __call__(self, X: Array) -> Array:
+        """The result, perhaps in one of the buffers; X is overwritten."""
+
+
+class DeviceState(Protocol):
+    """The step's number, rates, batch and loss in device memory, for steps that are recorded."""
+
+    counter: Array
+    """Steps taken, shape (1,); inside a step, from `advance` on, the number of that step, from 1."""
+
+    def put_step(self, step: int) -> None:
+        """Say how many steps have been taken."""
+
+    def put_rates(self, rates: NDArray[Any]) -> None:
+        """Learning rates (n, num_rates) of the next n steps, without waiting for the device."""
+
+    def send_losses(self, count: int) -> None:
+        """Have the losses of the last `count` steps copied to the host, without waiting for them.
+
+        Waits for earlier ones where the host is many calls ahead of the device.
+        """
+
+    def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
+        """Losses (n, *E) that have come to the host since the last call, in order; all of them with `wait`."""
+
+    def loss_room(self, place: int) -> Array | None:
+        """A buffer on offer for the loss of step `place` since the last refill, shape E."""
+
+    def keep_losses(self, values: Sequence[Array]) -> None:
+        """Note the losses of the steps that are taken, or recorded, together."""
+
+    def batch(self) -> Array | None:
+        """Numbers of the batch of the step that comes next: (B,) for all members, or (K, B)."""
+
+    def advance(self) -> None:
+        """Count one step."""
+
+    def rate(self, place: int) -> Array:
+        """The learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
+
+
+class NotRecordedError(RuntimeError):
+    """A step holds something that this backend cannot record; the host has to drive it, step by step."""
