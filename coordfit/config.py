@@ -223,7 +223,7 @@ class FitConfig:
     )
     evaluate_every: int | None = option(
         None,
-        "steps between evaluations (default: 25 in a schedule, fewer towards a PSNR)",
+        "steps between evaluations (default: 12 to 24 in a schedule, fewer towards a PSNR)",
         limits=(1, 10**9),
         group="budget",
     )

@@ -25,8 +25,11 @@ from .model import Model, PictureFacts, layer_sizes
 from .sampling import BatchOrder
 from .schedules import schedule_factor
 
-# Evaluations in the course of a schedule, where their spacing is not asked for.
-_EVALUATIONS = 25
+# Evaluations in the course of a schedule, where their spacing is not asked for: so many at most, and only half
+# of them where they would take more than a tenth of the time. To judge a pixel costs a third of training on it.
+_EVALUATIONS = 24
+_FEW_EVALUATIONS = 12
+_EVALUATION_COST = 10 / 3
 
 HistoryRow = dict[str, float | int | None]
 
@@ -117,9 +120,10 @@ class Member:
             start = 0
         else:
             every = max(1, math.ceil(length / _EVALUATIONS))
-            if self.config.target_psnr is not None:
-                # To judge a pixel costs a third of training on it: a tenth of the time may go there.
-                every = max(every, math.ceil(10 * len(self.train) / (3 * self.batch_rows)))
+            cheap = math.ceil(_EVALUATION_COST * min(len(self.train), SAMPLE_PIXELS) / self.batch_rows)
+            if self.config.target_psnr is None:  # a curve wants its points
+                cheap = min(cheap, math.ceil(length / _FEW_EVALUATIONS))
+            every = max(every, cheap)
         return min(start + ((step - start) // every + 1) * every, start + length)
 
     def is_evaluated_at(self, step: int) -> bool:

@@ -261,9 +261,12 @@ def test_the_history_has_a_row_at_the_start_at_every_evaluation_and_at_the_end(c
     assert seconds[0] == 0
 
 
-def test_a_run_is_evaluated_25_times_unless_told_otherwise(cat):
-    assert steps_of(fit(cat, steps=50, evaluate_every=None)) == list(range(0, 51, 2))
-    assert steps_of(fit(cat, steps=3, evaluate_every=None)) == [0, 1, 2, 3]
+def test_a_run_is_evaluated_12_to_24_times_unless_told_otherwise(cat):
+    assert steps_of(fit(cat, steps=120, batch_size=None, evaluate_every=None)) == list(range(0, 121, 5))
+    # An evaluation takes as long as a third of a step on all pixels: a tenth of the time is one in four steps.
+    assert steps_of(fit(cat, steps=50, batch_size=None, evaluate_every=None)) == [*range(0, 49, 4), 50]
+    assert steps_of(fit(cat, steps=60, batch_size=16, evaluate_every=None)) == list(range(0, 61, 5))
+    assert steps_of(fit(cat, steps=3, batch_size=None, evaluate_every=None)) == [0, 1, 2, 3]
 
 
 def test_the_learning_rate_in_the_history_follows_the_schedule(cat):
