@@ -51,6 +51,11 @@ class Backend(Primitives):
     # -- what there is -------------------------------------------------------------------------------
 
     @property
+    def preparation(self) -> str | None:
+        """In words, what will take time before the first step; None where nothing does."""
+        return None
+
+    @property
     def relu_hides_nan(self) -> bool:
         """Whether a fused ReLU turns NaN into 0; a run that diverges is then told by its loss alone."""
         return False

@@ -48,6 +48,14 @@ class NumbaBackend(NumbaFused):
             "compiled_layers": self._gemm is not None,
         }
 
+    @property
+    def preparation(self) -> str | None:
+        """In words, that the step is compiled first; None where its code is on disk."""
+        if self.fused == "never" or (found := self._compiled.has_code(self._compiled.execute)):
+            return None
+        how_often = "once" if found is False else "each time, for there is nowhere to keep the code"
+        return f"the step is compiled for this processor, {how_often}: some ten seconds"
+
     # -- whole steps: the hooks ------------------------------------------------------------------------
 
     def device_state(

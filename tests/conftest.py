@@ -27,6 +27,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for w
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def compiled_code():
+    """Numba's code is on disk before the first test: commands say it where they have to compile."""
+    if not available_backends()["numba"]:
+        backend = get_backend("numba", threads=1)
+        if backend.preparation:
+            row = np.zeros((1, 1), np.float32)
+            backend.take_rows(row, np.zeros(1, np.int64))
+
+
 @pytest.fixture(autouse=True)
 def arithmetic():
     """With COORDFIT_STRICT_ARITHMETIC, overflow, division by zero and invalid results are errors.

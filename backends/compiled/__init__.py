@@ -9,6 +9,7 @@ spin at a barrier for less than a microsecond (`barrier.py`), so that even one l
 
 from .barrier import Barrier
 from .blas import find_gemm
+from .cache import has_code
 from .host_state import HostState
 from .instructions import (
     ACTIVATION_BACKWARD,
@@ -53,6 +54,7 @@ __all__ = [
     "at",
     "execute",
     "find_gemm",
+    "has_code",
     "instruction",
     "is_plain",
     "pending",

@@ -26,6 +26,12 @@ def sources() -> list[Path]:
     return sorted([*_HERE.glob("*.py"), *_HERE.parent.glob("numba_loops.py")])
 
 
+def has_code(function: Callable[..., Any]) -> bool | None:
+    """Whether a compiled function has code on disk; None where there is nowhere to keep it."""
+    cache = getattr(function, "_cache", None)
+    return not cache.is_empty if isinstance(cache, Cache) else None
+
+
 @functools.cache
 def version() -> str:
     """A few hexadecimal digits of all sources."""
@@ -49,6 +55,11 @@ class Cache(_FunctionCache):  # type: ignore[misc]
         stamp = self._impl.locator.get_source_stamp()
         files: Any = caching.IndexDataCacheFile
         self._cache_file = files(self._cache_path, base + self._version[:-1], stamp)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no code of these sources is on disk."""
+        return not Path(self._cache_file._index_path).exists()
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The code for a signature; None where there is none that can be used."""

@@ -85,6 +85,8 @@ def make_backend(options: Options, say: Callable[[str], None]) -> Backend:
         raise UsageError(f"{where}{error}") from error
     if backend.fallback_reason:
         say(f"running on the CPU: {backend.fallback_reason.split(';')[0]}")
+    if backend.preparation:
+        say(backend.preparation)
     return backend
 
 
