@@ -7,6 +7,7 @@ owner.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Self
 from .config import FitConfig
 from .errors import OutputError
 from .files import atomic_write, jsonable, printable
+from .folder_lock import locked
 
 
 class SweepFolder:
@@ -43,18 +45,19 @@ class SweepFolder:
 
     def __enter__(self) -> Self:
         """Lock the folder and read what is there; OutputError where another process has it."""
-        self._lock = _lock(self.path / ".lock")
-        lines = self._read() if self.keep else []
-        with atomic_write(self.rows_file) as file:
-            file.write("".join(lines).encode())
-        self._file = self.rows_file.open("ab", buffering=0)
+        with contextlib.ExitStack() as held:
+            held.enter_context(locked(self.path))
+            lines = self._read() if self.keep else []
+            with atomic_write(self.rows_file) as file:
+                file.write("".join(lines).encode())
+            self._file = held.enter_context(self.rows_file.open("ab", buffering=0))
+            self._held = held.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        os.close(self._lock)
+        self._held.close()
 
     def _read(self) -> list[str]:
         """The whole lines of the file; fills `rows`."""
@@ -81,22 +84,3 @@ class SweepFolder:
         except OSError as error:
             raise OutputError(f"cannot write {printable(self.rows_file)}: {error}") from error
         self.rows[key] = document["row"]
-
-
-def _lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise OutputError(
-            f"another process is writing {printable(path.parent)}; wait for it or use another --out"
-        ) from error
-    return descriptor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from .._backends import Backend, get_backend
 from ..config import FitConfig, make_config, read_config_file, recipe_settings
 from ..files import escaped, jsonable, new_run_folder, prepare_output_folder, printable
+from ..folder_lock import locked
 from ..images import Picture, bundled_picture, load_picture
 from ..result import FitResult
 from ..run_folder import RunFolder, check_resumable
@@ -29,10 +31,14 @@ from .progress import ProgressReport
 def run(options: Options) -> int:
     """Fit, write the run folder, print the figures."""
     say = speaker(options)
-    if (tiled := tiled_fit(options, say)) is not None:
-        return tiles.run(tiled, options, say, GracefulStop())
+    with contextlib.ExitStack() as held:  # the folder, until all is written
+        if (tiled := tiled_fit(options, say, held)) is not None:
+            return tiles.run(tiled, options, say, GracefulStop())
+        return _fit(*_prepare(options, say, held), options, say)
+
+
+def _fit(trainer: Trainer, folder: RunFolder, options: Options, say: Callable[[str], None]) -> int:
     film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
-    trainer, folder = _prepare(options, say)
     for note in trainer.picture.notes:
         say(f"{trainer.picture.name}: {note}")
     report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
@@ -59,7 +65,9 @@ def run(options: Options) -> int:
     return exit_code(result, stop.signal, say)
 
 
-def tiled_fit(options: Options, say: Callable[[str], None]) -> tiles.Prepared | None:
+def tiled_fit(
+    options: Options, say: Callable[[str], None], held: contextlib.ExitStack
+) -> tiles.Prepared | None:
     """A fit by tiles where the picture is to be cut into them; None for one network."""
     if options.resume and not tiles.was_tiled(options):
         return None
@@ -67,7 +75,7 @@ def tiled_fit(options: Options, say: Callable[[str], None]) -> tiles.Prepared | 
     chosen = tiles.plan_for(options, lambda config: load_image(options.image, config), layers, recipe, say)
     if chosen is None:
         return None
-    return tiles.prepare(options, *chosen, make_backend(options, say), absolute_path(options.image))
+    return tiles.prepare(options, *chosen, make_backend(options, say), absolute_path(options.image), held)
 
 
 def make_backend(options: Options, say: Callable[[str], None]) -> Backend:
@@ -90,7 +98,9 @@ def make_backend(options: Options, say: Callable[[str], None]) -> Backend:
     return backend
 
 
-def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Trainer, RunFolder]:
+def _prepare(
+    options: Options, say: Callable[[str], None], held: contextlib.ExitStack
+) -> tuple[Trainer, RunFolder]:
     """Settings, device, picture and folder, checked before any training."""
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run that goes on")
@@ -98,12 +108,13 @@ def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Trainer, Run
     make_config(*layers, recipe=recipe)
     backend = make_backend(options, say)
     if options.resume:
-        return _prepare_to_go_on(options, layers, recipe, backend, say)
+        return _prepare_to_go_on(options, layers, recipe, backend, say, held)
     config = make_config(*layers, recipe=recipe)
     picture = load_image(options.image, config)
     trainer = Trainer(picture, settle_sigma(picture, config, backend, say), backend)
     path = new_run_folder() if options.out is None else options.out
     folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
+    held.enter_context(locked(folder.path))
     folder.drop_checkpoint()
     folder.write_config(trainer.config, absolute_path(options.image), backend)
     return trainer, folder
@@ -134,8 +145,10 @@ def _prepare_to_go_on(
     recipe: str | None,
     backend: Backend,
     say: Callable[[str], None],
+    held: contextlib.ExitStack,
 ) -> tuple[Trainer, RunFolder]:
     folder = RunFolder(prepare_output_folder(options.out, overwrite=options.overwrite, resume=True))
+    held.enter_context(locked(folder.path))
     begun, state = folder.read_config(), None
     if begun is None:  # no run is there: the same as a new one
         config, image = make_config(*layers, recipe=recipe), options.image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -17,6 +18,7 @@ from .._backends import Backend
 from .._version import __version__
 from ..config import FitConfig, make_config
 from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
+from ..folder_lock import locked
 from ..images import Picture
 from ..tiles.fit import TiledFit, TiledResult, TileProgress
 from ..tiles.plan import AUTO_PIXELS, TilePlan, plan_tiles
@@ -83,11 +85,17 @@ def plan_for(
 
 
 def prepare(
-    options: Options, picture: Picture, plan: TilePlan, backend: Backend, image: str | None
+    options: Options,
+    picture: Picture,
+    plan: TilePlan,
+    backend: Backend,
+    image: str | None,
+    held: contextlib.ExitStack,
 ) -> Prepared:
-    """Make the folder and the places for the tiles."""
+    """Make the folder and the places for the tiles; the folder is locked for as long as it is `held`."""
     path = new_run_folder() if options.out is None else options.out
     folder = prepare_output_folder(path, overwrite=options.overwrite, resume=options.resume)
+    held.enter_context(locked(folder))
     fit = TiledFit(
         picture,
         plan,
