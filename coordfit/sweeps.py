@@ -42,6 +42,8 @@ _METRICS = {
     "stopped": "stopped",
 }
 FIGURES = tuple(_METRICS)
+_MORE_IS_BETTER = ("psnr", "psnr_train", "psnr_held_out", "ssim")
+DIVERGED = "diverged"  # in the column `stopped`
 _LOOK_SECONDS = 0.2
 
 
@@ -237,7 +239,8 @@ def sweep(
     Returns
     -------
     Table
-        The values of a run, then its figures; `table.to_pandas()` where pandas is installed.
+        The values of a run, then its figures; `table.to_pandas()` where pandas is installed. Networks that
+        diverged come last: `stopped` says so, and their figures are of the last good state.
     """
     pictures = [load_picture(image) for image in (images if isinstance(images, list) else [images])]
     varied = {name: value for name, value in options.items() if isinstance(value, list)}
@@ -249,7 +252,14 @@ def sweep(
         rows.append(outcome.row)
         if on_row is not None:
             on_row(outcome.row)
-    return Table(rows, ["picture", *varied, *FIGURES]).sorted_by("psnr")
+    return ranked(Table(rows, ["picture", *varied, *FIGURES]), "psnr")
+
+
+def ranked(table: Table, column: str) -> Table:
+    """A sweep's table in the order of a column: the best first, settings upwards, what diverged last."""
+    ordered = table.sorted_by(column, descending=column in _MORE_IS_BETTER)
+    rows = [row for row in ordered if row["stopped"] != DIVERGED]
+    return Table([*rows, *(row for row in ordered if row["stopped"] == DIVERGED)], table.columns)
 
 
 def resolved(runs: Sequence[Run], device: Device) -> list[Run]:

@@ -44,15 +44,18 @@ class Table(Sequence[Row]):
         return iter(self.rows)
 
     def sorted_by(self, column: str, *, descending: bool = True) -> Table:
-        """The table in the order of a column; rows without a value come last."""
+        """The table in the order of a column; words come after numbers, and rows without a value last."""
 
         def has_value(row: Row) -> bool:
             value = row[column]
             return value is not None and not (isinstance(value, float) and math.isnan(value))
 
-        present = sorted(
-            (row for row in self.rows if has_value(row)), key=lambda row: row[column], reverse=descending
-        )
+        def place(row: Row) -> tuple[bool, Any]:
+            value = row[column]
+            number = _is_number(value)
+            return number == descending, value if number else str(value)
+
+        present = sorted((row for row in self.rows if has_value(row)), key=place, reverse=descending)
         return Table([*present, *(row for row in self.rows if not has_value(row))], self.columns)
 
     def to_pandas(self) -> Any:

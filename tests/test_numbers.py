@@ -150,20 +150,27 @@ def test_a_diverged_fit_keeps_its_last_good_state():
     np.testing.assert_array_equal(coordfit.load("m.safetensors", **ON_CPU).render(), result.reconstruction)
 
 
-@pytest.mark.parametrize(
-    ("command", "code"), [("fit", 4), ("compare", 4), ("inpaint", 4), ("sweep", 0)]
-)  # a sweep says it in the row of each network
-def test_divergence_is_told_with_what_to_lower(command, code):
+@pytest.mark.parametrize("command", ["fit", "compare", "inpaint", "sweep"])
+def test_divergence_is_told_with_what_to_lower(command):
     Image.fromarray(PICTURES["black and white"]).save("p.png")
     more = ["--missing=0.5"] if command == "inpaint" else []
     words = [*WORDS, "--steps=50", *blow_up_words(), *more]
     found, document, said = call(command, "p.png", *words, "--out", "out")
-    assert found == code, said
-    if command == "sweep":
-        assert "diverged" in json.dumps(document)
-    else:
-        assert said.startswith("diverged: ")
-        assert said.endswith("lower --learning-rate")
+    assert found == 4, said
+    assert "diverged" in json.dumps(document)
+    assert said.startswith("diverged: ")
+    assert said.endswith("lower --learning-rate")
+
+
+def test_a_sweep_in_which_some_diverge_has_found_out_which():
+    Image.fromarray(PICTURES["black and white"]).save("p.png")
+    words = [*WORDS, "--steps=20", *blow_up_words(), "--sigma=1,2", "--learning-rate=1e30,1e-3"]
+    found, document, said = call("sweep", "p.png", *words, "--out", "out")
+    assert found == 0
+    assert said == "2 of 4 networks diverged, the last in the table: see the column stopped"
+    told = [(row["learning_rate"], row["stopped"]) for row in document["rows"]]
+    assert told == [(1e-3, "steps")] * 2 + [(1e30, "diverged")] * 2
+    assert Path("out/heat_map.svg").read_text().count("<!-- - -->") == 2
 
 
 def test_one_that_diverges_does_not_stop_its_neighbours():

@@ -28,6 +28,12 @@ def test_rows_without_a_value_come_last_in_any_order():
     assert table.sorted_by("psnr", descending=False)["name"] == ["a|b", "d", "<c>", "e"]
 
 
+def test_words_come_after_numbers_in_any_order():
+    table = Table([{"sigma": value} for value in ("auto", 3.0, None, 10, [4, 8])])
+    assert table.sorted_by("sigma", descending=False)["sigma"] == [3.0, 10, [4, 8], "auto", None]
+    assert table.sorted_by("sigma")["sigma"] == [10, 3.0, "auto", [4, 8], None]
+
+
 def test_text_is_aligned():
     assert str(Table(ROWS)).splitlines() == [
         "name   psnr   n",

@@ -140,9 +140,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"coordfit {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
 
-    def add(name: str, words: str, summary: str) -> argparse.ArgumentParser:
+    def add(name: str, words: str, summary: str, more: str | None = None) -> argparse.ArgumentParser:
         usage = f"coordfit {name} {words} [options]".replace("  ", " ")
-        command = commands.add_parser(name, usage=usage, help=summary, description=summary, allow_abbrev=False)
+        command = commands.add_parser(
+            name, usage=usage, help=summary, description=summary, epilog=more, allow_abbrev=False
+        )
         command.add_argument("--json", action="store_true", help="print one strict JSON document")
         command.add_argument("-v", "--verbose", action="store_true", help="say more; tracebacks too")
         command.add_argument("-q", "--quiet", action="store_true", help="no messages")
@@ -157,7 +159,12 @@ def make_parser() -> argparse.ArgumentParser:
         )
     )
     _sweep_options(
-        add("sweep", "[IMAGE ...]", "every combination of options with several values: --sigma 1,2,5")
+        add(
+            "sweep",
+            "[IMAGE ...]",
+            "every combination of options with several values: --sigma 1,2,5",
+            "A network that diverges is told in its row, which comes last; the exit code is 4 where all do.",
+        )
     )
     _inpaint_options(add("inpaint", "IMAGE", "learn the known pixels of a picture and fill the hidden ones"))
     _experiments_options(add("experiments", "[NAME ...]", "the whole study, into one HTML report"))
@@ -249,7 +256,9 @@ def _sweep_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share the groups of equal shape (default: 1)",
     )
-    output.add_argument("--sort-by", default="psnr", metavar="COLUMN", help="of the table (default: psnr)")
+    output.add_argument(
+        "--sort-by", default="psnr", metavar="COLUMN", help="of the table, best first (default: psnr)"
+    )
     output.add_argument("--models", action="store_true", help="save every model")
 
 

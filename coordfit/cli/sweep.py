@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,9 +20,9 @@ from ..errors import ConfigError
 from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
 from ..images import bundled_picture, load_picture
 from ..sweep_folder import SweepFolder
-from ..sweeps import FIGURES, Device, Run, execute, model_of, plan, resolved
+from ..sweeps import DIVERGED, FIGURES, Device, Run, execute, model_of, plan, ranked, resolved
 from ..table import Table
-from . import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 from .fit import GracefulStop, make_backend, speaker
 from .options import Options, UsageError
 from .progress import EnsembleReport
@@ -55,12 +55,24 @@ def run(options: Options) -> int:
                 if options.models:
                     model_of(done, outcome).save(folder.model_file(done.key))
                 folder.append(done.key, outcome.row, done.job.config)
-        table = Table(list(folder.rows.values()), columns).sorted_by(options.sort_by)
+        table = ranked(Table(list(folder.rows.values()), columns), options.sort_by)
         _write_table(table, path, varied)
     _print(table, path, options)
     if stop.signal is not None:
         say("interrupted; finished rows are kept, go on with --resume --out DIR")
         return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
+    return _exit_code(table, say)
+
+
+def _exit_code(table: Table, say: Callable[[str], None]) -> int:
+    """A sweep finds out which settings diverge: that some do is a result, and that all do is a failure."""
+    diverged = table["stopped"].count(DIVERGED)
+    if not diverged:
+        return EXIT_OK
+    if diverged == len(table):
+        say("diverged: none of the networks is left; lower --learning-rate")
+        return EXIT_DIVERGED
+    say(f"{diverged} of {len(table)} networks diverged, the last in the table: see the column stopped")
     return EXIT_OK
 
 
@@ -125,7 +137,9 @@ def _write_table(table: Table, path: Path, varied: dict[str, list[Any]]) -> None
 
         x, y = varied
         figure = "psnr_held_out" if any(row["psnr_held_out"] is not None for row in table) else "psnr"
-        save_heat_map(path / "heat_map.svg", table, x, y, figure, title=f"{figure} / dB")
+        # A cell of a network that diverged stays grey: its last good state says nothing of its settings.
+        shown = Table([dict(row) | ({figure: None} if row["stopped"] == DIVERGED else {}) for row in table])
+        save_heat_map(path / "heat_map.svg", shown, x, y, figure, title=f"{figure} / dB")
 
 
 def _print(table: Table, path: Path, options: Options) -> None:
