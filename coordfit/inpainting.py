@@ -37,6 +37,7 @@ __all__ = [
     "DEFAULTS",
     "InpaintResult",
     "Inpainter",
+    "biharmonic_or_note",
     "inpaint",
     "inpainting_config",
     "mean_spacing",
@@ -262,7 +263,7 @@ def _figures(result: InpaintResult) -> dict[str, Any]:
     fills = {
         ("psnr_hidden", "ssim_filled"): result.filled,
         ("psnr_hidden_nearest", "ssim_nearest"): nearest_fill(truth, known),
-        ("psnr_hidden_biharmonic", "ssim_biharmonic"): _biharmonic_or_note(truth, known, notes),
+        ("psnr_hidden_biharmonic", "ssim_biharmonic"): biharmonic_or_note(truth, known, notes),
     }
     for (hidden_name, ssim_name), filled in fills.items():
         figures[hidden_name] = None if filled is None else psnr(filled, truth, where=~known)
@@ -280,7 +281,8 @@ _SCORES = (
 )
 
 
-def _biharmonic_or_note(pixels: Pixels, known: Mask, notes: list[str]) -> Pixels | None:
+def biharmonic_or_note(pixels: Pixels, known: Mask, notes: list[str]) -> Pixels | None:
+    """`biharmonic_fill`, or None and a note where it would take long or scikit-image is not installed."""
     num_hidden = int(np.count_nonzero(~known))
     if num_hidden > MOST_BIHARMONIC_PIXELS:
         notes.append(

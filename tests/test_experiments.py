@@ -13,6 +13,7 @@ from coordfit._backends import get_backend
 from coordfit.cli import experiments as experiments_command
 from coordfit.cli import main
 from coordfit.cli.options import EXPERIMENTS
+from coordfit.config import USUAL_RATES
 from coordfit.ensemble import Job
 from coordfit.errors import ConfigError
 from coordfit.experiments import (
@@ -143,9 +144,18 @@ def test_the_order_of_encodings_is_judged():
         assert "the expected order did not come out" in encodings.finding(rows)
     edge = encoding_rows(gaussian=((20.0, 25.0), (30.0, 24.0), (50.0, 12.0)))
     assert "at the edge" in encodings.finding(edge)
+    assert text.startswith("On held-out pixels at 32 x 32, ")
     calm = encoding_rows(gaussian=((20.0, 23.9), (30.0, 24.0), (50.0, 23.9)))
     assert "sigma 1 does not blur" in encodings.finding(calm)
     assert "sigma 9 does not turn to noise" in encodings.finding(calm)
+
+
+def test_the_study_tries_the_rate_that_the_default_has():
+    # Rates that another optimizer wanted would lie at the edge for every network.
+    config = quick_study().config(steps=1)
+    assert config.learning_rate == USUAL_RATES[config.optimizer] == max(depth_width._RATES)
+    for optimizer, rates in optimizers._RATES.items():
+        assert optimizer == "sgd" or min(rates) < USUAL_RATES[optimizer] < max(rates)
 
 
 def test_a_lead_within_the_spread_of_seeds_decides_nothing():
@@ -176,6 +186,12 @@ def test_the_better_optimizer_is_named_and_edges_and_divergence_are_told():
         "Adam reaches 31.00 dB at learning rate 0.01, 9.00 dB more than SGD with momentum with 22.00 dB at 1."
     )
     assert optimizers.finding(rows(10.0)).startswith("SGD with momentum reaches 22.00 dB")
+    muon = {"optimizer": "muon", "learning_rate": 0.016, "psnr": 35.0, "trouble": ""}
+    others = [muon | {"learning_rate": rate, "psnr": 33.0} for rate in (1e-3, 1e-1)]
+    assert optimizers.finding([*rows(30.0), muon, *others]) == (
+        "Muon reaches 35.00 dB at learning rate 0.016, 4.00 dB more than Adam with 31.00 dB at 0.01 and "
+        "13.00 dB more than SGD with momentum with 22.00 dB at 1."
+    )
     failed = optimizers.finding(rows(30.0, "diverged"))
     assert failed.startswith("Adam reaches 30.00 dB at learning rate 0.001")
     assert "the best rate of Adam lies at the edge" in failed
@@ -222,6 +238,9 @@ def test_a_network_may_lose_to_the_nearest_pixel():
     assert "does not beat it (20.00 dB)" in inpainting.finding(rows(22.0, 20.0))
     assert "no better than the nearest known pixel" in inpainting.finding(rows(26.0, 20.0))
     assert "beats it too (23.00 dB)" in inpainting.finding(rows(22.0, 23.0))
+    biharmonic = {"fill": "biharmonic equations", "psnr_hidden": 25.5}
+    told = inpainting.finding([rows(22.0, 20.0)[0], biharmonic, *rows(22.0, 20.0)[1:]])
+    assert "(+3.00 dB) and no better than biharmonic equations with 25.50 dB (-0.50 dB); without" in told
 
 
 def test_without_a_truth_nothing_is_claimed():

@@ -91,6 +91,18 @@ def test_the_highest_number_of_a_column_stands_out():
     assert [cell.get("class") for cell in cells] == [None, "number", "number", None, "number best", "number"]
 
 
+def test_the_highest_number_stands_out_within_each_group():
+    rows = [("a", 1.0), ("a", 3.0), ("b", 2.0), ("b", None), ("c", None)]
+    table = Table([{"group": group, "psnr": value} for group, value in rows])
+    for within, bold in (
+        ("group", [False, True, True, False, False]),
+        ("", [False, True, False, False, False]),
+    ):
+        page = Page(report_html("t", [], [Section("s").add_table(table, best=["psnr"], within=within)]))
+        cells = page.attributes("td")[1::2]
+        assert ["best" in (cell.get("class") or "") for cell in cells] == bold
+
+
 def test_every_text_is_escaped():
     text = whole_report(ODD)
     page = Page(text)

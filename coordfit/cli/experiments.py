@@ -144,7 +144,7 @@ class _Book:
 
     def _section(self, outcome: Outcome, seconds: float) -> Section:
         section = Section(outcome.title).add_text(outcome.question).add_finding(outcome.finding)
-        section.add_table(outcome.table, best=outcome.best)
+        section.add_table(outcome.table, best=outcome.best, within=outcome.within)
         for drawing in outcome.pictures:
             section.add_picture(drawing.picture, drawing.caption)
         section.add_settings(outcome.settings | {"time": f"{seconds:.1f} s on {self.device}"})

@@ -54,6 +54,8 @@ class Outcome:
         One sentence, made from the numbers of this run.
     best : tuple of str
         Columns of the table of which the highest value matters.
+    within : str
+        A column whose values are told apart there: the highest for each of them.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Outcome:
     pictures: list[Drawing]
     finding: str
     best: tuple[str, ...] = ()
+    within: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,10 @@ class Study:
         """The budget of an experiment: `steps`, or few of them in a quick study."""
         return min(steps, 60) if self.quick else steps
 
-    def config(self, **settings: Any) -> FitConfig:
+    def config(self, *, recipe: str | None = None, **settings: Any) -> FitConfig:
         """Settings of one network, with the study's seed where none is given; 12 evaluations in all."""
-        steps = settings["steps"]
-        return make_config({"seed": self.seed, "evaluate_every": max(1, math.ceil(steps / 12))}, settings)
+        every = max(1, math.ceil(settings["steps"] / 12))
+        return make_config({"seed": self.seed, "evaluate_every": every}, settings, recipe=recipe)
 
     def train(self, jobs: Sequence[Job]) -> list[FitResult]:
         """Train networks, those of one shape as one batch; results in the order of the jobs."""

@@ -16,7 +16,7 @@ TITLE = "Depth and width"
 _DEPTHS = (2, 3, 4, 6)
 _WIDTHS = (32, 64, 128, 256)
 _QUICK_DEPTHS, _QUICK_WIDTHS = (2, 4), (16, 64)
-_RATES = (1.5e-3, 4e-3)  # what suits a small network may be too much for a large one
+_RATES = (8e-3, 1.6e-2)  # what suits a small network may be too much for a large one
 _STEPS = 400
 
 

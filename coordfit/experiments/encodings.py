@@ -11,7 +11,7 @@ from ..table import Table
 from .common import LARGE, SMALL, Drawing, Outcome, Study, captions_of, common_settings, decibel, figures_of
 
 TITLE = "Encodings"
-_SIGMAS = {SMALL: (0.25, 1.0, 2.0, 4.0, 16.0), LARGE: (0.5, 1.5, 3.0, 6.0, 12.0, 32.0)}
+_SIGMAS = {SMALL: (0.06, 0.25, 0.5, 1.0, 2.0, 8.0), LARGE: (0.5, 1.5, 3.0, 6.0, 12.0, 32.0)}
 _STEPS = 1500
 _CLEAR = 0.3  # differences of PSNR below this, in dB, are not worth a word
 
@@ -40,8 +40,9 @@ def run(study: Study) -> Outcome:
         settings=settings,
         table=Table(rows),
         pictures=pictures,
-        finding=finding([row for row in rows if row["size"] == sizes[-1]]),
+        finding=" ".join(finding([row for row in rows if row["size"] == size]) for size in reversed(sizes)),
         best=("psnr_held_out",),
+        within="size",
     )
 
 

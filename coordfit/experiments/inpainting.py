@@ -1,4 +1,4 @@
-"""Half of the pixels are hidden: networks that guess them, beside the nearest known pixel."""
+"""Half of the pixels are hidden: networks that guess them, beside fillings that learn nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..ensemble import Job
 from ..fills import nearest_fill
+from ..inpainting import DEFAULTS, biharmonic_or_note
 from ..masks import missing_mask
 from ..metrics import psnr
 from ..report.side_by_side import Panel, side_by_side
@@ -17,9 +18,10 @@ from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, deci
 
 TITLE = "Inpainting"
 _HIDDEN_SHARE = 0.5
-_SIGMAS = {SMALL: (0.5, 1.0, 2.0), LARGE: (1.5, 2.5, 4.0, 6.0)}
+_SIGMAS = {SMALL: (0.5, 1.0, 2.0), LARGE: (1.0, 2.0, 3.0, 6.0)}
 _STEPS = 800
 _GREY = 0.5  # of hidden pixels, where the masked picture is shown
+_NEAREST, _BIHARMONIC = "nearest known pixel", "biharmonic equations"
 
 FloatArray = NDArray[np.floating[Any]]
 Rows = list[dict[str, Any]]
@@ -32,10 +34,11 @@ def run(study: Study) -> Outcome:
     variants: list[tuple[str, float | None]] = [("none", None)]
     variants += [("gaussian", sigma) for sigma in _SIGMAS[study.size]]
     jobs = [
-        Job(picture, study.config(encoding=name, sigma=sigma, steps=steps), known) for name, sigma in variants
+        Job(picture, study.config(recipe="interpolate", encoding=e, sigma=s, steps=steps, **DEFAULTS), known)
+        for e, s in variants
     ]
     results = study.train(jobs)
-    fills = {"nearest known pixel": nearest_fill(picture.pixels, known)}
+    fills, notes = _fills(picture.pixels, known)
     for (name, sigma), result in zip(variants, results, strict=True):
         label = f"network, {name}" if sigma is None else f"network, {name}, sigma {sigma:g}"
         # Known pixels are kept: only the hidden ones are the network's.
@@ -54,10 +57,11 @@ def run(study: Study) -> Outcome:
         name="inpainting",
         title=TITLE,
         question="With half of the pixels hidden at random, does a network that learns the known ones guess "
-        "the hidden ones better than copying the nearest known pixel does, and does it need an encoding? "
-        "The figures are of hidden pixels alone.",
+        "the hidden ones better than copying the nearest known pixel does, or than biharmonic equations do, "
+        "and does it need an encoding? The figures are of hidden pixels alone.",
         settings=common_settings(jobs[0].config, picture, "encoding", "sigma", "train_on")
-        | {"known pixels": f"{int(known.sum())} of {known.size}"},
+        | {"known pixels": f"{int(known.sum())} of {known.size}"}
+        | ({"biharmonic": "; ".join(notes)} if notes else {}),
         table=Table(rows),
         pictures=[
             Drawing(
@@ -71,9 +75,19 @@ def run(study: Study) -> Outcome:
     )
 
 
+def _fills(pixels: FloatArray, known: NDArray[np.bool_]) -> tuple[dict[str, FloatArray], list[str]]:
+    """The fillings without a network by name, and why one of them is missing."""
+    notes: list[str] = []
+    fills: dict[str, FloatArray] = {_NEAREST: nearest_fill(pixels, known)}
+    biharmonic = biharmonic_or_note(pixels, known, notes)
+    return fills | ({} if biharmonic is None else {_BIHARMONIC: biharmonic}), notes
+
+
 def finding(rows: Rows) -> str:
     """Say which fill is best on the hidden pixels, and where the others stand."""
-    nearest, none, *gaussian = rows
+    by_name = {row["fill"]: row for row in rows}
+    nearest, biharmonic = by_name.pop(_NEAREST), by_name.pop(_BIHARMONIC, None)
+    none, *gaussian = by_name.values()
     best = max(gaussian, key=lambda row: row["psnr_hidden"])
     lead = best["psnr_hidden"] - nearest["psnr_hidden"]
     beats = "better than" if lead > 0 else "no better than"
@@ -82,6 +96,15 @@ def finding(rows: Rows) -> str:
     return (
         f"On hidden pixels the best Gaussian network ({best['fill'].removeprefix('network, ')}) reaches "
         f"{decibel(best['psnr_hidden'])}, {beats} the nearest known pixel with "
-        f"{decibel(nearest['psnr_hidden'])} ({lead:+.2f} dB); without an encoding a network {also} "
-        f"({decibel(none['psnr_hidden'])})."
+        f"{decibel(nearest['psnr_hidden'])} ({lead:+.2f} dB){_beside(best, biharmonic)}; without an encoding a "
+        f"network {also} ({decibel(none['psnr_hidden'])})."
     )
+
+
+def _beside(best: dict[str, Any], biharmonic: dict[str, Any] | None) -> str:
+    """Where the best network stands beside biharmonic equations; nothing where these were not solved."""
+    if biharmonic is None:
+        return ""
+    lead = best["psnr_hidden"] - biharmonic["psnr_hidden"]
+    beats = "better than" if lead > 0 else "no better than"
+    return f" and {beats} biharmonic equations with {decibel(biharmonic['psnr_hidden'])} ({lead:+.2f} dB)"

@@ -1,4 +1,4 @@
-"""SGD with momentum beside Adam: each at several learning rates, with the same number of pixel visits."""
+"""SGD with momentum, Adam and Muon: each at several learning rates, with the same number of pixel visits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from ..table import Table
 from .common import Drawing, Outcome, Study, captions_of, common_settings, curve, decibel, trouble_of
 
 TITLE = "Optimizers"
-_RATES = {"sgd": (0.03, 0.1, 0.3, 1.0, 3.0), "adam": (3e-4, 1e-3, 4e-3, 1e-2, 3e-2)}
-_NAMES = {"sgd": "SGD with momentum", "adam": "Adam"}
+_RATES = {
+    "sgd": (0.03, 0.1, 0.3, 1.0, 3.0),
+    "adam": (3e-4, 1e-3, 4e-3, 1e-2, 3e-2),
+    "muon": (1e-3, 4e-3, 1.6e-2, 5e-2, 0.16),
+}
+_NAMES = {"sgd": "SGD with momentum", "adam": "Adam", "muon": "Muon"}
 _MOMENTUM = 0.9
 _STEPS = 800
 
@@ -27,14 +31,20 @@ def run(study: Study) -> Outcome:
     jobs = [
         Job(
             picture,
-            study.config(optimizer=optimizer, learning_rate=rate, momentum=_MOMENTUM, steps=steps),
+            study.config(
+                optimizer=optimizer,
+                learning_rate=rate,
+                momentum=_MOMENTUM,
+                muon_momentum=_MOMENTUM,
+                steps=steps,
+            ),
         )
         for optimizer, rate in variants
     ]
     results = study.train(jobs)
     rows = [_row(*variant, result) for variant, result in zip(variants, results, strict=True)]
     settings = common_settings(jobs[0].config, picture, "optimizer", "learning_rate")
-    settings |= {"momentum of SGD": _MOMENTUM, "epochs": results[0].metrics["epochs"]}
+    settings |= {"momentum of SGD and Muon": _MOMENTUM, "epochs": results[0].metrics["epochs"]}
     return Outcome(
         name="optimizers",
         title=TITLE,
@@ -104,13 +114,17 @@ def _best(rows: Rows, optimizer: str) -> dict[str, Any]:
 
 def finding(rows: Rows) -> str:
     """Say which optimizer came further, by how much, and whether its best rate was bracketed."""
-    best = sorted((_best(rows, optimizer) for optimizer in _RATES), key=lambda row: row["psnr"], reverse=True)
-    first, second = best
-    lead = first["psnr"] - second["psnr"]
+    tried = dict.fromkeys(row["optimizer"] for row in rows)
+    best = sorted((_best(rows, optimizer) for optimizer in tried), key=lambda row: row["psnr"], reverse=True)
+    first, *others = best
+    leads = " and ".join(
+        f"{first['psnr'] - row['psnr']:.2f} dB more than {_NAMES[row['optimizer']]} with "
+        f"{decibel(row['psnr'])} at {row['learning_rate']:g}"
+        for row in others
+    )
     parts = [
         f"{_NAMES[first['optimizer']]} reaches {decibel(first['psnr'])} at learning rate "
-        f"{first['learning_rate']:g}, {lead:.2f} dB more than {_NAMES[second['optimizer']]} with "
-        f"{decibel(second['psnr'])} at {second['learning_rate']:g}"
+        f"{first['learning_rate']:g}, {leads}"
     ]
     for row in best:
         rates = [other["learning_rate"] for other in rows if other["optimizer"] == row["optimizer"]]

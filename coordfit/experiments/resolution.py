@@ -52,6 +52,7 @@ def run(study: Study) -> Outcome:
         pictures=pictures,
         finding=finding(rows),
         best=("psnr_large",),
+        within="pixels",
     )
 
 

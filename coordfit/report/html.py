@@ -19,7 +19,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from coordfit.files import atomic_write
-from coordfit.table import Table, cell
+from coordfit.table import Row, Table, cell
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,9 +102,9 @@ class Section:
         )
         return self._add(f"<dl>{''.join(pairs)}</dl>")
 
-    def add_table(self, table: Table, *, best: Sequence[str] = ()) -> Section:
-        """Add a table; of the columns in `best`, the highest number stands out."""
-        return self._add(f'<div class="scroll" tabindex="0">{_table(table, best)}</div>')
+    def add_table(self, table: Table, *, best: Sequence[str] = (), within: str = "") -> Section:
+        """Add a table; of the columns in `best`, the highest number stands out, for each value of `within`."""
+        return self._add(f'<div class="scroll" tabindex="0">{_table(table, best, within)}</div>')
 
     def add_picture(self, picture: Image.Image | str, caption: str = "") -> Section:
         """Add a Pillow picture, or the text of an SVG that this package has drawn, with a caption."""
@@ -185,8 +185,11 @@ def _said(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
-def _table(table: Table, best: Sequence[str]) -> str:
-    highest = {name: max((v for v in table[name] if _is_number(v)), default=None) for name in best}
+def _table(table: Table, best: Sequence[str], within: str) -> str:
+    def stands_out(row: Row, name: str) -> bool:
+        rivals = [other[name] for other in table if not within or other[within] == row[within]]
+        return name in best and row[name] == max(filter(_is_number, rivals), default=math.nan)
+
     numeric = {
         name: any(_is_number(v) for v in table[name]) and all(_is_number(v) or v is None for v in table[name])
         for name in table.columns
@@ -198,8 +201,7 @@ def _table(table: Table, best: Sequence[str]) -> str:
     lines = []
     for number, row in enumerate(table):
         cells = (
-            f"<td{_classes(numeric[name], row[name] is not None and row[name] == highest.get(name))}>"
-            f"{_escape(texts[name][number])}</td>"
+            f"<td{_classes(numeric[name], stands_out(row, name))}>{_escape(texts[name][number])}</td>"
             for name in table.columns
         )
         lines.append(f"<tr>{''.join(cells)}</tr>")
