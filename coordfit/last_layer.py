@@ -7,7 +7,8 @@ squared error solves, for each channel c with slopes g = f'(z_c) and errors e = 
 
 the normal equations of ridge regression towards the present weights. With an identity output one step is the
 exact minimum and all channels share A; a sigmoid takes a few. Sums over rows and solves are in float64: the
-condition number of A^T A is the square of that of A.
+condition number of A^T A is the square of that of A. The pair of a trained hidden layer and a solved last one
+is what variable projection makes of it: Golub and Pereyra (1973).
 """
 
 from __future__ import annotations
@@ -103,6 +104,32 @@ def solve_last_layer(
     return before, errors.plain
 
 
+def least_squares(
+    backend: Backend, hidden: Array, target: Array, ridge: float, weights: Array | None = None
+) -> tuple[Array, Array]:
+    """W (K, H, C) and b (K, 1, C) with which hidden W + b fits targets (K, N, C) best, with a ridge towards 0.
+
+    This is the step above from weights of 0, for K small problems whose hidden units are at hand.
+
+    Parameters
+    ----------
+    hidden : array, shape (N, H) shared by the members, or (K, N, H)
+        What the last layer sees.
+    ridge : float
+        Share of the mean diagonal of the normal equations that is added to the diagonal.
+    weights : array, shape (N, 1) or (K, N, 1), optional
+        Of each row.
+    """
+    xp = backend.xp
+    rows, Y = _with_ones(xp, backend.asarray(hidden, "float64")), backend.asarray(target, "float64")
+    weighted = rows if weights is None else backend.asarray(weights, "float64") * rows
+    right = xp.matrix_transpose(weighted)
+    normal = _damped(backend, right @ rows, ridge)
+    # Where one matrix serves all members, it is factorised once.
+    solved = xp.linalg.solve(normal, right @ Y) if normal.ndim > 2 else xp.linalg.solve(normal, right) @ Y
+    return solved[..., :-1, :], solved[..., -1:, :]
+
+
 class _Problem:
     """The rows that a last layer is to fit, a block at a time."""
 
@@ -148,8 +175,7 @@ class _Problem:
         slope = layer.activation.backward(xp, xp.ones_like(prediction), layer.kept)
         hidden, y, slope, t = (xp.astype(a, xp.float64) for a in (seen, prediction, slope, target))
         w = xp.ones_like(t[..., :1]) if weights is None else xp.astype(weights, xp.float64)
-        one = xp.ones_like(hidden[..., :1])
-        rows = xp.concat([hidden, one], axis=-1)[..., None, :, :]  # (*E, 1, n, H + 1)
+        rows = _with_ones(xp, hidden)[..., None, :, :]  # (*E, 1, n, H + 1)
         error = _by_channel(xp, t - y)
         w, slope = w[..., None, :, :], _by_channel(xp, slope)
         shared = xp.sqrt(w) * rows if self.is_linear else xp.sqrt(w) * slope * rows
@@ -162,16 +188,26 @@ class _Problem:
     def solve(self, systems: tuple[Array, Array], ridge: float) -> tuple[Array, Array]:
         """The change of W (*E, H, C) and of b (*E, 1, C)."""
         xp, (gram, right) = self.backend.xp, systems
-        size = gram.shape[-1]
-        eye = self.backend.asarray(np.eye(size), "float64")
-        scale = xp.sum(gram * eye, axis=(-2, -1), keepdims=True) / size
-        damped = gram + ridge * scale * eye
+        damped = _damped(self.backend, gram, ridge)
         if damped.shape[-3] == 1:  # one matrix, C right-hand sides
             change = xp.linalg.solve(damped[..., 0, :, :], xp.matrix_transpose(right))
         else:
             change = xp.matrix_transpose(xp.linalg.solve(damped, right[..., None])[..., 0])
         change = xp.astype(change, self.layer.W.dtype)
         return change[..., :-1, :], change[..., -1:, :]
+
+
+def _with_ones(xp: Any, hidden: Array) -> Array:
+    """[H, 1]: the bias is the weight of a unit that always says 1."""
+    return xp.concat([hidden, xp.ones_like(hidden[..., :1])], axis=-1)
+
+
+def _damped(backend: Backend, gram: Array, ridge: float) -> Array:
+    """Normal equations (..., H + 1, H + 1) with a share of their mean diagonal added to it."""
+    size = gram.shape[-1]
+    eye = backend.asarray(np.eye(size), "float64")
+    scale = backend.xp.sum(gram * eye, axis=(-2, -1), keepdims=True) / size
+    return gram + ridge * scale * eye
 
 
 def _by_channel(xp: Any, array: Array) -> Array:

@@ -10,7 +10,7 @@ from coordfit.activations import make_activation
 from coordfit.encoders import FourierEncoder
 from coordfit.ensemble import Job, fit_together
 from coordfit.images import bundled_picture, load_picture
-from coordfit.last_layer import solve_last_layer
+from coordfit.last_layer import least_squares, solve_last_layer
 from coordfit.mlp import MLP
 from coordfit.parameters import ParameterLayout
 from coordfit.training import Trainer, make_config
@@ -188,3 +188,22 @@ def test_members_of_an_ensemble_are_polished_as_alone():
 def test_other_losses_are_refused():
     with pytest.raises(ConfigError, match="polish ridge minimises squared errors alone"):
         coordfit.fit(bundled_picture(32).pixels, polish="ridge", loss="huber")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shared", [True, False])
+def test_small_problems_are_solved_at_once(backend, shared, weighted):
+    rng, ridge = np.random.default_rng(3), 1e-3
+    hidden, target = rng.random((50, 6) if shared else (4, 50, 6)), rng.random((4, 50, 3))
+    weights = rng.uniform(0.1, 2.0, (4, 50, 1)) if weighted else np.ones((4, 50, 1))
+    given = [backend.asarray(array, "float64") for array in (hidden, target, weights)]
+    solved = least_squares(backend, *given[:2], ridge, given[2] if weighted else None)
+    W, b = (backend.to_numpy(array) for array in solved)
+    for k in range(4):
+        H = np.concatenate([hidden if shared else hidden[k], np.ones((50, 1))], axis=-1)
+        roots = np.sqrt(weights[k])
+        # The ridge is the same as more rows of an ordinary problem.
+        below = np.sqrt(ridge * np.trace((roots * H).T @ (roots * H)) / 7) * np.eye(7)
+        rows, values = np.concatenate([roots * H, below]), np.concatenate([roots * target[k], np.zeros((7, 3))])
+        expected = np.linalg.lstsq(rows, values, rcond=None)[0]
+        np.testing.assert_allclose(np.concatenate([W[k], b[k]]), expected, atol=1e-9)

@@ -17,7 +17,6 @@ from coordfit.errors import ConfigError, ModelFileError
 from coordfit.images import bundled_picture, load_picture
 from coordfit.metrics import psnr
 from coordfit.tiles.fit import TiledFit
-from coordfit.tiles.last_layer import RIDGE, solve_last_layer
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.model import _Band
 from coordfit.tiles.network import TileNetwork
@@ -104,19 +103,6 @@ def test_an_overlap_that_would_blend_three_tiles_is_refused():
 
 
 # -- training ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_the_last_layer_is_the_least_squares_solution(shared):
-    rng = np.random.default_rng(3)
-    hidden, target = rng.random((50, 6) if shared else (4, 50, 6)), rng.random((4, 50, 3))
-    W, b = solve_last_layer(cpu(), hidden, target)
-    for k in range(4):
-        H = np.concatenate([hidden if shared else hidden[k], np.ones((50, 1))], axis=-1)
-        ridge = np.sqrt(RIDGE * np.trace(H.T @ H) / 7) * np.eye(7)  # the same as rows of an ordinary problem
-        rows, values = np.concatenate([H, ridge]), np.concatenate([target[k], np.zeros((7, 3))])
-        expected = np.linalg.lstsq(rows, values, rcond=None)[0]
-        np.testing.assert_allclose(np.concatenate([W[k], b[k]]), expected, atol=1e-9)
 
 
 def trainer_of(layout, backend=None, **options):

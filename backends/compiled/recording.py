@@ -95,8 +95,7 @@ class Recording:
 
     def programs(self) -> list[Program]:
         """One for each worker that has something to do."""
-        nothing = np.zeros(0, RECORD)
-        own: list[Program] = [np.concatenate([nothing, *program]) for program in self._programs]
+        own = [_joined(program) for program in self._programs]
         if all((program["kind"] == WAIT).all() for program in own[1:]):
             first = own[0]
             return [first[first["kind"] != WAIT]]
@@ -105,3 +104,9 @@ class Recording:
     def _wait(self) -> None:
         for program in self._programs:
             program.append(instruction(WAIT))
+
+
+def _joined(parts: Sequence[Program]) -> Program:
+    """Instructions one after the other."""
+    # As bytes: NumPy looks at all fields of each record again where it joins records.
+    return np.frombuffer(bytearray().join(part.data.cast("B") for part in parts), RECORD)

@@ -3,7 +3,8 @@
 A tile starts from the closed-form last layer over hidden units that are the same for all tiles, takes some
 steps of the optimizer, and ends with its last layer solved again. Its target is brought to mean 0 and spread 1
 first, so that one learning rate serves all tiles; the last layer takes that back at the end. Tiles that are
-good enough leave; the others go on in new groups, with more steps.
+good enough leave; the others go on in new groups, with more steps. Pixels may be hidden, other ones in each
+tile: they weigh nothing in steps, closed forms and errors.
 """
 
 from __future__ import annotations
@@ -21,49 +22,72 @@ from numpy.typing import NDArray
 from .._backends import Backend
 from ..course import Course
 from ..encoders import make_encoder
+from ..last_layer import least_squares
 from ..losses import make_loss
 from ..optimizers import Optimizer
 from ..pixel_rows import GridRows
 from ..schedules import schedule_factor
 from ..training import make_optimizer
 from ..training_step import TrainingPixels, TrainingStep, cost_of_a_row
-from .last_layer import solve_last_layer
 from .layout import TileLayout
 from .network import TileNetwork
 
 # With a target, tiles begin with half of the steps; those that miss it go on, each time with twice as many.
 _ROUNDS = 4
+# Of the last layers in closed form. Less fits the pixels sooner, but the picture is restless between them: with
+# 1e-5 a rendering at twice the size loses 0.7 dB.
+RIDGE = 1e-3
 # The spread to which a tile's colours are scaled is not smaller than this: flat tiles are not blown up.
 _LEAST_SPREAD = 1 / 255
 # What a round is expected to leave of a tile's error, before one has told.
 _HOPE = 0.2
+# A group is made for so many times the tiles that it is to hold at most; to make another takes as long as a
+# round of some ten tiles.
+_MOST_ROOM = 1.5
 
 Host = NDArray[np.floating]
 
 
 class TileGroup:
-    """K tiles that are trained together; its buffers serve one group after the other."""
+    """Up to K tiles that are trained together; its buffers serve one batch of them after the other.
 
-    def __init__(self, backend: Backend, network: TileNetwork, layout: TileLayout, count: int) -> None:
-        self.backend, self.network = backend, network
-        config, dtype = network.config, network.config.dtype
-        rows = len(layout.grid)
+    Parameters
+    ----------
+    masked : bool
+        Whether pixels have weights, each tile its own.
+    """
+
+    def __init__(
+        self, backend: Backend, network: TileNetwork, layout: TileLayout, count: int, *, masked: bool = False
+    ) -> None:
+        self.backend, self.network, self.count = backend, network, count
+        dtype, rows = network.config.dtype, len(layout.grid)
         self.parameters = backend.zeros((count, network.layout.size), dtype)
         self.target = backend.zeros((count, rows, network.channels), dtype)
-        coordinates = GridRows(backend, layout.grid, 1, dtype)
-        encoder = make_encoder(backend, network.B, dtype)
-        self.features = encoder(coordinates.rows(slice(0, rows)))
+        self.weights = backend.zeros((count, rows, 1), dtype) if masked else None
+        self.coordinates = GridRows(backend, layout.grid, 1, dtype)
+        self.encoder = make_encoder(backend, network.B, dtype)
+        self.features = self.encoder(self.coordinates.rows(slice(0, rows)))
         self.mlp = network.mlp(backend, self.parameters, rows)
-        self.optimizer: Optimizer = make_optimizer(backend, config, self.parameters, network.layout)
         self.steps = 1
-        self.training_step = TrainingStep(
-            backend,
-            encoder,
+
+    @functools.cached_property
+    def optimizer(self) -> Optimizer:
+        """Of all tiles of the group."""
+        return make_optimizer(self.backend, self.network.config, self.parameters, self.network.layout)
+
+    @functools.cached_property
+    def training_step(self) -> TrainingStep:
+        """Made with the first step: a group whose last layers alone are solved has none."""
+        config = self.network.config
+        return TrainingStep(
+            self.backend,
+            self.encoder,
             self.mlp,
             make_loss(config.loss, delta=config.delta),
             self.optimizer,
-            TrainingPixels(backend, coordinates, self.target),
-            rows,
+            TrainingPixels(self.backend, self.coordinates, self.target, self.weights),
+            self.coordinates.size,
             Course(lambda step: (self.learning_rate(step),)),
         )
 
@@ -78,18 +102,34 @@ class TileGroup:
             final_factor=config.final_factor,
         )
 
-    def learn(self, parameters: Host, target: Host, steps: int) -> tuple[Host, Host]:
-        """Parameters (K, P) after `steps` steps from given ones, and the squared error of each pixel (K, N)."""
-        backend, dtype = self.backend, self.network.config.dtype
-        self.parameters[...] = backend.asarray(parameters, dtype)
-        self.target[...] = backend.asarray(target, dtype)
+    def learn(
+        self, parameters: Host, target: Host, steps: int, weights: Host | None = None
+    ) -> tuple[Host, Host]:
+        """Parameters (n, P) after `steps` steps from given ones, and the squared error of each pixel (n, N).
+
+        There may be fewer tiles than the group has room for: the others go on with what is there, unheard.
+
+        Parameters
+        ----------
+        weights : array, shape (n, N), optional
+            Of each pixel, of mean 1 in each tile; for a group that is `masked`.
+        """
+        backend, dtype, own = self.backend, self.network.config.dtype, slice(len(parameters))
+        self.parameters[own, ...] = backend.asarray(parameters, dtype)
+        self.target[own, ...] = backend.asarray(target, dtype)
+        if self.weights is not None and weights is not None:
+            self.weights[own, ...] = backend.asarray(weights[..., None], dtype)
+        if steps:
+            self._take(steps)
+        squared = self._finish()
+        return np.array(backend.to_numpy(self.parameters[own, ...])), squared[own]
+
+    def _take(self, steps: int) -> None:
         self.optimizer.steps, self.steps = 0, steps
         for state in self.optimizer.state.values():
             state[...] = 0.0
         self.training_step.advance(0, steps)
         self.training_step.new_losses()  # nobody asks for them: the end is judged, and they shall not pile up
-        squared = self._finish()
-        return np.array(backend.to_numpy(self.parameters)), squared
 
     def _finish(self) -> Host:
         """Solve the last layers, where that can be; the squared error (K, N) of what is there at the end."""
@@ -98,7 +138,7 @@ class TileGroup:
         if closes(network):
             hidden = self.backend.as_numbers(self.mlp.layers[-1].x)
             last = list(network.layout.views(xp, self.parameters))[-1]
-            W, b = solve_last_layer(self.backend, hidden, self.target)
+            W, b = least_squares(self.backend, hidden, self.target, RIDGE, self.weights)
             last[0][...], last[1][...] = W, b
             prediction = hidden @ last[0] + last[1]
         residual = prediction - self.target
@@ -115,23 +155,26 @@ def closes(network: TileNetwork) -> bool:
 class Tiles:
     """Some tiles on the host: what they are to learn, and how far they are."""
 
+    weights: Host | None
+    """(n, N), of mean 1 in each tile: how much each pixel counts in training; None where all count alike."""
+    shares: Host
+    """(n, N), how much of each pixel is a tile's own, times the pixel's weight."""
+
     target: Host
     """(n, N, C), of mean 0 and spread 1 in each tile."""
     mean: Host
     """(n, 1, C)."""
     spread: Host
     """(n, 1, 1)."""
-    weights: Host
-    """(n, N), how much of each pixel is a tile's own."""
     parameters: Host
     """(n, P), for that target."""
     error: Host
-    """(n,), the mean squared error of the colours themselves, by the weights."""
+    """(n,), the mean squared error of the colours themselves, by the shares."""
 
     def mean_of(self, squared: Host, chosen: NDArray[np.int64] | slice) -> Host:
         """The weighted mean (K,) of squared errors (K, N) of scaled colours, for colours as they are."""
-        weights = self.weights[chosen]
-        mean = (squared * weights).sum(axis=1) / weights.sum(axis=1)
+        shares = self.shares[chosen]
+        mean = (squared * shares).sum(axis=1) / shares.sum(axis=1)
         return np.asarray(mean * self.spread[chosen, 0, 0] ** 2)
 
 
@@ -167,19 +210,23 @@ class TileTrainer:
         target = self.network.config.target_psnr
         return None if target is None else float(10.0 ** (-target / 10.0))
 
-    def fit(self, pixels: Host, steps: int, weights: Host | None = None) -> tuple[Host, Host]:
+    def fit(
+        self, pixels: Host, steps: int, shares: Host | None = None, weights: Host | None = None
+    ) -> tuple[Host, Host]:
         """Flat parameters (n, P) of tiles with pixels (n, N, C), and their mean squared errors (n,).
 
         Parameters
         ----------
         steps : int
             Of each tile without a target; with one, rounds have half of them, all, twice and four times that.
-        weights : array, shape (n, N), optional
+        shares : array, shape (n, N), optional
             How much of each pixel is a tile's own. Errors are weighted by them; so what the errors promise, the
             blended picture keeps: the square of a mean is at most the mean of the squares.
+        weights : array, shape (n, N), optional
+            How much each pixel counts, above 0.
         """
         start = time.perf_counter()
-        tiles = self._begin(pixels, weights)
+        tiles = self._begin(pixels, shares, weights)
         rounds = [steps] if self.target_error is None else [steps * 2**k // 2 for k in range(_ROUNDS)]
         left = _HOPE
         for count in rounds:
@@ -194,19 +241,24 @@ class TileTrainer:
         self.seconds += time.perf_counter() - start
         return tiles.parameters, tiles.error
 
-    def _begin(self, pixels: Host, weights: Host | None) -> Tiles:
+    def _begin(self, pixels: Host, shares: Host | None, weights: Host | None) -> Tiles:
         dtype = self.network.config.dtype
+        if shares is None:
+            shares = np.ones(pixels.shape[:-1], dtype)
+        if weights is not None:
+            weights = (weights / weights.mean(axis=1, keepdims=True)).astype(dtype)
+            shares = shares * weights
         linear = self.network.config.output_activation == "identity"
-        mean = pixels.mean(axis=1, keepdims=True) if linear else np.zeros_like(pixels[:, :1])
-        target = (pixels - mean).astype(dtype)
-        spread = np.ones((len(pixels), 1, 1), dtype)
+        mean, spread = np.zeros_like(pixels[:, :1]), np.ones((len(pixels), 1, 1), dtype)
         if linear:
-            spread = np.maximum(np.sqrt(np.square(target).mean(axis=(1, 2), keepdims=True)), _LEAST_SPREAD)
+            mean = np.mean(pixels if weights is None else weights[..., None] * pixels, axis=1, keepdims=True)
+        target = (pixels - mean).astype(dtype)
+        if linear:
+            squares = np.square(target) if weights is None else weights[..., None] * np.square(target)
+            spread = np.maximum(np.sqrt(squares.mean(axis=(1, 2), keepdims=True)), _LEAST_SPREAD)
         target /= spread
         parameters, error = np.tile(self.first, (len(pixels), 1)), np.full(len(pixels), math.inf)
-        if weights is None:
-            weights = np.ones(pixels.shape[:-1], dtype)
-        tiles = Tiles(target, mean, spread, weights, parameters, error)
+        tiles = Tiles(weights, shares, target, mean, spread, parameters, error)
         if closes(self.network):
             self._solve_first_layers(tiles)
         return tiles
@@ -214,14 +266,16 @@ class TileTrainer:
     def _solve_first_layers(self, tiles: Tiles) -> None:
         """The last layer over the hidden units of the first weights: one array for all tiles."""
         group = self.crews[0].one
-        group.parameters[...] = group.backend.asarray(self.first, self.network.config.dtype)
+        backend = group.backend
+        group.parameters[...] = backend.asarray(self.first, self.network.config.dtype)
         group.mlp.forward(group.features)
-        hidden = group.backend.as_numbers(group.mlp.layers[-1].x)[0, ...]
-        target = group.backend.asarray(tiles.target)
-        solved = [group.backend.to_numpy(a) for a in solve_last_layer(group.backend, hidden, target)]
+        hidden = backend.as_numbers(group.mlp.layers[-1].x)[0, ...]
+        target = backend.asarray(tiles.target)
+        weights = None if tiles.weights is None else backend.asarray(tiles.weights[..., None])
+        solved = [backend.to_numpy(a) for a in least_squares(backend, hidden, target, RIDGE, weights)]
         W, b = list(self.network.layout.views(np, tiles.parameters))[-1]
         W[...], b[...] = solved
-        residual = group.backend.to_numpy(hidden) @ W + b - tiles.target
+        residual = backend.to_numpy(hidden) @ W + b - tiles.target
         tiles.error[:] = tiles.mean_of(np.square(residual).mean(axis=-1), slice(None))
 
     def _unfinished(self, tiles: Tiles, left: float) -> NDArray[np.int64]:
@@ -234,8 +288,8 @@ class TileTrainer:
             return np.arange(len(error))
         if self.every_tile or not np.isfinite(error).all():
             return np.flatnonzero(~(error <= target))
-        total = error * tiles.weights.sum(axis=1, dtype=np.float64)
-        allowed = target * float(tiles.weights.sum(dtype=np.float64))
+        total = error * tiles.shares.sum(axis=1, dtype=np.float64)
+        allowed = target * float(tiles.shares.sum(dtype=np.float64))
         if total.sum() <= allowed:
             return np.empty(0, np.int64)
         worst = np.argsort(-total, kind="stable")
@@ -261,8 +315,9 @@ class TileTrainer:
             except IndexError:
                 return
             self.steps_taken += steps * len(chosen)
-            group = crew.group(len(chosen))
-            parameters, squared = group.learn(tiles.parameters[chosen], tiles.target[chosen], steps)
+            group = crew.group(len(chosen), masked=tiles.weights is not None)
+            weights = None if tiles.weights is None else tiles.weights[chosen]
+            parameters, squared = group.learn(tiles.parameters[chosen], tiles.target[chosen], steps, weights)
             error = tiles.mean_of(squared, chosen)
             better = error < tiles.error[chosen]  # NaN is not
             tiles.parameters[chosen[better]], tiles.error[chosen[better]] = parameters[better], error[better]
@@ -293,20 +348,22 @@ class _Crew:
 
     def __init__(self, backend: Backend, network: TileNetwork, layout: TileLayout) -> None:
         self.backend, self._make = backend, functools.partial(TileGroup, backend, network, layout)
-        self._groups: dict[int, TileGroup] = {}
+        self._groups: list[TileGroup] = []
 
     @functools.cached_property
     def one(self) -> TileGroup:
         """A group of one tile."""
         return self._make(1)
 
-    def group(self, count: int) -> TileGroup:
-        """A group of so many tiles; two sizes are kept, since neighbours in the queue differ by one at most."""
-        if count not in self._groups:
-            if len(self._groups) > 1:
-                del self._groups[next(iter(self._groups))]
-            self._groups[count] = self._make(count)
-        return self._groups[count]
+    def group(self, count: int, *, masked: bool) -> TileGroup:
+        """A group for so many tiles; two are kept, since neighbours in the queue differ by one at most."""
+        for group in self._groups:
+            alike = (group.weights is not None) == masked
+            if alike and count <= group.count <= _MOST_ROOM * count:
+                return group
+        group = self._make(count, masked=masked)
+        self._groups = [*self._groups[-1:], group]
+        return group
 
 
 __all__: Sequence[str] = ("TileGroup", "TileTrainer", "Tiles", "closes")
