@@ -73,11 +73,12 @@ class RunFolder:
         return HistoryWriter(self.path / "history.csv", HISTORY_COLUMNS, rows=trainer.history)
 
     def drop_checkpoint(self) -> None:
-        """Remove the checkpoint of a run that is replaced: nobody shall go on from it."""
-        try:
-            self.checkpoint_file.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot replace {printable(self.checkpoint_file)}: {error.strerror}") from error
+        """Remove the checkpoint or the tiles of a run that is replaced: nobody shall go on from them."""
+        for file in (self.checkpoint_file, self.path / "tiles.json", self.path / "tiles.bin"):
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(f"cannot replace {printable(file)}: {error.strerror}") from error
 
     def save_checkpoint(self, model: Model, state: TrainingState) -> None:
         """Write where the run stands."""

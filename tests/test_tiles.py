@@ -386,19 +386,63 @@ def test_what_does_not_fit_together_is_said_in_one_line(photo, words, told, caps
     assert told in line
 
 
-def test_an_interrupted_run_goes_on(tmp_path, photo, monkeypatch, capsys):
-    monkeypatch.setattr("coordfit.tiles.fit.CHUNK_TILES", 5)
-    out = tmp_path / "run"
-    words = [photo, *FIT, "--steps", "5", "--out", str(out)]
+def interrupted(monkeypatch, *words):
+    """Run a command that is interrupted after its first five tiles."""
     add = TileStore.add
 
     def add_and_stop(self, *arguments):
         add(self, *arguments)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(TileStore, "add", add_and_stop)
-    assert main(words) == 130
-    assert "5 finished tiles are saved" in capsys.readouterr().err
-    monkeypatch.setattr(TileStore, "add", add)
-    assert main([*words, "--resume"]) == 0
+    monkeypatch.setattr("coordfit.tiles.fit.CHUNK_TILES", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(TileStore, "add", add_and_stop)
+        assert main([*map(str, words)]) == 130
+
+
+@pytest.mark.parametrize("repeated", [False, True], ids=["as it says", "with all words"])
+def test_an_interrupted_run_goes_on(tmp_path, photo, monkeypatch, capsys, repeated):
+    words = [photo, *FIT, "--steps", "5", "--stored", "float32"]
+    interrupted(monkeypatch, *words, "--out", tmp_path / "run")
+    assert "5 finished tiles are saved, go on with --resume --out DIR" in capsys.readouterr().err
+    more = words if repeated else ["--device", "numpy"]
+    assert main([*more, "--resume", "--out", str(tmp_path / "run")]) == 0
     assert "going on after 5 tiles" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    found, wanted = (
+        coordfit.load(tmp_path / name / "model.safetensors", device="numpy") for name in ("run", "whole")
+    )
+    np.testing.assert_array_equal(found.parameters, wanted.parameters)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, photo, monkeypatch, capsys):
+    words, out = [photo, *FIT, "--steps", "2"], ["--out", str(tmp_path / "run"), "--json"]
+    assert main([*words, *out, "--resume"]) == 0  # nothing is there: a new run of tiles
+    psnr_before = json.loads(capsys.readouterr().out)["metrics"]["psnr"]
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(TileTrainer, "fit", None)
+    for more in ([], words):
+        assert main([*more, "--device", "numpy", *out, "--resume"]) == 0
+        assert json.loads(capsys.readouterr().out)["metrics"]["psnr"] == psnr_before
+    other = tmp_path / "other.png"
+    coordfit.save_picture(other, 1.0 - crop().pixels)
+    for change, told in (
+        (["--steps", "3"], "another steps"),
+        (["--tiles", "8"], "another tile"),
+        (["--tiles", "none"], "the run has them"),
+        ([str(other)], "another picture"),
+    ):
+        assert main([*change, "--device", "numpy", *out, "--resume"]) == 2
+        assert told in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_tiles_do_not_go_on_from_one_network_nor_the_other_way_round(tmp_path, photo, monkeypatch, capsys):
+    out, one = ["--out", str(tmp_path / "run")], [photo, *FIT[:2], *FIT[4:], "--steps", "2", "--tiles", "none"]
+    assert main([*one, *out]) == 0
+    assert main([photo, *FIT, *out, "--resume"]) == 2
+    assert "the run has one network" in capsys.readouterr().err
+    interrupted(monkeypatch, photo, *FIT, "--steps", "2", *out, "--overwrite")
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert main([*one, *out, "--overwrite"]) == 0
+    assert not list((tmp_path / "run").glob("tiles.*"))

@@ -68,10 +68,12 @@ def _fit(trainer: Trainer, folder: RunFolder, options: Options, say: Callable[[s
 def tiled_fit(
     options: Options, say: Callable[[str], None], held: contextlib.ExitStack
 ) -> tiles.Prepared | None:
-    """A fit by tiles where the picture is to be cut into them; None for one network."""
-    if options.resume and not tiles.was_tiled(options):
-        return None
+    """A fit by tiles where the picture is to be cut into them, or was; None for one network."""
     layers, recipe = setting_layers(options)
+    if (begun := tiles.as_begun(options, layers)) is not None:
+        options, layers = begun
+    elif options.resume and options.out is not None and RunFolder(options.out).read_config() is not None:
+        return None
     chosen = tiles.plan_for(options, lambda config: load_image(options.image, config), layers, recipe, say)
     if chosen is None:
         return None

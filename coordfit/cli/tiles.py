@@ -17,10 +17,14 @@ from tqdm import tqdm
 from .._backends import Backend
 from .._version import __version__
 from ..config import FitConfig, make_config
+from ..errors import ConfigError, OutputError
 from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
 from ..folder_lock import locked
 from ..images import Picture
+from ..model_file import load_model
+from ..run_folder import RunFolder
 from ..tiles.fit import TiledFit, TiledResult, TileProgress
+from ..tiles.model import TiledModel
 from ..tiles.plan import AUTO_PIXELS, TilePlan, plan_tiles
 from . import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 from .options import Options, UsageError
@@ -31,27 +35,63 @@ if TYPE_CHECKING:
 # A comparison beside a picture of more pixels would be too large to be looked at, and to be held in memory.
 _MOST_COMPARED = 4_000_000
 _SECONDS_BETWEEN_LINES = 5.0
+_FACTS = {"tile", "overlap", "every_tile", "stored", "picture_digest"}
 
 Say = Callable[[str], None]
+Layers = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A fit that is about to begin, and its folder."""
+    """A fit that is about to begin or to go on, or what came of one that is finished; and its folder."""
 
-    fit: TiledFit
+    fit: TiledFit | TiledResult
     folder: Path
 
 
-def was_tiled(options: Options) -> bool:
-    """Whether the folder of a run that goes on holds tiles."""
-    return options.out is not None and (options.out / "tiles.json").exists()
+def as_begun(options: Options, layers: Layers) -> tuple[Options, Layers] | None:
+    """Options and settings with what the run that goes on began with, where nothing else is asked for.
+
+    None where the folder holds no run of tiles.
+
+    Raises
+    ------
+    ConfigError
+        Tiles are asked for, and the run has one network.
+    """
+    begun = RunFolder(options.out).read_config() if options.resume and options.out is not None else None
+    if begun is None:
+        return None
+    config, image = begun
+    facts = _facts_in(options.out)
+    asked = options.tiles not in ("auto", "none") or options.budget_parameters is not None
+    if facts is None and asked:
+        raise ConfigError("cannot resume with tiles: the run has one network for the whole picture")
+    if facts is None:
+        return None
+    if options.tiles == "none":
+        raise ConfigError("cannot resume without tiles: the run has them")
+    remembered = {
+        "image": options.image or image,
+        "tiles": options.tiles if asked else facts["tile"],
+        "every_tile": options.every_tile or facts["every_tile"],
+        "stored": facts["stored"],
+    }
+    return Options(**vars(options) | remembered), [config.as_dict(), *layers]
+
+
+def _facts_in(folder: Path) -> dict[str, Any] | None:
+    """What `config.json` says of the tiles; None where there are none."""
+    facts = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("tiles")
+    if facts is not None and not (isinstance(facts, dict) and set(facts) >= _FACTS):
+        raise OutputError(f"cannot resume {printable(folder)}: its tiles cannot be told from config.json")
+    return facts
 
 
 def plan_for(
     options: Options,
     picture_for: Callable[[FitConfig], Picture],
-    layers: list[dict[str, Any]],
+    layers: Layers,
     recipe: str | None,
     say: Say,
 ) -> tuple[Picture, TilePlan] | None:
@@ -96,6 +136,21 @@ def prepare(
     path = new_run_folder() if options.out is None else options.out
     folder = prepare_output_folder(path, overwrite=options.overwrite, resume=options.resume)
     held.enter_context(locked(folder))
+    tiles = {
+        "tile": plan.layout.tile,
+        "overlap": plan.layout.overlap,
+        "every_tile": options.every_tile,
+        "stored": options.stored,
+        "picture_digest": picture.digest,
+    }
+    document = {"config": plan.config.as_dict(), "image": image, "device": backend.device, "tiles": tiles}
+    if options.resume and _is_finished(folder):
+        _check_the_same(folder, document)
+        model = load_model(folder / "model.safetensors", backend=backend)
+        if isinstance(model, TiledModel):
+            return Prepared(TiledResult(model.metrics, [], model.metrics["stopped"], model, picture), folder)
+    if not options.resume:
+        RunFolder(folder).drop_checkpoint()
     fit = TiledFit(
         picture,
         plan,
@@ -105,15 +160,34 @@ def prepare(
         folder=folder,
         resume=options.resume,
     )
-    tiles = {"tile": plan.layout.tile, "overlap": plan.layout.overlap, "every_tile": options.every_tile}
-    document = {"config": plan.config.as_dict(), "image": image, "device": backend.device, "tiles": tiles}
     write_json(folder / "config.json", document | {"coordfit": __version__})
     return Prepared(fit, folder)
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether all was written that a run of tiles leaves, and nothing is there to go on from."""
+    left = [(folder / name).exists() for name in ("tiles.json", "model.safetensors", "metrics.json")]
+    return left == [False, True, True] and _facts_in(folder) is not None
+
+
+def _check_the_same(folder: Path, document: dict[str, Any]) -> None:
+    """Refuse to take a finished run for one of another picture or other settings."""
+    before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(jsonable(document)))
+    for part in ("config", "tiles"):
+        for name, value in now[part].items():
+            if before[part].get(name) != value:
+                what = "another picture" if name == "picture_digest" else f"another {name}"
+                raise ConfigError(f"cannot resume with {what}: the run in {printable(folder)} is finished")
 
 
 def run(prepared: Prepared, options: Options, say: Say, stop: GracefulStop) -> int:
     """Fit, write the folder, print the figures."""
     fit, folder = prepared.fit, prepared.folder
+    if isinstance(fit, TiledResult):
+        say("all tiles were finished already")
+        _print_result(fit, folder, options)
+        return EXIT_OK
     for note in fit.picture.notes:
         say(f"{fit.picture.name}: {note}")
     if fit.store.done:
