@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from coordfit.cli.film import Film
 from coordfit.errors import ConfigError, OutputError
 from coordfit.report.animation import MAX_FRAMES, Animation, check_suffix
 
@@ -72,6 +73,17 @@ def test_a_caption_may_be_one_for_all(tmp_path):
     (one, other), _, _ = frames_of(tmp_path / "film.png")
     changed = np.argwhere((one != other).any(-1))
     assert changed[:, 0].min() > 16 + 24 + 256
+
+
+def test_each_network_has_its_figure_below_its_own_picture(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(Animation, "add", lambda animation, pictures, captions: told.append(captions))
+    Film(tmp_path / "a.png", ["a", "b"]).add([flat(0), flat(0)], 1200, ["20.00 dB", "30.00 dB"])
+    Film(tmp_path / "a.png", ["a"]).add([flat(0)], 7, ["known 20.00 dB", "hidden 10.00 dB"])
+    assert told == [
+        ["step 1,200: 20.00 dB", "step 1,200: 30.00 dB"],
+        ["step 7: known 20.00 dB, hidden 10.00 dB"],
+    ]
 
 
 def test_frames_are_thinned_evenly_and_the_last_one_stays(tmp_path):

@@ -202,6 +202,17 @@ def test_sweep_writes_a_table_and_goes_on(tmp_path, capsys):
     assert (tmp_path / "s" / "rows.jsonl").read_text().startswith(before)  # finished rows stay
 
 
+def test_a_sweep_says_which_sigma_was_chosen(tmp_path, capsys):
+    words = [word for word in WORDS if word != "-q"]
+    assert main(["sweep", *words, "--sigma", "1,auto", "--seed", "1,2", "--out", str(tmp_path / "s")]) == 0
+    said = capsys.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "s" / "rows.jsonl").read_text().splitlines()]
+    chosen = {row["config"]["sigma"] for row in rows if row["row"]["sigma"] == "auto"}
+    assert len(chosen) == 1  # once for all seeds
+    assert said.count("sigma auto: ") == said.count("for chelsea") == 1
+    assert f"sigma auto: {chosen.pop():g} for chelsea" in said
+
+
 def test_sweep_refuses_what_it_cannot_do(tmp_path, capsys):
     out = ["--out", str(tmp_path / "no")]
     for words, code, message in [

@@ -32,8 +32,9 @@ class Film:
         self.add([member.model.render() for member in members], progress.step, captions)
 
     def add(self, pictures: list[Any], step: int, captions: list[str]) -> None:
-        """One frame: a picture for each title, with the step and a caption for each."""
-        self.animation.add(pictures, caption=f"step {step:,d}: " + ", ".join(captions))
+        """One frame: a picture for each title; below each its caption with the step, or all below one."""
+        below = captions if len(pictures) == len(captions) else [", ".join(captions)]
+        self.animation.add(pictures, [f"step {step:,d}: {caption}" for caption in below])
 
     def save(self) -> None:
         """Write the film."""

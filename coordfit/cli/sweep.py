@@ -43,7 +43,9 @@ def run(options: Options) -> int:
     path = new_run_folder() if options.out is None else options.out
     path = prepare_output_folder(path, overwrite=options.overwrite, resume=options.resume)
     with SweepFolder(path, keep=options.resume) as folder, GracefulStop() as stop:
-        missing = [run for run in resolved(runs, device) if run.key not in folder.rows]
+        settled = resolved(runs, device)
+        _say_chosen(runs, settled, say)
+        missing = [run for run in settled if run.key not in folder.rows]
         say(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
         report = EnsembleReport([], shown=not (options.no_progress or options.quiet or options.json))
         with _executor(options.jobs, stop) as executor:
@@ -62,6 +64,17 @@ def run(options: Options) -> int:
         say("interrupted; finished rows are kept, go on with --resume --out DIR")
         return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
     return _exit_code(table, say)
+
+
+def _say_chosen(runs: list[Run], settled: list[Run], say: Callable[[str], None]) -> None:
+    """Which numbers were chosen where sigma is `auto`, each once."""
+    chosen = dict.fromkeys(
+        f"{after.job.config.sigma:g} for {after.job.picture.name}"
+        for before, after in zip(runs, settled, strict=True)
+        if before.job.config.sigma == "auto"
+    )
+    if chosen:
+        say(f"sigma auto: {', '.join(chosen)}")
 
 
 def _exit_code(table: Table, say: Callable[[str], None]) -> int:
@@ -139,7 +152,8 @@ def _write_table(table: Table, path: Path, varied: dict[str, list[Any]]) -> None
         figure = "psnr_held_out" if any(row["psnr_held_out"] is not None for row in table) else "psnr"
         # A cell of a network that diverged stays grey: its last good state says nothing of its settings.
         shown = Table([dict(row) | ({figure: None} if row["stopped"] == DIVERGED else {}) for row in table])
-        save_heat_map(path / "heat_map.svg", shown, x, y, figure, title=f"{figure} / dB")
+        pixels = "all" if figure == "psnr" else "held-out"
+        save_heat_map(path / "heat_map.svg", shown, x, y, figure, title=f"PSNR of {pixels} pixels / dB")
 
 
 def _print(table: Table, path: Path, options: Options) -> None:
