@@ -99,7 +99,7 @@ def solve_last_layer(
         errors = _Errors(
             xp.where(better, new.plain, errors.plain), xp.where(better, new.clipped, errors.clipped)
         )
-        if float(xp.sum(xp.astype(active, xp.float64))) == 0.0:
+        if not bool(xp.any(active)):
             break
     return before, errors.plain
 
