@@ -17,6 +17,8 @@ from .table import Table
 if TYPE_CHECKING:
     from PIL import Image
 
+AUTO = "gaussian auto"
+"""The name of the network whose sigma is chosen; the table and the picture tell the number."""
 _FIGURES = ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds", "parameters")
 
 
@@ -31,7 +33,8 @@ class Comparison:
     def table(self) -> Table:
         """One row for each encoding."""
         rows = [
-            {"encoding": name} | {figure: result.metrics[figure] for figure in _FIGURES}
+            {"encoding": name, "sigma": _sigma(result)}
+            | {figure: result.metrics[figure] for figure in _FIGURES}
             for name, result in self.results.items()
         ]
         return Table(rows)
@@ -40,7 +43,7 @@ class Comparison:
         """Truth, each reconstruction with its figures, and the maps of their errors on one scale."""
         from .report.side_by_side import side_by_side
 
-        panels = [(name, r.reconstruction, _figures(r)) for name, r in self.results.items()]
+        panels = [(_label(name, r), r.reconstruction, _figures(r)) for name, r in self.results.items()]
         title = f"{self.picture.name}, {self.picture.width}x{self.picture.height}"
         return side_by_side(self.picture.pixels, panels, title=title)
 
@@ -128,6 +131,15 @@ def compare_on(
         trained = fit_together([jobs[i] for i in group], backend, callback, should_stop)
         results |= dict(zip(group, trained, strict=True))
     return Comparison(picture, {name: results[i] for i, name in enumerate(configs)})
+
+
+def _sigma(result: FitResult) -> float | None:
+    """The sigma of an encoding that has one."""
+    return result.config.resolved_sigma if result.config.encoding in ("positional", "gaussian") else None
+
+
+def _label(name: str, result: FitResult) -> str:
+    return f"{name}, {result.config.resolved_sigma:g}" if name == AUTO else name
 
 
 def _figures(result: FitResult) -> list[tuple[str, str]]:

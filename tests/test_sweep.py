@@ -241,6 +241,18 @@ def test_compare_writes_pictures_and_figures(tmp_path, capsys):
     assert "encoding must be of" in capsys.readouterr().err
 
 
+def test_compare_tells_the_sigma_that_was_chosen(tmp_path, capsys):
+    words = [word for word in WORDS if word != "-q"]
+    assert (
+        main(["compare", *words, "--encoding", "basic,gaussian", "--sigma", "auto,1", "--out", str(tmp_path)])
+        == 0
+    )
+    out, err = capsys.readouterr()
+    chosen = json.loads((tmp_path / "config.json").read_text())["gaussian auto"]["sigma"]
+    assert f"sigma auto: {chosen:g}\n" in err
+    assert f"gaussian auto  {chosen:>5.4g} " in out
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_an_interrupted_sweep_keeps_finished_rows(tmp_path):
     words = [

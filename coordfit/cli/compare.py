@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..comparison import Comparison, compare_on, configs_for
+from ..comparison import AUTO, Comparison, compare_on, configs_for
 from ..config import make_config
 from ..encoders import ENCODINGS
 from ..errors import ConfigError
@@ -44,6 +44,8 @@ def run(options: Options) -> int:
                 film(progress)
 
         comparison = compare_on(backend, picture, configs, callback, stop.is_asked_for)
+    if AUTO in comparison.results:
+        say(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
     _write(comparison, folder)
     if film is not None:
         film.save()
