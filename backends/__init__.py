@@ -12,8 +12,10 @@ from .protocols import (
     DeviceState,
     ElementwiseLoss,
     Lattice,
+    Moment,
     NotRecordedError,
     OutputBuffers,
+    Readback,
     Share,
 )
 from .registry import DEVICE_WORDS, PRECISIONS, DeviceUnavailableError, available_backends, get_backend
@@ -34,8 +36,10 @@ __all__ = [
     "ElementwiseLoss",
     "FusedUnavailableError",
     "Lattice",
+    "Moment",
     "NotRecordedError",
     "OutputBuffers",
+    "Readback",
     "Share",
     "available_backends",
     "get_backend",

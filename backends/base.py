@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dispatch import install_routes
+from .host_readback import HostMoment, HostReadback
 from .primitives import Primitives
-from .protocols import Array, DeviceState, Share
+from .protocols import Array, DeviceState, Moment, Readback, Share
 
 
 class Backend(Primitives):
@@ -195,6 +196,20 @@ class Backend(Primitives):
             Where the backend sees at once that the step cannot be recorded.
         """
         return step
+
+    def moment(self) -> Moment:
+        """The point in the device's work that it reaches when all is done that was asked for so far."""
+        return HostMoment()
+
+    def readback(self, shape: tuple[int, ...], dtype: str, in_flight: int) -> Readback:
+        """A way to the host for arrays of this shape, or of fewer rows.
+
+        Parameters
+        ----------
+        in_flight : int
+            Copies that may be on their way, 2 or more: with so many, `send` waits for the oldest.
+        """
+        return HostReadback(self.to_numpy)
 
     def steps_at_once(self, flops: float) -> int:
         """Steps of so many operations that one call may well take: the host has no say between them."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .gpu.capture import CapturedStep, DeviceState
 from .gpu.checks import CHECKS, device_name, dotted, first_line, why_not_imported
 from .gpu.output import OutputLayer
+from .gpu.readback import DeviceMoment, DeviceReadback
 from .gpu.storage import LOSS_SCALES
 from .protocols import Array
 from .registry import PRECISIONS, DeviceUnavailableError
@@ -162,8 +163,12 @@ class CupyBackend(OutputLayer):
         """Make this device current, and a stream of its own on it; wait for the work at the end.
 
         The stream does not wait for the null stream, so that other users of the process do not hold it up;
-        what was asked for before is therefore waited for on entry.
+        what was asked for before is therefore waited for on entry. Inside of another stretch nothing is waited
+        for, then or at the end.
         """
+        if self._depth:
+            yield
+            return
         with self._here():
             self.synchronize()
             # One stream for the backend's life: CuPy's pool gives memory back to the stream that had it.
@@ -227,6 +232,14 @@ class CupyBackend(OutputLayer):
         if self.why_not_recorded():
             return None
         return DeviceState(self, num_rates, max_steps, orders, losses)
+
+    def moment(self) -> DeviceMoment:
+        """See `Backend.moment`."""
+        return DeviceMoment(self)
+
+    def readback(self, shape: tuple[int, ...], dtype: str, in_flight: int) -> DeviceReadback:
+        """See `Backend.readback`."""
+        return DeviceReadback(self, shape, dtype, in_flight)
 
     def steps_at_once(self, flops: float) -> int:
         """So many that a launch costs the host nothing beside what the device does meanwhile."""

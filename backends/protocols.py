@@ -96,6 +96,26 @@ class Orthogonalize(Protocol):
         """The result, perhaps in one of the buffers; X is overwritten."""
 
 
+class Moment(Protocol):
+    """A point in the work that a device was asked for: it passes when all of that is done."""
+
+    def seconds_since(self, earlier: Any) -> float:
+        """Seconds of the device's time between another moment and this one, both of which have passed."""
+
+
+class Readback(Protocol):
+    """Copies of small arrays on their way to the host, in order; nobody waits for them who need not."""
+
+    def send(self, array: Array) -> None:
+        """Have an array copied, as it is after the work that was asked for so far.
+
+        Waits for earlier ones where too many are on their way: the host stays in touch with the device.
+        """
+
+    def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
+        """Copies that have come since the last call, in order; all of them with `wait`."""
+
+
 class DeviceState(Protocol):
     """The step's number, rates, batch and loss in device memory, for steps that are recorded."""
 

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
         DeviceUnavailableError,
         FusedUnavailableError,
         Lattice,
+        Moment,
         NotRecordedError,
         OutputBuffers,
+        Readback,
         Share,
         available_backends,
         get_backend,
@@ -53,7 +55,9 @@ else:
     FUSED_MODES = _package.FUSED_MODES
     PRECISIONS = _package.PRECISIONS
     Lattice = _package.Lattice
+    Moment = _package.Moment
     OutputBuffers = _package.OutputBuffers
+    Readback = _package.Readback
     DeviceUnavailableError = _package.DeviceUnavailableError
     FusedUnavailableError = _package.FusedUnavailableError
     NotRecordedError = _package.NotRecordedError
@@ -71,8 +75,10 @@ __all__ = [
     "DeviceUnavailableError",
     "FusedUnavailableError",
     "Lattice",
+    "Moment",
     "NotRecordedError",
     "OutputBuffers",
+    "Readback",
     "Share",
     "available_backends",
     "get_backend",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._backends import Array
 from .losses import Loss
 from .metrics import RunningSSIM, psnr_from_mse
-from .model import Model
+from .model import Model, Watch
 from .sampling import permuted
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 # While training, larger pictures are judged by a fixed sample of this many pixels; the end by all of them.
 SAMPLE_PIXELS = 65_536
+NUM_SUMS = 3
+"""Numbers that the figures of one network are read from."""
 
 
 @dataclass(frozen=True)
@@ -54,32 +58,60 @@ class Evaluator:
     ) -> None:
         self.model, self.loss = model, loss
         self.target, self.train = target, train
-        self.coordinates: NDArray[np.float64] | None = None
+        self._coordinates: NDArray[np.float64] | None = None
         if sample is not None and len(target) > sample:
             pixels = permuted(np.arange(sample), len(target), seed=0, epoch=0).astype(np.int64)
             pixels = np.union1d(pixels, _some_of_each(train, train[pixels]))
             self.target, self.train = target[pixels], train[pixels]
-            self.coordinates = model.picture.grid.coordinates(pixels)
+            self._coordinates = model.picture.grid.coordinates(pixels)
 
     def __call__(self) -> Evaluation:
         """The figures for the model's present parameters."""
-        figures = _Figures(self.loss, self.target, self.train)
-        if self.coordinates is not None:
-            figures.add(self.model(self.coordinates))
-        else:
-            for rows in self.model.predict_rows(self.model.picture.grid):
-                figures.add(rows.reshape(-1, rows.shape[-1]))
-        return figures.evaluation
+        return self.read(self.model.backend.to_numpy(self.sums()))
+
+    def sums(self) -> Array:
+        """What the figures for the model's present parameters are read from: asked for, and not waited for.
+
+        Returns
+        -------
+        sums : float64 array on the device, shape (NUM_SUMS,)
+        """
+        sums = ErrorSums(self.model.backend.xp, self.loss, *self._on_device)
+        for colours in self._watch.colours():
+            sums.add(colours)
+        return sums.total
+
+    def read(self, sums: NDArray[np.float64]) -> Evaluation:
+        """The figures that `sums` stand for, from a copy on the host."""
+        loss, seen, hidden = (float(x) for x in sums)
+        num_seen, num_hidden = int(self.train.sum()), int((~self.train).sum())
+        return Evaluation(
+            loss=loss / (num_seen * self.target.shape[-1]),
+            psnr=psnr_from_mse((seen + hidden) / (num_seen + num_hidden)),
+            psnr_train=psnr_from_mse(seen / num_seen),
+            psnr_held_out=psnr_from_mse(hidden / num_hidden) if num_hidden else None,
+        )
+
+    @functools.cached_property
+    def _watch(self) -> Watch:
+        if not isinstance(self.model, Model):
+            raise TypeError("only the model of one network is judged on the device")
+        return Watch(self.model, self._coordinates)
+
+    @functools.cached_property
+    def _on_device(self) -> tuple[Array, Array]:
+        backend = self.model.backend
+        return backend.asarray(self.target), backend.asarray(self.train)
 
     def with_ssim(self) -> tuple[Evaluation, float | None]:
         """The same and the SSIM, from one pass over the whole picture."""
         facts = self.model.picture
-        figures = _Figures(self.loss, self.target, self.train)
+        figures = ErrorSums(np, self.loss, self.target, self.train)
         ssim = RunningSSIM(self.target.reshape(facts.height, facts.width, -1))
         for rows in self.model.predict_rows(facts.grid):
             figures.add(rows.reshape(-1, rows.shape[-1]))
             ssim.add(rows)
-        return figures.evaluation, ssim.mean
+        return self.read(figures.total), ssim.mean
 
 
 def _some_of_each(train: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -89,48 +121,34 @@ def _some_of_each(train: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> NDArr
     return np.concatenate([np.empty(0, np.int64), *found])
 
 
-class _Figures:
-    """Gathers an evaluation from predictions that come some pixels at a time, in order."""
+class ErrorSums:
+    """Sums of errors over predictions that come some pixels at a time, in order.
 
-    def __init__(self, loss: Loss, target: NDArray[np.float32], train: NDArray[np.bool_]) -> None:
-        self._loss_function, self._target, self._train = loss, target, train
-        self._seen, self._hidden, self._loss, self._start = _Sum(), _Sum(), _Sum(), 0
+    Parameters
+    ----------
+    target : array of `xp`, shape (n, C)
+    train : boolean array of `xp`, shape (n,)
+        Which pixels training sees.
+    """
 
-    def add(self, colours: NDArray[np.floating]) -> None:
+    def __init__(self, xp: Any, loss: Loss, target: Array, train: Array) -> None:
+        self._xp, self._loss, self._target, self._train = xp, loss, target, train
+        self._start = 0
+        self.total: Any = 0.0
+        """The loss and the squared error of pixels that training sees, and the squared error of others."""
+
+    def add(self, colours: Array) -> None:
         """Take the next predictions (n, C), unclipped."""
-        these = slice(self._start, self._start + len(colours))
-        target, train = self._target[these], self._train[these]
-        squared = np.square(np.clip(colours, 0.0, 1.0) - target, dtype=np.float64).mean(axis=-1)
-        self._seen.add(squared[train])
-        self._hidden.add(squared[~train])
-        residual = np.subtract(colours[train], target[train], dtype=np.float64)
-        self._loss.add(self._loss_function.value(np, residual))
+        xp, these = self._xp, slice(self._start, self._start + colours.shape[0])
+        target, seen = self._target[these, :], self._train[these]
+        error = xp.astype(xp.clip(colours, 0.0, 1.0) - target, xp.float64)
+        squared = xp.mean(error * error, axis=-1)
+        residual = xp.astype(colours, xp.float64) - xp.astype(target, xp.float64)
+        loss = xp.sum(self._loss.value(xp, residual), axis=-1)
+        # A sum of what is chosen, and not a product with the choice: NaN of others would come through.
+        parts = (xp.where(seen, loss, 0.0), xp.where(seen, squared, 0.0), xp.where(seen, 0.0, squared))
+        self.total = xp.stack([xp.sum(part) for part in parts]) + self.total
         self._start = these.stop
-
-    @property
-    def evaluation(self) -> Evaluation:
-        seen, hidden = self._seen, self._hidden
-        return Evaluation(
-            loss=self._loss.mean,
-            psnr=psnr_from_mse((seen.total + hidden.total) / (seen.count + hidden.count)),
-            psnr_train=psnr_from_mse(seen.mean),
-            psnr_held_out=psnr_from_mse(hidden.mean) if hidden.count else None,
-        )
-
-
-class _Sum:
-    """Sum and number of what was added."""
-
-    def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
-
-    def add(self, values: NDArray[np.floating]) -> None:
-        self.total += float(values.sum())
-        self.count += values.size
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count
 
 
 def training_mask(train_on: str, height: int, width: int) -> NDArray[np.bool_]:

@@ -130,8 +130,13 @@ class Member:
         """Whether a run looks at its figures after `step` steps."""
         return step == 0 or self.next_evaluation(step - 1) == step
 
-    def add_history_row(self, figures: Evaluation, step: int, seconds: float) -> HistoryRow:
-        """Append an evaluation to the history."""
+    def add_history_row(
+        self, figures: Evaluation, step: int, seconds: float, learning_rate: float | None = None
+    ) -> HistoryRow:
+        """Append an evaluation to the history.
+
+        `learning_rate` is what was to come after `step`, where that may have been estimated anew meanwhile.
+        """
         row: HistoryRow = {
             "step": step,
             "seconds": round(seconds, 6),
@@ -139,7 +144,7 @@ class Member:
             "psnr_train": figures.psnr_train,
             "psnr_held_out": figures.psnr_held_out,
             "psnr": figures.psnr,
-            "learning_rate": self.learning_rate(step),
+            "learning_rate": self.learning_rate(step) if learning_rate is None else learning_rate,
         }
         self.history.append(row)
         return row

@@ -142,11 +142,11 @@ class Model(Rendered):
             raise ValueError(f"coordinates must have shape (..., 2), not {coordinates.shape}")
         flat = coordinates.reshape(-1, 2)
         colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
-        forward = _Forward(self)
-        for start in range(0, len(flat), CHUNK_PIXELS):
-            chunk = self.backend.asarray(flat[start : start + CHUNK_PIXELS], self.config.dtype)
-            encode = functools.partial(_encode, self.encoder, chunk)
-            colours[start : start + CHUNK_PIXELS] = forward(encode, 0, len(chunk))
+        forward, start = _Forward(self), 0
+        for features, first, last in _parts_of(self, flat):
+            stop = start + last - first
+            colours[start:stop] = self.backend.to_numpy(forward(features, first, last))
+            start = stop
         return colours.reshape(*coordinates.shape[:-1], self.picture.channels)
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
@@ -168,13 +168,10 @@ class Model(Rendered):
 
     def _predict_band(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """Rows (n, width, C) of a grid whose sides are no longer than `CHUNK_PIXELS`."""
-        features = GridFeatures(self.backend, self.encoder, band.axes(), self.config.dtype)
         forward = _Forward(self)
-        step = max(1, CHUNK_PIXELS // band.width)
-        for top in range(0, band.height, step):
-            bottom = min(band.height, top + step)
-            colours = forward(features, top * band.width, bottom * band.width)
-            yield colours.reshape(bottom - top, band.width, -1)
+        for features, start, stop in _parts_of_grid(self, band):
+            colours = self.backend.to_numpy(forward(features, start, stop))
+            yield colours.reshape(-1, band.width, colours.shape[-1])
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""
@@ -187,6 +184,50 @@ Features = Callable[[slice, Array | None], Array]
 """Gives the features (n, F) of a run of pixels, in a buffer where one is offered."""
 
 
+Part = tuple[Features, int, int]
+"""What gives the features of a run of pixels, the first of them, and where it ends."""
+
+
+def _parts_of_grid(model: Model, band: PixelGrid) -> Iterator[Part]:
+    """Whole rows of a grid, a bounded number of pixels at a time."""
+    features = GridFeatures(model.backend, model.encoder, band.axes(), model.config.dtype)
+    step = max(1, CHUNK_PIXELS // band.width)
+    for top in range(0, band.height, step):
+        yield features, top * band.width, min(band.height, top + step) * band.width
+
+
+def _parts_of(model: Model, coordinates: NDArray[np.floating]) -> Iterator[Part]:
+    """Coordinates (n, 2) on the host, moved to the device a bounded number at a time."""
+    for start in range(0, len(coordinates), CHUNK_PIXELS):
+        chunk = model.backend.asarray(coordinates[start : start + CHUNK_PIXELS], model.config.dtype)
+        yield functools.partial(_encode, model.encoder, chunk), 0, len(chunk)
+
+
+class Watch:
+    """Some pixels at which a model is looked at again and again: where they lie is moved to the device once.
+
+    Parameters
+    ----------
+    coordinates : array, shape (n, 2), optional
+        On the host; None for the picture's own pixels, row by row.
+    """
+
+    def __init__(self, model: Model, coordinates: NDArray[np.floating] | None = None) -> None:
+        grid = model.picture.grid
+        if coordinates is None and model.encoder.B is None:
+            coordinates = grid.coordinates(np.arange(grid.height * grid.width))
+        self._model = model
+        self._parts = list(
+            _parts_of_grid(model, grid) if coordinates is None else _parts_of(model, coordinates)
+        )
+
+    def colours(self) -> Iterator[Array]:
+        """Colours (n, C), unclipped, on the device, some pixels at a time: asked for, and not waited for."""
+        forward = _Forward(self._model)
+        for part in self._parts:
+            yield forward(*part)
+
+
 class _Forward:
     """Runs a model forward over runs of pixels, in the backend's blocks and workers."""
 
@@ -194,12 +235,12 @@ class _Forward:
         self.model = model
         self.rows = 0
 
-    def __call__(self, features: Features, start: int, stop: int) -> NDArray[np.floating]:
-        """Colours (N, C), unclipped, on the host, of the pixels from `start` to `stop`."""
+    def __call__(self, features: Features, start: int, stop: int) -> Array:
+        """Colours (N, C), unclipped, on the device, of the pixels from `start` to `stop`."""
         model = self.model
         if stop - start != self.rows:
             self._share_out(stop - start)
-        colours = np.empty((stop - start, model.picture.channels), model.config.dtype)
+        colours = model.backend.zeros((stop - start, model.picture.channels), model.config.dtype)
         for worker in self.workers:
             worker.begin(features, start, colours)
         with model.backend.activate():
@@ -224,7 +265,7 @@ class _ForwardWorker:
         self.mlp = model.mlp.replica(rows)
         self.buffer = feature_buffer(model.backend, model.encoder, (), rows, model.config.dtype)
 
-    def begin(self, features: Features, start: int, colours: NDArray[np.floating]) -> None:
+    def begin(self, features: Features, start: int, colours: Array) -> None:
         """Note what `run` is to work on."""
         self.features, self.start, self.colours = features, start, colours
 
@@ -233,7 +274,7 @@ class _ForwardWorker:
         for rows in self.blocks:
             there = slice(self.start + rows.start, self.start + rows.stop)
             x = self.features(there, first_rows(self.buffer, rows.stop - rows.start))
-            self.colours[rows] = self.model.backend.to_numpy(self.mlp.forward(x))
+            self.colours[rows, :] = self.mlp.forward(x)
 
 
 def rendering_grid(

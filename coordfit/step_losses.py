@@ -27,6 +27,12 @@ class StepLosses:
             self._parts = [self.array]
             self._count = len(self._parts[0])
 
+    def drop_last(self, count: int) -> None:
+        """Drop the losses of the last `count` steps, which were taken back."""
+        if count:
+            self._parts = [self.array[:-count]]
+            self._count = len(self._parts[0])
+
     @property
     def array(self) -> NDArray[np.floating]:
         """All that are kept, the last `MOST_STEPS` at most."""
@@ -35,9 +41,9 @@ class StepLosses:
     @property
     def has_diverged(self) -> bool:
         """Whether the latest loss is not finite: no later one can be."""
-        return bool(self._parts) and not np.isfinite(self._parts[-1][-1]).all()
+        return self._count > 0 and not np.isfinite(self._parts[-1][-1]).all()
 
     @property
     def recent_mean(self) -> float | None:
         """Mean of the latest losses of one network; None where there is none."""
-        return float(np.mean(self._parts[-1][-_RECENT:], dtype=np.float64)) if self._parts else None
+        return float(np.mean(self._parts[-1][-_RECENT:], dtype=np.float64)) if self._count else None

@@ -19,6 +19,7 @@ from .course import Course
 from .errors import ConfigError
 from .gauss_newton import GaussNewtonStep
 from .images import Picture, load_picture
+from .judging import Judged, Judging, Point
 from .last_layer import Polish, polish
 from .member import HistoryRow, Member
 from .muon import Muon
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
 _TICK_SECONDS = 0.2
 _CHECKPOINT_SECONDS = 30.0
+_FINAL = ("diverged", "target_psnr")  # of figures, which have the last word on where a run ends
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Progress:
     """What a callback is told, a few times a second and after each evaluation."""
 
     step: int
+    """Steps taken so far; of a new row, the step that it is of."""
     steps: int
     """Where the present schedule ends, as far as is known: a budget of seconds is an estimate."""
     seconds: float
@@ -302,7 +305,11 @@ class Trainer:
 
 
 class _Loop:
-    """The loop over steps: clocks, evaluations, callbacks, checkpoints, and the reason to stop."""
+    """The loop over steps: clocks, evaluations, callbacks, checkpoints, and the reason to stop.
+
+    Figures may come some steps after they were asked for (`judging`): nothing in the loop waits for them but
+    a checkpoint, each half minute.
+    """
 
     def __init__(
         self,
@@ -313,26 +320,50 @@ class _Loop:
         self.trainer, self.callback, self.checkpoint = trainer, callback, checkpoint
         self.began = self.last_tick = self.last_checkpoint = time.perf_counter()
         self.steps_before, self.seconds_before = trainer.step, trainer.seconds
-        self.last_good: TrainingState | None = None
+        arrays = [trainer.model.mlp.parameters, *trainer.optimizer.state.values()]
+        self.judging = Judging(
+            trainer.backend, arrays, lambda: trainer.member.evaluate.sums()[None, :], trainer.seconds
+        )
+        self.good: Point | None = None
         self.asked_to_stop = False
 
     def run(self) -> str:
+        stopped = self._end(self._take_steps())
+        if self.checkpoint is not None and self.trainer.history:
+            self.checkpoint(self.trainer.state())
+        return stopped
+
+    def _take_steps(self) -> str | None:
+        """Train until something ends the run, and return what; None where all steps have been taken."""
         trainer = self.trainer
-        stopped = self._evaluate() if self._owes_an_evaluation() else None
-        if self.last_good is None:
-            self.last_good = trainer.state()
+        if self._owes_an_evaluation():
+            self._ask()
+        else:
+            self.good, self.judging.last_step = self._point(), trainer.step
+        stopped = self._take_in()
         while stopped is None and trainer.step < trainer.steps:
             stop = trainer.member.next_evaluation(trainer.step)
             self._train_until(stop)
-            due = trainer.step == stop or trainer.losses.has_diverged
-            stopped = self._evaluate() if due else self._out_of_time_or_asked()
-        if stopped is None:
-            stopped = "steps"
-        elif stopped != "diverged" and trainer.history[-1]["step"] != trainer.step:
-            stopped = "diverged" if self._evaluate() == "diverged" else stopped
-        if self.checkpoint is not None and trainer.history:
-            self.checkpoint(trainer.state())
+            diverged = trainer.losses.has_diverged
+            if trainer.step == stop or diverged:
+                self._ask()
+            stopped = self._take_in(wait=diverged or self._is_time_to_save())
+            stopped = stopped or self._out_of_time_or_asked()
+            if stopped is None and self._is_time_to_save():
+                self._save()
         return stopped
+
+    def _end(self, stopped: str | None) -> str:
+        """Take in what is on its way, see that the last step has its row, and return what ended the run."""
+        if stopped in _FINAL:
+            return stopped
+        if verdict := self._take_in(wait=True):
+            return verdict
+        if self.judging.last_step != self.trainer.step:
+            self._ask()
+            if self._take_in(wait=True) == "diverged":
+                return "diverged"
+        return stopped or self._out_of_time_or_asked() or "steps"
 
     def _owes_an_evaluation(self) -> bool:
         """Whether this step lacks its row: at the start, and where a run was killed between step and row."""
@@ -343,20 +374,21 @@ class _Loop:
         """Take steps up to `stop`, or until the clock or the callback ends it; only this time is training."""
         trainer, start = self.trainer, time.perf_counter()
         before = trainer.seconds
-        while trainer.step < stop and self._out_of_time_or_asked() is None:
-            trainer.take_steps(stop - trainer.step)
-            now = time.perf_counter()
-            self._correct_budget(now)
-            if now - self.last_tick >= _TICK_SECONDS:
-                trainer.seconds = before + now - start
-                trainer.collect_losses()
-                if trainer.losses.has_diverged:
-                    break
-                self._tell(evaluated=False)
-                self._save_now_and_then(now)
-        trainer.backend.synchronize()
+        with self.judging.training():
+            while trainer.step < stop and self._out_of_time_or_asked() is None:
+                trainer.take_steps(stop - trainer.step)
+                now = time.perf_counter()
+                self._correct_budget(now)
+                if now - self.last_tick >= _TICK_SECONDS:
+                    trainer.seconds = before + now - start
+                    trainer.collect_losses()
+                    if trainer.losses.has_diverged:
+                        break
+                    self._tell()
+                    if self._is_time_to_save():
+                        break
         trainer.seconds = before + time.perf_counter() - start
-        trainer.collect_losses(wait=True)
+        trainer.collect_losses()
 
     def _correct_budget(self, now: float) -> None:
         step, taken = self.trainer.step, self.trainer.step - self.steps_before
@@ -371,39 +403,80 @@ class _Loop:
             return "seconds"
         return "interrupted" if self.asked_to_stop else None
 
-    def _evaluate(self) -> str | None:
-        """Add a row to the history; the reason to stop, if the figures give one."""
-        trainer = self.trainer
-        figures, state = trainer.member.evaluate(), trainer.state()
-        # The parameters too: a ReLU that turns NaN into 0 hides from the loss what an early layer has become.
-        if not (math.isfinite(figures.loss) and np.isfinite(state.parameters).all()):
-            if self.last_good is not None:
-                trainer.restore(self.last_good)
-            return "diverged"
-        row = trainer.member.add_history_row(figures, trainer.step, trainer.seconds)
-        state.history.append(row)
-        self.last_good = state
-        self._tell(evaluated=True)
-        target = trainer.config.target_psnr
-        if target is not None and figures.psnr_train >= target:
-            return "target_psnr"
-        return self._out_of_time_or_asked()
+    # -- figures ---------------------------------------------------------------------------------------
 
-    def _tell(self, *, evaluated: bool) -> None:
+    def _point(self) -> Point:
+        return self.judging.point(self.trainer.step, [self.trainer.learning_rate])
+
+    def _ask(self) -> None:
+        """Ask for the figures of where the run stands."""
+        self.judging.ask(self.trainer.step, [self.trainer.learning_rate])
+
+    def _take_in(self, wait: bool = False) -> str | None:
+        """Judge by the figures that have come; the reason to stop, if they give one."""
+        if wait:
+            self.trainer.collect_losses(wait=True)
+        for judged in self.judging.arrived(wait):
+            if verdict := self._verdict(judged):
+                return verdict
+        return None
+
+    def _verdict(self, judged: Judged) -> str | None:
+        """Add a row to the history; the reason to stop, with the run put back to where it stands."""
+        trainer, point = self.trainer, judged.point
+        figures = trainer.member.evaluate.read(judged.sums[0])
+        # The parameters too: a ReLU that turns NaN into 0 hides from the loss what an early layer has become.
+        if not (math.isfinite(figures.loss) and judged.is_finite[0]):
+            self._go_back(self.good or point)
+            return "diverged"
+        row = trainer.member.add_history_row(figures, point.step, judged.seconds, point.learning_rates[0])
+        if self.good is not None:
+            self.judging.release(self.good)
+        self.good = point
+        if point.step == trainer.step:
+            trainer.seconds = judged.seconds
+        with self.judging.shown(point):
+            self._tell(row)
+        target = trainer.config.target_psnr
+        if target is None or figures.psnr_train < target:
+            return None
+        trainer.collect_losses(wait=True)
+        trainer.losses.drop_last(trainer.step - point.step)
+        self._go_back(point)
+        return "target_psnr"
+
+    def _go_back(self, point: Point) -> None:
+        """Put the run back to a point."""
+        trainer = self.trainer
+        self.judging.restore(point)
+        self.judging.forget()
+        trainer.step = trainer.optimizer.steps = point.step
+        if trainer.history:
+            trainer.seconds = float(trainer.history[-1]["seconds"] or 0.0)
+
+    def _tell(self, row: HistoryRow | None = None) -> None:
+        """Tell the callback how far the run is, or of a new row."""
         self.last_tick = time.perf_counter()
         if self.callback is None:
             return
         trainer = self.trainer
-        row = trainer.history[-1] if trainer.history else None
+        step = trainer.step if row is None else int(row["step"] or 0)
+        latest = trainer.history[-1] if trainer.history else None
         seconds = max(trainer.seconds - self.seconds_before, 1e-9)
         rate = (trainer.step - self.steps_before) / seconds
         steps, batch_loss = trainer.member.budget.expected_steps(trainer.step), trainer.losses.recent_mean
-        progress = Progress(trainer.step, steps, trainer.seconds, rate, row, evaluated, batch_loss)
+        progress = Progress(step, steps, trainer.seconds, rate, latest, row is not None, batch_loss)
         self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop
 
-    def _save_now_and_then(self, now: float) -> None:
-        if self.checkpoint is None or now - self.last_checkpoint < _CHECKPOINT_SECONDS:
-            return
+    # -- checkpoints -----------------------------------------------------------------------------------
+
+    def _is_time_to_save(self) -> bool:
+        if self.checkpoint is None:
+            return False
+        return time.perf_counter() - self.last_checkpoint >= _CHECKPOINT_SECONDS
+
+    def _save(self) -> None:
+        assert self.checkpoint is not None
         state = self.trainer.state()
         if np.isfinite(state.parameters).all():  # if not, the next evaluation will tell
             self.checkpoint(state)

@@ -3,6 +3,9 @@
 It is strict where the real one is, since that is what it is for: NumPy arrays do not mix with its own, an
 implicit copy to the host is an error, a capture records and does not compute, matmul and transfers are
 refused while one is under way, and new memory is full of NaN. `machine` counts what a step must not do.
+
+Work is done when it is asked for, but the host is told late: an event passes, and a copy that nobody waits for
+is in its place, when the host waits for them or has gone on by `machine.lag` graphs.
 """
 
 import contextlib
@@ -51,6 +54,32 @@ class Machine:
     streams: list = field(default_factory=list)
     pool: object = None
     """The pool of `using_allocator`, or None for the one that all share."""
+    lag: int = 3
+    """Graphs that the device is behind the host."""
+    forbids_waiting: bool = False
+    """Whether every wait for the device, but for work that other work stands behind, is a failed test."""
+    asked: int = 0
+    """Pieces of work that the device was asked for."""
+    graphs: int = 0
+    events: int = 0
+    passed: int = 0
+    """Events that the host knows of: all that were recorded up to this one."""
+    copies: list = field(default_factory=list)
+    """Copies on their way to the host: (the event that tells of them, from, to)."""
+
+    def waits(self, what):
+        """Count a wait until all work is done: the device then has nothing to do."""
+        self.counts[what] += 1
+        assert not self.forbids_waiting, f"{what}: the host waits for the device"
+        self.arrive(self.events + 1)
+
+    def arrive(self, event):
+        """All that was asked for before an event is done, and the host knows."""
+        self.passed = max(self.passed, min(event, self.events))
+        for at, value, out in self.copies:
+            if at <= event:
+                out[...] = value
+        self.copies = [copy for copy in self.copies if copy[0] > event]
 
     def refuse(self, what, invalidates=False):
         if self.capture is not None:
@@ -64,6 +93,7 @@ class Machine:
             self.capture.append(work)
             return
         self.counts["run"] += 1
+        self.asked += 1
         with np.errstate(all="ignore"):
             work()
 
@@ -140,7 +170,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def _to_scalar(self, kind):
         machine.refuse("a copy to the host")
-        machine.counts["to host"] += 1
+        machine.waits("to host")
         return kind(self._host)
 
     def __float__(self):
@@ -159,7 +189,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def set(self, host, stream=None):
         machine.refuse("a copy from the host")
         assert (host.dtype, host.shape) == (self.dtype, self.shape), "CuPy's set() casts nothing"
-        machine.counts["from host" if stream is None else "from host, without waiting"] += 1
+        if stream is None:
+            machine.waits("from host")
+        else:
+            machine.counts["from host, without waiting"] += 1
         self._host[...] = host
 
     def get(self, stream=None, out=None, blocking=True):
@@ -169,7 +202,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         assert (out.dtype, out.shape) == (self.dtype, self.shape), "CuPy's get() casts nothing"
         assert not out.flags.owndata, "only pinned memory is copied to without waiting"
         machine.counts["to host, without waiting"] += 1
-        out[...] = self._host
+        out.view(np.uint8)[...] = 0xFF  # whoever reads it too early reads NaN
+        machine.copies.append((machine.events + 1, self._host.copy(), out))
         return out
 
     def reshape(self, *shape):
@@ -282,7 +316,7 @@ def asarray(array, dtype=None):
     if isinstance(array, ndarray):
         return array if dtype in (None, array.dtype) else array.astype(dtype)
     machine.refuse("a copy from the host")
-    machine.counts["from host"] += 1
+    machine.waits("from host")
     host = np.asarray(array, dtype)
     made = ndarray(_memory(host.shape, host.dtype))
     made._host[...] = host
@@ -291,7 +325,7 @@ def asarray(array, dtype=None):
 
 def asnumpy(array):
     machine.refuse("a copy to the host")
-    machine.counts["to host"] += 1
+    machine.waits("to host")
     return np.array(_host_of(array) if isinstance(array, ndarray) else array)
 
 
@@ -317,6 +351,8 @@ class Graph:
     def launch(self, stream=None):
         self.launches += 1
         machine.counts["graph launches"] += 1
+        machine.asked += 1
+        machine.graphs += 1
         with np.errstate(all="ignore"):
             for node in self.nodes:
                 node()
@@ -339,7 +375,7 @@ class Stream:
 
     def synchronize(self):
         machine.refuse("a wait for a stream", invalidates=True)
-        machine.counts["synchronize"] += 1
+        machine.waits("synchronize")
 
     def begin_capture(self, mode=None):
         if self.ptr == 0:
@@ -364,17 +400,25 @@ _NULL = Stream(ptr=0)
 class Event:
     """A place in a stream."""
 
-    _clock = itertools.count()
-
     def __init__(self, disable_timing=False):
-        self.time = None
+        self.time, self._has_time = None, not disable_timing
 
     def record(self, stream=None):
-        self.time = next(self._clock)
+        machine.events += 1
+        self.time, self._asked, self._graphs = machine.events, machine.asked, machine.graphs
+
+    @property
+    def done(self):
+        if machine.graphs - self._graphs >= machine.lag:
+            machine.arrive(self.time)
+        return self.time <= machine.passed
 
     def synchronize(self):
         machine.refuse("a wait for an event", invalidates=True)
         machine.counts["event waits"] += 1
+        if not self.done and machine.asked == self._asked:
+            machine.waits("waits for the latest work")
+        machine.arrive(self.time)
 
 
 class Device:
@@ -391,7 +435,7 @@ class Device:
 
     def synchronize(self):
         machine.refuse("a wait for the device", invalidates=True)
-        machine.counts["synchronize"] += 1
+        machine.waits("synchronize")
 
 
 class MemoryPool:
@@ -413,6 +457,14 @@ def using_allocator(malloc):
         machine.pool = before
 
 
+def _elapsed_time(start, end):
+    assert start._has_time
+    assert end._has_time
+    if not (start.done and end.done):
+        raise CUDARuntimeError("cudaErrorNotReady: device not ready")
+    return 0.001 * (end.time - start.time)
+
+
 cuda = types.SimpleNamespace(
     Device=Device,
     Stream=Stream,
@@ -421,7 +473,7 @@ cuda = types.SimpleNamespace(
     MemoryPool=MemoryPool,
     using_allocator=using_allocator,
     get_current_stream=lambda: machine.streams[-1] if machine.streams else _NULL,
-    get_elapsed_time=lambda start, end: 0.001 * (end.time - start.time),
+    get_elapsed_time=_elapsed_time,
     alloc_pinned_memory=bytearray,
     get_local_runtime_version=lambda: 13000,
     memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),

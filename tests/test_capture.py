@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import coordfit
-from backends import FusedUnavailableError
+from backends import Backend, FusedUnavailableError
 from backends.cupy_backend import STEPS_AT_ONCE
 from backends.numpy_backend import NumpyBackend
 from coordfit.config import make_config
@@ -17,7 +17,7 @@ from coordfit.course import Course
 from coordfit.ensemble import EnsembleTrainer, Job
 from coordfit.images import load_picture
 from coordfit.sampling import BatchOrder
-from coordfit.training import Trainer
+from coordfit.training import Trainer, _Loop
 
 fake_cupy = pytest.importorskip("fake_cupy")
 pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
@@ -165,18 +165,17 @@ def test_losses_come_to_the_host_in_order_and_nobody_waits_for_them(picture, mac
     reference = make_trainer(picture, NumpyBackend(fused="never", threads=1), **options)
     train(reference, 70)
     trainer = make_trainer(picture, **options)
-    early = train_and_collect(trainer, 30) + train_and_collect(trainer, 70)
-    assert machine.counts["to host"] == 2, "one for the parameters, each time"
-    late = trainer.training_step.new_losses(wait=True)
-    assert 0 < len(late) < 70, "some come at once, and some when they are waited for"
+    early = []
+    with trainer.backend.activate():
+        while trainer.step < 70:
+            trainer.take_steps(70 - trainer.step)
+            early.append(trainer.training_step.new_losses())
+        assert machine.counts["to host"] == 0
+        late = trainer.training_step.new_losses(wait=True)
+    assert 0 < len(late) < 70, "some come by themselves, and some when they are waited for"
     found = np.concatenate([*early, late])
     np.testing.assert_allclose(found, reference.training_step.new_losses(), rtol=1e-4)
     assert trainer.training_step.new_losses(wait=True).shape == (0,)
-
-
-def train_and_collect(trainer, steps):
-    train(trainer, steps)
-    return [trainer.training_step.new_losses()]
 
 
 def test_a_whole_fit_on_recorded_steps_is_a_fit(picture):
@@ -208,6 +207,72 @@ def test_the_loop_neither_waits_nor_copies(picture, machine, options):
     assert counts["graph launches"] == 4
     assert counts.get("run", 0) == 0, "something ran outside of the graph"
     assert counts["event waits"] <= 4  # of replays long ago: the host is held, not the device
+
+
+LOOPS = {
+    "to a PSNR": ({"target_psnr": 12.0, "evaluate_every": 7}, "target_psnr"),
+    "all steps": ({"steps": 110, "evaluate_every": 20}, "steps"),
+    "until it diverges": (
+        {"optimizer": "sgd", "learning_rate": 1e30, "schedule": "constant", "evaluate_every": 40},
+        "diverged",
+    ),
+    "16 bits": ({"steps": 110, "evaluate_every": 20, "batch_size": None}, "steps"),
+    "no encoding": ({"steps": 110, "encoding": "none", "evaluate_every": 20}, "steps"),
+}
+
+
+def forbid_waiting(trainer, machine, monkeypatch):
+    """From where all graphs are there to the loop's end every wait is a failed test."""
+    take, end = trainer.take_steps, _Loop._end
+
+    def take_steps(limit):
+        machine.forbids_waiting = trainer.step >= 40
+        take(limit)
+
+    def allow(loop, stopped):
+        machine.forbids_waiting = False
+        return end(loop, stopped)
+
+    trainer.take_steps = take_steps
+    monkeypatch.setattr(_Loop, "_end", allow)
+    monkeypatch.setattr(_Loop, "_go_back", allowing(machine, _Loop._go_back))
+
+
+def allowing(machine, function):
+    def call(*arguments):
+        machine.forbids_waiting = False
+        return function(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_a_whole_run_waits_for_nothing_until_it_ends(picture, machine, monkeypatch, case):
+    """Evaluations, rows, callbacks, losses and all; with the same result as one that waits for every figure."""
+    options, stopped = LOOPS[case]
+    precision = "bf16" if case == "16 bits" else "float32"
+    results, told = [], []
+    for waits in (True, False):
+        trainer = make_trainer(picture, fake_cupy.CupyOnHost(precision=precision), **options)
+        with monkeypatch.context() as patched:
+            if waits:
+                trainer.backend.readback = functools.partial(Backend.readback, trainer.backend)
+            else:
+                forbid_waiting(trainer, machine, patched)
+            results.append(trainer.run(callback=lambda progress: told.append(progress.step)))
+    patient, swift = results
+    assert swift.stopped == patient.stopped == stopped
+    assert machine.counts["event waits"] > 0, "nothing held the host back"
+    np.testing.assert_array_equal(swift.state.parameters, patient.state.parameters)
+    for name, array in patient.state.optimizer.items():
+        np.testing.assert_array_equal(swift.state.optimizer[name], array)
+    assert swift.state.step == patient.state.step == swift.history[-1]["step"]
+    rows = [[{**row, "seconds": 0} for row in result.history] for result in results]
+    assert rows[0] == rows[1]
+    assert len(swift.history) > 3 or stopped == "diverged"
+    if stopped != "diverged":
+        np.testing.assert_array_equal(swift.step_losses, patient.step_losses)
+        assert len(swift.step_losses) == swift.state.step
 
 
 def test_learning_rates_that_stay_are_not_sent_again(picture, machine):

@@ -142,6 +142,7 @@ TRAINING = [
     "sigma",
     "training",
     "evaluation",
+    "judging",
     "result",
     "gradcheck",
     "model_file",

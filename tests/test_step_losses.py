@@ -51,7 +51,7 @@ def test_a_result_has_the_loss_of_every_step(picture, name):
     assert result.step_losses.shape == (30,)
     for row in result.history[:-1]:
         assert result.step_losses[row["step"]] == pytest.approx(row["loss"], rel=1e-4)
-    assert told[0] is None
+    assert told[0] is None or name == "recorded", "there the first row comes after some steps"
     assert told[-1] == pytest.approx(result.step_losses[20:].mean(), rel=0.5)
 
 
@@ -86,12 +86,16 @@ def test_of_a_long_run_the_last_are_kept(monkeypatch):
 def test_an_early_layer_that_is_no_number_ends_the_run_though_the_loss_is_finite(picture, layer):
     trainer = make_trainer(picture, fake_cupy.CupyOnHost(), steps=6, evaluate_every=2)
 
-    def break_it(progress):
-        if progress.evaluated and progress.step == 2:
+    take_steps = trainer.take_steps
+
+    def break_it(limit):
+        if trainer.step == 2:
             trainer.model.mlp.layers[layer].W[...] = np.nan
             assert np.isfinite(trainer.member.evaluate().loss), "cublasLt's ReLU has hidden it"
+        take_steps(limit)
 
-    result = trainer.run(callback=break_it)
+    trainer.take_steps = break_it
+    result = trainer.run()
     assert result.stopped == "diverged"
     assert [row["step"] for row in result.history] == [0, 2]
     assert np.isfinite(result.state.parameters).all()

@@ -7,10 +7,8 @@ the arrays of a `DeviceState`, which the device itself counts up and the host re
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import gc
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from ..dispatch import FusedUnavailableError
 from ..kernels import blocks_for
 from ..protocols import Array
 from .checks import first_line
+from .readback import pinned
 
 if TYPE_CHECKING:
     from ..cupy_backend import CupyBackend
@@ -143,16 +142,12 @@ class DeviceState:
         shape = (1,) if num_rates == 1 else (num_rates, 1)
         self._rates = [xp.reshape(self._table[s, :], shape) for s in range(max_steps)]
         self._on_device: Any = None
-        self._slots = [_pinned(xp, (max_steps, num_rates), np.float64) for _ in range(_IN_FLIGHT)]
+        self._slots = [pinned(xp, (max_steps, num_rates), np.float64) for _ in range(_IN_FLIGHT)]
         self._next_slot = 0
         ensemble, dtype = losses
         self._losses = backend.zeros((max_steps, *ensemble), dtype)
         self._loss_rooms = [self._losses[s, ...] for s in range(max_steps)]
-        # One more than are in flight: a slot is read on the host before it is written again.
-        self._loss_slots = [_pinned(xp, self._losses.shape, dtype) for _ in range(_IN_FLIGHT + 1)]
-        self._in_flight: collections.deque[tuple[Any, NDArray[Any]]] = collections.deque()
-        self._arrived: list[NDArray[Any]] = []
-        self._sent = 0
+        self._readback = backend.readback(self._losses.shape, dtype, _IN_FLIGHT)
         self._orders = list(orders)
         if self._orders:
             self._n, self._batch_size, _ = self._orders[0]
@@ -179,27 +174,11 @@ class DeviceState:
 
         The host is held only where it is too far ahead: budgets of time and interrupts must stay in touch.
         """
-        cuda = self._backend.xp.cuda
-        stream, slot = cuda.get_current_stream(), self._loss_slots[self._sent % len(self._loss_slots)][:count]
-        self._losses[:count, ...].get(stream=stream, out=slot, blocking=False)
-        event = cuda.Event(disable_timing=True)
-        event.record(stream)
-        self._in_flight.append((event, slot))
-        self._sent += 1
-        if len(self._in_flight) >= _IN_FLIGHT:
-            self._take_the_oldest()
+        self._readback.send(self._losses[:count, ...])
 
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
         """Losses (n, *E) that have come since the last call, in order; all of them with `wait`."""
-        while wait and self._in_flight:
-            self._take_the_oldest()
-        found, self._arrived = self._arrived, []
-        return found
-
-    def _take_the_oldest(self) -> None:
-        event, slot = self._in_flight.popleft()
-        event.synchronize()
-        self._arrived.append(slot.copy())
+        return self._readback.arrived(wait)
 
     # -- inside a step, recorded or not ------------------------------------------------------------------
 
@@ -233,10 +212,3 @@ class DeviceState:
         for place, value in enumerate(values):
             if value is not self._loss_rooms[place]:
                 self._losses[place, ...] = value
-
-
-def _pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An array in host memory that the device can reach while the host goes on."""
-    size, kind = math.prod(shape), np.dtype(dtype)
-    memory = xp.cuda.alloc_pinned_memory(kind.itemsize * size)
-    return np.frombuffer(memory, kind, size).reshape(shape)
