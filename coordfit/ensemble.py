@@ -23,6 +23,7 @@ from .course import Course
 from .encoders import join_encoders
 from .errors import ConfigError
 from .images import Picture
+from .judging import FINAL, Judged, Judging, Point
 from .last_layer import Polish, solve_last_layer
 from .member import Member
 from .mlp import MLP
@@ -154,7 +155,7 @@ class EnsembleTrainer:
         self.steps, self.budget = first.steps, first.budget
         for member in self.members:
             member.budget = self.budget  # and with it the estimate of where seconds end
-        self.step, self.seconds = 0, 0.0
+        self.step = 0
         self.losses = StepLosses()
 
         encoders = [member.model.encoder for member in self._sorted]
@@ -186,7 +187,9 @@ class EnsembleTrainer:
             first.batch_rows,
             self.course,
         )
-        self._good = [self._state(member) for member in self._sorted]
+        arrays = [self.parameters, *self.optimizer.state.values()]
+        self.judging = Judging(backend, arrays, self._sums, 0.0)
+        self._good: list[Judged | None] = [None] * len(jobs)
         self._diverged: set[int] = set()
 
     # -- what the members share -------------------------------------------------------------------------
@@ -228,21 +231,30 @@ class EnsembleTrainer:
 
     def run(self, callback: Callback | None = None, should_stop: ShouldStop | None = None) -> list[FitResult]:
         """Train until the budget is spent; results in the order of the jobs."""
-        asked_to_stop = should_stop or _never
-        began, stopped = time.perf_counter(), self._evaluate(callback)
-        while stopped is None and self.step < self.steps:
-            self._train_until(self.members[0].next_evaluation(self.step), asked_to_stop, began)
-            stopped = self._evaluate(callback)
-            if stopped is None and asked_to_stop():
-                stopped = "interrupted"
-            if stopped is None and self._seconds_left(began) <= 0.0:
-                stopped = "seconds"
+        stopped = self._take_steps(callback, should_stop or _never)
+        if stopped not in FINAL:
+            stopped = self._take_in(callback, wait=True) or stopped
         polished = self._polish() if self.config.polish == "ridge" else [None] * len(self.members)
         results = {
             id(member): self._result(member, stopped or "steps", polish)
             for member, polish in zip(self._sorted, polished, strict=True)
         }
         return [results[id(member)] for member in self.members]
+
+    def _take_steps(self, callback: Callback | None, asked_to_stop: ShouldStop) -> str | None:
+        """Train until something ends the run, and return what; None where all steps have been taken."""
+        began = time.perf_counter()
+        self._ask()
+        stopped = self._take_in(callback)
+        while stopped is None and self.step < self.steps:
+            self._train_until(self.members[0].next_evaluation(self.step), asked_to_stop, began)
+            self._ask()
+            stopped = self._take_in(callback)
+            if stopped is None and asked_to_stop():
+                stopped = "interrupted"
+            if stopped is None and self._seconds_left(began) <= 0.0:
+                stopped = "seconds"
+        return stopped
 
     def _polish(self) -> Sequence[Polish | None]:
         """Solve the last layers of all members; their states were taken before, as in a single run."""
@@ -268,64 +280,116 @@ class EnsembleTrainer:
         return math.inf if limit is None else limit - (time.perf_counter() - began)
 
     def _train_until(self, stop: int, asked_to_stop: ShouldStop = _never, began: float | None = None) -> None:
-        start = time.perf_counter()
-        began = start if began is None else began
-        while self.step < stop and (left := self._seconds_left(began)) > 0.0 and not asked_to_stop():
-            self.budget.correct(self.step, self.step, time.perf_counter() - began, left)
-            count = min(stop - self.step, self.training_step.steps_at_once)
-            self.training_step.advance(self.step, count)
-            self.step += count
-        self.backend.synchronize()
-        self.seconds += time.perf_counter() - start
-        self.losses.add(self.training_step.new_losses(wait=True))
+        began = time.perf_counter() if began is None else began
+        with self.judging.training():
+            while self.step < stop and (left := self._seconds_left(began)) > 0.0 and not asked_to_stop():
+                self.budget.correct(self.step, self.step, time.perf_counter() - began, left)
+                count = min(stop - self.step, self.training_step.steps_at_once)
+                self.training_step.advance(self.step, count)
+                self.step += count
+        self.collect_losses()
 
-    def _evaluate(self, callback: Callback | None) -> str | None:
-        """Add a row to each member's history; the reason to stop, if there is one."""
+    def collect_losses(self, wait: bool = False) -> None:
+        """Take in the losses of steps that have come from the device; with `wait`, of all steps so far."""
+        self.losses.add(self.training_step.new_losses(wait))
+
+    # -- figures, which may come some steps later: see `judging` ------------------------------------------
+
+    def _ask(self) -> None:
+        """Ask for the figures of all members as they are now."""
+        self.judging.ask(self.step, self._rates(self.step))
+
+    def _sums(self) -> Array:
+        self._show(self.parameters)
+        return self.backend.xp.stack([member.evaluate.sums() for member in self._sorted])
+
+    def _show(self, parameters: Array) -> None:
+        """Give each member's own model its row of the batch."""
         for k, member in enumerate(self._sorted):
-            if k in self._diverged:
-                continue
-            self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
-            figures, state = member.evaluate(), self._state(member)
-            # The parameters too: see `training`.
-            if not (math.isfinite(figures.loss) and np.isfinite(state.parameters).all()):
-                self._diverged.add(k)
-                continue
-            state.history.append(member.add_history_row(figures, self.step, self.seconds))
-            self._good[k] = state
-        target = self.config.target_psnr
+            self._copy(member, member.model.mlp.parameters, parameters[k, ...], into_batch=False)
+
+    def _take_in(self, callback: Callback | None, wait: bool = False) -> str | None:
+        """Judge by the figures that have come; the reason to stop, if they give one."""
+        if wait:
+            self.collect_losses(wait=True)
+        for judged in self.judging.arrived(wait):
+            if verdict := self._verdict(judged, callback):
+                return verdict
+        return None
+
+    def _verdict(self, judged: Judged, callback: Callback | None) -> str | None:
+        """Add a row to each member's history; the reason to stop, if there is one."""
+        self._add_rows(judged)
+        target, point = self.config.target_psnr, judged.point
         if len(self._diverged) == len(self.members):
+            self.judging.forget()
             return "diverged"
         if target is not None and all(
             (m.history[-1]["psnr_train"] or 0.0) >= target for m in self.members if m.history
         ):
+            self._go_back(point)
             return "target_psnr"
-        told = EnsembleProgress(self.step, self.budget.expected_steps(self.step), self.seconds, self.members)
-        return "interrupted" if callback is not None and callback(told) else None
+        if callback is None:
+            return None
+        if point.step != self.step:
+            self._show(point.arrays[0])
+        steps = self.budget.expected_steps(self.step)
+        told = EnsembleProgress(point.step, steps, judged.seconds, self.members)
+        return "interrupted" if callback(told) else None
+
+    def _add_rows(self, judged: Judged) -> None:
+        """Add a row for each member that has not diverged, and keep where it is good."""
+        before = {good.point for good in self._good if good is not None}
+        for k, member in enumerate(self._sorted):
+            if k in self._diverged:
+                continue
+            figures = member.evaluate.read(judged.sums[k])
+            # The parameters too: see `training`.
+            if math.isfinite(figures.loss) and judged.is_finite[k]:
+                point = judged.point
+                member.add_history_row(figures, point.step, judged.seconds, point.learning_rates[k])
+                self._good[k] = judged
+            else:
+                self._diverged.add(k)
+                self._good[k] = self._good[k] or judged
+        kept = {good.point for good in self._good if good is not None}
+        for point in (before | {judged.point}) - kept:
+            self.judging.release(point)
+
+    def _go_back(self, point: Point) -> None:
+        """Put all members back to a point."""
+        self.collect_losses(wait=True)
+        self.losses.drop_last(self.step - point.step)
+        self.judging.restore(point)
+        self.judging.forget()
+        self.step = self.optimizer.steps = point.step
 
     def _state(self, member: Member) -> TrainingState:
-        """A copy of where one member stands, on the host, as a run of its own would keep it."""
+        """Where one member was good last, on the host, as a run of its own would keep it."""
         k = self._sorted.index(member)
-        optimizer = {}
-        for name, rows in self.optimizer.state.items():
-            own = self.backend.zeros(member.model.mlp.parameters.shape, self.config.dtype)
+        good = self._good[k]
+        assert good is not None, "the first figures have been waited for"
+        own = self.backend.zeros(member.model.mlp.parameters.shape, self.config.dtype)
+        found = []
+        for rows in good.point.arrays:
             self._copy(member, own, rows[k, ...], into_batch=False)
-            optimizer[name] = np.array(self.backend.to_numpy(own))
+            found.append(np.array(self.backend.to_numpy(own)))
         return TrainingState(
-            step=self.step,
-            seconds=self.seconds,
-            parameters=np.array(self.backend.to_numpy(member.model.mlp.parameters)),
-            optimizer=optimizer,
+            step=good.point.step,
+            seconds=good.seconds,
+            parameters=found[0],
+            optimizer=dict(zip(self.optimizer.state, found[1:], strict=True)),
             B=member.B,
             picture_digest=member.picture.digest,
             history=list(member.history),
         )
 
     def _result(self, member: Member, stopped: str, polished: Polish | None) -> FitResult:
-        k = self._sorted.index(member)
-        state = self._good[k]
+        k, state = self._sorted.index(member), self._state(member)
         if k in self._diverged:
-            member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
             stopped, polished = "diverged", None
+        if polished is None:
+            member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
         losses = self.losses.array
         own = losses[:, k] if losses.ndim > 1 else losses
         return make_result(

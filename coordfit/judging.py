@@ -23,6 +23,9 @@ from .evaluation import NUM_SUMS
 # Figures on their way: while the oldest are waited for, the steps after them keep the device busy.
 _IN_FLIGHT = 3
 
+FINAL = ("diverged", "target_psnr")
+"""Reasons to stop that figures give: a run ends at the point that they are of."""
+
 
 @dataclass(eq=False)
 class Point:

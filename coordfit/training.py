@@ -19,7 +19,7 @@ from .course import Course
 from .errors import ConfigError
 from .gauss_newton import GaussNewtonStep
 from .images import Picture, load_picture
-from .judging import Judged, Judging, Point
+from .judging import FINAL, Judged, Judging, Point
 from .last_layer import Polish, polish
 from .member import HistoryRow, Member
 from .muon import Muon
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
 _TICK_SECONDS = 0.2
 _CHECKPOINT_SECONDS = 30.0
-_FINAL = ("diverged", "target_psnr")  # of figures, which have the last word on where a run ends
 
 
 @dataclass(frozen=True)
@@ -355,7 +354,7 @@ class _Loop:
 
     def _end(self, stopped: str | None) -> str:
         """Take in what is on its way, see that the last step has its row, and return what ended the run."""
-        if stopped in _FINAL:
+        if stopped in FINAL:
             return stopped
         if verdict := self._take_in(wait=True):
             return verdict

@@ -135,6 +135,7 @@ def train_together(jobs, backend, steps):
     trainer = EnsembleTrainer(jobs, backend)
     with backend.activate():
         trainer._train_until(steps)
+        trainer.collect_losses(wait=True)
         return backend.to_numpy(trainer.parameters), trainer
 
 
@@ -273,6 +274,37 @@ def test_a_whole_run_waits_for_nothing_until_it_ends(picture, machine, monkeypat
     if stopped != "diverged":
         np.testing.assert_array_equal(swift.step_losses, patient.step_losses)
         assert len(swift.step_losses) == swift.state.step
+
+
+@pytest.mark.parametrize(("target", "stopped"), [(11.0, "target_psnr"), (None, "steps")])
+def test_networks_together_wait_for_nothing_until_they_end(picture, machine, monkeypatch, target, stopped):
+    options = SETTINGS | {"steps": 110, "evaluate_every": 20, "target_psnr": target}
+    configs = [make_config(options | {"seed": seed}) for seed in (0, 1)]
+    found = []
+    for waits in (True, False):
+        trainer = EnsembleTrainer([Job(picture, config) for config in configs], fake_cupy.CupyOnHost())
+        train_until, told = trainer._train_until, []
+
+        def until(*arguments, trainer=trainer, train_until=train_until, waits=waits):
+            machine.forbids_waiting = trainer.step >= 40 and not waits
+            train_until(*arguments)
+            machine.forbids_waiting = machine.forbids_waiting and trainer.step < trainer.steps
+
+        if waits:
+            trainer.judging._readback = Backend.readback(trainer.backend, (2, 4), "float64", 2)
+        trainer._train_until = until
+        trainer._go_back = allowing(machine, trainer._go_back)
+        with trainer.backend.activate():
+            found.append(trainer.run(lambda progress, told=told: told.append(progress.step)))
+        machine.forbids_waiting = False
+        steps = [row["step"] for row in found[-1][0].history]
+        assert told == (steps[:-1] if target else steps)
+    for patient, swift in zip(*found, strict=True):
+        assert swift.stopped == patient.stopped == stopped
+        assert swift.state.step == patient.state.step == swift.history[-1]["step"] == len(swift.step_losses)
+        assert [{**r, "seconds": 0} for r in swift.history] == [{**r, "seconds": 0} for r in patient.history]
+        np.testing.assert_array_equal(swift.state.parameters, patient.state.parameters)
+        np.testing.assert_array_equal(swift.reconstruction, patient.reconstruction)
 
 
 def test_learning_rates_that_stay_are_not_sent_again(picture, machine):
