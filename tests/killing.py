@@ -3,7 +3,7 @@
 The tests run it with few kills. By hand, from the repository's root, with as many as wanted:
 
     python tests/killing.py saving --kills 200
-    python tests/killing.py training --kills 20
+    python tests/killing.py training --kills 20    (or: compiled, gauss-newton, tiles)
     python tests/killing.py sweeping --kills 20
 
 One process imports everything and forks what is to be killed, so that a kill costs milliseconds. Prints one
@@ -13,8 +13,10 @@ JSON document of counts; ends with an assertion's traceback where something was 
 import argparse
 import contextlib
 import csv
+import functools
 import io
 import json
+import math
 import os
 import random
 import signal
@@ -27,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 import coordfit.report.curves
+import coordfit.tiles.fit
 from coordfit import training
 from coordfit.cli import main
 from coordfit.config import make_config
@@ -34,6 +37,7 @@ from coordfit.ensemble import EnsembleTrainer
 from coordfit.files import write_json
 from coordfit.images import load_picture, save_picture
 from coordfit.model_file import load_checkpoint, load_model, save_checkpoint
+from coordfit.tiles.trainer import TileTrainer
 from coordfit.training import Trainer, get_backend
 
 SMALL = ["--device", "numpy", "--threads", "1", "--hidden-size", "8", "--num-frequencies", "4", "--no-progress"]
@@ -168,17 +172,31 @@ def rows_of(run):
         return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
-def train_and_kill(folder, kills, draw):
+NETWORKS = {
+    "training": ["--batch-size", "50"],
+    # Recorded steps on two threads that share layers and rows, with the default optimizer.
+    "compiled": [
+        *("--device", "numba", "--threads", "2"),
+        *("--hidden-size", "48", "--num-frequencies", "40", "--batch-size", "64"),
+    ],
+    "gauss-newton": ["--optimizer", "gauss-newton", "--depth", "2", "--output-activation", "identity"],
+}
+
+
+def train_and_kill(network, folder, kills, draw):
     """Resumed after each kill: parameters bit for bit, and a history without a gap or a double row."""
     checkpoint_all_the_time()
     picture = folder / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 12, 3), np.uint8)).save(picture)
     steps = 12 * kills
-    words = ["fit", str(picture), *SMALL, "--batch-size", "50", "--steps", str(steps), "--evaluate-every", "5"]
+    words = ["fit", str(picture), *SMALL, *NETWORKS[network], "--steps", str(steps), "--evaluate-every", "5"]
 
     def fit(name, *more):
         return main([*words, *more, "--out", str(folder / name)])
 
+    if network == "compiled":  # here, so that nobody after it has to
+        with contextlib.redirect_stdout(io.StringIO()):
+            fit("warm")
     begin = time.perf_counter()
     finish(lambda: fit("whole"))
     seconds = time.perf_counter() - begin
@@ -199,6 +217,37 @@ def train_and_kill(folder, kills, draw):
     assert litter(folder) == []
     stops = [step for step in reached if step < steps]
     return {"kills": kills, "in the middle of training": len(stops), "resumed from steps": sorted(set(stops))}
+
+
+def tiles(folder, kills, draw):
+    """Finished tiles survive and are not trained again; the model is that of an unbroken run, bit for bit."""
+    coordfit.tiles.fit.CHUNK_TILES = 2
+    side = 8 * max(4, math.isqrt(4 * kills))
+    picture = folder / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(picture)
+    words = ["fit", str(picture), "--device", "numpy", "--threads", "2", "--tiles", "8", "--steps", "2"]
+
+    def fit(name, *more):
+        return main([*words, "--no-progress", *more, "--out", str(folder / name)])
+
+    finish(lambda: fit("whole"))
+    seconds, reached = json.loads((folder / "whole/metrics.json").read_text())["seconds"], [0]
+    for _ in range(kills):
+        with forked(lambda: fit("broken", "--resume"), (TileTrainer, "fit")):
+            sleep_within(draw, 3 * seconds / kills)
+        kept = folder / "broken/tiles.json"
+        if not kept.exists():
+            break  # it came to the end
+        reached.append(len(json.loads(kept.read_text())["errors"]))
+        assert reached[-1] >= reached[-2], "finished tiles were lost"
+    finish(lambda: fit("broken", "--resume"))
+    found, wanted = (
+        load_model(folder / run / "model.safetensors", device="numpy") for run in ("broken", "whole")
+    )
+    np.testing.assert_array_equal(found.parameters, wanted.parameters)
+    assert litter(folder) == []
+    assert not list(folder.rglob("tiles.*"))
+    return {"kills": kills, "tiles": len(wanted.layout), "finished after each": reached[1:]}
 
 
 # -- sweeping --------------------------------------------------------------------------------------------
@@ -240,7 +289,8 @@ def sweeping(folder, kills, draw):
 
 def run():
     parser = argparse.ArgumentParser(description="Kill -9 at random moments; what is left must be whole.")
-    ways = {"saving": saving, "training": train_and_kill, "sweeping": sweeping}
+    ways = {"saving": saving, "sweeping": sweeping, "tiles": tiles}
+    ways |= {network: functools.partial(train_and_kill, network) for network in NETWORKS}
     parser.add_argument("what", choices=ways)
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn anew by default")

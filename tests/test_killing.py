@@ -14,8 +14,10 @@ KILLS = os.environ.get("COORDFIT_KILLS", "4")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 
 
-@pytest.mark.parametrize("what", ["saving", "training", "sweeping"])
+@pytest.mark.parametrize("what", ["saving", "training", "compiled", "gauss-newton", "tiles", "sweeping"])
 def test_what_a_kill_leaves_is_whole_and_enough_to_go_on(what, tmp_path):
+    if what == "compiled":
+        pytest.importorskip("numba", reason="Numba is not installed")
     done = subprocess.run(
         [sys.executable, SCRIPT, what, "--kills", KILLS],
         env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1]), "TMPDIR": str(tmp_path)},
