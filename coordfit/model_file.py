@@ -95,12 +95,12 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState
 
     tensors, metadata = load_tensors(path)
     if metadata.get("kind") != "checkpoint":
-        raise _refused(path, "it holds a model but no training state; resume needs a checkpoint")
+        raise refused(path, "it holds a model but no training state; resume needs a checkpoint")
     config, _, layout = _check(path, tensors, metadata)
     try:
         step, seconds, digest = _progress(metadata.get("progress"))
     except (TypeError, ValueError) as error:
-        raise _refused(path, f"its training progress cannot be used ({error})") from error
+        raise refused(path, f"its training progress cannot be used ({error})") from error
     return config, TrainingState(
         step=step,
         seconds=seconds,
@@ -159,23 +159,23 @@ def _check(
     try:
         config, picture = read_description(metadata)
     except (ConfigError, TypeError, ValueError) as error:
-        raise _refused(path, f"its metadata cannot be used ({error})") from error
+        raise refused(path, f"its metadata cannot be used ({error})") from error
     B = tensors.get("encoding.B")
     if (B is None) != (config.encoding == "none"):
-        raise _refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
+        raise refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
     if B is not None and (B.ndim != 2 or B.shape[1] != 2 or len(B) < 1 or B.dtype != config.dtype):
-        raise _refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
+        raise refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
     layout = ParameterLayout(layer_sizes(config, 2 if B is None else 2 * len(B), picture.channels))
     expected = _expected_tensors(config, layout, with_state=metadata.get("kind") == "checkpoint")
     found = {name: array for name, array in tensors.items() if name != "encoding.B"}
     if unknown := set(found) - set(expected):
-        raise _refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
+        raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
     for name, shape in expected.items():  # before memory is asked for
         if name not in found:
-            raise _refused(path, f"{name} is missing")
+            raise refused(path, f"{name} is missing")
         if found[name].shape != shape or found[name].dtype != config.dtype:
             array = found[name]
-            raise _refused(path, f"{name} is {array.dtype} {array.shape}, not {config.dtype} {shape}")
+            raise refused(path, f"{name} is {array.dtype} {array.shape}, not {config.dtype} {shape}")
     return config, picture, layout
 
 
@@ -231,6 +231,7 @@ def _picture(facts: object) -> PictureFacts:
     return PictureFacts(**facts)
 
 
-def _refused(path: str | PathLike[str], reason: str) -> ModelFileError:
+def refused(path: str | PathLike[str], reason: str) -> ModelFileError:
+    """The error for a file that cannot be used; a reason may hold text from the file, and is cut short."""
     told = reason if len(reason) <= _MOST_LETTERS else f"{reason[:_MOST_LETTERS]} ..."
     return ModelFileError(f"cannot load {printable(fspath(path))}: {told}")

@@ -79,14 +79,15 @@ _ARRAYS = (np.inf, -np.inf, np.nan, 3e38, -3e38, 1e-45, 0.0, 1.0)
 
 
 def models():
-    """A model and a checkpoint as bytes, as small as they come."""
+    """A model, a checkpoint and a model of tiles as bytes, as small as they come."""
     pixels = np.random.default_rng(0).random((3, 4, 3))
     options = {"steps": 1, "num_frequencies": 2, "hidden_size": 3, "depth": 2, "device": "numpy", "threads": 1}
     result = fit(pixels, **options)
     with tempfile.TemporaryDirectory() as folder:
-        paths = Path(folder, "model"), Path(folder, "checkpoint")
+        paths = Path(folder, "model"), Path(folder, "checkpoint"), Path(folder, "tiles")
         result.save(paths[0])
         save_checkpoint(paths[1], result.model, result.state)
+        fit(pixels, tiles=4, **options | {"activation": "sine"}).save(paths[2])
         return [path.read_bytes() for path in paths]
 
 
@@ -203,8 +204,10 @@ def model_mutant(wholes, draw):
         return kind, joined(changed_bytes(json.dumps(header).encode(), draw), body)
     tensors = {}
     for name in names:
-        first, last = header[name]["data_offsets"]
-        tensors[name] = np.frombuffer(body[first:last], "<f4").reshape(header[name]["shape"])
+        entry = header[name]
+        first, last = entry["data_offsets"]
+        dtype = {"F16": "<f2", "F32": "<f4"}[entry["dtype"]]
+        tensors[name] = np.frombuffer(body[first:last], dtype).reshape(entry["shape"])
     if kind == "document":
         return kind, signed(tensors, changed_json(document, draw))
     with np.errstate(all="ignore"):

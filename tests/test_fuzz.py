@@ -73,7 +73,7 @@ def test_another_error_is_found(watch, tmp_path, monkeypatch):
 
 def test_a_long_message_and_too_much_memory_are_found(watch, tmp_path, monkeypatch):
     fuzzer = fuzz.Fuzzer("models", tmp_path, watch)
-    good, _ = fuzzer.wholes
+    good, *_ = fuzzer.wholes
     with pytest.raises(AssertionError, match="printable"):
         fuzz.check_line(ModelFileError("two\nlines"))
     monkeypatch.setitem(fuzz.MOST_BYTES, "models", 1e5)

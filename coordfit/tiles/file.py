@@ -6,16 +6,15 @@ tile, its weights and biases layer by layer. So a rendering of a window reads th
 
 from __future__ import annotations
 
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Backend
-from ..errors import ConfigError, ModelFileError
-from ..files import printable
-from ..model_file import describe_model, read_description
+from ..errors import ConfigError
+from ..model_file import describe_model, read_description, refused
 from ..tensor_file import map_tensors, save_tensors
 from .layout import TileLayout
 from .model import TiledModel
@@ -41,16 +40,16 @@ def load_tiled(path: str | PathLike[str], backend: Backend) -> TiledModel:
         config, picture = read_description(metadata)
         layout = _layout(metadata.get("tiles"), picture.height, picture.width)
     except (ConfigError, TypeError, ValueError) as error:
-        raise _refused(path, f"its metadata cannot be used ({error})") from error
+        raise refused(path, f"its metadata cannot be used ({error})") from error
     B = tensors.get("encoding.B")
     if (B is None) != (config.encoding == "none"):
-        raise _refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
+        raise refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
     if B is not None and (B.ndim != 2 or B.shape[1] != 2 or len(B) < 1 or B.dtype != config.dtype):
-        raise _refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
+        raise refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
     network = TileNetwork(config, picture.channels, None if B is None else np.array(B))
     parameters, wanted = tensors.get("tiles.parameters"), (len(layout), network.layout.num_parameters)
     if parameters is None or parameters.shape != wanted or parameters.dtype.kind != "f":
-        raise _refused(path, f"its parameters are not of shape {wanted}")
+        raise refused(path, f"its parameters are not of shape {wanted}")
     metrics = metadata.get("metrics")
     return TiledModel(
         backend, picture, network, layout, parameters, metrics if isinstance(metrics, dict) else None
@@ -67,7 +66,3 @@ def _layout(facts: object, height: int, width: int) -> TileLayout:
     if facts.get("count") != len(layout):
         raise ValueError("the number of tiles makes no sense")
     return layout
-
-
-def _refused(path: str | PathLike[str], reason: str) -> ModelFileError:
-    return ModelFileError(f"cannot load {printable(fspath(path))}: {reason}")
