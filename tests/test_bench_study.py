@@ -1,0 +1,52 @@
+"""`python -m bench.held_out` and `bench.inpainting`: what they judge, and that they run."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+held_out = pytest.importorskip("bench.held_out")
+inpainting = pytest.importorskip("bench.inpainting")
+
+
+def case(gaussian, none=20.0, basic=22.0):
+    """A case with a Gaussian network for each pair of training and held-out PSNR, at sigma 1, 2, ..."""
+    rows = [{"encoding": "none", "psnr_held_out": none}, {"encoding": "basic", "psnr_held_out": basic}]
+    for number, (train, held) in enumerate(gaussian, start=1):
+        row = {"encoding": "gaussian", "sigma": float(number), "psnr_train": train, "psnr_held_out": held}
+        rows.append(row | {"psnr": held})
+    return {"picture": "p", "size": 8, "auto": 2.0, "rows": rows}
+
+
+RIGHT = [(21.0, 20.5), (30.0, 24.0), (50.0, 15.0)]
+
+
+def test_the_order_and_both_failures_are_judged():
+    assert held_out.best(case(RIGHT))["sigma"] == 2.0
+    assert held_out.verdicts(case(RIGHT)) == [True] * 3
+    assert held_out.verdicts(case(RIGHT[1:])) == [True]
+    assert not held_out.has_order(case(RIGHT, none=22.5))
+    assert not held_out.has_order(case(RIGHT, basic=24.5))
+    for small in [(31.0, 20.5), (21.0, 23.9)]:
+        assert not held_out.blurs(case([small, *RIGHT[1:]]))
+    for large in [(29.0, 15.0), (50.0, 23.9)]:
+        assert not held_out.is_noise(case([*RIGHT[:2], large]))
+    assert not held_out.blurs(case([(30.0, 24.0), (50.0, 15.0)]))  # the best is the smallest
+
+
+@pytest.mark.parametrize("bench", [held_out, inpainting])
+def test_cases_are_measured_written_and_shown_again(bench, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("skimage")
+    file = tmp_path / "cases.json"
+    words = ["bench", "--pictures", "camera", "--sizes", "16", "--steps", "2", "--json", str(file)]
+    shown = []
+    for more in ([], ["--show"]):
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        assert bench.main() in (0, 1)
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "camera" in shown[0]
+    (only,) = json.loads(file.read_text())["cases"]
+    assert (only["picture"], only["size"], only["settings"]) == ("camera", 16, {"steps": 2})
