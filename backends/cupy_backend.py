@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .gpu.capture import CapturedStep, DeviceState
 from .gpu.checks import CHECKS, device_name, dotted, first_line, why_not_imported
+from .gpu.lanes import Lanes
 from .gpu.output import OutputLayer
 from .gpu.readback import DeviceMoment, DeviceReadback
 from .gpu.storage import LOSS_SCALES
@@ -47,6 +48,8 @@ class CupyBackend(OutputLayer):
     autotune : bool
         Whether cublasLt's candidates for each product are timed at its first call. Without it the library's
         own first choice is taken, which is the same in every process: a run then repeats bit by bit.
+    two_streams : bool
+        Whether the two products of a layer's way back run beside each other.
 
     Raises
     ------
@@ -59,7 +62,12 @@ class CupyBackend(OutputLayer):
     """Why the last step that was to be recorded was not."""
 
     def __init__(
-        self, fused: str = "auto", index: int = 0, precision: str = "float32", autotune: bool = False
+        self,
+        fused: str = "auto",
+        index: int = 0,
+        precision: str = "float32",
+        autotune: bool = False,
+        two_streams: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
@@ -71,6 +79,7 @@ class CupyBackend(OutputLayer):
         if reason := self._why_no_precision(precision):
             raise DeviceUnavailableError(reason)
         self._stream: Any = None
+        self.lanes = Lanes(self.xp.cuda) if two_streams else None
         self._depth = 0
 
     @staticmethod

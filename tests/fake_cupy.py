@@ -8,6 +8,7 @@ Work is done when it is asked for, but the host is told late: an event passes, a
 is in its place, when the host waits for them or has gone on by `machine.lag` graphs.
 """
 
+import collections
 import contextlib
 import ctypes
 import itertools
@@ -50,6 +51,10 @@ class Machine:
     limit: int | None = None
     """Bytes of the largest allocation that succeeds."""
     capture: object = None
+    capturing: list = field(default_factory=list)
+    """Streams that take part: the one that began, and those that wait for an event of one that does."""
+    schedule: str = "as asked for"
+    """In which of the orders that events allow a graph is done: "first first" or "second first"."""
     invalidated: bool = False
     streams: list = field(default_factory=list)
     pool: object = None
@@ -90,7 +95,10 @@ class Machine:
         """Run some work now, or put it into the graph that is being recorded."""
         if self.capture is not None:
             self.counts["recorded"] += 1
-            self.capture.append(work)
+            stream = machine.streams[-1].ptr if machine.streams else 0
+            if stream not in self.capturing:
+                raise CUDARuntimeError("work for a stream that takes no part in what is recorded")
+            self.capture.append((stream, work))
             return
         self.counts["run"] += 1
         self.asked += 1
@@ -354,8 +362,29 @@ class Graph:
         machine.asked += 1
         machine.graphs += 1
         with np.errstate(all="ignore"):
-            for node in self.nodes:
+            for node in self.in_order():
                 node()
+
+    def in_order(self):
+        """The work in the order of the machine's schedule, which streams and events bind and nothing else."""
+        if machine.schedule == "as asked for":
+            return [node for _, node in self.nodes if callable(node)]
+        queues, found, recorded = {}, [], set()
+        for stream, node in self.nodes:
+            queues.setdefault(stream, collections.deque()).append(node)
+        streams = sorted(queues, reverse=machine.schedule == "second first")
+
+        def is_ready(queue):
+            return queue and (callable(queue[0]) or queue[0][0] == "record" or queue[0][1] in recorded)
+
+        while ready := next((queues[s] for s in streams if is_ready(queues[s])), None):
+            node = ready.popleft()
+            if callable(node):
+                found.append(node)
+            elif node[0] == "record":
+                recorded.add(node[1])
+        assert not any(queues.values()), "an event that nobody records"
+        return found
 
 
 class Stream:
@@ -382,10 +411,25 @@ class Stream:
             raise RuntimeError("cannot capture on the default stream")
         if machine.capture is not None:
             raise CUDARuntimeError("cudaErrorIllegalState")
-        machine.capture, machine.invalidated = [], False
+        machine.capture, machine.invalidated, machine.capturing = [], False, [self.ptr]
+
+    def wait_event(self, event):
+        machine.counts["waits of streams"] += 1
+        if machine.capture is None:
+            return
+        if (event.stream, ("record", event.time)) not in machine.capture:
+            machine.invalidated = True
+            raise CUDARuntimeError("cudaErrorStreamCaptureIsolation: an event of before the capture")
+        if self.ptr not in machine.capturing:
+            machine.capturing.append(self.ptr)
+        machine.capture.append((self.ptr, ("wait", event.time)))
 
     def end_capture(self):
         nodes, machine.capture = machine.capture, None
+        for stream in machine.capturing[1:]:
+            last = [node for at, node in nodes if at == stream][-1]
+            if callable(last) or last[0] == "wait" or (self.ptr, ("wait", last[1])) not in nodes:
+                raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: a stream was not joined")
         if machine.invalidated:
             raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: operation failed")
         return Graph(nodes)
@@ -406,6 +450,9 @@ class Event:
     def record(self, stream=None):
         machine.events += 1
         self.time, self._asked, self._graphs = machine.events, machine.asked, machine.graphs
+        self.stream = (stream or cuda.get_current_stream()).ptr
+        if self.stream in machine.capturing and machine.capture is not None:
+            machine.capture.append((self.stream, ("record", self.time)))
 
     @property
     def done(self):
@@ -596,9 +643,9 @@ class CupyOnHost(CupyBackend):
     has_cublaslt = True
     output_threads = _THREADS  # of which the number of partial sums depends
 
-    def __init__(self, fused="auto", index=0, precision="float32", autotune=False):
+    def __init__(self, fused="auto", index=0, precision="float32", autotune=False, two_streams=False):
         self.lt = RecordedCublasLt()
-        super().__init__(fused, index, precision, autotune)
+        super().__init__(fused, index, precision, autotune, two_streams)
 
     @staticmethod
     def _library():

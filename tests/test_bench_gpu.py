@@ -13,6 +13,7 @@ from backends.cupy_backend import CupyBackend
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 bench = pytest.importorskip("bench.gpu.__main__")
+steps = pytest.importorskip("bench.gpu.steps")
 fake_cupy = pytest.importorskip("fake_cupy")
 on_host = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
 
@@ -49,10 +50,11 @@ def test_quick_measures_every_part_on_the_pretended_cupy(tmp_path, capsys, monke
     assert all(parts.values()), "a part without a row"
     assert parts["machine"][0]["gpu"] == "host memory"
     timed = parts["timings of one network"] + parts["timings of networks together"]
-    assert {row["rung"] for row in timed} == {"graph", "eager", "plain", "library", "generic"}
+    assert {row["rung"] for row in timed} == set(steps.RUNGS)
     assert {(row["members"], row["precision"]) for row in timed} == {(1, "float32"), (4, "bf16")}
     assert all(row["milliseconds"] > 0 for row in timed)
     assert all(row["holds"] for row in parts["graphs"])
+    assert {row["rung"] for row in parts["graphs"]} == {"graph", "two streams"}
     for precision in ("float64", "float32", "tf32", "bf16", "fp16"):
         rows = parts[f"parity in {precision}"]
         assert len(rows) == 2 * 16

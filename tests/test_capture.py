@@ -10,7 +10,9 @@ import pytest
 
 import coordfit
 from backends import Backend, FusedUnavailableError
+from backends.cublaslt.plans import Plan
 from backends.cupy_backend import STEPS_AT_ONCE
+from backends.gpu.lanes import Lanes
 from backends.numpy_backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.course import Course
@@ -326,6 +328,63 @@ def test_batches_of_the_device_are_those_of_the_host():
         np.testing.assert_array_equal(backend.to_numpy(state.batch()), course.batch(step))
         state.advance()
         assert backend.to_numpy(state.counter)[0] == step + 1
+
+
+# -- two streams -------------------------------------------------------------------------------------------
+
+FORKED = [
+    {},
+    {"batch_size": None, "optimizer": "sgd"},
+    {"activation": "tanh", "depth": 4},
+    {"precision": "bf16", "batch_size": None},
+]
+
+
+@pytest.mark.parametrize("options", FORKED, ids=str)
+def test_two_streams_give_the_same_bits_whichever_is_first(picture, machine, options):
+    """dW beside dX: what a graph's events leave open, the device may do in either order."""
+    options = dict(options)
+    precision, found = options.pop("precision", "float32"), {}
+    for schedule in (None, "first first", "second first"):
+        machine.schedule = schedule or "as asked for"
+        backend = fake_cupy.CupyOnHost("always", precision=precision, two_streams=schedule is not None)
+        found[schedule] = train(make_trainer(picture, backend, **options), 22)
+        assert backend.not_recorded == ""
+        assert (machine.counts["waits of streams"] > 0) == (schedule is not None)
+    assert np.isfinite(found[None]).all()
+    np.testing.assert_array_equal(found["first first"], found[None])
+    np.testing.assert_array_equal(found["second first"], found[None])
+
+
+def test_each_stream_has_a_workspace_of_its_own(picture, monkeypatch):
+    run, workspaces = Plan.run, {}
+
+    def spy(plan, pointers, workspace, stream):
+        workspaces.setdefault(stream, set()).add(workspace.pointer)
+        run(plan, pointers, workspace, stream)
+
+    monkeypatch.setattr(Plan, "run", spy)
+    train(make_trainer(picture, fake_cupy.CupyOnHost("always", two_streams=True)), 2)
+    assert len(workspaces) == 2
+    assert set.isdisjoint(*workspaces.values())
+
+
+@pytest.mark.parametrize(
+    ("follows", "reason"),
+    [
+        (lambda later, earlier: later > earlier, "cudaErrorStreamCaptureUnjoined"),
+        (lambda later, earlier: later < earlier, "cudaErrorStreamCaptureIsolation"),
+    ],
+    ids=["no join", "no fork"],
+)
+def test_a_stream_that_is_not_bound_is_found_by_the_recording(picture, monkeypatch, follows, reason):
+    bind = Lanes._follow
+    monkeypatch.setattr(
+        Lanes, "_follow", lambda s, later, earlier: follows(later.ptr, earlier.ptr) and bind(s, later, earlier)
+    )
+    trainer = make_trainer(picture, fake_cupy.CupyOnHost("always", two_streams=True))
+    with pytest.raises(FusedUnavailableError, match=reason):
+        train(trainer, 5)
 
 
 # -- the way back ----------------------------------------------------------------------------------------

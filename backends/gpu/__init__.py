@@ -14,5 +14,6 @@ From the bottom up, each a class on the one before:
 | `optimizers` | SGD, Adam, Muon |
 | `output` | the output layer and the loss in one kernel |
 
-Beside them: `layout`, how arrays lie in memory; `capture`, steps as CUDA graphs; `checks`, why there is no GPU.
+Beside them: `layout`, how arrays lie in memory; `lanes`, two streams at a time; `capture`, steps as graphs;
+`readback`, copies that nobody waits for; `checks`, why there is no GPU.
 """

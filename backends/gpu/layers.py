@@ -6,6 +6,7 @@ all, CuPy's own product and a kernel.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -180,9 +181,16 @@ class Layers(Products):
         dz, x = self._packed(dz), self._packed(x)
         if self._is_stored(dz) != self._is_stored(x):  # see `_linear`: the layer is computed in float32
             dz, x = self._widened("dz", dz), self._widened("x", x)
-        self._weights_backward(dz, x, dW, db, accumulate)
-        if below is None:
-            return None
+        of_weights = functools.partial(self._weights_backward, dz, x, dW, db, accumulate)
+        if below is None or self.lanes is None:
+            of_weights()
+            return None if below is None else self._dz_below(dz, W, below, out)
+        # Both products read dz, and neither what the other writes; what is written next may lie where x was.
+        with self.lanes.beside(of_weights):
+            return self._dz_below(dz, W, below, out)
+
+    def _dz_below(self, dz: Array, W: Array, below: tuple[Activation, Array], out: Array | None) -> Array:
+        """(dz W^T) f'(z) for the layer below."""
         activation, kept = below
         W, kept = self._packed(W), kept if is_packed(kept) else self.xp.ascontiguousarray(kept)
         shape = (*ensemble_of(dz, W), dz.shape[-2], W.shape[-2])

@@ -40,12 +40,12 @@ class Products(SixteenBits):
         return step.rung
 
     def _get_workspace(self) -> Workspace:
-        if self._workspace is None:
+        if self._lane not in self._workspaces:
             if self.ladder.planner is None:  # nobody will use it
                 return Workspace(0, 0)
             memory = self._reuse("workspace", (WORKSPACE_BYTES,), np.uint8)
-            self._workspace = Workspace(memory.data.ptr)
-        return self._workspace
+            self._workspaces[self._lane] = Workspace(memory.data.ptr)
+        return self._workspaces[self._lane]
 
     def _multiply(self, a: Array, b: Array, out: Array, transpose_a: bool, transpose_b: bool) -> Array:
         """out = op(a) op(b), of packed operands; `out` is packed too."""

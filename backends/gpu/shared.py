@@ -25,6 +25,7 @@ from ..cublaslt import (
 )
 from ..kernels import OPTIONS, Launcher, name_expressions, source
 from ..protocols import Array
+from .lanes import Lanes
 from .layout import is_packed
 from .masks import ReluMasks
 from .storage import Shadows
@@ -37,6 +38,8 @@ class Shared(Backend):
 
     precision: str
     autotune: bool
+    lanes: Lanes | None = None
+    """Where independent work is forked; None where all goes to one stream."""
     _is_recording = False
 
     def __init__(self, fused: str = "auto") -> None:
@@ -45,7 +48,7 @@ class Shared(Backend):
         self._no_masks: set[tuple[Any, ...]] = set()
         self._buffers: dict[tuple[Any, ...], Array] = {}
         self._ladder: Ladder | None = None
-        self._workspace: Workspace | None = None
+        self._workspaces: dict[int, Workspace] = {}
         self._functions: dict[tuple[str, str], Any] = {}
         self._launcher: Launcher | None = None
 
@@ -131,12 +134,16 @@ class Shared(Backend):
             return self.xp.empty(shape, dtype=dtype)
 
     def _reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """The same memory for a purpose at every step."""
-        key = (purpose, shape, str(dtype))
+        """The same memory for a purpose at every step, in each lane its own."""
+        key = (self._lane, purpose, shape, str(dtype))
         if key not in self._buffers:
             self._refuse_new_memory(purpose)
             self._buffers[key] = self._new(shape, dtype)
         return self._buffers[key]
+
+    @property
+    def _lane(self) -> int:
+        return 0 if self.lanes is None else self.lanes.now
 
     def _refuse_new_memory(self, purpose: str) -> None:
         if self._is_recording:

@@ -170,12 +170,14 @@ def _whole_step(backend: Any, case: Case, precision: str, dtype: str) -> dict[st
         return row | {"holds": False} | fault_of(error)
 
 
-def graph_equals_eager(make: Any, case: Case, precision: str, steps: int) -> dict[str, Any]:
+def graph_equals_eager(
+    make: Any, case: Case, precision: str, steps: int, rung: str = "graph"
+) -> dict[str, Any]:
     """Parameters after some steps, replayed and one by one, which must agree bit by bit."""
     found = []
-    for rung in ("graph", "eager"):
-        backend = on_rung(make, rung, precision=precision)
-        if rung == "eager":
+    for way in (rung, "eager"):
+        backend = on_rung(make, way, precision=precision)
+        if way == "eager":
             # The same state on the device, and the same launches, without a graph.
             backend.why_not_recorded = lambda: ""
             backend.capture = lambda step, warm_up=2: step
@@ -186,6 +188,7 @@ def graph_equals_eager(make: Any, case: Case, precision: str, steps: int) -> dic
     (replayed, reason), (eager, _) = found
     return {
         "case": str(case),
+        "rung": rung,
         "precision": precision,
         "steps": steps,
         "holds": bool(np.array_equal(replayed, eager) and np.isfinite(eager).all() and not reason),

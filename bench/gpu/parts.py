@@ -95,11 +95,13 @@ def graphs(make: Make, quick: bool, seconds: float) -> Rows:
     if quick:
         small = {"side": 8, "width": 8, "frequencies": 4, "depth": 3}
         yield graph_equals_eager(make, Case(**small), "bf16", 19)
+        yield graph_equals_eager(make, Case(**small), "float32", 19, "two streams")
         yield graph_equals_eager(make, Case(batch=20, members=3, **small), "float32", 19)
         return
     for precision in ("float32", "tf32", "bf16", "fp16"):
         for batch, members in ((None, 1), (None, 3), (1024, 1), (1024, 3)):
-            yield graph_equals_eager(make, Case(batch=batch, members=members), precision, 400)
+            for rung in ("graph", "two streams") if precision in ("float32", "bf16") else ("graph",):
+                yield graph_equals_eager(make, Case(batch=batch, members=members), precision, 400, rung)
 
 
 def seconds_to_psnr(make: Make, quick: bool, seconds: float) -> Rows:

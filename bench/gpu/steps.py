@@ -95,18 +95,20 @@ class _PlainPlanner(Planner):
         return super().plan(product, *arguments)
 
 
-RUNGS = ("graph", "eager", "plain", "library", "generic")
-"""Epilogues in a graph; epilogues; cublasLt and kernels; CuPy's products and kernels; generic bodies."""
+RUNGS = ("graph", "two streams", "eager", "plain", "library", "generic")
+"""Epilogues in a graph; that with dW beside dX; epilogues, step by step; cublasLt and kernels; CuPy's
+products and kernels; generic bodies."""
 
 
 def on_rung(make: Any, rung: str, **options: Any) -> Any:
     """A backend whose steps are taken on a rung; `make` makes one with these options."""
-    backend = make(fused="never" if rung == "generic" else "auto", **options)
+    more = {"two_streams": True} if rung == "two streams" else {}
+    backend = make(fused="never" if rung == "generic" else "auto", **options, **more)
     if rung == "library":
         backend._ladder = Ladder(None, "auto", "left out on purpose")
     elif rung == "plain":
         with backend._here():
             backend._ladder = Ladder(_PlainPlanner(backend._load_cublaslt()))
-    if rung not in ("graph", "generic"):
+    if rung not in ("graph", "two streams", "generic"):
         backend.why_not_recorded = lambda: "left out on purpose"
     return backend

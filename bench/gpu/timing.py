@@ -67,7 +67,7 @@ def cases(quick: bool, counts: Sequence[int]) -> Iterator[tuple[Case, str, str]]
         yield from ((Case(members=k, **small), rung, word) for k, rung, word in rungs if k in counts)
         return
     for members in counts:
-        for rung in RUNGS if members == 1 else ("graph", "library") if members <= 4 else ("graph",):
+        for rung in RUNGS if members == 1 else ("graph", "library") if members <= 4 else RUNGS[:2]:
             for width in (256, 128, 64):
                 for batch in (None, 1024):
                     for precision in ("float32",) if rung == "generic" else PRECISIONS:
