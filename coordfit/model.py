@@ -22,6 +22,8 @@ from .training_step import cost_of_a_row, feature_buffer
 
 # Pixels that a rendering computes at a time; memory is bounded by this and not by the picture.
 CHUNK_PIXELS = 65_536
+# Where memory is short, so many at a time and no fewer.
+FEWEST_PIXELS = 256
 
 
 @dataclass(frozen=True)
@@ -233,23 +235,42 @@ class _Forward:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.rows = 0
+        self.rows, self.most_rows = 0, CHUNK_PIXELS
+        self.workers: list[_ForwardWorker] = []
 
     def __call__(self, features: Features, start: int, stop: int) -> Array:
         """Colours (N, C), unclipped, on the device, of the pixels from `start` to `stop`."""
-        model = self.model
-        if stop - start != self.rows:
-            self._share_out(stop - start)
-        colours = model.backend.zeros((stop - start, model.picture.channels), model.config.dtype)
-        for worker in self.workers:
-            worker.begin(features, start, colours)
-        with model.backend.activate():
-            model.backend.parameters_changed(model.mlp.parameters)
-            model.backend.run_workers([worker.run for worker in self.workers])
+        colours = self.model.backend.zeros((stop - start, self.model.picture.channels), self.model.config.dtype)
+        done = 0
+        while done < stop - start:
+            rows = min(self.most_rows, stop - start - done)
+            try:
+                self._run(features, start + done, colours[done : done + rows, :])
+            except MemoryError:
+                if rows <= FEWEST_PIXELS:
+                    raise
+                self._take_less(rows // 2)
+            else:
+                done += rows
         return colours
 
+    def _run(self, features: Features, start: int, colours: Array) -> None:
+        """Fill `colours` (n, C) with those of n pixels from `start` on."""
+        backend = self.model.backend
+        if colours.shape[0] != self.rows:
+            self._share_out(colours.shape[0])
+        for worker in self.workers:
+            worker.begin(features, start, colours)
+        with backend.activate():
+            backend.parameters_changed(self.model.mlp.parameters)
+            backend.run_workers([worker.run for worker in self.workers])
+
+    def _take_less(self, rows: int) -> None:
+        """Where memory is short, fewer pixels at a time from now on: the picture is the same."""
+        self.rows, self.most_rows, self.workers = 0, rows, []
+
     def _share_out(self, rows: int) -> None:
-        self.rows = rows
+        self.rows, self.workers = rows, []  # those of other sizes give their memory back first
         mlp = self.model.mlp
         cost = cost_of_a_row(mlp.layout.layer_sizes, mlp.dtype)
         shares = self.model.backend.share_out(rows, 1, *cost)

@@ -569,6 +569,16 @@ def test_a_full_device_in_the_middle_of_a_computation_is_told_too(machine):
         a + a
 
 
+def test_a_rendering_takes_fewer_pixels_at_a_time_where_memory_is_short(picture, machine):
+    model = make_trainer(picture).model
+    expected = model.render(48, 48)
+    machine.limit = 48 * 48 * 16  # a quarter of the activations of all pixels, in bytes
+    np.testing.assert_allclose(model.render(48, 48), expected, rtol=1e-5)
+    machine.limit = 2000
+    with pytest.raises(MemoryError, match="gpu:0 has no memory"):
+        model.render(48, 48)
+
+
 def test_a_fit_on_a_full_device_says_so(machine, monkeypatch):
     pixels = np.zeros((64, 64, 3), np.uint8)
     backend = fake_cupy.CupyOnHost()
