@@ -13,6 +13,7 @@ KNOWN = {
     "cublaslt": "a cublasLt library, for the numbers of its attributes",
     "kernels": "g++, which runs the CUDA kernels on the CPU",
     "tsan": "ThreadSanitizer beside it",
+    "cupy": "the real CuPy, for its names and what it says without a driver",
     "nvrtc": "NVRTC, which compiles the kernels for GPUs",
     "dask": "Dask's local cluster, an executor of other processes",
 }

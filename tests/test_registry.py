@@ -1,13 +1,16 @@
 """Device words, `auto`'s fallback, and every line that tells why there is no GPU, with a pretended CuPy."""
 
 import contextlib
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import types
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
@@ -405,14 +408,42 @@ def test_no_cupy_names_both_extras(no_cupy):
         get_backend("gpu:7")
 
 
-def test_the_real_cupy_without_a_driver():
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
-    if cupy.cuda.runtime.driverGetVersion() > 0:
+@pytest.fixture
+def real_cupy():
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        return needs.skip("cupy", f"CuPy is not installed ({error})")
+
+
+def test_the_real_cupy_has_every_name_that_is_asked_of_it(real_cupy):
+    sources = "".join(
+        path.read_text()
+        for folder in ("backends", "coordfit")
+        for path in (Path(__file__).parents[1] / folder).rglob("*.py")
+        if "compiled" not in path.parts
+    )
+    for pattern, owner in ((r"\bxp\.(\w+)", real_cupy), (r"\bcuda\.(\w+)", real_cupy.cuda)):
+        asked = set(re.findall(pattern, sources)) - {"cuda", "bindings", "pathfinder"}
+        assert len(asked) > 8
+        assert sorted(name for name in asked if not hasattr(owner, name)) == []
+
+
+def test_the_pretended_cupy_has_no_name_that_the_real_one_lacks(real_cupy):
+    fake = importlib.import_module("fake_cupy")
+    for kind in (fake.cuda.Stream, fake.cuda.Event, fake.cuda.Device, fake.cuda.MemoryPool, fake.ndarray):
+        owner = getattr(real_cupy.cuda, kind.__name__, None) or getattr(real_cupy, kind.__name__)
+        assert sorted(name for name in vars(kind) if name[0] != "_" and not hasattr(owner, name)) == []
+    assert sorted(name for name in vars(fake.cuda) if not hasattr(real_cupy.cuda, name)) == []
+
+
+def test_the_real_cupy_without_a_driver(real_cupy):
+    if real_cupy.cuda.runtime.driverGetVersion() > 0:
         pytest.skip("there is a driver here")
     with pytest.raises(DeviceUnavailableError, match=r"^no NVIDIA driver here .*nvidia-smi"):
         get_backend("gpu")
     backend = get_backend("auto")
-    assert backend.name == "numpy"
+    assert backend.device == "cpu"
     assert backend.fallback_reason.startswith("no NVIDIA driver here")
 
 
