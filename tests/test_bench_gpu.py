@@ -13,6 +13,7 @@ from backends.cupy_backend import CupyBackend
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 bench = pytest.importorskip("bench.gpu.__main__")
+figures = pytest.importorskip("bench.gpu.figures")
 steps = pytest.importorskip("bench.gpu.steps")
 fake_cupy = pytest.importorskip("fake_cupy")
 on_host = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
@@ -67,6 +68,52 @@ def test_quick_measures_every_part_on_the_pretended_cupy(tmp_path, capsys, monke
     assert "skipped" in parts["sanitizer"][0]
     text = (tmp_path / "gpu.md").read_text()
     assert all(f"## {part} (" in text for part in parts)
+
+
+REPORT = {
+    "quick": False,
+    "holds": True,
+    "parts": {
+        "machine": [{"gpu": "H", "cuda_driver": "13.0", "library": "14.2.0", "commit": "0123456789"}],
+        "timings of one network": [
+            {"width": 64, "rows": 1024, "precision": "bf16", "rung": "graph", "milliseconds": 0.0254},
+            {"width": 64, "rows": 1024, "precision": "bf16", "rung": "eager", "milliseconds": 0.5},
+            {"width": 64, "rows": 1024, "precision": "tf32", "rung": "graph", "fault": "left out"},
+        ],
+        "PyTorch": [
+            {"peer": "torch graph", "width": 64, "rows": 1024, "precision": "bf16", "milliseconds": 0.05},
+            {"peer": "torch graph", "width": 64, "rows": 1024, "precision": "tf32", "milliseconds": 0.07},
+        ],
+    },
+}
+
+
+def test_the_table_of_figures_is_that_of_the_report():
+    text = figures.table(REPORT)
+    assert "on one H (driver for CUDA 13.0, CuPy 14.2.0, commit 01234567)" in text
+    assert text.splitlines()[-2:] == [
+        "| 64 | 1024 | bf16 | 25 | 50 |  |  |",
+        "| 64 | 1024 | tf32 |  | 70 |  |  |",
+    ]
+    with pytest.raises(ValueError, match="no figures"):
+        figures.table(REPORT | {"quick": True})
+
+
+def test_the_readme_has_the_figures_that_there_are_or_says_that_there_are_none(tmp_path):
+    readme, report = (ROOT / "README.md").read_text(encoding="utf-8"), ROOT / "bench" / "results" / "gpu.json"
+    if report.exists():
+        found = figures.table(json.loads(report.read_text(encoding="utf-8")))
+        assert readme == figures.with_table(readme, found)
+    else:
+        assert "**None of it has run on a GPU yet.**" in readme
+        assert figures.main([str(report)]) == 1
+    copy, other = tmp_path / "README.md", tmp_path / "gpu.json"
+    copy.write_text(readme, encoding="utf-8")
+    other.write_text(json.dumps(REPORT))
+    assert figures.main([str(other), "--readme", str(copy)]) == 0
+    text = copy.read_text(encoding="utf-8")
+    assert "None of it has run" not in text
+    assert f"\n{figures.table(REPORT)}\n" in text
 
 
 def ten_rows_and_a_fault(make, quick, seconds):
