@@ -220,6 +220,7 @@ LOOPS = {
         "diverged",
     ),
     "16 bits": ({"steps": 110, "evaluate_every": 20, "batch_size": None}, "steps"),
+    "a sample of pixels": ({"steps": 110, "train_on": "every-second", "batch_size": 16}, "steps"),
     "no encoding": ({"steps": 110, "encoding": "none", "evaluate_every": 20}, "steps"),
 }
 
@@ -254,6 +255,8 @@ def test_a_whole_run_waits_for_nothing_until_it_ends(picture, machine, monkeypat
     """Evaluations, rows, callbacks, losses and all; with the same result as one that waits for every figure."""
     options, stopped = LOOPS[case]
     precision = "bf16" if case == "16 bits" else "float32"
+    if case == "a sample of pixels":
+        monkeypatch.setattr("coordfit.member.SAMPLE_PIXELS", 100)
     results, told = [], []
     for waits in (True, False):
         trainer = make_trainer(picture, fake_cupy.CupyOnHost(precision=precision), **options)
