@@ -410,7 +410,7 @@ while True:
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file_and_no_lasting_litter(tmp_path):
     target, draw, left = tmp_path / "a", random.Random(0), 0
     put(target, bytes(16 * 65536))
-    for _ in range(20):
+    for _ in range(8):
         with subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, target], stdout=subprocess.PIPE) as child:
             child.stdout.readline()
             time.sleep(draw.uniform(0, 0.03))

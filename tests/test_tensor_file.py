@@ -2,11 +2,8 @@
 
 import json
 import random
-import signal
 import struct
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -145,7 +142,7 @@ keys = st.text().filter(lambda text: text not in tensor_file._OURS)
 
 
 @given(metadata=st.dictionaries(keys, values, max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_metadata_comes_back(path, metadata):
     save_tensors(path, {"x": np.zeros(1)}, metadata)
     assert repr(load_tensors(path)[1]) == repr(metadata)
@@ -201,33 +198,6 @@ def test_a_name_that_safetensors_keeps_for_itself(path):
 def test_a_place_that_cannot_be_written(tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
         save_tensors(tmp_path / "no" / "m", {}, {})
-
-
-SAVE_FOR_EVER = """
-import sys
-import numpy as np
-from coordfit.tensor_file import save_tensors
-print("ready", flush=True)
-number = 0
-while True:
-    number += 1
-    save_tensors(sys.argv[1], {"w": np.full(200_000, number)}, {"number": number})
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_model_killed_while_it_is_saved_still_loads(path):
-    draw = random.Random(0)
-    save_tensors(path, {"w": np.full(200_000, 0)}, {"number": 0})
-    for _ in range(20):
-        with subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, path], stdout=subprocess.PIPE) as child:
-            child.stdout.readline()
-            time.sleep(draw.uniform(0, 0.03))
-            child.send_signal(signal.SIGKILL)
-        tensors, metadata = load_tensors(path)
-        assert (tensors["w"] == metadata["number"]).all()
-    save_tensors(path, {}, {})
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 # --- damage -------------------------------------------------------------------------------------------------
