@@ -323,6 +323,35 @@ def test_the_table_goes_from_many_parameters_to_few():
     assert counts == sorted(counts, reverse=True)
 
 
+STEEP = {
+    "not finite": {"learning_rate": 1e30},
+    "too large for float16": {"learning_rate": 1e5, "activation": "relu"},
+    "without a closed form": {"learning_rate": 1e30, "output_activation": "sigmoid"},
+    "with a target": {"learning_rate": 1e30, "target_psnr": 60.0},
+}
+
+
+@pytest.mark.parametrize("options", STEEP.values(), ids=STEEP)
+def test_tiles_that_diverge_keep_what_they_had(options):
+    with np.errstate(all="raise", under="ignore"):
+        made = coordfit.fit(crop(20, 20).pixels, tiles=8, device="numpy", **{"steps": 4} | options)
+    assert made.stopped == made.metrics["stopped"] == "diverged"
+    assert np.isfinite(np.asarray(made.model.parameters)).all()
+    start = coordfit.fit(crop(20, 20).pixels, tiles=8, device="numpy", **{"steps": 0} | options)
+    assert made.metrics["psnr"] >= start.metrics["psnr"] - 0.1
+
+
+@pytest.mark.parametrize("target", [None, 40.0])
+@pytest.mark.parametrize("colour", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("side", [1, 20])
+def test_a_picture_of_one_colour_is_cut_into_tiles(side, colour, target):
+    picture = np.full((side, side, 3), colour, np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        made = coordfit.fit(picture, tiles=8, steps=2, device="numpy", target_psnr=target)
+    assert made.stopped == ("steps" if target is None else "target_psnr")
+    np.testing.assert_allclose(made.render(9, 9), colour, atol=1e-3)
+
+
 def test_fit_takes_tiles():
     made = coordfit.fit(crop().pixels, tiles=16, hidden_size=16, num_frequencies=8, steps=5, device="numpy")
     assert made.metrics["tile"] == 16
@@ -435,6 +464,12 @@ def test_a_finished_run_is_not_trained_again(tmp_path, photo, monkeypatch, capsy
         assert main([*change, "--device", "numpy", *out, "--resume"]) == 2
         assert told in capsys.readouterr().err
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_divergence_is_told_with_what_to_lower(tmp_path, photo, capsys):
+    assert main([photo, *FIT, "--steps", "3", "--learning-rate", "1e30", "--out", str(tmp_path / "run")]) == 4
+    assert capsys.readouterr().err.endswith("lower --learning-rate\n")
+    assert np.isfinite(coordfit.load(tmp_path / "run" / "model.safetensors").render()).all()
 
 
 def test_tiles_do_not_go_on_from_one_network_nor_the_other_way_round(tmp_path, photo, monkeypatch, capsys):

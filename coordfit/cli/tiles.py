@@ -26,7 +26,7 @@ from ..run_folder import RunFolder
 from ..tiles.fit import TiledFit, TiledResult, TileProgress
 from ..tiles.model import TiledModel
 from ..tiles.plan import AUTO_PIXELS, TilePlan, plan_tiles
-from . import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 from .options import Options, UsageError
 
 if TYPE_CHECKING:
@@ -206,6 +206,9 @@ def run(prepared: Prepared, options: Options, say: Say, stop: GracefulStop) -> i
     write_result(folder, result)
     fit.store.remove()
     _print_result(result, folder, options)
+    if result.stopped == "diverged":
+        say("diverged: tiles are no longer finite; they keep what they had before; lower --learning-rate")
+        return EXIT_DIVERGED
     target = result.config.target_psnr
     if target is not None and result.stopped != "target_psnr":
         say(f"the target of {target:g} dB was not reached within the budget")

@@ -103,7 +103,12 @@ class TiledFit:
         self._callback, self._groups, self._asked, self._late = callback, 0, False, False
         self._began = time.perf_counter()
         trainer = TileTrainer(
-            self.backend, self.network, self.plan.layout, every_tile=self.every_tile, stop=self._group_done
+            self.backend,
+            self.network,
+            self.plan.layout,
+            every_tile=self.every_tile,
+            largest=float(np.finfo(self.stored).max),
+            stop=self._group_done,
         )
         before, steps = self.store.seconds, self.plan.config.steps or 0
         while self.store.done < len(self.plan.layout):
@@ -154,11 +159,13 @@ class TiledFit:
             stopped = model.metrics["stopped"]
         return TiledResult(model.metrics, list(self.history), stopped, model, own)
 
-    def _why_it_ended(self, psnr: float) -> str:
+    def _why_it_ended(self, psnr: float, trainer: TileTrainer) -> str:
         target = self.plan.config.target_psnr
         reached = psnr_from_mse(max(self.store.errors)) if self.every_tile else psnr
         if target is not None and reached >= target:
             return "target_psnr"
+        if trainer.diverged:
+            return "diverged"
         return "seconds" if self._late else "steps"
 
     def _metrics(self, model: TiledModel, trainer: TileTrainer) -> dict[str, Any]:
@@ -183,7 +190,7 @@ class TiledFit:
             "steps": round(trainer.steps_taken / len(self.plan.layout)),
             "epochs": trainer.steps_taken / len(self.plan.layout),
             "seconds": self.store.seconds,
-            "stopped": self._why_it_ended(figures.psnr),
+            "stopped": self._why_it_ended(figures.psnr, trainer),
             "device": backend.device,
             "device_fallback": backend.fallback_reason,
             "backend": backend.name,

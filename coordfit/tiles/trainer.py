@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -183,6 +184,8 @@ class TileTrainer:
 
     Parameters
     ----------
+    largest : float
+        The largest number that can be stored: tiles with larger ones have diverged, and keep what they had.
     stop : callable, optional
         Asked between groups; True ends the training, and the tiles stay as they are.
     """
@@ -194,10 +197,12 @@ class TileTrainer:
         layout: TileLayout,
         *,
         every_tile: bool = False,
+        largest: float = math.inf,
         stop: Callable[[int], bool] | None = None,
     ) -> None:
         self.backend, self.network, self.layout = backend, network, layout
-        self.every_tile, self._stop = every_tile, stop
+        self.every_tile, self.largest, self._stop = every_tile, largest, stop
+        self._lock, self.diverged = threading.Lock(), 0
         self.crews = [_Crew(b, network, layout) for b in backend.side_by_side()]
         rows, (row_bytes, _) = len(layout.grid), cost_of_a_row(network.layout.layer_sizes, network.config.dtype)
         self.group_size = max(4, backend.group_bytes // (row_bytes * rows))
@@ -235,7 +240,7 @@ class TileTrainer:
                 break
             before = tiles.error[chosen].sum()
             self._train(tiles, chosen, count)
-            if math.isfinite(before):
+            if 0.0 < before < math.inf:
                 left = float(np.clip(tiles.error[chosen].sum() / before, _HOPE, 1.0))
         self._take_the_scale_back(tiles)
         self.seconds += time.perf_counter() - start
@@ -314,12 +319,15 @@ class TileTrainer:
                 chosen = groups.popleft()
             except IndexError:
                 return
-            self.steps_taken += steps * len(chosen)
             group = crew.group(len(chosen), masked=tiles.weights is not None)
             weights = None if tiles.weights is None else tiles.weights[chosen]
             parameters, squared = group.learn(tiles.parameters[chosen], tiles.target[chosen], steps, weights)
             error = tiles.mean_of(squared, chosen)
-            better = error < tiles.error[chosen]  # NaN is not
+            sound = np.isfinite(error) & (np.abs(parameters).max(axis=1) <= self.largest)  # NaN is not
+            better = sound & (error < tiles.error[chosen])
+            with self._lock:
+                self.steps_taken += steps * len(chosen)
+                self.diverged += int(np.sum(~sound))
             tiles.parameters[chosen[better]], tiles.error[chosen[better]] = parameters[better], error[better]
             if crew is self.crews[0] and self._stop is not None:
                 self.stopped = self._stop(len(chosen)) or self.stopped
