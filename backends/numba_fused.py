@@ -118,24 +118,31 @@ class NumbaFused(NumpyBackend):
         out_kept: Array | None = None,
     ) -> tuple[Array, Array]:
         c = self._compiled
-        choice = c.ACTIVATIONS.get(activation.name)
+        choice = self._activation(activation)
         if choice is None or not self._compiles(x, W, b, product=True):
             self._refuse(f"linear with {activation.name}")
             return super()._linear(x, W, b, activation, out=out, out_kept=out_kept)
         rows, (inputs, units) = x.shape[-2], W.shape[-2:]
         y = _room((*W.shape[:-2], rows, units), W.dtype, out)
+        kept = _room(y.shape, W.dtype, out_kept) if activation.keeps_input else y
         self._use_blas_threads_for(rows, inputs, units)
         shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
-        places = {**c.at("x", x), **c.at("W", W), **c.at("b", b), **c.at("y", y)}
-        whole = c.instruction(c.LINEAR, choice=choice, **shape, **places)
+        places = {**c.at("x", x), **c.at("W", W), **c.at("b", b), **c.at("y", y), **c.at("kept", kept)}
+        whole = c.instruction(c.LINEAR, **choice, **shape, **places)
         # By columns, so that each worker reads its own weights; an output layer has too few of them.
         by_rows = units < 2 * _MIN_PART_COLUMNS
         parts = self._parts_of_product(rows if by_rows else units, 2 * rows * W.size)
         all_rows, all_columns = [slice(0, rows)] * len(parts), [slice(0, units)] * len(parts)
         ranges = (parts, all_columns) if by_rows else (all_rows, parts)
-        self._do(c.shared_out(whole, rows=ranges[0], columns=ranges[1]), x, W, b, y, dtype=W.dtype)
-        y = self._result(y)
-        return y, y
+        self._do(c.shared_out(whole, rows=ranges[0], columns=ranges[1]), x, W, b, y, kept, dtype=W.dtype)
+        return self._result(y), self._result(kept)
+
+    def _activation(self, activation: Activation | None) -> dict[str, float] | None:
+        """The fields that say which activation it is, identity for None; None where it is not compiled."""
+        if activation is None:
+            return {"choice": self._compiled.ACTIVATIONS["identity"]}
+        choice = self._compiled.ACTIVATIONS.get(activation.name)
+        return None if choice is None else {"choice": choice, "omega": getattr(activation, "omega", 0.0)}
 
     def _parts_of_product(self, length: int, flops: int) -> list[slice]:
         """Cut an axis of so many numbers, where a product over all of it takes `flops` operations."""
@@ -147,12 +154,12 @@ class NumbaFused(NumpyBackend):
     @fused("activation_backward", supports=NumpyBackend._derivative_is_known)
     def _activation_backward(self, activation: Activation, dy: Array, kept: Array) -> Array:
         c = self._compiled
-        choice = c.ACTIVATIONS.get(activation.name)
+        choice = self._activation(activation)
         contiguous = dy.flags.c_contiguous and kept.flags.c_contiguous and dy.shape == kept.shape
         if choice is None or not contiguous or not self._compiles(dy, kept):
             self._refuse(f"the derivative of {activation.name}")
             return super()._activation_backward(activation, dy, kept)
-        whole = c.instruction(c.ACTIVATION_BACKWARD, choice=choice, dz=c.address_of(dy), y=c.address_of(kept))
+        whole = c.instruction(c.ACTIVATION_BACKWARD, **choice, dz=c.address_of(dy), y=c.address_of(kept))
         parts = self._parts(dy.size, _MIN_PART_NUMBERS)
         self._do(c.shared_out(whole, columns=parts), dy, kept, dtype=dy.dtype)
         return dy
@@ -171,7 +178,7 @@ class NumbaFused(NumpyBackend):
         out: Array | None = None,
     ) -> Array | None:
         c = self._compiled
-        choice = c.ACTIVATIONS["identity"] if below is None else c.ACTIVATIONS.get(below[0].name)
+        choice = self._activation(None if below is None else below[0])
         kept = x if below is None else below[1]
         if choice is None or not self._compiles(dz, x, W, dW, db, kept, product=True):
             self._refuse("linear_backward to such a layer")
@@ -183,7 +190,7 @@ class NumbaFused(NumpyBackend):
         if dx is not None:
             places |= {**c.at("dx", dx), **c.at("kept", kept)}
         shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
-        whole = c.instruction(c.LINEAR_BACKWARD, choice=choice, accumulate=accumulate, **shape, **places)
+        whole = c.instruction(c.LINEAR_BACKWARD, **choice, accumulate=accumulate, **shape, **places)
         parts = self._parts_of_product(inputs, (2 if dx is None else 4) * rows * W.size)
         by_units = even_slices(0, units, len(parts))
         arrays = (dz, x, W, dW, db, kept) if dx is None else (dz, x, W, dW, db, kept, dx)

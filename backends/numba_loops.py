@@ -1,8 +1,8 @@
 """Element-wise work beside NumPy's products, compiled by Numba: one loop over memory for each.
 
 The same list as in `numpy_loops.py`, which takes a pass of NumPy for each operation. `NumbaBackend` needs these
-loops where a layer cannot be one instruction of `compiled`: no BLAS was found, or the activation is one whose
-vector instructions NumPy has and Numba lacks (tanh, sine).
+loops where a layer cannot be one instruction of `compiled`: no BLAS was found, or the activation is tanh, whose
+vector instructions NumPy has and Numba lacks.
 """
 
 from __future__ import annotations

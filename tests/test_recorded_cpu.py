@@ -37,9 +37,11 @@ OPTIONS = [
     {"loss": "mae"},
     {"loss": "huber", "delta": 0.1, "batch_size": 50},
     {"output_activation": "identity"},
+    {"activation": "sine", "omega": 5.0, "optimizer": "muon", "depth": 4},
+    {"activation": "sine", "output_activation": "sine", "omega": 5.0, "dtype": "float64", "batch_size": 64},
     {"dtype": "float64", "batch_size": 77},
 ]
-REFUSED = [{"activation": "tanh"}, {"activation": "sine", "batch_size": 64}]
+REFUSED = [{"activation": "tanh"}, {"activation": "tanh", "batch_size": 64}]
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +115,9 @@ import hashlib, numpy, coordfit
 from backends import get_backend
 print(get_backend("numba").preparation)
 picture = numpy.random.default_rng(0).uniform(size=(16, 24, 3))
-for optimizer in "muon", "adam":
+for optimizer, activation in ("muon", "sine"), ("adam", "relu"):
     result = coordfit.fit(picture, hidden_size=8, depth=2, num_frequencies=4, batch_size=64, steps=300,
-                          optimizer=optimizer, device="numba", threads=1)
+                          optimizer=optimizer, activation=activation, device="numba", threads=1)
     print(hashlib.sha256(result.render(16, 24).tobytes()).hexdigest())
 """
 

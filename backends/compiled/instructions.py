@@ -18,9 +18,9 @@ from .memory import address_of, member_step
 
 WAIT, LINEAR, LINEAR_BACKWARD, ACTIVATION_BACKWARD, LOSS, TAKE_ROWS = range(6)
 ADAM, SGD, MUON, SUM, JOIN, BATCH_ORDER, COUNT = range(6, 13)
-IDENTITY, RELU, SIGMOID = range(3)
+IDENTITY, RELU, SIGMOID, SINE = range(4)
 MSE, MAE, HUBER = range(3)
-ACTIVATIONS = {"identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID}
+ACTIVATIONS = {"identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID, "sine": SINE}
 LOSSES = {"mse": MSE, "mae": MAE, "huber": HUBER}
 
 _ADDRESSES = ("x", "W", "b", "y", "dz", "dW", "db", "dx", "kept", "target", "weights", "index")
@@ -31,7 +31,10 @@ _INTEGERS = (
     *("value", "parameters", "gradients", "num_gradients", "first_moment", "second_moment"),
     *("rates", "num_rates", "counter", "seeds"),
 )
-_REALS = ("scale", "delta", "beta1", "beta2", "epsilon", "momentum", "linear", "cubic", "quintic")
+_REALS = (
+    *("scale", "delta", "omega", "beta1", "beta2", "epsilon", "momentum"),
+    *("linear", "cubic", "quintic"),
+)
 RECORD = np.dtype([(name, np.int64) for name in _INTEGERS] + [(name, np.float64) for name in _REALS])
 
 

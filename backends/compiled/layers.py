@@ -9,24 +9,34 @@ import numpy as np
 
 from ..protocols import Array
 from .blas import AS_IT_IS, TRANSPOSED, call_gemm
-from .instructions import IDENTITY, MAE, MSE, RELU, SIGMOID
+from .instructions import IDENTITY, MAE, MSE, RELU, SIGMOID, SINE
 from .memory import compiled, vector
+from .sine import sine, sine_backward
 
 
 @compiled
 def linear(op: Any, gemm: Any, like: Array) -> None:
-    """Y = f(X W + b) of shape (E, rows, units), rows [first_row, last_row) and columns [first, last) of it."""
+    """Y = f(X W + b) of shape (E, rows, units), rows [first_row, last_row) and columns [first, last) of it.
+
+    X W + b is left in `kept`, where the activation keeps its input, else y takes its place.
+    """
     item, number = like.itemsize, like.dtype.type
     rows, columns = op.last_row - op.first_row, op.last - op.first
     inputs, units = op.inputs, op.units
     for e in range(op.members):
         x = op.x + e * op.x_step + op.first_row * inputs * item
         W = op.W + e * op.W_step + op.first * item
-        y = op.y + e * op.y_step + (op.first_row * units + op.first) * item
-        call_gemm(gemm, AS_IT_IS, AS_IT_IS, rows, columns, inputs, x, inputs, W, units, number(0), y, units)
+        there = (op.first_row * units + op.first) * item
+        y = op.y + e * op.y_step + there
+        z = y if op.choice != SINE else op.kept + e * op.kept_step + there
+        call_gemm(gemm, AS_IT_IS, AS_IT_IS, rows, columns, inputs, x, inputs, W, units, number(0), z, units)
         b = vector(op.b + e * op.b_step + op.first * item, columns, number(0))
         for i in range(rows):
-            _activate(op.choice, vector(y + i * units * item, columns, number(0)), b)
+            z_row = vector(z + i * units * item, columns, number(0))
+            if op.choice == SINE:
+                sine(z_row, b, op.omega, vector(y + i * units * item, columns, number(0)))
+            else:
+                _activate(op.choice, z_row, b)
 
 
 @compiled
@@ -67,21 +77,22 @@ def linear_backward(op: Any, gemm: Any, like: Array) -> None:
             kept = op.kept + e * op.kept_step + op.first * item
             for i in range(rows if op.choice != IDENTITY else 0):
                 there = i * inputs * item
-                _derive(
-                    op.choice, vector(dx + there, columns, number(0)), vector(kept + there, columns, number(0))
-                )
+                dz_row = vector(dx + there, columns, number(0))
+                _derive(op, dz_row, vector(kept + there, columns, number(0)))
 
 
 @compiled
-def _derive(activation: int, dy: Array, y: Array) -> None:
-    """Dy <- dy f'(z), by the output y."""
+def _derive(op: Any, dy: Array, y: Array) -> None:
+    """Dy <- dy f'(z), by the output y, or by z where that is what the activation keeps."""
     zero, one = dy.dtype.type(0), dy.dtype.type(1)
-    if activation == RELU:
+    if op.choice == RELU:
         for j in range(dy.size):
             dy[j] = dy[j] if y[j] > zero else zero
-    elif activation == SIGMOID:
+    elif op.choice == SIGMOID:
         for j in range(dy.size):
             dy[j] *= y[j] * (one - y[j])
+    elif op.choice == SINE:
+        sine_backward(dy, y, op.omega)
 
 
 @compiled
@@ -103,7 +114,7 @@ def _sum_rows(op: Any, dz: int, db: int, like: Array) -> None:
 def activation_backward(op: Any, like: Array) -> None:
     """Dz = dy f'(z) in place, y being what the layer kept; all numbers [first, last) of both."""
     zero, start, size = like.dtype.type(0), op.first * like.itemsize, op.last - op.first
-    _derive(op.choice, vector(op.dz + start, size, zero), vector(op.y + start, size, zero))
+    _derive(op, vector(op.dz + start, size, zero), vector(op.y + start, size, zero))
 
 
 @compiled
