@@ -155,7 +155,7 @@ class FitConfig:
     schedule: str = option(
         "cosine",
         "of the learning rate over the budget of steps",
-        choices=("constant", "cosine", "exponential"),
+        choices=("constant", "cosine", "linear", "exponential"),
         group="training",
     )
     warmup_steps: int = option(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-SCHEDULES = ("constant", "cosine", "exponential")
+SCHEDULES = ("constant", "cosine", "linear", "exponential")
 
 
 def schedule_factor(
@@ -17,9 +17,10 @@ def schedule_factor(
 
     Parameters
     ----------
-    schedule : {"constant", "cosine", "exponential"}
+    schedule : {"constant", "cosine", "linear", "exponential"}
         `cosine` follows Loshchilov and Hutter, "SGDR" (2017), equation 5, once from 1 to `final_factor`;
-        `exponential` goes there by the same ratio at every step.
+        `linear` goes there in a straight line (Defazio et al., "Optimal Linear Decay Learning Rate Schedules
+        and Further Refinements", 2023), `exponential` by the same ratio at every step.
     step : int
         Counts from 0.
     steps : int
@@ -34,6 +35,8 @@ def schedule_factor(
     if schedule == "constant":
         return 1.0
     progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+    if schedule == "linear":
+        return final_factor + (1.0 - final_factor) * (1.0 - progress)
     if schedule == "cosine":
         return final_factor + (1.0 - final_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
     return float(max(final_factor, 1e-4) ** progress)

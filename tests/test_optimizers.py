@@ -156,7 +156,7 @@ def test_factors_start_at_one_and_end_at_their_end(schedule, steps, warmup, fina
     assume(warmup < steps)
     options = {"warmup_steps": warmup, "final_factor": final}
     assert schedule_factor(schedule, warmup, steps, **options) == pytest.approx(1.0)
-    end = {"constant": 1.0, "cosine": final, "exponential": max(final, 1e-4)}[schedule]
+    end = {"constant": 1.0, "exponential": max(final, 1e-4)}.get(schedule, final)
     for t in (steps, steps + 1, 10 * steps):
         assert schedule_factor(schedule, t, steps, **options) == pytest.approx(end, abs=1e-15)
 
@@ -173,6 +173,13 @@ def test_the_cosine_is_half_way_in_the_middle():
     assert schedule_factor("cosine", 50, 100, final_factor=0.2) == pytest.approx(0.6)
     assert schedule_factor("cosine", 25, 100) == pytest.approx((1 + math.sqrt(0.5)) / 2)
     assert schedule_factor("cosine", 60, 110, warmup_steps=10) == pytest.approx(0.5)
+
+
+@given(st.integers(3, 1000), fractions)
+def test_the_straight_line_falls_by_the_same_amount_at_every_step(steps, final):
+    factors = [schedule_factor("linear", t, steps, final_factor=final) for t in (0, 1, 2, 3)]
+    differences = [a - b for a, b in itertools.pairwise(factors)]
+    assert differences == pytest.approx([(1.0 - final) / steps] * 3, abs=1e-12)
 
 
 @given(st.integers(3, 1000), st.floats(1e-4, 1.0))

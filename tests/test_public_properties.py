@@ -46,7 +46,7 @@ options = st.fixed_dictionaries(
         "size": sides | st.tuples(sides, sides),
         "seed": st.integers(0, 2**63 - 1),
         "dtype": st.sampled_from(["float32", "float64"]),
-        "schedule": st.sampled_from(["constant", "cosine", "exponential"]),
+        "schedule": st.sampled_from(["constant", "cosine", "linear", "exponential"]),
     },
 )
 senseless = st.dictionaries(
