@@ -161,7 +161,7 @@ def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backen
         "psnr": figures.psnr,
         "psnr_train": figures.psnr_train,
         "psnr_held_out": figures.psnr_held_out,
-        **_baselines(picture, config.train_on if member.known is None else ""),
+        **baselines(picture, config.train_on if member.known is None else ""),
         "ssim": similarity,
         "loss": figures.loss,
         "loss_name": config.loss,
@@ -185,7 +185,7 @@ def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backen
     }
 
 
-def _baselines(picture: Picture, train_on: str) -> dict[str, float | None]:
+def baselines(picture: Picture, train_on: str) -> dict[str, float | None]:
     """What plain interpolation of the training pixels reaches on the held-out ones, in dB."""
     methods: tuple[Literal["bilinear", "bicubic"], ...] = ("bilinear", "bicubic")
     names = {method: f"psnr_held_out_{method}" for method in methods}

@@ -161,6 +161,35 @@ def test_a_batch_of_other_losses_and_layers_is_trained_too():
         assert errors.mean() < pixels.var(axis=1).mean(), options
 
 
+def test_pixels_that_are_held_out_have_no_say():
+    picture = crop(40, 40)
+    spoiled = picture.pixels.copy()
+    hidden = np.ones((40, 40), bool)
+    hidden[::2, ::2] = False
+    spoiled[hidden] = 1.0 - spoiled[hidden]
+    options = {"train_on": "every-second", "steps": 20, "tile": 16}
+    one, other = fitted(picture, **options), fitted(load_picture(spoiled), **options)
+    np.testing.assert_array_equal(one.model.parameters, other.model.parameters)
+    m = one.metrics
+    assert m["psnr_train"] > m["psnr_held_out"] > other.metrics["psnr_held_out"] + 3
+    assert m["psnr_held_out"] == pytest.approx(psnr(one.reconstruction, picture.pixels, where=hidden), abs=1e-4)
+    assert m["psnr_held_out_bicubic"] is not None
+
+
+def test_weights_of_pixels_are_heard_in_steps_and_closed_forms():
+    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    pixels = layout.pixels(picture.pixels, np.arange(4))
+    weights = np.where(np.arange(pixels.shape[1]) % 3, 1.0, 1e-6)[None].repeat(4, 0)
+    other = pixels.copy()
+    other[:, ::3] = 0.5
+    for steps in (0, 12):
+        weighed, plain = (
+            np.subtract(*(trainer_of(layout).fit(p, steps, None, w)[0] for p in (pixels, other)))
+            for w in (weights, None)
+        )
+        assert np.abs(weighed).max() < 0.1 * np.abs(plain).max()
+
+
 # -- the model ---------------------------------------------------------------------------------------------
 
 
@@ -294,9 +323,7 @@ def test_auto_cuts_large_pictures_and_says_why_not_the_others():
     assert "recipe" in plan_tiles(flat(300, 400), "auto", {}, recipe="paper")
 
 
-@pytest.mark.parametrize(
-    "options", [{"train_on": "every-second"}, {"batch_size": 64}, {"epochs": 2.0}, {"sigma": "auto"}]
-)
+@pytest.mark.parametrize("options", [{"batch_size": 64}, {"epochs": 2.0}, {"sigma": "auto"}])
 def test_what_tiles_cannot_is_refused(options):
     with pytest.raises(ConfigError, match="tiles"):
         plan_tiles(flat(64, 64), 8, options)
@@ -401,7 +428,6 @@ def test_a_tiled_fit_from_the_command_line(tmp_path, photo, capsys):
     [
         (["--tiles", "x"], "neither auto"),
         (["--tiles", "1000"], "side of 4 to 256"),
-        (["--tiles", "8", "--train-on", "every-second"], "tiles learn all pixels"),
         (["--tiles", "8", "--every-tile"], "--every-tile needs --target-psnr"),
         (["--tiles", "none", "--every-tile"], "there are none"),
         (["--tiles", "none", "--budget-parameters", "10"], "chooses among tiles"),
@@ -413,6 +439,26 @@ def test_what_does_not_fit_together_is_said_in_one_line(photo, words, told, caps
     assert main([photo, "--device", "numpy", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
+
+
+@pytest.mark.parametrize("command", ["compare", "sweep", "inpaint"])
+def test_commands_for_whole_pictures_say_what_to_do_instead_of_tiles(photo, command, capsys):
+    assert main([command, photo, "--tiles", "8"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "trains whole pictures" in line
+    assert "leave --tiles out" in line
+
+
+def test_held_out_pixels_of_tiles_are_told(tmp_path, photo, capsys):
+    words = [photo, *FIT, "--steps", "5", "--train-on", "every-second", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "dB, held-out pixels" in said
+    assert "by bicubic interpolation" in said
+
+
+def test_the_comparison_says_that_it_is_of_tiles(result):
+    assert "tiles of 8x8" in result._title()
 
 
 def interrupted(monkeypatch, *words):

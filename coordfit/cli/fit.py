@@ -211,12 +211,7 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
     m = result.metrics
     rows: list[tuple[str, Any, str]] = [("PSNR", m["psnr"], "{:.2f} dB, all pixels")]
     if m["psnr_held_out"] is not None:
-        rows += [
-            ("", m["psnr_train"], "{:.2f} dB, training pixels"),
-            ("", m["psnr_held_out"], "{:.2f} dB, held-out pixels"),
-            ("", m["psnr_held_out_bilinear"], "{:.2f} dB, held-out pixels by bilinear interpolation"),
-            ("", m["psnr_held_out_bicubic"], "{:.2f} dB, held-out pixels by bicubic interpolation"),
-        ]
+        rows += tiles.held_out_figures(m)
     rows += [
         ("SSIM", m["ssim"], "{:.4f}"),
         ("loss", m["loss"], "{:.3e} " + m["loss_name"].upper()),

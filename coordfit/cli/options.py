@@ -236,9 +236,28 @@ def _tile_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _one_network_option(command: argparse.ArgumentParser, cure: str) -> None:
+    """`--tiles` of a command that has whole pictures alone: what is asked for is refused with the cure."""
+
+    def read(text: str) -> str:
+        if text not in ("auto", "none"):
+            raise argparse.ArgumentTypeError(f"this command trains whole pictures; {cure}")
+        return text
+
+    command.add_argument("--tiles", type=read, default="none", help=argparse.SUPPRESS)
+
+
+_A_FIT_EACH = "run `coordfit fit --tiles N` for each setting, or leave --tiles out"
+_HELD_OUT_FIT = (
+    "one network fills hidden pixels better; leave --tiles out, or measure tiles with "
+    "`coordfit fit --train-on every-second --tiles N`"
+)
+
+
 def _compare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("image", nargs="?", metavar="IMAGE", help="a picture that Pillow can read")
     _setting_options(command, several=_SEVERAL["compare"])
+    _one_network_option(command, _A_FIT_EACH)
     _device_options(command)
     _animate_option(_output_options(command))
 
@@ -246,6 +265,7 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
 def _sweep_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", nargs="*", metavar="IMAGE", help="pictures that Pillow can read")
     _setting_options(command, several=_SEVERAL["sweep"])
+    _one_network_option(command, _A_FIT_EACH)
     _device_options(command)
     output = _output_options(command)
     output.add_argument("--resume", action="store_true", help="go on with the sweep in --out")
@@ -278,6 +298,7 @@ def _inpaint_options(command: argparse.ArgumentParser) -> None:
     which.add_argument("--block", type=_parse_crop, metavar="X,Y,W,H", help="hide a rectangle, in pixels")
     group.add_argument("--invert-mask", action="store_true", help="white in --mask is hidden, black is known")
     _setting_options(command)
+    _one_network_option(command, _HELD_OUT_FIT)
     _device_options(command)
     _animate_option(_output_options(command))
 

@@ -241,6 +241,7 @@ def _figures(m: dict[str, Any]) -> list[tuple[str, str]]:
     """The figures of a tiled fit, as people read them: quality, time, and what both cost in parameters."""
     rows: list[tuple[str, Any, str]] = [
         ("PSNR", m["psnr"], "{:.2f} dB, all pixels"),
+        *([] if m["psnr_held_out"] is None else held_out_figures(m)),
         ("", m["psnr_worst_tile"], "{:.2f} dB, the worst tile"),
         ("SSIM", m["ssim"], "{:.4f}"),
         ("tiles", m["tiles"], f"{{:,d}} networks, {m['epochs']:.1f} steps each on average"),
@@ -251,6 +252,16 @@ def _figures(m: dict[str, Any]) -> list[tuple[str, str]]:
         ("stored as", m["stored"], "{}"),
     ]
     return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+
+
+def held_out_figures(m: dict[str, Any]) -> list[tuple[str, Any, str]]:
+    """What a fit that did not see all pixels says of them: label, value and its pattern."""
+    return [
+        ("", m["psnr_train"], "{:.2f} dB, training pixels"),
+        ("", m["psnr_held_out"], "{:.2f} dB, held-out pixels"),
+        ("", m["psnr_held_out_bilinear"], "{:.2f} dB, held-out pixels by bilinear interpolation"),
+        ("", m["psnr_held_out_bicubic"], "{:.2f} dB, held-out pixels by bicubic interpolation"),
+    ]
 
 
 class _Report:

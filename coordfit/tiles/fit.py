@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._backends import Backend
-from ..evaluation import Evaluator
+from ..evaluation import Evaluator, training_mask
+from ..fills import nearest_fill
 from ..images import Picture
 from ..losses import make_loss
 from ..member import HistoryRow
 from ..metrics import bits_per_pixel, psnr_from_mse
 from ..model import PictureFacts
-from ..result import Result
+from ..result import Result, baselines
 from .model import TiledModel
 from .network import TileNetwork
 from .plan import TilePlan
@@ -26,6 +29,9 @@ from .trainer import TileTrainer
 
 # Tiles that are on their way at a time; memory is the picture, these, and what is finished (in a file).
 CHUNK_TILES = 8192
+# What a hidden pixel weighs, whose place is taken by the known one that is nearest: nothing beside known
+# pixels, and something where a tile has none.
+_HIDDEN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class TiledResult(Result):
 
     model: TiledModel
 
+    def _title(self) -> str:
+        layout = self.model.layout
+        return f"{super()._title()} per tile; {len(layout)} tiles of {layout.tile}x{layout.tile}"
+
 
 class TiledFit:
     """One fit of one picture by tiles.
@@ -83,6 +93,11 @@ class TiledFit:
         folder: Path | None = None,
         resume: bool = False,
     ) -> None:
+        self.known: NDArray[np.bool_] | None = None
+        """The pixels (H, W) that training may see; None for all."""
+        if plan.config.train_on != "all":
+            known = training_mask(plan.config.train_on, picture.height, picture.width)
+            self.known = known.reshape(picture.height, picture.width)
         self.picture, self.plan, self.backend = picture, plan, backend
         self.every_tile, self.stored = every_tile, stored
         self.network = network = TileNetwork.drawn(plan.config, picture.channels)
@@ -113,8 +128,8 @@ class TiledFit:
         before, steps = self.store.seconds, self.plan.config.steps or 0
         while self.store.done < len(self.plan.layout):
             tiles = np.arange(self.store.done, min(self.store.done + CHUNK_TILES, len(self.plan.layout)))
-            pixels = self.plan.layout.pixels(self.picture.pixels, tiles)
-            parameters, errors = trainer.fit(pixels, steps, self.plan.layout.shares(tiles))
+            pixels, weights = self._taught(tiles)
+            parameters, errors = trainer.fit(pixels, steps, self.plan.layout.shares(tiles), weights)
             if self._asked:  # these are not finished; an interrupted run goes on from those before
                 break
             self._groups = 0
@@ -122,6 +137,20 @@ class TiledFit:
             self.store.add(packed, errors, before + trainer.seconds)
             self._add_history_row()
         return self._result(trainer)
+
+    def _taught(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
+        """What some tiles are to learn (n, N, C), and each pixel's weight (n, N); None where all are known."""
+        layout = self.plan.layout
+        if self.known is None:
+            return layout.pixels(self.picture.pixels, tiles), None
+        weights = np.where(self.known, np.float32(1.0), np.float32(_HIDDEN))
+        return layout.pixels(self._filled, tiles), layout.pixels(weights[..., None], tiles)[..., 0]
+
+    @functools.cached_property
+    def _filled(self) -> NDArray[np.floating]:
+        """The picture without anything that hidden pixels say."""
+        pixels = self.picture.pixels
+        return pixels if self.known is None else nearest_fill(pixels, self.known)
 
     def _group_done(self, count: int) -> bool:
         self._groups += 1
@@ -171,8 +200,8 @@ class TiledFit:
     def _metrics(self, model: TiledModel, trainer: TileTrainer) -> dict[str, Any]:
         picture, config, backend = self.picture, self.plan.config, self.backend
         target = picture.pixels.reshape(-1, picture.channels)
-        everywhere = np.ones(len(target), np.bool_)
-        judge = Evaluator(model, make_loss(config.loss, delta=config.delta), target, everywhere)
+        train = np.ones(len(target), np.bool_) if self.known is None else self.known.reshape(-1)
+        judge = Evaluator(model, make_loss(config.loss, delta=config.delta), target, train)
         figures, similarity = judge.with_ssim()
         shared = 0 if self.network.B is None else self.network.B.size
         size = {bits: (model.num_parameters + shared) * bits // 8 for bits in (16, 32)}
@@ -180,9 +209,8 @@ class TiledFit:
         return {
             "psnr": figures.psnr,
             "psnr_train": figures.psnr_train,
-            "psnr_held_out": None,
-            "psnr_held_out_bilinear": None,
-            "psnr_held_out_bicubic": None,
+            "psnr_held_out": figures.psnr_held_out,
+            **baselines(picture, config.train_on),
             "psnr_worst_tile": psnr_from_mse(max(self.store.errors)),
             "ssim": similarity,
             "loss": figures.loss,
