@@ -73,7 +73,7 @@ class CupyBackend(OutputLayer):
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
         super().__init__(fused)
         self.xp = self._library()
-        self.index, self.precision, self.autotune = index, precision, autotune
+        self.index, self.precision, self.autotune, self.two_streams = index, precision, autotune, two_streams
         self.loss_scale = LOSS_SCALES.get(precision, 1.0) if fused != "never" else 1.0
         self.device = f"gpu:{index}"
         if reason := self._why_no_precision(precision):
