@@ -8,6 +8,7 @@ Work is done when it is asked for, but the host is told late: an event passes, a
 is in its place, when the host waits for them or has gone on by `machine.lag` graphs.
 """
 
+import builtins
 import collections
 import contextlib
 import ctypes
@@ -166,7 +167,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def __getitem__(self, key):
         keys = key if isinstance(key, tuple) else (key,)
-        if any(isinstance(k, ndarray | np.ndarray | list) for k in keys):
+        if builtins.any(isinstance(k, ndarray | np.ndarray | list) for k in keys):
             raise TypeError("indexing by arrays is not pretended; bool masks would wait for the device")
         return ndarray(self._host[(*keys, ...) if Ellipsis not in keys else key])
 
@@ -383,7 +384,7 @@ class Graph:
                 found.append(node)
             elif node[0] == "record":
                 recorded.add(node[1])
-        assert not any(queues.values()), "an event that nobody records"
+        assert not builtins.any(queues.values()), "an event that nobody records"
         return found
 
 
