@@ -131,9 +131,9 @@ class FailingFile:
 def test_a_full_disk_at_any_call_keeps_the_old_file(old, monkeypatch, method):
     real = atomic._open_temporary
 
-    def opened(target):
-        temporary, file, lock = real(target)
-        return temporary, FailingFile(file, method), lock
+    def opened(target, undo):
+        temporary, file = real(target, undo)
+        return temporary, FailingFile(file, method)
 
     monkeypatch.setattr(atomic, "_open_temporary", opened)
     one_line_error(lambda: put(old), old, "disk is full")
@@ -273,10 +273,10 @@ def test_an_unwritable_folder_is_told_in_one_line(tmp_path, monkeypatch):
     folder.mkdir()
     real = atomic._open_temporary
 
-    def refuse(target):  # as the system does to anybody but root
+    def refuse(target, undo):  # as the system does to anybody but root
         if os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
-        return real(target)
+        return real(target, undo)
 
     monkeypatch.setattr(atomic, "_open_temporary", refuse)
     folder.chmod(0o555)
@@ -364,6 +364,18 @@ def test_a_temporary_that_was_taken_for_litter_is_made_anew(tmp_path, monkeypatc
     put(target)
     assert len(calls) == 2
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("call", ["os.urandom", "_lock", "os.fstat"])
+def test_ctrl_c_the_moment_a_temporary_is_there_leaves_none(old, monkeypatch, call):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"coordfit.files.atomic.{call}", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        put(old)
+    monkeypatch.undo()
+    assert names(old.parent) == ["model.bin"]
 
 
 def test_many_threads_save_the_same_file(tmp_path):
@@ -587,10 +599,10 @@ def test_an_output_folder_that_is_a_file(old):
 def test_a_full_disk_is_found_before_training(tmp_path, monkeypatch):
     real = atomic._open_temporary
 
-    def opened(target):
-        temporary, file, lock = real(target)
+    def opened(target, undo):
+        temporary, file = real(target, undo)
         file.close()
-        return temporary, Path("/dev/full").open("wb"), lock
+        return temporary, undo.enter_context(Path("/dev/full").open("wb", buffering=0))
 
     monkeypatch.setattr(atomic, "_open_temporary", opened)
     one_line_error(lambda: prepare_output_folder(tmp_path), tmp_path, "disk is full")

@@ -8,8 +8,8 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,16 +72,12 @@ def probe(folder: Path) -> None:
     probe = folder / "probe"
     _remove_leftovers(probe)
     try:
-        temporary, file, lock = _open_temporary(probe)
-        try:
-            with file:
-                file.write(bytes(4096))
-                file.flush()
-                sync(file.fileno())
-        finally:
-            temporary.unlink(missing_ok=True)
-            if lock is not None:
-                os.close(lock)
+        with ExitStack() as undo:
+            _, file = _open_temporary(probe, undo)
+            file.write(bytes(4096))
+            file.flush()
+            sync(file.fileno())
+            file.close()
     except OSError as error:
         message = f"cannot write in the folder {printable(folder)}: {cause(error, probe)}"
         raise OutputError(message) from error
@@ -125,8 +121,8 @@ def _write_beside(path: Path, status: os.stat_result | None) -> Iterator[BinaryI
         raise OutputError(f"cannot write {printable(path)}: the file is read-only")
     target = Path(os.path.realpath(path))
     _remove_leftovers(target)
-    temporary, file, lock = _open_temporary(target)
-    try:
+    with ExitStack() as undo:
+        temporary, file = _open_temporary(target, undo)
         if status is not None:
             with suppress(OSError):  # some file systems (vfat, shares) have no permissions to set
                 temporary.chmod(stat.S_IMODE(status.st_mode))
@@ -135,38 +131,32 @@ def _write_beside(path: Path, status: os.stat_result | None) -> Iterator[BinaryI
         sync(file.fileno())
         file.close()  # before the rename: network file systems report a failed write only here
         temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            file.close()
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    finally:
-        if lock is not None:
-            os.close(lock)
     _sync_folder(target.parent)
 
 
-def _open_temporary(target: Path) -> tuple[Path, BinaryIO, int | None]:
-    """Create a temporary for `target`, locked until the returned descriptor is closed.
+def _open_temporary(target: Path, undo: ExitStack) -> tuple[Path, BinaryIO]:
+    """Create a temporary for `target`, locked until `undo` closes it, unlocks it and removes it if it is there.
 
     The lock is what tells a file being written from one a killed process left: the system drops it with the
     process. It is held on a second descriptor, for it must outlive the closing of the file, up to the rename.
     """
     while True:
         temporary = target.with_name(f"{_prefix(target)}{os.urandom(_RANDOM_BYTES).hex()}.tmp")
+        undo.callback(_quietly, temporary.unlink)  # before it is there: Ctrl-C may come the moment after
         file = temporary.open("x+b")
-        try:
+        undo.callback(_quietly, file.close)
+        with suppress(BlockingIOError):
             lock = _lock(file.fileno())
+            if lock is not None:
+                undo.callback(os.close, lock)
             if os.fstat(file.fileno()).st_nlink:
-                return temporary, file, lock
-        except BlockingIOError:
-            lock = None
+                return temporary, file
         # Another process took the new file for a leftover before it was locked: try again under another name.
-        file.close()
-        if lock is not None:
-            os.close(lock)
-        temporary.unlink(missing_ok=True)
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    with suppress(OSError):
+        action()
 
 
 def _prefix(target: Path) -> str:
