@@ -99,7 +99,7 @@ def solve_last_layer(
         errors = _Errors(
             xp.where(better, new.plain, errors.plain), xp.where(better, new.clipped, errors.clipped)
         )
-        if not bool(xp.any(active)):
+        if float(xp.sum(mlp.backend.asarray(active, "float64"))) == 0.0:
             break
     return before, errors.plain
 
