@@ -47,5 +47,5 @@ CONTENDERS = {
     "coordfit: paper": Contender("coordfit", "paper", (2000,), stop_at=40.0),
     "coordfit: Adam, cosine": Contender("coordfit", "paper", (800, 1600, 3200), _TUNED),
     "coordfit: fast": Contender("coordfit", "fast", (400, 800, 1600)),
-    "coordfit: sharp": Contender("coordfit", "sharp", (400, 800, 1600)),
+    "coordfit: sharp": Contender("coordfit", "sharp", (400, 800, 1200)),
 }
