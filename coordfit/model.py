@@ -202,7 +202,7 @@ def _parts_of(model: Model, coordinates: NDArray[np.floating]) -> Iterator[Part]
     """Coordinates (n, 2) on the host, moved to the device a bounded number at a time."""
     for start in range(0, len(coordinates), CHUNK_PIXELS):
         chunk = model.backend.asarray(coordinates[start : start + CHUNK_PIXELS], model.config.dtype)
-        yield functools.partial(_encode, model.encoder, chunk), 0, len(chunk)
+        yield functools.partial(_encode, model.encoder, chunk), 0, chunk.shape[0]
 
 
 class Watch:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base import Array
+from ..protocols import Array
 from .memory import compiled
 
 # Pi in three parts of few digits, so that what a small integer takes of the first two is exact: Cody and Waite,
