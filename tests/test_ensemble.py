@@ -151,7 +151,9 @@ def test_a_callback_is_told_of_all_members_and_can_stop_them(idle_backend, cat):
         Job(cat, make_config(SMALL, {"sigma": s, "loss": loss})) for s, loss in ((1.0, "mse"), (2.0, "mae"))
     ]
     results = fit_together(jobs, idle_backend, callback)
-    assert told == [(0, [1.0, 2.0]), (6, [1.0, 2.0])]
+    assert told[:2] == [(0, [1.0, 2.0]), (6, [1.0, 2.0])]
+    # Where a device sends its figures later, the steps up to the next evaluation have been taken by then.
+    assert len(told) == 2 if idle_backend.device == "cpu" else len(told) <= 3
     assert [result.stopped for result in results] == ["interrupted", "interrupted"]
     assert [result.metrics["networks"] for result in results] == [2, 2]
 
