@@ -92,7 +92,7 @@ def finding(rows: Rows) -> str:
     lead = best["psnr_hidden"] - nearest["psnr_hidden"]
     beats = "better than" if lead > 0 else "no better than"
     bare = none["psnr_hidden"] - nearest["psnr_hidden"]
-    also = "beats it too" if bare > 0 else "does not beat it"
+    also = "beats the nearest pixel too" if bare > 0 else "does not even beat the nearest pixel"
     return (
         f"On hidden pixels the best Gaussian network ({best['fill'].removeprefix('network, ')}) reaches "
         f"{decibel(best['psnr_hidden'])}, {beats} the nearest known pixel with "
