@@ -1,6 +1,7 @@
 """The comparison picture and the curves: what they show, for any picture and any history."""
 
 import math
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -13,6 +14,7 @@ from skimage.color import rgb2lab
 from coordfit.errors import OutputError
 from coordfit.report.comparison import absolute_error, comparison_picture, error_picture, error_scale
 from coordfit.report.curves import save_curves
+from coordfit.report.lines import lines_svg
 
 FIGURES = [("PSNR full", "38.42 dB"), ("SSIM", "0.981"), ("encoding", "Gaussian, σ = 10, 256")]
 
@@ -312,3 +314,12 @@ save_curves({str(tmp_path / "c.svg")!r}, [])
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_labels_of_a_logarithmic_axis_keep_apart():
+    rates = [0.0003, 0.001, 0.004, 0.01, 0.016, 0.03, 0.05, 0.1, 0.16, 0.3, 1, 3]
+    svg = lines_svg({"adam": [(rate, 1.0) for rate in rates]}, title="", x_label="", y_label="", x_log=True)
+    shown = re.findall(r"<!-- ([\d.]+) -->", svg)
+    assert [label for label in shown if float(label) in rates][:4] == ["0.0003", "0.001", "0.004", "0.01"]
+    assert not {"0.016", "0.16"} & set(shown)
+    assert {"0.03", "0.1", "0.3", "1", "3"} <= set(shown)

@@ -33,6 +33,7 @@ SERIES_COLOURS = (
 _MARKERS = "os^Dv"  # another one for each round through the colours
 _FEW_POINTS = 30  # up to so many points each gets a mark
 _MANY_LINES = 9  # more than so many names stand in two columns
+_LABEL_SHARE = 0.06  # of the axis, that a number below it takes
 
 
 def save_lines(
@@ -159,14 +160,24 @@ def _draw_line(
 
 
 def _scale_by_logarithm(axes: "Axes", values: list[float]) -> None:
-    """A logarithmic axis whose ticks are the values themselves where there are few."""
+    """A logarithmic axis whose ticks are the values themselves where there are few, and room."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_xscale("log")
     if len(values) <= 12:
-        axes.xaxis.set_major_locator(FixedLocator(values))
+        axes.xaxis.set_major_locator(FixedLocator(_apart(values)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _apart(values: list[float]) -> list[float]:
+    """Those of some rising values above 0 that are a label's width or more from the one kept before."""
+    width = _LABEL_SHARE * math.log(values[-1] / values[0])
+    kept = values[:1]
+    for value in values[1:]:
+        if math.log(value / kept[-1]) >= width:
+            kept.append(value)
+    return kept
 
 
 def _add_legend(axes: "Axes", has_dashed: bool) -> None:
