@@ -151,7 +151,7 @@ class Backend(Primitives):
             One for each worker: either all have all members and different rows, or different members and
             all rows.
         """
-        return [Share(None, [slice(0, num_rows)])]
+        return [Share([None], [slice(0, num_rows)])]
 
     def run_workers(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run one task for each worker, side by side where the backend can, and wait for all."""

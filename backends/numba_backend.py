@@ -33,6 +33,7 @@ class NumbaBackend(NumbaFused):
     """
 
     name = "numba"
+    block_bytes = 1_400_000  # compiled calls cost little, so that blocks need not outgrow the nearest caches
 
     @classmethod
     def why_unavailable(cls, index: int = 0) -> str:

@@ -27,8 +27,7 @@ from .numpy_loops import NUMPY_LOOPS, Loops
 from .protocols import Activation, Array, ElementwiseLoss, Share, Tables
 from .worker_threads import Task, WorkerThreads
 
-# A block's activations should stay in a core's own cache, and a product needs some rows to run at speed.
-_BLOCK_BYTES = 3_500_000
+# A product needs some rows to run at speed.
 _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 64, 2048
 # A step below this many operations is too short to be shared by Python's threads, which wait for each other
 # after every call; one of them then does it all, with all threads of the BLAS in the larger products.
@@ -61,7 +60,9 @@ class NumpyBackend(Backend):
     device = "cpu"
     xp = np
     loops: Loops = NUMPY_LOOPS
-    group_bytes = _BLOCK_BYTES  # the activations of a group are one block
+    # A block's activations should stay near a core, and be work enough for a call from Python.
+    block_bytes = 3_500_000
+    group_bytes = 3_500_000  # the activations of a group of tiles are one block
 
     def __init__(self, fused: str = "auto", threads: int | None = None) -> None:
         super().__init__(fused)
@@ -138,10 +139,14 @@ class NumpyBackend(Backend):
         too_few_rows = num_rows < workers * min_rows
         if workers > 1 and num_members >= workers and (balanced or too_few_rows):
             # A worker with members of its own has no gradient to share, and their weights in its cache.
-            members = even_slices(0, num_members, workers)
-            return [Share(m, _blocks(0, num_rows, row_bytes * (m.stop - m.start))) for m in members]
+            return [
+                _by_groups(members, num_rows, row_bytes, self.block_bytes)
+                for members in even_slices(0, num_members, workers)
+            ]
         rows = even_slices(0, num_rows, max(1, min(workers, num_rows // min_rows)))
-        return [Share(None, _blocks(r.start, r.stop, row_bytes * num_members)) for r in rows]
+        return [
+            Share([None], _blocks(r.start, r.stop, row_bytes * num_members, self.block_bytes)) for r in rows
+        ]
 
     def _min_worker_rows(self, row_bytes: int, row_flops: int) -> int:
         """Rows that are worth a worker with activations and gradients of its own."""
@@ -401,9 +406,23 @@ def _unless_known(kind: str, name: str, bodies: Mapping[str, object]) -> str:
     return "" if name in bodies else f"has no fused body for the {kind} {name!r}"
 
 
-def _blocks(start: int, stop: int, row_bytes: int) -> list[slice]:
+def _by_groups(members: slice, num_rows: int, row_bytes: int, block_bytes: int) -> Share:
+    """A worker's members, as many at a time as fit a block with all their rows, or one in blocks of rows.
+
+    A member's weights, gradient and moments are used by all blocks of its rows and by its optimizer's pass
+    while they are in cache, which those of all members together would not be.
+    """
+    count = members.stop - members.start
+    at_once = max(1, min(count, block_bytes // max(row_bytes * num_rows, 1)))
+    at_once = -(-count // -(-count // at_once))
+    starts = range(members.start, members.stop, at_once)
+    groups: list[slice | None] = [slice(k, min(k + at_once, members.stop)) for k in starts]
+    return Share(groups, _blocks(0, num_rows, row_bytes * at_once, block_bytes))
+
+
+def _blocks(start: int, stop: int, row_bytes: int, block_bytes: int) -> list[slice]:
     """Blocks of rows whose activations fit a core's cache, of equal length but for one."""
-    limit = min(max(_BLOCK_BYTES // max(row_bytes, 1), _MIN_BLOCK_ROWS), _MAX_BLOCK_ROWS)
+    limit = min(max(block_bytes // max(row_bytes, 1), _MIN_BLOCK_ROWS), _MAX_BLOCK_ROWS)
     return even_slices(start, stop, -(-(stop - start) // limit))
 
 

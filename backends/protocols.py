@@ -49,10 +49,16 @@ class ElementwiseLoss(Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """One worker's part of a batch: some members (None: all), and its rows in blocks."""
+    """One worker's part of a batch: members in groups, one after the other (None: all), and rows in blocks."""
 
-    members: slice | None
+    groups: list[slice | None]
     blocks: list[slice]
+
+    @property
+    def members(self) -> slice | None:
+        """All its members, who are neighbours; None for all there are."""
+        first, last = self.groups[0], self.groups[-1]
+        return None if first is None or last is None else slice(first.start, last.stop)
 
 
 class Lattice(NamedTuple):

@@ -189,6 +189,9 @@ class EnsembleTrainer:
         )
         arrays = [self.parameters, *self.optimizer.state.values()]
         self.judging = Judging(backend, arrays, self._sums, 0.0)
+        if (features := self.training_step.features) is not None:
+            for k, member in enumerate(self._sorted):
+                member.know_features(features if features.ndim == 2 else features[k, ...])
         self._good: list[Judged | None] = [None] * len(jobs)
         self._diverged: set[int] = set()
 

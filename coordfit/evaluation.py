@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ class Evaluator:
         self.model, self.loss = model, loss
         self.target, self.train = target, train
         self._coordinates: NDArray[np.float64] | None = None
+        self.features: Array | None = None
+        """(H W, F) on the device, where training has those of all pixels: they need not be computed again."""
         if sample is not None and len(target) > sample:
             pixels = permuted(np.arange(sample), len(target), seed=0, epoch=0).astype(np.int64)
             pixels = np.union1d(pixels, _some_of_each(train, train[pixels]))
@@ -96,7 +99,7 @@ class Evaluator:
     def _watch(self) -> Watch:
         if not isinstance(self.model, Model):
             raise TypeError("only the model of one network is judged on the device")
-        return Watch(self.model, self._coordinates)
+        return Watch(self.model, self._coordinates, self.features)
 
     @functools.cached_property
     def _on_device(self) -> tuple[Array, Array]:
@@ -108,10 +111,19 @@ class Evaluator:
         facts = self.model.picture
         figures = ErrorSums(np, self.loss, self.target, self.train)
         ssim = RunningSSIM(self.target.reshape(facts.height, facts.width, -1))
-        for rows in self.model.predict_rows(facts.grid):
+        for rows in self._rows_of_picture():
             figures.add(rows.reshape(-1, rows.shape[-1]))
             ssim.add(rows)
         return self.read(figures.total), ssim.mean
+
+    def _rows_of_picture(self) -> Iterator[NDArray[np.floating]]:
+        """Predictions (n, W, C), unclipped, on the host, from the top to the bottom."""
+        facts = self.model.picture
+        if self.features is None:
+            yield from self.model.predict_rows(facts.grid)
+            return
+        for colours in self._watch.colours():
+            yield self.model.backend.to_numpy(colours).reshape(-1, facts.width, facts.channels)
 
 
 def _some_of_each(train: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ._backends import Backend
+from ._backends import Array, Backend
 from .budget import Budget
 from .config import FitConfig
 from .encoders import frequency_matrix
@@ -76,6 +76,11 @@ class Member:
         self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
         self.judge = Evaluator(self.model, self.loss, self.target, self.train)
         self.history: list[HistoryRow] = []
+
+    def know_features(self, table: Array) -> None:
+        """Take the features (H W, F) of all pixels, which training keeps: figures need not compute them."""
+        if table.shape[-1] == self.model.encoder.num_features:
+            self.evaluate.features = self.judge.features = table
 
     def _new_model(self, backend: Backend, drawn: Draws, parameters: NDArray[np.floating] | None) -> Model:
         config, picture = self.config, self.picture

@@ -8,6 +8,7 @@ and its libraries take.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,14 +70,17 @@ def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend
     row_bytes, row_flops = cost_of_a_row(layout.layer_sizes, config.dtype)
     seen = N if config.train_on == "all" else math.ceil(height / 2) * math.ceil(width / 2)
 
-    def of_blocks(rows: int, members: int, flops: int) -> tuple[int, int]:
-        shares = backend.share_out(rows, members, row_bytes, flops)
-        longest = sum(max(block.stop - block.start for block in share.blocks) for share in shares)
-        by_members = shares[0].members is not None
-        return longest * row_bytes * (1 if by_members else members), 1 if by_members else len(shares)
+    def of_blocks(rows: int, members: int, alive: int, flops: int) -> tuple[int, int]:
+        shares = backend.share_out(rows, members, alive, flops)
+        longest = sum(
+            max(block.stop - block.start for block in share.blocks) * _largest(share.groups, members)
+            for share in shares
+        )
+        return longest * row_bytes, len(shares) if shares[0].members is None else 1
 
-    in_step, gradients = of_blocks(min(config.batch_size or seen, seen), members, 3 * row_flops)
-    in_rendering, _ = of_blocks(min(N, 65_536), 1, row_flops)
+    in_step, gradients = of_blocks(min(config.batch_size or seen, seen), members, row_bytes, 3 * row_flops)
+    alive, _ = cost_of_a_row(layout.layer_sizes, config.dtype, forward_alone=True)
+    in_rendering, _ = of_blocks(min(N, 65_536), 1, alive, row_flops)
     states = len(state_names(config.optimizer, config.momentum))
     kernels = 0
     if config.optimizer == "gauss-newton":  # larger batches are refused for what they cost in time
@@ -90,6 +94,11 @@ def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend
         # What training sees of the picture, the reconstruction, the drawings of both.
         pixels=N * (2 * channels * item + 24),
     )
+
+
+def _largest(groups: Sequence[slice | None], members: int) -> int:
+    """Members of the largest group; None stands for all."""
+    return max(members if group is None else group.stop - group.start for group in groups)
 
 
 def need_of_rendering(height: int, width: int, channels: int, dtype: str) -> Need:

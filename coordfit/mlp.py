@@ -18,6 +18,7 @@ from .errors import ConfigError
 from .initializers import INITIALIZERS
 from .losses import Loss
 from .parameters import ParameterLayout
+from .workspace import Scratch
 
 
 class Layer:
@@ -32,6 +33,8 @@ class Layer:
         The most rows that a call brings; buffers are allocated for so many, here and never again.
     dtype : str
         In which its output is kept.
+    scratch : callable
+        Where the buffers come from: `Backend.scratch`, or a `Workspace`'s.
     """
 
     def __init__(
@@ -44,12 +47,13 @@ class Layer:
         activation: ActivationFunction,
         rows: int,
         dtype: str,
+        scratch: Scratch,
     ) -> None:
         self.backend, self.activation = backend, activation
         self.W, self.b, self.dW, self.db, self.dtype = W, b, dW, db, dtype
         shape = (*W.shape[:-2], rows, W.shape[-1])
-        self.output_buffer = backend.scratch(shape, dtype)
-        self.kept_buffer = backend.scratch(shape, dtype) if activation.keeps_input else None
+        self.output_buffer = scratch(shape, dtype)
+        self.kept_buffer = scratch(shape, dtype) if activation.keeps_input else None
 
     def forward(self, x: Array) -> Array:
         """y of shape (*E, N, n_out) from x of shape (N, n_in) or (*E, N, n_in); remembers both."""
@@ -95,6 +99,8 @@ class MLP:
         The most rows that one call of `forward` brings.
     gradient : array, shape (*E, P), optional
         Where `backward` puts the gradient; a new buffer where none is given.
+    scratch : callable, optional
+        Where buffers of activations come from; `Backend.scratch` where none is given.
 
     Raises
     ------
@@ -113,6 +119,7 @@ class MLP:
         rows: int,
         dtype: str,
         gradient: Array | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         if dtype != "float32" and backend.precision != "float32":
             raise ConfigError(
@@ -126,23 +133,31 @@ class MLP:
         W_and_b, dW_and_db = (self.layout.views(backend.xp, flat) for flat in (parameters, self.gradient))
         views = zip(W_and_b, dW_and_db, strict=True)
         last, hidden_dtype = len(layer_sizes) - 2, backend.stored_dtype(dtype)
+        scratch = scratch or backend.scratch
         of_layer = [(activation, hidden_dtype)] * last + [(output_activation, dtype)]
         self.layers = [
-            Layer(backend, W, b, dW, db, of_layer[i][0], rows, of_layer[i][1])
+            Layer(backend, W, b, dW, db, of_layer[i][0], rows, of_layer[i][1], scratch)
             for i, ((W, b), (dW, db)) in enumerate(views)
         ]
-        self._dz_buffers = [self._dz_buffer(layer, rows) for layer in self.layers[1:]]
+        self._dz_buffers = [self._dz_buffer(layer, rows, scratch) for layer in self.layers[1:]]
 
-    def _dz_buffer(self, layer: Layer, rows: int) -> Array | None:
+    def _dz_buffer(self, layer: Layer, rows: int, scratch: Scratch) -> Array | None:
         # A layer's own output is dead once its dz is known, so the dz of the layer below may lie there: memory
         # that is warm in cache.
         n_in, n_out = layer.W.shape[-2:]
         dtype = self.backend.stored_dtype(self.dtype)
         if n_in == n_out and layer.dtype == dtype:
             return layer.output_buffer
-        return self.backend.scratch((*self.parameters.shape[:-1], rows, n_in), dtype)
+        return scratch((*self.parameters.shape[:-1], rows, n_in), dtype)
 
-    def replica(self, rows: int, *, members: slice | None = None, gradient: Array | None = None) -> MLP:
+    def replica(
+        self,
+        rows: int,
+        *,
+        members: slice | None = None,
+        gradient: Array | None = None,
+        scratch: Scratch | None = None,
+    ) -> MLP:
         """A network on the same parameters with activations and gradients of its own, for one worker.
 
         Parameters
@@ -151,6 +166,8 @@ class MLP:
             Of these members alone; None for all.
         gradient : array, shape (*E, P), optional
             Where its gradient goes; a new buffer where none is given.
+        scratch : callable, optional
+            Where its buffers of activations come from.
         """
         return MLP(
             self.backend,
@@ -161,6 +178,7 @@ class MLP:
             rows=rows,
             dtype=self.dtype,
             gradient=gradient,
+            scratch=scratch,
         )
 
     def forward(self, x: Array) -> Array:

@@ -190,9 +190,13 @@ Part = tuple[Features, int, int]
 """What gives the features of a run of pixels, the first of them, and where it ends."""
 
 
-def _parts_of_grid(model: Model, band: PixelGrid) -> Iterator[Part]:
-    """Whole rows of a grid, a bounded number of pixels at a time."""
-    features = GridFeatures(model.backend, model.encoder, band.axes(), model.config.dtype)
+def _parts_of_grid(model: Model, band: PixelGrid, table: Array | None = None) -> Iterator[Part]:
+    """Whole rows of a grid, a bounded number of pixels at a time; `table` has their features where known."""
+    features: Features
+    if table is None:
+        features = GridFeatures(model.backend, model.encoder, band.axes(), model.config.dtype)
+    else:
+        features = functools.partial(_rows_of, table)
     step = max(1, CHUNK_PIXELS // band.width)
     for top in range(0, band.height, step):
         yield features, top * band.width, min(band.height, top + step) * band.width
@@ -212,15 +216,22 @@ class Watch:
     ----------
     coordinates : array, shape (n, 2), optional
         On the host; None for the picture's own pixels, row by row.
+    features : array, shape (H W, F), optional
+        Of the picture's own pixels, where they are known: on the device.
     """
 
-    def __init__(self, model: Model, coordinates: NDArray[np.floating] | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        coordinates: NDArray[np.floating] | None = None,
+        features: Array | None = None,
+    ) -> None:
         grid = model.picture.grid
         if coordinates is None and model.encoder.B is None:
             coordinates = grid.coordinates(np.arange(grid.height * grid.width))
         self._model = model
         self._parts = list(
-            _parts_of_grid(model, grid) if coordinates is None else _parts_of(model, coordinates)
+            _parts_of_grid(model, grid, features) if coordinates is None else _parts_of(model, coordinates)
         )
 
     def colours(self) -> Iterator[Array]:
@@ -272,7 +283,7 @@ class _Forward:
     def _share_out(self, rows: int) -> None:
         self.rows, self.workers = rows, []  # those of other sizes give their memory back first
         mlp = self.model.mlp
-        cost = cost_of_a_row(mlp.layout.layer_sizes, mlp.dtype)
+        cost = cost_of_a_row(mlp.layout.layer_sizes, mlp.dtype, forward_alone=True)
         shares = self.model.backend.share_out(rows, 1, *cost)
         self.workers = [_ForwardWorker(self.model, share.blocks) for share in shares]
 
@@ -284,7 +295,7 @@ class _ForwardWorker:
         self.model, self.blocks = model, blocks
         rows = max(block.stop - block.start for block in blocks)
         self.mlp = model.mlp.replica(rows)
-        self.buffer = feature_buffer(model.backend, model.encoder, (), rows, model.config.dtype)
+        self.buffer = feature_buffer(model.backend.scratch, model.encoder, (), rows, model.config.dtype)
 
     def begin(self, features: Features, start: int, colours: Array) -> None:
         """Note what `run` is to work on."""
@@ -316,6 +327,10 @@ def rendering_grid(
         raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
     grid = own.grid.resized(height, width)
     return grid if crop is None else grid.cropped(*crop)
+
+
+def _rows_of(table: Array, rows: slice, out: Array | None) -> Array:
+    return table[rows, :]
 
 
 def _encode(encoder: Encoder, coordinates: Array, rows: slice, out: Array | None) -> Array:

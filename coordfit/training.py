@@ -216,9 +216,12 @@ class Trainer:
             return GaussNewtonStep(
                 backend, model.encoder, model.mlp, optimizer, self.pixels, member.batch_rows, course
             )
-        return TrainingStep(
+        step = TrainingStep(
             backend, model.encoder, model.mlp, member.loss, optimizer, self.pixels, member.batch_rows, course
         )
+        if step.features is not None and member.train.all():
+            member.know_features(step.features)
+        return step
 
     # -- the loop ------------------------------------------------------------------------------------
 

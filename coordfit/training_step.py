@@ -18,6 +18,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from .mlp import MLP, first_rows
 from .optimizers import Optimizer
 from .pixel_rows import ArrayRows, GridRows, Rows
 from .recorded_steps import RecordedSteps
+from .workspace import Scratch, Workspace
 
 # Features of all training pixels are computed once where they take no more memory than this.
 FEATURE_TABLE_BYTES = 128 * 2**20
@@ -63,7 +65,7 @@ class TrainingPixels:
         self.target = ArrayRows(backend, target)
         self.weights = None if weights is None else ArrayRows(backend, weights)
 
-    def feature_table(self, encoder: Encoder, dtype: str) -> Rows | None:
+    def feature_table(self, encoder: Encoder, dtype: str) -> ArrayRows | None:
         """The features of all pixels, where they fit; None where they are to be computed in each step."""
         if isinstance(encoder, IdentityEncoder):
             return None
@@ -135,13 +137,14 @@ class TrainingStep:
         self._by_members = shares[0].members is not None
         shared = backend.zeros(mlp.parameters.shape, mlp.dtype) if self._by_members else None
         table = pixels.feature_table(encoder, mlp.dtype)
+        self.features = None if table is None else table.array
+        """Of the training pixels, (N, F) or (*E, N, F), where they are kept."""
         count = batch_rows * mlp.layout.layer_sizes[-1]
-        self.workers = [
-            _Worker(backend, encoder, mlp, loss, optimizer, pixels, table, share, count, shared)
-            for share in shares
-        ]
+        common = _Common(backend, encoder, mlp, loss, optimizer, pixels, table, count, shared)
+        self.workers = [_Worker(common, share) for share in shares]
+        self.parts = [part for worker in self.workers for part in worker.parts]
         self._tasks = [worker.run for worker in self.workers]
-        self._gradients = [shared] if self._by_members else [worker.mlp.gradient for worker in self.workers]
+        self._gradients = [shared] if self._by_members else [part.mlp.gradient for part in self.parts]
         self._values: list[Array] = []
         self._recorded = self._new_recorded_steps(3.0 * row_flops * batch_rows * members)
 
@@ -211,11 +214,11 @@ class TrainingStep:
 
         `value` is a buffer on offer for the loss, shape E.
         """
-        for worker in self.workers:
-            worker.begin(batch, learning_rate, counter, value if len(self.workers) == 1 else None)
+        for part in self.parts:
+            part.begin(batch, learning_rate, counter, value if len(self.parts) == 1 else None)
         self.backend.run_workers(self._tasks)
-        values = [worker.value for worker in self.workers]
-        if self._by_members:  # each worker has updated its own members
+        values = [part.value for part in self.parts]
+        if self._by_members:  # each part has updated its own members
             return self.backend.joined(values)
         self.optimizer.update(self.mlp.parameters, self._gradients, learning_rate, counter=counter)
         return self.backend.total(values)
@@ -238,42 +241,65 @@ class TrainingStep:
         return self._gradients[0]
 
 
+@dataclass(frozen=True)
+class _Common:
+    """What all parts of a step share."""
+
+    backend: Backend
+    encoder: Encoder
+    mlp: MLP
+    loss: Loss | Sequence[Loss]
+    optimizer: Optimizer
+    pixels: TrainingPixels
+    table: Rows | None
+    count: int
+    gradient: Array | None
+    """(K, P), where each worker has members of its own."""
+
+
 class _Worker:
-    """One worker's share of a step: some members, some blocks of rows, activations and gradients of its own."""
+    """One worker's share of a step: its parts one after the other, which have its buffers in turn."""
+
+    def __init__(self, common: _Common, share: Share) -> None:
+        workspace = Workspace(common.backend)
+        self.parts = []
+        for members in share.groups:
+            workspace.rewind()
+            self.parts.append(_Part(common, members, share.blocks, workspace))
+
+    def run(self) -> None:
+        """Do the parts' share of the step."""
+        for part in self.parts:
+            part.run()
+
+
+class _Part:
+    """Some members (None: all) and some blocks of rows, with a gradient of their own."""
 
     value: Array
 
     def __init__(
-        self,
-        backend: Backend,
-        encoder: Encoder,
-        mlp: MLP,
-        loss: Loss | Sequence[Loss],
-        optimizer: Optimizer,
-        pixels: TrainingPixels,
-        table: Rows | None,
-        share: Share,
-        count: int,
-        gradient: Array | None,
+        self, common: _Common, members: slice | None, blocks: list[slice], workspace: Workspace
     ) -> None:
-        self.backend, self.optimizer, self.count = backend, optimizer, count
-        self.members, self.blocks = share.members, share.blocks
-        rows = max(block.stop - block.start for block in share.blocks)
-        own = slice(None) if share.members is None else share.members
+        self.backend, self.optimizer, self.count = common.backend, common.optimizer, common.count
+        self.members, self.blocks = members, blocks
+        rows = max(block.stop - block.start for block in blocks)
+        own = slice(None) if members is None else members
 
         def of_members(data: Rows) -> Rows:
-            return data if share.members is None else data.members(own)
+            return data if members is None else data.members(own)
 
+        loss, pixels, scratch = common.loss, common.pixels, workspace.scratch
         self.losses = _runs_of_equals(loss[own]) if isinstance(loss, Sequence) else [(slice(None), loss)]
-        self.encoder = encoder if share.members is None else encoder.members(own)
+        self.encoder = common.encoder if members is None else common.encoder.members(own)
         self.coordinates, self.target = of_members(pixels.coordinates), of_members(pixels.target)
         self.weights = None if pixels.weights is None else of_members(pixels.weights)
-        self.table = None if table is None else of_members(table)
-        part = None if gradient is None else gradient[own, ...]
-        self.mlp = mlp.replica(rows, members=share.members, gradient=part)
-        ensemble, dtype = self.mlp.parameters.shape[:-1], mlp.dtype
-        self.features = feature_buffer(backend, self.encoder, ensemble, rows, dtype)
-        self.dy = backend.scratch((*ensemble, rows, mlp.layout.layer_sizes[-1]), dtype)
+        self.table = None if common.table is None else of_members(common.table)
+        gradient = None if common.gradient is None else common.gradient[own, ...]
+        self.mlp = common.mlp.replica(rows, members=members, gradient=gradient, scratch=scratch)
+        ensemble, dtype = self.mlp.parameters.shape[:-1], self.mlp.dtype
+        self.features = feature_buffer(scratch, self.encoder, ensemble, rows, dtype)
+        self.dy = scratch((*ensemble, rows, self.mlp.layout.layer_sizes[-1]), dtype)
 
     def begin(
         self,
@@ -291,7 +317,7 @@ class _Worker:
             self.learning_rate = learning_rate[self.members, ...]
 
     def run(self) -> None:
-        """Sum loss and gradient over this worker's blocks; update its members where they are its own."""
+        """Sum loss and gradient over the blocks; update the members where no other part has them."""
         self.value = self.backend.total(
             [self._block(rows, accumulate=k > 0) for k, rows in enumerate(self.blocks)]
         )
@@ -372,13 +398,13 @@ def _runs_of_equals(losses: Sequence[Loss]) -> list[tuple[slice, Loss]]:
 
 
 def feature_buffer(
-    backend: Backend, encoder: Encoder, ensemble: tuple[int, ...], rows: int, dtype: str
+    scratch: Scratch, encoder: Encoder, ensemble: tuple[int, ...], rows: int, dtype: str
 ) -> Array | None:
     """A buffer on offer for an encoder's features, with ensemble axes only where B has them."""
     if isinstance(encoder, IdentityEncoder):
         return None
     own = ensemble if encoder.ensemble else ()
-    return backend.scratch((*own, rows, encoder.num_features), encoder.feature_dtype(dtype))
+    return scratch((*own, rows, encoder.num_features), encoder.feature_dtype(dtype))
 
 
 def table_fits(table_bytes: int, members: int) -> bool:
@@ -386,10 +412,17 @@ def table_fits(table_bytes: int, members: int) -> bool:
     return max(table_bytes, table_bytes * members // _MEMBERS_SHARE) <= FEATURE_TABLE_BYTES
 
 
-def cost_of_a_row(layer_sizes: Sequence[int], dtype: str) -> tuple[int, int]:
-    """Bytes of activations that one row of one member keeps alive, and its operations forward."""
+def cost_of_a_row(layer_sizes: Sequence[int], dtype: str, *, forward_alone: bool = False) -> tuple[int, int]:
+    """Bytes of activations that one row of one member keeps alive, and its operations forward.
+
+    With `forward_alone` a layer's input is dead once its output is there, and features are read but once.
+    """
     products = sum(n_in * n_out for n_in, n_out in itertools.pairwise(layer_sizes))
-    return sum(layer_sizes) * item_size(dtype), 2 * products
+    alive = sum(layer_sizes)
+    if forward_alone:
+        outputs = layer_sizes[1:]
+        alive = max(map(sum, itertools.pairwise(outputs)), default=outputs[0])
+    return alive * item_size(dtype), 2 * products
 
 
 def item_size(dtype: str) -> int:

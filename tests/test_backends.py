@@ -606,8 +606,8 @@ def numpy_with(threads):
 def assert_every_member_sees_every_row(shares, num_rows, num_members):
     seen = np.zeros((num_members, num_rows), int)
     for share in shares:
-        for block in share.blocks:
-            seen[slice(None) if share.members is None else share.members, block] += 1
+        for group, block in itertools.product(share.groups, share.blocks):
+            seen[slice(None) if group is None else group, block] += 1
     assert (seen == 1).all()
 
 

@@ -12,6 +12,7 @@ import threadpoolctl
 import coordfit
 from backends import get_backend
 from backends.numpy_backend import NumpyBackend
+from backends.protocols import Share
 from coordfit import training_step as training_step_module
 from coordfit.activations import make_activation
 from coordfit.encoders import GridFeatures, join_encoders, make_encoder
@@ -85,7 +86,7 @@ def test_a_step_allocates_nothing_once_warm(make_backend, threads, members, full
         for _ in range(4):
             step(next(order), 1e-3)
         buffers = [
-            a.ctypes.data for w in step.workers for layer in w.mlp.layers[:-1] for a in (layer.y, layer.dW)
+            a.ctypes.data for part in step.parts for layer in part.mlp.layers[:-1] for a in (layer.y, layer.dW)
         ]
         tracemalloc.start()
         try:
@@ -95,7 +96,9 @@ def test_a_step_allocates_nothing_once_warm(make_backend, threads, members, full
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    again = [a.ctypes.data for w in step.workers for layer in w.mlp.layers[:-1] for a in (layer.y, layer.dW)]
+    again = [
+        a.ctypes.data for part in step.parts for layer in part.mlp.layers[:-1] for a in (layer.y, layer.dW)
+    ]
     assert buffers == again
     # A layer's activations alone are 512 x 256 x 4 = 524 kB, its weights 262 kB. What remains are Python's own
     # small objects and the 64 kB through which NumPy casts a mask.
@@ -224,6 +227,36 @@ def test_memory_of_a_large_picture_is_the_picture_and_a_constant(monkeypatch):
         tracemalloc.stop()
     picture = result.picture.pixels.nbytes
     assert peak < 1.2 * picture + 30e6
+
+
+@pytest.mark.parametrize("own_frequencies", [False, True])
+@pytest.mark.parametrize("muon", [False, True])
+def test_members_in_groups_are_trained_as_all_at_once(make_backend, monkeypatch, muon, own_frequencies):
+    """Whatever groups a worker takes its members in, they share its buffers and nothing else."""
+    steps, order = [], batches(3, 200, 5)
+    for groups in ([[slice(0, 2)], [slice(2, 5)]], [[slice(0, 1), slice(1, 2)], [slice(2, 4), slice(4, 5)]]):
+        backend = make_backend(threads=2)
+        shares = [Share(of_worker, [slice(0, 120), slice(120, 200)]) for of_worker in groups]
+        deal = backend.share_out
+        monkeypatch.setattr(
+            backend, "share_out", lambda n, *a, to=shares, deal=deal: to if n == 200 else deal(n, *a)
+        )
+        step = make_step(backend, members=5, batch_rows=200, own_frequencies=own_frequencies, muon=muon)
+        with backend.activate():
+            values = [np.array(step(batch, 1e-3)) for batch in order]
+        steps.append((values, np.array(step.gradient), np.array(step.mlp.parameters)))
+    assert len({part.mlp.layers[0].output_buffer.ctypes.data for part in step.parts}) == 2, "one for a worker"
+    for at_once, in_groups in zip(*steps, strict=True):
+        np.testing.assert_array_equal(in_groups, at_once)
+
+
+def test_a_worker_takes_as_many_members_at_once_as_fit_a_block(monkeypatch):
+    monkeypatch.setattr(NumpyBackend, "block_bytes", 1_000_000)
+    few, many = (NumpyBackend(threads=2).share_out(256, 16, row_bytes, 10**6)[0] for row_bytes in (1000, 9000))
+    assert few.groups == [slice(0, 3), slice(3, 6), slice(6, 8)]
+    assert few.blocks == [slice(0, 256)]
+    assert many.groups == [slice(k, k + 1) for k in range(8)]
+    assert [block.stop - block.start for block in many.blocks] == [85, 85, 86]
 
 
 @pytest.mark.parametrize(("members", "dealt"), [(1, None), (2, [1, 1]), (3, [1, 2]), (5, [2, 3])])

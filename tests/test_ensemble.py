@@ -1,5 +1,7 @@
 """K networks trained together are K networks trained alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from backends import get_backend
 from coordfit.config import make_config
 from coordfit.ensemble import EnsembleTrainer, Job, fit_together, group_by_shape
 from coordfit.errors import ConfigError
+from coordfit.evaluation import Evaluator
 from coordfit.images import bundled_picture, load_picture
 from coordfit.training import Trainer
 
@@ -179,3 +182,20 @@ def test_a_sample_holds_some_of_the_few_known_pixels(cat):
     )
     figures = trainer.member.evaluate()
     assert np.isfinite([figures.psnr_train, figures.psnr_held_out, figures.loss]).all()
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("encoding", ["gaussian", "basic"])
+def test_figures_from_kept_features_are_those_of_computed_ones(cat, name, encoding):
+    if name == "numba":
+        pytest.importorskip("numba")
+    backend = get_backend(name)
+    config = make_config(SMALL | {"encoding": "gaussian", "sigma": 3.0})
+    jobs = [Job(cat, config), Job(cat, dataclasses.replace(config, encoding=encoding, seed=4))]
+    trainer = EnsembleTrainer(jobs, backend)
+    for member in trainer.members:
+        knows = member.model.encoder.num_features == trainer.encoder.num_features
+        assert (member.judge.features is not None) == knows, "padded features are another network's"
+        kept = member.evaluate(), member.judge.with_ssim()
+        anew = Evaluator(member.model, member.loss, member.target, member.train)
+        assert kept == (anew(), anew.with_ssim())

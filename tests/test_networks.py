@@ -509,7 +509,7 @@ def test_the_step_averages_over_the_whole_batch_however_it_is_cut(monkeypatch):
     flat = random_flat((2, 8, 3), ())
 
     def value_and_gradient(blocks):
-        shares = [Share(None, of_worker) for of_worker in blocks]
+        shares = [Share([None], of_worker) for of_worker in blocks]
         monkeypatch.setattr(backend, "share_out", lambda *args: shares)
         mlp = network(backend, flat, sizes=(2, 8, 3))
         prediction = mlp.forward(coordinates)

@@ -125,7 +125,7 @@ def test_what_is_kept_in_which_type(picture, precision):
     backend = make_backend(precision)
     trainer = make_trainer(picture, backend, batch_size=None, optimizer="adam")
     train(trainer, 3)
-    (worker,) = trainer.training_step.workers
+    (worker,) = trainer.training_step.parts
     stored = {"bf16": "uint16", "fp16": "float16"}[precision]
     assert [str(layer.output_buffer.dtype) for layer in worker.mlp.layers] == [stored, stored, "float32"]
     assert str(worker.table.array.dtype) == str(worker.features.dtype) == stored

@@ -149,7 +149,7 @@ def test_code_from_the_cache_gives_the_bits_of_code_just_compiled(tmp_path):
 )
 @pytest.mark.parametrize("batch_size", [100, None])
 def test_members_on_workers_are_recorded_too(monkeypatch, picture, differences, batch_size):
-    monkeypatch.setattr("backends.numpy_backend._BLOCK_BYTES", 1)  # blocks of some 64 rows
+    monkeypatch.setattr("backends.numba_backend.NumbaBackend.block_bytes", 1)  # blocks of some 64 rows
     mask = np.random.default_rng(2).uniform(size=(32, 24)) < 0.7
     jobs = [Job(picture, make_config(SMALL, {"batch_size": batch_size}, own), mask) for own in differences]
     recorded = train(EnsembleTrainer(jobs, backend_of(2)), 37)

@@ -152,7 +152,7 @@ def test_float32_stays_float32(cat, activation, fused):
         load_picture(cat), make_config(SMALL | {"activation": activation}), NumpyBackend(fused=fused, threads=1)
     )
     trainer.take_step()
-    worker = trainer.training_step.workers[0]
+    worker = trainer.training_step.parts[0]
     arrays = [trainer.model.mlp.parameters, worker.mlp.gradient, *trainer.optimizer.state.values()]
     *hidden, last = worker.mlp.layers  # the last is one call with the loss, and keeps nothing
     for layer in hidden:
