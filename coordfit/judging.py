@@ -98,8 +98,9 @@ class Judging:
     def ask(self, step: int, learning_rates: list[float]) -> None:
         """Ask for the figures of the present parameters, and keep where the run stands."""
         xp = self._backend.xp
-        finite = xp.all(xp.isfinite(self._arrays[0]), axis=-1)
-        finite = xp.reshape(xp.astype(finite, xp.float64), (-1, 1))
+        # Reshaped first: of one network it is a scalar, and NumPy's `astype` takes arrays alone before 2.1.
+        finite = xp.reshape(xp.all(xp.isfinite(self._arrays[0]), axis=-1), (-1, 1))
+        finite = xp.astype(finite, xp.float64)
         self._asked.append((self.point(step, learning_rates), self._stretches))
         self._stretches, self.last_step = [], step
         self._readback.send(xp.concat([self._sums(), finite], axis=-1))
