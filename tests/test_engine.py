@@ -1,5 +1,6 @@
 """What makes the CPU fast must not change what it computes, and must not allocate."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -74,6 +75,17 @@ def every_step_is_worth_sharing(monkeypatch):
     monkeypatch.setattr("backends.numpy_backend._MIN_WORKER_ROWS", 1)
 
 
+@contextlib.contextmanager
+def small_buffers_of_numpy(backend):
+    """NumPy casts through a buffer for each operand, and before 2.3 takes 98 kB of them in every thread."""
+    before = np.getbufsize()
+    backend.run_workers([lambda: np.setbufsize(512)] * backend.threads)  # each thread has a setting of its own
+    try:
+        yield
+    finally:
+        backend.run_workers([lambda: np.setbufsize(before)] * backend.threads)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("members", [None, 4])
 @pytest.mark.parametrize("full", [False, True])
@@ -82,7 +94,7 @@ def test_a_step_allocates_nothing_once_warm(make_backend, threads, members, full
     backend = make_backend(threads=threads)
     step = make_step(backend, members=members, batch_rows=600 if full else 512, muon=muon)
     order = itertools.cycle([None] if full else batches(3, 512))
-    with backend.activate():
+    with backend.activate(), small_buffers_of_numpy(backend):
         for _ in range(4):
             step(next(order), 1e-3)
         buffers = [
@@ -101,8 +113,8 @@ def test_a_step_allocates_nothing_once_warm(make_backend, threads, members, full
     ]
     assert buffers == again
     # A layer's activations alone are 512 x 256 x 4 = 524 kB, its weights 262 kB. What remains are Python's own
-    # small objects and the 64 kB through which NumPy casts a mask.
-    assert peak - before < 120_000
+    # small objects.
+    assert peak - before < 60_000
 
 
 def blas_threads():
