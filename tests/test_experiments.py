@@ -87,6 +87,21 @@ def test_a_picture_of_ones_own_is_used_and_never_enlarged(few_steps):
         assert "array" in run_experiment(name, study).settings["picture"]
 
 
+def test_a_small_picture_of_ones_own_goes_by_its_own_size(few_steps):
+    pixels = np.random.default_rng(0).random((20, 12, 3)).astype(np.float32)
+    study = Study(get_backend("numpy", threads=1), image=pixels)
+    outcome = run_experiment("encodings", study)
+    assert {*outcome.table["size"]} == {"12 x 20"}
+    assert outcome.finding.count("On held-out pixels at 12 x 20, ") == 1
+    assert outcome.settings["picture"] == "array, at 12 x 20"
+    assert all("12 x 20" in drawing.caption for drawing in outcome.pictures)
+    outcome = run_experiment("resolution", study)
+    assert {*outcome.table["pixels"]} == {"20 to 80"}
+    assert "no 80 pixels" in outcome.settings["20 to 80"]
+    larger = Study(study.backend, image=np.resize(pixels, (50, 40, 3)))
+    assert [*dict.fromkeys(run_experiment("encodings", larger).table["size"])] == ["26 x 32", "40 x 50"]
+
+
 def test_figures_are_those_of_the_pixels_that_are_named(few_steps):
     study = quick_study()
     outcome = run_experiment("losses", study)
@@ -133,7 +148,7 @@ def encoding_rows(none=18.0, basic=22.0, gaussian=((20.0, 19.0), (30.0, 24.0), (
     rows += [{"encoding": "basic", "sigma": None, "psnr_train": 23.0, "psnr_held_out": basic}]
     for sigma, (train, held_out) in zip((1.0, 3.0, 9.0), gaussian, strict=True):
         rows.append({"encoding": "gaussian", "sigma": sigma, "psnr_train": train, "psnr_held_out": held_out})
-    return [row | {"size": 32} for row in rows]
+    return [row | {"size": "32 x 32"} for row in rows]
 
 
 def test_the_order_of_encodings_is_judged():
@@ -271,7 +286,7 @@ def test_bicubic_keeps_flat_pictures_and_its_size():
 
 
 def test_a_larger_picture_is_scored_at_its_own_pixels(few_steps, monkeypatch):
-    monkeypatch.setattr(resolution, "LARGE", 64)
+    monkeypatch.setattr("coordfit.experiments.common.LARGE", 64)
     monkeypatch.setattr(resolution, "_SIGMAS", {32: (2.0,), 64: (2.0,)})
     study = Study(get_backend("numpy", threads=1), image=bundled_picture(128))
     outcome = resolution.run(study)

@@ -109,6 +109,12 @@ class Study:
         """The longer side of the picture that most experiments use, in pixels."""
         return SMALL if self.quick else LARGE
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The longer sides of experiments at two sizes; one where the picture is too small for a second."""
+        small = self.quick or max(self.original.height, self.original.width) <= SMALL
+        return (SMALL,) if small else (SMALL, LARGE)
+
     def steps(self, steps: int) -> int:
         """The budget of an experiment: `steps`, or few of them in a quick study."""
         return min(steps, 60) if self.quick else steps

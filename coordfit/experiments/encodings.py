@@ -18,18 +18,21 @@ _CLEAR = 0.3  # differences of PSNR below this, in dB, are not worth a word
 
 def run(study: Study) -> Outcome:
     """Train every encoding on every second row and column, at both sizes, and judge the pixels between."""
-    sizes = (SMALL,) if study.quick else (SMALL, LARGE)
     rows: list[dict[str, Any]] = []
     pictures: list[Drawing] = []
-    for size in sizes:
+    findings: list[str] = []
+    for size in study.sizes:
         found, drawings = _at_one_size(study, size)
         rows += found
         pictures += drawings
+        findings.insert(0, finding(found))
     steps = study.steps(_STEPS)
     settings = common_settings(
-        study.config(train_on="every-second", steps=steps), study.picture(sizes[-1]), "encoding", "sigma"
+        study.config(train_on="every-second", steps=steps), study.picture(study.sizes[-1]), "encoding", "sigma"
     )
-    settings["picture"] = f"{study.original.name}, at {' and '.join(f'{size} x {size}' for size in sizes)}"
+    settings["picture"] = (
+        f"{study.original.name}, at {' and '.join(dict.fromkeys(row['size'] for row in rows))}"
+    )
     return Outcome(
         name="encodings",
         title=TITLE,
@@ -40,7 +43,7 @@ def run(study: Study) -> Outcome:
         settings=settings,
         table=Table(rows),
         pictures=pictures,
-        finding=" ".join(finding([row for row in rows if row["size"] == size]) for size in reversed(sizes)),
+        finding=" ".join(findings),
         best=("psnr_held_out",),
         within="size",
     )
@@ -49,7 +52,9 @@ def run(study: Study) -> Outcome:
 def _at_one_size(study: Study, size: int) -> tuple[list[dict[str, Any]], list[Drawing]]:
     picture = study.picture(size)
     variants: list[tuple[str, float | None]] = [("none", None), ("basic", None)]
-    nyquist_half = size / 16.0  # what `--train-on every-second` takes for 128 pixels
+    nyquist_half = (
+        max(picture.height, picture.width) / 16.0
+    )  # what `--train-on every-second` takes for 128 pixels
     variants += [("positional", nyquist_half), *(("gaussian", sigma) for sigma in _SIGMAS[size])]
     steps = study.steps(_STEPS)
     jobs = [
@@ -57,20 +62,17 @@ def _at_one_size(study: Study, size: int) -> tuple[list[dict[str, Any]], list[Dr
         for name, sigma in variants
     ]
     results = study.train(jobs)
+    shape = f"{picture.width} x {picture.height}"  # an own picture may be smaller, or no square
     pairs = list(zip(variants, results, strict=True))
     rows = [
-        {"size": size, "encoding": name, "sigma": sigma, **figures_of(result)}
+        {"size": shape, "encoding": name, "sigma": sigma, **figures_of(result)}
         for (name, sigma), result in pairs
     ]
     panels = [(_label(*variant), result.reconstruction, captions_of(result)) for variant, result in pairs]
     sheet = side_by_side(picture.pixels, panels, title=f"{picture.name}, {picture.width}x{picture.height}")
     drawings = [
-        Drawing(
-            f"pictures-{size}", sheet, f"Trained on every second row and column of {size} x {size} pixels."
-        ),
-        Drawing(
-            f"sigma-{size}", _by_sigma(rows, size), f"The Gaussian encoding by its sigma, {size} x {size}."
-        ),
+        Drawing(f"pictures-{size}", sheet, f"Trained on every second row and column of {shape} pixels."),
+        Drawing(f"sigma-{size}", _by_sigma(rows, shape), f"The Gaussian encoding by its sigma, {shape}."),
     ]
     return rows, drawings
 
@@ -79,12 +81,12 @@ def _label(name: str, sigma: float | None) -> str:
     return name if sigma is None else f"{name}, sigma {sigma:g}"
 
 
-def _by_sigma(rows: list[dict[str, Any]], size: int) -> str:
+def _by_sigma(rows: list[dict[str, Any]], shape: str) -> str:
     gaussian = [row for row in rows if row["encoding"] == "gaussian"]
     columns = {"training pixels": "psnr_train", "held-out pixels": "psnr_held_out"}
     return lines_svg(
         {name: [(row["sigma"], row[column]) for row in gaussian] for name, column in columns.items()},
-        title=f"Gaussian encoding, {size} x {size}",
+        title=f"Gaussian encoding, {shape}",
         x_label="sigma / cycles per longer side",
         y_label="PSNR / dB",
         x_log=True,
@@ -96,14 +98,13 @@ def finding(rows: list[dict[str, Any]]) -> str:
     held = {row["encoding"]: row["psnr_held_out"] for row in rows if row["encoding"] in ("none", "basic")}
     gaussian = [row for row in rows if row["encoding"] == "gaussian"]
     best = max(gaussian, key=lambda row: row["psnr_held_out"])
-    size = f"{rows[0]['size']} x {rows[0]['size']}"
     order = held["none"] < held["basic"] < best["psnr_held_out"]
     figures = (
         f"none {decibel(held['none'])}, basic {decibel(held['basic'])}, "
         f"Gaussian {decibel(best['psnr_held_out'])} at sigma {best['sigma']:g}"
     )
     verdict = "the expected order came out" if order else "the expected order did not come out"
-    return f"On held-out pixels at {size}, {verdict}: {figures}; {_of_sigma(gaussian, best)}."
+    return f"On held-out pixels at {rows[0]['size']}, {verdict}: {figures}; {_of_sigma(gaussian, best)}."
 
 
 def _of_sigma(gaussian: list[dict[str, Any]], best: dict[str, Any]) -> str:

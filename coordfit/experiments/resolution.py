@@ -30,14 +30,15 @@ def run(study: Study) -> Outcome:
     rows: Rows = []
     pictures: list[Drawing] = []
     notes: dict[str, str] = {}
-    for size in (SMALL,) if study.quick else (SMALL, LARGE):
+    for size in study.sizes:
         truth = _truth(study, size)
         found, drawings = _at_one_size(study, size, truth)
         rows += found
         pictures += drawings
         if truth is None:
-            notes[f"{size} to {_TIMES * size}"] = (
-                f"no truth: the picture has no {_TIMES * size} pixels; a larger one, with --image, is scored"
+            scale = found[0]["pixels"]
+            notes[scale] = (
+                f"no truth: the picture has no {scale.split()[-1]} pixels; a larger --image is scored"
             )
     some = study.config(steps=study.steps(_STEPS))
     settings = common_settings(some, study.original, "sigma", "train_on") | notes
@@ -75,7 +76,8 @@ def _at_one_size(study: Study, size: int, truth: Picture | None) -> tuple[Rows, 
         name = f"network, sigma {result.config.sigma:g}"
         large[name] = result.render(height, width)
         own[name] = result.metrics["psnr"]
-    scale = f"{size} to {_TIMES * size}"
+    longer = max(small.height, small.width)  # less than `size` in small pictures of one's own
+    scale = f"{longer} to {_TIMES * longer}"
     rows = [
         {
             "pixels": scale,
