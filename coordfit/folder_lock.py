@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import OutputError
-from .files import printable
+from .files import make_folder, new_run_folder, prepare_output_folder, printable
+from .files.atomic import as_output_error
 
 if sys.platform == "win32":
     import msvcrt
@@ -18,6 +19,31 @@ else:
     import fcntl
 
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+
+
+@contextmanager
+def output_folder(path: Path | None, *, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
+    """The folder for the results of one run, made if it is missing, and locked until the block ends.
+
+    It is locked before it is looked into: what is found there is whole, and nobody adds to it meanwhile.
+
+    Parameters
+    ----------
+    path
+        The folder that the user named, or None for the next numbered one.
+    overwrite, resume
+        As `prepare_output_folder` has them.
+
+    Raises
+    ------
+    OutputError
+        Another process has it, it holds a run and neither option was given, or it cannot be made or written.
+    ConfigError
+        Both options were given.
+    """
+    folder = new_run_folder() if path is None else make_folder(path)
+    with locked(folder):
+        yield prepare_output_folder(folder, overwrite=overwrite, resume=resume)
 
 
 @contextmanager
@@ -41,7 +67,9 @@ def _lock(folder: Path) -> int:
     if sys.platform != "win32":
         with suppress(OSError):  # a folder that may not be read, or a file system that locks files alone
             return _taken(os.open(folder, os.O_RDONLY), folder)
-    return _taken(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666), folder)
+    file = folder / ".lock"
+    with as_output_error(file):
+        return _taken(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), folder)
 
 
 def _taken(descriptor: int, folder: Path) -> int:

@@ -739,6 +739,22 @@ def test_a_folder_has_one_writer(picture, words):
     assert again().code == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["compare"], ["inpaint", "--missing", 0.5], ["experiments", "losses"], ["sweep", "--depth", "2,3"]],
+    ids=str,
+)
+def test_every_command_leaves_the_folder_of_another_as_it_is(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
+    Path("a/metrics.json").write_text("{}")
+    with locked(Path("a")):
+        refused = call(*words, "--device", "cpu", "--out", "a", "--overwrite")
+    assert refused.code == 1
+    assert refused.err.endswith("coordfit: another process is writing a; wait for it or use another --out\n")
+    assert [path.name for path in Path("a").iterdir()] == ["metrics.json"]
+
+
 def test_resume_of_nothing_begins(picture):
     assert fit(picture, "--out", "a", "--resume").code == 0
     assert {path.name for path in Path("a").iterdir()} == FILES

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import coordfit
+from coordfit.cli import main
 from coordfit.config import make_config
+from coordfit.folder_lock import locked
 from coordfit.images import bundled_picture
 from coordfit.training import Trainer, get_backend
 
@@ -150,6 +152,39 @@ def test_a_sweep_tells_that_a_process_was_killed(sweep_of_two):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "a process of the sweep was killed" in err.splitlines()[-1]
+
+
+def is_locked_by(process, folder):
+    """Whether a process has a folder, asked without taking it."""
+    inode = f":{folder.stat().st_ino}" if folder.exists() else "none"
+    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return any(row[1] == "FLOCK" and row[4] == str(process.pid) and row[5].endswith(inode) for row in rows)
+
+
+WRITERS = {
+    "fit": ["--steps", 500000],
+    "compare": ["--encoding", "none,basic", "--steps", 500000],
+    "inpaint": ["--missing", 0.5, "--steps", 500000],
+    "sweep": ["--depth", "2,3", "--steps", 500000],
+    "experiments": [],
+}
+
+
+@pytest.mark.skipif(not os.access("/proc/locks", os.R_OK), reason="/proc tells of no locks")
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_folder_has_one_writer_and_is_free_when_it_dies(command, tmp_path, capsys):
+    size = [] if command == "experiments" else ["--size", 32]
+    words = [*map(str, [command, *size, *WRITERS[command]]), "--device", "numpy", "--out", str(tmp_path / "a")]
+    with start(*words, "--no-progress", "--quiet") as process:
+        try:
+            wait_for(lambda: is_locked_by(process, tmp_path / "a"))
+            assert main([*words, "--overwrite"]) == 1
+            assert "another process is writing" in capsys.readouterr().err
+            assert process.poll() is None
+        finally:
+            process.kill()
+    with locked(tmp_path / "a"):
+        pass
 
 
 def test_a_long_wait_for_the_next_evaluation_is_cut_short(tmp_path):

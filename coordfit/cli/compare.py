@@ -10,7 +10,8 @@ from ..comparison import AUTO, Comparison, compare_on, configs_for
 from ..config import make_config
 from ..encoders import ENCODINGS
 from ..errors import ConfigError
-from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
+from ..files import atomic_write, jsonable, printable, write_json
+from ..folder_lock import output_folder
 from ..images import save_picture
 from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 from .film import Film
@@ -33,20 +34,19 @@ def run(options: Options) -> int:
     film = None if options.animate is None else Film(options.animate, list(configs))
     backend = make_backend(options, say)
     picture = load_image(options.image, base)
-    folder = new_run_folder() if options.out is None else options.out
-    folder = prepare_output_folder(folder, overwrite=options.overwrite)
     report = EnsembleReport(list(configs), shown=not (options.no_progress or options.quiet or options.json))
-    with GracefulStop() as stop:
+    with output_folder(options.out, overwrite=options.overwrite) as folder:
+        with GracefulStop() as stop:
 
-        def callback(progress: Any) -> None:
-            report(progress)
-            if film is not None:
-                film(progress)
+            def callback(progress: Any) -> None:
+                report(progress)
+                if film is not None:
+                    film(progress)
 
-        comparison = compare_on(backend, picture, configs, callback, stop.is_asked_for)
-    if AUTO in comparison.results:
-        say(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
-    _write(comparison, folder)
+            comparison = compare_on(backend, picture, configs, callback, stop.is_asked_for)
+        if AUTO in comparison.results:
+            say(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
+        _write(comparison, folder)
     if film is not None:
         film.save()
     _print(comparison, folder, options)

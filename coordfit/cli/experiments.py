@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from typing import Any
 from .._version import __version__
 from ..errors import OutputError
 from ..experiments import InterruptedStudyError, Outcome, Study, check_names, run_experiment
-from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
+from ..files import atomic_write, jsonable, printable, write_json
+from ..folder_lock import output_folder
 from ..report.html import Section, save_report
 from . import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 from .fit import GracefulStop, make_backend, speaker
@@ -28,7 +31,7 @@ def run(options: Options) -> int:
     say = speaker(options)
     names = check_names(options.names)
     backend = make_backend(options, say)
-    with GracefulStop() as stop:
+    with contextlib.ExitStack() as held, GracefulStop() as stop:
         study = Study(
             backend,
             image=options.image,
@@ -37,7 +40,7 @@ def run(options: Options) -> int:
             should_stop=lambda: stop.signal is not None,
         )
         picture = study.original
-        folder = _folder(options)
+        folder = held.enter_context(_folder(options))
         book = _Book(folder, options, f"{picture.name}, {picture.width}x{picture.height}", backend.device)
         for number, name in enumerate(names, start=1):
             line = _ProgressLine(f"{number}/{len(names)} {name}", options)
@@ -56,15 +59,15 @@ def run(options: Options) -> int:
     return EXIT_TERMINATED if stop.signal == signal.SIGTERM else EXIT_INTERRUPTED
 
 
-def _folder(options: Options) -> Path:
-    if options.out is None:
-        return prepare_output_folder(new_run_folder())
-    if (options.out / REPORT).exists() and not options.overwrite:
-        raise OutputError(
-            f"{printable(options.out)} already holds a report: "
-            "add --overwrite to replace it, or name another folder"
-        )
-    return prepare_output_folder(options.out, overwrite=options.overwrite)
+@contextlib.contextmanager
+def _folder(options: Options) -> Iterator[Path]:
+    with output_folder(options.out, overwrite=options.overwrite) as folder:
+        if (folder / REPORT).exists() and not options.overwrite:
+            raise OutputError(
+                f"{printable(folder)} already holds a report: "
+                "add --overwrite to replace it, or name another folder"
+            )
+        yield folder
 
 
 class _ProgressLine:

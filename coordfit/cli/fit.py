@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from .._backends import Backend, get_backend
 from ..config import FitConfig, make_config, read_config_file, recipe_settings
-from ..files import escaped, jsonable, new_run_folder, prepare_output_folder, printable
-from ..folder_lock import locked
+from ..files import escaped, jsonable, printable
+from ..folder_lock import output_folder
 from ..images import Picture, bundled_picture, load_picture
 from ..result import FitResult
 from ..run_folder import RunFolder, check_resumable
@@ -114,9 +114,7 @@ def _prepare(
     config = make_config(*layers, recipe=recipe)
     picture = load_image(options.image, config)
     trainer = Trainer(picture, settle_sigma(picture, config, backend, say), backend)
-    path = new_run_folder() if options.out is None else options.out
-    folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
-    held.enter_context(locked(folder.path))
+    folder = RunFolder(held.enter_context(output_folder(options.out, overwrite=options.overwrite)))
     folder.drop_checkpoint()
     folder.write_config(trainer.config, absolute_path(options.image), backend)
     return trainer, folder
@@ -149,8 +147,8 @@ def _prepare_to_go_on(
     say: Callable[[str], None],
     held: contextlib.ExitStack,
 ) -> tuple[Trainer, RunFolder]:
-    folder = RunFolder(prepare_output_folder(options.out, overwrite=options.overwrite, resume=True))
-    held.enter_context(locked(folder.path))
+    taken = output_folder(options.out, overwrite=options.overwrite, resume=True)
+    folder = RunFolder(held.enter_context(taken))
     begun, state = folder.read_config(), None
     if begun is None:  # no run is there: the same as a new one
         config, image = make_config(*layers, recipe=recipe), options.image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..config import FitConfig
-from ..files import jsonable, new_run_folder, prepare_output_folder, printable
+from ..files import jsonable, printable
+from ..folder_lock import output_folder
 from ..images import save_picture
 from ..inpainting import Inpainter, InpaintResult, inpainting_config
 from ..masks import MaskedPicture, hide
@@ -31,8 +33,12 @@ _WAYS = ("mask", "missing", "text", "scribble", "block")
 def run(options: Options) -> int:
     """Fit the known pixels, write the run folder, print the figures."""
     say = speaker(options)
+    with contextlib.ExitStack() as held:  # the folder, until all is written
+        return _inpaint(*_prepare(options, say, held), options, say)
+
+
+def _inpaint(inpainter: Inpainter, folder: RunFolder, options: Options, say: Callable[[str], None]) -> int:
     film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
-    inpainter, folder = _prepare(options, say)
     trainer = inpainter.trainer
     report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
     with folder.history_writer(trainer) as history, GracefulStop() as stop, report:
@@ -55,7 +61,9 @@ def run(options: Options) -> int:
     return _exit_code(result, stop, say)
 
 
-def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Inpainter, RunFolder]:
+def _prepare(
+    options: Options, say: Callable[[str], None], held: contextlib.ExitStack
+) -> tuple[Inpainter, RunFolder]:
     """Settings, device, picture, mask and folder, checked before any training."""
     way = next((name for name in _WAYS if getattr(options, name)), "transparency")
     if options.image is None and way in ("mask", "transparency"):
@@ -68,8 +76,7 @@ def _prepare(options: Options, say: Callable[[str], None]) -> tuple[Inpainter, R
     for note in masked.picture.notes:
         say(f"{masked.picture.name}: {note}")
     say(_polarity(masked))
-    path = new_run_folder() if options.out is None else options.out
-    folder = RunFolder(prepare_output_folder(path, overwrite=options.overwrite))
+    folder = RunFolder(held.enter_context(output_folder(options.out, overwrite=options.overwrite)))
     folder.drop_checkpoint()
     _write_masked(masked, folder.path)
     config = settle_sigma(masked.picture, config, backend, say, masked.known)

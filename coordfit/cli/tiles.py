@@ -18,8 +18,8 @@ from .._backends import Backend
 from .._version import __version__
 from ..config import FitConfig, make_config
 from ..errors import ConfigError, OutputError
-from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
-from ..folder_lock import locked
+from ..files import atomic_write, jsonable, printable, write_json
+from ..folder_lock import output_folder
 from ..images import Picture
 from ..model_file import load_model
 from ..run_folder import RunFolder
@@ -133,9 +133,8 @@ def prepare(
     held: contextlib.ExitStack,
 ) -> Prepared:
     """Make the folder and the places for the tiles; the folder is locked for as long as it is `held`."""
-    path = new_run_folder() if options.out is None else options.out
-    folder = prepare_output_folder(path, overwrite=options.overwrite, resume=options.resume)
-    held.enter_context(locked(folder))
+    taken = output_folder(options.out, overwrite=options.overwrite, resume=options.resume)
+    folder = held.enter_context(taken)
     tiles = {
         "tile": plan.layout.tile,
         "overlap": plan.layout.overlap,

@@ -5,7 +5,7 @@ that a killed run keeps its curve.
 """
 
 from .atomic import atomic_write
-from .folders import RUN_FILES, new_run_folder, prepare_output_folder
+from .folders import RUN_FILES, make_folder, new_run_folder, prepare_output_folder
 from .history import HistoryWriter, read_history
 from .names import FilePath, escaped, printable
 from .strict_json import jsonable, write_json
@@ -17,6 +17,7 @@ __all__ = [
     "atomic_write",
     "escaped",
     "jsonable",
+    "make_folder",
     "new_run_folder",
     "prepare_output_folder",
     "printable",

@@ -24,8 +24,7 @@ def new_run_folder(parent: FilePath = Path("runs")) -> Path:
     OutputError
         No folder can be made there, or no file in it.
     """
-    parent = Path(parent)
-    _make_folder(parent)
+    parent = make_folder(parent)
     with as_output_error(parent):
         number = 1 + max(
             (int(p.name) for p in parent.iterdir() if re.fullmatch("[0-9]{3,6}", p.name)), default=0
@@ -64,8 +63,7 @@ def prepare_output_folder(path: FilePath, *, overwrite: bool = False, resume: bo
     """
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: give one of them")
-    folder = Path(path)
-    _make_folder(folder)
+    folder = make_folder(path)
     if not (overwrite or resume) and any((folder / name).exists() for name in RUN_FILES):
         raise OutputError(
             f"{printable(folder)} already holds a run: "
@@ -75,8 +73,9 @@ def prepare_output_folder(path: FilePath, *, overwrite: bool = False, resume: bo
     return folder
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents where they are missing."""
+def make_folder(path: FilePath) -> Path:
+    """Make a folder and its parents where they are missing; OutputError where that cannot be."""
+    folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -87,3 +86,4 @@ def _make_folder(folder: Path) -> None:
     except ValueError as error:
         message = f"cannot make the folder {printable(folder)}: not a possible name"
         raise OutputError(message) from error
+    return folder
