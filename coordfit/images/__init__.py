@@ -1,9 +1,10 @@
-"""Read and write pictures. Whatever a file holds becomes float32 (H, W, C) in [0, 1], or one clear error.
+"""Read and write pictures. Whatever a file holds becomes colours (H, W, C) in [0, 1], or one clear error.
 
 This is the only room that reads pictures with Pillow. What was done to a picture on the way is told in its
 `notes`.
 """
 
+from .levels import Colours
 from .picture import BUNDLED_SIZES, Picture, Source, bundled_picture, load_picture
 from .sources import MAX_PIXELS
 from .writing import save_picture
@@ -11,6 +12,7 @@ from .writing import save_picture
 __all__ = [
     "BUNDLED_SIZES",
     "MAX_PIXELS",
+    "Colours",
     "Picture",
     "Source",
     "bundled_picture",

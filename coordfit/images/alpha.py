@@ -7,25 +7,25 @@ from PIL import ImageColor
 
 from coordfit.errors import ConfigError
 
-from .levels import MAX_16_BIT, Pixels
+from .levels import MAX_16_BIT, Levels, Pixels, highest, to_pixels
 
 # Alpha below half of a 16-bit step is nothing: colour cannot be had back from it by division.
 _NO_ALPHA = 0.5 / MAX_16_BIT
 
 
-def settle_alpha(pixels: Pixels, notes: list[str]) -> Pixels:
+def settle_alpha(levels: Levels, notes: list[str]) -> Levels:
     """Drop alpha that says nothing, and colour that nobody sees: no network should spend itself on them."""
-    if pixels.shape[2] not in (2, 4):
-        return pixels
-    alpha = pixels[:, :, -1]
-    if (alpha == 1).all():
+    if levels.shape[2] not in (2, 4):
+        return levels
+    alpha = levels[:, :, -1]
+    if (alpha == highest(levels)).all():
         notes.append("opaque alpha channel dropped")
-        return pixels[:, :, :-1]
-    hidden = (alpha == 0) & pixels[:, :, :-1].any(axis=2)
+        return levels[:, :, :-1]
+    hidden = (alpha == 0) & levels[:, :, :-1].any(axis=2)
     if hidden.any():
-        pixels[hidden, :-1] = 0
+        levels[hidden, :-1] = 0
         notes.append(f"colour of {np.count_nonzero(hidden)} fully transparent pixels set to 0")
-    return pixels
+    return levels
 
 
 def premultiply(pixels: Pixels) -> Pixels:
@@ -42,11 +42,12 @@ def unpremultiply(pixels: Pixels) -> Pixels:
     return np.concatenate([np.minimum(colour, 1), alpha], axis=2)
 
 
-def lay_on(pixels: Pixels, paper: tuple[int, int, int], note: str, notes: list[str]) -> Pixels:
+def lay_on(levels: Levels, paper: tuple[int, int, int], note: str, notes: list[str]) -> Levels:
     """Composite alpha on a colour of levels 0 to 255, in encoded values as browsers do; grey stays grey."""
-    if pixels.shape[2] not in (2, 4):
-        return pixels
+    if levels.shape[2] not in (2, 4):
+        return levels
     notes.append(note)
+    pixels = to_pixels(levels)
     colour, alpha = pixels[:, :, :-1], pixels[:, :, -1:]
     under = np.asarray(paper, np.float32) / 255
     if len(set(paper)) == 1:

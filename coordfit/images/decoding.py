@@ -1,4 +1,4 @@
-"""What Pillow makes of a file, as colours: every mode, 16 bits, keys, palettes, orientation, frames."""
+"""What Pillow makes of a file, as levels: every mode, 16 bits, keys, palettes, orientation, frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 from coordfit.errors import PictureError
 
 from .alpha import unpremultiply
-from .levels import MAX_16_BIT, Pixels, check_pixels, scale
+from .levels import MAX_16_BIT, Levels, as_levels, check_pixels, highest, to_pixels
 
 # Pillow's modes whose arrays are colours as they stand, and what it converts the others to.
 _PLAIN_MODES = ("L", "LA", "RGB", "RGBA")
@@ -26,12 +26,13 @@ _CONVERTED_MODES = {
     "LAB": "RGB",
     "HSV": "RGB",
 }
+_ROWS_AT_ONCE = 256
 # Pillow widens samples of 2 and 4 bits to 8, but not the level that its files declare transparent.
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
 
 
-def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) -> tuple[Pixels, int]:
-    """Decode an opened image: upright pixels (H, W, C), alpha still as it came, and bit depth."""
+def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) -> tuple[Levels, int]:
+    """Decode an opened image: upright levels (H, W, C), alpha still as it came, and bit depth."""
     raw_mode = _raw_mode(image)
     turned = _turns_by_itself(image)
     image.load()
@@ -85,11 +86,11 @@ def note_frames(image: Image.Image, notes: list[str]) -> None:
         notes.append(f"first of {frames} frames")
 
 
-def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Pixels, int]:
-    """Pixels and bit depth of the single-channel modes I;16*, I and F, which `convert` would clip at 255."""
+def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels, int]:
+    """Levels and bit depth of the single-channel modes I;16*, I and F, which `convert` would clip at 255."""
     levels = np.asarray(image)[:, :, np.newaxis]
     if image.mode == "F":
-        return scale(levels, label)
+        return as_levels(levels, label)
     if image.mode == "I":  # 32 bits that hold a 16-bit picture, as portable greymaps arrive
         if levels.min() < 0 or levels.max() > MAX_16_BIT:
             extent = f"{levels.min()} to {levels.max()}"
@@ -99,31 +100,38 @@ def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Pixels,
         levels = levels.astype(np.uint16)
     if raw_mode == "I;12":
         return np.divide(levels, np.float32(4095), dtype=np.float32), 16
-    pixels, bit_depth = scale(levels, label)
-    return _apply_key(pixels, levels, image.info.get("transparency")), bit_depth
+    own, bit_depth = as_levels(levels, label)
+    return _apply_key(own, levels, image.info.get("transparency")), bit_depth
 
 
-def _decode_8_bit(image: Image.Image, raw_mode: str, label: str, notes: list[str]) -> tuple[Pixels, int]:
-    """Pixels of the modes with 8 bits per sample, and 8."""
+def _decode_8_bit(image: Image.Image, raw_mode: str, label: str, notes: list[str]) -> tuple[Levels, int]:
+    """Levels of the modes with 8 bits per sample, and 8."""
     is_deep = re.search(";16[BLN]$", raw_mode) is not None  # "BGR;16" are 16 bits for all three
     if is_deep:
         notes.append("16-bit colour arrives from Pillow as 8-bit")
     if image.mode in _PREMULTIPLIED_MODES:
-        pixels, bit_depth = scale(np.asarray(image), label)
-        return unpremultiply(pixels), bit_depth
-    levels = np.asarray(_to_plain_mode(image, label, notes))
+        premultiplied, bit_depth = as_levels(np.asarray(image), label)
+        return unpremultiply(to_pixels(premultiplied)), bit_depth
+    levels = _levels(_to_plain_mode(image, label, notes))
     if raw_mode == "LA;16B":  # Pillow spreads this one grey over three channels
         levels = levels[:, :, [0, 3]]
-    levels = levels.reshape(*levels.shape[:2], -1)
-    pixels, bit_depth = scale(levels, label)
     if image.mode not in ("1", "L", "RGB"):
-        return pixels, bit_depth
+        return levels, 8
     key = image.info.get("transparency")
     if image.mode == "1" and key:  # 255 from newer Pillows; from older ones the sample in the file, 1
         key = 255
     elif key is not None and not isinstance(key, bytes):
         key = np.asarray(key) >> 8 if is_deep else np.asarray(key) * _KEY_SCALES.get(raw_mode, 1)
-    return _apply_key(pixels, levels, key), bit_depth
+    return _apply_key(levels, levels, key), 8
+
+
+def _levels(image: Image.Image) -> NDArray[np.uint8]:
+    """The levels (H, W, C) of a plain mode, some rows at a time: Pillow's own way to an array needs them twice."""
+    levels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
+    for top in range(0, image.height, _ROWS_AT_ONCE):
+        rows = image.crop((0, top, image.width, min(top + _ROWS_AT_ONCE, image.height)))
+        levels[top : top + rows.height] = np.asarray(rows).reshape(rows.height, rows.width, -1)
+    return levels
 
 
 def _to_plain_mode(image: Image.Image, label: str, notes: list[str]) -> Image.Image:
@@ -139,9 +147,9 @@ def _to_plain_mode(image: Image.Image, label: str, notes: list[str]) -> Image.Im
     return image.convert(_CONVERTED_MODES[image.mode])
 
 
-def _apply_key(pixels: Pixels, levels: NDArray[Any], key: Any) -> Pixels:
-    """Add alpha: 0 where the levels (H, W, C) equal the colour that the file declares transparent, else 1."""
+def _apply_key(own: Levels, levels: NDArray[Any], key: Any) -> Levels:
+    """Add alpha to a picture's own levels: none where `levels` (H, W, C) equal the file's transparent colour."""
     if key is None or isinstance(key, bytes) or np.size(key) != levels.shape[2]:
-        return pixels
+        return own
     alpha = (levels != np.reshape(key, -1)).any(axis=2, keepdims=True)
-    return np.concatenate([pixels, alpha.astype(np.float32)], axis=2)
+    return np.concatenate([own, np.multiply(alpha, highest(own), dtype=own.dtype)], axis=2)

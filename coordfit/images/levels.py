@@ -1,4 +1,7 @@
-"""Levels of any kind as float32 in [0, 1]."""
+"""Levels of any kind, and what they are as float32 in [0, 1].
+
+A picture keeps the levels of its source: 3 bytes for a pixel of 8-bit RGB, where float32 has 12.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from numpy.typing import NDArray
 from coordfit.errors import PictureError
 
 Pixels = NDArray[np.float32]
+Levels = NDArray[Any]
+"""uint8, uint16, or float32 in [0, 1]."""
 
 MAX_16_BIT = 65535
 # Colours computed in float32 may leave [0, 1] by rounding; more than this is another range.
@@ -23,21 +28,65 @@ def check_pixels(size: tuple[int, int], max_pixels: int, label: str) -> None:
         raise PictureError(f"{label} has no pixels: its size is {width}x{height}")
     if width * height > max_pixels:
         count = f"{width}x{height} = {width * height} pixels"
-        raise PictureError(f"{label} has {count}, more than {max_pixels}: make it smaller, or raise max_pixels")
+        raise PictureError(
+            f"{label} has {count}, more than {max_pixels}: make it smaller, or raise max_pixels "
+            "(`coordfit fit --max-pixels`)"
+        )
 
 
-def scale(values: NDArray[Any], label: str) -> tuple[Pixels, int]:
-    """Bring levels, or floats in [0, 1], of any shape to float32 in [0, 1]: a new array, and bit depth."""
+def as_levels(values: NDArray[Any], label: str) -> tuple[Levels, int]:
+    """Levels, or floats in [0, 1], of any shape as a picture keeps them: a new array, and bit depth."""
     if values.dtype.kind == "f":
         _check_range(values, label)
         return np.clip(values, 0, 1).astype(np.float32), 8
     if values.dtype.kind == "b":
         return values.astype(np.float32), 8
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        bit_depth = 8 * values.dtype.itemsize
-        return np.divide(values, np.float32(2**bit_depth - 1), dtype=np.float32), bit_depth
+        return np.array(values, values.dtype.newbyteorder("="), order="C"), 8 * values.dtype.itemsize
     cure = "make it uint8 or uint16, or divide by its highest possible level"
     raise PictureError(f"{label} holds {values.dtype}, whose white is not known: {cure}")
+
+
+def highest(levels: Levels) -> int:
+    """What white and full alpha are."""
+    return 1 if levels.dtype.kind == "f" else int(np.iinfo(levels.dtype).max)
+
+
+def to_pixels(levels: Levels) -> Pixels:
+    """Colours in [0, 1]; a new array, but of float32, which are colours already."""
+    if levels.dtype == np.float32:
+        return levels
+    return np.divide(levels, np.float32(highest(levels)), dtype=np.float32)
+
+
+class Colours:
+    """Levels that become colours where they are looked at: a picture without the memory of its float32.
+
+    Parameters
+    ----------
+    levels
+        Any shape.
+    """
+
+    def __init__(self, levels: Levels) -> None:
+        self.levels = levels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the levels."""
+        return self.levels.shape
+
+    def __len__(self) -> int:
+        """The length of the first axis."""
+        return len(self.levels)
+
+    def __getitem__(self, index: Any) -> Pixels:
+        """Colours in [0, 1] at any index that an array has."""
+        return to_pixels(self.levels[index])
+
+    def reshape(self, *shape: int) -> Colours:
+        """The same in another shape."""
+        return Colours(self.levels.reshape(*shape))
 
 
 def _check_range(values: NDArray[np.floating], label: str) -> None:

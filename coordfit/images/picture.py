@@ -17,11 +17,12 @@ from PIL import Image
 from coordfit.errors import ConfigError
 
 from .alpha import lay_on, parse_colour, settle_alpha
-from .levels import Pixels
+from .levels import Colours, Levels, Pixels, to_pixels
 from .resizing import check_size, resample
 from .sources import MAX_PIXELS, read_array, read_file, read_image
 
 BUNDLED_SIZES = (32, 128)
+_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +31,10 @@ class Picture:
 
     Attributes
     ----------
-    pixels
-        (H, W, C) float32 in [0, 1], not writable; C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Alpha is
-        straight, and the colour of a fully transparent pixel is 0.
+    levels
+        (H, W, C) uint8, uint16, or float32 in [0, 1], not writable: the source's own, where nothing was done
+        to its colours. C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Alpha is straight, and the colour of a fully
+        transparent pixel is 0.
     bit_depth
         8 or 16: the steps of the source, for the files made from it. Floating sources count as 8.
     name
@@ -41,25 +43,37 @@ class Picture:
         One short sentence for each thing that was done to the picture.
     """
 
-    pixels: Pixels
+    levels: Levels
     bit_depth: int
     name: str
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def pixels(self) -> Pixels:
+        """(H, W, C) float32 in [0, 1], not writable; made when they are first asked for, and kept."""
+        pixels = to_pixels(self.levels)
+        pixels.flags.writeable = False
+        return pixels
+
+    @property
+    def colours(self) -> Colours:
+        """The same without a copy of the whole: what is looked at alone becomes float32."""
+        return Colours(self.levels)
+
     @property
     def height(self) -> int:
         """H, in pixels."""
-        return int(self.pixels.shape[0])
+        return int(self.levels.shape[0])
 
     @property
     def width(self) -> int:
         """W, in pixels."""
-        return int(self.pixels.shape[1])
+        return int(self.levels.shape[1])
 
     @property
     def channels(self) -> int:
         """C, alpha included."""
-        return int(self.pixels.shape[2])
+        return int(self.levels.shape[2])
 
     @property
     def has_alpha(self) -> bool:
@@ -69,9 +83,11 @@ class Picture:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of shape and pixels, hexadecimal; the same on every machine."""
-        shape = "x".join(str(length) for length in self.pixels.shape)
+        shape = "x".join(str(length) for length in self.levels.shape)
         digest = hashlib.sha256(shape.encode() + b"\n")
-        digest.update(np.ascontiguousarray(self.pixels, dtype="<f4").data)  # read in place, not copied
+        for top in range(0, self.height, _ROWS_AT_ONCE):
+            rows = self.colours[top : top + _ROWS_AT_ONCE]
+            digest.update(np.ascontiguousarray(rows, dtype="<f4").data)  # read in place, not copied
         return digest.hexdigest()
 
 
@@ -116,26 +132,26 @@ def load_picture(
     notes: list[str] = []
     if isinstance(source, Picture):
         notes += source.notes
-        path, pixels, bit_depth = Path(source.name), source.pixels, source.bit_depth
+        path, levels, bit_depth = Path(source.name), source.levels, source.bit_depth
     elif isinstance(source, Image.Image):
-        pixels, bit_depth = read_image(source, max_pixels, notes)
+        levels, bit_depth = read_image(source, max_pixels, notes)
         path = Path(os.fsdecode(getattr(source, "filename", "") or "array"))
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
-        pixels, bit_depth = read_file(path, max_pixels, notes)
+        levels, bit_depth = read_file(path, max_pixels, notes)
     else:
         path = Path("array")
-        pixels, bit_depth = read_array(source)
-    pixels = settle_alpha(pixels, notes)
-    pixels = resample(pixels, size, max_pixels, notes)
+        levels, bit_depth = read_array(source)
+    levels = settle_alpha(levels, notes)
+    levels = resample(levels, size, max_pixels, notes)
     if paper is not None:
-        pixels = lay_on(pixels, paper, f"alpha composited on {background}", notes)
-    pixels = np.ascontiguousarray(pixels)
-    pixels.flags.writeable = False
+        levels = lay_on(levels, paper, f"alpha composited on {background}", notes)
+    levels = np.ascontiguousarray(levels)
+    levels.flags.writeable = False
     name = path.name.encode(
         errors="replace"
     ).decode()  # a name that is no Unicode could not be written to a report
-    return Picture(pixels, bit_depth, name, tuple(dict.fromkeys(notes)))
+    return Picture(levels, bit_depth, name, tuple(dict.fromkeys(notes)))
 
 
 def bundled_picture(size: int = 128) -> Picture:

@@ -10,7 +10,7 @@ from PIL import Image
 from coordfit.errors import ConfigError
 
 from .alpha import premultiply, unpremultiply
-from .levels import Pixels
+from .levels import Levels, to_pixels
 
 
 def check_size(size: Any) -> None:
@@ -30,21 +30,21 @@ def _target_size(width: int, height: int, size: int | tuple[int, int]) -> tuple[
     return wide, high
 
 
-def resample(pixels: Pixels, size: int | tuple[int, int] | None, max_pixels: int, notes: list[str]) -> Pixels:
-    """Bring pixels (H, W, C) to a size, channel by channel in float: Pillow resamples no 16-bit colour."""
-    height, width, channels = pixels.shape
+def resample(levels: Levels, size: int | tuple[int, int] | None, max_pixels: int, notes: list[str]) -> Levels:
+    """Bring levels (H, W, C) to a size, channel by channel in float: Pillow resamples no 16-bit colour."""
+    height, width, channels = levels.shape
     target = (width, height) if size is None else _target_size(width, height, size)
     if target == (width, height):
-        return pixels
+        return levels
     if target[0] * target[1] > max_pixels:
         count = f"{target[0]}x{target[1]} = {target[0] * target[1]} pixels"
         needed = f"{target[0] * target[1] * channels * 4 / 1e9:.1f} GB for its colours alone"
         raise ConfigError(f"size asks for {count}, {needed}; {max_pixels} pixels are the most: make it smaller")
     has_alpha = channels in (2, 4)
-    source = premultiply(pixels) if has_alpha else pixels
+    source = premultiply(to_pixels(levels)) if has_alpha else levels
     resampled = np.empty((target[1], target[0], channels), np.float32)
     for channel in range(channels):
-        plane = Image.fromarray(np.ascontiguousarray(source[:, :, channel]))
+        plane = Image.fromarray(np.ascontiguousarray(to_pixels(source[:, :, channel])))
         resampled[:, :, channel] = np.asarray(plane.resize(target, Image.Resampling.LANCZOS))
     np.clip(resampled, 0, 1, out=resampled)  # Lanczos overshoots at edges
     notes.append(f"resampled from {width}x{height} to {target[0]}x{target[1]}")

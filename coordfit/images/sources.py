@@ -18,9 +18,9 @@ from coordfit.errors import PictureError
 from coordfit.files import printable
 
 from .decoding import decode, note_frames
-from .levels import Pixels, check_pixels, scale
+from .levels import Levels, as_levels, check_pixels
 
-# 8000x8000: as RGB, 0.8 GB of float32. Below Pillow's own limit (89 million, then a warning), so that it is
+# 8000x8000: as RGB, 0.8 GB of float32 where one network learns it. Below Pillow's own limit (89 million, then a warning), so that it is
 # this one that counts.
 MAX_PIXELS = 64_000_000
 
@@ -28,8 +28,8 @@ MAX_PIXELS = 64_000_000
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Pixels, int]:
-    """Decode a file: pixels and bit depth."""
+def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Levels, int]:
+    """Decode a file: levels and bit depth."""
     _check_file(path)
     label = printable(path)
     # Opened here, since Pillow leaves files it opened itself to the garbage collector when a decoder fails.
@@ -46,16 +46,16 @@ def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Pixels, in
         return decode(image, max_pixels, label, notes)
 
 
-def read_image(image: Image.Image, max_pixels: int, notes: list[str]) -> tuple[Pixels, int]:
-    """Decode a Pillow image at the frame it stands on: pixels and bit depth."""
+def read_image(image: Image.Image, max_pixels: int, notes: list[str]) -> tuple[Levels, int]:
+    """Decode a Pillow image at the frame it stands on: levels and bit depth."""
     label = f"the Pillow image ({image.mode})"
     with _one_error(label), _pillow_warnings(max_pixels, notes):
         check_pixels(image.size, max_pixels, label)
         return decode(image, max_pixels, label, notes)
 
 
-def read_array(source: Any) -> tuple[Pixels, int]:
-    """Take an array (H, W) or (H, W, C): pixels, never sharing memory with it, and bit depth."""
+def read_array(source: Any) -> tuple[Levels, int]:
+    """Take an array (H, W) or (H, W, C): levels, never sharing memory with it, and bit depth."""
     if isinstance(source, np.ma.MaskedArray):
         raise PictureError("a masked array is no picture: fill it first, with .filled()")
     if not hasattr(source, "__array__"):
@@ -72,7 +72,7 @@ def read_array(source: Any) -> tuple[Pixels, int]:
         raise PictureError(f"a picture has shape (H, W) or (H, W, 1 to 4), not {np.shape(source)}{cure}")
     if array.size == 0:
         raise PictureError(f"the array has no pixels: its shape is {np.shape(source)}")
-    return scale(array, "the array")
+    return as_levels(array, "the array")
 
 
 def _check_file(path: Path) -> None:
