@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Array
+from .images import Colours
 from .losses import Loss
 from .metrics import RunningSSIM, psnr_from_mse
 from .model import Model, Watch
@@ -52,13 +53,14 @@ class Evaluator:
         self,
         model: Model | TiledModel,
         loss: Loss,
-        target: NDArray[np.float32],
+        target: NDArray[np.float32] | Colours,
         train: NDArray[np.bool_],
         *,
         sample: int | None = None,
     ) -> None:
         self.model, self.loss = model, loss
-        self.target, self.train = target, train
+        self.target: NDArray[np.float32] | Colours = target
+        self.train = train
         self._coordinates: NDArray[np.float64] | None = None
         self.features: Array | None = None
         """(H W, F) on the device, where training has those of all pixels: they need not be computed again."""

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from coordfit.images import Colours
+
 __all__ = ["bits_per_pixel", "check_pair", "interpolate_every_second", "psnr", "psnr_from_mse", "ssim"]
 
 FloatArray = NDArray[np.floating[Any]]
@@ -184,7 +186,7 @@ class RunningSSIM:
         The true picture, (H, W, C).
     """
 
-    def __init__(self, target: FloatArray) -> None:
+    def __init__(self, target: FloatArray | Colours) -> None:
         self._target, self._total, self._top = target, 0.0, 0
         self._waiting = target[:0]  # rows whose windows are not complete yet
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
 from coordfit.errors import ModelFileError
-from coordfit.files import FilePath, atomic_write, jsonable, printable
+from coordfit.files import FilePath, atomic_write, jsonable, pieces, printable
 
 __all__ = [
     "FORMAT",
@@ -106,10 +106,11 @@ def save_tensors(path: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: 
         _document(_header(head))  # what is written can be read: size and depth are within the bounds
     except _RefusedError as error:
         raise ValueError(f"the metadata cannot be stored: the file {error}") from error
-    with atomic_write(path) as file:  # array by array: a large model is not copied in memory
+    with atomic_write(path) as file:  # piece by piece: no large model is copied in memory, no map read into it
         file.write(head)
         for name in order:
-            file.write(_raw(arrays[name]).data)
+            for piece in pieces(_raw(arrays[name])):
+                file.write(piece.data)
 
 
 def _head(arrays: Mapping[str, NDArray[Any]], text: str) -> tuple[bytes, list[str]]:
@@ -399,7 +400,7 @@ def _array(entry: _Entry) -> NDArray[Any]:
 
 def _is_finite(array: NDArray[Any]) -> bool:
     """Whether an array holds neither NaN nor infinity."""
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+    return array.dtype.kind != "f" or all(bool(np.isfinite(piece).all()) for piece in pieces(array))
 
 
 def _digest(entries: Iterable[_Entry], document: Mapping[str, Any]) -> str:
@@ -412,9 +413,16 @@ def _digest(entries: Iterable[_Entry], document: Mapping[str, Any]) -> str:
     digest.update(_canonical({name: value for name, value in document.items() if name != "sha256"}))
     for name, code, shape, raw in sorted(entries, key=lambda entry: entry[0]):
         digest.update(_canonical([name, code, list(shape)]))
-        for piece in raw.pieces() if isinstance(raw, _FilePart) else (raw,):
+        for piece in _parts(raw):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _parts(raw: Any) -> Iterable[Any]:
+    """The bytes of a tensor one stretch after the other: neither file nor map comes into memory whole."""
+    if isinstance(raw, _FilePart):
+        return raw.pieces()
+    return pieces(raw) if isinstance(raw, np.ndarray) else (raw,)
 
 
 def _canonical(value: Any) -> bytes:

@@ -7,6 +7,7 @@ that a killed run keeps its curve.
 from .atomic import atomic_write
 from .folders import RUN_FILES, make_folder, new_run_folder, prepare_output_folder
 from .history import HistoryWriter, read_history
+from .mapped import forget_pages, pieces
 from .names import FilePath, escaped, printable
 from .strict_json import jsonable, write_json
 
@@ -16,9 +17,11 @@ __all__ = [
     "HistoryWriter",
     "atomic_write",
     "escaped",
+    "forget_pages",
     "jsonable",
     "make_folder",
     "new_run_folder",
+    "pieces",
     "prepare_output_folder",
     "printable",
     "read_history",

@@ -126,7 +126,7 @@ def _decode_8_bit(image: Image.Image, raw_mode: str, label: str, notes: list[str
 
 
 def _levels(image: Image.Image) -> NDArray[np.uint8]:
-    """The levels (H, W, C) of a plain mode, some rows at a time: Pillow's own way to an array needs them twice."""
+    """The levels (H, W, C) of a plain mode, some rows at a time: Pillow would make them twice."""
     levels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
     for top in range(0, image.height, _ROWS_AT_ONCE):
         rows = image.crop((0, top, image.width, min(top + _ROWS_AT_ONCE, image.height)))
@@ -148,7 +148,7 @@ def _to_plain_mode(image: Image.Image, label: str, notes: list[str]) -> Image.Im
 
 
 def _apply_key(own: Levels, levels: NDArray[Any], key: Any) -> Levels:
-    """Add alpha to a picture's own levels: none where `levels` (H, W, C) equal the file's transparent colour."""
+    """Add alpha to a picture's own levels: 0 where `levels` (H, W, C) equal the colour declared transparent."""
     if key is None or isinstance(key, bytes) or np.size(key) != levels.shape[2]:
         return own
     alpha = (levels != np.reshape(key, -1)).any(axis=2, keepdims=True)

@@ -20,8 +20,8 @@ from coordfit.files import printable
 from .decoding import decode, note_frames
 from .levels import Levels, as_levels, check_pixels
 
-# 8000x8000: as RGB, 0.8 GB of float32 where one network learns it. Below Pillow's own limit (89 million, then a warning), so that it is
-# this one that counts.
+# 8000x8000: as RGB, 0.8 GB of float32 where one network learns it. Below Pillow's own limit (89 million, then a
+# warning), so that it is this one that counts.
 MAX_PIXELS = 64_000_000
 
 # Pillow logs some of what it then raises; with nobody listening, Python would print it.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .._backends import Backend
 from ..evaluation import Evaluator, training_mask
 from ..fills import nearest_fill
-from ..images import Picture
+from ..images import Colours, Picture
 from ..losses import make_loss
 from ..member import HistoryRow
 from ..metrics import bits_per_pixel, psnr_from_mse
@@ -142,29 +142,28 @@ class TiledFit:
         """What some tiles are to learn (n, N, C), and each pixel's weight (n, N); None where all are known."""
         layout = self.plan.layout
         if self.known is None:
-            return layout.pixels(self.picture.pixels, tiles), None
+            return layout.pixels(self.picture.colours, tiles), None
         weights = np.where(self.known, np.float32(1.0), np.float32(_HIDDEN))
         return layout.pixels(self._filled, tiles), layout.pixels(weights[..., None], tiles)[..., 0]
 
     @functools.cached_property
-    def _filled(self) -> NDArray[np.floating]:
+    def _filled(self) -> NDArray[np.floating] | Colours:
         """The picture without anything that hidden pixels say."""
-        pixels = self.picture.pixels
-        return pixels if self.known is None else nearest_fill(pixels, self.known)
+        return self.picture.colours if self.known is None else nearest_fill(self.picture.pixels, self.known)
 
     def _group_done(self, count: int) -> bool:
         self._groups += 1
         limit = self.plan.config.seconds
         self._late = limit is not None and time.perf_counter() - self._began >= limit
         if self._callback is not None:
-            known = psnr_from_mse(float(np.mean(self.store.errors))) if self.store.done else None
+            known = psnr_from_mse(self.store.mse) if self.store.done else None
             seconds = time.perf_counter() - self._began
             told = TileProgress(self.store.done, len(self.plan.layout), self._groups, seconds, known)
             self._asked = bool(self._callback(told)) or self._asked
         return self._asked or self._late
 
     def _add_history_row(self) -> None:
-        mse = float(np.mean(self.store.errors))
+        mse = self.store.mse
         self.history.append(
             {
                 "step": self.store.done,
@@ -190,7 +189,7 @@ class TiledFit:
 
     def _why_it_ended(self, psnr: float, trainer: TileTrainer) -> str:
         target = self.plan.config.target_psnr
-        reached = psnr_from_mse(max(self.store.errors)) if self.every_tile else psnr
+        reached = psnr_from_mse(float(self.store.errors.max())) if self.every_tile else psnr
         if target is not None and reached >= target:
             return "target_psnr"
         if trainer.diverged:
@@ -199,8 +198,9 @@ class TiledFit:
 
     def _metrics(self, model: TiledModel, trainer: TileTrainer) -> dict[str, Any]:
         picture, config, backend = self.picture, self.plan.config, self.backend
-        target = picture.pixels.reshape(-1, picture.channels)
-        train = np.ones(len(target), np.bool_) if self.known is None else self.known.reshape(-1)
+        target = picture.colours.reshape(-1, picture.channels)
+        all_of_them = np.broadcast_to(np.True_, len(target))  # without memory for each pixel
+        train = all_of_them if self.known is None else self.known.reshape(-1)
         judge = Evaluator(model, make_loss(config.loss, delta=config.delta), target, train)
         figures, similarity = judge.with_ssim()
         shared = 0 if self.network.B is None else self.network.B.size
@@ -211,7 +211,7 @@ class TiledFit:
             "psnr_train": figures.psnr_train,
             "psnr_held_out": figures.psnr_held_out,
             **baselines(picture, config.train_on),
-            "psnr_worst_tile": psnr_from_mse(max(self.store.errors)),
+            "psnr_worst_tile": psnr_from_mse(float(self.store.errors.max())),
             "ssim": similarity,
             "loss": figures.loss,
             "loss_name": config.loss,
@@ -229,7 +229,7 @@ class TiledFit:
             "tile": self.plan.layout.tile,
             "overlap": self.plan.layout.overlap,
             "parameters": model.num_parameters,
-            "parameters_per_value": model.num_parameters / target.size,
+            "parameters_per_value": model.num_parameters / picture.levels.size,
             "stored": self.stored,
             "bytes_float32": size[32],
             "bytes_float16": size[16],

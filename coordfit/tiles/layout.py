@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..images import Colours
 from ..pixel_grid import PixelGrid
 
 
@@ -155,7 +156,9 @@ class TileLayout:
         shares = y[row][:, :, None] * x[column][:, None, :]
         return np.reshape(shares, (len(tiles), -1)).astype(np.float32)
 
-    def pixels(self, picture: NDArray[np.floating], tiles: NDArray[np.integer]) -> NDArray[np.floating]:
+    def pixels(
+        self, picture: NDArray[np.floating] | Colours, tiles: NDArray[np.integer]
+    ) -> NDArray[np.floating]:
         """What tiles (K,) are to learn: (K, N, C) from a picture (H, W, C), row by row."""
         row, column = np.divmod(tiles, len(self.columns))
         y = self.rows.starts[row][:, None] + np.arange(self.rows.side)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .._backends import Backend
 from ..encoders import GridFeatures, make_encoder
+from ..files import forget_pages
 from ..mlp import MLP
 from ..model import CHUNK_PIXELS, PictureFacts, Rendered
 from ..pixel_grid import PixelGrid
@@ -102,6 +103,7 @@ class TiledModel(Rendered):
         for top in range(0, grid.height, step):
             band = grid.cropped(0, top, grid.width, min(step, grid.height - top))
             yield _Band(self, band).colours()
+            forget_pages(self.parameters)
 
     def _rows_at_a_time(self, grid: PixelGrid) -> int:
         """Rows of a band: some CHUNK_PIXELS, and no less than a row of tiles where those are small."""

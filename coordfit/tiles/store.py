@@ -1,12 +1,16 @@
 """Where finished tiles are kept while the rest are trained: in memory, or in a folder, for a run that may end.
 
-In a folder they are `tiles.bin`, the parameters of all tiles in their order, and `tiles.json`, which says what
-run they are of and how many are finished. What is finished is on the disk before it is said to be.
+In a folder they are `tiles.bin`, the errors of all tiles in their order and then their parameters, and
+`tiles.json`, which says what run they are of and how many are finished. What is finished is on the disk before
+it is said to be; and it does not stay in memory.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, OutputError
-from ..files import printable, write_json
+from ..files import forget_pages, printable, write_json
+from ..memory import in_words
+
+_ERROR_BYTES = np.dtype(np.float64).itemsize
 
 
 class TileStore:
@@ -40,50 +47,61 @@ class TileStore:
         resume: bool = False,
     ) -> None:
         self.folder, self.facts = folder, facts or {}
-        self.errors: list[float] = []
+        self.done = 0
+        """Tiles that are finished."""
+        self.mse = math.nan
+        """The mean of their errors."""
         self.seconds = 0.0
         self.parameters: NDArray[np.floating]
+        self._errors: NDArray[np.float64]
         if folder is None:
-            self.parameters = np.empty(shape, dtype)
+            self._errors, self.parameters = np.empty(shape[0]), np.empty(shape, dtype)
             return
         self._bin, self._json = folder / "tiles.bin", folder / "tiles.json"
-        if resume and self._finished_before(shape[0]):
-            self.parameters = self._map("r+", shape, dtype)
+        size = shape[0] * (_ERROR_BYTES + shape[1] * np.dtype(dtype).itemsize)
+        if resume and self._finished_before(shape[0], size):
+            self._map("r+b", size)
+            self._share_out(shape, dtype)
+            self.mse = float(np.mean(self.errors))
         else:
             self._json.unlink(missing_ok=True)
-            self.parameters = self._map("w+", shape, dtype)
+            self._map("w+b", size)
+            self._share_out(shape, dtype)
             self._write()
 
     @property
-    def done(self) -> int:
-        """Tiles that are finished."""
-        return len(self.errors)
+    def errors(self) -> NDArray[np.float64]:
+        """Of the finished tiles (done,)."""
+        return self._errors[: self.done]
 
     def add(self, parameters: NDArray[np.floating], errors: NDArray[np.floating], seconds: float) -> None:
         """Keep the next tiles; `seconds` of training so far."""
-        start = self.done
-        self.parameters[start : start + len(parameters)] = parameters
-        self.errors += [float(error) for error in errors]
-        self.seconds = seconds
-        if self.folder is not None and isinstance(self.parameters, np.memmap):
-            self.parameters.flush()
+        these = slice(self.done, self.done + len(parameters))
+        self.parameters[these], self._errors[these] = parameters, errors
+        self.done, self.seconds = these.stop, seconds
+        self.mse = float(np.mean(self.errors))
+        if self.folder is not None:
+            self._bytes.flush()
+            forget_pages(self._bytes)
             self._write()
 
     def _write(self) -> None:
-        write_json(self._json, self.facts | {"errors": self.errors, "seconds": self.seconds})
+        write_json(self._json, self.facts | {"done": self.done, "seconds": self.seconds})
 
     def remove(self) -> None:
         """Forget the files: the model is saved."""
         if self.folder is not None:
             self.parameters = np.empty((0, 0), self.parameters.dtype)
+            self._errors = np.empty(0)
+            del self._bytes
             self._json.unlink(missing_ok=True)
             self._bin.unlink(missing_ok=True)
 
-    def _finished_before(self, count: int) -> bool:
+    def _finished_before(self, count: int, size: int) -> bool:
         """Read what an earlier run finished; False where there is none of ours."""
         try:
             document = json.loads(self._json.read_text(encoding="utf-8"))
-            errors, seconds = [float(e) for e in document.pop("errors")], float(document.pop("seconds"))
+            done, seconds = int(document.pop("done")), float(document.pop("seconds"))
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -92,13 +110,36 @@ class TileStore:
         if changed := [name for name in facts if document.get(name) != facts[name]]:
             what = "picture" if changed[0] == "picture_digest" else changed[0]
             raise ConfigError(f"cannot resume: the tiles in {printable(self._bin)} have another {what}")
-        if len(errors) > count or not self._bin.exists():
+        if not 0 < done <= count or not self._bin.exists() or self._bin.stat().st_size != size:
             return False
-        self.errors, self.seconds = errors, seconds
+        self.done, self.seconds = done, seconds
         return True
 
-    def _map(self, mode: Any, shape: tuple[int, int], dtype: str) -> NDArray[np.floating]:
+    def _map(self, mode: str, size: int) -> None:
         try:
-            return np.memmap(self._bin, dtype, mode, shape=shape)
+            with self._bin.open(mode) as file:
+                file.truncate(size)
+                _take_room(file.fileno(), size)
+                self._bytes = np.memmap(file, np.uint8, "r+", shape=(size,))
         except (OSError, ValueError) as error:
-            raise OutputError(f"cannot keep tiles in {printable(self._bin)}: {error}") from error
+            if mode == "w+b":
+                self._bin.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error)
+            what = f"{in_words(size)} of tiles in {printable(self._bin)}"
+            raise OutputError(f"cannot keep {what}: {reason}") from error
+
+    def _share_out(self, shape: tuple[int, int], dtype: str) -> None:
+        end = shape[0] * _ERROR_BYTES
+        self._errors = self._bytes[:end].view(np.float64)
+        self.parameters = self._bytes[end:].view(dtype).reshape(shape)
+
+
+def _take_room(descriptor: int, size: int) -> None:
+    """Take all of a file's room on the disk at once: a map whose disk is full later ends the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems cannot
+            raise
