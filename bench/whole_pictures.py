@@ -1,10 +1,11 @@
 """Whole photographs by tiles: seconds to a PSNR, and that time and memory grow with the pixels alone.
 
     python -m bench.whole_pictures PICTURE ... [--target 40] [--repeats 3]
-    python -m bench.whole_pictures PICTURE --target 38 --megapixels 1 3 12
+    python -m bench.whole_pictures PICTURE --megapixels 1.5 3 12 --fit "--tiles 8 --target-psnr 38" --json FILE
 
-With `--megapixels` the picture is enlarged to each size, with detail added, and each fit is a process of its
-own, so that the peak of its memory is its own.
+With `--megapixels` the picture is enlarged to each size, with detail added, and written to a file. Then
+`coordfit fit` learns it and `coordfit render` draws 512x512 pixels of the model, each a process of its own, so
+that the peak of its memory is its own.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
+import os
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +28,88 @@ from PIL import Image
 
 from coordfit._backends import get_backend
 from coordfit.images import Picture, load_picture
+from coordfit.png import PngWriter
 from coordfit.tiles.fit import TiledFit
 from coordfit.tiles.plan import TilePlan, plan_tiles
 
 _REFERENCE = 400_000
 
 
-def fit(picture: Picture, target: float, device: str, folder: Path | None = None) -> dict[str, Any]:
-    """One fit by the tiles that `auto` takes for large pictures; its figures, and the peak of memory in MiB."""
+_ROWS_AT_ONCE = 256
+_CROP = 512
+
+
+def fit(picture: Picture, target: float, device: str) -> dict[str, Any]:
+    """One fit by the tiles that `auto` takes for large pictures, and its figures."""
     plan = plan_tiles(picture, 8, {"target_psnr": target})
     if not isinstance(plan, TilePlan):
         raise SystemExit(plan)
-    metrics = TiledFit(picture, plan, get_backend(device), folder=folder).run().metrics
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    metrics = TiledFit(picture, plan, get_backend(device)).run().metrics
     pixels = picture.height * picture.width
-    names = ("psnr", "ssim", "seconds", "epochs", "parameters_per_value", "bits_per_pixel", "tiles")
+    names = ("psnr", "ssim", "seconds", "epochs", "parameters_per_value")
     per_reference = metrics["seconds"] * _REFERENCE / pixels
-    return {name: metrics[name] for name in names} | {"pixels": pixels, "rate": per_reference, "peak_mib": peak}
+    return {name: metrics[name] for name in names} | {"pixels": pixels, "rate": per_reference}
 
 
-def enlarged(path: str, megapixels: float) -> Picture:
-    """A picture of so many pixels: the one that is there enlarged, and detail from its own grain added."""
+def enlarge(path: str, megapixels: float, to: Path) -> tuple[int, int]:
+    """Write a picture of so many pixels: one that is there enlarged, and detail from its own grain added."""
     image = Image.open(path).convert("RGB")
     scale = math.sqrt(megapixels * 1e6 / (image.width * image.height))
-    size = (round(image.width * scale), round(image.height * scale))
-    large = np.asarray(image.resize(size, Image.Resampling.BICUBIC), dtype=np.uint8)
-    small = np.asarray(image, dtype=np.float32)
+    width, height = round(image.width * scale), round(image.height * scale)
     blurred = image.resize((image.width // 2, image.height // 2)).resize(image.size, Image.Resampling.BILINEAR)
-    grain = small - np.asarray(blurred, dtype=np.float32)
-    repeats = (-(-size[1] // image.height), -(-size[0] // image.width), 1)
-    detail = np.tile(grain, repeats)[: size[1], : size[0]]
-    return load_picture(np.clip(large + detail, 0, 255).astype(np.uint8))
+    grain = np.asarray(image, np.int16) - np.asarray(blurred, np.int16)
+    grain = np.tile(grain, (1, -(-width // image.width), 1))[:, :width]
+    with to.open("wb") as file, PngWriter(file, width, height, 3) as png:
+        for top in range(0, height, _ROWS_AT_ONCE):
+            stop = min(top + _ROWS_AT_ONCE, height)
+            window = (0, top * image.height / height, image.width, stop * image.height / height)
+            rows = image.resize((width, stop - top), Image.Resampling.BICUBIC, box=window)
+            detailed = np.asarray(rows, np.int16) + grain[np.arange(top, stop) % image.height]
+            png.write_rows(np.clip(detailed, 0, 255).astype(np.uint8))
+    return width, height
 
 
-def in_a_process(path: str, target: float, megapixels: float, device: str) -> dict[str, Any]:
-    """The figures of a fit of an enlarged picture, by a process that does nothing else."""
-    words = [sys.executable, "-m", __spec__.name, path, "--target", str(target), "--device", device]
-    done = subprocess.run(
-        [*words, "--only-megapixels", str(megapixels)], check=True, capture_output=True, text=True
-    )
-    return dict(json.loads(done.stdout))
+def in_a_process(*words: str) -> tuple[Any, float, float]:
+    """What `coordfit` says as JSON, its seconds from start to end, and the peak of its memory in MiB."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        command = [sys.executable, "-m", "coordfit", *words, "--json"]
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            raise SystemExit(f"{shlex.join(command)} ended with {process.returncode}")
+        said.seek(0)
+        return json.load(said), seconds, usage.ru_maxrss / 1024
+
+
+def large(path: str, megapixels: float, words: list[str], device: str) -> dict[str, Any]:
+    """The figures of a fit of an enlarged picture, and of a window of its model."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        width, height = enlarge(path, megapixels, folder / "picture.png")
+        run = ["--device", device, "--out", str(folder / "run"), "--max-pixels", str(width * height)]
+        fitted, seconds, peak = in_a_process("fit", str(folder / "picture.png"), *words, *run)
+        size = sum(file.stat().st_size for file in (folder / "run").iterdir())
+        window = f"{width // 2 - _CROP // 2},{height // 2 - _CROP // 2},{_CROP},{_CROP}"
+        model = str(folder / "run" / "model.safetensors")
+        drawn = ["--crop", window, "--device", device, "--out", str(folder / "window.png")]
+        _, crop_seconds, crop_peak = in_a_process("render", model, *drawn)
+    names = ("psnr", "ssim", "seconds", "epochs", "tiles", "parameters_per_value")
+    metrics, pixels = fitted["metrics"], width * height
+    return {
+        "picture": Path(path).name,
+        "fit": shlex.join(words),
+        "pixels": pixels,
+        **{name: metrics[name] for name in names},
+        "rate": metrics["seconds"] * _REFERENCE / pixels,
+        "seconds_in_all": seconds,
+        "peak_mib": peak,
+        "folder_mb": size / 1e6,
+        "crop_seconds": crop_seconds,
+        "crop_peak_mib": crop_peak,
+    }
 
 
 def main() -> None:
@@ -75,30 +120,43 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--megapixels", type=float, nargs="+")
-    parser.add_argument("--only-megapixels", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--fit", metavar="WORDS", help="of `coordfit fit`, with --megapixels")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows of --megapixels here too")
     options = parser.parse_args()
-    if options.only_megapixels:
-        with tempfile.TemporaryDirectory() as folder:
-            picture = enlarged(options.pictures[0], options.only_megapixels)
-            print(json.dumps(fit(picture, options.target, options.device, Path(folder))))
+    if options.megapixels:
+        words = shlex.split(options.fit or f"--tiles 8 --target-psnr {options.target:g}")
+        _print_large(options, words)
         return
-    print("| picture | pixels | PSNR | SSIM | s | s / 400 000 pixels | steps | parameters / value | peak MiB |")
-    print("|---" * 9 + "|")
+    print("| picture | pixels | PSNR | SSIM | s | s / 400 000 pixels | steps | parameters / value |")
+    print("|---" * 8 + "|")
     for path in options.pictures:
-        if options.megapixels:
-            for size in options.megapixels:
-                _print_row(path, in_a_process(path, options.target, size, options.device))
-            continue
         picture = load_picture(path)
         fit(load_picture(picture.pixels[:64, :64]), options.target, options.device)  # what is compiled is there
         runs = [fit(picture, options.target, options.device) for _ in range(options.repeats)]
         middle = statistics.median(run["seconds"] for run in runs)
-        _print_row(path, next(run for run in runs if run["seconds"] == middle))
+        cells = _cells(next(run for run in runs if run["seconds"] == middle))
+        print(f"| {Path(path).name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def _print_row(path: str, run: dict[str, Any]) -> None:
-    cells = [
-        Path(path).name,
+def _print_large(options: argparse.Namespace, words: list[str]) -> None:
+    print(
+        "| picture | pixels | PSNR | SSIM | s | s / 400 000 pixels | steps | parameters / value | s in all "
+        "| peak MiB | folder MB | 512x512 window, s | peak MiB |"
+    )
+    print("|---" * 13 + "|")
+    rows: list[dict[str, Any]] = []
+    for path in options.pictures:
+        for megapixels in options.megapixels:
+            rows.append(row := large(path, megapixels, words, options.device))
+            last = ("seconds_in_all", "peak_mib", "folder_mb", "crop_seconds", "crop_peak_mib")
+            cells = [row["picture"], *_cells(row), *(f"{row[name]:.0f}" for name in last)]
+            print("| " + " | ".join(cells) + " |", flush=True)
+            if options.json:  # after every row: the whole takes long
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _cells(run: dict[str, Any]) -> list[str]:
+    return [
         f"{run['pixels']:,d}",
         f"{run['psnr']:.2f}",
         f"{run['ssim']:.4f}",
@@ -106,9 +164,7 @@ def _print_row(path: str, run: dict[str, Any]) -> None:
         f"{run['rate']:.2f}",
         f"{run['epochs']:.1f}",
         f"{run['parameters_per_value']:.2f}",
-        f"{run['peak_mib']:.0f}",
     ]
-    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .config import FitConfig, make_config
 from .course import Course
 from .errors import ConfigError
 from .gauss_newton import GaussNewtonStep
-from .images import Picture, load_picture
+from .images import MAX_PIXELS, Picture, load_picture
 from .judging import FINAL, Judged, Judging, Point
 from .last_layer import Polish, polish
 from .member import HistoryRow, Member
@@ -87,6 +87,7 @@ def fit(
     tiles: str | int = "auto",
     every_tile: bool = False,
     budget_parameters: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     **options: Any,
 ) -> FitResult | TiledResult:
     """Fit a coordinate network to a picture, or one to each tile of a large one.
@@ -116,6 +117,8 @@ def fit(
         Whether `target_psnr` is for each tile, and not for the picture alone.
     budget_parameters : int, optional
         Choose tiles and networks that have so many parameters at most, all together.
+    max_pixels : int
+        Refuse a larger picture, before it is decoded.
     **options
         Fields of `FitConfig`, e.g. `encoding="gaussian", sigma=10, target_psnr=40`.
 
@@ -131,7 +134,7 @@ def fit(
     if config is not None and (options or recipe):
         raise ConfigError("give either a config, or a recipe and options, not both")
     settings = config if config is not None else make_config(options, recipe=recipe)
-    picture = load_picture(image, size=settings.size, background=settings.background)
+    picture = load_picture(image, size=settings.size, background=settings.background, max_pixels=max_pixels)
     backend = get_backend(device, fused=fused, threads=threads, precision=precision)
     if config is None or tiles not in ("auto", "none") or budget_parameters is not None:
         from .tiles.fit import TiledFit

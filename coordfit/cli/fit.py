@@ -18,7 +18,7 @@ from .._backends import Backend, get_backend
 from ..config import FitConfig, make_config, read_config_file, recipe_settings
 from ..files import escaped, jsonable, printable
 from ..folder_lock import output_folder
-from ..images import Picture, bundled_picture, load_picture
+from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
 from ..result import FitResult
 from ..run_folder import RunFolder, check_resumable
 from ..training import Progress, Trainer, TrainingState
@@ -74,7 +74,8 @@ def tiled_fit(
         options, layers = begun
     elif options.resume and options.out is not None and RunFolder(options.out).read_config() is not None:
         return None
-    chosen = tiles.plan_for(options, lambda config: load_image(options.image, config), layers, recipe, say)
+    image, most = options.image, options.max_pixels
+    chosen = tiles.plan_for(options, lambda config: load_image(image, config, most), layers, recipe, say)
     if chosen is None:
         return None
     return tiles.prepare(options, *chosen, make_backend(options, say), absolute_path(options.image), held)
@@ -112,7 +113,7 @@ def _prepare(
     if options.resume:
         return _prepare_to_go_on(options, layers, recipe, backend, say, held)
     config = make_config(*layers, recipe=recipe)
-    picture = load_image(options.image, config)
+    picture = load_image(options.image, config, options.max_pixels)
     trainer = Trainer(picture, settle_sigma(picture, config, backend, say), backend)
     folder = RunFolder(held.enter_context(output_folder(options.out, overwrite=options.overwrite)))
     folder.drop_checkpoint()
@@ -152,7 +153,7 @@ def _prepare_to_go_on(
     begun, state = folder.read_config(), None
     if begun is None:  # no run is there: the same as a new one
         config, image = make_config(*layers, recipe=recipe), options.image
-        picture = load_image(image, config)
+        picture = load_image(image, config, options.max_pixels)
         config = settle_sigma(picture, config, backend, say)
     else:
         before, noted = begun
@@ -161,7 +162,7 @@ def _prepare_to_go_on(
         if config.sigma == "auto":  # it was chosen when the run began
             config = config.replace(sigma=before.sigma)
         image = options.image or noted
-        picture = load_image(image, config)
+        picture = load_image(image, config, options.max_pixels)
         saved = folder.load_state()
         if saved is not None:  # None where the run was killed before its first checkpoint
             before, state = saved
@@ -185,10 +186,11 @@ def setting_layers(options: Options) -> tuple[list[dict[str, Any]], str | None]:
     return [from_file, options.settings], options.recipe or recipe
 
 
-def load_image(image: str | None, config: FitConfig) -> Picture:
+def load_image(image: str | None, config: FitConfig, max_pixels: int | None = None) -> Picture:
     """The picture that was named, or the bundled one, at the size that is asked for."""
     if image is not None:
-        return load_picture(image, size=config.size, background=config.background)
+        most = MAX_PIXELS if max_pixels is None else max_pixels
+        return load_picture(image, size=config.size, background=config.background, max_pixels=most)
     if config.size == 32:
         return bundled_picture(32)
     return load_picture(bundled_picture(), size=config.size)

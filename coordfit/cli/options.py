@@ -234,6 +234,12 @@ def _tile_options(command: argparse.ArgumentParser) -> None:
         default="float16",
         help="how the parameters of tiles are kept in files (default: float16)",
     )
+    group.add_argument(
+        "--max-pixels",
+        type=_checked("max-pixels", int, lambda n: n >= 1, "a whole number of 1 or more"),
+        metavar="N",
+        help="decode pictures of so many pixels (default: 64 million; Pillow ends at 178 million)",
+    )
 
 
 def _one_network_option(command: argparse.ArgumentParser, cure: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..errors import OutputError
@@ -52,14 +54,23 @@ def run(options: Options) -> int:
     return EXIT_OK
 
 
-def write_png(path: Path, model: Model | TiledModel, grid: PixelGrid, *, shown: bool) -> None:
-    """Render rows and write them as they come: the picture need not fit into memory."""
+def write_png(
+    path: Path,
+    model: Model | TiledModel,
+    grid: PixelGrid,
+    *,
+    shown: bool,
+    see: Callable[[NDArray[np.floating]], None] | None = None,
+) -> None:
+    """Render rows and write them as they come, for `see` too: the picture need not fit into memory."""
     depth = model.picture.bit_depth
     bar = tqdm(total=grid.height, unit="row", file=sys.stderr, disable=None if shown else True, mininterval=0.2)
     with bar, atomic_write(path) as file:
         writer = PngWriter(file, grid.width, grid.height, model.picture.channels, depth)
         for rows in model.render_rows(grid):
             writer.write_rows(quantize(rows, depth))
+            if see is not None:
+                see(rows)
             bar.update(len(rows))
         writer.close()
 

@@ -22,6 +22,7 @@ from ..files import atomic_write, jsonable, printable, write_json
 from ..folder_lock import output_folder
 from ..images import Picture
 from ..model_file import load_model
+from ..report.running import RunningComparison
 from ..run_folder import RunFolder
 from ..tiles.fit import TiledFit, TiledResult, TileProgress
 from ..tiles.model import TiledModel
@@ -32,8 +33,6 @@ from .options import Options, UsageError
 if TYPE_CHECKING:
     from .fit import GracefulStop
 
-# A comparison beside a picture of more pixels would be too large to be looked at, and to be held in memory.
-_MOST_COMPARED = 4_000_000
 _SECONDS_BETWEEN_LINES = 5.0
 _FACTS = {"tile", "overlap", "every_tile", "stored", "picture_digest"}
 
@@ -76,6 +75,7 @@ def as_begun(options: Options, layers: Layers) -> tuple[Options, Layers] | None:
         "tiles": options.tiles if asked else facts["tile"],
         "every_tile": options.every_tile or facts["every_tile"],
         "stored": facts["stored"],
+        "max_pixels": options.max_pixels or facts.get("max_pixels"),
     }
     return Options(**vars(options) | remembered), [config.as_dict(), *layers]
 
@@ -159,7 +159,8 @@ def prepare(
         folder=folder,
         resume=options.resume,
     )
-    write_json(folder / "config.json", document | {"coordfit": __version__})
+    noted = {"tiles": tiles | {"max_pixels": options.max_pixels}, "coordfit": __version__}
+    write_json(folder / "config.json", document | noted)
     return Prepared(fit, folder)
 
 
@@ -220,10 +221,10 @@ def write_result(folder: Path, result: TiledResult) -> None:
 
     result.save(folder / "model.safetensors")
     write_json(folder / "metrics.json", result.metrics)
-    write_png(folder / "reconstruction.png", result.model, result.model.grid(), shown=False)
-    if result.picture.height * result.picture.width <= _MOST_COMPARED:
-        with atomic_write(folder / "comparison.png") as file:
-            result.comparison().save(file, format="PNG")
+    seen = RunningComparison(result.picture.colours)
+    write_png(folder / "reconstruction.png", result.model, result.model.grid(), shown=False, see=seen.add)
+    with atomic_write(folder / "comparison.png") as file:
+        result.comparison(seen).save(file, format="PNG")
 
 
 def _print_result(result: TiledResult, folder: Path, options: Options) -> None:

@@ -11,10 +11,16 @@ from PIL import Image, ImageDraw, ImageFont
 from coordfit.metrics import check_pair
 
 __all__ = [
+    "LARGE_SIDE",
+    "SCALES",
+    "SCALE_QUANTILE",
+    "SCALE_ROUNDING",
+    "Compared",
     "ErrorBar",
     "absolute_error",
     "colour_error",
     "comparison_picture",
+    "draw_compared",
     "draw_error_bar",
     "error_picture",
     "error_scale",
@@ -51,13 +57,14 @@ _COLOUR_ANCHORS = np.array(
 )
 
 # Tops of the error scale in 8-bit levels with the number of intervals between ticks.
-_SCALES = {1: 5, 2: 4, 5: 5, 10: 5, 20: 4, 50: 5, 100: 5, 200: 4, 255: 5}
-_SCALE_QUANTILE = 0.995  # a few stray pixels must not darken the map of all the others
+SCALES = {1: 5, 2: 4, 5: 5, 10: 5, 20: 4, 50: 5, 100: 5, 200: 4, 255: 5}
+SCALE_ROUNDING = 1e-3
+SCALE_QUANTILE = 0.995  # a few stray pixels must not darken the map of all the others
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 _SMALL_SIDE = 384  # small pictures are enlarged to about this, a whole number of times
-_LARGE_SIDE = 768  # larger pictures are reduced to this
+LARGE_SIDE = 768  # larger pictures are reduced to this
 _THIN_SIDE = 24  # no panel is thinner, or a picture one pixel high could not be seen
 _STACK_ASPECT = 2.2  # wider pictures stand below each other instead of side by side
 _NARROW_CELL = 264  # room for a panel's caption
@@ -114,8 +121,8 @@ def error_scale(error: FloatArray) -> int:
     int
         The 99.5th percentile of ``255 * error``, rounded up to one of 1, 2, 5, 10, 20, 50, 100, 200, 255.
     """
-    level = 255.0 * float(np.quantile(error, _SCALE_QUANTILE))
-    return next((top for top in _SCALES if level <= top + 1e-3), 255)
+    level = 255.0 * float(np.quantile(error, SCALE_QUANTILE))
+    return next((top for top in SCALES if level <= top + SCALE_ROUNDING), 255)
 
 
 def error_picture(truth: FloatArray, prediction: FloatArray, *, scale: int | None = None) -> Image.Image:
@@ -179,18 +186,36 @@ def comparison_picture(
         If the pictures cannot be compared or `scale` is not positive.
     """
     error = absolute_error(truth, prediction)
-    levels = _checked_scale(scale, error)
-    height, width = error.shape
+    levels, height, width = _checked_scale(scale, error), *error.shape
+    seen = Compared(truth, prediction, error, float(error.mean()), float(error.max()), levels)
+    return draw_compared(seen, (width, height), title, figures)
+
+
+class Compared(NamedTuple):
+    """What a comparison shows; pictures (h, w, C) and error (h, w) may be smaller than what they are of."""
+
+    truth: FloatArray
+    prediction: FloatArray
+    error: NDArray[np.float32]
+    mean: float
+    largest: float
+    scale: int  # in 8-bit levels
+
+
+def draw_compared(seen: Compared, whole: Size, title: str, figures: Sequence[tuple[str, str]]) -> Image.Image:
+    """Return the sheet of `comparison_picture` for pictures of which the `whole` has (width, height) pixels."""
+    width, height = whole
     stacked = width > _STACK_ASPECT * height
     size = _panel_size(width, height, stacked)
-    error_panel = colour_error(resize_to(Image.fromarray(error), size, Image.Resampling.BOX), levels)
+    error = resize_to(Image.fromarray(seen.error), size, Image.Resampling.BOX)
+    note = f"mean {255 * seen.mean:.2f}, max {255 * seen.largest:.0f}"
     panels = [
-        _Panel("original", _shown_as(width, height, size), show_pixels(truth, size)),
-        _Panel("reconstruction", "", show_pixels(prediction, size)),
-        _Panel("error", f"mean {255 * error.mean():.2f}, max {255 * error.max():.0f}", error_panel),
+        _Panel("original", _shown_as(width, height, size), show_pixels(seen.truth, size)),
+        _Panel("reconstruction", "", show_pixels(seen.prediction, size)),
+        _Panel("error", note, colour_error(error, seen.scale)),
     ]
-    kind = "absolute error" if truth.shape[2] == 1 else "absolute error, mean of channels"
-    bar = ErrorBar(levels, bool(255 * error.max() > levels), f"{kind}, in 1/255")
+    kind = "absolute error" if seen.truth.shape[2] == 1 else "absolute error, mean of channels"
+    bar = ErrorBar(seen.scale, 255 * seen.largest > seen.scale, f"{kind}, in 1/255")
     return _Sheet(size[0], stacked).draw(plain_text(title), figures, panels, bar)
 
 
@@ -215,10 +240,10 @@ def colour_error(error: Image.Image, scale: int) -> Image.Image:
 def _panel_size(width: int, height: int, stacked: bool) -> Size:
     """Return the size at which a picture of `width` x `height` pixels is shown."""
     longer = max(width, height)
-    if longer > _LARGE_SIDE:
-        factor = _LARGE_SIDE / longer
+    if longer > LARGE_SIDE:
+        factor = LARGE_SIDE / longer
     elif stacked:
-        factor = _LARGE_SIDE // longer
+        factor = LARGE_SIDE // longer
     else:
         factor = max(1, round(_SMALL_SIDE / longer))
     return max(_THIN_SIDE, round(width * factor)), max(_THIN_SIDE, round(height * factor))
@@ -231,8 +256,8 @@ def _shown_as(width: int, height: int, size: Size) -> str:
         return pixels
     if size[0] * height == size[1] * width and size[0] % width == 0:
         return f"{pixels}, shown {size[0] // width}x"
-    if max(size) == _LARGE_SIDE and min(size) > _THIN_SIDE:
-        return f"{pixels}, shown at {100 * _LARGE_SIDE / max(width, height):.0f} %"
+    if max(size) == LARGE_SIDE and min(size) > _THIN_SIDE:
+        return f"{pixels}, shown at {100 * LARGE_SIDE / max(width, height):.0f} %"
     return f"{pixels}, stretched"
 
 
@@ -292,7 +317,7 @@ def draw_error_bar(
     ramp = np.tile(np.linspace(0, bar.scale / 255, width, dtype=np.float32), (height, 1))
     sheet.paste(colour_error(Image.fromarray(ramp), bar.scale), (x, y))
     pen.rectangle((x - 1, y - 1, x + width, y + height), outline=LINE)
-    intervals = _SCALES.get(bar.scale, 1)
+    intervals = SCALES.get(bar.scale, 1)
     baseline = y + height + round(21 * unit)
     for tick in range(intervals + 1):
         at = x + round(tick / intervals * (width - 1))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .._backends import Backend
 from ..evaluation import Evaluator, training_mask
@@ -20,6 +21,7 @@ from ..losses import make_loss
 from ..member import HistoryRow
 from ..metrics import bits_per_pixel, psnr_from_mse
 from ..model import PictureFacts
+from ..report.running import RunningComparison
 from ..result import Result, baselines
 from .model import TiledModel
 from .network import TileNetwork
@@ -61,6 +63,14 @@ class TiledResult(Result):
     """
 
     model: TiledModel
+
+    def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
+        """As of every result; drawn from rows that were `seen` already, or now, and never held as a whole."""
+        if seen is None:
+            seen = RunningComparison(self.picture.colours)
+            for rows in self.model.render_rows(self.model.grid()):
+                seen.add(rows)
+        return seen.draw(self._title(), self._figures())
 
     def _title(self) -> str:
         layout = self.model.layout
