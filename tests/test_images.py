@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import struct
+import tracemalloc
 import warnings
 import zlib
 from importlib import resources
@@ -790,6 +791,31 @@ def test_name_that_is_no_unicode():
     image = Image.new("L", (2, 2))
     image.filename = b"/folder/caf\xe9.png"
     assert load_picture(image).name == "caf?.png"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_picture_keeps_its_levels_and_colours_are_what_is_looked_at(dtype):
+    array = np.full((4, 6, 3), 0.5, dtype) if dtype == np.float32 else levels(4, 6, 3).astype(dtype)
+    picture = load_picture(array)
+    assert picture.levels.dtype == dtype
+    assert not np.shares_memory(picture.levels, array)
+    white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    np.testing.assert_array_equal(picture.colours[1:3, ::2], array[1:3, ::2] / np.float32(white))
+    np.testing.assert_array_equal(picture.colours.reshape(-1, 3)[5], picture.pixels[0, 5])
+    with pytest.raises(ValueError, match="read-only"):
+        picture.pixels[0] = 0
+
+
+def test_a_file_is_decoded_into_its_levels_alone(tmp_path):
+    """Beside Pillow's own 4 bytes a pixel there are 3 for the levels, and never the levels twice."""
+    side = 1500
+    path = saved(tmp_path, Image.effect_mandelbrot((side, side), (-2, -1, 1, 1), 9).convert("RGB"))
+    tracemalloc.start()
+    picture = load_picture(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert picture.levels.shape == (side, side, 3)
+    assert 3 * side**2 <= peak < 4.5 * side**2
 
 
 def test_digest():

@@ -15,6 +15,7 @@ from coordfit.errors import OutputError
 from coordfit.report.comparison import absolute_error, comparison_picture, error_picture, error_scale
 from coordfit.report.curves import save_curves
 from coordfit.report.lines import lines_svg
+from coordfit.report.running import RunningComparison
 
 FIGURES = [("PSNR full", "38.42 dB"), ("SSIM", "0.981"), ("encoding", "Gaussian, σ = 10, 256")]
 
@@ -123,6 +124,37 @@ def test_large_pictures_are_reduced():
     sheet = sheet_of(truth, prediction)
     assert 3 * 768 < sheet.shape[1] < 3 * 768 + 300
     assert 384 < sheet.shape[0] < 1000
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_rows_one_after_the_other_make_the_same_sheet(channels, rows):
+    truth, prediction = pair(40, 50, channels)
+    running = RunningComparison(truth)
+    for top in range(0, 40, rows):
+        running.add(prediction[top : top + rows])
+    np.testing.assert_array_equal(np.asarray(running.draw("a title", FIGURES)), sheet_of(truth, prediction))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_rows_of_a_large_picture_are_seen_as_means(channels, monkeypatch):
+    """No pixel of 1600x500 is lost: its figures are those of the whole, and its panels look like them."""
+    calm = np.linspace(0.2, 0.8, 1600 * 500 * channels, dtype=np.float32).reshape(500, 1600, channels)
+    wrong = 0.1 * np.add.outer(np.sin(np.arange(500) / 50) ** 2, np.linspace(0, 1, 1600))[:, :, None]
+    truth, prediction = calm, calm + wrong.astype(np.float32)
+    prediction[499, 1599] = 0.0  # the largest error, in a square that is not whole
+    running = RunningComparison(truth)
+    for top in range(0, 500, 33):
+        running.add(prediction[top : top + 33])
+    seen, wanted = np.asarray(running.draw("a title", FIGURES)), sheet_of(truth, prediction)
+    assert seen.shape == wanted.shape
+    assert np.abs(seen.astype(float) - wanted).mean() < 0.5
+    monkeypatch.setattr("coordfit.report.running.draw_compared", lambda compared, *_: compared)
+    compared, error = running.draw("a title", FIGURES), absolute_error(truth, prediction)
+    assert compared.error.shape == (250, 800)
+    assert compared.largest == error.max()
+    assert compared.mean == pytest.approx(error.mean(), rel=1e-5)
+    assert compared.scale == error_scale(error) == 20
 
 
 def test_wide_pictures_stand_below_each_other():

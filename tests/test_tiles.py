@@ -1,8 +1,10 @@
 """Pictures as batches of small networks: where tiles lie, how they are trained, blended, stored and chosen."""
 
+import errno
 import json
 import random
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ import coordfit
 from coordfit._backends import get_backend
 from coordfit.cli import main
 from coordfit.config import make_config
-from coordfit.errors import ConfigError, ModelFileError
+from coordfit.errors import ConfigError, ModelFileError, OutputError, PictureError
 from coordfit.images import bundled_picture, load_picture
 from coordfit.metrics import psnr
-from coordfit.tiles.fit import TiledFit
+from coordfit.tiles.fit import CHUNK_BYTES, TiledFit
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.model import _Band
 from coordfit.tiles.network import TileNetwork
@@ -292,6 +294,81 @@ def test_finished_tiles_are_not_trained_again(tmp_path, monkeypatch):
         TiledFit(picture, other, cpu(), folder=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("tile", [8, 32, 64])
+def test_large_tiles_are_fewer_at_a_time(tile):
+    picture = load_picture(np.zeros((70, 70, 3), np.uint8))
+    fit = TiledFit(picture, plan_tiles(picture, tile, {}), cpu())
+    pixels, parameters = (min(70, tile + 2)) ** 2, fit.network.layout.num_parameters
+    taken = fit._tiles_at_a_time() * 4 * (8 * pixels + 4 * parameters)
+    assert 0.9 * CHUNK_BYTES < taken <= 1.01 * CHUNK_BYTES
+
+
+def test_a_fit_makes_no_floats_of_the_whole_picture(tmp_path):
+    picture = load_picture((255 * crop().pixels).astype(np.uint8))
+    made = fitted(picture, steps=2, folder=tmp_path)
+    made.comparison()
+    assert "pixels" not in vars(picture)
+    assert "reconstruction" not in vars(made)
+
+
+def resident(path):
+    """Bytes of a mapped file that this process holds in memory."""
+    maps = Path("/proc/self/smaps").read_text().split("\n")
+    begins = [k for k, line in enumerate(maps) if line.endswith(str(path))]
+    return 1024 * sum(
+        int(line.split()[1]) for k in begins for line in maps[k : k + 8] if line.startswith("Rss")
+    )
+
+
+needs_smaps = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs what Linux tells of maps")
+
+
+@needs_smaps
+def test_finished_tiles_do_not_stay_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("coordfit.tiles.fit.CHUNK_TILES", 30)
+    held, add = [], TileStore.add
+
+    def add_and_look(self, *arguments):
+        add(self, *arguments)
+        held.append(resident(tmp_path / "tiles.bin"))
+
+    monkeypatch.setattr(TileStore, "add", add_and_look)
+    whole = fitted(crop(80, 90), folder=tmp_path, steps=1, hidden_size=64)
+    assert (tmp_path / "tiles.bin").stat().st_size > 200_000
+    assert len(held) > 2
+    assert max(held) == 0
+    whole.save(tmp_path / "model.safetensors")
+    assert resident(tmp_path / "tiles.bin") == 0  # it was digested and written piece by piece
+    assert float(whole.model.parameters.max()) > 0.0
+    assert resident(tmp_path / "tiles.bin") > 0  # or else this would say nothing
+
+
+@needs_smaps
+def test_a_model_gives_back_what_a_rendering_read(tmp_path, result):
+    path = tmp_path / "model.safetensors"
+    result.save(path)
+    model = coordfit.load(path, device="numpy")
+    assert float(model.parameters.max()) > 0.0
+    assert resident(path) > 0
+    model.render()
+    assert resident(path) == 0
+
+
+def test_a_disk_without_room_for_all_tiles_is_told_before_the_first(tmp_path, monkeypatch):
+    def refuse(number):
+        def fallocate(*_):
+            raise OSError(number, errno.errorcode[number])
+
+        monkeypatch.setattr("os.posix_fallocate", fallocate, raising=False)
+
+    refuse(errno.ENOSPC)
+    with pytest.raises(OutputError, match=r"cannot keep .* kB of tiles in .*tiles.bin: ENOSPC"):
+        fitted(steps=1, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    refuse(errno.EOPNOTSUPP)  # a file system that cannot promise it
+    assert fitted(steps=1, folder=tmp_path).stopped == "steps"
+
+
 @pytest.mark.parametrize("target", [30.0, 36.0])
 def test_the_blended_picture_keeps_the_target(target):
     made = fitted(crop(60, 60), target_psnr=target, hidden_size=32, steps=64)
@@ -473,6 +550,18 @@ def interrupted(monkeypatch, *words):
     with monkeypatch.context() as patch:
         patch.setattr(TileStore, "add", add_and_stop)
         assert main([*map(str, words)]) == 130
+
+
+def test_larger_pictures_are_decoded_where_they_are_asked_for(tmp_path, photo, monkeypatch, capsys):
+    out, count = ["--out", str(tmp_path / "run")], 45 * 61
+    monkeypatch.setattr("coordfit.cli.fit.MAX_PIXELS", count - 1)
+    assert main([photo, *FIT, "--steps", "2", *out]) == 1
+    assert "raise max_pixels (`coordfit fit --max-pixels`)" in capsys.readouterr().err
+    interrupted(monkeypatch, photo, *FIT, "--steps", "2", *out, "--max-pixels", count)
+    assert main(["--resume", *out, "--device", "numpy"]) == 0  # the run remembers
+    assert main([photo, *FIT, "--max-pixels", "x"]) == 2
+    with pytest.raises(PictureError, match="more than 5"):
+        coordfit.fit(photo, max_pixels=5)
 
 
 @pytest.mark.parametrize("repeated", [False, True], ids=["as it says", "with all words"])

@@ -89,6 +89,6 @@ def _means(pixels: FloatArray, side: int) -> NDArray[np.float32]:
 
 def _mean_colours(pixels: FloatArray, side: int) -> NDArray[np.float32]:
     """The same of colours, which alpha weighs."""
-    if pixels.shape[2] in (1, 3):
+    if pixels.shape[2] in (1, 3) or side == 1:
         return _means(pixels, side)
     return unpremultiply(_means(premultiply(np.asarray(pixels, np.float32)), side))

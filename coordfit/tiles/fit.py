@@ -23,14 +23,18 @@ from ..metrics import bits_per_pixel, psnr_from_mse
 from ..model import PictureFacts
 from ..report.running import RunningComparison
 from ..result import Result, baselines
+from ..training_step import item_size
 from .model import TiledModel
 from .network import TileNetwork
 from .plan import TilePlan
 from .store import TileStore
 from .trainer import TileTrainer
 
-# Tiles that are on their way at a time; memory is the picture, these, and what is finished (in a file).
-CHUNK_TILES = 8192
+# Tiles that are on their way at a time, and about how much memory they may take, where they are large. Memory
+# is the levels of the picture and these; what is finished is in a file.
+CHUNK_TILES, CHUNK_BYTES = 8192, 1 << 28
+# Copies of a tile's parameters on the host: as trained, packed, in stored precision, and one on the way.
+_COPIES = 4
 # What a hidden pixel weighs, whose place is taken by the known one that is nearest: nothing beside known
 # pixels, and something where a tile has none.
 _HIDDEN = 1e-6
@@ -136,8 +140,9 @@ class TiledFit:
             stop=self._group_done,
         )
         before, steps = self.store.seconds, self.plan.config.steps or 0
+        count = self._tiles_at_a_time()
         while self.store.done < len(self.plan.layout):
-            tiles = np.arange(self.store.done, min(self.store.done + CHUNK_TILES, len(self.plan.layout)))
+            tiles = np.arange(self.store.done, min(self.store.done + count, len(self.plan.layout)))
             pixels, weights = self._taught(tiles)
             parameters, errors = trainer.fit(pixels, steps, self.plan.layout.shares(tiles), weights)
             if self._asked:  # these are not finished; an interrupted run goes on from those before
@@ -147,6 +152,12 @@ class TiledFit:
             self.store.add(packed, errors, before + trainer.seconds)
             self._add_history_row()
         return self._result(trainer)
+
+    def _tiles_at_a_time(self) -> int:
+        rows, channels = len(self.plan.layout.grid), self.picture.channels
+        # Of each pixel its colours as they are and as they are scaled, its share and its weight.
+        numbers = rows * (2 * channels + 2) + _COPIES * self.network.layout.size
+        return min(CHUNK_TILES, max(1, CHUNK_BYTES // (numbers * item_size(self.plan.config.dtype))))
 
     def _taught(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
         """What some tiles are to learn (n, N, C), and each pixel's weight (n, N); None where all are known."""
