@@ -138,23 +138,24 @@ def test_rows_one_after_the_other_make_the_same_sheet(channels, rows):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_rows_of_a_large_picture_are_seen_as_means(channels, monkeypatch):
-    """No pixel of 1600x500 is lost: its figures are those of the whole, and its panels look like them."""
-    calm = np.linspace(0.2, 0.8, 1600 * 500 * channels, dtype=np.float32).reshape(500, 1600, channels)
-    wrong = 0.1 * np.add.outer(np.sin(np.arange(500) / 50) ** 2, np.linspace(0, 1, 1600))[:, :, None]
+    """No pixel of 1601x501 is lost: its figures are those of the whole, and its panels look like them."""
+    calm = np.linspace(0.2, 0.8, 1601 * 501 * channels, dtype=np.float32).reshape(501, 1601, channels)
+    wrong = 0.1 * np.add.outer(np.sin(np.arange(501) / 50) ** 2, np.linspace(0, 1, 1601))[:, :, None]
     truth, prediction = calm, calm + wrong.astype(np.float32)
-    prediction[499, 1599] = 0.0  # the largest error, in a square that is not whole
+    prediction[500, 1600] = 0.0  # the largest error, in a square that is not whole
     running = RunningComparison(truth)
-    for top in range(0, 500, 33):
+    for top in range(0, 501, 33):
         running.add(prediction[top : top + 33])
     seen, wanted = np.asarray(running.draw("a title", FIGURES)), sheet_of(truth, prediction)
     assert seen.shape == wanted.shape
     assert np.abs(seen.astype(float) - wanted).mean() < 0.5
     monkeypatch.setattr("coordfit.report.running.draw_compared", lambda compared, *_: compared)
     compared, error = running.draw("a title", FIGURES), absolute_error(truth, prediction)
-    assert compared.error.shape == (250, 800)
+    assert compared.error.shape == (251, 801)
+    np.testing.assert_allclose(compared.truth[-1, -1], truth[500, 1600], rtol=1e-5)
     assert compared.largest == error.max()
     assert compared.mean == pytest.approx(error.mean(), rel=1e-5)
-    assert compared.scale == error_scale(error) == 20
+    assert compared.scale == error_scale(error) == 50
 
 
 def test_wide_pictures_stand_below_each_other():
