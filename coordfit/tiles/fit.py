@@ -32,7 +32,7 @@ from .trainer import TileTrainer
 
 # Tiles that are on their way at a time, and about how much memory they may take, where they are large. Memory
 # is the levels of the picture and these; what is finished is in a file.
-CHUNK_TILES, CHUNK_BYTES = 8192, 1 << 28
+CHUNK_TILES, CHUNK_BYTES = 8192, 5 << 26
 # Copies of a tile's parameters on the host: as trained, packed, in stored precision, and one on the way.
 _COPIES = 4
 # What a hidden pixel weighs, whose place is taken by the known one that is nearest: nothing beside known
@@ -155,8 +155,8 @@ class TiledFit:
 
     def _tiles_at_a_time(self) -> int:
         rows, channels = len(self.plan.layout.grid), self.picture.channels
-        # Of each pixel its colours as they are and as they are scaled, its share and its weight.
-        numbers = rows * (2 * channels + 2) + _COPIES * self.network.layout.size
+        # Of each pixel its share, its weight, and its colours as they are, as they are scaled, and in errors.
+        numbers = rows * (6 * channels + 2) + _COPIES * self.network.layout.size
         return min(CHUNK_TILES, max(1, CHUNK_BYTES // (numbers * item_size(self.plan.config.dtype))))
 
     def _taught(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
