@@ -35,6 +35,7 @@ from coordfit.tiles.trainer import TileTrainer
 TARGET = 40.0
 STEPS = 48
 _CROP = 192
+_TIMES = ("seconds_aimed", "rate")
 
 
 def table_shapes() -> list[Shape]:
@@ -141,9 +142,13 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         print(
             f"| {row['tile']} | {row['num_frequencies']} | {row['hidden_size']} | {row['psnr']:.2f} "
             f"| {row['gflop']:.0f} | {row['steps_aimed']:.1f} | {row['psnr_aimed']:.2f} "
-            f"| {row['gflop_aimed']:.0f} | {row['seconds_aimed']:.2f} | {row['rate']:.0f} "
+            f"| {row['gflop_aimed']:.0f} | {_or_none(row, 'seconds_aimed', 2)} | {_or_none(row, 'rate', 0)} "
             f"| {row['parameters_per_value']:.2f} | {row['twice']:+.2f} |"
         )
+
+
+def _or_none(row: dict[str, Any], name: str, digits: int) -> str:
+    return f"{row[name]:.{digits}f}" if name in row else "-"
 
 
 def main() -> None:
@@ -153,6 +158,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=200, help="of each picture, drawn at random")
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--only", nargs="+", metavar="TILE,M,HIDDEN", help="some rows alone")
+    parser.add_argument("--without-times", action="store_true", help="where the machine is busy")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
     options = parser.parse_args()
     backend = get_backend("cpu", threads=options.threads)
@@ -161,9 +167,11 @@ def main() -> None:
     for shape in table_shapes():
         name = f"{shape.tile},{shape.num_frequencies},{shape.hidden_size}"
         if options.only is None or name in options.only:
-            rows.append(measure(backend, pictures, shape, options.tiles))
+            row = measure(backend, pictures, shape, options.tiles)
+            dropped = _TIMES if options.without_times else ()
+            rows.append({figure: value for figure, value in row.items() if figure not in dropped})
             if options.json:  # after every row: the whole takes long
-                options.json.write_text(json.dumps(rows, indent=1))
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
     print_table(rows)
 
 
