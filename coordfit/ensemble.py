@@ -334,8 +334,7 @@ class EnsembleTrainer:
             return "target_psnr"
         if callback is None:
             return None
-        if point.step != self.step:
-            self._show(point.arrays[0])
+        self._show(point.arrays[0])  # the run may have gone on, or an earlier point have been shown
         steps = self.budget.expected_steps(self.step)
         told = EnsembleProgress(point.step, steps, judged.seconds, self.members)
         return "interrupted" if callback(told) else None

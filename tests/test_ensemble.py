@@ -161,6 +161,18 @@ def test_a_callback_is_told_of_all_members_and_can_stop_them(idle_backend, cat):
     assert [result.metrics["networks"] for result in results] == [2, 2]
 
 
+def test_a_callback_sees_the_networks_that_its_figures_are_of(backend, cat):
+    seen = []
+
+    def callback(progress):
+        seen.extend((member.evaluate().loss, member.history[-1]["loss"]) for member in progress.members)
+
+    fit_together([Job(cat, make_config(SMALL, {"seed": seed})) for seed in (0, 1)], backend, callback)
+    shown, told = zip(*seen, strict=True)
+    assert len(told) == 6
+    assert shown == pytest.approx(told)
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
