@@ -1,6 +1,7 @@
 """Half of the pixels hidden: what `coordfit inpaint` makes of them, beside fillings that learn nothing.
 
     python -m bench.inpainting                # four photographs at 128x128: a minute on two quiet cores
+    python -m bench.inpainting --average 4    # the mean of four networks each: some three minutes
     python -m bench.inpainting --missing 0.9 --sizes 64
     python -m bench.inpainting --json bench/results/inpainting.json --show
 
@@ -34,13 +35,14 @@ FIGURES = {
 Case = dict[str, Any]
 
 
-def measure(name: str, size: int, missing: float, settings: Case, backend: Any) -> Case:
-    """One photograph, filled."""
+def measure(name: str, size: int, missing: float, average: int, settings: Case, backend: Any) -> Case:
+    """One photograph, filled by the mean of `average` networks."""
     config = inpainting_config(settings)
     masked = hide(square_photograph(name, size), missing=missing, seed=config.seed)
-    metrics = Inpainter(masked, config, backend).run().metrics
+    metrics = Inpainter(masked, config, backend, average).run().metrics
     told = {column: metrics[column] for column in (*FIGURES, "sigma", "steps", "seconds")}
-    return {"picture": name, "size": size, "missing": missing, "settings": settings} | told
+    place = {"picture": name, "size": size, "missing": missing, "average": average, "settings": settings}
+    return place | told
 
 
 def show(cases: list[Case]) -> None:
@@ -60,6 +62,7 @@ def main() -> int:
     parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
     parser.add_argument("--sizes", nargs="+", type=int, default=(128,))
     parser.add_argument("--missing", type=float, default=0.5)
+    parser.add_argument("--average", type=int, default=1, help="networks that the mean is taken of")
     parser.add_argument("--steps", type=int, help="of each fit, instead of the default")
     parser.add_argument("--json", type=Path, help="write the cases here; those of other runs stay")
     parser.add_argument("--show", action="store_true", help="print the table of that file, and no more")
@@ -70,10 +73,11 @@ def main() -> int:
     backend, shown = get_backend("cpu", threads=args.threads), []
     for size in args.sizes:
         for name in args.pictures:
-            key = {"picture": name, "size": size, "missing": args.missing, "settings": settings}
+            key = {"picture": name, "size": size, "missing": args.missing, "average": args.average}
+            key |= {"settings": settings}
             same = [case for case in cases if key.items() <= case.items()]
             if not args.show:
-                made = measure(name, size, args.missing, settings, backend)
+                made = measure(name, size, args.missing, args.average, settings, backend)
                 cases, same = [case for case in cases if case not in same] + [made], [made]
                 if args.json:
                     write_json(args.json, {"cases": cases})

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Backend, get_backend
+from .averaging import AverageTrainer
 from .config import FitConfig, make_config
 from .ensemble import Job
 from .errors import ConfigError
@@ -120,6 +121,7 @@ def inpaint(
     text: str | None = None,
     scribble: bool = False,
     block: Block | None = None,
+    average: int = 1,
     config: FitConfig | None = None,
     recipe: str | None = None,
     device: str = "auto",
@@ -147,6 +149,8 @@ def inpaint(
         Hide lines drawn from the seed.
     block : (x, y, width, height), optional
         Hide a rectangle, in pixels.
+    average : int
+        The mean of so many networks of different seeds, trained as one batch: see `averaging`.
     config, recipe, device, threads, fused, precision, callback
         As `coordfit.fit` takes them. A callback's rows hold no figure that needs unknown colours.
     **options
@@ -175,7 +179,7 @@ def inpaint(
         seed=settings.seed,
     )
     backend = get_backend(device, fused=fused, threads=threads, precision=precision)
-    inpainter = Inpainter(masked, settings, backend)
+    inpainter = Inpainter(masked, settings, backend, average)
     return inpainter.run(callback=callback)
 
 
@@ -209,19 +213,25 @@ def _with_sigma(config: FitConfig, masked: MaskedPicture, backend: Backend) -> F
 
 
 class Inpainter:
-    """One inpainting: a `Trainer` that sees known pixels alone, and what is told of the hidden ones.
+    """One inpainting: a trainer that sees known pixels alone, and what is told of the hidden ones.
 
     Parameters
     ----------
     masked : MaskedPicture
     config : FitConfig
         A sigma that is not given follows the density of the known pixels; see `mean_spacing`.
+    average : int
+        How many networks the mean is taken of.
     """
 
-    def __init__(self, masked: MaskedPicture, config: FitConfig, backend: Backend) -> None:
+    def __init__(self, masked: MaskedPicture, config: FitConfig, backend: Backend, average: int = 1) -> None:
         self.masked = masked
         self.config = _with_sigma(config, masked, backend)
-        self.trainer = Trainer(masked.picture, self.config, backend, known=masked.known)
+        self.trainer: Trainer | AverageTrainer = (
+            Trainer(masked.picture, self.config, backend, known=masked.known)
+            if average == 1
+            else AverageTrainer(masked.picture, self.config, backend, average, known=masked.known)
+        )
 
     def run(self, callback: Callback | None = None) -> InpaintResult:
         """Train until a budget is spent or the callback returns True; then fill and score."""
@@ -255,6 +265,7 @@ def _figures(result: InpaintResult) -> dict[str, Any]:
         "hidden_share": num_hidden / known.size,
         "spacing": mean_spacing(known),
         "sigma": result.config.resolved_sigma if result.config.encoding in _SIGMA_SHARE else None,
+        "averaged": result.metrics.get("averaged", 1),
     }
     if not result.has_truth:
         unknown = ("psnr", "psnr_held_out", "ssim", *_SCORES)

@@ -16,7 +16,7 @@ import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._backends import Backend
 from ._version import __version__
@@ -28,6 +28,9 @@ from .model import Model
 from .model_file import load_checkpoint, save_checkpoint
 from .result import FitResult
 from .training import HISTORY_COLUMNS, Trainer, TrainingState
+
+if TYPE_CHECKING:
+    from .averaging import AverageTrainer
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class RunFolder:
             state.history = read_history(self.path / "history.csv")
         return config, state
 
-    def history_writer(self, trainer: Trainer) -> HistoryWriter:
+    def history_writer(self, trainer: Trainer | AverageTrainer) -> HistoryWriter:
         """`history.csv`, begun anew with the rows that the trainer brings from an earlier run."""
         return HistoryWriter(self.path / "history.csv", HISTORY_COLUMNS, rows=trainer.history)
 

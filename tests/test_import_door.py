@@ -139,6 +139,7 @@ TRAINING = [
     "last_layer",
     "member",
     "ensemble",
+    "averaging",
     "sigma",
     "training",
     "evaluation",

@@ -39,6 +39,7 @@ WORDS = [
     "--device",
     "cpu",
 ]
+AS_IN_WORDS = {"hidden_size": 8, "depth": 2, "num_frequencies": 4, "steps": 4}
 FILES = {
     "comparison.png",
     "config.json",
@@ -83,7 +84,9 @@ def spoiled(picture, known):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"sigma": "auto"}, {"batch_size": None}], ids=["", "auto", "full batch"]
+    "options",
+    [{}, {"sigma": "auto"}, {"batch_size": None}, {"average": 2}],
+    ids=["", "auto", "full batch", "average"],
 )
 def test_the_network_never_sees_a_hidden_pixel(picture, known, options):
     """Whatever stands there, each parameter is bit for bit the same; sigma and mask too."""
@@ -334,6 +337,18 @@ def test_json_is_one_document_with_the_figures(capsys, quick_curves, photo):
     assert document["config"]["sigma"] == pytest.approx(32 * np.sqrt(0.75) / 30, abs=0.01)
 
 
+def test_the_mean_of_networks_fills_and_is_saved(capsys, quick_curves, photo):
+    words = [photo, "--missing", 0.5, "--seed", 3, "--animate", "focus.gif"]
+    code, out, _ = call(capsys, *words, "--average", 3, "--out", "run")
+    assert code == 0
+    assert "average      of 3 networks\n" in out
+    assert {path.name for path in Path("run").iterdir()} == FILES
+    np.testing.assert_array_equal(
+        coordfit.load("run/model.safetensors", **MACHINE).render(),
+        inpaint(photo, missing=0.5, average=3, **AS_IN_WORDS, seed=3, **MACHINE).reconstruction,
+    )
+
+
 @pytest.mark.parametrize(
     "words",
     [["--text", "Hi"], ["--scribble"], ["--block", "2,3,4,5"], ["--missing", "0.5"]],
@@ -366,6 +381,12 @@ def test_an_inverted_mask_hides_what_is_white(capsys, quick_curves, photo, mask_
         (["photo.png", "--missing", "0.5", "--animate", "focus.mov"], "focus.mov"),
         (["photo.png", "--missing", "0.5", "--train-on", "every-second"], "train_on has no meaning"),
         (["photo.png", "--text", ""], "no letters"),
+        (["photo.png", "--missing", "0.5", "--average", "0"], "a whole number of 1 or more"),
+        (["photo.png", "--missing", "0.5", "--average", "17"], "from 1 to 16"),
+        (
+            ["photo.png", "--missing", "0.5", "--average", "2", "--optimizer", "gauss-newton"],
+            "one network at a time",
+        ),
     ],
     ids=[
         "no picture",
@@ -377,6 +398,9 @@ def test_an_inverted_mask_hides_what_is_white(capsys, quick_curves, photo, mask_
         "movie",
         "train",
         "empty",
+        "no network",
+        "many networks",
+        "gauss-newton",
     ],
 )
 def test_wrong_usage_is_2_with_one_line_and_no_folder(capsys, tmp_path, photo, mask_file, words, said):
@@ -387,8 +411,13 @@ def test_wrong_usage_is_2_with_one_line_and_no_folder(capsys, tmp_path, photo, m
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_saves_what_is_there(capsys, quick_curves, monkeypatch, photo, number, expected):
+@pytest.mark.parametrize(
+    ("number", "average", "expected"),
+    [(signal.SIGINT, 1, 130), (signal.SIGTERM, 1, 143), (signal.SIGINT, 2, 130)],
+)
+def test_an_interrupted_run_saves_what_is_there(
+    capsys, quick_curves, monkeypatch, photo, number, average, expected
+):
     from coordfit.cli import inpaint as command
 
     class Interrupting(command.ProgressReport):
@@ -397,9 +426,8 @@ def test_an_interrupted_run_saves_what_is_there(capsys, quick_curves, monkeypatc
                 os.kill(os.getpid(), number)
 
     monkeypatch.setattr(command, "ProgressReport", Interrupting)
-    code, _, err = call(
-        capsys, photo, "--missing", 0.5, "--steps", 100_000, "--evaluate-every", 20, "--out", "run"
-    )
+    words = [photo, "--missing", 0.5, "--average", average, "--steps", 100_000]
+    code, _, err = call(capsys, *words, "--evaluate-every", 20, "--out", "run")
     assert code == expected
     assert "interrupted; the picture as filled so far is saved" in err
     assert {path.name for path in Path("run").iterdir()} == FILES

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..averaging import check_average
 from ..config import FitConfig
 from ..files import jsonable, printable
 from ..folder_lock import output_folder
@@ -71,6 +72,7 @@ def _prepare(
         raise UsageError(f"inpaint needs an IMAGE here: {cure}")
     layers, recipe = setting_layers(options)
     config = inpainting_config(*layers, recipe=recipe)
+    check_average(options.average, config)
     backend = make_backend(options, say)
     masked = _masked(options, config)
     for note in masked.picture.notes:
@@ -80,7 +82,7 @@ def _prepare(
     folder.drop_checkpoint()
     _write_masked(masked, folder.path)
     config = settle_sigma(masked.picture, config, backend, say, masked.known)
-    inpainter = Inpainter(masked, config, backend)
+    inpainter = Inpainter(masked, config, backend, options.average)
     folder.write_config(inpainter.config, fit_command.absolute_path(options.image), backend)
     return inpainter, folder
 
@@ -153,6 +155,7 @@ def figures(result: InpaintResult) -> list[tuple[str, str]]:
         ("SSIM", m["ssim_filled"], "{:.4f}, filled picture"),
         ("hidden", m["hidden_pixels"], f"{{:,d}} pixels, {100 * m['hidden_share']:.1f} %: {result.hiding}"),
         ("sigma", m["sigma"], "{:g} cycles per longer side"),
+        ("average", m["averaged"] if m["averaged"] > 1 else None, "of {:d} networks"),
         ("steps", m["steps"], "{:,d}"),
         ("training", m["seconds"], f"{{:.2f}} s on {m['device']} ({m['backend']})"),
     ]

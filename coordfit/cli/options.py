@@ -303,6 +303,13 @@ def _inpaint_options(command: argparse.ArgumentParser) -> None:
     which.add_argument("--scribble", action="store_true", help="hide lines drawn from --seed")
     which.add_argument("--block", type=_parse_crop, metavar="X,Y,W,H", help="hide a rectangle, in pixels")
     group.add_argument("--invert-mask", action="store_true", help="white in --mask is hidden, black is known")
+    command.add_argument(
+        "--average",
+        type=_checked("average", int, lambda n: n >= 1, "a whole number of 1 or more"),
+        default=1,
+        metavar="K",
+        help="fill with the mean of K networks of different seeds, trained as one batch (default: 1)",
+    )
     _setting_options(command)
     _one_network_option(command, _HELD_OUT_FIT)
     _device_options(command)
