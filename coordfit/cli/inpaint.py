@@ -34,12 +34,18 @@ _WAYS = ("mask", "missing", "text", "scribble", "block")
 def run(options: Options) -> int:
     """Fit the known pixels, write the run folder, print the figures."""
     say = speaker(options)
-    with contextlib.ExitStack() as held:  # the folder, until all is written
-        return _inpaint(*_prepare(options, say, held), options, say)
-
-
-def _inpaint(inpainter: Inpainter, folder: RunFolder, options: Options, say: Callable[[str], None]) -> int:
     film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
+    with contextlib.ExitStack() as held:  # the folder, until all is written
+        return _inpaint(*_prepare(options, say, held), film, options, say)
+
+
+def _inpaint(
+    inpainter: Inpainter,
+    folder: RunFolder,
+    film: Film | None,
+    options: Options,
+    say: Callable[[str], None],
+) -> int:
     trainer = inpainter.trainer
     report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
     with folder.history_writer(trainer) as history, GracefulStop() as stop, report:
