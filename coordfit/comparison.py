@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,11 @@ from .config import FitConfig, make_config
 from .encoders import ENCODINGS
 from .ensemble import Callback, Job, ShouldStop, fit_together, group_by_shape
 from .images import Picture, load_picture
-from .result import FitResult
+from .result import FitResult, Result
 from .table import Table
+from .tiles.fit import Callback as TileCallback
+from .tiles.fit import TiledJob, TiledResult
+from .tiles.plan import TileOptions, TilePlan
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,10 +28,13 @@ _FIGURES = ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds", "
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several encodings made of one picture: a result for each by name, in the order asked for."""
+    """What several encodings made of one picture: a result for each by name, in the order asked for.
+
+    A result is a `FitResult`, or a `TiledResult` where the picture was cut into tiles.
+    """
 
     picture: Picture
-    results: dict[str, FitResult]
+    results: Mapping[str, Result]
 
     @property
     def table(self) -> Table:
@@ -45,10 +52,18 @@ class Comparison:
 
         panels = [(_label(name, r), r.reconstruction, _figures(r)) for name, r in self.results.items()]
         title = f"{self.picture.name}, {self.picture.width}x{self.picture.height}"
+        sides = {
+            result.model.layout.tile for result in self.results.values() if isinstance(result, TiledResult)
+        }
+        if sides:
+            title += f"; tiles of {' and '.join(f'{side}x{side}' for side in sorted(sides))}"
         return side_by_side(self.picture.pixels, panels, title=title)
 
     def save_curves(self, path: Any) -> None:
-        """PSNR over steps as an SVG: training pixels, and held-out ones dashed where there are any."""
+        """PSNR over steps as an SVG: training pixels, and held-out ones dashed where there are any.
+
+        Tiles have none: each ends when it is good enough.
+        """
         from .report.lines import save_lines
 
         train = {name: _points(result, "psnr_train") for name, result in self.results.items()}
@@ -75,10 +90,13 @@ def compare(
     fused: str = "auto",
     precision: str = "float32",
     recipe: str | None = None,
-    callback: Callback | None = None,
+    callback: Callable[[Any], bool | None] | None = None,
+    tiles: str | int | None = None,
+    budget_parameters: int | None = None,
+    every_tile: bool = False,
     **options: Any,
 ) -> Comparison:
-    """Fit the same network with several encodings, together as one batch.
+    """Fit the same network with several encodings, together as one batch; or tiles, one encoding after another.
 
     Parameters
     ----------
@@ -88,30 +106,72 @@ def compare(
         Of `none`, `basic`, `positional`, `gaussian`.
     sigmas : sequence of float, optional
         For `gaussian`: one network each; too small, right and too large by default. `auto` chooses one.
+    callback : callable, optional
+        Told of the progress: of an `EnsembleProgress`, with tiles of a `TileProgress`.
+    tiles, budget_parameters, every_tile
+        As `coordfit.fit` takes them; whole pictures without them. Sigma is then in cycles per side of a tile.
     **options
         Fields of `FitConfig`, the same for all.
     """
     base = make_config(options, recipe=recipe)
     picture = load_picture(image, size=base.size, background=base.background)
     backend = get_backend(device, fused=fused, threads=threads, precision=precision)
-    return compare_on(backend, picture, configs_for(base, encodings, sigmas), callback)
+    asked = TileOptions(tiles, budget_parameters, every_tile)
+    jobs = tiled_jobs(picture, asked, options, encodings, sigmas, recipe=recipe)
+    if isinstance(jobs, str):
+        return compare_on(backend, picture, configs_for(base, encodings, sigmas), callback)
+    return compare_tiles(backend, picture, jobs, callback)
 
 
 def configs_for(
     base: FitConfig, encodings: Sequence[str], sigmas: Sequence[float | str] | None
 ) -> dict[str, FitConfig]:
     """Settings by name: each encoding once, `gaussian` once for each sigma."""
-    found: dict[str, FitConfig] = {}
+    right = base.replace(encoding="gaussian").resolved_sigma
+    return {name: base.replace(**own) for name, own in _variants(encodings, sigmas, right)}
+
+
+def _variants(
+    encodings: Sequence[str], sigmas: Sequence[float | str] | None, right: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and what differs; `right` is the sigma that suits."""
     for encoding in encodings:
-        config = base.replace(encoding=encoding)
         if encoding != "gaussian":
-            found[encoding] = config.replace(sigma=None)
+            yield encoding, {"encoding": encoding, "sigma": None}
             continue
-        right = config.resolved_sigma
         for sigma in sigmas or (right / 5.0, right, right * 5.0):
             named = sigma if isinstance(sigma, str) else f"{sigma:g}"
-            found[f"gaussian {named}"] = config.replace(sigma=sigma)
-    return found
+            yield f"gaussian {named}", {"encoding": encoding, "sigma": sigma}
+
+
+def tiled_jobs(
+    picture: Picture,
+    asked: TileOptions,
+    settings: Mapping[str, Any],
+    encodings: Sequence[str],
+    sigmas: Sequence[float | str] | None,
+    *,
+    recipe: str | None = None,
+) -> dict[str, TiledJob] | str:
+    """As `configs_for`, of tiles; or the reason why one network learns the whole picture.
+
+    Raises
+    ------
+    ConfigError
+        Tiles are asked for and cannot be had with those settings.
+    """
+    plan = asked.plan(picture, settings, recipe=recipe)
+    if isinstance(plan, str):
+        return plan
+    side = plan.layout.tile if asked.budget_parameters is None else None
+    of_all = dataclasses.replace(asked, tiles=side or asked.tiles)  # `auto` has decided
+    jobs = {}
+    for name, own in _variants(encodings, sigmas, plan.config.resolved_sigma):
+        given = {setting: value for setting, value in own.items() if value is not None}
+        plan = of_all.plan(picture, {**settings, **given}, recipe=recipe)
+        if isinstance(plan, TilePlan):
+            jobs[name] = TiledJob(picture, plan, asked.every_tile, asked.stored)
+    return jobs
 
 
 def compare_on(
@@ -133,16 +193,33 @@ def compare_on(
     return Comparison(picture, {name: results[i] for i, name in enumerate(configs)})
 
 
-def _sigma(result: FitResult) -> float | None:
+def compare_tiles(
+    backend: Backend,
+    picture: Picture,
+    jobs: Mapping[str, TiledJob],
+    callback: TileCallback | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Comparison:
+    """Train the tiles that `jobs` name, one after the other; those that were finished when it was to stop."""
+    results: dict[str, Result] = {}
+    for name, job in jobs.items():
+        result = job.run(backend, callback, should_stop)
+        if result.stopped == "interrupted":
+            break
+        results[name] = result
+    return Comparison(picture, results)
+
+
+def _sigma(result: Result) -> float | None:
     """The sigma of an encoding that has one."""
     return result.config.resolved_sigma if result.config.encoding in ("positional", "gaussian") else None
 
 
-def _label(name: str, result: FitResult) -> str:
+def _label(name: str, result: Result) -> str:
     return f"{name}, {result.config.resolved_sigma:g}" if name == AUTO else name
 
 
-def _figures(result: FitResult) -> list[tuple[str, str]]:
+def _figures(result: Result) -> list[tuple[str, str]]:
     m = result.metrics
     rows = [("PSNR", m["psnr"]), ("train", m["psnr_train"]), ("held out", m["psnr_held_out"])]
     shown = rows if m["psnr_held_out"] is not None else rows[:1]
@@ -150,7 +227,7 @@ def _figures(result: FitResult) -> list[tuple[str, str]]:
     return [(label, f"{value:.2f} dB") for label, value in shown] + ssim
 
 
-def _points(result: FitResult, column: str) -> list[tuple[float, float]]:
+def _points(result: Result, column: str) -> list[tuple[float, float]]:
     return [
         (float(row["step"] or 0), float(row[column] or 0)) for row in result.history if row[column] is not None
     ]

@@ -31,6 +31,8 @@ RECIPES = (
     "tiny",
     "interpolate",
 )
+# How the parameters of tiles may be kept in files, the default first.
+STORED = ("float16", "float32")
 BUDGETS = ("steps", "epochs", "seconds", "target_psnr")
 # Steps where no budget is given: so many up to 128x128 training pixels, and beyond in proportion, up to
 # four times as many.

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["biharmonic_fill", "nearest_fill"]
+__all__ = ["biharmonic_fill", "mean_spacing", "nearest_fill"]
 
 Pixels = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
+
+
+def mean_spacing(known: Mask) -> float:
+    """Mean distance between neighbours among the known pixels, in pixels: 1 where all are known (True)."""
+    return math.sqrt(known.size / np.count_nonzero(known))
 
 
 def nearest_fill(pixels: Pixels, known: Mask) -> Pixels:

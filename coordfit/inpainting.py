@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,23 +20,30 @@ from .averaging import AverageTrainer
 from .config import FitConfig, make_config
 from .ensemble import Job
 from .errors import ConfigError
-from .fills import biharmonic_fill, nearest_fill
+from .fills import biharmonic_fill, mean_spacing, nearest_fill
 from .images import load_picture
 from .masks import Block, Mask, MaskedPicture, hide
 from .member import HistoryRow
 from .metrics import psnr, ssim
-from .result import FitResult
+from .result import FitResult, Result
+from .tiles.fit import Callback as TileCallback
+from .tiles.fit import TiledFit, TiledResult
+from .tiles.plan import TileOptions, TilePlan
 from .training import Callback, Progress, Trainer
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from .images import Source
+    from .report.running import RunningComparison
 
 __all__ = [
     "DEFAULTS",
     "InpaintResult",
+    "Inpainted",
     "Inpainter",
+    "TiledInpaintResult",
+    "TiledInpainter",
     "biharmonic_or_note",
     "inpaint",
     "inpainting_config",
@@ -59,8 +65,8 @@ Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InpaintResult(FitResult):
-    """A finished inpainting: a `FitResult` of the known pixels, and the picture with the hidden ones filled.
+class Inpainted(Result):
+    """A finished inpainting: a fit of the known pixels, and the picture with the hidden ones filled.
 
     Attributes
     ----------
@@ -69,20 +75,21 @@ class InpaintResult(FitResult):
         alone), `ssim_filled`, `ssim_nearest`, `ssim_biharmonic` (whole pictures, known pixels as they were),
         `known_pixels`, `hidden_pixels`, `hidden_share`, `spacing`, `sigma`, `hiding`, `inpainting_notes`. What
         needs true colours of hidden pixels is None where there are none.
+    known : boolean array (H, W)
+        True is known, False is hidden.
     has_truth : bool
         Whether the hidden pixels of `picture` are true colours.
     hiding : str
         What hid the pixels, for people.
     """
 
+    known: Mask
     has_truth: bool
     hiding: str
 
     @property
     def mask(self) -> Mask:
         """The mask (H, W): True is known, False is hidden."""
-        if self.known is None:
-            raise ValueError("an inpainting has a mask")
         return self.known
 
     @functools.cached_property
@@ -112,6 +119,20 @@ class InpaintResult(FitResult):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class InpaintResult(Inpainted, FitResult):
+    """A finished inpainting by one network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiledInpaintResult(Inpainted, TiledResult):
+    """A finished inpainting by tiles; an interrupted one has neither figures nor a picture."""
+
+    def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
+        """As of every inpainting; what is `seen` already is of no use to it."""
+        return super().comparison()
+
+
 def inpaint(
     image: Source,
     mask: Source | None = None,
@@ -128,10 +149,13 @@ def inpaint(
     threads: int | None = None,
     fused: str = "auto",
     precision: str = "float32",
-    callback: Callback | None = None,
+    callback: Callable[[Any], bool | None] | None = None,
+    tiles: str | int = "auto",
+    every_tile: bool = False,
+    budget_parameters: int | None = None,
     **options: Any,
-) -> InpaintResult:
-    """Learn the known pixels of a picture and fill the hidden ones.
+) -> InpaintResult | TiledInpaintResult:
+    """Learn the known pixels of a picture and fill the hidden ones, by one network or by one for each tile.
 
     Parameters
     ----------
@@ -153,12 +177,14 @@ def inpaint(
         The mean of so many networks of different seeds, trained as one batch: see `averaging`.
     config, recipe, device, threads, fused, precision, callback
         As `coordfit.fit` takes them. A callback's rows hold no figure that needs unknown colours.
+    tiles, every_tile, budget_parameters
+        As `coordfit.fit` takes them; `auto` is one network, which fills better.
     **options
         Fields of `FitConfig` over `DEFAULTS`; sigma follows the density of the known pixels by default.
 
     Returns
     -------
-    InpaintResult
+    InpaintResult, or TiledInpaintResult
 
     Raises
     ------
@@ -179,8 +205,14 @@ def inpaint(
         seed=settings.seed,
     )
     backend = get_backend(device, fused=fused, threads=threads, precision=precision)
-    inpainter = Inpainter(masked, settings, backend, average)
-    return inpainter.run(callback=callback)
+    asked = TileOptions(tiles, budget_parameters, every_tile)
+    given = options if config is None else config.as_dict()
+    plan = asked.plan(masked.picture, given, recipe=recipe, spacing=mean_spacing(masked.known))
+    if not isinstance(plan, TilePlan):
+        return Inpainter(masked, settings, backend, average).run(callback)
+    if average > 1:
+        raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
+    return TiledInpainter(masked, plan, backend, every_tile=every_tile).run(callback)
 
 
 def inpainting_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitConfig:
@@ -191,11 +223,6 @@ def inpainting_config(*layers: Mapping[str, Any], recipe: str | None = None) -> 
     if config.train_on != "all":
         raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
     return config
-
-
-def mean_spacing(known: Mask) -> float:
-    """Mean distance between neighbours among the known pixels, in pixels: 1 where all are known (True)."""
-    return math.sqrt(known.size / np.count_nonzero(known))
 
 
 def _with_sigma(config: FitConfig, masked: MaskedPicture, backend: Backend) -> FitConfig:
@@ -242,11 +269,49 @@ class Inpainter:
             return bool(callback is not None and callback(dataclasses.replace(progress, row=row)))
 
         fit = self.trainer.run(callback=told)
-        facts = {spec.name: getattr(fit, spec.name) for spec in dataclasses.fields(fit)}
-        facts["history"] = [_told(row, with_truth) for row in fit.history]
-        result = InpaintResult(**facts, has_truth=with_truth, hiding=self.masked.hiding)
+        result = InpaintResult(**_facts(fit, self.masked))
         result.metrics.update(_figures(result))
         return result
+
+
+class TiledInpainter:
+    """One inpainting by tiles: a `TiledFit` that sees known pixels alone, and what is told of the hidden ones.
+
+    Parameters
+    ----------
+    masked : MaskedPicture
+    plan : TilePlan
+        For pixels of the `mean_spacing` of the known ones.
+    """
+
+    def __init__(
+        self,
+        masked: MaskedPicture,
+        plan: TilePlan,
+        backend: Backend,
+        *,
+        every_tile: bool = False,
+        stored: str = "float16",
+    ) -> None:
+        self.masked = masked
+        self.fit = TiledFit(
+            masked.picture, plan, backend, known=masked.known, every_tile=every_tile, stored=stored
+        )
+
+    def run(self, callback: TileCallback | None = None) -> TiledInpaintResult:
+        """Train all tiles; then fill and score."""
+        result = TiledInpaintResult(**_facts(self.fit.run(callback), self.masked))
+        if result.stopped != "interrupted":
+            result.metrics.update(_figures(result))
+        return result
+
+
+def _facts(fit: FitResult | TiledResult, masked: MaskedPicture) -> dict[str, Any]:
+    """What an inpainting has from its fit and from its mask."""
+    facts = {spec.name: getattr(fit, spec.name) for spec in dataclasses.fields(fit)}
+    history = [_told(row, masked.has_truth) for row in fit.history]
+    own = {"known": masked.known, "has_truth": masked.has_truth, "hiding": masked.hiding}
+    return facts | own | {"history": history}
 
 
 def _told(row: HistoryRow, has_truth: bool) -> HistoryRow:
@@ -254,7 +319,7 @@ def _told(row: HistoryRow, has_truth: bool) -> HistoryRow:
     return row if has_truth else row | {"psnr": None, "psnr_held_out": None}
 
 
-def _figures(result: InpaintResult) -> dict[str, Any]:
+def _figures(result: Inpainted) -> dict[str, Any]:
     """What is said of an inpainting beyond the figures of a fit."""
     known, truth = result.mask, result.picture.pixels
     num_hidden = int(np.count_nonzero(~known))

@@ -6,6 +6,7 @@ process pool, or the executor of a cluster. One row comes out for each network, 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -15,14 +16,22 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
-from .ensemble import Callback, Job, ShouldStop, fit_together, group_by_shape
+from .ensemble import EnsembleProgress, Job, ShouldStop, fit_together, group_by_shape
 from .errors import ConfigError, CoordfitError
 from .images import Picture, load_picture
-from .model import Model
+from .model import Model, PictureFacts
 from .result import FitResult
 from .table import Table
+from .tiles.fit import TiledJob, TiledResult, TileProgress
+from .tiles.layout import TileLayout
+from .tiles.model import TiledModel
+from .tiles.network import TileNetwork
+from .tiles.plan import TILE_OPTIONS, TileOptions, TilePlan
 from .training import TrainingState
 
 # More members at once gain nothing, and a group's rows come when it is done.
@@ -47,26 +56,42 @@ DIVERGED = "diverged"  # in the column `stopped`
 _LOOK_SECONDS = 0.2
 
 
+SweepCallback = Callable[[EnsembleProgress | TileProgress], bool | None]
+"""Told of the progress of a batch of networks, or of the tiles of one picture; returns True to stop."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """One network of a sweep: what is trained, and the values that make it differ from the others."""
+    """One fit of a sweep: what is trained, and the values that make it differ from the others."""
 
-    job: Job
+    job: Job | TiledJob
     values: dict[str, Any]
 
     @property
     def key(self) -> str:
         """Tells this run from all others: a digest of the picture and of every setting."""
-        settings = json.dumps(self.job.config.as_dict(), sort_keys=True)
+        facts = self.job.facts if isinstance(self.job, TiledJob) else {}
+        settings = json.dumps(self.job.config.as_dict() | facts, sort_keys=True)
         return hashlib.sha256(f"{self.job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one run, small enough to be sent between processes: its row and where training stopped."""
+    """What came of one run, to be sent between processes: its row and what was learned.
+
+    `learned` is where the training of a network stopped, or all tiles.
+    """
 
     row: dict[str, Any]
-    state: TrainingState
+    learned: TrainingState | LearnedTiles
+
+
+@dataclass(frozen=True)
+class LearnedTiles:
+    """The tiles of a picture and their stored parameters (number of tiles, p)."""
+
+    layout: TileLayout
+    parameters: NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,8 @@ def plan(
 ) -> list[Run]:
     """Every combination of the values in `varied`, for every picture, over the settings in `layers`.
 
+    Settings are fields of `FitConfig` and of `TileOptions`.
+
     Raises
     ------
     ConfigError
@@ -106,18 +133,30 @@ def plan(
     runs = []
     for picture, combination in itertools.product(pictures, itertools.product(*varied.values())):
         own = dict(zip(names, combination, strict=True))
-        config = make_config(*layers, own, recipe=recipe)
-        sized = load_picture(picture, size=config.size, background=config.background)
-        runs.append(Run(Job(sized, config), {"picture": picture.name} | own))
+        runs.append(Run(_job(picture, [*layers, own], recipe), {"picture": picture.name} | own))
     return _sharing_pictures(runs)
+
+
+def _job(picture: Picture, layers: Sequence[Mapping[str, Any]], recipe: str | None) -> Job | TiledJob:
+    """One fit: by tiles where they are asked for, else by one network."""
+    asked = {name: layer[name] for layer in layers for name in TILE_OPTIONS if name in layer}
+    settings = [{name: layer[name] for name in layer if name not in TILE_OPTIONS} for layer in layers]
+    config = make_config(*settings, recipe=recipe)
+    sized = load_picture(picture, size=config.size, background=config.background)
+    options = TileOptions(**asked)
+    plan = options.plan(sized, {k: v for layer in settings for k, v in layer.items()}, recipe=recipe)
+    if isinstance(plan, TilePlan):
+        return TiledJob(sized, plan, options.every_tile, options.stored)
+    return Job(sized, config)
 
 
 def _sharing_pictures(runs: list[Run]) -> list[Run]:
     """Runs on equal pictures with one and the same array: a batch then holds its pixels once."""
     known: dict[str, Picture] = {}
+    shared = [known.setdefault(run.job.picture.digest, run.job.picture) for run in runs]
     return [
-        Run(Job(known.setdefault(run.job.picture.digest, run.job.picture), run.job.config), run.values)
-        for run in runs
+        Run(dataclasses.replace(run.job, picture=picture), run.values)
+        for run, picture in zip(runs, shared, strict=True)
     ]
 
 
@@ -126,7 +165,7 @@ def execute(
     device: Device,
     *,
     executor: Executor | None = None,
-    callback: Callback | None = None,
+    callback: SweepCallback | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[tuple[Run, Outcome]]:
     """Train all runs and give each with its outcome, group by group as they finish.
@@ -140,23 +179,30 @@ def execute(
     should_stop : callable, optional
         Asked again and again; True stops the group that runs here, and waits for no executor any longer.
     """
-    groups = [
-        [runs[i] for i in group[start : start + MOST_MEMBERS]]
-        for group in group_by_shape([run.job for run in runs])
-        for start in range(0, len(group), MOST_MEMBERS)
-    ]
+    groups = _groups(runs)
     if executor is None:
         yield from _execute_here(groups, device, callback, should_stop)
     else:
         yield from _execute_elsewhere(groups, device, executor, should_stop)
 
 
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    """Networks of one shape together, and each picture of tiles, which is a batch of its own, by itself."""
+    whole = [run for run in runs if isinstance(run.job, Job)]
+    shapes = group_by_shape([run.job for run in whole if isinstance(run.job, Job)])
+    together = [
+        [whole[i] for i in group[start : start + MOST_MEMBERS]]
+        for group in shapes
+        for start in range(0, len(group), MOST_MEMBERS)
+    ]
+    return together + [[run] for run in runs if isinstance(run.job, TiledJob)]
+
+
 def _execute_elsewhere(
     groups: Sequence[list[Run]], device: Device, executor: Executor, should_stop: ShouldStop | None
 ) -> Iterator[tuple[Run, Outcome]]:
     submitted: dict[Future[list[Outcome]], list[Run]] = {
-        executor.submit(run_group, [run.job for run in group], [run.values for run in group], device): group
-        for group in groups
+        executor.submit(run_group, group, device): group for group in groups
     }
     waiting = set(submitted)
     while waiting and not (should_stop is not None and should_stop()):
@@ -177,37 +223,54 @@ def _execute_elsewhere(
 def _execute_here(
     groups: Sequence[Sequence[Run]],
     device: Device,
-    callback: Callback | None,
+    callback: SweepCallback | None,
     should_stop: ShouldStop | None,
 ) -> Iterator[tuple[Run, Outcome]]:
     backend = device.make()
     for group in groups:
-        results = fit_together([run.job for run in group], backend, callback, should_stop)
-        yield from ((run, outcome_of(result, run.values)) for run, result in zip(group, results, strict=True))
-        if any(result.stopped == "interrupted" for result in results):
+        outcomes = _outcomes(group, backend, callback, should_stop)
+        yield from zip(group, outcomes, strict=True)
+        if any(outcome.row["stopped"] == "interrupted" for outcome in outcomes):
             return
 
 
-def run_group(jobs: list[Job], values: list[dict[str, Any]], device: Device) -> list[Outcome]:
+def run_group(group: Sequence[Run], device: Device) -> list[Outcome]:
     """Train one group in a worker; all that goes in and comes out can be pickled."""
-    results = fit_together(jobs, device.make())
-    return [outcome_of(result, own) for result, own in zip(results, values, strict=True)]
+    return _outcomes(group, device.make())
 
 
-def outcome_of(result: FitResult, values: Mapping[str, Any]) -> Outcome:
-    """The row and the state of a finished network."""
-    figures = {column: result.metrics[name] for column, name in _METRICS.items()}
-    return Outcome(dict(values) | figures, result.state)
+def _outcomes(
+    group: Sequence[Run],
+    backend: Backend,
+    callback: SweepCallback | None = None,
+    should_stop: ShouldStop | None = None,
+) -> list[Outcome]:
+    """Train one group: networks of one shape, or the tiles of one picture."""
+    results: list[FitResult | TiledResult] = []
+    if jobs := [run.job for run in group if isinstance(run.job, Job)]:
+        results += fit_together(jobs, backend, callback, should_stop)
+    results += [run.job.run(backend, callback, should_stop) for run in group if isinstance(run.job, TiledJob)]
+    return [outcome_of(result, run.values) for run, result in zip(group, results, strict=True)]
 
 
-def model_of(run: Run, outcome: Outcome) -> Model:
+def outcome_of(result: FitResult | TiledResult, values: Mapping[str, Any]) -> Outcome:
+    """The row of a finished fit, and what it learned; an interrupted one of tiles has no figures."""
+    figures = {column: result.metrics.get(name) for column, name in _METRICS.items()}
+    row = dict(values) | figures | {"stopped": result.stopped}
+    if isinstance(result, TiledResult):
+        return Outcome(row, LearnedTiles(result.model.layout, result.model.parameters))
+    return Outcome(row, result.state)
+
+
+def model_of(run: Run, outcome: Outcome) -> Model | TiledModel:
     """The fitted model of a run, on the host."""
-    from .model import PictureFacts
-
-    picture = run.job.picture
+    picture, learned, metrics = run.job.picture, outcome.learned, dict(outcome.row)
     facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
-    state = outcome.state
-    return Model(get_backend("cpu"), run.job.config, facts, state.B, state.parameters, dict(outcome.row))
+    backend = get_backend("cpu")
+    if isinstance(learned, LearnedTiles):
+        network = TileNetwork.drawn(run.job.config, picture.channels)
+        return TiledModel(backend, facts, network, learned.layout, learned.parameters, metrics)
+    return Model(backend, run.job.config, facts, learned.B, learned.parameters, metrics)
 
 
 def sweep(
@@ -235,6 +298,8 @@ def sweep(
         Told of each row as it is finished.
     **options
         Fields of `FitConfig`; a list means several values: `sweep(picture, sigma=[1, 3], loss=["mse", "mae"])`.
+        Likewise `tiles` ("none" by default), `budget_parameters`, `every_tile` and `stored`, as `coordfit.fit`
+        and the command line have them: `sweep(picture, tiles=[8, 16], hidden_size=[32, 64])`.
 
     Returns
     -------
@@ -270,10 +335,11 @@ def resolved(runs: Sequence[Run], device: Device) -> list[Run]:
     finished = []
     for run in runs:
         config = run.job.config
-        if config.sigma == "auto":
+        if config.sigma == "auto" and isinstance(run.job, Job):
             about = (run.job.picture.digest, json.dumps(config.replace(seed=0).as_dict(), sort_keys=True))
             if about not in chosen:
                 chosen[about] = with_sigma(run.job, device.make())
-            config = config.replace(sigma=chosen[about].sigma)
-        finished.append(Run(Job(run.job.picture, config, run.job.known), run.values))
+            settled = config.replace(sigma=chosen[about].sigma)
+            run = Run(dataclasses.replace(run.job, config=settled), run.values)
+        finished.append(run)
     return finished

@@ -518,14 +518,6 @@ def test_what_does_not_fit_together_is_said_in_one_line(photo, words, told, caps
     assert told in line
 
 
-@pytest.mark.parametrize("command", ["compare", "sweep", "inpaint"])
-def test_commands_for_whole_pictures_say_what_to_do_instead_of_tiles(photo, command, capsys):
-    assert main([command, photo, "--tiles", "8"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "trains whole pictures" in line
-    assert "leave --tiles out" in line
-
-
 def test_held_out_pixels_of_tiles_are_told(tmp_path, photo, capsys):
     words = [photo, *FIT, "--steps", "5", "--train-on", "every-second", "--out", str(tmp_path / "run")]
     assert main(words) == 0

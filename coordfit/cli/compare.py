@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ..comparison import AUTO, Comparison, compare_on, configs_for
-from ..config import make_config
+from .._backends import Backend
+from ..comparison import AUTO, Comparison, compare_on, compare_tiles, configs_for, tiled_jobs
+from ..config import FitConfig, make_config
 from ..encoders import ENCODINGS
+from ..ensemble import EnsembleProgress
 from ..errors import ConfigError
 from ..files import atomic_write, jsonable, printable, write_json
 from ..folder_lock import output_folder
-from ..images import save_picture
-from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from ..images import Picture, save_picture
+from ..tiles.fit import TiledJob, TiledResult
+from ..tiles.plan import TILE_OPTIONS, TileOptions
+from . import EXIT_INTERRUPTED, EXIT_TERMINATED
 from .film import Film
-from .fit import GracefulStop, load_image, make_backend, setting_layers, speaker
+from .fit import GracefulStop, exit_code_of_many, load_image, make_backend, setting_layers, speaker
 from .options import Options
 from .progress import EnsembleReport
+from .tiles import TileReport, refuse_animation
 
 
 def run(options: Options) -> int:
@@ -34,30 +39,66 @@ def run(options: Options) -> int:
     film = None if options.animate is None else Film(options.animate, list(configs))
     backend = make_backend(options, say)
     picture = load_image(options.image, base)
-    report = EnsembleReport(list(configs), shown=not (options.no_progress or options.quiet or options.json))
+    asked = TileOptions(**{name: vars(options)[name] for name in TILE_OPTIONS})
+    given = {name: value for layer in layers for name, value in layer.items()}
+    jobs = tiled_jobs(picture, asked, given, encodings, sigmas, recipe=recipe)
+    if isinstance(jobs, str) and options.tiles == "auto":
+        say(f"one network for the whole picture: {jobs}")
+    if not isinstance(jobs, str):
+        refuse_animation(options)
     with output_folder(options.out, overwrite=options.overwrite) as folder:
         with GracefulStop() as stop:
-
-            def callback(progress: Any) -> None:
-                report(progress)
-                if film is not None:
-                    film(progress)
-
-            comparison = compare_on(backend, picture, configs, callback, stop.is_asked_for)
+            if isinstance(jobs, str):
+                comparison = _of_networks(options, backend, picture, configs, film, stop)
+            else:
+                comparison = _of_tiles(options, backend, picture, jobs, stop)
         if AUTO in comparison.results:
             say(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
-        _write(comparison, folder)
+        if comparison.results:  # an interruption may have come before the first was finished
+            _write(comparison, folder)
     if film is not None:
         film.save()
     _print(comparison, folder, options)
+    return _exit_code(comparison, stop, say)
+
+
+def _of_networks(
+    options: Options,
+    backend: Backend,
+    picture: Picture,
+    configs: dict[str, FitConfig],
+    film: Film | None,
+    stop: GracefulStop,
+) -> Comparison:
+    """All networks as one batch."""
+    report = EnsembleReport(list(configs), shown=_is_shown(options))
+
+    def callback(progress: EnsembleProgress) -> None:
+        report(progress)
+        if film is not None:
+            film(progress)
+
+    return compare_on(backend, picture, configs, callback, stop.is_asked_for)
+
+
+def _of_tiles(
+    options: Options, backend: Backend, picture: Picture, jobs: dict[str, TiledJob], stop: GracefulStop
+) -> Comparison:
+    """Each encoding's tiles as a batch, one after the other."""
+    with TileReport(shown=_is_shown(options)) as report:
+        return compare_tiles(backend, picture, jobs, report, stop.is_asked_for)
+
+
+def _is_shown(options: Options) -> bool:
+    return not (options.no_progress or options.quiet or options.json)
+
+
+def _exit_code(comparison: Comparison, stop: GracefulStop, say: Callable[[str], None]) -> int:
     if stop.signal is not None:
         say("interrupted; what was learned so far is saved")
         return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
     diverged = [name for name, result in comparison.results.items() if result.stopped == "diverged"]
-    if diverged:
-        say(f"diverged: {', '.join(diverged)}; lower --learning-rate")
-        return EXIT_DIVERGED
-    return EXIT_OK
+    return exit_code_of_many(len(diverged), len(comparison.results), ", ".join(diverged), say)
 
 
 def _check_encodings(encodings: list[str]) -> None:
@@ -77,10 +118,11 @@ def _write(comparison: Comparison, folder: Path) -> None:
     metrics = {name: result.metrics for name, result in comparison.results.items()}
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "config.json", {name: r.config.as_dict() for name, r in comparison.results.items()})
-    write_json(folder / "history.json", {name: r.history for name, r in comparison.results.items()})
     with atomic_write(folder / "comparison.png") as file:
         comparison.picture_of_all().save(file, format="PNG")
-    comparison.save_curves(folder / "curves.svg")
+    if not any(isinstance(result, TiledResult) for result in comparison.results.values()):
+        write_json(folder / "history.json", {name: r.history for name, r in comparison.results.items()})
+        comparison.save_curves(folder / "curves.svg")
 
 
 def _print(comparison: Comparison, folder: Path, options: Options) -> None:

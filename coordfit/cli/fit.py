@@ -23,6 +23,7 @@ from ..result import FitResult
 from ..run_folder import RunFolder, check_resumable
 from ..training import Progress, Trainer, TrainingState
 from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, tiles
+from .figures import Row, held_out_figures, in_words, training_figure
 from .film import Film
 from .options import Options, UsageError
 from .progress import ProgressReport
@@ -209,17 +210,16 @@ def _print_result(result: FitResult, path: Path, options: Options) -> None:
 def figures(result: FitResult) -> list[tuple[str, str]]:
     """The figures of a fit, as people read them."""
     m = result.metrics
-    rows: list[tuple[str, Any, str]] = [("PSNR", m["psnr"], "{:.2f} dB, all pixels")]
-    if m["psnr_held_out"] is not None:
-        rows += tiles.held_out_figures(m)
-    rows += [
+    rows: list[Row] = [
+        ("PSNR", m["psnr"], "{:.2f} dB, all pixels"),
+        *held_out_figures(m),
         ("SSIM", m["ssim"], "{:.4f}"),
         ("loss", m["loss"], "{:.3e} " + m["loss_name"].upper()),
         ("steps", m["steps"], "{:,d}"),
-        ("training", m["seconds"], f"{{:.2f}} s on {m['device']} ({m['backend']})"),
+        training_figure(m),
         ("parameters", m["parameters"], f"{{:,d}}, {m['bits_per_pixel']:.1f} bits per pixel"),
     ]
-    return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+    return in_words(rows)
 
 
 def exit_code(result: FitResult, signal_number: int | None, say: Callable[[str], None]) -> int:
@@ -239,6 +239,17 @@ def exit_code(result: FitResult, signal_number: int | None, say: Callable[[str],
     target = result.config.target_psnr
     if target is not None and result.stopped != "target_psnr":
         say(f"the target of {target:g} dB was not reached within the budget")
+    return EXIT_OK
+
+
+def exit_code_of_many(diverged: int, total: int, where: str, say: Callable[[str], None]) -> int:
+    """Of several fits side by side: that some diverge is a finding, and that all do is a failure."""
+    if not diverged:
+        return EXIT_OK
+    if diverged == total:
+        say("diverged: none of the networks is left; lower --learning-rate")
+        return EXIT_DIVERGED
+    say(f"{diverged} of {total} networks diverged, {where}")
     return EXIT_OK
 
 

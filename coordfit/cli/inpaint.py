@@ -7,22 +7,24 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..averaging import check_average
 from ..config import FitConfig
 from ..files import jsonable, printable
+from ..fills import mean_spacing
 from ..folder_lock import output_folder
 from ..images import save_picture
-from ..inpainting import Inpainter, InpaintResult, inpainting_config
+from ..inpainting import Inpainted, Inpainter, TiledInpainter, TiledInpaintResult, inpainting_config
 from ..masks import MaskedPicture, hide
 from ..member import HistoryRow
 from ..run_folder import RunFolder
+from ..tiles.fit import TileProgress
 from ..training import Progress
-from . import EXIT_INTERRUPTED, EXIT_TERMINATED
+from . import EXIT_INTERRUPTED, EXIT_TERMINATED, tiles
 from . import fit as fit_command
+from .figures import Row, in_words, training_figure
 from .film import Film
 from .fit import GracefulStop, load_image, make_backend, setting_layers, settle_sigma, speaker
 from .options import Options, UsageError
@@ -36,10 +38,13 @@ def run(options: Options) -> int:
     say = speaker(options)
     film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
     with contextlib.ExitStack() as held:  # the folder, until all is written
-        return _inpaint(*_prepare(options, say, held), film, options, say)
+        inpainter, folder = _prepare(options, say, held)
+        if isinstance(inpainter, TiledInpainter):
+            return _run_tiles(inpainter, folder, options, say)
+        return _run(inpainter, folder, film, options, say)
 
 
-def _inpaint(
+def _run(
     inpainter: Inpainter,
     folder: RunFolder,
     film: Film | None,
@@ -61,16 +66,39 @@ def _inpaint(
         result = inpainter.run(callback)
     if result.history:
         folder.write_result(result)
-        save_picture(folder.path / "filled.png", result.filled, bit_depth=result.picture.bit_depth)
+        _write_filled(result, folder)
         if film is not None:
             film.save()
     _print_result(result, folder.path, options, say)
-    return _exit_code(result, stop, say)
+    if result.stopped == "interrupted":
+        say("interrupted; the picture as filled so far is saved")
+        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
+    return fit_command.exit_code(result, stop.signal, say)
+
+
+def _run_tiles(
+    inpainter: TiledInpainter, folder: RunFolder, options: Options, say: Callable[[str], None]
+) -> int:
+    shown = not (options.no_progress or options.quiet or options.json)
+    with GracefulStop() as stop, tiles.TileReport(shown=shown) as report:
+
+        def callback(progress: TileProgress) -> bool:
+            report(progress)
+            return stop.signal is not None
+
+        result = inpainter.run(callback)
+    if result.stopped == "interrupted":
+        say("interrupted before all tiles were finished; there is no filled picture")
+        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
+    tiles.write_result(folder.path, result)
+    _write_filled(result, folder)
+    _print_result(result, folder.path, options, say)
+    return tiles.exit_code(result, say)
 
 
 def _prepare(
     options: Options, say: Callable[[str], None], held: contextlib.ExitStack
-) -> tuple[Inpainter, RunFolder]:
+) -> tuple[Inpainter | TiledInpainter, RunFolder]:
     """Settings, device, picture, mask and folder, checked before any training."""
     way = next((name for name in _WAYS if getattr(options, name)), "transparency")
     if options.image is None and way in ("mask", "transparency"):
@@ -81,16 +109,32 @@ def _prepare(
     check_average(options.average, config)
     backend = make_backend(options, say)
     masked = _masked(options, config)
+    spacing = mean_spacing(masked.known)
+    plan = tiles.plan_for(options, lambda _: masked.picture, layers, recipe, say, spacing=spacing)
+    if plan is not None and options.average > 1:
+        raise UsageError("--average is of networks of the whole picture; leave it out, or add --tiles none")
     for note in masked.picture.notes:
         say(f"{masked.picture.name}: {note}")
     say(_polarity(masked))
     folder = RunFolder(held.enter_context(output_folder(options.out, overwrite=options.overwrite)))
     folder.drop_checkpoint()
     _write_masked(masked, folder.path)
-    config = settle_sigma(masked.picture, config, backend, say, masked.known)
-    inpainter = Inpainter(masked, config, backend, options.average)
-    folder.write_config(inpainter.config, fit_command.absolute_path(options.image), backend)
+    inpainter: Inpainter | TiledInpainter
+    if plan is None:
+        config = settle_sigma(masked.picture, config, backend, say, masked.known)
+        inpainter = Inpainter(masked, config, backend, options.average)
+        config = inpainter.config
+    else:
+        config = plan[1].config
+        inpainter = TiledInpainter(
+            masked, plan[1], backend, every_tile=options.every_tile, stored=options.stored
+        )
+    folder.write_config(config, fit_command.absolute_path(options.image), backend)
     return inpainter, folder
+
+
+def _write_filled(result: Inpainted, folder: RunFolder) -> None:
+    save_picture(folder.path / "filled.png", result.filled, bit_depth=result.picture.bit_depth)
 
 
 def _ways_in_words() -> str:
@@ -138,7 +182,7 @@ def _shown(progress: Progress) -> Progress:
     return dataclasses.replace(progress, row=row | {"psnr": row["psnr_train"]})
 
 
-def _print_result(result: InpaintResult, path: Path, options: Options, say: Callable[[str], None]) -> None:
+def _print_result(result: Inpainted, path: Path, options: Options, say: Callable[[str], None]) -> None:
     for note in result.metrics["inpainting_notes"]:
         say(note)
     if options.json:
@@ -150,26 +194,23 @@ def _print_result(result: InpaintResult, path: Path, options: Options, say: Call
     print(printable(path))
 
 
-def figures(result: InpaintResult) -> list[tuple[str, str]]:
+def figures(result: Inpainted) -> list[tuple[str, str]]:
     """The figures of an inpainting, as people read them."""
     m = result.metrics
-    rows: list[tuple[str, Any, str]] = [
+    rows: list[Row] = [
         ("PSNR", m["psnr_hidden"], "{:.2f} dB, hidden pixels"),
         ("", m["psnr_hidden_nearest"], "{:.2f} dB, hidden pixels by their nearest known one"),
         ("", m["psnr_hidden_biharmonic"], "{:.2f} dB, hidden pixels by biharmonic inpainting"),
         ("" if result.has_truth else "PSNR", m["psnr_train"], "{:.2f} dB, known pixels"),
         ("SSIM", m["ssim_filled"], "{:.4f}, filled picture"),
         ("hidden", m["hidden_pixels"], f"{{:,d}} pixels, {100 * m['hidden_share']:.1f} %: {result.hiding}"),
-        ("sigma", m["sigma"], "{:g} cycles per longer side"),
-        ("average", m["averaged"] if m["averaged"] > 1 else None, "of {:d} networks"),
-        ("steps", m["steps"], "{:,d}"),
-        ("training", m["seconds"], f"{{:.2f}} s on {m['device']} ({m['backend']})"),
     ]
-    return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
-
-
-def _exit_code(result: InpaintResult, stop: GracefulStop, say: Callable[[str], None]) -> int:
-    if result.stopped == "interrupted":
-        say("interrupted; the picture as filled so far is saved")
-        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
-    return fit_command.exit_code(result, stop.signal, say)
+    if isinstance(result, TiledInpaintResult):
+        rows += [("sigma", m["sigma"], "{:.3g} cycles per side of a tile"), tiles.tiles_figure(m)]
+    else:
+        rows += [
+            ("sigma", m["sigma"], "{:g} cycles per longer side"),
+            ("average", m["averaged"] if m["averaged"] > 1 else None, "of {:d} networks"),
+            ("steps", m["steps"], "{:,d}"),
+        ]
+    return in_words([*rows, training_figure(m)])

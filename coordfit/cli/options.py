@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .._version import __version__
-from ..config import RECIPES, FitConfig, check_setting
+from ..config import RECIPES, STORED, FitConfig, check_setting
 from ..errors import ConfigError
 
 COMMANDS = ("fit", "compare", "sweep", "inpaint", "experiments", "render", "gradcheck", "info", "doctor")
@@ -34,6 +34,8 @@ _GROUPS = {
     "budget": "budgets, whichever is spent first",
     "run": "repeatability",
 }
+
+_WHERE_ALL_DIVERGE = "the exit code is 4 where all do."
 
 # What these are where neither the command line nor the environment says.
 _MACHINE: dict[str, Any] = {"device": "auto", "threads": None, "fused": "auto", "precision": "float32"}
@@ -134,7 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Fit a coordinate network to a picture: a hand-written MLP learns (x, y) -> colour. "
         "Without a command, `fit` is meant: `coordfit photo.png`, `coordfit --device gpu`.",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the device asked for is not there, "
-        "4 diverged, 5 gradient check failed, 130 interrupted after saving.",
+        "4 diverged (of several fits: all), 5 gradient check failed, 130 interrupted after saving.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"coordfit {__version__}")
@@ -156,6 +158,7 @@ def make_parser() -> argparse.ArgumentParser:
             "compare",
             "[IMAGE]",
             "encodings side by side, trained as one batch of networks",
+            "A network that diverges is named, and shows its last good state; " + _WHERE_ALL_DIVERGE,
         )
     )
     _sweep_options(
@@ -163,7 +166,7 @@ def make_parser() -> argparse.ArgumentParser:
             "sweep",
             "[IMAGE ...]",
             "every combination of options with several values: --sigma 1,2,5",
-            "A network that diverges is told in its row, which comes last; the exit code is 4 where all do.",
+            "A network that diverges is told in its row, which comes last; " + _WHERE_ALL_DIVERGE,
         )
     )
     _inpaint_options(add("inpaint", "IMAGE", "learn the known pixels of a picture and fill the hidden ones"))
@@ -209,31 +212,7 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
     output = _output_options(command)
     output.add_argument("--resume", action="store_true", help="go on with the run in --out")
     _animate_option(output)
-    _tile_options(command)
-
-
-def _tile_options(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("a picture as a batch of small networks")
-    group.add_argument(
-        "--tiles",
-        type=_tiles,
-        default="auto",
-        metavar="auto|none|N",
-        help="a network for each tile of N x N pixels; auto cuts pictures over 256x256 (default: auto)",
-    )
-    group.add_argument("--every-tile", action="store_true", help="--target-psnr is for each tile")
-    group.add_argument(
-        "--budget-parameters",
-        type=_checked("budget", int, lambda n: n >= 1, "a whole number of 1 or more"),
-        metavar="N",
-        help="choose tiles and networks that have N parameters at most, all together",
-    )
-    group.add_argument(
-        "--stored",
-        choices=("float16", "float32"),
-        default="float16",
-        help="how the parameters of tiles are kept in files (default: float16)",
-    )
+    group = _tile_options(command, _FIT_TILES)
     group.add_argument(
         "--max-pixels",
         type=_checked("max-pixels", int, lambda n: n >= 1, "a whole number of 1 or more"),
@@ -242,28 +221,49 @@ def _tile_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _one_network_option(command: argparse.ArgumentParser, cure: str) -> None:
-    """`--tiles` of a command that has whole pictures alone: what is asked for is refused with the cure."""
-
-    def read(text: str) -> str:
-        if text not in ("auto", "none"):
-            raise argparse.ArgumentTypeError(f"this command trains whole pictures; {cure}")
-        return text
-
-    command.add_argument("--tiles", type=read, default="none", help=argparse.SUPPRESS)
-
-
-_A_FIT_EACH = "run `coordfit fit --tiles N` for each setting, or leave --tiles out"
-_HELD_OUT_FIT = (
-    "one network fills hidden pixels better; leave --tiles out, or measure tiles with "
-    "`coordfit fit --train-on every-second --tiles N`"
+_FIT_TILES = "a network for each tile of N x N pixels; auto cuts pictures over 256x256 (default: auto)"
+_INPAINT_TILES = (
+    "a network for each tile of N x N pixels; auto is one network, which fills better (default: auto)"
 )
+_STUDY_TILES = (
+    "a network for each tile of N x N pixels, sigma in cycles per tile; auto cuts what `coordfit fit` would "
+    "(default: none)"
+)
+
+
+def _tile_options(
+    command: argparse.ArgumentParser, summary: str, *, default: str | None = "auto", several: bool = False
+) -> argparse._ArgumentGroup:
+    """What is asked of tiles; with `several`, values with commas, and None where nothing is asked."""
+
+    def reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
+        return _each(read) if several else read
+
+    group = command.add_argument_group("a picture as a batch of small networks")
+    group.add_argument(
+        "--tiles", type=reader(_tiles), default=default, metavar="auto|none|N", help=summary.replace("%", "%%")
+    )
+    group.add_argument("--every-tile", action="store_true", help="--target-psnr is for each tile")
+    group.add_argument(
+        "--budget-parameters",
+        type=reader(_checked("budget", int, lambda n: n >= 1, "a whole number of 1 or more")),
+        metavar="N",
+        help="choose tiles and networks that have N parameters at most, all together",
+    )
+    group.add_argument(
+        "--stored",
+        type=reader(_stored),
+        default=None if several else STORED[0],
+        metavar="|".join(STORED),
+        help=f"how the parameters of tiles are kept in files (default: {STORED[0]})",
+    )
+    return group
 
 
 def _compare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("image", nargs="?", metavar="IMAGE", help="a picture that Pillow can read")
     _setting_options(command, several=_SEVERAL["compare"])
-    _one_network_option(command, _A_FIT_EACH)
+    _tile_options(command, _STUDY_TILES, default=None)
     _device_options(command)
     _animate_option(_output_options(command))
 
@@ -271,7 +271,7 @@ def _compare_options(command: argparse.ArgumentParser) -> None:
 def _sweep_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", nargs="*", metavar="IMAGE", help="pictures that Pillow can read")
     _setting_options(command, several=_SEVERAL["sweep"])
-    _one_network_option(command, _A_FIT_EACH)
+    _tile_options(command, _STUDY_TILES, default=None, several=True)
     _device_options(command)
     output = _output_options(command)
     output.add_argument("--resume", action="store_true", help="go on with the sweep in --out")
@@ -311,7 +311,7 @@ def _inpaint_options(command: argparse.ArgumentParser) -> None:
         help="fill with the mean of K networks of different seeds, trained as one batch (default: 1)",
     )
     _setting_options(command)
-    _one_network_option(command, _HELD_OUT_FIT)
+    _tile_options(command, _INPAINT_TILES)
     _device_options(command)
     _animate_option(_output_options(command))
 
@@ -449,6 +449,15 @@ def _truth(text: str) -> bool:
     return _TRUTH[text.lower()]
 
 
+def _each(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """From `8,16` to what each part says."""
+
+    def read_all(text: str) -> list[Any]:
+        return [read(part.strip()) for part in text.split(",")]
+
+    return read_all
+
+
 def _tiles(text: str) -> str | int:
     if text in ("auto", "none"):
         return text
@@ -496,4 +505,5 @@ _threads = _checked(
     "threads", int, lambda n: 1 <= n <= _MOST_THREADS, f"a whole number from 1 to {_MOST_THREADS}"
 )
 _fused = _checked("fused", str, lambda word: word in _FUSED, f"one of {', '.join(_FUSED)}")
+_stored = _checked("stored", str, lambda word: word in STORED, f"one of {', '.join(STORED)}")
 _precision = _checked("precision", str, lambda word: word in _PRECISIONS, f"one of {', '.join(_PRECISIONS)}")

@@ -16,16 +16,31 @@ from typing import Any
 
 from .._backends import Backend
 from ..config import read_config_file
+from ..ensemble import EnsembleProgress
 from ..errors import ConfigError
 from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
 from ..images import bundled_picture, load_picture
 from ..sweep_folder import SweepFolder
-from ..sweeps import DIVERGED, FIGURES, Device, Run, execute, model_of, plan, ranked, resolved
+from ..sweeps import (
+    DIVERGED,
+    FIGURES,
+    Device,
+    Run,
+    SweepCallback,
+    execute,
+    model_of,
+    plan,
+    ranked,
+    resolved,
+)
 from ..table import Table
-from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
-from .fit import GracefulStop, make_backend, speaker
+from ..tiles.fit import TileProgress
+from ..tiles.plan import TILE_OPTIONS
+from . import EXIT_INTERRUPTED, EXIT_TERMINATED
+from .fit import GracefulStop, exit_code_of_many, make_backend, speaker
 from .options import Options, UsageError
 from .progress import EnsembleReport
+from .tiles import TileReport
 
 
 def run(options: Options) -> int:
@@ -33,6 +48,7 @@ def run(options: Options) -> int:
     say = speaker(options)
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out DIR, the folder of the sweep that goes on")
+    _take_tile_options(options)
     varied = {name: values for name, values in options.settings.items() if len(values) > 1}
     columns = ["picture", *varied, *FIGURES]
     if options.sort_by not in columns:
@@ -47,8 +63,7 @@ def run(options: Options) -> int:
         _say_chosen(runs, settled, say)
         missing = [run for run in settled if run.key not in folder.rows]
         say(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
-        report = EnsembleReport([], shown=not (options.no_progress or options.quiet or options.json))
-        with _executor(options.jobs, stop) as executor:
+        with _executor(options.jobs, stop) as executor, _report(options) as report:
             for done, outcome in execute(
                 missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for
             ):
@@ -63,7 +78,30 @@ def run(options: Options) -> int:
     if stop.signal is not None:
         say("interrupted; finished rows are kept, go on with --resume --out DIR")
         return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
-    return _exit_code(table, say)
+    where = "the last in the table: see the column stopped"
+    return exit_code_of_many(table["stopped"].count(DIVERGED), len(table), where, say)
+
+
+def _take_tile_options(options: Options) -> None:
+    """What is asked of tiles beside the settings: it may have several values too."""
+    given = {name: vars(options)[name] for name in TILE_OPTIONS if vars(options)[name]}
+    options.settings |= {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+
+
+@contextlib.contextmanager
+def _report(options: Options) -> Iterator[SweepCallback]:
+    """How far the batch at hand is, of networks or of tiles."""
+    shown = not (options.no_progress or options.quiet or options.json)
+    of_networks = EnsembleReport([], shown=shown)
+    with TileReport(shown=shown) as of_tiles:
+
+        def show(progress: EnsembleProgress | TileProgress) -> None:
+            if isinstance(progress, TileProgress):
+                of_tiles(progress)
+            else:
+                of_networks(progress)
+
+        yield show
 
 
 def _say_chosen(runs: list[Run], settled: list[Run], say: Callable[[str], None]) -> None:
@@ -75,18 +113,6 @@ def _say_chosen(runs: list[Run], settled: list[Run], say: Callable[[str], None])
     )
     if chosen:
         say(f"sigma auto: {', '.join(chosen)}")
-
-
-def _exit_code(table: Table, say: Callable[[str], None]) -> int:
-    """A sweep finds out which settings diverge: that some do is a result, and that all do is a failure."""
-    diverged = table["stopped"].count(DIVERGED)
-    if not diverged:
-        return EXIT_OK
-    if diverged == len(table):
-        say("diverged: none of the networks is left; lower --learning-rate")
-        return EXIT_DIVERGED
-    say(f"{diverged} of {len(table)} networks diverged, the last in the table: see the column stopped")
-    return EXIT_OK
 
 
 def _device(options: Options, backend: Backend) -> Device:

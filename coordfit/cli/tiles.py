@@ -24,10 +24,11 @@ from ..images import Picture
 from ..model_file import load_model
 from ..report.running import RunningComparison
 from ..run_folder import RunFolder
-from ..tiles.fit import TiledFit, TiledResult, TileProgress
+from ..tiles.fit import TiledFit, TiledJob, TiledResult, TileProgress
 from ..tiles.model import TiledModel
 from ..tiles.plan import AUTO_PIXELS, TilePlan, plan_tiles
 from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from .figures import Row, held_out_figures, in_words, training_figure
 from .options import Options, UsageError
 
 if TYPE_CHECKING:
@@ -94,8 +95,13 @@ def plan_for(
     layers: Layers,
     recipe: str | None,
     say: Say,
+    *,
+    spacing: float | None = None,
 ) -> tuple[Picture, TilePlan] | None:
-    """The picture and its tiles; None where one network is to learn it, which is said where it may surprise."""
+    """The picture and its tiles; None where one network is to learn it, which is said where it may surprise.
+
+    `spacing` is that of known pixels, where a mask says which.
+    """
     asked = options.tiles != "auto" or options.budget_parameters is not None
     if options.tiles == "none" or (options.image is None and not asked):  # no need to look at the picture
         plan: TilePlan | str = "the picture is small" if options.tiles == "auto" else "none were asked for"
@@ -105,7 +111,8 @@ def plan_for(
         config = make_config(*layers, recipe=recipe)
         picture = picture_for(config)
         settings = {name: value for layer in layers for name, value in layer.items()}
-        plan = plan_tiles(picture, options.tiles, settings, recipe=recipe, budget=options.budget_parameters)
+        budget = options.budget_parameters
+        plan = plan_tiles(picture, options.tiles, settings, recipe=recipe, budget=budget, spacing=spacing)
     if isinstance(plan, str):
         if options.every_tile:
             raise UsageError(f"--every-tile needs tiles, and there are none: {plan}")
@@ -116,12 +123,17 @@ def plan_for(
         ):
             say(f"one network for the whole picture: {plan}")
         return None
-    if options.animate is not None:
-        raise UsageError("--animate shows one network; add --tiles none")
+    refuse_animation(options)
     if options.every_tile and plan.config.target_psnr is None:
         raise UsageError("--every-tile needs --target-psnr")
     say(f"tiles: {plan.words}")
     return picture, plan
+
+
+def refuse_animation(options: Options) -> None:
+    """Tiles are finished one group after the other: there is no picture that comes into focus."""
+    if options.animate is not None:
+        raise UsageError("--animate shows one network; add --tiles none")
 
 
 def prepare(
@@ -135,13 +147,7 @@ def prepare(
     """Make the folder and the places for the tiles; the folder is locked for as long as it is `held`."""
     taken = output_folder(options.out, overwrite=options.overwrite, resume=options.resume)
     folder = held.enter_context(taken)
-    tiles = {
-        "tile": plan.layout.tile,
-        "overlap": plan.layout.overlap,
-        "every_tile": options.every_tile,
-        "stored": options.stored,
-        "picture_digest": picture.digest,
-    }
+    tiles = TiledJob(picture, plan, options.every_tile, options.stored).facts
     document = {"config": plan.config.as_dict(), "image": image, "device": backend.device, "tiles": tiles}
     if options.resume and _is_finished(folder):
         _check_the_same(folder, document)
@@ -193,7 +199,7 @@ def run(prepared: Prepared, options: Options, say: Say, stop: GracefulStop) -> i
     if fit.store.done:
         say(f"going on after {fit.store.done} tiles")
     shown = not (options.no_progress or options.quiet or options.json)
-    with stop, _Report(len(fit.plan.layout), shown=shown) as report:
+    with stop, TileReport(shown=shown) as report:
 
         def callback(progress: TileProgress) -> bool:
             report(progress)
@@ -206,6 +212,11 @@ def run(prepared: Prepared, options: Options, say: Say, stop: GracefulStop) -> i
     write_result(folder, result)
     fit.store.remove()
     _print_result(result, folder, options)
+    return exit_code(result, say)
+
+
+def exit_code(result: TiledResult, say: Say) -> int:
+    """What a finished fit ends the process with; what went wrong is said in one line."""
     if result.stopped == "diverged":
         say("diverged: tiles are no longer finite; they keep what they had before; lower --learning-rate")
         return EXIT_DIVERGED
@@ -237,42 +248,37 @@ def _print_result(result: TiledResult, folder: Path, options: Options) -> None:
     print(printable(folder))
 
 
+def tiles_figure(m: dict[str, Any]) -> Row:
+    """How many networks there are, and how long they were trained."""
+    return "tiles", m["tiles"], f"{{:,d}} networks, {m['epochs']:.1f} steps each on average"
+
+
 def _figures(m: dict[str, Any]) -> list[tuple[str, str]]:
     """The figures of a tiled fit, as people read them: quality, time, and what both cost in parameters."""
-    rows: list[tuple[str, Any, str]] = [
+    rows: list[Row] = [
         ("PSNR", m["psnr"], "{:.2f} dB, all pixels"),
-        *([] if m["psnr_held_out"] is None else held_out_figures(m)),
+        *held_out_figures(m),
         ("", m["psnr_worst_tile"], "{:.2f} dB, the worst tile"),
         ("SSIM", m["ssim"], "{:.4f}"),
-        ("tiles", m["tiles"], f"{{:,d}} networks, {m['epochs']:.1f} steps each on average"),
-        ("training", m["seconds"], f"{{:.2f}} s on {m['device']} ({m['backend']})"),
+        tiles_figure(m),
+        training_figure(m),
         ("parameters", m["parameters"], f"{{:,d}}, {m['parameters_per_value']:.2f} for each colour value"),
         ("as float32", m["bits_per_pixel_float32"], f"{{:.1f}} bits per pixel, {m['bytes_float32']:,d} bytes"),
         ("as float16", m["bits_per_pixel_float16"], f"{{:.1f}} bits per pixel, {m['bytes_float16']:,d} bytes"),
         ("stored as", m["stored"], "{}"),
     ]
-    return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+    return in_words(rows)
 
 
-def held_out_figures(m: dict[str, Any]) -> list[tuple[str, Any, str]]:
-    """What a fit that did not see all pixels says of them: label, value and its pattern."""
-    return [
-        ("", m["psnr_train"], "{:.2f} dB, training pixels"),
-        ("", m["psnr_held_out"], "{:.2f} dB, held-out pixels"),
-        ("", m["psnr_held_out_bilinear"], "{:.2f} dB, held-out pixels by bilinear interpolation"),
-        ("", m["psnr_held_out_bicubic"], "{:.2f} dB, held-out pixels by bicubic interpolation"),
-    ]
+class TileReport:
+    """How many tiles of a picture are finished: a bar on a terminal, a line now and then elsewhere."""
 
-
-class _Report:
-    """How many tiles are finished: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, tiles: int, *, shown: bool) -> None:
-        self.tiles, self.on_terminal = tiles, shown and sys.stderr.isatty()
+    def __init__(self, *, shown: bool) -> None:
+        self.on_terminal = shown and sys.stderr.isatty()
         self.as_lines, self._last = shown and not self.on_terminal, time.perf_counter()
 
-    def __enter__(self) -> _Report:
-        self._bar = tqdm(total=self.tiles, file=sys.stderr, disable=not self.on_terminal, unit="tile")
+    def __enter__(self) -> TileReport:
+        self._bar = tqdm(file=sys.stderr, disable=not self.on_terminal, unit="tile")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -283,8 +289,9 @@ class _Report:
         known = "" if progress.psnr is None else f", {progress.psnr:.2f} dB so far"
         if self.on_terminal:
             self._bar.set_postfix_str(f"{progress.groups} groups{known}", refresh=False)
+            self._bar.total = progress.tiles
             self._bar.update(progress.done - self._bar.n)
         elif self.as_lines and time.perf_counter() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.perf_counter()
-            done = f"{progress.done}/{self.tiles} tiles finished"
+            done = f"{progress.done}/{progress.tiles} tiles finished"
             print(f"{done}, {progress.groups} groups on the way{known}", file=sys.stderr, flush=True)

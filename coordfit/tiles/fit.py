@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .._backends import Backend
+from ..config import FitConfig
 from ..evaluation import Evaluator, training_mask
 from ..fills import nearest_fill
 from ..images import Colours, Picture
@@ -64,9 +65,15 @@ class TiledResult(Result):
 
     `metrics` has beside the usual figures `tiles`, `tile`, `psnr_worst_tile`, `parameters_per_value`, and bytes
     and bits per pixel as stored in float32 and in float16.
+
+    Attributes
+    ----------
+    known : boolean array (H, W) or None
+        The pixels that training saw; None for all.
     """
 
     model: TiledModel
+    known: NDArray[np.bool_] | None = None
 
     def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
         """As of every result; drawn from rows that were `seen` already, or now, and never held as a whole."""
@@ -79,6 +86,48 @@ class TiledResult(Result):
     def _title(self) -> str:
         layout = self.model.layout
         return f"{super()._title()} per tile; {len(layout)} tiles of {layout.tile}x{layout.tile}"
+
+
+@dataclass(frozen=True)
+class TiledJob:
+    """One picture to be learned by tiles: as `ensemble.Job` is for one network."""
+
+    picture: Picture
+    plan: TilePlan
+    every_tile: bool = False
+    stored: str = "float16"
+
+    @property
+    def config(self) -> FitConfig:
+        """The settings of the tiles' networks."""
+        return self.plan.config
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the job is known by beside its settings, for JSON."""
+        layout = self.plan.layout
+        return {
+            "tile": layout.tile,
+            "overlap": layout.overlap,
+            "every_tile": self.every_tile,
+            "stored": self.stored,
+            "picture_digest": self.picture.digest,
+        }
+
+    def run(
+        self,
+        backend: Backend,
+        callback: Callback | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> TiledResult:
+        """As `TiledFit.run`; `should_stop` is asked after each group of tiles too."""
+
+        def tell(progress: TileProgress) -> bool:
+            asked = callback is not None and callback(progress)
+            return bool(asked) or (should_stop is not None and should_stop())
+
+        fit = TiledFit(self.picture, self.plan, backend, every_tile=self.every_tile, stored=self.stored)
+        return fit.run(tell)
 
 
 class TiledFit:
@@ -94,6 +143,8 @@ class TiledFit:
         Where finished tiles are kept until the end, for a run that is killed.
     resume : bool
         Whether to go on with the tiles that are in the folder.
+    known : boolean array (H, W), optional
+        The pixels that training may see, instead of those that `config.train_on` names.
     """
 
     def __init__(
@@ -102,28 +153,22 @@ class TiledFit:
         plan: TilePlan,
         backend: Backend,
         *,
+        known: NDArray[np.bool_] | None = None,
         every_tile: bool = False,
         stored: str = "float16",
         folder: Path | None = None,
         resume: bool = False,
     ) -> None:
-        self.known: NDArray[np.bool_] | None = None
-        """The pixels (H, W) that training may see; None for all."""
-        if plan.config.train_on != "all":
+        self.masked = known is not None
+        if known is None and plan.config.train_on != "all":
             known = training_mask(plan.config.train_on, picture.height, picture.width)
-            self.known = known.reshape(picture.height, picture.width)
+            known = known.reshape(picture.height, picture.width)
+        self.known = known
         self.picture, self.plan, self.backend = picture, plan, backend
         self.every_tile, self.stored = every_tile, stored
         self.network = network = TileNetwork.drawn(plan.config, picture.channels)
         self.history: list[HistoryRow] = []
-        facts = {
-            "config": plan.config.as_dict(),
-            "tile": plan.layout.tile,
-            "overlap": plan.layout.overlap,
-            "every_tile": every_tile,
-            "stored": stored,
-            "picture_digest": picture.digest,
-        }
+        facts = {"config": plan.config.as_dict(), **TiledJob(picture, plan, every_tile, stored).facts}
         shape = (len(plan.layout), network.layout.num_parameters)
         self.store = TileStore(shape, stored, folder, facts, resume=resume)
 
@@ -167,6 +212,16 @@ class TiledFit:
         weights = np.where(self.known, np.float32(1.0), np.float32(_HIDDEN))
         return layout.pixels(self._filled, tiles), layout.pixels(weights[..., None], tiles)[..., 0]
 
+    def _worst(self) -> float:
+        """The largest error of the tiles that see any pixel."""
+        errors, known, layout = np.array(self.store.errors), self.known, self.plan.layout
+        if known is not None:
+            tiles = np.arange(len(errors))
+            chunks = np.split(tiles, tiles[CHUNK_TILES::CHUNK_TILES])
+            seeing = [layout.pixels(known[..., None], chunk).any(axis=(1, 2)) for chunk in chunks]
+            errors = errors[np.concatenate(seeing)]
+        return float(errors.max())
+
     @functools.cached_property
     def _filled(self) -> NDArray[np.floating] | Colours:
         """The picture without anything that hidden pixels say."""
@@ -192,7 +247,7 @@ class TiledFit:
                 "loss": mse,
                 "psnr_train": psnr_from_mse(mse),
                 "psnr_held_out": None,
-                "psnr": psnr_from_mse(mse),
+                "psnr": psnr_from_mse(mse) if self.known is None else None,
                 "learning_rate": self.plan.config.learning_rate,
             }
         )
@@ -206,11 +261,11 @@ class TiledFit:
         if whole:
             model.metrics = self._metrics(model, trainer)
             stopped = model.metrics["stopped"]
-        return TiledResult(model.metrics, list(self.history), stopped, model, own)
+        return TiledResult(model.metrics, list(self.history), stopped, model, own, self.known)
 
     def _why_it_ended(self, psnr: float, trainer: TileTrainer) -> str:
         target = self.plan.config.target_psnr
-        reached = psnr_from_mse(float(self.store.errors.max())) if self.every_tile else psnr
+        reached = psnr_from_mse(self._worst()) if self.every_tile else psnr
         if target is not None and reached >= target:
             return "target_psnr"
         if trainer.diverged:
@@ -231,15 +286,15 @@ class TiledFit:
             "psnr": figures.psnr,
             "psnr_train": figures.psnr_train,
             "psnr_held_out": figures.psnr_held_out,
-            **baselines(picture, config.train_on),
-            "psnr_worst_tile": psnr_from_mse(float(self.store.errors.max())),
+            **baselines(picture, "" if self.masked else config.train_on),
+            "psnr_worst_tile": psnr_from_mse(self._worst()),
             "ssim": similarity,
             "loss": figures.loss,
             "loss_name": config.loss,
             "steps": round(trainer.steps_taken / len(self.plan.layout)),
             "epochs": trainer.steps_taken / len(self.plan.layout),
             "seconds": self.store.seconds,
-            "stopped": self._why_it_ended(figures.psnr, trainer),
+            "stopped": self._why_it_ended(figures.psnr_train, trainer),
             "device": backend.device,
             "device_fallback": backend.fallback_reason,
             "backend": backend.name,

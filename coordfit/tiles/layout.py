@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,9 +157,7 @@ class TileLayout:
         shares = y[row][:, :, None] * x[column][:, None, :]
         return np.reshape(shares, (len(tiles), -1)).astype(np.float32)
 
-    def pixels(
-        self, picture: NDArray[np.floating] | Colours, tiles: NDArray[np.integer]
-    ) -> NDArray[np.floating]:
+    def pixels(self, picture: NDArray[Any] | Colours, tiles: NDArray[np.integer]) -> NDArray[Any]:
         """What tiles (K,) are to learn: (K, N, C) from a picture (H, W, C), row by row."""
         row, column = np.divmod(tiles, len(self.columns))
         y = self.rows.starts[row][:, None] + np.arange(self.rows.side)

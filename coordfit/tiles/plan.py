@@ -5,11 +5,13 @@ The sizes are those of the table that `python -m bench.tiles` makes; sigma is in
 
 from __future__ import annotations
 
+import dataclasses
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import FitConfig, make_config
+from ..config import STORED, FitConfig, make_config
 from ..errors import ConfigError
 from ..images import Picture
 from .layout import TileLayout
@@ -37,6 +39,8 @@ DEFAULTS: Mapping[str, Any] = {
 _BETWEEN_PIXELS: Mapping[str, Any] = {"depth": 3, "steps": 200}
 # Sigma as a share of the training pixels along the side of a tile.
 _SIGMA_SHARE = 1 / 18
+# The positional encoding's sigma is its highest frequency, the Gaussian one's the spread of them.
+_POSITIONAL_TIMES = 3.0
 
 # Settings that do not say what a network looks like or how it is trained: `auto` may still cut into tiles.
 _NEUTRAL = frozenset({"target_psnr", "seconds", "seed", "dtype", "size", "background"})
@@ -67,6 +71,47 @@ KNEE = SHAPES[0]
 
 
 @dataclass(frozen=True)
+class TileOptions:
+    """What is asked of tiles, by the names that `coordfit.fit` and the command line have for it.
+
+    Attributes
+    ----------
+    tiles : "auto", "none", or the side of a tile in pixels
+        None is `auto` where a number of parameters is asked for, and `none` elsewhere.
+    """
+
+    tiles: str | int | None = None
+    budget_parameters: int | None = None
+    every_tile: bool = False
+    stored: str = STORED[0]
+
+    def __post_init__(self) -> None:
+        if self.stored not in STORED:
+            raise ConfigError(f"stored must be one of {', '.join(STORED)}, not {self.stored!r}")
+
+    def plan(
+        self,
+        picture: Picture,
+        settings: Mapping[str, Any],
+        *,
+        recipe: str | None = None,
+        spacing: float | None = None,
+    ) -> TilePlan | str:
+        """As `plan_tiles`; ConfigError where each tile is to reach a PSNR, and there is none of the two."""
+        request = self.tiles or ("none" if self.budget_parameters is None else "auto")
+        budget = self.budget_parameters
+        plan = plan_tiles(picture, request, settings, recipe=recipe, budget=budget, spacing=spacing)
+        if self.every_tile and isinstance(plan, str):
+            raise ConfigError(f"every_tile needs tiles, and there are none: {plan}")
+        if self.every_tile and isinstance(plan, TilePlan) and plan.config.target_psnr is None:
+            raise ConfigError("every_tile needs target_psnr")
+        return plan
+
+
+TILE_OPTIONS = tuple(spec.name for spec in dataclasses.fields(TileOptions))
+
+
+@dataclass(frozen=True)
 class TilePlan:
     """A picture's tiles and the settings of their networks; `reason` says why in one line."""
 
@@ -91,6 +136,7 @@ def plan_tiles(
     *,
     recipe: str | None = None,
     budget: int | None = None,
+    spacing: float | None = None,
 ) -> TilePlan | str:
     """The tiles of a picture, or the reason why one network learns all of it.
 
@@ -101,42 +147,52 @@ def plan_tiles(
         What was asked for by name, and nothing that is a default.
     budget : int, optional
         Parameters that all networks together may have.
+    spacing : float, optional
+        The mean distance of pixels that training may see, where a mask says which; see `fills.mean_spacing`.
 
     Raises
     ------
     ConfigError
         Tiles were asked for and cannot be had with those settings.
     """
+    if request not in ("auto", "none") and not isinstance(request, numbers.Integral):
+        raise _wrong_side(request)
+    if spacing is None:
+        spacing = 2.0 if settings.get("train_on", "all") == "every-second" else 1.0
     if budget is not None and request == "none":
         raise ConfigError("budget_parameters chooses among tiles; leave tiles=none out")
     if request == "none":
         return "tiles were not asked for"
     if request == "auto" and budget is None:
-        reason = _why_one_network(picture, settings, recipe)
+        reason = _why_one_network(picture, settings, recipe, spacing)
         if reason:
             return reason
     _refuse_what_tiles_cannot(settings, recipe)
     if budget is not None:
-        return _within(picture, budget, settings, None if request == "auto" else int(request))
+        return _within(picture, budget, settings, None if request == "auto" else int(request), spacing)
     if request == "auto":
-        pixels = picture.height * picture.width
-        return _plan(picture, KNEE, settings, f"{pixels:,d} pixels are more than one network learns in seconds")
-    return _plan(picture, shape_for(int(request)), settings, "as asked for")
+        reason = f"{picture.height * picture.width:,d} pixels are more than one network learns in seconds"
+        return _plan(picture, KNEE, settings, reason, spacing)
+    return _plan(picture, shape_for(int(request)), settings, "as asked for", spacing)
 
 
 def shape_for(tile: int) -> Shape:
     """The network for tiles of a given side: that of the next larger size in the table."""
     if not LEAST_TILE <= tile <= MOST_TILE:
-        raise ConfigError(f"tiles must be auto, none, or a side of {LEAST_TILE} to {MOST_TILE}, not {tile}")
+        raise _wrong_side(tile)
     nearest = next((shape for shape in SHAPES if shape.tile >= tile), SHAPES[-1])
     return Shape(tile, nearest.num_frequencies, nearest.hidden_size, nearest.sigma)
 
 
-def _why_one_network(picture: Picture, settings: Mapping[str, Any], recipe: str | None) -> str:
+def _wrong_side(asked: object) -> ConfigError:
+    return ConfigError(f"tiles must be auto, none, or a side of {LEAST_TILE} to {MOST_TILE}, not {asked!r}")
+
+
+def _why_one_network(picture: Picture, settings: Mapping[str, Any], recipe: str | None, spacing: float) -> str:
     """Why `auto` leaves a picture whole; an empty string where it does not."""
     if picture.height * picture.width <= AUTO_PIXELS:
         return f"the picture has {AUTO_PIXELS:,d} pixels or fewer"
-    if settings.get("train_on", "all") != "all":
+    if spacing > 1.0:
         return "one network fills pixels that it has not seen as well as tiles do, or better"
     named = sorted(set(settings) - _NEUTRAL - {"train_on"})
     if recipe is not None:
@@ -157,7 +213,7 @@ def _refuse_what_tiles_cannot(settings: Mapping[str, Any], recipe: str | None) -
         raise ConfigError("sigma=auto is for one network; give a number of cycles per tile, or take tiles=none")
 
 
-def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: str) -> TilePlan:
+def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: str, spacing: float) -> TilePlan:
     of_shape = {
         "num_frequencies": shape.num_frequencies,
         "hidden_size": shape.hidden_size,
@@ -165,14 +221,18 @@ def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: s
     }
     layout = TileLayout(picture.height, picture.width, shape.tile, min(OVERLAP, shape.tile // 2))
     defaults = dict(DEFAULTS)
-    if settings.get("train_on", "all") == "every-second":
+    if spacing > 1.0:
         defaults |= _BETWEEN_PIXELS
-        of_shape["sigma"] = _SIGMA_SHARE * layout.side / 2
+        of_shape["sigma"] = round(_SIGMA_SHARE * layout.side / spacing, 3)
+    if settings.get("encoding") == "positional":
+        of_shape["sigma"] *= _POSITIONAL_TIMES
     config = make_config(defaults, of_shape, settings)
     return TilePlan(layout, config, reason)
 
 
-def _within(picture: Picture, budget: int, settings: Mapping[str, Any], tile: int | None) -> TilePlan:
+def _within(
+    picture: Picture, budget: int, settings: Mapping[str, Any], tile: int | None, spacing: float
+) -> TilePlan:
     """The most of the table that a number of parameters allows."""
     values = picture.height * picture.width * picture.channels
     fewest = 0
@@ -180,7 +240,7 @@ def _within(picture: Picture, budget: int, settings: Mapping[str, Any], tile: in
         if tile is not None and shape.tile != tile:
             continue
         reason = f"at most {budget:,d} parameters, {budget / values:.2f} for each colour value"
-        plan = _plan(picture, shape, settings, reason)
+        plan = _plan(picture, shape, settings, reason, spacing)
         fewest = len(plan.layout) * TileNetwork.drawn(plan.config, picture.channels).layout.num_parameters
         if fewest <= budget:
             return plan

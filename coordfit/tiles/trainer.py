@@ -251,8 +251,8 @@ class TileTrainer:
         if shares is None:
             shares = np.ones(pixels.shape[:-1], dtype)
         if weights is not None:
+            shares = shares * weights  # a tile that sees few pixels has little to say of the picture's error
             weights = (weights / weights.mean(axis=1, keepdims=True)).astype(dtype)
-            shares = shares * weights
         linear = self.network.config.output_activation == "identity"
         mean, spread = np.zeros_like(pixels[:, :1]), np.ones((len(pixels), 1, 1), dtype)
         if linear:
