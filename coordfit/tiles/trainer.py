@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend
+from .._backends import Array, Backend
 from ..course import Course
 from ..encoders import make_encoder
 from ..last_layer import least_squares
@@ -38,6 +38,8 @@ _ROUNDS = 4
 # Of the last layers in closed form. Less fits the pixels sooner, but the picture is restless between them: with
 # 1e-5 a rendering at twice the size loses 0.7 dB.
 RIDGE = 1e-3
+# Where tiles do not see all pixels: smaller weights guess better what is between them.
+RIDGE_BETWEEN = 3e-2
 # The spread to which a tile's colours are scaled is not smaller than this: flat tiles are not blown up.
 _LEAST_SPREAD = 1 / 255
 # What a round is expected to leave of a tile's error, before one has told.
@@ -139,11 +141,16 @@ class TileGroup:
         if closes(network):
             hidden = self.backend.as_numbers(self.mlp.layers[-1].x)
             last = list(network.layout.views(xp, self.parameters))[-1]
-            W, b = least_squares(self.backend, hidden, self.target, RIDGE, self.weights)
+            W, b = least_squares(self.backend, hidden, self.target, _ridge(self.weights), self.weights)
             last[0][...], last[1][...] = W, b
             prediction = hidden @ last[0] + last[1]
         residual = prediction - self.target
         return np.array(self.backend.to_numpy(xp.mean(residual * residual, axis=-1)), np.float64)
+
+
+def _ridge(weights: Array | None) -> float:
+    """Of a last layer whose pixels have these weights; None where all are seen."""
+    return RIDGE if weights is None else RIDGE_BETWEEN
 
 
 def closes(network: TileNetwork) -> bool:
@@ -277,7 +284,8 @@ class TileTrainer:
         hidden = backend.as_numbers(group.mlp.layers[-1].x)[0, ...]
         target = backend.asarray(tiles.target)
         weights = None if tiles.weights is None else backend.asarray(tiles.weights[..., None])
-        solved = [backend.to_numpy(a) for a in least_squares(backend, hidden, target, RIDGE, weights)]
+        closed = least_squares(backend, hidden, target, _ridge(weights), weights)
+        solved = [backend.to_numpy(a) for a in closed]
         W, b = list(self.network.layout.views(np, tiles.parameters))[-1]
         W[...], b[...] = solved
         residual = backend.to_numpy(hidden) @ W + b - tiles.target
