@@ -288,6 +288,7 @@ def test_finished_tiles_are_not_trained_again(tmp_path, monkeypatch):
     )
     rest = again.run()
     assert sum(tiles) == len(plan.layout) - 20
+    assert rest.metrics["epochs"] == whole.metrics["epochs"] == 5
     np.testing.assert_allclose(rest.model.render(), whole.model.render(), atol=1e-3)
     other = plan_tiles(picture, 8, SMALL | {"steps": 6})
     with pytest.raises(ConfigError, match="another"):

@@ -184,7 +184,7 @@ class TiledFit:
             largest=float(np.finfo(self.stored).max),
             stop=self._group_done,
         )
-        before, steps = self.store.seconds, self.plan.config.steps or 0
+        seconds, taken, steps = self.store.seconds, self.store.steps, self.plan.config.steps or 0
         count = self._tiles_at_a_time()
         while self.store.done < len(self.plan.layout):
             tiles = np.arange(self.store.done, min(self.store.done + count, len(self.plan.layout)))
@@ -194,7 +194,7 @@ class TiledFit:
                 break
             self._groups = 0
             packed = self.network.packed(parameters)
-            self.store.add(packed, errors, before + trainer.seconds)
+            self.store.add(packed, errors, seconds + trainer.seconds, taken + trainer.steps_taken)
             self._add_history_row()
         return self._result(trainer)
 
@@ -291,8 +291,8 @@ class TiledFit:
             "ssim": similarity,
             "loss": figures.loss,
             "loss_name": config.loss,
-            "steps": round(trainer.steps_taken / len(self.plan.layout)),
-            "epochs": trainer.steps_taken / len(self.plan.layout),
+            "steps": round(self.store.steps / len(self.plan.layout)),
+            "epochs": self.store.steps / len(self.plan.layout),
             "seconds": self.store.seconds,
             "stopped": self._why_it_ended(figures.psnr_train, trainer),
             "device": backend.device,

@@ -51,7 +51,7 @@ class TileStore:
         """Tiles that are finished."""
         self.mse = math.nan
         """The mean of their errors."""
-        self.seconds = 0.0
+        self.seconds, self.steps = 0.0, 0
         self.parameters: NDArray[np.floating]
         self._errors: NDArray[np.float64]
         if folder is None:
@@ -74,11 +74,13 @@ class TileStore:
         """Of the finished tiles (done,)."""
         return self._errors[: self.done]
 
-    def add(self, parameters: NDArray[np.floating], errors: NDArray[np.floating], seconds: float) -> None:
-        """Keep the next tiles; `seconds` of training so far."""
+    def add(
+        self, parameters: NDArray[np.floating], errors: NDArray[np.floating], seconds: float, steps: int
+    ) -> None:
+        """Keep the next tiles; `seconds` of training so far, and `steps` of all tiles together."""
         these = slice(self.done, self.done + len(parameters))
         self.parameters[these], self._errors[these] = parameters, errors
-        self.done, self.seconds = these.stop, seconds
+        self.done, self.seconds, self.steps = these.stop, seconds, steps
         self.mse = float(np.mean(self.errors))
         if self.folder is not None:
             self._bytes.flush()
@@ -86,7 +88,7 @@ class TileStore:
             self._write()
 
     def _write(self) -> None:
-        write_json(self._json, self.facts | {"done": self.done, "seconds": self.seconds})
+        write_json(self._json, self.facts | {"done": self.done, "seconds": self.seconds, "steps": self.steps})
 
     def remove(self) -> None:
         """Forget the files: the model is saved."""
@@ -101,7 +103,8 @@ class TileStore:
         """Read what an earlier run finished; False where there is none of ours."""
         try:
             document = json.loads(self._json.read_text(encoding="utf-8"))
-            done, seconds = int(document.pop("done")), float(document.pop("seconds"))
+            done, steps = int(document["done"]), int(document["steps"])
+            seconds = float(document["seconds"])
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -112,7 +115,7 @@ class TileStore:
             raise ConfigError(f"cannot resume: the tiles in {printable(self._bin)} have another {what}")
         if not 0 < done <= count or not self._bin.exists() or self._bin.stat().st_size != size:
             return False
-        self.done, self.seconds = done, seconds
+        self.done, self.seconds, self.steps = done, seconds, steps
         return True
 
     def _map(self, mode: str, size: int) -> None:
