@@ -635,7 +635,7 @@ def test_a_pipe_does_not_block(tmp_path):
 def test_no_permission(tmp_path, monkeypatch):
     path = saved(tmp_path, Image.new("L", (2, 2)))
     monkeypatch.setattr(
-        Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+        Path, "open", lambda *_, **options: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
     )
     refused(path, "picture.png", "no permission")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import re
 import stat
 import warnings
@@ -36,7 +38,7 @@ def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Levels, in
     with (
         _one_error(label),
         _pillow_warnings(max_pixels, notes),
-        path.open("rb") as file,
+        _BoundedReader(path.open("rb", buffering=0)) as file,
         Image.open(file) as image,
     ):
         check_pixels(image.size, max_pixels, label)
@@ -91,6 +93,23 @@ def _check_file(path: Path) -> None:
         raise PictureError(f"{label} is a pipe or device: save the picture to a file first")
     if status.st_size == 0:
         raise PictureError(f"{label} is empty (0 bytes): get the picture again")
+
+
+class _BoundedReader(io.BufferedReader):
+    """A file that is never asked for more bytes than it has: Python takes memory for all of them first.
+
+    Pillow asks for as many as a file claims to have, which in a PNG of 100 bytes may be 4 GB.
+    """
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw)
+        self._size = os.fstat(raw.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most `size` bytes, or all that are left."""
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = min(size, max(0, self._size - self.tell()))
+        return super().read(size)
 
 
 @contextmanager
