@@ -1,7 +1,6 @@
 """Encodings on pixels that training has not seen: the right order, and how a wrong sigma fails.
 
     python -m bench.held_out                  # twelve cases: some ten minutes on two quiet cores
-    python -m bench.held_out --recipe seed-adam --sizes 128 --shares  # 1 and auto, as a course project had it
     python -m bench.held_out --json bench/results/held_out.json --show
 
 A case is a photograph, cut to its middle square and resampled to N x N pixels, of which every second row and
