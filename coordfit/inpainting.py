@@ -50,9 +50,9 @@ __all__ = [
     "mean_spacing",
 ]
 
-# Measured on four photographs at 128x128 with half of the pixels hidden: what memorises best does not
-# interpolate best. Of depth, width, frequencies, sigma, rate and loss, depth and sigma matter: each layer from
-# 3 to 6 gains on hidden pixels, 2 dB in all, where doubling the width or the frequencies gains 0.3.
+# Measured on four photographs at 128x128 with half of the pixels hidden. Of depth, width, frequencies, sigma,
+# rate and loss, depth and sigma matter: each layer from 3 to 6 gains on hidden pixels, 2 dB in all, where twice
+# the width or the frequencies gain 0.3. Muon, the default of every fit, gains half a decibel over Adam.
 DEFAULTS: Mapping[str, Any] = {"depth": 6}
 
 # Sigma as a share of the rate at which known pixels sample the picture: with half of 128x128 hidden 3 is best,
@@ -217,9 +217,7 @@ def inpaint(
 
 def inpainting_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitConfig:
     """Settings for inpainting: `DEFAULTS` below the layers, or a recipe where one is named."""
-    config = (
-        make_config(*layers, recipe=recipe) if recipe else make_config(DEFAULTS, *layers, recipe="interpolate")
-    )
+    config = make_config(*layers, recipe=recipe) if recipe else make_config(DEFAULTS, *layers)
     if config.train_on != "all":
         raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
     return config

@@ -19,7 +19,7 @@ from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, deci
 TITLE = "Inpainting"
 _HIDDEN_SHARE = 0.5
 _SIGMAS = {SMALL: (0.5, 1.0, 2.0), LARGE: (1.0, 2.0, 3.0, 6.0)}
-_STEPS = 800
+_STEPS = 600
 _GREY = 0.5  # of hidden pixels, where the masked picture is shown
 _NEAREST, _BIHARMONIC = "nearest known pixel", "biharmonic equations"
 
@@ -34,8 +34,7 @@ def run(study: Study) -> Outcome:
     variants: list[tuple[str, float | None]] = [("none", None)]
     variants += [("gaussian", sigma) for sigma in _SIGMAS[study.size]]
     jobs = [
-        Job(picture, study.config(recipe="interpolate", encoding=e, sigma=s, steps=steps, **DEFAULTS), known)
-        for e, s in variants
+        Job(picture, study.config(encoding=e, sigma=s, steps=steps, **DEFAULTS), known) for e, s in variants
     ]
     results = study.train(jobs)
     fills, notes = _fills(picture.pixels, known)
