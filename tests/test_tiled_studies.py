@@ -304,6 +304,7 @@ def test_an_interrupted_comparison_keeps_what_is_finished(picture):
     [
         (["compare", "--tiles", "8", "--animate", "x.gif"], "--animate shows one network; add --tiles none"),
         (["inpaint", "--missing", "0.5", "--tiles", "8", "--animate", "x.gif"], "add --tiles none"),
+        (["inpaint", "--missing", "0.5", "--tiles", "8", "--average", "2"], "add --tiles none"),
         (["compare", "--tiles", "8", "--sigma", "auto"], "sigma=auto is for one network"),
         (["sweep", "--tiles", "none,8", "--sigma", "auto,1"], "sigma=auto is for one network"),
         (["inpaint", "--missing", "0.5", "--tiles", "8", "--sigma", "auto"], "sigma=auto is for one network"),

@@ -107,12 +107,12 @@ def _prepare(
     layers, recipe = setting_layers(options)
     config = inpainting_config(*layers, recipe=recipe)
     check_average(options.average, config)
+    if options.average > 1 and (options.tiles not in ("auto", "none") or options.budget_parameters is not None):
+        raise UsageError("--average is of networks of the whole picture; leave it out, or add --tiles none")
     backend = make_backend(options, say)
     masked = _masked(options, config)
     spacing = mean_spacing(masked.known)
     plan = tiles.plan_for(options, lambda _: masked.picture, layers, recipe, say, spacing=spacing)
-    if plan is not None and options.average > 1:
-        raise UsageError("--average is of networks of the whole picture; leave it out, or add --tiles none")
     for note in masked.picture.notes:
         say(f"{masked.picture.name}: {note}")
     say(_polarity(masked))
