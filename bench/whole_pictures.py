@@ -37,6 +37,7 @@ _REFERENCE = 400_000
 
 _ROWS_AT_ONCE = 256
 _CROP = 512
+_TIMES = ("seconds", "rate", "seconds_in_all", "crop_seconds")
 
 
 def fit(picture: Picture, target: float, device: str) -> dict[str, Any]:
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, nargs="+")
     parser.add_argument("--fit", metavar="WORDS", help="of `coordfit fit`, with --megapixels")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows of --megapixels here too")
+    parser.add_argument("--without-times", action="store_true", help="of that file, where the machine is busy")
     options = parser.parse_args()
     if options.megapixels:
         words = shlex.split(options.fit or f"--tiles 8 --target-psnr {options.target:g}")
@@ -147,7 +149,9 @@ def _print_large(options: argparse.Namespace, words: list[str]) -> None:
     rows: list[dict[str, Any]] = []
     for path in options.pictures:
         for megapixels in options.megapixels:
-            rows.append(row := large(path, megapixels, words, options.device))
+            row = large(path, megapixels, words, options.device)
+            dropped = _TIMES if options.without_times else ()
+            rows.append({name: value for name, value in row.items() if name not in dropped})
             last = ("seconds_in_all", "peak_mib", "folder_mb", "crop_seconds", "crop_peak_mib")
             cells = [row["picture"], *_cells(row), *(f"{row[name]:.0f}" for name in last)]
             print("| " + " | ".join(cells) + " |", flush=True)
