@@ -168,6 +168,16 @@ def test_nothing_but_the_run_folder_is_written(tmp_path, command):
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"001"}
 
 
+@linux
+def test_a_home_that_cannot_be_written_is_no_matter(tmp_path):
+    make_picture(tmp_path / "p.png")
+    places = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")
+    words = ["p.png", *SMALL, "--quiet", "--out", "a"]
+    done = run(*words, folder=tmp_path, env=dict.fromkeys(places, "/dev/null/home"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "a/curves.svg").exists()
+
+
 @pytest.mark.parametrize("device", ["numpy", "numba"])
 def test_threads_are_given_back(device, tmp_path):
     if device == "numba":

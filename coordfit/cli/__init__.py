@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     _print_what_the_terminal_cannot_as_escapes()
+    # Matplotlib logs that a home cannot be written; with nobody listening, Python would print it.
+    logging.getLogger("matplotlib").addHandler(logging.NullHandler())
     try:
         with _signals_as_errors():
             code = _run(_with_command(words))
