@@ -361,6 +361,7 @@ class Fuzzer:
 
     def judge(self, kind, content):
         """One case of these bytes."""
+        self.path.unlink(missing_ok=True)  # file systems take a millisecond to write over what is there
         self.path.write_bytes(content)
         if self.count.told.total() % self.trace_every == 0:
             tracemalloc.start()
