@@ -1,4 +1,4 @@
-"""`python -m bench.held_out` and `bench.inpainting`: what they judge, and that they run."""
+"""`python -m bench.held_out`, `inpainting` and `seed_setting`: what they judge, and that they run."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 held_out = pytest.importorskip("bench.held_out")
 inpainting = pytest.importorskip("bench.inpainting")
+seed_setting = pytest.importorskip("bench.seed_setting")
 
 
 def case(gaussian, none=20.0, basic=22.0):
@@ -36,7 +37,7 @@ def test_the_order_and_both_failures_are_judged():
     assert not held_out.blurs(case([(30.0, 24.0), (50.0, 15.0)]))  # the best is the smallest
 
 
-@pytest.mark.parametrize("bench", [held_out, inpainting])
+@pytest.mark.parametrize("bench", [held_out, inpainting, seed_setting])
 def test_cases_are_measured_written_and_shown_again(bench, monkeypatch, tmp_path, capsys):
     pytest.importorskip("skimage")
     file = tmp_path / "cases.json"
@@ -48,5 +49,18 @@ def test_cases_are_measured_written_and_shown_again(bench, monkeypatch, tmp_path
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
     assert "camera" in shown[0]
-    (only,) = json.loads(file.read_text())["cases"]
-    assert (only["picture"], only["size"], only["settings"]) == ("camera", 16, {"steps": 2})
+    cases = json.loads(file.read_text())["cases"]
+    assert [case.get("mode") for case in cases] == (
+        ["all", "every-second"] if bench is seed_setting else [None]
+    )
+    for case in cases:
+        assert (case["picture"], case["size"], case["settings"]) == ("camera", 16, {"steps": 2})
+
+
+def test_the_gain_of_a_sigma_is_that_of_all_pixels_where_all_are_trained(capsys):
+    figures = dict.fromkeys(seed_setting.FIGURES, 20.0) | {"psnr_held_out": None}
+    better = figures | {"psnr_train": 23.0, "psnr": 23.0}
+    made = {"picture": "p", "mode": "all", "chosen": 9.0, "one": figures, "auto": better}
+    seed_setting.show([made])
+    assert seed_setting.gain(made, "psnr") == 3.0
+    assert "all: +3.00 dB on all pixels in the mean, +3.00 dB at least" in capsys.readouterr().out

@@ -1,0 +1,108 @@
+"""What `--sigma auto` brings over sigma = 1 in the setting of the course project that coordfit grew out of.
+
+    python -m bench.seed_setting              # eight cases: some ten minutes on two quiet cores
+    python -m bench.seed_setting --json bench/results/seed_setting.json --show
+
+A case is a photograph, cut to its middle square and resampled to 128x128, and a mode: all pixels trained, or
+every second row and column. The recipe is `seed-adam` (300 full-batch steps of Adam, m = 64, F-256-256-256-3);
+sigma 1, as the project had it, and the chosen one are one batch. The rate is constant, so that the last step
+ends somewhere around the best: figures of every second pixel, whose gains are small, are means of three seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from coordfit import get_backend, make_config
+from coordfit.ensemble import Job, fit_together
+from coordfit.files import write_json
+from coordfit.result import FitResult
+from coordfit.sigma import choose_sigma
+
+from .scikit_pictures import PHOTOGRAPHS, square_photograph
+
+SEEDS = {"all": 1, "every-second": 3}
+MODES = tuple(SEEDS)
+FIGURES = ("psnr_train", "psnr_held_out", "psnr")
+AIM = 2.0  # dB, of all pixels, where all are trained
+
+Case = dict[str, Any]
+
+
+def measure(name: str, size: int, mode: str, settings: Case, backend: Any) -> Case:
+    """PSNR in dB of training, held-out and all pixels, at sigma 1 and at the chosen one."""
+    picture = square_photograph(name, size)
+    base = make_config(settings, {"train_on": mode, "size": None}, recipe="seed-adam")
+    chosen = choose_sigma(Job(picture, base.replace(sigma="auto")), backend)[0]
+    sigmas = {"one": 1.0, "auto": chosen}
+    configs = [base.replace(sigma=sigma, seed=seed) for sigma in sigmas.values() for seed in range(SEEDS[mode])]
+    results = iter(fit_together([Job(picture, config) for config in configs], backend))
+    told = {which: _means([next(results) for _ in range(SEEDS[mode])]) for which in sigmas}
+    return {"picture": name, "size": size, "mode": mode, "settings": settings, "chosen": chosen} | told
+
+
+def _means(results: list[FitResult]) -> dict[str, float | None]:
+    """Each figure, a mean over the seeds; None where no pixel is held out."""
+    columns = {figure: [result.metrics[figure] for result in results] for figure in FIGURES}
+    return {figure: None if None in column else fmean(column) for figure, column in columns.items()}
+
+
+def gain(case: Case, figure: str) -> float:
+    """What the chosen sigma has more than 1, in dB."""
+    return float(case["auto"][figure] - case["one"][figure])
+
+
+def show(cases: list[Case]) -> None:
+    """A line for each case, and for each mode the mean gain."""
+    print("PSNR / dB at sigma 1, at the chosen one, and the gain")
+    heads = "".join(f"{kind + ' pixels':>24}" for kind in ("training", "held-out", "all"))
+    print(f"{'picture':<10}{'trained':<13}{'auto':>5}{heads}")
+    for case in cases:
+        print(f"{case['picture']:<10}{case['mode']:<13}{case['chosen']:>5g}" + "".join(_cells(case)))
+    for mode in MODES:
+        if gains := [gain(case, "psnr") for case in cases if case["mode"] == mode]:
+            print(f"{mode}: {fmean(gains):+.2f} dB on all pixels in the mean, {min(gains):+.2f} dB at least")
+
+
+def _cells(case: Case) -> list[str]:
+    return [
+        f"{case['one'][f]:>9.2f}{case['auto'][f]:>7.2f}{gain(case, f):>+8.2f}" if case["one"][f] else 24 * " "
+        for f in FIGURES
+    ]
+
+
+def main() -> int:
+    """Measure, write, print; 1 where a gain on all pixels, all of them trained, is below the aim."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
+    parser.add_argument("--sizes", nargs="+", type=int, default=(128,))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--json", type=Path, help="write the cases here; those of other runs stay")
+    parser.add_argument("--show", action="store_true", help="print the table of that file, and no more")
+    parser.add_argument("--steps", type=int, help="of each fit, instead of the recipe's 300")
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args()
+    settings = {} if args.steps is None else {"steps": args.steps}
+    cases: list[Case] = json.loads(args.json.read_text())["cases"] if args.json and args.json.exists() else []
+    backend, shown = get_backend("cpu", threads=args.threads), []
+    for size in args.sizes:
+        for mode in args.modes:
+            for name in args.pictures:
+                key = {"picture": name, "size": size, "mode": mode, "settings": settings}
+                same = [case for case in cases if key.items() <= case.items()]
+                if not args.show:
+                    made = measure(name, size, mode, settings, backend)
+                    cases, same = [case for case in cases if case not in same] + [made], [made]
+                    if args.json:
+                        write_json(args.json, {"cases": cases})
+                shown += same
+    show(shown)
+    return 0 if all(gain(case, "psnr") >= AIM for case in shown if case["mode"] == "all") else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
