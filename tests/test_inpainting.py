@@ -13,12 +13,13 @@ from PIL import Image
 
 import coordfit.inpainting
 import coordfit.report.curves
+from backends import get_backend
 from coordfit.cli import main
 from coordfit.errors import ConfigError
 from coordfit.fills import biharmonic_fill, nearest_fill
 from coordfit.images import bundled_picture
-from coordfit.inpainting import DEFAULTS, inpaint, inpainting_config, mean_spacing
-from coordfit.masks import block_mask, missing_mask
+from coordfit.inpainting import DEFAULTS, Inpainter, inpaint, inpainting_config, mean_spacing
+from coordfit.masks import block_mask, hide, missing_mask
 from coordfit.metrics import psnr, ssim
 from coordfit.report.comparison import absolute_error
 from coordfit.report.inpainting import inpainting_picture
@@ -137,6 +138,19 @@ def test_sigma_follows_the_density_of_the_known_pixels(picture):
     assert sigma(image=picture, sigma=7.0) == 7.0
     assert sigma(image=picture, encoding="none") is None
     assert sigma(image=picture, encoding="positional") > 1
+
+
+def test_few_known_pixels_take_fewer_steps_unless_a_budget_is_given(picture):
+    def steps(image, missing, **options):
+        masked = hide(image, missing=missing, seed=0)
+        config = inpainting_config({"hidden_size": 8, "num_frequencies": 4}, options)
+        return Inpainter(masked, config, get_backend("numpy", threads=1)).trainer.steps
+
+    assert steps(bundled_picture(), 0.5) == steps(bundled_picture(), 0.25) == 600
+    assert steps(bundled_picture(), 0.875) == 300
+    assert steps(picture, 0.5) == 150
+    assert steps(picture, 0.5, steps=400) == 400
+    assert steps(picture, 0.5, epochs=2) == 2
 
 
 def test_spacing_is_the_mean_distance_between_known_pixels():
