@@ -226,7 +226,7 @@ def test_every_command_has_help(command):
 
 
 def test_help_names_every_command_and_exit_code():
-    text = call("--help").out
+    text = " ".join(call("--help").out.split())  # wherever the lines break
     assert all(command in text for command in COMMANDS)
     assert all(f"{code} " in text for code in (0, 1, 2, 3, 4, 5, 130))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # this room is opened by `--help`, which waits for no array library
+    from numpy.typing import NDArray
 
 # Bytes of a map that are looked at before their pages are given back.
 _PIECE_BYTES = 1 << 24
@@ -19,7 +19,7 @@ def forget_pages(array: NDArray[Any]) -> None:
     Nothing happens to an array that is no map, or where the system has no such call.
     """
     base: Any = array
-    while isinstance(base, np.ndarray):
+    while hasattr(base, "base"):  # views of views
         base = base.base
     if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
