@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 
@@ -25,7 +27,8 @@ class Torch:
         self.problem, self.t = problem, 0
         members = problem.case.members if self.mode == "loop" else None
         nets = [[(W[k], b[k]) for W, b in problem.weights] for k in range(members)] if members else None
-        self.nets = [_Net(problem, weights) for weights in nets or [problem.weights]]
+        targets = problem.target if nets and problem.case.tiles else itertools.repeat(problem.target)
+        self.nets = [_Net(problem, *own) for own in zip(nets or [problem.weights], targets, strict=False)]
         self.batches = None if problem.batches is None else torch.from_numpy(problem.batches)
         if self.mode == "compile":
             torch._dynamo.reset()
@@ -53,12 +56,14 @@ class Torch:
 
 
 class _Net:
-    def __init__(self, problem: Problem, weights: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def __init__(
+        self, problem: Problem, weights: list[tuple[np.ndarray, np.ndarray]], target: np.ndarray
+    ) -> None:
         self.B = torch.from_numpy(problem.B)
         self.parameters = [torch.from_numpy(a.copy()).requires_grad_() for pair in weights for a in pair]
         self.members = weights[0][0].shape[0] if weights[0][0].ndim == 3 else None
         self.features = self.encode(torch.from_numpy(problem.coordinates))
-        self.target = torch.from_numpy(problem.target)
+        self.target = torch.from_numpy(target)
         self.linear = problem.case.tiles
         self.adam = torch.optim.Adam(self.parameters, lr=LEARNING_RATE, fused=True)
 
