@@ -12,31 +12,28 @@ too large a one learns the training pixels and leaves noise between them.
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+import itertools
 from typing import Any
 
 from coordfit import get_backend, make_config
 from coordfit.config import RECIPES
 from coordfit.ensemble import Job, fit_together
-from coordfit.files import write_json
 from coordfit.sigma import choose_sigma
 
-from .scikit_pictures import PHOTOGRAPHS, square_photograph
+from .recorded_cases import Case, cases_of, settings_of, study_parser
+from .scikit_pictures import square_photograph
 
 SIZES = (32, 128, 256)
 SHARES = (1 / 256, 1 / 64, 1 / 32, 1 / 16, 1 / 2)
 """Sigmas as shares of the number of training pixels along a side."""
 FAILS = 0.3  # dB; less than this below the best is no failure
 
-Case = dict[str, Any]
 
-
-def measure(name: str, size: int, recipe: str, settings: Case, shares: list[float], backend: Any) -> Case:
+def measure(key: Case, shares: list[float], backend: Any) -> Case:
     """All networks of one case: PSNR of training pixels, of held-out ones and of all."""
-    picture = square_photograph(name, size)
-    base = make_config(settings, {"train_on": "every-second", "size": None}, recipe=recipe)
+    size = key["size"]
+    picture = square_photograph(key["picture"], size)
+    base = make_config(key["settings"], {"train_on": "every-second", "size": None}, recipe=key["recipe"])
     chosen = choose_sigma(Job(picture, base.replace(sigma="auto")), backend)[0]
     sigmas = sorted({1.0, chosen, *(float(f"{share * size / 2:.2g}") for share in shares)})
     variants: list[tuple[str, float | None]] = [("none", None), ("basic", None)]
@@ -49,7 +46,7 @@ def measure(name: str, size: int, recipe: str, settings: Case, shares: list[floa
         | {figure: result.metrics[figure] for figure in ("psnr_train", "psnr_held_out", "psnr")}
         for (encoding, sigma), result in zip(variants, results, strict=True)
     ]
-    return {"picture": name, "size": size, "recipe": recipe, "settings": settings, "auto": chosen, "rows": rows}
+    return {"auto": chosen, "rows": rows}
 
 
 def best(case: Case) -> Case:
@@ -115,30 +112,14 @@ def show(cases: list[Case]) -> None:
 
 def main() -> int:
     """Measure, write, print; 1 where the order does not come out or a wrong sigma does not fail."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
-    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
+    parser = study_parser(__doc__, SIZES)
     parser.add_argument("--recipe", choices=RECIPES, default="interpolate")
     parser.add_argument("--shares", nargs="*", type=float, default=SHARES)
-    parser.add_argument("--json", type=Path, help="write the cases here; those of other runs stay")
-    parser.add_argument("--keep", action="store_true", help="do not train again what that file holds")
-    parser.add_argument("--show", action="store_true", help="print the table of that file, and no more")
-    parser.add_argument("--steps", type=int, help="of each fit, instead of the recipe's")
-    parser.add_argument("--threads", type=int)
     args = parser.parse_args()
-    settings = {} if args.steps is None else {"steps": args.steps}
-    cases: list[Case] = json.loads(args.json.read_text())["cases"] if args.json and args.json.exists() else []
-    backend, shown = get_backend("cpu", threads=args.threads), []
-    for size in args.sizes:
-        for name in args.pictures:
-            key = {"picture": name, "size": size, "recipe": args.recipe, "settings": settings}
-            same = [case for case in cases if key.items() <= case.items()]
-            if not (args.show or (args.keep and same)):
-                made = measure(name, size, args.recipe, settings, args.shares, backend)
-                cases, same = [case for case in cases if case not in same] + [made], [made]
-                if args.json:
-                    write_json(args.json, {"cases": cases})
-            shown += same
+    of_all = {"recipe": args.recipe, "settings": settings_of(args)}
+    keys = [{"picture": p, "size": n} | of_all for n, p in itertools.product(args.sizes, args.pictures)]
+    backend = get_backend("cpu", threads=args.threads)
+    shown = cases_of(args, keys, lambda key: measure(key, args.shares, backend))
     show(shown)
     return 0 if all(all(verdicts(case)) for case in shown) else 1
 

@@ -11,18 +11,16 @@ biharmonic equations (Damelin and Hoang, 2018, as scikit-image has them) are wha
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+import itertools
 from statistics import fmean
 from typing import Any
 
 from coordfit import get_backend
-from coordfit.files import write_json
 from coordfit.inpainting import Inpainter, inpainting_config
 from coordfit.masks import hide
 
-from .scikit_pictures import PHOTOGRAPHS, square_photograph
+from .recorded_cases import Case, cases_of, settings_of, study_parser
+from .scikit_pictures import square_photograph
 
 FIGURES = {
     "psnr_hidden": "network",
@@ -32,17 +30,15 @@ FIGURES = {
     "ssim_nearest": "nearest",
     "ssim_biharmonic": "biharmonic",
 }
-Case = dict[str, Any]
 
 
-def measure(name: str, size: int, missing: float, average: int, settings: Case, backend: Any) -> Case:
-    """One photograph, filled by the mean of `average` networks."""
-    config = inpainting_config(settings)
-    masked = hide(square_photograph(name, size), missing=missing, seed=config.seed)
-    metrics = Inpainter(masked, config, backend, average).run().metrics
-    told = {column: metrics[column] for column in (*FIGURES, "sigma", "steps", "seconds")}
-    place = {"picture": name, "size": size, "missing": missing, "average": average, "settings": settings}
-    return place | told
+def measure(key: Case, backend: Any) -> Case:
+    """One photograph, filled by the mean of as many networks as the key says."""
+    config = inpainting_config(key["settings"])
+    picture = square_photograph(key["picture"], key["size"])
+    masked = hide(picture, missing=key["missing"], seed=config.seed)
+    metrics = Inpainter(masked, config, backend, key["average"]).run().metrics
+    return {column: metrics[column] for column in (*FIGURES, "sigma", "steps", "seconds")}
 
 
 def show(cases: list[Case]) -> None:
@@ -58,30 +54,14 @@ def show(cases: list[Case]) -> None:
 
 def main() -> int:
     """Measure, write, print; 1 where a network is not better than the nearest pixel."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
-    parser.add_argument("--sizes", nargs="+", type=int, default=(128,))
+    parser = study_parser(__doc__, (128,))
     parser.add_argument("--missing", type=float, default=0.5)
     parser.add_argument("--average", type=int, default=1, help="networks that the mean is taken of")
-    parser.add_argument("--steps", type=int, help="of each fit, instead of the default")
-    parser.add_argument("--json", type=Path, help="write the cases here; those of other runs stay")
-    parser.add_argument("--show", action="store_true", help="print the table of that file, and no more")
-    parser.add_argument("--threads", type=int)
     args = parser.parse_args()
-    settings = {} if args.steps is None else {"steps": args.steps}
-    cases: list[Case] = json.loads(args.json.read_text())["cases"] if args.json and args.json.exists() else []
-    backend, shown = get_backend("cpu", threads=args.threads), []
-    for size in args.sizes:
-        for name in args.pictures:
-            key = {"picture": name, "size": size, "missing": args.missing, "average": args.average}
-            key |= {"settings": settings}
-            same = [case for case in cases if key.items() <= case.items()]
-            if not args.show:
-                made = measure(name, size, args.missing, args.average, settings, backend)
-                cases, same = [case for case in cases if case not in same] + [made], [made]
-                if args.json:
-                    write_json(args.json, {"cases": cases})
-            shown += same
+    of_all = {"missing": args.missing, "average": args.average, "settings": settings_of(args)}
+    keys = [{"picture": p, "size": n} | of_all for n, p in itertools.product(args.sizes, args.pictures)]
+    backend = get_backend("cpu", threads=args.threads)
+    shown = cases_of(args, keys, lambda key: measure(key, backend))
     show(shown)
     return 0 if all(case["psnr_hidden"] > case["psnr_hidden_nearest"] for case in shown) else 1
 

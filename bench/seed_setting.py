@@ -11,38 +11,35 @@ ends somewhere around the best: figures of every second pixel, whose gains are s
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+import itertools
 from statistics import fmean
 from typing import Any
 
 from coordfit import get_backend, make_config
 from coordfit.ensemble import Job, fit_together
-from coordfit.files import write_json
 from coordfit.result import FitResult
 from coordfit.sigma import choose_sigma
 
-from .scikit_pictures import PHOTOGRAPHS, square_photograph
+from .recorded_cases import Case, cases_of, settings_of, study_parser
+from .scikit_pictures import square_photograph
 
 SEEDS = {"all": 1, "every-second": 3}
 MODES = tuple(SEEDS)
 FIGURES = ("psnr_train", "psnr_held_out", "psnr")
 AIM = 2.0  # dB, of all pixels, where all are trained
 
-Case = dict[str, Any]
 
-
-def measure(name: str, size: int, mode: str, settings: Case, backend: Any) -> Case:
+def measure(key: Case, backend: Any) -> Case:
     """PSNR in dB of training, held-out and all pixels, at sigma 1 and at the chosen one."""
-    picture = square_photograph(name, size)
-    base = make_config(settings, {"train_on": mode, "size": None}, recipe="seed-adam")
+    mode = key["mode"]
+    picture = square_photograph(key["picture"], key["size"])
+    base = make_config(key["settings"], {"train_on": mode, "size": None}, recipe="seed-adam")
     chosen = choose_sigma(Job(picture, base.replace(sigma="auto")), backend)[0]
     sigmas = {"one": 1.0, "auto": chosen}
     configs = [base.replace(sigma=sigma, seed=seed) for sigma in sigmas.values() for seed in range(SEEDS[mode])]
     results = iter(fit_together([Job(picture, config) for config in configs], backend))
     told = {which: _means([next(results) for _ in range(SEEDS[mode])]) for which in sigmas}
-    return {"picture": name, "size": size, "mode": mode, "settings": settings, "chosen": chosen} | told
+    return {"chosen": chosen} | told
 
 
 def _means(results: list[FitResult]) -> dict[str, float | None]:
@@ -77,29 +74,13 @@ def _cells(case: Case) -> list[str]:
 
 def main() -> int:
     """Measure, write, print; 1 where a gain on all pixels, all of them trained, is below the aim."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
-    parser.add_argument("--sizes", nargs="+", type=int, default=(128,))
+    parser = study_parser(__doc__, (128,))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--json", type=Path, help="write the cases here; those of other runs stay")
-    parser.add_argument("--show", action="store_true", help="print the table of that file, and no more")
-    parser.add_argument("--steps", type=int, help="of each fit, instead of the recipe's 300")
-    parser.add_argument("--threads", type=int)
     args = parser.parse_args()
-    settings = {} if args.steps is None else {"steps": args.steps}
-    cases: list[Case] = json.loads(args.json.read_text())["cases"] if args.json and args.json.exists() else []
-    backend, shown = get_backend("cpu", threads=args.threads), []
-    for size in args.sizes:
-        for mode in args.modes:
-            for name in args.pictures:
-                key = {"picture": name, "size": size, "mode": mode, "settings": settings}
-                same = [case for case in cases if key.items() <= case.items()]
-                if not args.show:
-                    made = measure(name, size, mode, settings, backend)
-                    cases, same = [case for case in cases if case not in same] + [made], [made]
-                    if args.json:
-                        write_json(args.json, {"cases": cases})
-                shown += same
+    places = itertools.product(args.sizes, args.modes, args.pictures)
+    keys = [{"picture": p, "size": n, "mode": mode, "settings": settings_of(args)} for n, mode, p in places]
+    backend = get_backend("cpu", threads=args.threads)
+    shown = cases_of(args, keys, lambda key: measure(key, backend))
     show(shown)
     return 0 if all(gain(case, "psnr") >= AIM for case in shown if case["mode"] == "all") else 1
 

@@ -43,11 +43,12 @@ def test_cases_are_measured_written_and_shown_again(bench, monkeypatch, tmp_path
     file = tmp_path / "cases.json"
     words = ["bench", "--pictures", "camera", "--sizes", "16", "--steps", "2", "--json", str(file)]
     shown = []
-    for more in ([], ["--show"]):
+    for more in ([], ["--keep"], ["--show"]):
         monkeypatch.setattr(sys, "argv", [*words, *more])
         assert bench.main() in (0, 1)
         shown.append(capsys.readouterr().out)
-    assert shown[0] == shown[1]
+        monkeypatch.setattr(bench, "measure", None)  # nothing is measured again
+    assert shown[0] == shown[1] == shown[2]
     assert "camera" in shown[0]
     cases = json.loads(file.read_text())["cases"]
     assert [case.get("mode") for case in cases] == (

@@ -215,7 +215,7 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
     group = _tile_options(command, _FIT_TILES)
     group.add_argument(
         "--max-pixels",
-        type=_checked("max-pixels", int, lambda n: n >= 1, "a whole number of 1 or more"),
+        type=_count("max-pixels"),
         metavar="N",
         help="decode pictures of so many pixels (default: 64 million; Pillow ends at 178 million)",
     )
@@ -246,7 +246,7 @@ def _tile_options(
     group.add_argument("--every-tile", action="store_true", help="--target-psnr is for each tile")
     group.add_argument(
         "--budget-parameters",
-        type=reader(_checked("budget", int, lambda n: n >= 1, "a whole number of 1 or more")),
+        type=reader(_count("budget")),
         metavar="N",
         help="choose tiles and networks that have N parameters at most, all together",
     )
@@ -277,7 +277,7 @@ def _sweep_options(command: argparse.ArgumentParser) -> None:
     output.add_argument("--resume", action="store_true", help="go on with the sweep in --out")
     output.add_argument(
         "--jobs",
-        type=_checked("jobs", int, lambda n: n >= 1, "a whole number of 1 or more"),
+        type=_count("jobs"),
         default=1,
         metavar="N",
         help="processes that share the groups of equal shape (default: 1)",
@@ -305,7 +305,7 @@ def _inpaint_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--invert-mask", action="store_true", help="white in --mask is hidden, black is known")
     command.add_argument(
         "--average",
-        type=_checked("average", int, lambda n: n >= 1, "a whole number of 1 or more"),
+        type=_count("average"),
         default=1,
         metavar="K",
         help="fill with the mean of K networks of different seeds, trained as one batch (default: 1)",
@@ -441,6 +441,11 @@ def _list_converter(spec: dataclasses.Field[Any]) -> Callable[[str], list[Any]]:
 def _text_converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
     """As `_converter`, for a field of any kind."""
     return _truth if spec.type == "bool" else str if spec.metadata["choices"] else _converter(spec)
+
+
+def _count(name: str) -> Callable[[str], Any]:
+    """Reads a number of things, one at least."""
+    return _checked(name, int, lambda n: n >= 1, "a whole number of 1 or more")
 
 
 def _truth(text: str) -> bool:

@@ -1,0 +1,55 @@
+"""Cases of a study on photographs, and the JSON file that keeps them from run to run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from coordfit.files import write_json
+
+from .scikit_pictures import PHOTOGRAPHS
+
+Case = dict[str, Any]
+"""What tells a case from others (picture, size, settings ...), and what was measured."""
+
+
+def study_parser(doc: str | None, sizes: Sequence[int]) -> argparse.ArgumentParser:
+    """The options that such studies share; `doc` is the module's, `sizes` the usual ones."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
+    parser.add_argument("--sizes", nargs="+", type=int, default=sizes)
+    parser.add_argument("--json", type=Path, help="write the cases here; those of other runs stay")
+    parser.add_argument("--keep", action="store_true", help="do not train again what that file holds")
+    parser.add_argument("--show", action="store_true", help="print the table of that file, and no more")
+    parser.add_argument("--steps", type=int, help="of each fit, instead of the usual")
+    parser.add_argument("--threads", type=int)
+    return parser
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings that all cases of the run share."""
+    return {} if args.steps is None else {"steps": args.steps}
+
+
+def cases_of(args: argparse.Namespace, keys: Iterable[Case], measure: Callable[[Case], Case]) -> list[Case]:
+    """The cases that `keys` name: measured, and written as they come, or those of the file.
+
+    Parameters
+    ----------
+    measure : callable
+        From a key to what is measured; the case is both.
+    """
+    cases: list[Case] = json.loads(args.json.read_text())["cases"] if args.json and args.json.exists() else []
+    asked = []
+    for key in keys:
+        same = [case for case in cases if key.items() <= case.items()]
+        if not (args.show or (args.keep and same)):
+            made = key | measure(key)
+            cases, same = [case for case in cases if case not in same] + [made], [made]
+            if args.json:
+                write_json(args.json, {"cases": cases})
+        asked += same
+    return asked
