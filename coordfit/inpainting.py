@@ -138,6 +138,10 @@ class TiledInpaintResult(Inpainted, TiledResult):
         """As of every inpainting; what is `seen` already is of no use to it."""
         return super().comparison()
 
+    def _title(self) -> str:
+        # Without the encoding: what hid the pixels has to find room too.
+        return f"{self.picture.name}, {self.picture.width}x{self.picture.height}: {self._tiles()}"
+
 
 def inpaint(
     image: Source,

@@ -84,8 +84,11 @@ class TiledResult(Result):
         return seen.draw(self._title(), self._figures())
 
     def _title(self) -> str:
+        return f"{super()._title()} per tile; {self._tiles()}"
+
+    def _tiles(self) -> str:
         layout = self.model.layout
-        return f"{super()._title()} per tile; {len(layout)} tiles of {layout.tile}x{layout.tile}"
+        return f"{len(layout)} tiles of {layout.tile}x{layout.tile}"
 
 
 @dataclass(frozen=True)
