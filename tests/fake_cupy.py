@@ -273,12 +273,10 @@ linalg = types.SimpleNamespace(
 
 
 def reshape(array, shape):
-    view = array._host.view()
-    try:
-        view.shape = shape
-    except AttributeError:  # it would have to be copied
-        return _apply(lambda a: a.reshape(shape), (array,))
-    return ndarray(view)
+    view = array._host.reshape(shape)
+    if np.may_share_memory(view, array._host):
+        return ndarray(view)
+    return _apply(lambda a: a.reshape(shape), (array,))
 
 
 def swapaxes(array, first, second):
