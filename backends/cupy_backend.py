@@ -46,8 +46,9 @@ class CupyBackend(OutputLayer):
         optimizer writes in its own pass; sums, parameters, gradients of parameters, the loss and the output
         layer stay float32. `fp16` scales gradients of activations (`gpu.storage.LOSS_SCALES`).
     autotune : bool
-        Whether cublasLt's candidates for each product are timed at its first call. Without it the library's
-        own first choice is taken, which is the same in every process: a run then repeats bit by bit.
+        Whether each product is timed at its first call, on each rung and by each of cublasLt's candidates. What
+        was fastest is kept (`cublaslt.choices`), so that later runs repeat bit by bit. Without it a
+        fused epilogue is taken where there is one, by the library's own first choice.
     two_streams : bool
         Whether the two products of a layer's way back run beside each other.
 
@@ -66,7 +67,7 @@ class CupyBackend(OutputLayer):
         fused: str = "auto",
         index: int = 0,
         precision: str = "float32",
-        autotune: bool = False,
+        autotune: bool = True,
         two_streams: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
@@ -115,6 +116,8 @@ class CupyBackend(OutputLayer):
             found.append(f"products are CuPy's own and no step is recorded, since {self.ladder.why}")
         elif reason := self.why_not_recorded():
             found.append(f"no step is recorded: {reason}")
+        if self.not_timed:
+            found.append(f"products are not timed, since {self.not_timed}")
         if reason := self._why_no_precision("bf16"):
             found.append(reason)
         return found

@@ -179,6 +179,7 @@ class FakeCublasLt:
     calls: Counter = field(default_factory=Counter)
     live: dict = field(default_factory=dict)
     ran: list = field(default_factory=list)
+    ran_epilogue: int = 0
     created: int = 0
     faults: list = field(default_factory=list)
 
@@ -195,6 +196,8 @@ class FakeCublasLt:
         self._export_objects("MatmulPreference", [])
         heuristic = [pointer] * 7 + [number, pointer, pointer]
         self._export("cublasLtMatmulAlgoGetHeuristic", number, heuristic, self._heuristic)
+        fact = [pointer, number, pointer, size, pointer]
+        self._export("cublasLtMatmulAlgoConfigGetAttribute", number, fact, self._fact)
         self._export("cublasLtMatmul", number, [pointer] * 13 + [pointer, size, pointer], self._matmul)
 
     def _export(self, name, result, arguments, body):
@@ -277,6 +280,15 @@ class FakeCublasLt:
         C.c_int.from_address(count).value = len(fitting[:wanted])
         return SUCCESS
 
+    def _fact(self, algorithm, attribute, value, size, written):
+        index = int(memory(algorithm, 2, np.uint64)[1])
+        known = {0: index, 1: 20, 2: 1 + index}  # which, a tile of 128x128, splits of the inner axis
+        if attribute not in known or size != 4:
+            return INVALID_VALUE
+        C.c_uint32.from_address(value).value = known[attribute]
+        C.c_size_t.from_address(written).value = size
+        return SUCCESS
+
     def _matmul(self, handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm, ws, ws_bytes, stream):
         self._look_up("", handle)
         desc = self._look_up("MatmulDesc", desc)
@@ -299,6 +311,7 @@ class FakeCublasLt:
         with np.errstate(all="ignore"):  # a GPU overflows without a word
             compute(desc, memory_of_scale(alpha, desc), memory_of_scale(beta, desc), *matrices)
         self.ran.append((index, stream))
+        self.ran_epilogue = desc["epilogue"]
         return SUCCESS
 
 

@@ -362,9 +362,9 @@ def test_two_streams_give_the_same_bits_whichever_is_first(picture, machine, opt
 def test_each_stream_has_a_workspace_of_its_own(picture, monkeypatch):
     run, workspaces = Plan.run, {}
 
-    def spy(plan, pointers, workspace, stream):
+    def spy(plan, pointers, workspace, stream, *candidate):
         workspaces.setdefault(stream, set()).add(workspace.pointer)
-        run(plan, pointers, workspace, stream)
+        run(plan, pointers, workspace, stream, *candidate)
 
     monkeypatch.setattr(Plan, "run", spy)
     train(make_trainer(picture, fake_cupy.CupyOnHost("always", two_streams=True)), 2)
@@ -576,7 +576,8 @@ def test_a_rendering_takes_fewer_pixels_at_a_time_where_memory_is_short(picture,
     model = make_trainer(picture).model
     expected = model.render(48, 48)
     machine.limit = 48 * 48 * 16  # a quarter of the activations of all pixels, in bytes
-    np.testing.assert_allclose(model.render(48, 48), expected, rtol=1e-5)
+    # Another number of rows may be another kernel of the BLAS: a rounding of colours in [0, 1].
+    np.testing.assert_allclose(model.render(48, 48), expected, rtol=0, atol=1e-6)
     machine.limit = 2000
     with pytest.raises(MemoryError, match="gpu:0 has no memory"):
         model.render(48, 48)

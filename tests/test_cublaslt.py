@@ -3,9 +3,11 @@
 `COORDFIT_REQUIRE=cublaslt` turns the skip where the real library is missing into a failure.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import itertools
+import sqlite3
 import types
 
 import needs
@@ -28,6 +30,7 @@ from fake_cublaslt import (
 from backends import FusedUnavailableError
 from backends.cublaslt import (
     PRECISIONS,
+    Choices,
     CublasLtError,
     CublasLtUnavailableError,
     Epilogue,
@@ -298,7 +301,7 @@ FORWARD = [
 @over("epilogue", FORWARD)
 def test_forward(planner, workspace, layer, epilogue):
     product, pointers = layer.forward(**epilogue), layer.forward_pointers(**epilogue)
-    planner.plan(product, pointers, workspace, STREAM).run(pointers, workspace, STREAM)
+    planner.plan(product, pointers).run(pointers, workspace, STREAM)
     z = layer.z(epilogue["bias"])
     assert_close(layer.y, np.maximum(z, 0) if epilogue["relu"] else z)
 
@@ -307,9 +310,9 @@ def test_forward(planner, workspace, layer, epilogue):
 def test_backward_input(planner, workspace, layer, masked):
     below = layer.write_mask_below()
     pointers = below.forward_pointers()
-    planner.plan(below.forward(), pointers, workspace, STREAM).run(pointers, workspace, STREAM)
+    planner.plan(below.forward(), pointers).run(pointers, workspace, STREAM)
     product, pointers = layer.backward_input(masked), layer.backward_input_pointers(masked)
-    planner.plan(product, pointers, workspace, STREAM).run(pointers, workspace, STREAM)
+    planner.plan(product, pointers).run(pointers, workspace, STREAM)
     dx = layer.see(layer.dz) @ layer.see(layer.W).swapaxes(-1, -2)
     assert_close(layer.dx, np.where(below.y.values() > 0, dx, 0) if masked else dx)
 
@@ -323,7 +326,7 @@ def test_backward_weights(planner, workspace, layer, bias, accumulate):
     product = layer.backward_weights(bias=bias, accumulate=accumulate)
     assert product.types.output == ("float64" if layer.types.operand == "float64" else "float32")
     pointers = layer.backward_weights_pointers(bias)
-    planner.plan(product, pointers, workspace, STREAM).run(pointers, workspace, STREAM)
+    planner.plan(product, pointers).run(pointers, workspace, STREAM)
     assert_close(layer.dW, before + layer.see(layer.x).swapaxes(-1, -2) @ layer.see(layer.dz))
     if bias:  # beta is of dW alone: db is overwritten
         assert_close(layer.db, layer.see(layer.dz).sum(axis=-2, keepdims=True))
@@ -342,7 +345,7 @@ def test_any_product(planner, workspace, memory, transpose_left, transpose_right
     turns = {"transpose_left": transpose_left, "transpose_right": transpose_right}
     product = matmul(4, 6, 5, PRECISIONS["float64"], members=members, **turns)
     pointers = Pointers(a.pointer, b.pointer, out.pointer)
-    planner.plan(product, pointers, workspace, STREAM).run(pointers, workspace, STREAM)
+    planner.plan(product, pointers).run(pointers, workspace, STREAM)
     assert_close(out, left @ right)
 
 
@@ -351,7 +354,7 @@ def test_relu_in_the_epilogue_turns_nan_into_0(planner, workspace, memory):
     layer = Layer(memory, (2, 1, 2), PRECISIONS["float32"], 1, shared=False)
     layer.x.flat[0, 0] = np.nan
     pointers = layer.forward_pointers()
-    planner.plan(layer.forward(), pointers, workspace, STREAM).run(pointers, workspace, STREAM)
+    planner.plan(layer.forward(), pointers).run(pointers, workspace, STREAM)
     assert (layer.y.values()[0, 0] == 0).all()
     assert np.isnan(np.maximum(layer.z()[0, 0], 0)).all()
 
@@ -394,9 +397,9 @@ def test_the_strides_of_one_network_are_no_part_of_the_key():
 
 def test_a_plan_is_made_once(planner, workspace, small_layer, fake):
     pointers = small_layer.forward_pointers()
-    plan = planner.plan(small_layer.forward(), pointers, workspace, STREAM)
+    plan = planner.plan(small_layer.forward(), pointers)
     calls = dict(fake.calls)
-    assert planner.plan(small_layer.forward(), pointers, workspace, STREAM) is plan
+    assert planner.plan(small_layer.forward(), pointers) is plan
     assert dict(fake.calls) == calls
     assert calls["cublasLtMatmulAlgoGetHeuristic"] == 1
 
@@ -405,25 +408,25 @@ def test_a_refusal_is_remembered(planner, workspace, small_layer, fake):
     fake.refuses = lambda query: True
     for _ in range(2):
         with pytest.raises(RefusedError, match=r"CUBLAS_STATUS_NOT_SUPPORTED \(15\), the requested"):
-            planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
+            planner.plan(small_layer.forward(), small_layer.forward_pointers())
     assert fake.calls["cublasLtMatmulAlgoGetHeuristic"] == 1
 
 
 def test_no_algorithm_is_a_refusal_too(planner, workspace, small_layer, fake):
     fake.num_algorithms = 0
     with pytest.raises(RefusedError, match="knows no algorithm"):
-        planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
+        planner.plan(small_layer.forward(), small_layer.forward_pointers())
 
 
 def test_another_error_of_the_heuristic_is_no_refusal(planner, workspace, small_layer, monkeypatch):
     monkeypatch.setattr("backends.cublaslt.plans.MAX_CANDIDATES", 0)
     with pytest.raises(CublasLtError, match=r"AlgoGetHeuristic: CUBLAS_STATUS_INVALID_VALUE \(7\), the"):
-        planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
+        planner.plan(small_layer.forward(), small_layer.forward_pointers())
 
 
 def test_a_run_is_one_call(planner, workspace, small_layer, fake):
     pointers = small_layer.forward_pointers()
-    plan = planner.plan(small_layer.forward(), pointers, workspace, STREAM)
+    plan = planner.plan(small_layer.forward(), pointers)
     fake.calls.clear()
     for _ in range(5):
         plan.run(pointers, workspace, STREAM)
@@ -434,7 +437,7 @@ def test_a_run_is_one_call(planner, workspace, small_layer, fake):
 def test_a_plan_serves_other_memory(planner, workspace, memory, fake):
     first, second = (Layer(memory, (6, 5, 4), PRECISIONS["float32"], 1, shared=False) for _ in range(2))
     second.b.flat[...] += 1
-    plan = planner.plan(first.forward(), first.forward_pointers(), workspace, STREAM)
+    plan = planner.plan(first.forward(), first.forward_pointers())
     for layer in (first, second, first):
         layer.y.flat[...] = np.nan
         plan.run(layer.forward_pointers(), workspace, STREAM)
@@ -447,7 +450,7 @@ def test_a_plan_serves_other_memory(planner, workspace, memory, fake):
 def test_less_aligned_memory_has_a_plan_of_its_own(planner, workspace, memory, which, offset, fake):
     layer = Layer(memory, (6, 8, 8), PRECISIONS["float32"], 1, shared=False)
     product, pointers = layer.forward(), layer.forward_pointers()
-    plan = planner.plan(product, pointers, workspace, STREAM)
+    plan = planner.plan(product, pointers)
     if which == "mask":
         moved = pointers._replace(mask=memory.block(mask_bytes(6, 8), offset).ctypes.data)
     else:
@@ -458,9 +461,9 @@ def test_less_aligned_memory_has_a_plan_of_its_own(planner, workspace, memory, w
         plan.run(moved, workspace, STREAM)
     if which == "mask" and offset < 16:
         with pytest.raises(RefusedError, match="the mask lies on 4 bytes, not on 16"):
-            planner.plan(product, moved, workspace, STREAM)
+            planner.plan(product, moved)
         return
-    other = planner.plan(product, moved, workspace, STREAM)
+    other = planner.plan(product, moved)
     assert other is not plan
     other.run(moved, workspace, STREAM)
     assert np.allclose(layer.y.values(), np.maximum(layer.z(), 0), atol=1e-5)
@@ -477,84 +480,196 @@ def test_alignment_counts_every_member():
 def test_a_run_with_a_pointer_too_few_or_too_many_is_refused(planner, workspace, small_layer, fused, which):
     product = small_layer.forward(bias=fused, relu=fused, mask=fused)
     pointers = small_layer.forward_pointers(bias=fused, relu=fused, mask=fused)
-    plan = planner.plan(product, pointers, workspace, STREAM)
+    plan = planner.plan(product, pointers)
     verb = "takes" if fused else "does not take"
     with pytest.raises(ValueError, match=f"{product.epilogue.name} {verb} a bias .* and {verb} a mask, not"):
         plan.run(pointers._replace(**{which: 0 if fused else 256}), workspace, STREAM)
 
 
-# -- the choice of an algorithm --------------------------------------------------------------------------
+# -- the choice of a rung and an algorithm ---------------------------------------------------------------
 
 
-class Timer:
-    """Gives prepared times, one after the other, after a real run."""
+class Clock:
+    """Gives a prepared time for each rung and candidate, after a real run."""
 
-    def __init__(self, *times):
-        self.times = list(times)
+    def __init__(self, fake, epilogue, plain=(9.0, 9.0, 9.0)):
+        self.fake, self.times = fake, {True: epilogue, False: plain}
+        self.trials = 0
 
     def __call__(self, run):
+        self.trials += 1
         run()
-        return self.times.pop(0)
+        candidate, _ = self.fake.ran[-1]
+        return self.times[self.fake.ran_epilogue != Epilogue.NONE][candidate]
+
+
+def taken(planner, clock, layer, workspace, choices=None, finish=lambda: None, product=None):
+    ladder = Ladder(planner, timer=clock, choices=choices)
+    product = product or layer.forward()
+    return ladder.take(product, layer.forward_pointers(), workspace, STREAM, finish=finish)
 
 
 @over("times", [(3.0, 1.0, 2.0), (1.0, 2.0, 3.0), (3.0, 2.0, 1.0)])
-def test_the_fastest_algorithm_is_taken(library, workspace, small_layer, fake, times):
-    planner = Planner(library, Timer(*times))
-    pointers = small_layer.forward_pointers()
-    plan = planner.plan(small_layer.forward(), pointers, workspace, STREAM)
-    assert plan.choice == np.argmin(times)
-    assert plan.milliseconds == list(times)
-    assert plan.workspace_bytes == plan.choice * WORKSPACE_STEP
+def test_the_fastest_algorithm_is_taken(planner, workspace, small_layer, fake, times):
+    step = taken(planner, Clock(fake, times), small_layer, workspace)
+    assert (step.rung, step.candidate) == (Rung.EPILOGUE, np.argmin(times))
+    assert step.milliseconds == {"epilogue": list(times), "plain product and separate kernels": [9.0] * 3}
     fake.ran.clear()
-    plan.run(pointers, workspace, STREAM)
-    assert fake.ran == [(plan.choice, STREAM)]
+    step.run(small_layer.forward_pointers(), workspace, STREAM)
+    assert fake.ran == [(step.candidate, STREAM)]
     assert_close(small_layer.y, np.maximum(small_layer.z(), 0))
 
 
-def test_at_most_eight_algorithms_are_timed(library, workspace, small_layer, fake):
+def test_an_epilogue_that_is_slower_than_kernels_is_not_taken(planner, workspace, small_layer, fake):
+    finished = []
+    clock = Clock(fake, (5.0, 5.0, 5.0), (6.0, 4.0, 6.0))
+    step = taken(planner, clock, small_layer, workspace, finish=lambda: finished.append(fake.ran[-1][0]))
+    assert (step.rung, step.candidate, step.refused) == (Rung.PLAIN, 1, {})
+    assert sorted(finished) == [0, 0, 1, 1, 2, 2], "the kernels are part of a trial of a plain product alone"
+    step.run(small_layer.forward_pointers(), workspace, STREAM)
+    assert len(finished) == 6, "whoever takes the step launches them"
+    finish_by_hand(small_layer, step)
+    assert_close(small_layer.y, np.maximum(small_layer.z(), 0))
+
+
+def test_of_two_passes_the_faster_counts(planner, workspace, small_layer, fake):
+    slow_at_first = iter([9.0, 5.0, 6.0, 9.0, 9.0, 9.0, 1.0, 5.0, 6.0, 9.0, 9.0, 9.0])
+    step = taken(planner, lambda run: (run(), next(slow_at_first))[1], small_layer, workspace)
+    assert (step.rung, step.candidate) == (Rung.EPILOGUE, 0)
+
+
+def test_at_most_eight_algorithms_are_timed(planner, workspace, small_layer, fake):
     fake.num_algorithms = 20
-    planner = Planner(library, Timer(*range(8, 0, -1)))
-    plan = planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
-    assert plan.choice == 7
+    clock = Clock(fake, range(9, 1, -1), [9.0] * 8)
+    assert taken(planner, clock, small_layer, workspace).candidate == 7
 
 
-@over("times", [(None,), (2.0, 1.0, None)])
-def test_where_nothing_can_be_timed_the_first_is_taken(library, workspace, small_layer, times):
-    planner = Planner(library, Timer(*times))
-    plan = planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
-    assert plan.choice == 0
+def test_where_nothing_can_be_timed_the_first_is_taken(planner, workspace, small_layer, choices):
+    step = taken(planner, lambda run: None, small_layer, workspace, choices)
+    assert (step.rung, step.candidate, step.milliseconds) == (Rung.EPILOGUE, 0, {})
 
 
-def test_an_algorithm_that_does_not_run_is_passed_over(library, workspace, small_layer, fake):
+def test_an_algorithm_that_does_not_run_is_passed_over(planner, workspace, small_layer, fake):
     fake.broken_algorithms = {0, 2}
-    planner = Planner(library, Timer(5.0))
-    plan = planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
-    assert plan.choice == 1
-    assert plan.milliseconds == [None, 5.0, None]
+    step = taken(planner, Clock(fake, (1.0, 5.0, 1.0)), small_layer, workspace)
+    assert (step.candidate, step.refused) == (1, {})
+    assert step.milliseconds["epilogue"] == [None, 5.0, None]
 
 
-def test_a_product_of_which_no_algorithm_runs_is_refused(library, workspace, small_layer, fake):
+def test_a_product_of_which_no_algorithm_runs_is_left_to_the_array_library(
+    planner, workspace, small_layer, fake
+):
     fake.broken_algorithms = {0, 1, 2}
-    planner = Planner(library, Timer())
-    with pytest.raises(RefusedError, match="no algorithm runs: cublasLtMatmul: CUBLAS_STATUS_EXECUTION_FAIL"):
-        planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
+    step = taken(planner, Clock(fake, ()), small_layer, workspace)
+    assert step.rung is Rung.LIBRARY
+    assert all("no algorithm runs: cublasLtMatmul: CUBLAS" in reason for reason in step.refused.values())
 
 
-def test_a_product_that_accumulates_is_not_timed(library, workspace, small_layer, fake):
-    planner = Planner(library, Timer())
-    product = small_layer.backward_weights(accumulate=True)
-    planner.plan(product, small_layer.backward_weights_pointers(), workspace, STREAM)
+def test_a_product_that_accumulates_is_not_timed(planner, workspace, small_layer, fake):
+    ladder = Ladder(planner, timer=Clock(fake, ()))
+    product, pointers = small_layer.backward_weights(accumulate=True), small_layer.backward_weights_pointers()
+    assert ladder.take(product, pointers, workspace, STREAM).rung is Rung.EPILOGUE
     assert fake.ran == []
+
+
+def test_nothing_is_planned_while_a_step_is_recorded(planner, workspace, small_layer, fake):
+    ladder, pointers = Ladder(planner), small_layer.forward_pointers()
+    calls = dict(fake.calls)
+    with pytest.raises(RuntimeError, match=r"the recorded step has forward 3 x .*, which the steps before"):
+        ladder.take(small_layer.forward(), pointers, workspace, STREAM, is_recording=True)
+    assert dict(fake.calls) == calls
+    step = ladder.take(small_layer.forward(), pointers, workspace, STREAM)
+    assert ladder.take(small_layer.forward(), pointers, workspace, STREAM, is_recording=True) is step
+
+
+def test_what_is_read_off_an_algorithm_is_in_the_report(planner, workspace, small_layer, fake):
+    ladder = Ladder(planner, timer=Clock(fake, (3.0, 3.0, 1.0)))
+    ladder.take(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
+    (row,) = ladder.report()
+    assert (row["algorithm"], row["tile"], row["splits"], row["cluster"]) == (2, 20, 3, None)
+
+
+# -- choices that are kept -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def choices(tmp_path):
+    return Choices(tmp_path / "cache" / "products.sqlite", "a GPU", "13.1.2")
+
+
+def test_a_later_process_takes_what_was_fastest_without_timing_it(
+    library, planner, workspace, small_layer, fake, choices
+):
+    first = taken(planner, Clock(fake, (3.0, 1.0, 2.0)), small_layer, workspace, choices)
+    clock = Clock(fake, (1.0, 3.0, 3.0))
+    same = Choices(choices.file, "a GPU", "13.1.2")
+    again = taken(Planner(library), clock, small_layer, workspace, same)
+    assert clock.trials == 0
+    assert (again.rung, again.candidate, again.milliseconds) == (first.rung, 1, first.milliseconds)
+
+
+@over("other", [("another GPU", "13.1.2"), ("a GPU", "13.2.0")])
+def test_choices_are_of_one_gpu_and_one_library(library, planner, workspace, small_layer, fake, choices, other):
+    taken(planner, Clock(fake, (3.0, 1.0, 2.0)), small_layer, workspace, choices)
+    elsewhere = Choices(choices.file, *other)
+    assert taken(planner, Clock(fake, (1.0, 3.0, 3.0)), small_layer, workspace, elsewhere).candidate == 0
+
+
+def test_of_two_processes_that_choose_at_once_the_first_is_followed(
+    library, planner, workspace, small_layer, fake, choices
+):
+    class Rival(Clock):
+        """While this one times, another process comes to its own choice."""
+
+        def __call__(self, run):
+            if not self.trials:
+                taken(Planner(library), Clock(fake, (3.0, 3.0, 1.0)), small_layer, workspace, choices)
+            return super().__call__(run)
+
+    step = taken(planner, Rival(fake, (1.0, 3.0, 3.0)), small_layer, workspace, choices)
+    assert (step.candidate, step.milliseconds["epilogue"]) == (2, [3.0, 3.0, 1.0])
+
+
+def test_a_choice_that_the_library_does_not_offer_is_made_anew(
+    library, planner, workspace, small_layer, fake, choices
+):
+    fake.num_algorithms = 3
+    taken(planner, Clock(fake, (3.0, 2.0, 1.0)), small_layer, workspace, choices)
+    fake.num_algorithms = 2
+    for candidate in (1, 1):
+        step = taken(Planner(library), Clock(fake, (3.0, 2.0)), small_layer, workspace, choices)
+        assert step.candidate == candidate
+
+
+@over("damage", ["not a database", "a folder", "a broken table"])
+def test_a_file_that_is_no_place_for_choices_says_so(tmp_path, damage):
+    file = tmp_path / "products.sqlite"
+    if damage == "a folder":
+        file.mkdir()
+    elif damage == "not a database":
+        file.write_bytes(b"mine, and no database" * 100)
+    else:
+        with contextlib.closing(sqlite3.connect(file)) as database:
+            database.execute("CREATE TABLE products (other TEXT)")
+    with pytest.raises(OSError, match=r"products\.sqlite"):
+        Choices(file, "a GPU", "13.1.2")
+
+
+def test_a_file_that_goes_bad_in_the_middle_of_a_run_stops_nothing(
+    planner, workspace, small_layer, fake, choices
+):
+    choices.file.write_bytes(b"no database any more" * 100)
+    step = taken(planner, Clock(fake, (3.0, 1.0, 2.0)), small_layer, workspace, choices)
+    assert step.candidate == 1
 
 
 def test_algorithms_keep_to_the_workspace(library, workspace, small_layer, fake):
     fake.num_algorithms = 8
-    planner = Planner(library, workspace_bytes=2 * WORKSPACE_STEP)
-    plan = planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
+    planner = Planner(library, 2 * WORKSPACE_STEP)
+    plan = planner.plan(small_layer.forward(), small_layer.forward_pointers())
     assert len(plan.candidates) == 3
-    plan.choose(2)
     with pytest.raises(CublasLtError, match="INVALID_VALUE"):
-        plan.run(small_layer.forward_pointers(), Workspace(256, WORKSPACE_STEP), STREAM)
+        plan.run(small_layer.forward_pointers(), Workspace(256, WORKSPACE_STEP), STREAM, candidate=2)
 
 
 def test_a_workspace_lies_on_256_bytes():
@@ -564,7 +679,7 @@ def test_a_workspace_lies_on_256_bytes():
 
 def test_a_run_that_fails_names_product_and_status(planner, workspace, small_layer, fake):
     pointers = small_layer.forward_pointers()
-    plan = planner.plan(small_layer.forward(), pointers, workspace, STREAM)
+    plan = planner.plan(small_layer.forward(), pointers)
     fake.broken_algorithms = {0}
     message = r"^cublasLtMatmul: CUBLAS_STATUS_EXECUTION_FAILED \(13\), .* for forward 3 x \(6, 5\) \(5, 4\) in"
     with pytest.raises(CublasLtError, match=message) as caught:
@@ -673,13 +788,13 @@ def test_fused_never_asks_for_nothing(planner, workspace, small_layer, fake):
 
 def test_what_was_taken_can_be_read_back(library, workspace, memory, fake):
     fake.refuses = lambda query: query.epilogue == Epilogue.DRELU
-    ladder = Ladder(Planner(library, Timer(2.0, 1.0, 3.0, 1.0, 2.0, 3.0)))
+    ladder = Ladder(Planner(library), timer=Clock(fake, (2.0, 1.0, 3.0), (4.0, 4.5, 5.0)))
     layer = Layer(memory, (6, 5, 4), PRECISIONS["float16"], 3, shared=True)
     ladder.take(layer.forward(), layer.forward_pointers(), workspace, STREAM)
     ladder.take(layer.backward_input(), layer.backward_input_pointers(), workspace, STREAM)
     first, second = ladder.report()
     assert first["rung"] == "epilogue"
-    assert first["milliseconds"] == [2.0, 1.0, 3.0]
+    assert first["milliseconds"]["epilogue"] == [2.0, 1.0, 3.0]
     assert (first["choice"], first["candidates"], first["workspace_bytes"]) == (1, 3, WORKSPACE_STEP)
     assert second | {"milliseconds": None, "alignments": None} == {
         "product": "backward input",
@@ -697,6 +812,10 @@ def test_what_was_taken_can_be_read_back(library, workspace, memory, fake):
         "candidates": 3,
         "milliseconds": None,
         "workspace_bytes": 0,
+        "algorithm": 0,
+        "tile": 20,
+        "splits": 1,
+        "cluster": None,
     }
 
 
@@ -737,7 +856,7 @@ def test_a_refused_plan_leaves_nothing_behind(planner, workspace, small_layer, f
     before = set(fake.live)
     fake.refuses = lambda query: True
     with pytest.raises(RefusedError):
-        planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
+        planner.plan(small_layer.forward(), small_layer.forward_pointers())
     assert planner.probe(small_layer.forward())
     assert set(fake.live) == before
 
@@ -881,9 +1000,9 @@ def test_the_fake_multiplies_row_major_matrices_without_an_epilogue(fake, librar
 
 
 def test_the_fake_refuses_the_algorithm_of_another_product(planner, workspace, small_layer):
-    plan = planner.plan(small_layer.forward(), small_layer.forward_pointers(), workspace, STREAM)
+    plan = planner.plan(small_layer.forward(), small_layer.forward_pointers())
     product, pointers = small_layer.backward_weights(), small_layer.backward_weights_pointers()
-    other = planner.plan(product, pointers, workspace, STREAM)
+    other = planner.plan(product, pointers)
     other.candidates[0].algorithm = plan.candidates[0].algorithm
     with pytest.raises(CublasLtError, match="INVALID_VALUE"):
         other.run(pointers, workspace, STREAM)

@@ -19,6 +19,7 @@ from test_backends import (
 
 from backends import FusedUnavailableError
 from backends.base import Backend
+from backends.cublaslt import Ladder, Planner
 from coordfit.activations import ReLU, make_activation
 from coordfit.losses import make_loss
 from coordfit.mlp import MLP
@@ -44,7 +45,23 @@ def refusing(*epilogues, **options):
     return backend
 
 
+def timed(fastest):
+    """A backend that times its products, on a device where `fastest` of an epilogue and kernels is that."""
+    backend = fake_cupy.CupyOnHost()
+
+    def timer(run):
+        if backend._time(run) is None:
+            return None
+        is_fused = backend.lt.ran_epilogue != 1
+        return 1.0 if is_fused == (fastest == "epilogues") else 2.0
+
+    backend._ladder = Ladder(Planner(backend._load_cublaslt()), timer=timer)
+    return backend
+
+
 RUNGS = {
+    "epilogues are faster": lambda: timed("epilogues"),
+    "kernels are faster": lambda: timed("kernels"),
     "all epilogues": lambda: refusing(),
     "no mask is written": lambda: refusing(134),
     "no mask is read": lambda: refusing(136),
@@ -281,12 +298,56 @@ def test_there_is_one_workspace_of_32_mib():
     assert sizes == [32 << 20]
 
 
-def test_algorithms_are_timed_only_where_that_is_asked_for():
-    for autotune in (False, True):
+@pytest.mark.parametrize("fastest", ["epilogues", "kernels"])
+def test_a_network_takes_what_is_faster(machine, fastest):
+    backend = timed(fastest)
+    with backend.activate():
+        train_on(backend, "float32", slice(None), "relu", 3)
+    rungs = {row["epilogue"]: row["rung"] for row in backend.ladder.report() if row["epilogue"] != "NONE"}
+    assert set(rungs) >= {"RELU_AUX_BIAS", "BGRADA"}
+    assert set(rungs.values()) == {
+        "epilogue" if fastest == "epilogues" else "plain product and separate kernels"
+    }
+    assert ("DRELU" in rungs) == (fastest == "epilogues"), "a mask that was not written is not read"
+    assert machine.counts["graph launches"] > 0, "products are timed in graphs"
+
+
+def test_products_are_timed_where_that_is_asked_for_and_once_for_all_processes(machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    launches = []
+    for autotune in (False, True, True):
         backend = fake_cupy.CupyOnHost(autotune=autotune)
-        backend.matmul(strange(backend, (4, 4)), strange(backend, (4, 4)))
+        with backend.activate():
+            backend.matmul(strange(backend, (4, 4)), strange(backend, (4, 4)))
         (row,) = backend.ladder.report()
-        assert (row["milliseconds"][0] is not None) == autotune
+        assert bool(row["milliseconds"]) == autotune
+        launches.append(machine.counts["graph launches"])
+    assert launches[0] == 0
+    assert launches[2] == launches[1] > 0, "the second process has found what the first one kept"
+
+
+def test_without_a_place_to_keep_choices_nothing_is_timed_and_limits_say_so(machine, monkeypatch, tmp_path):
+    (tmp_path / "coordfit").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    backend = fake_cupy.CupyOnHost(autotune=True)
+    with backend.activate():
+        backend.matmul(strange(backend, (4, 4)), strange(backend, (4, 4)))
+    assert machine.counts["graph launches"] == 0
+    assert any(line.startswith("products are not timed, since there is no place") for line in backend.limits())
+
+
+def test_a_product_that_cannot_be_recorded_leaves_no_recording_behind(machine):
+    backend = fake_cupy.CupyOnHost()
+
+    def run():
+        if machine.capture is not None:
+            raise ZeroDivisionError
+
+    with backend.activate(), pytest.raises(ZeroDivisionError):
+        backend._time(run)
+    assert machine.capture is None
 
 
 # -- divergence ------------------------------------------------------------------------------------------

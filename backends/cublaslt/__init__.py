@@ -6,11 +6,11 @@ ctypes. Device memory is integer pointers throughout, so nothing here imports an
 same text runs on a fake library in host memory.
 
 From the bottom up: `library` (functions, errors), `descriptors` (opaque objects, attributes), `products`
-and `layers` (what is multiplied, in row-major words), `plans` (how the library is told, and by which
-algorithm it does it), `ladder` (what is taken where it refuses).
+and `layers` (what is multiplied, in row-major words), `plans` (how the library is told, and which algorithms
+it offers), `choices` (which were fastest), `ladder` (what is taken, and where the library refuses).
 
-    planner = Planner(load(cuda_major=12), timer=milliseconds_of_one_run)  # with the device current
-    ladder = Ladder(planner, fused="auto")
+    planner = Planner(load(cuda_major=12))  # with the device current
+    ladder = Ladder(planner, timer=milliseconds_of_one_run, choices=Choices(choices_file(), gpu, version))
     product = forward(rows, n_in, n_out, PRECISIONS["bfloat16"], members=K, x_stride=0)
     pointers = Pointers(left=x, right=W, out=y, vector=b, mask=mask)
     step = ladder.take(product, pointers, workspace, stream)
@@ -18,6 +18,7 @@ algorithm it does it), `ladder` (what is taken where it refuses).
         step.run(pointers, workspace, stream)  # then what the rung leaves to separate kernels
 """
 
+from .choices import Choices, choices_file
 from .ladder import Ladder, Rung, Step, survey
 from .layers import backward_input, backward_weights, forward, mask_bytes, matmul
 from .library import CublasLtError, CublasLtUnavailableError, Library, load
@@ -27,6 +28,7 @@ from .products import PRECISIONS, Epilogue, Pointers, Product, Strides, Types
 __all__ = [
     "PRECISIONS",
     "WORKSPACE_BYTES",
+    "Choices",
     "CublasLtError",
     "CublasLtUnavailableError",
     "Epilogue",
@@ -44,6 +46,7 @@ __all__ = [
     "Workspace",
     "backward_input",
     "backward_weights",
+    "choices_file",
     "forward",
     "load",
     "mask_bytes",

@@ -36,6 +36,14 @@ MIN_ALIGNMENT_D = Attribute("MatmulPreference", 8, ctypes.c_uint32)
 
 ATTRIBUTES = tuple(value for value in list(globals().values()) if isinstance(value, Attribute))
 
+ALGORITHM_FACTS = {
+    "algorithm": Attribute("MatmulAlgoConfig", 0, ctypes.c_int32),
+    "tile": Attribute("MatmulAlgoConfig", 1, ctypes.c_uint32),
+    "splits": Attribute("MatmulAlgoConfig", 2, ctypes.c_int32),  # of the inner axis
+    "cluster": Attribute("MatmulAlgoConfig", 8, ctypes.c_uint16),
+}
+"""What can be read off an algorithm: the library's numbers, as its header explains them."""
+
 
 class Descriptor:
     """An object that the library makes and destroys: `cublasLt<kind>Create`, `cublasLt<kind>Destroy`.

@@ -1,4 +1,6 @@
-"""What is taken where the library refuses a product: the next rung down, which computes the same.
+"""How a product is taken: on the rung that is fastest here, or the next one down where the library refuses.
+
+All rungs compute the same. Without a timer the first that the library has is taken, by its own first choice.
 
 | rung     | product              | what the epilogue would have done        |
 |----------|----------------------|------------------------------------------|
@@ -9,11 +11,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..dispatch import FUSED_MODES, FusedUnavailableError
+from .choices import Choice, Choices
 from .layers import backward_input, backward_weights, forward
 from .library import CublasLtError
 from .plans import Plan, Planner, RefusedError, Workspace
@@ -28,12 +33,28 @@ class Rung(enum.Enum):
     LIBRARY = "library matmul"
 
 
+Timer = Callable[[Callable[[], None]], float | None]
+"""Milliseconds that the device needs for one run of what it is given; None where nothing can be timed now."""
+_PASSES = 2  # over all candidates, of which the faster counts: a device that was idle begins slowly
+
+
 class Step(NamedTuple):
-    """What was decided for a product: the rung, the plan to run (None on LIBRARY), and why not a better one."""
+    """What was decided for a product: the rung, the plan to run (None on LIBRARY), and why.
+
+    `refused` has the reason why not a better rung, `milliseconds` those of each candidate by the rung, with the
+    kernels that follow, or nothing where they were not timed.
+    """
 
     rung: Rung
     plan: Plan | None
     refused: dict[Rung, str]
+    candidate: int = 0
+    milliseconds: dict[str, list[float | None]] = {}  # noqa: RUF012 - a tuple's field, never written
+
+    @property
+    def algorithm(self) -> bytes:
+        """The library's algorithm, as it may be compared with others of the same version."""
+        return b"" if self.plan is None else bytes(self.plan.candidates[self.candidate].algorithm)
 
     def run(self, pointers: Pointers, workspace: Workspace, stream: int) -> None:
         """Run the plan, on PLAIN without vector and mask, which are left to the kernels that follow."""
@@ -41,7 +62,7 @@ class Step(NamedTuple):
             raise ValueError("there is no plan to run: the array library computes this product")
         if self.rung is Rung.PLAIN:
             pointers = pointers._replace(vector=0, mask=0)
-        self.plan.run(pointers, workspace, stream)
+        self.plan.run(pointers, workspace, stream, self.candidate)
 
 
 class Ladder:
@@ -55,18 +76,48 @@ class Ladder:
         See `Backend`. "always" does not step below cublasLt, "never" does not use it.
     why : str
         Why there is no planner.
+    timer : Timer, optional
+        Times every candidate on every rung of a new product. A product that accumulates is not timed: each
+        trial would add to its result.
+    choices : Choices, optional
+        Where what was fastest is kept for later processes.
     """
 
-    def __init__(self, planner: Planner | None, fused: str = "auto", why: str = "") -> None:
+    def __init__(
+        self,
+        planner: Planner | None,
+        fused: str = "auto",
+        why: str = "",
+        timer: Timer | None = None,
+        choices: Choices | None = None,
+    ) -> None:
         if fused not in FUSED_MODES:
             raise ValueError(f"fused must be one of {', '.join(FUSED_MODES)}, not {fused!r}")
         self.planner = planner
         self.fused = fused
         self.why = why or "there is no cublasLt here"
+        self.timer, self.choices = timer, choices
         self._steps: dict[tuple[Product, tuple[int, ...]], Step] = {}
 
-    def take(self, product: Product, pointers: Pointers, workspace: Workspace, stream: int) -> Step:
+    def take(
+        self,
+        product: Product,
+        pointers: Pointers,
+        workspace: Workspace,
+        stream: int,
+        *,
+        finish: Callable[[], None] | None = None,
+        is_recording: bool = False,
+    ) -> Step:
         """Return the step for a product on pointers aligned like these: the same object at every call.
+
+        Parameters
+        ----------
+        finish : callable, optional
+            Launches the kernels that do on PLAIN what the epilogue does: a trial there is timed with them. It
+            may be called many times, and changes nothing but the product's own results.
+        is_recording : bool
+            Whether a step is being recorded: nothing can be asked of the library then, or timed.
 
         Raises
         ------
@@ -74,11 +125,15 @@ class Ladder:
             With `fused="always"`, where nothing but the array library's product is left.
         CublasLtError
             With `fused="always"`, where the library does not refuse but fails.
+        RuntimeError
+            For a product that is first met while a step is recorded.
         """
         key = (product, product.alignments(pointers))
         step = self._steps.get(key)
         if step is None:
-            step = self._find(product, pointers, workspace, stream)
+            if is_recording and self.planner is not None:
+                raise RuntimeError(f"the recorded step has {product}, which the steps before it did not")
+            step = self._find(product, pointers, workspace, stream, finish)
             self._steps[key] = step
         return step
 
@@ -89,27 +144,131 @@ class Ladder:
             for (product, alignments), step in self._steps.items()
         ]
 
-    def _find(self, product: Product, pointers: Pointers, workspace: Workspace, stream: int) -> Step:
+    def _find(
+        self,
+        product: Product,
+        pointers: Pointers,
+        workspace: Workspace,
+        stream: int,
+        finish: Callable[[], None] | None,
+    ) -> Step:
+        found: list[Step] = []
         refused: dict[Rung, str] = {}
+        is_timed = self.timer is not None and not product.accumulate
+        for rung, plan in self._plans(product, pointers, refused):
+            found += [Step(rung, plan, refused, i) for i in range(len(plan.candidates) if is_timed else 1)]
+            if not is_timed:
+                break
+        if not found:
+            return self._without_a_plan(product, refused)
+        if not is_timed:
+            return found[0]
+        trials = [functools.partial(_try, step, pointers, workspace, stream, finish) for step in found]
+        return self._fastest(product, product.alignments(pointers), found, trials)
+
+    def _plans(
+        self, product: Product, pointers: Pointers, refused: dict[Rung, str]
+    ) -> Iterator[tuple[Rung, Plan]]:
+        """Yield the plan on each rung that has one; of the others, note the reason in `refused`."""
         for rung, candidate in _rungs(product):
             if self.planner is None or self.fused == "never":
                 refused[rung] = "fused=never" if self.fused == "never" else self.why
                 continue
             try:
                 used = pointers if rung is Rung.EPILOGUE else pointers._replace(vector=0, mask=0)
-                return Step(rung, self.planner.plan(candidate, used, workspace, stream), refused)
+                yield rung, self.planner.plan(candidate, used)
             except RefusedError as reason:
                 refused[rung] = str(reason)
             except CublasLtError as error:  # not a refusal but a fault: told in the report, or loudly
                 if self.fused == "always":
                     raise
                 refused[rung] = str(error)
+
+    def _without_a_plan(self, product: Product, refused: dict[Rung, str]) -> Step:
         if self.fused == "always":
             reasons = "; ".join(f"{rung.value}: {reason}" for rung, reason in refused.items())
             raise FusedUnavailableError(
                 f"fused=always, but cublasLt cannot compute {product} in {product.types} ({reasons})"
             )
         return Step(Rung.LIBRARY, None, refused)
+
+    def _fastest(
+        self,
+        product: Product,
+        alignments: tuple[int, ...],
+        found: list[Step],
+        trials: Sequence[Callable[[], None]],
+    ) -> Step:
+        """The step that was chosen for a product before, or the fastest one now, which is kept."""
+        key = f"{product!r} on {alignments}"
+        if (step := self._chosen_before(key, found)) is not None:
+            return step
+        outcomes = self._timed(trials)
+        if outcomes is None:  # nothing can be timed now: nothing is kept
+            return found[0]
+        milliseconds: dict[str, list[float | None]] = {}
+        refused = dict(found[0].refused)
+        for rung in dict.fromkeys(step.rung for step in found):
+            of_rung = [outcome for step, outcome in zip(found, outcomes, strict=True) if step.rung is rung]
+            milliseconds[rung.value] = [time if isinstance(time, float) else None for time in of_rung]
+            if not any(milliseconds[rung.value]):
+                refused[rung] = f"no algorithm runs: {of_rung[0]}"
+        found = [step._replace(refused=refused) for step in found]
+        times = [(outcome, i) for i, outcome in enumerate(outcomes) if isinstance(outcome, float)]
+        if not times:
+            return self._without_a_plan(product, refused)
+        best = found[min(times)[1]]
+        choice = Choice(best.rung.value, best.algorithm, milliseconds)
+        if self.choices is not None:
+            with contextlib.suppress(OSError):  # then a later run times it again
+                choice = self.choices.keep(key, choice)
+        return _chosen(choice, found) or best._replace(milliseconds=milliseconds)
+
+    def _chosen_before(self, key: str, found: list[Step]) -> Step | None:
+        if self.choices is None:
+            return None
+        with contextlib.suppress(OSError):
+            known = self.choices.find(key)
+            if known is not None and (step := _chosen(known, found)) is not None:
+                return step
+            self.choices.forget(key)
+        return None
+
+    def _timed(self, trials: Sequence[Callable[[], None]]) -> list[float | CublasLtError] | None:
+        """Milliseconds of each trial, or its error; None where nothing can be timed."""
+        assert self.timer is not None
+        outcomes: list[float | CublasLtError] = [float("inf")] * len(trials)
+        for _ in range(_PASSES):
+            for i, trial in enumerate(trials):
+                before = outcomes[i]
+                if isinstance(before, CublasLtError):
+                    continue
+                try:
+                    time = self.timer(trial)
+                except CublasLtError as error:
+                    outcomes[i] = error
+                    continue
+                if time is None:
+                    return None
+                outcomes[i] = min(before, float(time))
+        return outcomes
+
+
+def _try(
+    step: Step, pointers: Pointers, workspace: Workspace, stream: int, finish: Callable[[], None] | None
+) -> None:
+    """Take a step as it would be taken: on PLAIN with the kernels that follow."""
+    step.run(pointers, workspace, stream)
+    if step.rung is Rung.PLAIN and finish is not None:
+        finish()
+
+
+def _chosen(choice: Choice, found: list[Step]) -> Step | None:
+    """The step of a choice, or None where the library does not offer its algorithm."""
+    wanted = (choice.rung, choice.algorithm)
+    steps = (step for step in found if (step.rung.value, step.algorithm) == wanted)
+    step = next(steps, None)
+    return None if step is None else step._replace(milliseconds=choice.milliseconds)
 
 
 def _rungs(product: Product) -> Iterator[tuple[Rung, Product]]:
@@ -139,11 +298,10 @@ def _outcome(step: Step) -> dict[str, Any]:
     }
     if step.plan is not None:
         outcome |= {
-            "choice": step.plan.choice,
+            "choice": step.candidate,
             "candidates": len(step.plan.candidates),
-            "milliseconds": step.plan.milliseconds,
-            "workspace_bytes": step.plan.workspace_bytes,
-        }
+            "milliseconds": step.milliseconds,
+        } | step.plan.describe(step.candidate)
     return outcome
 
 

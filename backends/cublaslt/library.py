@@ -76,6 +76,11 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         _STATUS,
         [_POINTER] * 7 + [ctypes.c_int, ctypes.POINTER(HeuristicResult), ctypes.POINTER(ctypes.c_int)],
     ),
+    # algorithm, attribute, where its value goes, bytes of that, bytes written
+    "cublasLtMatmulAlgoConfigGetAttribute": (
+        _STATUS,
+        [ctypes.POINTER(Algorithm), ctypes.c_int, _POINTER, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)],
+    ),
     # handle, operation, alpha, A and its layout, B and its, beta, C and its, D and its,
     # algorithm, workspace and its bytes, stream
     "cublasLtMatmul": (

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import descriptors as d
@@ -19,10 +17,6 @@ WORKSPACE_BYTES = 32 << 20
 MAX_CANDIDATES = 8
 _ALIGNED = 256
 _MASK_ALIGNMENT = 16  # bytes
-
-Timer = Callable[[Callable[[], None]], float | None]
-"""Milliseconds that the device needs for one run of what it is given, or None where nothing can be timed now
-(a stream that is capturing). Events around some runs, after one that is not counted."""
 
 
 class RefusedError(Exception):
@@ -153,7 +147,6 @@ class Plan:
     def __init__(self, handle: Descriptor, operation: Operation, candidates: list[HeuristicResult]) -> None:
         self.product = operation.product
         self.candidates = candidates
-        self.milliseconds: list[float | None] = [None] * len(candidates)
         self._operation = operation
         self._handle = handle
         self._library = operation.desc.library
@@ -166,15 +159,9 @@ class Plan:
             layout.value for layout in (operation.left, operation.right, operation.out)
         )
         self._beta = ctypes.byref(beta)
-        self.choose(0)
+        self._algorithms = [ctypes.byref(candidate.algorithm) for candidate in candidates]
 
-    def choose(self, index: int) -> None:
-        """Take candidate `index` from now on."""
-        self.choice = index
-        self.workspace_bytes = self.candidates[index].workspace_bytes
-        self._algorithm = ctypes.byref(self.candidates[index].algorithm)
-
-    def run(self, pointers: Pointers, workspace: Workspace, stream: int) -> None:
+    def run(self, pointers: Pointers, workspace: Workspace, stream: int, candidate: int = 0) -> None:
         """Enqueue the product on a stream; it may be captured.
 
         Parameters
@@ -185,6 +172,8 @@ class Plan:
             Not in use on another stream at the same time.
         stream : int
             Address of the CUDA stream; 0 is the default one.
+        candidate : int
+            Which of `candidates` computes it; 0 is the library's own first choice.
 
         Raises
         ------
@@ -205,7 +194,7 @@ class Plan:
             self._out,
             out,
             self._out,
-            self._algorithm,
+            self._algorithms[candidate],
             workspace.pointer,
             workspace.num_bytes,
             stream,
@@ -213,6 +202,18 @@ class Plan:
         if status:
             about = f" for {self.product} in {self.product.types}"
             raise self._library.error("cublasLtMatmul", status, about)
+
+    def describe(self, candidate: int) -> dict[str, int | None]:
+        """Return workspace and, by the library's numbers, tile, splits and cluster of a candidate."""
+        facts = {name: self._fact(candidate, attribute) for name, attribute in d.ALGORITHM_FACTS.items()}
+        return {"workspace_bytes": self.candidates[candidate].workspace_bytes} | facts
+
+    def _fact(self, candidate: int, attribute: Attribute) -> int | None:
+        value, written = attribute.ctype(), ctypes.c_size_t()
+        places = (ctypes.byref(value), ctypes.sizeof(value), ctypes.byref(written))
+        call = self._library.functions.cublasLtMatmulAlgoConfigGetAttribute
+        # Not every version knows every attribute.
+        return None if call(self._algorithms[candidate], attribute.number, *places) else int(value.value)
 
     def close(self) -> None:
         """Destroy what the library holds for this plan; it cannot run any more."""
@@ -225,26 +226,19 @@ class Planner:
     Parameters
     ----------
     library : Library
-    timer : Timer, optional
-        Times up to eight algorithms of a new plan, of which the fastest is kept; without one, and where the
-        timer returns None, the library's own first choice is. A product that accumulates is not timed: each
-        trial would add to its result.
     workspace_bytes : int
         What every workspace has at least.
 
     The device for which it plans is the one that is current when it is made.
     """
 
-    def __init__(
-        self, library: Library, timer: Timer | None = None, workspace_bytes: int = WORKSPACE_BYTES
-    ) -> None:
+    def __init__(self, library: Library, workspace_bytes: int = WORKSPACE_BYTES) -> None:
         self.library = library
-        self.timer = timer
         self.workspace_bytes = workspace_bytes
         self._handle = Descriptor(library, "")
         self._known: dict[tuple[Product, tuple[int, ...]], Plan | str] = {}
 
-    def plan(self, product: Product, pointers: Pointers, workspace: Workspace, stream: int) -> Plan:
+    def plan(self, product: Product, pointers: Pointers) -> Plan:
         """Return the plan for a product on pointers aligned like these: the same object at every call.
 
         Raises
@@ -257,7 +251,6 @@ class Planner:
         if known is None:
             try:
                 known = self._new_plan(product, key[1], pointers)
-                self._take_the_fastest(known, pointers, workspace, stream)
             except RefusedError as reason:
                 known = str(reason)
             self._known[key] = known
@@ -292,29 +285,6 @@ class Planner:
         operation.point(pointers.vector, pointers.mask)
         candidates = operation.algorithms(self._handle, alignments, self.workspace_bytes)
         return Plan(self._handle, operation, candidates)
-
-    def _take_the_fastest(self, plan: Plan, pointers: Pointers, workspace: Workspace, stream: int) -> None:
-        """Time the candidates where that is possible. What fails to run is passed over."""
-        if self.timer is None or plan.product.accumulate:
-            return
-        run = functools.partial(plan.run, pointers, workspace, stream)
-        best, fault = None, ""
-        for index in range(len(plan.candidates)):
-            plan.choose(index)
-            try:
-                time = self.timer(run)
-            except CublasLtError as error:
-                fault = str(error)
-                continue
-            if time is None:
-                plan.choose(0)
-                return
-            plan.milliseconds[index] = time
-            if best is None or time < best[0]:
-                best = (time, index)
-        if best is None:
-            raise RefusedError(f"no algorithm runs: {fault}")
-        plan.choose(best[1])
 
 
 def _only_what_is_read(product: Product) -> tuple[int, int]:

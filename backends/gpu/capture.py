@@ -85,7 +85,6 @@ class CapturedStep:
     def _recorded(self) -> Any:
         """The graph of one step. What it allocates stays its own: every replay writes there again."""
         backend, cuda = self._backend, self._backend.xp.cuda
-        stream, graph = backend.stream, None
         # What is freed while recording must not be given to anybody outside of the graph.
         self._pool = cuda.MemoryPool()
         # A finalizer that frees device memory in the middle would be recorded, or break the recording.
@@ -93,13 +92,7 @@ class CapturedStep:
         gc.disable()
         try:
             with cuda.using_allocator(self._pool.malloc), backend.recording():
-                stream.begin_capture()  # relaxed: allocating is allowed
-                try:
-                    self._step()
-                except BaseException:
-                    _end_of_a_broken_capture(stream)
-                    raise
-                graph = stream.end_capture()
+                graph = recorded(backend.stream, self._step)
         finally:
             if had_gc:
                 gc.enable()
@@ -107,10 +100,16 @@ class CapturedStep:
         return graph
 
 
-def _end_of_a_broken_capture(stream: Any) -> None:
-    """Leave capture mode, whatever it says: its graph is incomplete."""
-    with contextlib.suppress(Exception):  # the first error is the one to tell
-        stream.end_capture()
+def recorded(stream: Any, work: Callable[[], None]) -> Any:
+    """Return the graph of what `work` asks of a stream, which is recorded and not done."""
+    stream.begin_capture()  # relaxed: allocating is allowed
+    try:
+        work()
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to tell
+            stream.end_capture()  # its graph is incomplete
+        raise
+    return stream.end_capture()
 
 
 class DeviceState:

@@ -7,6 +7,7 @@ all, CuPy's own product and a kernel.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,19 +77,31 @@ class Layers(Products):
         if activation.keeps_input:
             y = self._room(out, shape, x)
         self._masks.forget(y, z)
-        if not self._forward(x, W, b, z, activation.name, offered=z is out):
-            rows, width = shape[-2:]
-            self.launch(
-                "bias_activation",
-                (C_TYPES[str(z.dtype)], ACTIVATION_TYPES[activation.name]),
-                (blocks_for(rows, groups_of_rows(width)), members_of(shape)),
-                *(z, member_stride(z), b, member_stride(b), y, member_stride(y), rows, width),
-                *(int(activation.keeps_input), getattr(activation, "omega", 0.0)),
-            )
+        rows, width = shape[-2:]
+        finish = functools.partial(
+            self.launch,
+            "bias_activation",
+            (C_TYPES[str(z.dtype)], ACTIVATION_TYPES[activation.name]),
+            (blocks_for(rows, groups_of_rows(width)), members_of(shape)),
+            *(z, member_stride(z), b, member_stride(b), y, member_stride(y), rows, width),
+            *(int(activation.keeps_input), getattr(activation, "omega", 0.0)),
+        )
+        if not self._forward(x, W, b, z, activation.name, finish, offered=z is out):
+            finish()
         return y, z if activation.keeps_input else y
 
-    def _forward(self, x: Array, W: Array, b: Array, z: Array, name: str, *, offered: bool) -> bool:
-        """Z = x W, and whether bias and activation were done with it."""
+    def _forward(
+        self,
+        x: Array,
+        W: Array,
+        b: Array,
+        z: Array,
+        name: str,
+        finish: Callable[[], None],
+        *,
+        offered: bool,
+    ) -> bool:
+        """`z = x W`, and whether bias and activation were done with it; `finish` does them otherwise."""
         rows, (n_in, n_out), types = x.shape[-2], W.shape[-2:], self._types(x)
         if self._is_stored(x):
             W, b = self._shadow(W), self._shadow(b)
@@ -102,13 +115,14 @@ class Layers(Products):
         pointers = at(x, W, z)._replace(vector=b.data.ptr)
         if name == "relu" and (mask := self._room_for_mask(z) if offered else None) is not None:
             product = forward(rows, n_in, n_out, types, **strides)
-            if self._run(product, pointers._replace(mask=mask.data.ptr), only=Rung.EPILOGUE) is Rung.EPILOGUE:
+            masked = pointers._replace(mask=mask.data.ptr)
+            if self._run(product, masked, finish=finish, only=Rung.EPILOGUE) is Rung.EPILOGUE:
                 self._masks.note(z)
                 return True
         ends = name in ("relu", "identity")
         relu = name == "relu"
         product = forward(rows, n_in, n_out, types, bias=ends, relu=relu, mask=False, **strides)
-        rung = self._run(product, pointers if ends else at(x, W, z))
+        rung = self._run(product, pointers if ends else at(x, W, z), finish=finish if ends else None)
         self._or_library(rung, x, W, z)
         return ends and rung is Rung.EPILOGUE
 
@@ -196,11 +210,12 @@ class Layers(Products):
         shape = (*ensemble_of(dz, W), dz.shape[-2], W.shape[-2])
         if self._is_stored(dz) == self._is_stored(kept):
             dx = self._room(out, shape, dz)
-            if self._input_backward(dz, W, dx, kept if activation.name == "relu" else None):
+            finish = functools.partial(self._activation_backward, activation, dx, kept)
+            if self._input_backward(dz, W, dx, kept if activation.name == "relu" else None, finish):
                 return dx
         else:
             wide = self._reuse("dx", shape, W.dtype)
-            self._input_backward(dz, W, wide, None)
+            self._input_backward(dz, W, wide)
             dx = self._cast(wide, self._room(out, shape, kept))
         return self._activation_backward(activation, dx, kept)
 
@@ -221,15 +236,26 @@ class Layers(Products):
             dW_stride=member_stride(dW),
             db_stride=member_stride(new_db),
         )
-        rung = self._run(product, at(x, dz, dW)._replace(vector=new_db.data.ptr))
+        rung = self._run(
+            product,
+            at(x, dz, dW)._replace(vector=new_db.data.ptr),
+            finish=functools.partial(self._sum_over_rows, dz, db, accumulate),
+        )
         self._or_library(rung, x, dz, dW, transpose_a=True, accumulate=accumulate)
         if rung is not Rung.EPILOGUE:
             self._sum_over_rows(dz, db, accumulate)
         elif accumulate:
             self._add(db, new_db, core=2)
 
-    def _input_backward(self, dz: Array, W: Array, dx: Array, kept: Array | None) -> bool:
-        """Dx = dz W^T, and whether the ReLU below, whose output `kept` is, was masked with it."""
+    def _input_backward(
+        self,
+        dz: Array,
+        W: Array,
+        dx: Array,
+        kept: Array | None = None,
+        finish: Callable[[], Any] | None = None,
+    ) -> bool:
+        """`dx = dz W^T`, and whether the ReLU below, whose output `kept` is, was masked with it."""
         mask = None
         if kept is not None and (*kept.shape, str(kept.dtype)) not in self._no_masks:
             mask = self._masks.find(kept, mask_bytes(*kept.shape[-2:]) * members_of(kept.shape))
@@ -248,7 +274,8 @@ class Layers(Products):
             out_stride=member_stride(dx),
         )
         pointers = at(dz, W, dx)
-        rung = self._run(product, pointers if mask is None else pointers._replace(mask=mask.data.ptr))
+        pointers = pointers if mask is None else pointers._replace(mask=mask.data.ptr)
+        rung = self._run(product, pointers, finish=None if mask is None else finish)
         self._or_library(rung, dz, W, dx, transpose_b=True)
         if mask is None:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,28 @@ class Products(SixteenBits):
         name = str(operand.dtype)
         return PRECISIONS["tf32" if name == "float32" and self.precision == "tf32" else PRODUCT_TYPES[name]]
 
-    def _run(self, product: Product, pointers: Pointers, *, only: Rung | None = None) -> Rung:
-        """Run a product on its rung, or on `only` if it has that one; return the rung that was found."""
+    def _run(
+        self,
+        product: Product,
+        pointers: Pointers,
+        *,
+        finish: Callable[[], None] | None = None,
+        only: Rung | None = None,
+    ) -> Rung:
+        """Run a product on its rung, or on `only` if it has that one; return the rung that was found.
+
+        `finish` launches what a plain product leaves to kernels, for a trial of that rung; it is not called for
+        the run itself.
+        """
         stream = self.xp.cuda.get_current_stream().ptr
-        step = self.ladder.take(product, pointers, self._get_workspace(), stream)
+        step = self.ladder.take(
+            product,
+            pointers,
+            self._get_workspace(),
+            stream,
+            finish=finish,
+            is_recording=self._is_recording,
+        )
         if step.rung is not Rung.LIBRARY and only in (None, step.rung):
             step.run(pointers, self._get_workspace(), stream)
         return step.rung

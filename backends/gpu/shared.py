@@ -7,37 +7,46 @@ caller gives it as an array: so a step can be recorded and replayed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ..base import Backend
 from ..cublaslt import (
+    Choices,
     CublasLtError,
     CublasLtUnavailableError,
     Ladder,
     Library,
     Planner,
     Workspace,
+    choices_file,
     load,
 )
 from ..kernels import OPTIONS, Launcher, name_expressions, source
 from ..protocols import Array
+from .capture import recorded
+from .checks import device_name, first_line
 from .lanes import Lanes
 from .layout import is_packed
 from .masks import ReluMasks
 from .storage import Shadows
 
-_RUNS_TO_TIME = 5
+_RUNS_TO_TIME = 20
+_MILLISECONDS_TO_TIME = 2.0
 
 
 class Shared(Backend):
     """The library, the kernels, reused buffers, and the line that tells of a full device."""
 
     precision: str
+    index: int
     autotune: bool
+    not_timed = ""
+    """Why products are not timed, where that was asked for."""
     lanes: Lanes | None = None
     """Where independent work is forked; None where all goes to one stream."""
     _is_recording = False
@@ -64,10 +73,20 @@ class Shared(Backend):
         if self.fused == "never" or getattr(self.xp.cuda.runtime, "is_hip", False):
             return Ladder(None, self.fused, "cublasLt is not for AMD's GPUs")
         try:
-            planner = Planner(self._load_cublaslt(), self._time if self.autotune else None)
+            planner = Planner(self._load_cublaslt())
         except (CublasLtUnavailableError, CublasLtError) as error:
             return Ladder(None, self.fused, str(error))
-        return Ladder(planner, self.fused)
+        choices = self._new_choices(planner.library) if self.autotune else None
+        return Ladder(planner, self.fused, timer=self._time if choices else None, choices=choices)
+
+    def _new_choices(self, library: Library) -> Choices | None:
+        """Where the fastest products are kept; None, and nothing is timed, where there is no place for them."""
+        gpu = device_name(self.xp.cuda.runtime.getDeviceProperties(self.index))
+        try:
+            return Choices(choices_file(), gpu, ".".join(map(str, library.version)))
+        except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+            self.not_timed = f"there is no place to keep which are fastest: {first_line(error)}"
+            return None
 
     def _load_cublaslt(self) -> Library:
         return load(self.xp.cuda.runtime.runtimeGetVersion() // 1000)
@@ -80,19 +99,36 @@ class Shared(Backend):
     def _here(self) -> Any:
         return contextlib.nullcontext()
 
-    def _time(self, run: Any) -> float | None:
-        """Milliseconds of one run, by events; None while a step is recorded."""
+    def _time(self, run: Callable[[], None]) -> float | None:
+        """Milliseconds of one run, of some that are replayed from a graph: calls of the host take longer.
+
+        None where nothing can be recorded, on the stream that all share.
+        """
         cuda = self.xp.cuda
-        if self._is_recording:
+        stream = cuda.get_current_stream()
+        if stream.ptr == 0 or self._is_recording:
             return None
+        run()  # loads what it needs, and takes memory
+        alone = self._elapsed(run)
+        count = int(min(max(_MILLISECONDS_TO_TIME / max(alone, 1e-6), 1), _RUNS_TO_TIME))
+
+        def all_runs() -> None:
+            for _ in range(count):
+                run()
+
+        graph = recorded(stream, all_runs)
+        graph.launch(stream)
+        return min(self._elapsed(functools.partial(graph.launch, stream)) for _ in range(3)) / count
+
+    def _elapsed(self, run: Callable[[], None]) -> float:
+        """Milliseconds on the current stream from before a call to after it."""
+        cuda = self.xp.cuda
         stream, start, end = cuda.get_current_stream(), cuda.Event(), cuda.Event()
-        run()
         start.record(stream)
-        for _ in range(_RUNS_TO_TIME):
-            run()
+        run()
         end.record(stream)
         end.synchronize()
-        return float(cuda.get_elapsed_time(start, end)) / _RUNS_TO_TIME
+        return float(cuda.get_elapsed_time(start, end))
 
     def launch(
         self,

@@ -9,6 +9,9 @@ from ..protocols import Array
 from .layout import C_TYPES, member_stride, members_of
 from .shared import Shared
 
+# Two blocks for each multiprocessor of a large GPU: the second stage has few threads, which add all parts.
+_MOST_PARTS = 264
+
 
 class Sums(Shared):
     """Sums that fused bodies need beside their own work."""
@@ -16,7 +19,7 @@ class Sums(Shared):
     def _sum_over_rows(self, dz: Array, db: Array, accumulate: bool) -> None:
         rows, width = dz.shape[-2:]
         members, c_type = members_of(db.shape), (C_TYPES[str(dz.dtype)],)
-        blocks = blocks_for(rows, groups_of_rows(width))
+        blocks = blocks_for(rows, groups_of_rows(width), _MOST_PARTS)
         partials = self._reuse("column sums", (members, blocks, width), db.dtype)
         grid = (blocks, members)
         self.launch("column_sums", c_type, grid, dz, member_stride(dz), partials, blocks * width, rows, width)
