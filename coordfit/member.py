@@ -120,7 +120,7 @@ class Member:
     def next_evaluation(self, step: int) -> int:
         """The step of the evaluation that comes after `step` steps."""
         start, length = self.budget.schedule_of(step)
-        every = self.config.evaluate_every
+        end, every = start + length, self.config.evaluate_every
         if every is not None:
             start = 0
         else:
@@ -129,7 +129,7 @@ class Member:
             if self.config.target_psnr is None:  # a curve wants its points
                 cheap = min(cheap, math.ceil(length / _FEW_EVALUATIONS))
             every = max(every, cheap)
-        return min(start + ((step - start) // every + 1) * every, start + length)
+        return min(start + ((step - start) // every + 1) * every, end)
 
     def is_evaluated_at(self, step: int) -> bool:
         """Whether a run looks at its figures after `step` steps."""

@@ -269,6 +269,18 @@ def test_a_run_is_evaluated_12_to_24_times_unless_told_otherwise(cat):
     assert steps_of(fit(cat, steps=3, batch_size=None, evaluate_every=None)) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("every", [None, 10, 7])
+def test_the_next_evaluation_lies_ahead_and_not_beyond_its_schedule(every):
+    config = make_config({"target_psnr": 99.0, "evaluate_every": every})
+    one = Trainer(bundled_picture(32), config, NumpyBackend(threads=1)).member
+    ends = {sum(one.budget.schedule_of(step)) for step in range(one.budget.steps)}
+    assert len(ends) == 4, "a target has several schedules"
+    for step in range(one.budget.steps):
+        following = one.next_evaluation(step)
+        assert step < following <= sum(one.budget.schedule_of(step))
+        assert every is None or following % every == 0 or following in ends
+
+
 def test_the_learning_rate_in_the_history_follows_the_schedule(cat):
     result = fit(cat, steps=20, learning_rate=0.01, warmup_steps=4, final_factor=0.1)
     rates = [row["learning_rate"] for row in result.history]
