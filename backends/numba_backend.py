@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -40,6 +41,11 @@ class NumbaBackend(NumbaFused):
         """Return why this backend cannot run here, or an empty string where it can."""
         if importlib.util.find_spec("numba") is None:
             return "Numba is not installed; try: pip install 'coordfit[fast]'"
+        try:
+            importlib.import_module("numba")
+        except Exception as error:  # an older one refuses a newer NumPy, by ImportError or SystemError
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            return f"Numba is installed but cannot be imported: {reason}; try: pip install --upgrade numba"
         return ""
 
     def describe(self) -> dict[str, Any]:

@@ -28,9 +28,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for w
 
 
 @pytest.fixture(autouse=True, scope="session")
-def compiled_code():
+def compiled_code(request):
     """Numba's code is on disk before the first test: commands say it where they have to compile."""
-    if not available_backends()["numba"]:
+    of_gpu = all(item.get_closest_marker("gpu") for item in request.session.items)
+    if not of_gpu and not available_backends()["numba"]:
         backend = get_backend("numba", threads=1)
         if backend.preparation:
             row = np.zeros((1, 1), np.float32)
@@ -96,6 +97,18 @@ def pytest_configure(config):
     if not os.access(config.rootpath, os.W_OK):  # nowhere to keep examples that failed: no reason to fail
         hypothesis.settings.register_profile("read-only", database=None)
         hypothesis.settings.load_profile("read-only")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    """Mark what runs on a device as `gpu`: not what pretends one. `gpu_smoke` is left to those in float32."""
+    for item in items:
+        chosen = item.callspec.params if hasattr(item, "callspec") else {}
+        is_on_device = chosen.get("idle_backend") == "cupy"
+        if is_on_device:
+            item.add_marker(pytest.mark.gpu)
+        if not is_on_device or chosen.get("dtype") == "float64":
+            item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "gpu_smoke"]
 
 
 def make_or_skip(name):

@@ -341,8 +341,12 @@ float32, float64, int64, uint32, uint8, int32, float16, uint16 = (
 )
 
 
+def copyto(target, source):
+    target[...] = source
+
+
 def get_default_memory_pool():
-    return types.SimpleNamespace(used_bytes=lambda: 0)
+    return types.SimpleNamespace(used_bytes=lambda: 0, free_all_blocks=lambda: None)
 
 
 # -- streams, events, graphs -----------------------------------------------------------------------------

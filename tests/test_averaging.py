@@ -55,6 +55,7 @@ def test_the_mean_of_networks_is_a_network(numpy_backend, cat, encoding, depth, 
     np.testing.assert_allclose(mean(places), np.mean([model(places) for model in models], axis=0), atol=1e-12)
 
 
+@pytest.mark.gpu_smoke
 def test_it_is_trained_as_each_of_its_networks_alone(backend, cat, known):
     config = make_config(SMALL, {"seed": 5})
     result = AverageTrainer(cat, config, backend, 3, known=known).run()

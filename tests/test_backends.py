@@ -536,6 +536,7 @@ def test_optimizers_take_long_buffers_with_tails(backend, dtype, check):
 # -- transfer --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.gpu_smoke
 def test_arrays_travel_and_come_back(backend, dtype, check):
     host = np.arange(6, dtype=dtype).reshape(2, 3)
     there = backend.asarray(host)
@@ -736,6 +737,7 @@ def test_routes_are_counted_exactly_over_threads():
     assert backend.routes() == {"matmul": {"fused": 2000}}
 
 
+@pytest.mark.gpu_smoke
 def test_capture_repeats_the_step(backend, dtype, check):
     p, g = backend.zeros((4,), dtype), backend.asarray(np.ones(4, dtype))
     step = backend.capture(lambda: backend.sgd_step(p, [g], None, learning_rate=0.5))
@@ -767,6 +769,7 @@ def test_fused_bodies_have_the_signature_of_their_generic_ones(backend):
         assert shape_of(body) == shape_of(generic[name]), name
 
 
+@pytest.mark.gpu_smoke
 @every_call
 def test_fused_equals_generic_and_was_taken_or_is_refused(backend, dtype, check, call):
     always, never = twin(backend, "always"), twin(backend, "never")
@@ -938,6 +941,7 @@ def train_on(backend, dtype, members, activation, steps, blocks=1):
 NETWORK = {"float32": {"rtol": 1e-4, "atol": 1e-5}, "float64": {"rtol": 1e-11, "atol": 1e-12}}
 
 
+@pytest.mark.gpu_smoke
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sine"])
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_five_steps_of_three_networks_are_those_of_the_formulas(backend, dtype, activation, blocks):
@@ -949,6 +953,7 @@ def test_five_steps_of_three_networks_are_those_of_the_formulas(backend, dtype, 
     assert np.all(values[-1] < values[0])
 
 
+@pytest.mark.gpu_smoke
 def test_three_networks_together_are_three_alone(backend, dtype):
     together, values = train_on(backend, dtype, slice(None), "tanh", 5)
     for member in range(3):

@@ -132,6 +132,7 @@ def test_jobs_are_grouped_by_what_shapes_them(cat):
     assert group_by_shape([Job(cat, jobs[0].config), Job(other, jobs[0].config)]) == [[0], [1]]
 
 
+@pytest.mark.gpu_smoke
 def test_a_member_that_diverges_harms_no_other(idle_backend, cat):
     rates = (1e-3, 1e30)
     jobs = [Job(cat, make_config(SMALL, UNBOUNDED, {"learning_rate": rate})) for rate in rates]
@@ -143,6 +144,7 @@ def test_a_member_that_diverges_harms_no_other(idle_backend, cat):
     assert np.isfinite(bad.reconstruction).all()
 
 
+@pytest.mark.gpu_smoke
 def test_a_callback_is_told_of_all_members_and_can_stop_them(idle_backend, cat):
     told = []
 

@@ -75,6 +75,7 @@ def muon_as_written(W, gradients, rates, *, momentum):
     return W
 
 
+@pytest.mark.gpu_smoke
 @pytest.mark.parametrize("members", [None, 3])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_hidden_matrices_follow_muon_and_all_else_adam(backend, members, parts):

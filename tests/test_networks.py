@@ -276,6 +276,7 @@ def test_features_are_first_the_cosines_then_the_sines(backend):
     np.testing.assert_allclose(backend.to_numpy(features)[0], expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.gpu_smoke
 def test_every_member_has_its_own_frequencies(backend):
     B = np.random.default_rng(0).normal(size=(3, 4, 2))
     v = backend.asarray(np.random.default_rng(1).random((6, 2)), "float64")

@@ -217,6 +217,25 @@ def test_the_cpu_has_compiled_loops_where_numba_is_installed(monkeypatch, no_cup
             get_backend("numba")
 
 
+@pytest.mark.parametrize("error", ["ImportError", "SystemError"])
+def test_a_numba_that_cannot_be_imported_leaves_numpy(tmp_path, error):
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text(f"raise {error}('Numba needs NumPy 2.3 or less')")
+    program = "import backends; print(backends.get_backend('cpu').name); backends.get_backend('numba')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "numpy\n", done.stderr
+    said = "Numba is installed but cannot be imported: Numba needs NumPy 2.3 or less; try: pip install --upgrade"
+    assert said in done.stderr
+
+
 def test_a_gpu_that_is_not_there_is_never_replaced(put_cupy):
     put_cupy(pretended_cupy(names=()))
     for word in ("gpu", "cuda:0", "cupy"):

@@ -1,143 +1,177 @@
-"""Prove and measure the GPU path: `python -m bench.gpu [--quick] [--out DIR]`. Under ten minutes.
+"""Prove and measure the GPU path: `python -m bench.gpu [--out DIR] [--seconds S] [--parts A,B] [--merge FILE]`.
 
-Every part is a process of its own, which a fault of the device cannot take with it, and every row is written as
-it comes. Exit codes: 0 when all that was checked holds, 1 when something does not, 3 where there is no GPU.
+Every part is a process of its own, which a fault of the device cannot take with it, and every row is in the
+report within a moment: a run that is killed leaves what it had. A second run takes an earlier report with
+`--merge` and measures what that one lacks. Exit codes: 0 when all that was checked holds, 1 when something does
+not, 2 for wrong usage, 3 where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .parts import PARTS, Part, rows_of
-from .tables import as_markdown, holds
+from .part import NO_GPU, pretended
+from .parts import PARTS
+from .report import ROOT, Report
+from .summary import summary
 
-ROOT = Path(__file__).parents[2]
-NO_GPU = 3
-SECONDS = 570  # of the whole command
+SECONDS = 545  # of the whole command: a machine that is lent for ten minutes ends it at 560 or so
 FEWEST_SECONDS = 5  # in which a part can do anything
-Measure = Callable[[str, Part, float, Callable[[list[dict[str, Any]]], None]], None]
-"""Measures a part within some seconds; gives its rows so far to a function, again and again."""
+_BEGAN = time.monotonic()
+_LOOK_EVERY = 0.2  # seconds: how much of a killed run may be lost
+Row = dict[str, Any]
 
 
-def measure(out: Path, quick: bool, measure_part: Measure) -> dict[str, Any]:
-    """Measure all parts and write `gpu.json` and `gpu.md` after each row."""
-    began = time.monotonic()
-    report: dict[str, Any] = {"quick": quick, "holds": False, "seconds": {}, "parts": {}}
-    for name, part in PARTS.items():
-        start, seconds = time.monotonic(), min(part.seconds, SECONDS - (time.monotonic() - began))
-
-        def keep(rows: list[dict[str, Any]], name: str = name, start: float = start) -> None:
-            report["parts"][name] = rows
-            report["seconds"][name] = round(time.monotonic() - start, 2)
-            report["holds"] = holds(report)
-            write(out, report)
-
-        if seconds < FEWEST_SECONDS:
-            keep([{"fault": f"left out: the {SECONDS} s of the whole command are spent"}])
-        else:
-            measure_part(name, part, seconds, keep)
-        print(f"{name}: {report['seconds'].get(name)} s", file=sys.stderr, flush=True)
-    return report
+class NoGpuError(Exception):
+    """There is nothing to measure; the message says why."""
 
 
-def write(out: Path, report: dict[str, Any]) -> None:
-    """Write both files, each as a whole."""
-    for name, text in (
-        ("gpu.json", json.dumps(report, indent=1, default=str)),
-        ("gpu.md", as_markdown(report)),
-    ):
-        work = out / f".{name}"
-        work.write_text(text + "\n", encoding="utf-8")
-        work.replace(out / name)
-
-
-def in_this_process(make: Callable[..., Any], quick: bool) -> Measure:
-    """Measures a part here, on the backends that `make` makes: for tests."""
-
-    def measure_part(name: str, part: Part, seconds: float, keep: Callable[..., None]) -> None:
-        keep(rows_of(part, make, quick, seconds, keep))
-
-    return measure_part
-
-
-def in_a_child(quick: bool) -> Measure:
-    """Measures a part in a process of its own."""
-
-    def measure_part(name: str, part: Part, seconds: float, keep: Callable[..., None]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "rows.json"
-            words = [*child_command(), "--part", name, "--out", str(file), "--seconds", str(seconds)]
-            fault = ""
-            try:
-                done = subprocess.run(
-                    [*words, *(["--quick"] if quick else [])],
-                    cwd=ROOT,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    timeout=seconds,
-                    check=False,
+def measure(report: Report, names: list[str], out: Path, seconds: float, words: list[str]) -> None:
+    """Measure parts one after the other, within so many seconds since this process began."""
+    for name in names:
+        start = time.monotonic()
+        limit = min(PARTS[name].seconds, seconds - (start - _BEGAN))
+        if limit < FEWEST_SECONDS:
+            if not report.rows(name):  # what an earlier run has is better than nothing
+                report.keep(
+                    name, [{"fault": f"left out: the {seconds:.0f} s of the whole command are spent"}], 0
                 )
-                if done.returncode:
-                    said = " / ".join(done.stderr.splitlines()[-2:])
-                    fault = f"the process ended with {done.returncode}: {said}"
-            except subprocess.TimeoutExpired:
-                fault = f"not done after {seconds:.0f} s"
-            rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-            keep([*rows, {"holds": False, "fault": fault}] if fault else rows)
+        else:
+            for rows in child(name, out / "gpu.log", limit, words):
+                report.keep(name, rows, time.monotonic() - start, is_done=False)
+                report.write(out)
+            report.keep(name, report.rows(name), time.monotonic() - start)
+        report.write(out)
+        print(f"{name}: {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
 
-    return measure_part
+
+def child(name: str, log: Path, seconds: float, words: list[str]) -> Iterator[list[Row]]:
+    """The rows of a part as they come, measured by a process of its own; a fault of that is the last row."""
+    with tempfile.TemporaryDirectory() as folder, log.open("ab") as stream:
+        file, fault = Path(folder) / "rows.json", ""
+        stream.write(f"\n== {name}\n".encode())
+        stream.flush()
+        command = [*child_command(), name, str(file), "--seconds", str(seconds), *words]
+        seen = -1
+        with session(command, stream) as process:
+            end = time.monotonic() + seconds
+            while process.poll() is None and not fault:
+                if time.monotonic() > end:
+                    fault = f"not done after {seconds:.0f} s"
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_EVERY)
+                if file.exists() and (found := file.stat().st_mtime_ns) != seen:
+                    seen = found
+                    yield rows_in(file)
+        if process.returncode == NO_GPU:
+            raise NoGpuError(tail(log, 1))
+        if process.returncode and not fault:
+            fault = f"the process ended with {process.returncode}: {tail(log, 2)}"
+        yield [*rows_in(file), *([{"holds": False, "fault": fault}] if fault else [])]
+
+
+@contextlib.contextmanager
+def session(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with all that it has started, however this block is left."""
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,  # held open: a child whose parent is killed ends too
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None or hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):  # gone already
+                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+        process.wait()
+        process.stdin.close() if process.stdin else None
 
 
 def child_command() -> list[str]:
     """What a part is measured by."""
-    return [sys.executable, "-m", "bench.gpu"]
+    return [sys.executable, "-m", "bench.gpu.part"]
 
 
-def run_part(name: str, file: Path, quick: bool, seconds: float, make: Callable[..., Any]) -> None:
-    """The child: measure one part, and write its rows after each."""
-
-    def keep(rows: list[dict[str, Any]]) -> None:
-        work = file.with_suffix(".work")
-        work.write_text(json.dumps(rows, default=str), encoding="utf-8")
-        work.replace(file)
-
-    keep(rows_of(PARTS[name], make, quick, seconds, keep))
+def rows_in(file: Path) -> list[Row]:
+    """The rows that a child has written so far."""
+    found: list[Row] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    return found
 
 
-def main(arguments: list[str] | None = None, make: Callable[..., Any] | None = None) -> int:
-    """Measure and write `gpu.json` and `gpu.md`; `make` makes a backend, the GPU's where there is none."""
+def tail(log: Path, lines: int) -> str:
+    """The last lines of a log, as one."""
+    return " / ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def chosen_parts(text: str | None, report: Report, merging: bool) -> list[str]:
+    """The parts to measure, in their order; ValueError for one that is not known."""
+    if text is None:
+        return ["machine", *report.lacks([n for n in PARTS if n != "machine"])] if merging else list(PARTS)
+    wanted = [word.strip() for word in text.split(",") if word.strip()]
+    if unknown := [word for word in wanted if word not in PARTS]:
+        raise ValueError(f"there is no part {unknown[0]!r}; known: {', '.join(PARTS)}")
+    return [name for name in PARTS if name in wanted or name == "machine"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write the report and its log, and print a summary last."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
+    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on a pretended GPU; needs g++")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "bench" / "results", help="folder for gpu.json and gpu.md"
+        "--out",
+        type=Path,
+        default=ROOT / "bench" / "results",
+        help="folder for gpu-<device>.json, .md and gpu.log",
     )
-    parser.add_argument("--part", choices=PARTS, help="measure this alone; --out is then a file for its rows")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of that part")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="of the whole command (default: %(default)s)"
+    )
+    parser.add_argument("--parts", metavar="A,B", help=f"measure these: {', '.join(PARTS)}")
+    parser.add_argument(
+        "--merge", type=Path, metavar="FILE", help="an earlier gpu-<device>.json, to be completed"
+    )
     options = parser.parse_args(arguments)
-    measure_part = None if make is None else in_this_process(make, options.quick)
-    if make is None:
-        from backends.cupy_backend import CupyBackend
-
-        if reason := CupyBackend.why_unavailable():
-            print(f"no GPU to measure: {reason}", file=sys.stderr)
-            return NO_GPU
-        make = CupyBackend
-    if options.part:
-        run_part(options.part, options.out, options.quick, options.seconds, make)
-        return 0
-    options.out.mkdir(parents=True, exist_ok=True)
-    report = measure(options.out, options.quick, measure_part or in_a_child(options.quick))
-    print(as_markdown(report))
-    return 0 if report["holds"] else 1
+    quick = options.quick or options.dry_run
+    try:
+        earlier = None if options.merge is None else json.loads(options.merge.read_text(encoding="utf-8"))
+        report = Report(quick, earlier)
+        names = chosen_parts(options.parts, report, options.merge is not None)
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "gpu.log").write_bytes(b"")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"bench.gpu: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    if options.dry_run:
+        if reason := pretended().why_unavailable():
+            print(f"bench.gpu: --dry-run runs the kernels on the CPU: {reason}", file=sys.stderr)
+            return 2
+        pretended().shim()  # compiled once, before any part is on the clock
+    words = [*(["--quick"] if quick else []), *(["--dry-run"] if options.dry_run else [])]
+    report.begin(shlex.join(["python", "-m", "bench.gpu", *(sys.argv[1:] if arguments is None else arguments)]))
+    try:
+        measure(report, names, options.out, options.seconds, words)
+    except NoGpuError as error:
+        print(error, file=sys.stderr)
+        return NO_GPU
+    print("\n".join(summary(report)))
+    return 0 if report.holds else 1
 
 
 if __name__ == "__main__":

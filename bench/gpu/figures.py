@@ -11,42 +11,55 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .report import Report
+from .summary import of_peers
+
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "bench" / "results"
 BEGIN, END = "<!-- figures of bench.gpu -->", "<!-- end of figures -->"
-_PEERS = {"PyTorch, graph": "torch graph", "PyTorch, eager": "torch eager", "JAX": "jax"}
+_PEERS = {
+    "PyTorch, graph": "torch graph",
+    "compiled, graph": "torch compiled, graph",
+    "eager": "torch eager",
+    "JAX": "jax scan",
+}
 Row = dict[str, Any]
 
 
-def table(report: Row) -> str:
+def record() -> Path | None:
+    """The record in `bench/results` that README's table is of: the first by name."""
+    return next(iter(sorted(RESULTS.glob("gpu-*.json"))), None)
+
+
+def table(content: Row) -> str:
     """Microseconds of a step, ours and the peers', as Markdown; ValueError where the report has none."""
-    timed = [row for row in _rows(report, "timings of one network") if row.get("rung") == "graph"]
-    if report["quick"] or not any("milliseconds" in row for row in timed):
+    report = Report(content["quick"], content)
+    timed = [row for row in report.rows("timings") if "milliseconds" in row]
+    machine = next((row for row in report.rows("machine") if "gpu" in row), None)
+    if report.quick or machine is None or not timed:
         raise ValueError("the report has no figures: it is of --quick, or no step was timed")
-    machine = _rows(report, "machine")[0]
-    peers = [*_rows(report, "PyTorch"), *_rows(report, "JAX")]
+    run = report.runs[report.parts["timings"]["run"]]
     lines = [
         f"Microseconds of a step on one {machine['gpu']} (driver for CUDA {machine['cuda_driver']}, CuPy "
-        f"{machine['library']}, commit {str(machine['commit'])[:8]}). All checks of that run hold: "
-        f"{report['holds']}.",
+        f"{machine['library']}, commit {run['commit'][:8]}, {run['date'][:10]}). All checks of that run hold: "
+        f"{report.holds}.",
         "",
-        f"| width | rows | precision | coordfit | {' | '.join(_PEERS)} |",
-        f"|{'---|' * (4 + len(_PEERS))}",
+        f"| width | rows | networks | precision | coordfit | {' | '.join(_PEERS)} |",
+        f"|{'---|' * (5 + len(_PEERS))}",
     ]
     for row in timed:
-        same = [p for p in peers if all(p.get(key) == row[key] for key in ("width", "rows", "precision"))]
-        of_peer = {p["peer"]: p for p in same}
-        cells = [row["width"], row["rows"], row["precision"], _microseconds(row)]
-        cells += [_microseconds(of_peer.get(name, {})) for name in _PEERS.values()]
+        alone = row["members"] == 1
+        found = of_peers(report, (row["width"], row["rows"], row["precision"])) if alone else {}
+        cells = [
+            row["width"],
+            row["rows"],
+            row["members"],
+            row["precision"],
+            f"{1e3 * row['milliseconds']:.0f}",
+        ]
+        cells += [f"{1e3 * found[name]:.0f}" if name in found else "" for name in _PEERS.values()]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
-
-
-def _rows(report: Row, part: str) -> list[Row]:
-    return list(report["parts"].get(part, []))
-
-
-def _microseconds(row: Row) -> str:
-    return f"{1000.0 * row['milliseconds']:.0f}" if "milliseconds" in row else ""
 
 
 def with_table(readme: str, text: str) -> str:
@@ -61,17 +74,19 @@ def with_table(readme: str, text: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table, or put it into a README."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu.figures", description=__doc__)
-    parser.add_argument("report", nargs="?", type=Path, default=ROOT / "bench" / "results" / "gpu.json")
+    parser.add_argument("report", nargs="?", type=Path, help="default: the one in bench/results")
     parser.add_argument("--readme", type=Path, help="put the table between the marks of this file")
     options = parser.parse_args(arguments)
     try:
-        text = table(json.loads(options.report.read_text(encoding="utf-8")))
+        if (file := options.report or record()) is None:
+            raise ValueError(f"there is no report of a GPU in {RESULTS.relative_to(ROOT)}")
+        text = table(json.loads(file.read_text(encoding="utf-8")))
         if options.readme is None:
             print(text)
         else:
             readme = options.readme.read_text(encoding="utf-8")
             options.readme.write_text(with_table(readme, text), encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"no figures: {error}", file=sys.stderr)
         return 1
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from backends import Lattice
 from coordfit.activations import make_activation
 from coordfit.losses import make_loss
 
-from .steps import Case, Reference, Rows, fault_of, make_step, on_rung
+from .steps import Case, Reference, Row, Rows, fault_of, make_step, on_rung
 
 # Relative Frobenius errors that are let pass, 3 to 4 times what is expected. A ReLU whose input is within
 # rounding of 0 may fall on its other side, and the gradient of a row goes with it: "with kinks".
@@ -22,7 +23,8 @@ LIMITS = {
     "fp16": {"forward": 3e-3, "gradient": 1e-2, "with kinks": 6e-2},
     "bf16": {"forward": 2e-2, "gradient": 5e-2, "with kinks": 2e-1},
 }
-Calls = Iterator[tuple[str, str, Callable[[Any, Any], list[Any]]]]
+Calls = Iterator[tuple[str, str, Callable[[Any, Any], dict[str, Any]]]]
+RUNGS = ("epilogues", "plain")  # both must be right, whichever is taken
 
 
 def relative_error(found: Any, expected: Any) -> float:
@@ -40,8 +42,8 @@ def calls(rows: int, width: int, members: int) -> Calls:
     x, W, b = (*E, rows, width), (*E, width, width), (*E, 1, width)
     P = (*E, 4 * width * width)
 
-    def linear(name: str) -> Callable[[Any, Any], list[Any]]:
-        def call(backend: Any, new: Any) -> list[Any]:
+    def linear(name: str) -> Callable[[Any, Any], dict[str, Any]]:
+        def call(backend: Any, new: Any) -> dict[str, Any]:
             f, kind = make_activation(name, omega=2.0), backend.stored_dtype(str(new(1).dtype))
             y, kept = backend.linear(
                 new.stored(*x),
@@ -55,52 +57,56 @@ def calls(rows: int, width: int, members: int) -> Calls:
             y_before = new.copy(y)
             W_above, room = new(*W) / width**0.5, backend.zeros(x, kind)
             dx = backend.linear_backward(dz, new.stored(*x), W_above, dW=dW, db=db, below=(f, kept), out=room)
-            return [y_before, dW, db, dx]
+            return {"y": y_before, "dW": dW, "db": db, "dx": dx}
 
         return call
 
     for name in ("relu", "identity", "tanh", "sigmoid", "sine"):
         limit = "with kinks" if name == "relu" else "gradient"
         yield f"layer with {name}, forward and back", limit, linear(name)
-    yield "matmul", "forward", lambda B, new: [B.matmul(new(*x), new(*W))]
-    yield "matmul, left transposed", "forward", lambda B, new: [B.matmul(new(*x), new(*x), transpose_a=True)]
+    yield "matmul", "forward", lambda B, new: {"": B.matmul(new(*x), new(*W))}
+    yield (
+        "matmul, left transposed",
+        "forward",
+        lambda B, new: {"": B.matmul(new(*x), new(*x), transpose_a=True)},
+    )
     features = "Fourier features"
-    yield features, "gradient", lambda B, new: [B.fourier_features(new(*x[:-1], 2), new(*E, width, 2))]
+    yield features, "gradient", lambda B, new: {"": B.fourier_features(new(*x[:-1], 2), new(*E, width, 2))}
     index = np.arange(rows).reshape(*(1 for _ in E), rows) * np.ones((*E, 1), np.int64)
     lattice = Lattice(columns=max(1, rows // 7), x_scale=0.01, x_start=0.005, y_scale=0.02, y_start=0.01)
     yield (
         "Fourier features of pixels by number",
         "gradient",
-        lambda B, new: [
-            B.pixel_fourier_features(
+        lambda B, new: {
+            "": B.pixel_fourier_features(
                 B.asarray(index), lattice, new(*E, width, 2), dtype=str(new(1).dtype), out=None
             )
-        ],
+        },
     )
     for loss in ("mse", "mae", "huber"):
-        yield (
-            f"loss {loss}",
-            "forward",
-            lambda B, new, loss=loss: [
-                *B.loss_and_gradient(make_loss(loss), new(*x[:-1], 3), new(*x[:-1], 3), count=3 * rows)
-            ],
-        )
+        yield f"loss {loss}", "forward", functools.partial(_loss, loss, (*x[:-1], 3), 3 * rows)
 
-    def adam(backend: Any, new: Any) -> list[Any]:
+    def adam(backend: Any, new: Any) -> dict[str, Any]:
         p, g, m, v = new(*P), new(*P), new(*P), abs(new(*P))
         rates = {"learning_rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
         # What is on its way back is multiplied by the scale, and the optimizer divides.
         backend.adam_step(p, [g * backend.loss_scale], m, v, step=7, **rates)
-        return [p, m, v]
+        return {"parameters": p, "m": m, "v": v}
 
-    def sgd(backend: Any, new: Any) -> list[Any]:
+    def sgd(backend: Any, new: Any) -> dict[str, Any]:
         p, g, v = new(*P), new(*P), new(*P)
         scaled = [g * backend.loss_scale]
         backend.sgd_step(p, scaled, v, learning_rate=0.01, momentum=0.9, nesterov=True)
-        return [p, v]
+        return {"parameters": p, "velocity": v}
 
     yield "Adam", "forward", adam
     yield "SGD", "forward", sgd
+
+
+def _loss(name: str, shape: tuple[int, ...], count: int, backend: Any, new: Any) -> dict[str, Any]:
+    value, dy = backend.loss_and_gradient(make_loss(name), new(*shape), new(*shape), count=count)
+    # What is on its way back is multiplied by the scale.
+    return {"value": value, "dy": dy / backend.loss_scale if backend.loss_scale != 1.0 else dy}
 
 
 class Maker:
@@ -129,45 +135,61 @@ def on_host(backend: Any, array: Any) -> Any:
     return (host.astype(np.uint32) << 16).view(np.float32) if host.dtype == np.uint16 else host
 
 
-def parity(backend: Any, precision: str, rows: int, width: int) -> Rows:
-    """A row for each product, kernel and whole step: its error, its limit, and whether it holds."""
+def parity(make: Any, precision: str, rows: int, width: int) -> Rows:
+    """A row for each product, kernel and whole step: its errors, its limit, and whether it holds.
+
+    What has products is computed with epilogues and with kernels after plain products.
+    """
     dtype = "float64" if precision == "float64" else "float32"
-    reference = Reference()
+    of_backend = "float32" if precision == "float64" else precision
+    backends = {rung: on_rung(make, rung, precision=of_backend) for rung in RUNGS}
     for members in (1, 3):
         for name, limit, call in calls(rows, width, members):
-            row = {"what": name, "precision": precision, "members": members, "limit": LIMITS[precision][limit]}
-            try:
-                found = [on_host(backend, a) for a in call(backend, Maker(backend, dtype))]
-                expected = call(reference, Maker(reference, "float64"))
-                # The second of a loss's two results is on its way back.
-                found = [f / backend.loss_scale if name[:4] == "loss" and i else f for i, f in enumerate(found)]
-                yield row | judged(found, expected, row["limit"])
-            except Exception as error:
-                yield row | {"holds": False} | fault_of(error)
+            expected = call(Reference(), Maker(Reference(), "float64"))
+            for rung in RUNGS if name.startswith(("layer", "matmul")) else RUNGS[:1]:
+                row = {"what": name, "rung": rung, "precision": precision, "members": members}
+                work = functools.partial(_found, backends[rung], call, dtype)
+                yield _judged(row | {"limit": LIMITS[precision][limit]}, work, expected)
         side = max(8, round(rows**0.5))
         for name in ("relu", "tanh"):
             case = Case(side, width=width, members=members, frequencies=width // 2, activation=name)
-            yield _whole_step(backend, case, precision, dtype)
+            kind = "with kinks" if name == "relu" else "gradient"
+            expected = gradient_of(Reference(), case, "float64")
+            for rung in RUNGS:
+                row = {"what": f"gradient of a whole step, {name}", "rung": rung, "precision": precision}
+                row |= {"members": members, "limit": LIMITS[precision][kind]}
+                yield _judged(row, functools.partial(gradient_of, backends[rung], case, dtype), expected)
 
 
-def judged(found: list[Any], expected: list[Any], limit: float) -> dict[str, Any]:
-    """The largest error of some arrays, and whether it is within the limit."""
-    error = max(relative_error(f, e) for f, e in zip(found, expected, strict=True))
-    return {"error": error, "holds": bool(error <= limit)}
+def _found(backend: Any, call: Callable[[Any, Any], dict[str, Any]], dtype: str) -> dict[str, Any]:
+    with backend.activate():
+        return {name: on_host(backend, a) for name, a in call(backend, Maker(backend, dtype)).items()}
 
 
-def _whole_step(backend: Any, case: Case, precision: str, dtype: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"what": f"gradient of a whole step, {case.activation}", "precision": precision}
-    limit = LIMITS[precision]["with kinks" if case.activation == "relu" else "gradient"]
-    row |= {"members": case.members, "limit": limit}
-    try:
-        step, expected = make_step(backend, case, dtype), make_step(Reference(), case, "float64")
+def gradient_of(backend: Any, case: Case, dtype: str) -> dict[str, Any]:
+    """The gradient of a whole step, layer by layer, on the host."""
+    with backend.activate():
+        step = make_step(backend, case, dtype)
         step(None, 1e-3)
-        expected(None, 1e-3)
         scale = 1.0 if dtype == "float64" else backend.loss_scale
-        return row | judged([backend.to_numpy(step.gradient) / scale], [expected.gradient], limit)
-    except Exception as error:
-        return row | {"holds": False} | fault_of(error)
+        found = {"all": backend.to_numpy(step.gradient) / scale}
+        for i, layer in enumerate(step.parts[0].mlp.layers):
+            for name, array in (("dW", layer.dW), ("db", layer.db)):
+                found[f"{name}{i + 1}"] = backend.to_numpy(array) / scale
+        return found
+
+
+def _judged(row: Row, work: Callable[[], dict[str, Any]], expected: dict[str, Any]) -> Row:
+    """A row with the error of each array, the largest, and whether that is within the limit."""
+    try:
+        found = work()
+    except Exception as fault:
+        return row | {"holds": False} | fault_of(fault)
+    errors = {name: relative_error(found[name], expected[name]) for name in expected}
+    largest = max(errors.values(), key=lambda e: np.inf if np.isnan(e) else e)
+    error = errors.get("all", largest)
+    each = ", ".join(f"{name} {e:.2g}" for name, e in errors.items()) if len(errors) > 1 else ""
+    return row | {"error": error, "holds": bool(error <= row["limit"]), "errors": each}
 
 
 def graph_equals_eager(

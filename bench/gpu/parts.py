@@ -1,65 +1,40 @@
-"""What is proven and measured on a GPU, part by part, the most telling first."""
+"""What is proven and measured on a GPU, part by part: what is most wanted first."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import platform
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import ceilings, suite
+from .kernels import kernels
 from .parity import graph_equals_eager, parity
 from .peers import peers
-from .sanitizer import sanitized
-from .steps import Case, Rows, fault_of
-from .timing import timings
+from .steps import Case, Row, Rows, fault_of, make_step, on_rung
+from .timing import RECIPES, main_cases, other_cases, recipes, timings
 
-ROOT = Path(__file__).parents[2]
 Make = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part: (make, quick, seconds) -> rows, and the seconds that it may take."""
+    """A part: (make, quick, seconds) -> rows, and the seconds that it may take.
 
-    measure: Callable[[Make, bool, float], Iterable[dict[str, Any]]]
+    What it measures is told a little less, so that it ends by itself; what is over that is killed.
+    """
+
+    measure: Callable[[Make, bool, float], Iterable[Row]]
     seconds: float
 
 
-def rows_of(
-    part: Part, make: Make, quick: bool, seconds: float, keep: Callable[[list[dict[str, Any]]], None]
-) -> list[dict[str, Any]]:
-    """The rows of a part, each told to `keep` as it comes; a fault is the last row."""
-    rows: list[dict[str, Any]] = []
-    try:
-        for row in part.measure(make, quick, seconds):
-            rows.append(row)
-            keep(rows)
-    except Exception as error:
-        rows.append({"holds": False} | fault_of(error))
-    return rows
-
-
-def commit() -> str:
-    """The commit that is measured, or "unknown"."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
 def machine(make: Make, quick: bool, seconds: float) -> Rows:
-    """Device, driver, versions, commit."""
+    """Device, driver, versions."""
     backend = make()
     planner = backend.ladder.planner
     library = None if planner is None else planner.library
@@ -68,8 +43,125 @@ def machine(make: Make, quick: bool, seconds: float) -> Rows:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": platform.platform(),
-        "commit": commit(),
+        "limits": "; ".join(backend.limits()),
     }
+
+
+def smoke(make: Make, quick: bool, seconds: float) -> Rows:
+    """Whether steps run at all, one by one and replayed, in every precision; whole fits of the recipes too."""
+    small: Row = {"side": 32, "width": 64, "frequencies": 32, "depth": 4}
+    few: Row = {"hidden_size": 8, "num_frequencies": 4, "batch_size": 20, "size": 32}
+    steps = 64
+    if quick:
+        small, steps = {"side": 8, "width": 8, "frequencies": 4, "depth": 3}, 16
+    for precision in ("float32", "bf16", "tf32", "fp16"):
+        for way in ("eager", "graph"):
+            for batch, members in ((None, 1), (20 if quick else 256, 3)):
+                case = Case(batch=batch, members=members, **small)
+                row: Row = {"what": str(case), "precision": precision, "way": way}
+                yield row | _outcome(functools.partial(_some_steps, make, case, precision, way, steps))
+    for recipe in RECIPES:
+        row = {"what": f"recipe {recipe}, {steps} steps", "precision": "float32", "way": "fit"}
+        options = (few if quick else {}) | {"steps": steps}
+        yield row | _outcome(functools.partial(_fit, make, recipe, "float32", **options))
+
+
+def _outcome(work: Callable[[], Row]) -> Row:
+    start = time.perf_counter()
+    try:
+        row = work()
+    except Exception as error:
+        row = {"holds": False} | fault_of(error)
+    return row | {"seconds": time.perf_counter() - start}
+
+
+def _some_steps(make: Make, case: Case, precision: str, way: str, steps: int) -> Row:
+    backend = on_rung(make, way, precision=precision)
+    with backend.activate():
+        step = make_step(backend, case)
+        step.advance(0, steps)
+        losses = step.new_losses(wait=True)
+    reason = backend.not_recorded if way == "graph" else ""
+    falls = bool(np.isfinite(losses).all() and (losses[-4:].mean(0) < losses[:4].mean(0)).all())
+    return {"holds": falls and not reason, "loss": float(losses[-1].mean()), "not_recorded": reason}
+
+
+def _fit(make: Make, recipe: str, precision: str, **options: Any) -> Row:
+    from coordfit.config import make_config
+    from coordfit.images import bundled_picture
+    from coordfit.training import Trainer
+
+    backend = make(precision=precision)
+    start = time.perf_counter()
+    config = make_config(options, recipe=recipe)
+    result = Trainer(bundled_picture(options.get("size", 128)), config, backend).run()
+    last = result.history[-1]
+    levels = {
+        f"{level} dB": next((r["seconds"] for r in result.history if r["psnr_train"] >= level), None)
+        for level in (30, 35, 40, 45)
+    }
+    return {
+        "holds": not backend.not_recorded,
+        "psnr": last["psnr_train"],
+        "steps": last["step"],
+        "training seconds": last["seconds"],
+        "seconds of the call": time.perf_counter() - start,
+        "not_recorded": backend.not_recorded,
+    } | levels
+
+
+def seconds_to_psnr(make: Make, quick: bool, seconds: float) -> Rows:
+    """Seconds of training until the bundled picture reaches some PSNR, by the recipes as they are shipped.
+
+    Each twice: the first compiles kernels and times products. Then until 40 dB, as `--target-psnr 40` does it.
+    """
+    if importlib.util.find_spec("PIL") is None:
+        yield {"skipped": "Pillow, which reads the picture, is not installed"}
+        return
+    small: Row = {"size": 32, "hidden_size": 8, "num_frequencies": 4, "batch_size": 20, "steps": 20}
+    for precision in ("float32",) if quick else ("bf16", "tf32", "float32"):
+        for recipe in RECIPES:
+            for options in ({}, {}, {"target_psnr": 40.0}):
+                row: Row = {
+                    "recipe": recipe,
+                    "precision": precision,
+                    "until": options.get("target_psnr", "the end"),
+                }
+                work = functools.partial(_fit, make, recipe, precision, **(options | (small if quick else {})))
+                yield row | _outcome(work)
+
+
+def products(make: Make, quick: bool, seconds: float) -> Rows:
+    """Each product of a step on each rung by each candidate, timed in a graph; dW in slices of rows."""
+    small: Row = {"side": 8, "width": 8, "frequencies": 4, "depth": 3}
+    end = time.monotonic() + seconds
+    for width in (8,) if quick else (256, 64, 128):
+        for batch in (20,) if quick else (None, 1024):
+            for precision in ("float32", "bf16") if quick else ("bf16", "tf32", "float32"):
+                case = Case(batch=batch, **small) if quick else Case(width=width, batch=batch)
+                row: Row = {"width": width, "precision": precision}
+                if time.monotonic() > end:
+                    yield row | {"rows": case.rows, "fault": "left out: the time of the part is spent"}
+                    continue
+                try:
+                    backend = make(precision=precision)
+                    with backend.activate():
+                        backend._ladder = ceilings.timed_ladder(backend)
+                        make_step(backend, case)(None, 1e-3)
+                        yield from ceilings.products_of(backend.ladder.report(), row)
+                except Exception as error:
+                    yield row | {"rows": case.rows} | fault_of(error)
+    for precision in ("bf16", "tf32"):
+        for slices in (2,) if quick else (4, 8, 16, 32):
+            about: Row = {"table": "dW in slices", "precision": precision}
+            try:
+                backend = make(precision=precision)
+                with backend.activate():
+                    yield about | ceilings.sliced_weights(
+                        backend, *((32, 16) if quick else (16384, 256)), slices
+                    )
+            except Exception as error:
+                yield about | fault_of(error)
 
 
 def epilogues(make: Make, quick: bool, seconds: float) -> Rows:
@@ -84,10 +176,8 @@ def epilogues(make: Make, quick: bool, seconds: float) -> Rows:
 
 
 def parity_of(precision: str, make: Make, quick: bool, seconds: float) -> Rows:
-    """Errors against float64 of every product, kernel and whole step."""
-    backend = make(precision="float32" if precision == "float64" else precision)
-    with backend.activate():
-        yield from parity(backend, precision, *((24, 16) if quick else (4096, 128)))
+    """Errors against float64 of every product, kernel and whole step, with epilogues and without."""
+    yield from parity(make, precision, *((24, 16) if quick else (4096, 128)))
 
 
 def graphs(make: Make, quick: bool, seconds: float) -> Rows:
@@ -99,84 +189,50 @@ def graphs(make: Make, quick: bool, seconds: float) -> Rows:
         yield graph_equals_eager(make, Case(batch=20, members=3, **small), "float32", 19)
         return
     for precision in ("float32", "tf32", "bf16", "fp16"):
-        for batch, members in ((None, 1), (None, 3), (1024, 1), (1024, 3)):
+        for batch, members in ((None, 1), (1024, 3), (None, 3), (1024, 1)):
             for rung in ("graph", "two streams") if precision in ("float32", "bf16") else ("graph",):
                 yield graph_equals_eager(make, Case(batch=batch, members=members), precision, 400, rung)
 
 
-def seconds_to_psnr(make: Make, quick: bool, seconds: float) -> Rows:
-    """Seconds of training until the bundled picture reaches 30, 35 and 40 dB."""
-    if importlib.util.find_spec("PIL") is None:
-        yield {"skipped": "Pillow, which reads the picture, is not installed"}
-        return
-    from coordfit.config import make_config
-    from coordfit.images import bundled_picture
-    from coordfit.training import Trainer
-
-    options = {"depth": 5, "num_frequencies": 256, "hidden_size": 256, "sigma": 10.0}
-    options |= {"steps": 3000, "evaluate_every": 50, "target_psnr": 40.0}
-    if quick:
-        options |= {"hidden_size": 8, "num_frequencies": 4, "batch_size": 20, "steps": 20, "evaluate_every": 10}
-    for precision in ("float32",) if quick else ("bf16", "tf32", "float32"):
-        for batch in (20,) if quick else (1024, None):
-            picture, config = (
-                bundled_picture(32 if quick else 128),
-                make_config(options | {"batch_size": batch}),
-            )
-            result = Trainer(picture, config, make(precision=precision)).run()
-            reached = {
-                f"{level} dB": next((r["seconds"] for r in result.history if r["psnr_train"] >= level), None)
-                for level in (30, 35, 40)
-            }
-            last = result.history[-1]
-            row = {"precision": precision, "batch": batch or "full", "steps": last["step"]}
-            yield row | {"psnr": last["psnr_train"]} | reached
+def _timings(cases: Callable[[bool], Any], make: Make, quick: bool, seconds: float) -> Rows:
+    yield from timings(list(cases(quick)), make, quick, seconds)
 
 
-def tests(make: Make, quick: bool, seconds: float) -> Rows:
-    """The project's own tests on this GPU, in a process of their own."""
-    if quick or importlib.util.find_spec("pytest") is None:
-        yield {"skipped": "--quick" if quick else "pytest is not installed"}
-        return
-    chosen = "cupy and not cupy-on-host and not test_cupy"  # on the device, and not on the pretended one
-    words = ["-m", "pytest", "-q", "-k", chosen, "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=ROOT,
-        env=os.environ | {"COORDFIT_REQUIRE_BACKENDS": "cupy"},
-        capture_output=True,
-        text=True,
-        timeout=seconds - 5,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    yield {"holds": done.returncode == 0, "summary": lines[-1:], "failed": failed[:100]}
+def _of_peers(library: str, ways: tuple[str, ...], widths: tuple[int, ...]) -> Any:
+    return functools.partial(peers, library, ways, widths)
 
 
-def _timings(counts: tuple[int, ...], make: Make, quick: bool, seconds: float) -> Rows:
-    yield from timings(make, quick, seconds - 15, counts)
-
-
-def _peers(library: str, make: Make, quick: bool, seconds: float) -> Rows:
-    yield from peers(quick, library, seconds - 15)
-
-
-PARTS: dict[str, Part] = {
-    "machine": Part(machine, 30),
-    "epilogues": Part(epilogues, 40),
-    "parity in float32": Part(functools.partial(parity_of, "float32"), 45),
-    "parity in bf16": Part(functools.partial(parity_of, "bf16"), 45),
-    "parity in tf32": Part(functools.partial(parity_of, "tf32"), 45),
-    "graphs": Part(graphs, 60),
-    "seconds to PSNR": Part(seconds_to_psnr, 60),
-    "timings of one network": Part(functools.partial(_timings, (1,)), 110),
-    "PyTorch": Part(functools.partial(_peers, "torch"), 120),
-    "timings of networks together": Part(functools.partial(_timings, (16, 4, 64)), 70),
-    "JAX": Part(functools.partial(_peers, "jax"), 60),
-    "tests": Part(tests, 150),
-    "parity in fp16": Part(functools.partial(parity_of, "fp16"), 40),
-    "parity in float64": Part(functools.partial(parity_of, "float64"), 40),
-    "sanitizer": Part(lambda make, quick, seconds: sanitized(quick, seconds - 5), 90),
+MAIN: dict[str, Part] = {
+    "machine": Part(machine, 25),
+    "smoke": Part(smoke, 40),
+    "ceilings": Part(ceilings.ceilings, 20),
+    "timings": Part(functools.partial(_timings, main_cases), 40),
+    "products": Part(products, 45),
+    "kernels": Part(kernels, 45),
+    "recipes": Part(recipes, 20),
+    "PyTorch": Part(_of_peers("torch", ("graph",), (256, 64, 128)), 60),
+    "seconds to PSNR": Part(seconds_to_psnr, 35),
+    "parity in float32": Part(functools.partial(parity_of, "float32"), 25),
+    "parity in bf16": Part(functools.partial(parity_of, "bf16"), 25),
+    "parity in tf32": Part(functools.partial(parity_of, "tf32"), 25),
+    "graphs": Part(graphs, 40),
+    "JAX": Part(_of_peers("jax", ("scan",), (256,)), 40),
+    "smoke tests": Part(functools.partial(suite.tests, "gpu_smoke"), 45),
 }
-"""By name, in the order in which they are measured: the seconds of the whole command end the list early."""
+"""What the first command measures; the limits are its time."""
+
+REST: dict[str, Part] = {
+    "memcheck": Part(functools.partial(suite.sanitized, "memcheck"), 60),
+    "other rungs": Part(functools.partial(_timings, other_cases), 45),
+    "parity in fp16": Part(functools.partial(parity_of, "fp16"), 25),
+    "parity in float64": Part(functools.partial(parity_of, "float64"), 25),
+    "epilogues": Part(epilogues, 15),
+    "PyTorch, compiled": Part(_of_peers("torch", ("compiled, graph", "compiled"), (256,)), 180),
+    "racecheck": Part(functools.partial(suite.sanitized, "racecheck"), 60),
+    "PyTorch, eager": Part(_of_peers("torch", ("eager",), (256, 64, 128)), 40),
+    "tests": Part(functools.partial(suite.tests, "gpu"), 150),
+}
+"""What follows where there is time, and what a second command measures."""
+
+PARTS = MAIN | REST
+"""By name, in the order in which they are measured."""

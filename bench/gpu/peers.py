@@ -1,6 +1,8 @@
-"""PyTorch (eager, compiled, as one CUDA graph for a whole step) and JAX: the same step at a stated precision.
+"""PyTorch and JAX: the same step at a stated precision, as one that knows them would write it.
 
-`bf16` is what these libraries call mixed precision: float32 parameters, products of bfloat16 operands.
+`bf16` is what these libraries call mixed precision: float32 parameters, products of bfloat16 operands; the
+features, which do not change, are in bfloat16 from the start, as ours are. PyTorch's Adam is the fused one.
+Neither draws batches: a step of 1024 rows has the same rows each time, while ours draws new ones.
 """
 
 from __future__ import annotations
@@ -8,14 +10,17 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .steps import LEARNING_RATE, Case, Rows, fault_of
+from .steps import LEARNING_RATE, Case, Row, Rows, fault_of
 
 STRETCHES, STEPS = 5, 200
+PRECISIONS = ("bf16", "tf32", "float32")
+TORCH_WAYS = ("graph", "eager", "compiled", "compiled, graph")
+"""A whole step as one CUDA graph; call by call; compiled by Inductor; compiled, and then one CUDA graph."""
 
 
 def _numbers(case: Case) -> tuple[list[Any], Any, Any]:
@@ -26,12 +31,12 @@ def _numbers(case: Case) -> tuple[list[Any], Any, Any]:
     return weights, x, rng.uniform(size=(case.rows, 3)).astype(np.float32)
 
 
-def _median(run: Callable[[int], None], wait: Callable[[], None]) -> float:
+def _median(run: Callable[[int], None], wait: Callable[[], None], stretches: int = STRETCHES) -> float:
     """Median milliseconds of a step by the host's clock, each stretch to its end on the device."""
     run(20)
     wait()
     times = []
-    for _ in range(STRETCHES):
+    for _ in range(stretches):
         start = time.perf_counter()
         run(STEPS)
         wait()
@@ -39,19 +44,19 @@ def _median(run: Callable[[int], None], wait: Callable[[], None]) -> float:
     return statistics.median(times)
 
 
-def time_torch(case: Case, precision: str, way: str) -> dict[str, Any]:
-    """A step of PyTorch, its Adam fused: `eager`, `compiled` or as one CUDA `graph`."""
+def torch_step(case: Case, precision: str, compiled: bool, device: str = "cuda") -> Callable[[], Any]:
+    """A step of PyTorch, which returns its loss."""
     import torch
 
-    if not torch.cuda.is_available():
-        raise RuntimeError("PyTorch sees no GPU")
-    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
     weights, x, target = _numbers(case)
-    device = "cuda"
     p = [torch.tensor(a, device=device, requires_grad=True) for a in weights]
     b = [torch.zeros(a.shape[1], device=device, requires_grad=True) for a in weights]
     x, target = torch.tensor(x, device=device), torch.tensor(target, device=device)
-    adam = torch.optim.Adam([*p, *b], lr=LEARNING_RATE, fused=True, capturable=True)
+    adam = torch.optim.Adam([*p, *b], lr=LEARNING_RATE, fused=True, capturable=device == "cuda")
+    mixed: Any = contextlib.nullcontext
+    if precision == "bf16":
+        x = x.bfloat16()
+        mixed = lambda: torch.autocast(device, torch.bfloat16, cache_enabled=False)  # noqa: E731
 
     def loss() -> Any:
         h = x
@@ -60,30 +65,45 @@ def time_torch(case: Case, precision: str, way: str) -> dict[str, Any]:
             h = torch.relu(h) if i + 1 < len(p) else torch.sigmoid(h.float())
         return torch.square(h - target).mean()
 
-    mixed: Any = contextlib.nullcontext
-    if precision == "bf16":
-        mixed = lambda: torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # noqa: E731
-    forward = torch.compile(loss, mode="max-autotune-no-cudagraphs") if way == "compiled" else loss
+    forward = torch.compile(loss, mode="max-autotune-no-cudagraphs") if compiled else loss
 
-    def step() -> None:
-        adam.zero_grad(set_to_none=way != "graph")
+    def step() -> Any:
+        adam.zero_grad(set_to_none=True)
         with mixed():
             value = forward()
         value.backward()
         adam.step()
+        return value
 
-    take = step
-    if way == "graph":
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                step()
-        torch.cuda.current_stream().wait_stream(side)
-        recorded = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(recorded):
+    return step
+
+
+def captured(step: Callable[[], Any]) -> Callable[[], Any]:
+    """A step as one CUDA graph, as PyTorch's notes on graphs have it."""
+    import torch
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(4):
             step()
-        take = recorded.replay
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    replay: Callable[[], Any] = graph.replay
+    return replay
+
+
+def time_torch(case: Case, precision: str, way: str) -> Row:
+    """Milliseconds of a step of PyTorch, in one of `TORCH_WAYS`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RuntimeError("PyTorch sees no GPU")
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    step = torch_step(case, precision, way.startswith("compiled"))
+    take = captured(step) if way.endswith("graph") else step
 
     def run(steps: int) -> None:
         for _ in range(steps):
@@ -92,7 +112,7 @@ def time_torch(case: Case, precision: str, way: str) -> dict[str, Any]:
     return {"version": torch.__version__, "milliseconds": _median(run, torch.cuda.synchronize)}
 
 
-def time_jax(case: Case, precision: str) -> dict[str, Any]:
+def time_jax(case: Case, precision: str, way: str = "scan") -> Row:
     """A step of JAX, compiled, some hundred of them in one `scan`."""
     import jax
     import jax.numpy as jnp
@@ -136,33 +156,33 @@ def time_jax(case: Case, precision: str) -> dict[str, Any]:
     return {"version": jax.__version__, "milliseconds": milliseconds}
 
 
-TORCH_WAYS = ("eager", "graph", "compiled")
-
-
-def peers(quick: bool, library: str, budget: float) -> Rows:
+def peers(
+    library: str, ways: Sequence[str], widths: Sequence[int], make: Any, quick: bool, budget: float
+) -> Rows:
     """A row for each way, width, batch and precision of one library; the end of the budget is told in a row."""
+    if quick:
+        yield {"skipped": "--quick"}
+        return
+    measure = time_torch if library == "torch" else time_jax
     end = time.monotonic() + budget
-    for width in (16,) if quick else (256, 64, 128):
-        for batch in (64,) if quick else (None, 1024):
-            for precision in ("bf16", "tf32", "float32"):
-                case = Case(width=width, batch=batch)
-                ways: dict[str, Callable[[], dict[str, Any]]] = {
-                    "jax": lambda c=case, p=precision: time_jax(c, p)
-                }
-                if library == "torch":
-                    ways = {
-                        f"torch {way}": lambda c=case, p=precision, w=way: time_torch(c, p, w)
-                        for way in TORCH_WAYS
+    for way in ways:
+        for width in widths:
+            for batch in (None, 1024):
+                for precision in PRECISIONS:
+                    case = Case(width=width, batch=batch)
+                    row = {
+                        "peer": f"{library} {way}",
+                        "width": width,
+                        "rows": case.rows,
+                        "precision": precision,
                     }
-                for name, way in ways.items():
-                    row = {"peer": name, "width": width, "rows": case.rows, "precision": precision}
                     if time.monotonic() > end:
                         yield row | {"fault": f"left out: the budget of {budget:.0f} s is spent"}
                         continue
                     try:
-                        yield row | way()
+                        yield row | measure(case, precision, way)
                     except ImportError as error:
-                        yield {"peer": library} | fault_of(error)
+                        yield {"peer": library, "skipped": f"{library} is not installed: {error}"}
                         return
                     except Exception as error:
                         yield row | fault_of(error)

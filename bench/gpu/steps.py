@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from backends.base import Backend
 from backends.cublaslt import Epilogue, Ladder, Planner, RefusedError
+from backends.gpu.checks import first_line
 from coordfit.activations import make_activation
 from coordfit.course import Course
 from coordfit.encoders import make_encoder
@@ -20,7 +22,9 @@ from coordfit.sampling import BatchOrder
 from coordfit.training_step import TrainingPixels, TrainingStep
 
 LEARNING_RATE = 1e-3
-Rows = Iterator[dict[str, Any]]
+_FRAMES = 6
+Row = dict[str, Any]
+Rows = Iterator[Row]
 """The rows of a table, one by one: what has been measured is kept when a later one fails."""
 
 
@@ -81,9 +85,10 @@ def make_step(backend: Backend, case: Case, dtype: str = "float32") -> TrainingS
     return TrainingStep(backend, encoder, mlp, make_loss("mse"), adam, pixels, case.rows, course)
 
 
-def fault_of(error: Exception) -> dict[str, str]:
-    """An error as a row has it: its type and its first line."""
-    return {"fault": f"{type(error).__name__}: {error}".splitlines()[0]}
+def fault_of(error: BaseException) -> Row:
+    """An error as a row has it: its type and the first line that says something, and where it was raised."""
+    frames = "".join(traceback.format_tb(error.__traceback__)[-_FRAMES:])
+    return {"fault": f"{type(error).__name__}: {first_line(error)}", "traceback": frames}
 
 
 class _PlainPlanner(Planner):
@@ -95,20 +100,21 @@ class _PlainPlanner(Planner):
         return super().plan(product, *arguments)
 
 
-RUNGS = ("graph", "two streams", "eager", "plain", "library", "generic")
-"""Epilogues in a graph; that with dW beside dX; epilogues, step by step; cublasLt and kernels; CuPy's
-products and kernels; generic bodies."""
+RUNGS = ("graph", "two streams", "epilogues", "plain", "eager", "library", "generic")
+"""What is fastest in a graph, as users have it; that with dW beside dX; epilogues wherever there are, and plain
+products with kernels, in graphs; step by step; CuPy's products and kernels; generic bodies."""
 
 
 def on_rung(make: Any, rung: str, **options: Any) -> Any:
     """A backend whose steps are taken on a rung; `make` makes one with these options."""
     more = {"two_streams": True} if rung == "two streams" else {}
+    more |= {"autotune": False} if rung == "epilogues" else {}
     backend = make(fused="never" if rung == "generic" else "auto", **options, **more)
     if rung == "library":
         backend._ladder = Ladder(None, "auto", "left out on purpose")
     elif rung == "plain":
         with backend._here():
             backend._ladder = Ladder(_PlainPlanner(backend._load_cublaslt()))
-    if rung not in ("graph", "two streams", "generic"):
+    if rung in ("eager", "library"):
         backend.why_not_recorded = lambda: "left out on purpose"
     return backend

@@ -1,35 +1,47 @@
-"""The report of a measurement: whether all of it holds, and as tables."""
+"""A report as Markdown: what does not hold, then a table for each part, or several where rows name theirs."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-
-def holds(report: dict[str, Any]) -> bool:
-    """Whether nothing that says `holds` in any row of any part says no."""
-    rows = [row for part in report["parts"].values() for row in part]
-    return bool(rows) and all(row.get("holds", True) for row in rows)
+Row = dict[str, Any]
+_FOR_THE_JSON = ("table", "traceback", "plans")  # too long for a cell
 
 
-def as_markdown(report: dict[str, Any]) -> str:
-    """The report as tables, one for each part, after what does not hold."""
+def as_markdown(report: Row) -> str:
+    """The report as tables."""
     text = ["# The GPU path, measured", "", f"All checks hold: {report['holds']}", ""]
+    text += table(report["runs"])
     failed = [
-        f"- {name}: {_cell(row)}"
+        f"- {name}: {cell(without_long(row))}"
         for name, part in report["parts"].items()
-        for row in part
+        for row in part["rows"]
         if not row.get("holds", True)
     ]
     text += ["What does not hold:", "", *failed, ""] if failed else []
-    for name, rows in report["parts"].items():
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        text += [f"## {name} ({report['seconds'].get(name)} s)", ""]
-        text += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-        text += [f"| {' | '.join(_cell(row.get(key)) for key in columns)} |" for row in rows]
-        text.append("")
+    for name, part in report["parts"].items():
+        of_run = f", run {part['run'] + 1}" if len(report["runs"]) > 1 else ""
+        text += [f"## {name} ({part['seconds']} s{of_run})", ""]
+        for title, rows in itertools.groupby(part["rows"], lambda row: row.get("table", "")):
+            text += [f"### {title}", ""] if title else []
+            text += table([without_long(row) for row in rows])
     return "\n".join(text)
 
 
-def _cell(value: Any) -> str:
+def without_long(row: Row) -> Row:
+    """A row without what is for the JSON alone."""
+    return {key: value for key, value in row.items() if key not in _FOR_THE_JSON}
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Lines of a table with a column for each key, and an empty line."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return [*lines, *(f"| {' | '.join(cell(row.get(key)) for key in columns)} |" for row in rows), ""]
+
+
+def cell(value: Any) -> str:
+    """A value as text in one line without a bar."""
     text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
     return text.replace("|", "/").replace("\n", " ")

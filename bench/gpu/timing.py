@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from backends.cupy_backend import STEPS_AT_ONCE
+from coordfit.config import make_config
+from coordfit.images import bundled_picture
+from coordfit.training import Trainer
+from coordfit.training_step import TrainingStep
 
-from .steps import RUNGS, Case, Rows, fault_of, make_step, on_rung
+from .steps import RUNGS, Case, Row, Rows, fault_of, make_step, on_rung
 
 STRETCHES = 5
 PRECISIONS = ("bf16", "tf32", "float32")
+RECIPES = ("fast", "sharp")
 
 
 def median_milliseconds(backend: Any, run: Callable[[int], None], steps: int, stretches: int) -> float:
@@ -28,62 +34,135 @@ def median_milliseconds(backend: Any, run: Callable[[int], None], steps: int, st
     return statistics.median(times)
 
 
-def time_step(
+class Stepping:
+    """Takes steps one after the other, so that a timing is of steps that follow each other."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        self.step, self.taken = step, 0
+
+    def __call__(self, count: int) -> None:
+        """Take some more."""
+        self.step.advance(self.taken, count)
+        self.taken += count
+
+
+def time_steps(backend: Any, make: Callable[[], TrainingStep], seconds: float, stretches: int) -> Row:
+    """Milliseconds, memory and plans of an active backend's steps, as many as take about so many seconds."""
+    gc.collect()  # networks of earlier cases, which refer to themselves, count no more
+    backend.xp.get_default_memory_pool().free_all_blocks()
+    before, start = backend.memory_in_use(), time.perf_counter()
+    run = Stepping(make())
+    run(2 * STEPS_AT_ONCE)  # compiles, plans, records
+    backend.synchronize()
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    run(STEPS_AT_ONCE)
+    backend.synchronize()
+    each = max((time.perf_counter() - start) / STEPS_AT_ONCE, 1e-6)
+    # Whole replays, so that no step is taken alone.
+    steps = int(min(max(1, seconds / each / stretches // STEPS_AT_ONCE), 128)) * STEPS_AT_ONCE
+    return {
+        "milliseconds": median_milliseconds(backend, run, steps, stretches),
+        "steps": steps,
+        "seconds_to_first": first,
+        "memory_bytes": backend.memory_in_use() - before,
+        "not_recorded": backend.not_recorded,
+        "plans": backend.ladder.report(),
+    }
+
+
+def time_case(
     make: Any, case: Case, rung: str, precision: str, seconds: float, stretches: int = STRETCHES
-) -> dict[str, Any]:
-    """Milliseconds of a step of a case on a rung, with as many steps as take about so many seconds."""
+) -> Row:
+    """A step of a case on a rung."""
     backend = on_rung(make, rung, precision=precision)
-    row: dict[str, Any] = {"width": case.width, "rows": case.rows, "members": case.members}
-    row |= {"rung": rung, "precision": precision}
     with backend.activate():
-        before, taken = backend.memory_in_use(), 0
-        step = make_step(backend, case)
-
-        def run(count: int) -> None:
-            nonlocal taken
-            step.advance(taken, count)
-            taken += count
-
-        run(2 * STEPS_AT_ONCE)  # compiles, plans, records
-        backend.synchronize()
-        start = time.perf_counter()
-        run(STEPS_AT_ONCE)
-        backend.synchronize()
-        each = max((time.perf_counter() - start) / STEPS_AT_ONCE, 1e-6)
-        # Whole replays, so that no step is taken alone.
-        replays = min(max(1, seconds / each / stretches // STEPS_AT_ONCE), 128)
-        steps = int(replays) * STEPS_AT_ONCE
-        milliseconds = median_milliseconds(backend, run, steps, stretches)
-        row |= {"milliseconds": milliseconds, "steps": steps, "tflops": case.flops / milliseconds * 1e-9}
-        row |= {"memory_bytes": backend.memory_in_use() - before, "not_recorded": backend.not_recorded}
-    return row
+        row = time_steps(backend, lambda: make_step(backend, case), seconds, stretches)
+    return about(case, rung, precision) | row | {"tflops": case.flops / row["milliseconds"] * 1e-9}
 
 
-def cases(quick: bool, counts: Sequence[int]) -> Iterator[tuple[Case, str, str]]:
-    """What is timed for so many networks, the most telling first: a budget may end the list early."""
+def time_recipe(
+    make: Any, recipe: str, precision: str, seconds: float, stretches: int = STRETCHES, **options: Any
+) -> Row:
+    """A step of a recipe as it is shipped, on the bundled picture."""
+    backend = make(precision=precision)
+    config = make_config(options, recipe=recipe)
+    picture = bundled_picture(options.get("size", 128))
+    with backend.activate():
+        row = time_steps(backend, lambda: Trainer(picture, config, backend).training_step, seconds, stretches)
+    return {"recipe": recipe, "rows": config.batch_size, "precision": precision} | row
+
+
+def about(case: Case, rung: str, precision: str) -> Row:
+    """What a row of timings is of."""
+    row = {"width": case.width, "rows": case.rows, "members": case.members}
+    return row | {"rung": rung, "precision": precision}
+
+
+SMALL = {"side": 8, "batch": 20, "width": 8, "frequencies": 4, "depth": 3}
+
+
+def main_cases(quick: bool) -> Iterator[tuple[Case, str, str]]:
+    """What users have: one network and sixteen, replayed, the most telling first."""
     if quick:
-        small = {"side": 8, "batch": 20, "width": 8, "frequencies": 4, "depth": 3}
-        rungs = [(1, rung, "float32") for rung in RUNGS] + [(4, "graph", "bf16")]
-        yield from ((Case(members=k, **small), rung, word) for k, rung, word in rungs if k in counts)
+        yield Case(**SMALL), "graph", "float32"
+        yield Case(members=4, **SMALL), "graph", "bf16"
         return
-    for members in counts:
-        for rung in RUNGS if members == 1 else ("graph", "library") if members <= 4 else RUNGS[:2]:
-            for width in (256, 128, 64):
-                for batch in (None, 1024):
-                    for precision in ("float32",) if rung == "generic" else PRECISIONS:
-                        yield Case(width=width, batch=batch, members=members), rung, precision
+    for width in (256, 128, 64):
+        for batch in (None, 1024):
+            for precision in PRECISIONS:
+                yield Case(width=width, batch=batch), "graph", precision
+    for width in (256, 64):
+        yield Case(width=width, batch=1024, members=16), "graph", "bf16"
 
 
-def timings(make: Any, quick: bool, budget: float, counts: Sequence[int]) -> Rows:
+def other_cases(quick: bool) -> Iterator[tuple[Case, str, str]]:
+    """The other rungs, and more networks together."""
+    if quick:
+        yield from ((Case(**SMALL), rung, "float32") for rung in RUNGS[1:])
+        return
+    for rung in RUNGS[1:]:
+        for width in (256, 64):
+            for batch in (None, 1024):
+                for precision in ("float32",) if rung == "generic" else ("bf16", "tf32"):
+                    yield Case(width=width, batch=batch), rung, precision
+    for members in (4, 64):
+        for precision in PRECISIONS:
+            yield Case(width=64, batch=1024, members=members), "graph", precision
+
+
+def timings(cases: Sequence[tuple[Case, str, str]], make: Any, quick: bool, budget: float) -> Rows:
     """A row for each case; a fault or the end of the budget is a row too."""
+    works = [
+        (about(*case), lambda c=case, **o: time_case(make, *c, **o))
+        for case in cases
+    ]  # fmt: skip
+    yield from within(works, quick, budget)
+
+
+def recipes(make: Any, quick: bool, budget: float) -> Rows:
+    """A row for each recipe and precision."""
+    options = {"size": 32, "batch_size": 20, "hidden_size": 8, "num_frequencies": 4} if quick else {}
+    works = [
+        (
+            {"recipe": name, "precision": precision},
+            lambda n=name, p=precision, **o: time_recipe(make, n, p, **o, **options),
+        )
+        for name in RECIPES
+        for precision in (("float32",) if quick else PRECISIONS)
+    ]
+    yield from within(works, quick, budget)
+
+
+def within(works: Sequence[tuple[Row, Callable[..., Row]]], quick: bool, budget: float) -> Rows:
+    """The row of each piece of work, told of the seconds and stretches that it may take; faults are rows."""
     end = time.monotonic() + budget
-    for case, rung, precision in cases(quick, counts):
-        about = {"width": case.width, "rows": case.rows, "members": case.members}
-        about |= {"rung": rung, "precision": precision}
+    how = {"seconds": 0.0, "stretches": 1} if quick else {"seconds": 0.4, "stretches": STRETCHES}
+    for row, work in works:
         if time.monotonic() > end:
-            yield about | {"fault": f"left out: the budget of {budget:.0f} s is spent"}
+            yield row | {"fault": f"left out: the budget of {budget:.0f} s is spent"}
             continue
         try:
-            yield time_step(make, case, rung, precision, *((0.0, 1) if quick else (0.4, STRETCHES)))
+            yield work(**how)
         except Exception as error:
-            yield about | fault_of(error)
+            yield row | fault_of(error)

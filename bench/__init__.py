@@ -1,0 +1,1 @@
+"""Benchmarks and the evidence that they leave; `suites` is asv's."""

@@ -1,0 +1,137 @@
+"""What the card can do at most, measured in the same run as what is held against it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from backends.cublaslt import Ladder, Planner, Pointers, Strides, backward_weights, matmul
+
+from .steps import Row, Rows, fault_of
+
+_PRECISIONS = ("bf16", "fp16", "tf32", "float32")
+_NODES = 400
+
+
+def ceilings(make: Any, quick: bool, seconds: float) -> Rows:
+    """Rows of the copy, of large products by precision, and of a kernel that does nothing."""
+    n, size = (64, 1 << 16) if quick else (8192, 1 << 30)
+    backend = make()
+    with backend.activate():
+        yield from attempt("copy of memory", lambda: copy(backend, size))
+        yield from attempt("kernels that do nothing", lambda: nothing(backend, 32 if quick else _NODES))
+    for precision in _PRECISIONS:
+        backend = make(precision=precision)
+        with backend.activate():
+            yield from attempt(f"product {n} x {n} x {n} in {precision}", lambda b=backend: large_product(b, n))
+
+
+def attempt(what: str, measure: Callable[[], Row]) -> Rows:
+    """A row of what was measured, or of its fault."""
+    try:
+        yield {"what": what} | measure()
+    except Exception as error:
+        yield {"what": what} | fault_of(error)
+
+
+def copy(backend: Any, size: int) -> Row:
+    """GB/s of a copy on the device, counting what is read and what is written."""
+    source, target = (backend.zeros((size,), "uint8") for _ in range(2))
+    milliseconds = backend._time(lambda: backend.xp.copyto(target, source))
+    return {"milliseconds": milliseconds, "GB/s": 2e-6 * size / milliseconds}
+
+
+def nothing(backend: Any, nodes: int) -> Row:
+    """Microseconds of a node of a graph, and of a launch by the host, of a kernel with one thread."""
+    counter = backend.zeros((1,), "int64")
+
+    def launch() -> None:
+        backend.launch("advance", (), (1, 1), counter)
+
+    def many() -> None:
+        for _ in range(nodes):
+            launch()
+
+    launch()
+    eager = min(backend._elapsed(many) for _ in range(3))
+    return {
+        "microseconds of a node": 1e3 * backend._time(many) / nodes,
+        "microseconds of a launch": 1e3 * eager / nodes,
+    }
+
+
+def numbers(backend: Any, *shape: int) -> Any:
+    """Normal numbers as the backend stores activations: the same million again and again."""
+    host = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
+    array = backend.asarray(np.resize(host, shape))
+    kind = backend.stored_dtype("float32")
+    return array if kind == "float32" else backend._cast(array, backend.zeros(shape, kind))
+
+
+def timed_ladder(backend: Any) -> Ladder:
+    """A ladder that times every product, and keeps nothing for later processes."""
+    return Ladder(Planner(backend._load_cublaslt()), timer=backend._time)
+
+
+def large_product(backend: Any, n: int) -> Row:
+    """TFLOP/s of the fastest algorithm for a product that is large enough for all of the card."""
+    a, b, out = numbers(backend, n, n), numbers(backend, n, n), numbers(backend, n, n)
+    product = matmul(n, n, n, backend._types(a))
+    best = fastest(backend, product, Pointers(a.data.ptr, b.data.ptr, out.data.ptr))
+    return best | {"tflops": 2e-9 * n**3 / best["milliseconds"] if best["milliseconds"] else None}
+
+
+def fastest(backend: Any, product: Any, pointers: Pointers, finish: Callable[[], None] | None = None) -> Row:
+    """Milliseconds by rung of the fastest candidate, and what was read off the one that is taken."""
+    ladder, stream = timed_ladder(backend), backend.xp.cuda.get_current_stream().ptr
+    step = ladder.take(product, pointers, backend._get_workspace(), stream, finish=finish)
+    times = {rung: min((t for t in found if t), default=None) for rung, found in step.milliseconds.items()}
+    facts = {} if step.plan is None else step.plan.describe(step.candidate)
+    return {"rung": step.rung.value, "milliseconds": times.get(step.rung.value), "by rung": str(times)} | facts
+
+
+# -- the products of a step ------------------------------------------------------------------------------
+
+
+def products_of(report: list[Row], about: Row) -> Rows:
+    """A row for each product and rung of a ladder's report: microseconds of the first and fastest candidate."""
+    for row in report:
+        sizes = {
+            key: row[key] for key in ("product", "rows", "columns", "inner", "members", "types", "epilogue")
+        }
+        flops = 2.0 * row["rows"] * row["columns"] * row["inner"] * row["members"]
+        for rung, times in row["milliseconds"].items():
+            ran = [time for time in times if time]
+            is_taken = rung == row["rung"]
+            yield (
+                about
+                | sizes
+                | {
+                    "rung": rung,
+                    "taken": is_taken,
+                    "fastest us": 1e3 * min(ran) if ran else None,
+                    "first us": 1e3 * times[0] if times[0] else None,
+                    "all us": [time and round(1e3 * time, 2) for time in times],
+                    "tflops": 1e-9 * flops / min(ran) if ran else None,
+                }
+                | {key: row[key] if is_taken else None for key in ("algorithm", "tile", "splits", "cluster")}
+            )
+        for rung, reason in row["refused"].items():
+            yield about | sizes | {"rung": rung, "refused": reason}
+
+
+def sliced_weights(backend: Any, rows: int, width: int, slices: int) -> Row:
+    """Microseconds of dW and db of slices of the rows as one batch, without the sum over the slices."""
+    x, dz = numbers(backend, rows, width), numbers(backend, rows, width)
+    dW = backend.zeros((slices, width, width), "float32")
+    db = backend.zeros((slices, 1, width), "float32")
+    product = backward_weights(rows // slices, width, width, backend._types(x), members=slices)
+    assert product.strides == Strides(rows // slices * width, rows // slices * width, width * width, width)
+    pointers = Pointers(x.data.ptr, dz.data.ptr, dW.data.ptr, db.data.ptr)
+    of_slices = dz.reshape(slices, rows // slices, width)
+    finish = functools.partial(backend._sum_over_rows, of_slices, db, False)
+    found = fastest(backend, product, pointers, finish)
+    return {"product": "dW in slices", "rows": rows, "columns": width, "members": slices} | found

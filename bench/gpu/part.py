@@ -1,0 +1,95 @@
+"""One part in a process of its own: `python -m bench.gpu.part NAME FILE --seconds S [--quick] [--dry-run]`.
+
+Its rows go to the file as they come; what else there is to say goes to stdout and stderr, which are the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .parts import PARTS, Make
+from .steps import Row, fault_of
+
+ROOT = Path(__file__).parents[2]
+NO_GPU = 3
+
+
+def measured(
+    name: str, make: Make, quick: bool, seconds: float, keep: Callable[[list[Row]], None]
+) -> list[Row]:
+    """The rows of a part, each told to `keep` as it comes; a fault is the last row."""
+    rows: list[Row] = []
+    try:
+        for row in PARTS[name].measure(make, quick, seconds):
+            rows.append(row)
+            keep(rows)
+    except Exception as error:
+        traceback.print_exc()
+        rows.append({"holds": False} | fault_of(error))
+    return rows
+
+
+def maker(dry_run: bool) -> Make:
+    """What makes backends: the GPU's, or the pretended one's, which is for tests."""
+    if dry_run:
+        made: Make = pretended().CupyOnHost
+        return made
+    from backends.cupy_backend import CupyBackend
+
+    return CupyBackend
+
+
+def pretended() -> Any:
+    """The module that pretends CuPy and a GPU, which lies beside the tests."""
+    if str(ROOT / "tests") not in sys.path:
+        sys.path.insert(0, str(ROOT / "tests"))
+    return importlib.import_module("fake_cupy")
+
+
+def end_with_parent() -> None:
+    """End when the parent does, which holds the other end of stdin."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the part; 3 where there is no GPU, which the first part alone looks for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu.part", description=__doc__)
+    parser.add_argument("name", choices=PARTS)
+    parser.add_argument("file", type=Path, help="for the rows, as JSON")
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    options = parser.parse_args(arguments)
+
+    def keep(rows: list[Row]) -> None:
+        work = options.file.with_suffix(".work")
+        work.write_text(json.dumps(rows, default=str), encoding="utf-8")
+        work.replace(options.file)
+
+    make = maker(options.dry_run)
+    if options.name == "machine" and not options.dry_run:
+        from backends.cupy_backend import CupyBackend
+
+        if reason := CupyBackend.why_unavailable():
+            print(f"no GPU to measure: {reason}", flush=True)
+            return NO_GPU
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    began = time.monotonic()
+    keep(measured(options.name, make, options.quick, options.seconds, keep))
+    print(f"{options.name}: {time.monotonic() - began:.1f} s in its process", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
