@@ -70,6 +70,9 @@ class Nvrtc:
 def nvrtc():
     for path in libraries():
         try:
+            # The wheel of CUDA 13.0 does not look for these beside itself.
+            for builtins in Path(path).parent.glob("libnvrtc-builtins.so.*"):
+                ctypes.CDLL(str(builtins))
             return Nvrtc(ctypes.CDLL(path))
         except OSError:
             continue
