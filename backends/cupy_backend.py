@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -82,6 +83,7 @@ class CupyBackend(OutputLayer):
         self._stream: Any = None
         self.lanes = Lanes(self.xp.cuda) if two_streams else None
         self._depth = 0
+        self._entry = threading.RLock()
 
     @staticmethod
     def _library() -> Any:
@@ -176,8 +178,12 @@ class CupyBackend(OutputLayer):
 
         The stream does not wait for the null stream, so that other users of the process do not hold it up;
         what was asked for before is therefore waited for on entry. Inside of another stretch nothing is waited
-        for, then or at the end.
+        for, then or at the end. One thread at a time is inside: another one waits.
         """
+        with self._entry:
+            yield from self._activated()
+
+    def _activated(self) -> Iterator[None]:
         if self._depth:
             yield
             return

@@ -86,24 +86,25 @@ class NumbaBackend(NumbaFused):
         """Record `step`, which computes nothing now; what is returned runs it without the interpreter."""
         recording = self._compiled.Recording(self.threads)
         routed = {name: getattr(self, name) for name in primitives_of(type(self)) if name not in _RECORDED}
-        for name in routed:
-            setattr(self, name, functools.partial(_cannot_be_recorded, name))
-        self._recording = recording
+        for name, route in routed.items():
+            setattr(self, name, functools.partial(self._outside_of_a_recording, name, route))
+        self._recordings.current = recording
         try:
             step()
         finally:
-            self._recording = None
+            self._recordings.current = None
             for name, route in routed.items():
                 setattr(self, name, route)
         return functools.partial(self._replay, recording, recording.programs())
 
+    def _outside_of_a_recording(self, name: str, route: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a primitive that has no compiled body, in a thread that does not record."""
+        if self._recording is not None:
+            raise NotRecordedError(f"{name}: no compiled body")
+        return route(*args, **kwargs)
+
     def _replay(self, recording: Any, programs: list[Any]) -> None:
         """Run the programs of a recording, whose arrays live as long as it does."""
-        if not self._depth and len(programs) > 1:  # threads are held, and given back
-            with self.activate():
-                self._replay(recording, programs)
-            return
-        self._set_blas_threads(1)
         barrier = recording.barrier
         barrier.mend()
         gemm, like = self._gemm_of(recording.dtype), self._reuse("like", (1,), recording.dtype)
@@ -157,7 +158,3 @@ class NumbaBackend(NumbaFused):
         if self._recording is None:
             return super().chosen(numbers, index)
         return self.take_rows(numbers[..., None], index)[..., 0]
-
-
-def _cannot_be_recorded(name: str, *args: Any, **kwargs: Any) -> Any:
-    raise NotRecordedError(f"{name}: no compiled body")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,8 +37,13 @@ class NumbaFused(NumpyBackend):
         self.loops = numba_loops.NUMBA_LOOPS
         self._compiled = compiled
         self._gemm = compiled.find_gemm([library.dynlib for library in self._blas.lib_controllers])
-        self._barrier = compiled.Barrier(1).argument()
-        self._recording: Any = None
+        self._barrier = compiled.Barrier(1).argument()  # nobody else: no program that runs alone waits
+        self._recordings = threading.local()
+
+    @property
+    def _recording(self) -> Any:
+        """What this thread records a step into; None where instructions are carried out."""
+        return getattr(self._recordings, "current", None)
 
     # -- instructions: done at once, or noted ----------------------------------------------------------
 
@@ -125,7 +131,6 @@ class NumbaFused(NumpyBackend):
         rows, (inputs, units) = x.shape[-2], W.shape[-2:]
         y = _room((*W.shape[:-2], rows, units), W.dtype, out)
         kept = _room(y.shape, W.dtype, out_kept) if activation.keeps_input else y
-        self._use_blas_threads_for(rows, inputs, units)
         shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
         places = {**c.at("x", x), **c.at("W", W), **c.at("b", b), **c.at("y", y), **c.at("kept", kept)}
         whole = c.instruction(c.LINEAR, **choice, **shape, **places)
@@ -185,7 +190,6 @@ class NumbaFused(NumpyBackend):
             return super()._linear_backward(dz, x, W, dW=dW, db=db, accumulate=accumulate, below=below, out=out)
         rows, (inputs, units) = x.shape[-2], W.shape[-2:]
         dx = None if below is None else _room((*W.shape[:-2], rows, inputs), W.dtype, out)
-        self._use_blas_threads_for(rows, inputs, units)
         places = {**c.at("x", x), **c.at("W", W), **c.at("dz", dz), **c.at("dW", dW), **c.at("db", db)}
         if dx is not None:
             places |= {**c.at("dx", dx), **c.at("kept", kept)}
@@ -308,7 +312,6 @@ class NumbaFused(NumpyBackend):
         c, n = self._compiled, orthogonalize.size
         linear, cubic, quintic = orthogonalize.coefficients
         rooms = dict(zip(("y", "dz", "dx"), map(c.address_of, orthogonalize.buffers), strict=True))
-        self._use_blas_threads_for(n, n, n)
         settings = {
             **rooms,
             "x": c.address_of(out),
@@ -399,7 +402,7 @@ class NumbaFused(NumpyBackend):
         if self._recording is not None:
             ways = min(self._recording.ways, members * width // _MIN_PART_NUMBERS)
         else:
-            ways = 1 if self._is_at_work else min(self.threads, members * width // _MIN_WORKER_NUMBERS)
+            ways = 1 if self._local.is_at_work else min(self.threads, members * width // _MIN_WORKER_NUMBERS)
         if ways <= 1:
             return [whole]
         if members >= ways:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 
 from . import host_memory
 from .base import Backend
+from .blas_threads import ONE_BLAS_THREAD, blas_libraries
 from .dispatch import fused
 from .numpy_loops import NUMPY_LOOPS, Loops
 from .protocols import Activation, Array, ElementwiseLoss, Share, Tables
@@ -30,10 +30,10 @@ from .worker_threads import Task, WorkerThreads
 # A product needs some rows to run at speed.
 _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 64, 2048
 # A step below this many operations is too short to be shared by Python's threads, which wait for each other
-# after every call; one of them then does it all, with all threads of the BLAS in the larger products.
+# after every call; one of them then does it all, and shares out the larger products.
 _MIN_WORKER_FLOPS = 10_000_000
-# Below this many operations a product of one worker alone is faster with one BLAS thread.
-_MIN_BLAS_FLOPS = 3_000_000
+# Below this many operations a product is not worth sharing out.
+_MIN_SHARED_FLOPS = 6_000_000
 _CACHE_LINE = 64
 # Below this many rows each, the second gradient costs more than the second thread brings.
 _MIN_WORKER_ROWS = 256
@@ -44,6 +44,27 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class _OfThread(threading.local):
+    """What a backend keeps for each thread that uses it.
+
+    Attributes
+    ----------
+    depth : int
+        Entries of `activate` that have not been left.
+    workers : WorkerThreads, optional
+        Made where they are first needed, and ended with the last entry.
+    is_at_work : bool
+        Whether this thread computes a share of a larger piece of work, so that it shares out no more.
+    buffers : dict
+        Memory that is used again and again.
+    """
+
+    def __init__(self) -> None:
+        self.depth, self.is_at_work = 0, False
+        self.workers: WorkerThreads | None = None
+        self.buffers: dict[tuple[str, tuple[int, ...], Any], Array] = {}
 
 
 class NumpyBackend(Backend):
@@ -67,12 +88,8 @@ class NumpyBackend(Backend):
     def __init__(self, fused: str = "auto", threads: int | None = None) -> None:
         super().__init__(fused)
         self.threads = usable_cores() if threads is None else threads
-        self._blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
-        self._blas_threads: int | None = None
-        self._workers: WorkerThreads | None = None
-        self._is_at_work = False
-        self._depth = 0
-        self._local = threading.local()
+        self._blas = blas_libraries()
+        self._local = _OfThread()
 
     def describe(self) -> dict[str, Any]:
         """Library, processor, threads and BLAS."""
@@ -95,36 +112,42 @@ class NumpyBackend(Backend):
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
-        """Hold the worker threads and steer the BLAS's; may be nested. Both are given back at the end.
+        """Hold one BLAS thread and worker threads; may be nested, and entered by several threads at once.
 
-        Overflow warns nobody in here: a run that diverges is told by its loss.
+        Each calling thread has workers of its own, which end when it leaves. Overflow does not warn in here: a
+        run that diverges is told by its loss.
         """
-        self._depth += 1
-        try:
-            with self._blas.limit(limits=None, user_api="blas"), np.errstate(all="ignore"):
+        mine = self._local
+        with ONE_BLAS_THREAD.held(self._blas.lib_controllers), np.errstate(all="ignore"):
+            mine.depth += 1
+            try:
                 yield
-        finally:
-            self._depth -= 1
-            self._blas_threads = None
-            if self._depth == 0 and self._workers is not None:
-                self._workers.close()
-                self._workers = None
-
-    def _set_blas_threads(self, count: int) -> None:
-        if count != self._blas_threads and self._depth:
-            for library in self._blas.lib_controllers:
-                library.set_num_threads(count)
-            self._blas_threads = count
+            finally:
+                mine.depth -= 1
+                if mine.depth == 0 and mine.workers is not None:
+                    mine.workers.close()
+                    mine.workers = None
 
     def _product(self, a: Array, b: Array, out: Array | None) -> Array:
-        """a b of the last two axes, with all BLAS threads where one worker computes alone and it pays."""
+        """`a b` of the last two axes, shared out where one worker computes alone and it pays."""
         # Transposed views are told to the BLAS by a flag, and members by their strides: nothing is copied.
-        self._use_blas_threads_for(a.shape[-2], a.shape[-1], b.shape[-1])
-        return np.matmul(a, b, out=out)
+        mine, flops = self._local, 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
+        is_lone = self.threads > 1 and mine.depth > 0 and not mine.is_at_work
+        # A matrix by its own transpose is half the work for the BLAS, which sees only whole ones.
+        if not is_lone or flops < _MIN_SHARED_FLOPS or np.may_share_memory(a, b):
+            return np.matmul(a, b, out=out)
+        if out is None:
+            ensemble = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            out = np.empty((*ensemble, a.shape[-2], b.shape[-1]), np.result_type(a, b))
+        by_rows = a.shape[-2] >= b.shape[-1]
+        parts = even_slices(0, out.shape[-2 if by_rows else -1], self.threads)
 
-    def _use_blas_threads_for(self, m: int, k: int, n: int) -> None:
-        if not self._is_at_work:
-            self._set_blas_threads(self.threads if 2 * m * k * n >= _MIN_BLAS_FLOPS else 1)
+        def work(part: slice) -> None:
+            rows, columns = (part, slice(None)) if by_rows else (slice(None), part)
+            np.matmul(a[..., rows, :], b[..., columns], out=out[..., rows, columns])
+
+        self.run_workers([functools.partial(work, part) for part in parts])
+        return out
 
     # -- the row-block hook --------------------------------------------------------------------------
 
@@ -157,17 +180,25 @@ class NumpyBackend(Backend):
 
         `cancel` is called where that fails: it frees tasks that wait for one another.
         """
+        mine = self._local
         if len(tasks) == 1:
             tasks[0]()
             return
-        self._set_blas_threads(1)
-        if self._workers is None:
-            self._workers = WorkerThreads(self.threads, _silence_this_thread)
-        self._is_at_work = True
+        if not mine.depth:  # threads are held, and given back
+            with self.activate():
+                self.run_workers(tasks, cancel)
+            return
+        if mine.workers is None or not mine.workers.are_alive:
+            mine.workers = WorkerThreads(self.threads, self._prepare_worker)
+        mine.is_at_work = True
         try:
-            self._workers.run(tasks, cancel)
+            mine.workers.run(tasks, cancel)
         finally:
-            self._is_at_work = False
+            mine.is_at_work = False
+
+    def _prepare_worker(self) -> None:
+        np.seterr(all="ignore")  # NumPy keeps this by thread
+        self._local.is_at_work = True
 
     def side_by_side(self) -> list[Backend]:
         """One backend of one thread for each worker: they need not wait for each other at every step."""
@@ -355,7 +386,7 @@ class NumpyBackend(Backend):
         flat = [None if buffer is None else buffer.reshape(members, width) for buffer in buffers]
         own_rates = None if isinstance(rate, int | float) or rate.size == 1 else rate
         workers = min(self.threads, members * width // self.loops.min_worker_elements)
-        if workers <= 1 or self._is_at_work:  # a worker that updates its own members hands out nothing
+        if workers <= 1 or self._local.is_at_work:  # a worker that updates its own members hands out nothing
             parts = [(slice(0, members), slice(0, width))]
         elif members == 1:
             parts = [(slice(0, 1), columns) for columns in even_slices(0, width, workers)]
@@ -378,10 +409,7 @@ class NumpyBackend(Backend):
 
     def _reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return this thread's own buffer for a purpose: the same memory at every step, zero at first."""
-        try:
-            buffers = self._local.buffers
-        except AttributeError:
-            buffers = self._local.buffers = {}
+        buffers = self._local.buffers
         key = (purpose, shape, dtype)
         if key not in buffers:
             buffers[key] = np.zeros(shape, dtype)
@@ -396,10 +424,6 @@ def _add(total: Array, part: Array) -> None:
         merged += part.reshape(merged.shape)
     else:
         total += part
-
-
-def _silence_this_thread() -> None:
-    np.seterr(all="ignore")  # NumPy keeps this by thread
 
 
 def _unless_known(kind: str, name: str, bodies: Mapping[str, object]) -> str:

@@ -7,6 +7,7 @@ or after it, and leaves no worker in a state that the next run would stumble ove
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -28,6 +29,12 @@ class WorkerThreads:
     def __init__(self, count: int, prepare: Callable[[], object]) -> None:
         self._workers = [_Worker(f"coordfit-worker-{k}", prepare) for k in range(1, count)]
         self._ticket = 0
+        self._process = os.getpid()
+
+    @property
+    def are_alive(self) -> bool:
+        """Whether the threads are of this process: a child that was forked has none of them."""
+        return self._process == os.getpid()
 
     def run(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
         """Run the first task here and the others in the threads; wait for all, then raise the first error.

@@ -194,7 +194,8 @@ def _parts_of_grid(model: Model, band: PixelGrid, table: Array | None = None) ->
     """Whole rows of a grid, a bounded number of pixels at a time; `table` has their features where known."""
     features: Features
     if table is None:
-        features = GridFeatures(model.backend, model.encoder, band.axes(), model.config.dtype)
+        with model.backend.activate():
+            features = GridFeatures(model.backend, model.encoder, band.axes(), model.config.dtype)
     else:
         features = functools.partial(_rows_of, table)
     step = max(1, CHUNK_PIXELS // band.width)

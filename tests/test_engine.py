@@ -121,7 +121,7 @@ def blas_threads():
     return [lib["num_threads"] for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"]
 
 
-def test_several_workers_have_one_blas_thread_each_and_one_worker_has_all():
+def test_the_blas_has_one_thread_while_a_backend_computes():
     before, seen = blas_threads(), []
     backend = NumpyBackend(threads=2)
     small, large = np.ones((8, 8), np.float32), np.ones((256, 256), np.float32)
@@ -131,8 +131,24 @@ def test_several_workers_have_one_blas_thread_each_and_one_worker_has_all():
         seen.append({*blas_threads()})
         backend.matmul(small, small)
         seen.append({*blas_threads()})
-    assert seen == [{1}, {2}, {1}]  # of every BLAS that is loaded: SciPy brings one of its own
+    assert seen == [{1}, {1}, {1}]  # of every BLAS that is loaded: SciPy brings one of its own
     assert blas_threads() == before
+
+
+@pytest.mark.parametrize(
+    "shapes", [((500, 90), (90, 300)), ((90, 500), (500, 301)), ((3, 200, 90), (90, 257))], ids=str
+)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_large_product_of_one_worker_is_shared_out(shapes, transposed, monkeypatch):
+    backend, rng = NumpyBackend(threads=3), np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape) for shape in shapes)
+    taken, matmul = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda a, b, **o: taken.append(a.shape) or matmul(a, b, **o))
+    with backend.activate():
+        found = backend.matmul(a.swapaxes(-1, -2).copy() if transposed else a, b, transpose_a=transposed)
+    assert len(taken) == 3
+    np.testing.assert_allclose(found, a @ b, rtol=1e-12, atol=1e-12)
+    assert found.shape == (a @ b).shape
 
 
 def train_members(backend, members, own_batches, own_frequencies):

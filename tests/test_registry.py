@@ -232,7 +232,9 @@ def test_a_numba_that_cannot_be_imported_leaves_numpy(tmp_path, error):
         check=False,
     )
     assert done.stdout == "numpy\n", done.stderr
-    said = "Numba is installed but cannot be imported: Numba needs NumPy 2.3 or less; try: pip install --upgrade"
+    said = (
+        "Numba is installed but cannot be imported: Numba needs NumPy 2.3 or less; try: pip install --upgrade"
+    )
     assert said in done.stderr
 
 
