@@ -7,8 +7,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from .cgroups import folders_of, text_of
+
 # A container's limit that is none is told as a number near 2^63.
 _NO_LIMIT = 1 << 60
+# By the version of control groups: the limit, what is in use, and what of that may be taken back.
+_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
@@ -25,50 +32,28 @@ def free_bytes(root: Path = Path("/")) -> int | None:
     return max(0, min(found)) if found else None
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return ""
-
-
 def _available(root: Path) -> Iterator[int]:
-    if match := re.search(r"^MemAvailable: +([0-9]+) kB", _text(root / "proc/meminfo"), re.MULTILINE):
+    if match := re.search(r"^MemAvailable: +([0-9]+) kB", text_of(root / "proc/meminfo"), re.MULTILINE):
         yield 1024 * int(match[1])
 
 
 def _of_cgroups(root: Path) -> Iterator[int]:
     """What each group that this process is in leaves, and each group above it."""
-    base = root / "sys/fs/cgroup"
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0":
-            names, top = ("memory.max", "memory.current", "inactive_file"), base
-        elif "memory" in controllers.split(","):
-            names, top = (
-                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-                base / "memory",
-            )
-        else:
-            continue
-        inside = top / path.lstrip("/")
-        for folder in (inside, *inside.parents):
-            if folder == top or top in folder.parents:
-                yield from _left_in(folder, *names)
+    for version, folder in folders_of("memory", root):
+        yield from _left_in(folder, *_FILES[version])
 
 
 def _left_in(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
     with contextlib.suppress(ValueError):  # "max", or a file that is not there
-        most, used = int(_text(folder / limit)), int(_text(folder / usage))
+        most, used = int(text_of(folder / limit)), int(text_of(folder / usage))
         if most < _NO_LIMIT:
-            match = re.search(rf"^{reclaimable} ([0-9]+)", _text(folder / "memory.stat"), re.MULTILINE)
+            match = re.search(rf"^{reclaimable} ([0-9]+)", text_of(folder / "memory.stat"), re.MULTILINE)
             yield most - used + (int(match[1]) if match else 0)
 
 
 def _of_limits(root: Path) -> Iterator[int]:
     """What ``ulimit -v`` and ``ulimit -d`` leave."""
-    limits, status = _text(root / "proc/self/limits"), _text(root / "proc/self/status")
+    limits, status = text_of(root / "proc/self/limits"), text_of(root / "proc/self/status")
     for limit, usage in (("Max address space", "VmSize"), ("Max data size", "VmData")):
         most = re.search(rf"^{limit} +([0-9]+) ", limits, re.MULTILINE)
         used = re.search(rf"^{usage}:\s+([0-9]+) kB", status, re.MULTILINE)

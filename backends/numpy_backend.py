@@ -11,7 +11,6 @@ import contextlib
 import functools
 import itertools
 import math
-import os
 import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import host_memory
+from . import host_cores, host_memory
 from .base import Backend
 from .blas_threads import ONE_BLAS_THREAD, blas_libraries
 from .dispatch import fused
@@ -37,13 +36,6 @@ _MIN_SHARED_FLOPS = 6_000_000
 _CACHE_LINE = 64
 # Below this many rows each, the second gradient costs more than the second thread brings.
 _MIN_WORKER_ROWS = 256
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _OfThread(threading.local):
@@ -73,8 +65,8 @@ class NumpyBackend(Backend):
     Parameters
     ----------
     threads : int, optional
-        Worker threads; None takes the cores that this process may use. A run repeats bit by bit for the
-        same number of threads.
+        Worker threads; None takes the cores that this process may use (`host_cores`). A run repeats bit by bit
+        for the same number of threads.
     """
 
     name = "numpy"
@@ -87,16 +79,17 @@ class NumpyBackend(Backend):
 
     def __init__(self, fused: str = "auto", threads: int | None = None) -> None:
         super().__init__(fused)
-        self.threads = usable_cores() if threads is None else threads
+        self.threads = host_cores.usable_cores() if threads is None else threads
         self._blas = blas_libraries()
         self._local = _OfThread()
 
     def describe(self) -> dict[str, Any]:
         """Library, processor, threads and BLAS."""
-        blas = self._blas.info()
+        blas, (cores, source) = self._blas.info(), min(host_cores.limits())
         return super().describe() | {
             "processor": platform.processor() or platform.machine(),
-            "cores": usable_cores(),
+            "cores": cores,
+            "cores_by": source,
             "threads": self.threads,
             "blas": blas[0]["internal_api"] if blas else None,
             "blas_version": blas[0]["version"] if blas else None,

@@ -16,8 +16,9 @@ import pytest
 
 from backends import DeviceUnavailableError, available_backends, get_backend
 from backends.cupy_backend import CHECKS, CupyBackend
+from backends.host_cores import limits, usable_cores
 from backends.numba_backend import NumbaBackend
-from backends.numpy_backend import NumpyBackend, usable_cores
+from backends.numpy_backend import NumpyBackend
 from coordfit._backends import get_backend as get_backend_through_the_door
 
 TESTS = Path(__file__).parent
@@ -215,6 +216,54 @@ def test_the_cpu_has_compiled_loops_where_numba_is_installed(monkeypatch, no_cup
     if not installed:
         with pytest.raises(DeviceUnavailableError, match="Numba is not installed"):
             get_backend("numba")
+
+
+CGROUPS = {
+    "version 2": ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "250000 100000\n"}, 3),
+    "a group above": ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "50000 100000\n"}, 1),
+    "version 1": (
+        {
+            "proc/self/cgroup": "3:cpu,cpuacct:/c\n",
+            "sys/fs/cgroup/cpu/c/cpu.cfs_quota_us": "200000\n",
+            "sys/fs/cgroup/cpu/c/cpu.cfs_period_us": "100000\n",
+        },
+        2,
+    ),
+    "no quota": ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "max 100000\n"}, None),
+    "nonsense": ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "-1 0\n"}, None),
+}
+
+
+@pytest.mark.parametrize("case", CGROUPS)
+def test_a_containers_quota_is_a_limit(tmp_path, case):
+    files, cores = CGROUPS[case]
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = [count for count, source in limits(tmp_path) if "quota" in source]
+    assert found == ([] if cores is None else [cores])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cores"),
+    [
+        *(("OMP_NUM_THREADS", "1", 1), ("OMP_NUM_THREADS", "1,4", 1), ("PYTHON_CPU_COUNT", "1", 1)),
+        *(
+            ("OMP_NUM_THREADS", "0", None),
+            ("PYTHON_CPU_COUNT", "default", None),
+            ("OMP_NUM_THREADS", "100000", None),
+        ),
+    ],
+)
+def test_variables_of_the_environment_are_limits(monkeypatch, name, value, cores):
+    for variable in ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT"):
+        monkeypatch.delenv(variable, raising=False)
+    before = usable_cores()
+    monkeypatch.setenv(name, value)
+    assert usable_cores() == (cores or before)
+    facts = get_backend("numpy").describe()
+    assert (facts["cores"], facts["threads"]) == (cores or before, cores or before)
+    assert (facts["cores_by"] == name) == (cores is not None and before > 1)
 
 
 @pytest.mark.parametrize("error", ["ImportError", "SystemError"])
