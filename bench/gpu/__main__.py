@@ -30,6 +30,7 @@ from .summary import summary
 SECONDS = 545  # of the whole command: a machine that is lent for ten minutes ends it at 560 or so
 FEWEST_SECONDS = 5  # in which a part can do anything
 _BEGAN = time.monotonic()
+_TO_START = 8  # seconds of a part that importing and a first look at the device may take
 _LOOK_EVERY = 0.2  # seconds: how much of a killed run may be lost
 Row = dict[str, Any]
 
@@ -63,7 +64,8 @@ def child(name: str, log: Path, seconds: float, words: list[str]) -> Iterator[li
         file, fault = Path(folder) / "rows.json", ""
         stream.write(f"\n== {name}\n".encode())
         stream.flush()
-        command = [*child_command(), name, str(file), "--seconds", str(seconds), *words]
+        told = max(seconds / 2, seconds - _TO_START)
+        command = [*child_command(), name, str(file), "--seconds", str(told), *words]
         seen = -1
         with session(command, stream) as process:
             end = time.monotonic() + seconds

@@ -26,7 +26,7 @@ Make = Callable[..., Any]
 class Part:
     """A part: (make, quick, seconds) -> rows, and the seconds that it may take.
 
-    What it measures is told a little less, so that it ends by itself; what is over that is killed.
+    Its process is told a little less, so that it ends by itself; what is over its limit is killed.
     """
 
     measure: Callable[[Make, bool, float], Iterable[Row]]
