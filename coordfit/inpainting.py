@@ -1,7 +1,8 @@
 """`inpaint`: a network learns the known pixels of a picture and fills the hidden ones.
 
 The loss never sees a hidden pixel. Where the hidden pixels are known after all, the filling is scored on them
-alone, beside what the nearest known pixel and biharmonic inpainting give.
+alone, beside what the nearest known pixel and biharmonic inpainting give. Where a mask marks damage they are
+not known, and nothing is scored.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .ensemble import Job
 from .errors import ConfigError
 from .fills import biharmonic_fill, mean_spacing, nearest_fill
 from .images import load_picture
-from .masks import Block, Mask, MaskedPicture, hide
+from .masks import TRANSPARENCY, Block, Mask, MaskedPicture, hide
 from .member import HistoryRow
 from .metrics import psnr, ssim
 from .result import FitResult, Result
@@ -105,22 +106,24 @@ class Inpainted(Result):
         return np.where(self.mask[:, :, None], self.picture.pixels, guess).astype(np.float32)
 
     def comparison(self) -> Image.Image:
-        """Truth, masked, filled and the error of hidden pixels; masked and filled where there is no truth."""
+        """Draw truth, mask, filled and the error of hidden pixels; damaged, mask and filled without a truth."""
         from .report.inpainting import inpainting_picture
 
-        m = self.metrics
+        m, shown = self.metrics, self.picture.pixels
+        if self.hiding == TRANSPARENCY and not self.has_truth:
+            shown = np.concatenate([shown, self.mask[:, :, None]], axis=2, dtype=np.float32)
         scores = [
             ("hidden pixels", m["psnr_hidden"]),
             ("nearest", m["psnr_hidden_nearest"]),
             ("biharmonic", m["psnr_hidden_biharmonic"]),
         ]
         return inpainting_picture(
-            self.picture.pixels,
+            shown,
             self.mask,
             self.filled,
             title=f"{self._title()}; {self.hiding}",
             has_truth=self.has_truth,
-            masked_figures=[("hidden", f"{100 * m['hidden_share']:.1f} %")],
+            mask_figures=[("hidden", f"{100 * m['hidden_share']:.1f} %")],
             filled_figures=[(name, f"{value:.2f} dB") for name, value in scores if value is not None],
         )
 
@@ -148,6 +151,8 @@ def inpaint(
     mask: Source | None = None,
     *,
     invert_mask: bool = False,
+    mask_threshold: float | None = None,
+    truth: Source | None = None,
     missing: float | None = None,
     text: str | None = None,
     scribble: bool = False,
@@ -172,9 +177,14 @@ def inpaint(
     image : path, PIL image, or array
         As `coordfit.fit` takes it.
     mask : path, PIL image, or boolean array (H, W), optional
-        White, or True, is known; black, or False, is hidden. Without any mask, transparent pixels are hidden.
+        White, or True, is known; black, or False, is hidden, and taken for damage: the filling is not scored.
+        Without any mask, transparent pixels are hidden.
     invert_mask : bool
         White, or True, is hidden instead.
+    mask_threshold : float, optional
+        The level, from 0 to 1, from which on a grey pixel of a soft mask is white; half by default.
+    truth : path, PIL image, or array, optional
+        The undamaged picture, to score what fills a mask or transparent pixels; training does not see it.
     missing : float, optional
         Hide this share of the pixels, drawn from the seed.
     text : str, optional
@@ -208,6 +218,10 @@ def inpaint(
         picture,
         mask=mask,
         invert=invert_mask,
+        threshold=mask_threshold,
+        truth=None
+        if truth is None
+        else load_picture(truth, size=settings.size, background=settings.background),
         missing=missing,
         text=text,
         scribble=scribble,
@@ -328,6 +342,8 @@ def _facts(fit: FitResult | TiledResult, masked: MaskedPicture) -> dict[str, Any
     """What an inpainting has from its fit and from its mask."""
     facts = {spec.name: getattr(fit, spec.name) for spec in dataclasses.fields(fit)}
     history = [_told(row, masked.has_truth) for row in fit.history]
+    if isinstance(fit, FitResult):
+        facts["state"] = dataclasses.replace(fit.state, history=list(history))
     own = {"known": masked.known, "has_truth": masked.has_truth, "hiding": masked.hiding}
     return facts | own | {"history": history}
 
@@ -352,7 +368,8 @@ def _figures(result: Inpainted) -> dict[str, Any]:
     }
     if not result.has_truth:
         unknown = ("psnr", "psnr_held_out", "ssim", *_SCORES)
-        return figures | dict.fromkeys(unknown) | {"inpainting_notes": ["hidden pixels have no true colours"]}
+        note = "the true colours of hidden pixels are not known, so the filling has no score"
+        return figures | dict.fromkeys(unknown) | {"inpainting_notes": [note]}
     notes: list[str] = []
     fills = {
         ("psnr_hidden", "ssim_filled"): result.filled,

@@ -5,6 +5,7 @@ A mask is a boolean array (H, W). True is known, False is hidden; in a mask file
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +17,14 @@ from .images import Picture, Source, load_picture
 from .report.comparison import Font, plain_text
 
 __all__ = [
+    "TRANSPARENCY",
     "MaskedPicture",
     "alpha_mask",
     "block_mask",
     "check_mask",
-    "file_mask",
     "hide",
     "missing_mask",
+    "read_mask",
     "scribble_mask",
     "text_mask",
 ]
@@ -30,9 +32,13 @@ __all__ = [
 Mask = NDArray[np.bool_]
 Block = tuple[int, int, int, int]
 
-# JPEG at its usual quality of 75 moves the levels at an edge by up to 41; what lies further inside is grey.
-_NEARLY_BINARY = 48
+TRANSPARENCY = "transparency"
+"""`MaskedPicture.hiding` of a picture whose alpha hides the pixels: these have no colour at all."""
+
+# Levels by which the channels of a grey mask may differ, as JPEG leaves them; more is a colour.
+_NEARLY_GREY = 48
 _POLARITY = "white is known and black is hidden (--invert-mask turns it round)"
+_HALF = 0.5  # the level from which on a grey pixel of a mask is white
 _OPAQUE_ENOUGH = 0.5  # below half, the colour under alpha is too coarse to learn from
 
 # Streams of the run's seed, apart from the three that `member.Draws` spawns.
@@ -54,7 +60,8 @@ class MaskedPicture(NamedTuple):
     known : boolean array (H, W)
         True is known, False is hidden.
     has_truth : bool
-        Whether the hidden pixels of `picture` are true colours, so that a filling can be scored.
+        Whether the hidden pixels of `picture` are true colours, so that a filling can be scored. They are where
+        a whole picture was hidden in part, and not where a mask or alpha marks damage, unless a truth is given.
     hiding : str
         What hides the pixels, for people.
     """
@@ -70,6 +77,8 @@ def hide(
     *,
     mask: Source | None = None,
     invert: bool = False,
+    threshold: float | None = None,
+    truth: Picture | None = None,
     missing: float | None = None,
     text: str | None = None,
     scribble: bool = False,
@@ -81,9 +90,14 @@ def hide(
     Parameters
     ----------
     mask
-        A picture of the same size or a boolean array (H, W): white, or True, is known; see `file_mask`.
+        A picture of the same size or a boolean array (H, W): white, or True, is known; see `read_mask`.
     invert
         White, or True, of `mask` is hidden instead.
+    threshold
+        The level, from 0 to 1, from which on a grey pixel of `mask` is white; half by default.
+    truth
+        The undamaged picture, of the same shape: its colours stand in for those that a mask or alpha hides, so
+        that a filling can be scored.
     missing, text, scribble, block
         See `missing_mask`, `text_mask`, `scribble_mask`, `block_mask`.
     seed
@@ -92,7 +106,7 @@ def hide(
     Raises
     ------
     ConfigError
-        Several ways at once, a value that cannot be used, or no pixel is hidden, or all are.
+        Several ways at once, a value or a truth that cannot be used, or no pixel is hidden, or all are.
     PictureError
         The mask cannot be read.
     """
@@ -102,10 +116,17 @@ def hide(
         raise ConfigError(f"pixels can be hidden in one way at a time, not by {' and '.join(ways)}")
     if invert and mask is None:
         raise ConfigError("inverting turns a mask file round, and none was given: name one as the mask")
+    if threshold is not None and mask is None:
+        raise ConfigError("a mask threshold is of a mask file, and none was given: name one as the mask")
+    if truth is not None and ways not in ([], ["mask"]):
+        raise ConfigError(f"with {ways[0]} the hidden pixels are known already; leave the truth out")
     height, width = picture.height, picture.width
     if mask is not None:
-        known = file_mask(mask, height, width, invert=invert)
-        return MaskedPicture(picture, known, True, "a mask, inverted" if invert else "a mask")
+        known, notes = read_mask(mask, height, width, invert=invert, threshold=threshold)
+        if notes:
+            picture = dataclasses.replace(picture, notes=(*picture.notes, *notes))
+        hiding = "a mask, inverted" if invert else "a mask"
+        return _with_truth(MaskedPicture(picture, known, False, hiding), truth)
     if missing is not None:
         known = missing_mask(height, width, missing, seed)
         return MaskedPicture(picture, known, True, f"{100 * missing:g} % of the pixels missing")
@@ -116,7 +137,27 @@ def hide(
     if block is not None:
         return MaskedPicture(picture, block_mask(height, width, block), True, "a rectangle")
     opaque, known = alpha_mask(picture)
-    return MaskedPicture(opaque, known, False, "transparency")
+    return _with_truth(MaskedPicture(opaque, known, False, TRANSPARENCY), truth)
+
+
+def _with_truth(masked: MaskedPicture, truth: Picture | None) -> MaskedPicture:
+    """The same with the true colours of hidden pixels, where there are any; known pixels stay as they are."""
+    if truth is None:
+        return masked
+    picture = masked.picture
+    if truth.levels.shape != picture.levels.shape:
+        raise ConfigError(
+            f"the truth {truth.name} is {_shape(truth)} and the picture {picture.name} {_shape(picture)}; "
+            "they must agree"
+        )
+    pixels = np.where(masked.known[:, :, None], picture.pixels, truth.pixels)
+    pixels.flags.writeable = False
+    hiding = f"{masked.hiding}, scored against {truth.name}"
+    return MaskedPicture(dataclasses.replace(picture, levels=pixels), masked.known, True, hiding)
+
+
+def _shape(picture: Picture) -> str:
+    return f"{picture.width}x{picture.height} pixels with {picture.channels} channels"
 
 
 def check_mask(known: Mask, name: str = "the mask", cure: str = "") -> Mask:
@@ -131,24 +172,31 @@ def check_mask(known: Mask, name: str = "the mask", cure: str = "") -> Mask:
     return known
 
 
-def file_mask(source: Source, height: int, width: int, *, invert: bool = False) -> Mask:
-    """The mask that a picture draws: white is known (True), black is hidden (False).
+def read_mask(
+    source: Source, height: int, width: int, *, invert: bool = False, threshold: float | None = None
+) -> tuple[Mask, tuple[str, ...]]:
+    """Return the mask that a grey picture draws, and a note where grey pixels were told to one side.
 
     Parameters
     ----------
     source
-        A path, Pillow image or array that is a black and white picture of `width` x `height` pixels; a boolean
-        array (H, W) is one, with True for white. Levels may be off 0 and 255 as far as JPEG moves them.
+        A path, Pillow image or array that is a grey picture of `width` x `height` pixels; a boolean array
+        (H, W) is one, with True for white. White is known (True), black is hidden (False).
     invert
         White is hidden and black is known.
+    threshold
+        The level, from 0 (black) to 1, from which on a grey pixel is white; half by default.
 
     Raises
     ------
     ConfigError
-        Another size, greys, colours or transparency, or nothing, or everything, is hidden.
+        Another size, colours or transparency, a threshold out of range, or nothing, or everything, is hidden.
     PictureError
         The mask cannot be read.
     """
+    threshold = _HALF if threshold is None else threshold
+    if not 0.0 < threshold <= 1.0:  # NaN is neither
+        raise ConfigError(f"the mask threshold must be above 0 and at most 1, not {threshold!r}")
     drawn = load_picture(source)
     name = f"the mask {drawn.name}" if drawn.name != "array" else "the mask"
     if (drawn.height, drawn.width) != (height, width):
@@ -158,15 +206,19 @@ def file_mask(source: Source, height: int, width: int, *, invert: bool = False) 
         )
     if drawn.has_alpha:
         raise ConfigError(f"{name} is transparent in part; save it as plain black and white: white is known")
-    levels = 255.0 * drawn.pixels
-    white = levels.mean(axis=2) > 127.5
-    unclear = (np.abs(levels - 255.0 * white[:, :, None]) > _NEARLY_BINARY).any(axis=2)
-    if unclear.any():
+    coloured = np.count_nonzero(255.0 * np.ptp(drawn.pixels, axis=2) > _NEARLY_GREY)
+    if coloured:
         raise ConfigError(
-            f"{name} has {np.count_nonzero(unclear)} pixels that are neither black nor white; "
-            "white is known and black is hidden, so save it with these two alone"
+            f"{name} has {coloured} coloured pixels; white is known and black is hidden, "
+            "so save it in greys alone"
         )
-    return check_mask(white != invert, name, _POLARITY)
+    levels = drawn.pixels.mean(axis=2, dtype=np.float64)
+    known = check_mask((levels >= threshold) != invert, name, _POLARITY)
+    grey = int(np.count_nonzero((levels > 0.0) & (levels < 1.0)))
+    side = "hidden" if invert else "known"
+    limit = f"{side} from the threshold of {100 * threshold:g} % on"
+    note = f"{grey} pixels of {name} are neither black nor white: {limit}"
+    return known, (note,) if grey else ()
 
 
 def missing_mask(height: int, width: int, fraction: float, seed: int) -> Mask:

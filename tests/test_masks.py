@@ -9,9 +9,9 @@ from coordfit.images import bundled_picture, load_picture
 from coordfit.masks import (
     alpha_mask,
     block_mask,
-    file_mask,
     hide,
     missing_mask,
+    read_mask,
     scribble_mask,
     text_mask,
 )
@@ -35,18 +35,25 @@ def saved(path, levels, mode=None, **options):
     return path
 
 
+def known_in(source, height, width, **options):
+    """The mask of `read_mask`, which has nothing to note."""
+    known, notes = read_mask(source, height, width, **options)
+    assert notes == ()
+    return known
+
+
 # -- mask files ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "RGB", "P"])
 def test_white_in_a_mask_file_is_known(tmp_path, mode):
     file = saved(tmp_path / "mask.png", levels_with_a_black_square(), mode)
-    np.testing.assert_array_equal(file_mask(file, HEIGHT, WIDTH), KNOWN)
+    np.testing.assert_array_equal(known_in(file, HEIGHT, WIDTH), KNOWN)
 
 
 def test_an_inverted_mask_file_turns_known_and_hidden(tmp_path):
     file = saved(tmp_path / "mask.png", levels_with_a_black_square())
-    np.testing.assert_array_equal(file_mask(file, HEIGHT, WIDTH, invert=True), ~KNOWN)
+    np.testing.assert_array_equal(known_in(file, HEIGHT, WIDTH, invert=True), ~KNOWN)
 
 
 @pytest.mark.parametrize("quality", [75, 95])
@@ -54,34 +61,52 @@ def test_a_mask_saved_as_jpeg_is_read_exactly(tmp_path, quality):
     known = text_mask(96, 128, "words with sharp edges")
     file = saved(tmp_path / "mask.jpg", np.uint8(255) * known, quality=quality)
     assert len(np.unique(np.asarray(Image.open(file)))) > 2  # JPEG has moved levels
-    np.testing.assert_array_equal(file_mask(file, 96, 128), known)
+    np.testing.assert_array_equal(read_mask(file, 96, 128)[0], known)
 
 
 @pytest.mark.parametrize("mask", [KNOWN, Image.fromarray(levels_with_a_black_square())], ids=["array", "PIL"])
 def test_a_mask_may_be_an_array_or_an_image(mask):
-    np.testing.assert_array_equal(file_mask(mask, HEIGHT, WIDTH), KNOWN)
+    np.testing.assert_array_equal(known_in(mask, HEIGHT, WIDTH), KNOWN)
 
 
-def test_greys_are_refused_and_counted(tmp_path):
-    levels = levels_with_a_black_square()
-    levels[20, 1:4] = 128
-    with pytest.raises(
-        ConfigError, match=r"mask\.png has 3 pixels that are neither black nor white.*white is known"
-    ):
-        file_mask(saved(tmp_path / "mask.png", levels), HEIGHT, WIDTH)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("invert", [False, True])
+def test_a_soft_mask_is_white_from_its_threshold_on_and_says_so(channels, threshold, invert):
+    """Of a ramp from black to white, each level is on the side where its share of white is."""
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (4, 256, channels))
+    known, notes = read_mask(ramp, 4, 256, threshold=threshold, invert=invert)
+    white = np.broadcast_to(np.arange(256) / 255 >= threshold, known.shape)
+    np.testing.assert_array_equal(known, white != invert)
+    side = "hidden" if invert else "known"
+    assert notes == (
+        f"1016 pixels of the mask are neither black nor white: {side} from the threshold of "
+        f"{100 * threshold:g} % on",
+    )
+
+
+def test_half_is_the_threshold_unless_another_is_given():
+    ramp = np.broadcast_to(np.linspace(0, 1, 64), (4, 64))
+    np.testing.assert_array_equal(read_mask(ramp, 4, 64)[0], read_mask(ramp, 4, 64, threshold=0.5)[0])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.01, -1.0, float("nan")])
+def test_a_threshold_that_tells_nothing_apart_is_refused(threshold):
+    with pytest.raises(ConfigError, match="the mask threshold must be above 0 and at most 1"):
+        read_mask(KNOWN, HEIGHT, WIDTH, threshold=threshold)
 
 
 def test_colours_are_refused():
     red = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     red[:, :20, 0] = 255
-    with pytest.raises(ConfigError, match="neither black nor white"):
-        file_mask(red, HEIGHT, WIDTH)
+    with pytest.raises(ConfigError, match=r"480 coloured pixels; .*save it in greys alone"):
+        known_in(red, HEIGHT, WIDTH)
 
 
 def test_another_size_is_refused_with_both_sizes(tmp_path):
     file = saved(tmp_path / "mask.png", levels_with_a_black_square())
     with pytest.raises(ConfigError, match=r"mask\.png is 40x24 pixels and the picture 32x16; they must agree"):
-        file_mask(file, 16, 32)
+        known_in(file, 16, 32)
 
 
 @pytest.mark.parametrize(
@@ -90,19 +115,19 @@ def test_another_size_is_refused_with_both_sizes(tmp_path):
 def test_a_mask_of_one_colour_is_refused_with_the_polarity(tmp_path, level, said):
     file = saved(tmp_path / "mask.png", np.full((HEIGHT, WIDTH), level, np.uint8))
     with pytest.raises(ConfigError, match=f"{said}.*white is known and black is hidden"):
-        file_mask(file, HEIGHT, WIDTH)
+        known_in(file, HEIGHT, WIDTH)
 
 
 def test_a_transparent_mask_is_refused():
     levels = np.stack([levels_with_a_black_square()] * 2, axis=2)
     with pytest.raises(ConfigError, match="transparent in part"):
-        file_mask(levels, HEIGHT, WIDTH)
+        known_in(levels, HEIGHT, WIDTH)
 
 
 def test_a_file_that_is_no_picture_is_a_picture_error(tmp_path):
     (tmp_path / "mask.png").write_text("no mask")
     with pytest.raises(PictureError, match=r"mask\.png"):
-        file_mask(tmp_path / "mask.png", HEIGHT, WIDTH)
+        known_in(tmp_path / "mask.png", HEIGHT, WIDTH)
 
 
 # -- drawn masks -----------------------------------------------------------------------------------------
@@ -244,12 +269,12 @@ def test_a_picture_without_transparency_has_nothing_hidden():
     ],
     ids=["mask", "inverted", "missing", "text", "scribble", "block"],
 )
-def test_each_way_to_hide_keeps_the_picture_and_its_truth(options, expected):
+def test_each_way_to_hide_keeps_the_picture_and_only_a_mask_marks_what_is_not_known(options, expected):
     picture = load_picture(np.full((HEIGHT, WIDTH, 3), 7, np.uint8))
     masked = hide(picture, **options)
     np.testing.assert_array_equal(masked.known, expected)
     assert masked.picture is picture
-    assert masked.has_truth
+    assert masked.has_truth == ("mask" not in options)
 
 
 def test_alpha_is_the_mask_where_none_is_named_and_has_no_truth():
@@ -257,6 +282,41 @@ def test_alpha_is_the_mask_where_none_is_named_and_has_no_truth():
     masked = hide(picture)
     assert (masked.picture.channels, masked.has_truth) == (3, False)
     np.testing.assert_array_equal(masked.known, KNOWN)
+
+
+SCRATCHED = np.where(KNOWN[..., None], np.uint8(7), np.uint8(255)).repeat(3, 2)
+TRUTH = load_picture(np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
+
+
+@pytest.mark.parametrize("way", ["mask", "transparency"])
+def test_a_truth_stands_in_for_hidden_pixels_and_leaves_known_ones(way):
+    if way == "mask":
+        masked = hide(load_picture(SCRATCHED), mask=KNOWN, truth=TRUTH)
+    else:
+        masked = hide(with_alpha(SCRATCHED, levels_with_a_black_square()), truth=TRUTH)
+    assert masked.has_truth
+    assert masked.hiding == f"a {way}, scored against array".replace("a transparency", "transparency")
+    np.testing.assert_array_equal(np.rint(255 * masked.picture.pixels[KNOWN]), 7)
+    np.testing.assert_array_equal(np.rint(255 * masked.picture.pixels[~KNOWN]), 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"missing": 0.5, "truth": TRUTH}, "with missing the hidden pixels are known already"),
+        ({"block": (0, 0, 2, 2), "truth": TRUTH}, "with block the hidden pixels are known already"),
+        (
+            {"mask": KNOWN, "truth": bundled_picture(32)},
+            r"the truth chelsea-32\.png is 32x32 pixels with 3 channels and the picture array 40x24 pixels",
+        ),
+        ({"mask": KNOWN, "truth": load_picture(KNOWN)}, "with 1 channels and the picture"),
+        ({"scribble": True, "threshold": 0.4}, "a mask threshold is of a mask file, and none was given"),
+    ],
+    ids=["missing", "block", "size", "channels", "threshold"],
+)
+def test_a_truth_or_a_threshold_that_does_not_fit_is_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        hide(load_picture(SCRATCHED), **options)
 
 
 def test_two_ways_at_once_are_refused_by_name():

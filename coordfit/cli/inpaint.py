@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +59,7 @@ def _run(
                 history.append(progress.row)
                 if film is not None:
                     film.add([trainer.model.render()], progress.step, _captions(progress.row))
-            report(_shown(progress))
+            report(progress)
             return stop.signal is not None
 
         result = inpainter.run(callback)
@@ -146,6 +145,8 @@ def _masked(options: Options, config: FitConfig) -> MaskedPicture:
         load_image(options.image, config),
         mask=options.mask,
         invert=options.invert_mask,
+        threshold=options.mask_threshold,
+        truth=None if options.truth is None else load_image(options.truth, config),
         missing=options.missing,
         text=options.text,
         scribble=options.scribble,
@@ -172,14 +173,6 @@ def _write_masked(masked: MaskedPicture, folder: Path) -> None:
 def _captions(row: HistoryRow) -> list[str]:
     figures = {"known": row["psnr_train"], "hidden": row["psnr_held_out"]}
     return [f"{name} pixels {value:.1f} dB" for name, value in figures.items() if value is not None]
-
-
-def _shown(progress: Progress) -> Progress:
-    """For the progress line: where hidden pixels have no truth, known ones are all pixels that there are."""
-    row = progress.row
-    if row is None or row["psnr"] is not None:
-        return progress
-    return dataclasses.replace(progress, row=row | {"psnr": row["psnr_train"]})
 
 
 def _print_result(result: Inpainted, path: Path, options: Options, say: Callable[[str], None]) -> None:

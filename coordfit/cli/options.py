@@ -303,6 +303,17 @@ def _inpaint_options(command: argparse.ArgumentParser) -> None:
     which.add_argument("--scribble", action="store_true", help="hide lines drawn from --seed")
     which.add_argument("--block", type=_parse_crop, metavar="X,Y,W,H", help="hide a rectangle, in pixels")
     group.add_argument("--invert-mask", action="store_true", help="white in --mask is hidden, black is known")
+    group.add_argument(
+        "--mask-threshold",
+        type=_checked("mask-threshold", float, lambda t: 0.0 < t <= 1.0, "a number above 0 and at most 1"),
+        metavar="T",
+        help="the level, 0 black to 1 white, from which on a grey pixel of --mask is white (default: 0.5)",
+    )
+    group.add_argument(
+        "--truth",
+        metavar="FILE",
+        help="the undamaged picture: scores what fills a --mask or transparency (default: no score)",
+    )
     command.add_argument(
         "--average",
         type=_count("average"),

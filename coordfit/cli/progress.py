@@ -53,6 +53,8 @@ class ProgressReport:
 
 
 def _figures(row: HistoryRow) -> str:
+    if row["psnr"] is None:  # hidden pixels have no truth: known ones are all that can be scored
+        return f"loss {row['loss']:.2e}, known pixels {row['psnr_train']:.2f} dB"
     text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
     held_out = row["psnr_held_out"]
     return text if held_out is None else f"{text}, held out {held_out:.2f} dB"

@@ -1,4 +1,4 @@
-"""The picture of an inpainting: truth, what was left of it, what was filled in, and the error, on one sheet."""
+"""The sheet of an inpainting: the picture, its mask, the filled picture and, with a truth, the error."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,44 +11,49 @@ __all__ = ["inpainting_picture", "paint_hidden"]
 
 Mask = NDArray[np.bool_]
 
-_HIDDEN = 0.96  # a grey as light as paper: what is hidden looks erased
+# Stripes of two colours, one darker than the other: no colour of a picture, be it white or magenta, is both.
+_STRIPES = np.array([(0.85, 0.1, 0.55), (0.97, 0.62, 0.86)], np.float32)
+_NUM_STRIPES = 32  # along the longer side
 _MARGIN, _GAP = 36, 22  # of the strip
 _NARROWEST_BAR, _WIDEST_BAR, _BAR_HEIGHT = 210, 300, 70
 
 
 def paint_hidden(pixels: FloatArray, known: Mask) -> NDArray[np.float32]:
-    """Return a picture (H, W, C) whose hidden pixels, False in `known` (H, W), are a light grey."""
-    colour = np.full(pixels.shape[2], _HIDDEN, np.float32)
-    if pixels.shape[2] in (2, 4):
-        colour[-1] = 1.0
-    return np.where(known[:, :, None], pixels, colour).astype(np.float32)
+    """Return a picture (H, W, 3 or 4) whose hidden pixels, False in `known` (H, W), are covered by stripes."""
+    (height, width), alpha = known.shape, pixels.shape[2] in (2, 4)
+    colours = np.broadcast_to(pixels[:, :, : 1 if pixels.shape[2] < 3 else 3], (height, width, 3))
+    diagonal = np.arange(height)[:, None] + np.arange(width)
+    stripes = _STRIPES[diagonal // max(1, max(height, width) // _NUM_STRIPES) % 2]
+    painted = [np.where(known[:, :, None], colours, stripes)]
+    painted += [np.where(known[:, :, None], pixels[:, :, -1:], 1.0)] if alpha else []
+    return np.concatenate(painted, axis=2, dtype=np.float32)
 
 
 def inpainting_picture(
-    truth: FloatArray,
+    pixels: FloatArray,
     known: Mask,
     filled: FloatArray,
     *,
     title: str,
     has_truth: bool = True,
-    masked_figures: Figures = (),
+    mask_figures: Figures = (),
     filled_figures: Figures = (),
 ) -> Image.Image:
-    """Return one sheet: truth, masked, filled and the error of the filled pixels; without truth the middle two.
+    """Return one sheet: truth, mask, filled and error of hidden pixels; or damaged, mask and filled.
 
     Parameters
     ----------
-    truth
-        The picture (H, W, C), float in [0, 1], C from 1 to 4.
+    pixels
+        The picture (H, W, C), float in [0, 1], C from 1 to 4: true colours, or without truth damaged ones.
     known
         Mask (H, W): True is known, False is hidden.
     filled
-        The picture with its hidden pixels filled, same shape.
+        The picture with its hidden pixels filled, (H, W, C).
     title
         Headline; shortened where it does not fit.
     has_truth
-        Whether the hidden pixels of `truth` are true.
-    masked_figures, filled_figures
+        Whether the hidden pixels of `pixels` are true.
+    mask_figures, filled_figures
         Pairs of a label and a value to stand below those panels.
 
     Returns
@@ -56,20 +61,19 @@ def inpainting_picture(
     PIL.Image.Image
         RGB picture, on white.
     """
-    masked: Panel = ("masked", paint_hidden(truth, known), masked_figures)
-    after: Panel = ("filled", filled, filled_figures)
+    height, width = known.shape
+    before: Panel = ("truth" if has_truth else "damaged", pixels, [("", f"{width} x {height} px")])
+    panels = [before, ("mask", paint_hidden(pixels, known), mask_figures), ("filled", filled, filled_figures)]
     if not has_truth:
-        return picture_strip([masked, after], title=title)
-    error = absolute_error(truth, filled)
+        return picture_strip(panels, title=title)
+    error = absolute_error(pixels, filled)
     hidden = 255.0 * error[~known]
     # The scale suits the hidden pixels alone: zeros where pixels are known would make it too short.
     scale = error_scale(error[~known])
-    shown = np.asarray(error_picture(truth, filled, scale=scale), np.float32) / 255.0
+    shown = np.asarray(error_picture(pixels, filled, scale=scale), np.float32) / 255.0
     of_error = [("mean", f"{hidden.mean():.1f} of 255"), ("largest", f"{hidden.max():.0f} of 255")]
-    height, width = known.shape
-    panels = [("truth", truth, [("", f"{width} x {height} px")]), masked, after]
     sheet = picture_strip([*panels, ("error of hidden pixels", shown, of_error)], title=title)
-    kind = "error" if truth.shape[2] == 1 else "error, mean of channels"
+    kind = "error" if pixels.shape[2] == 1 else "error, mean of channels"
     return _with_bar(sheet, ErrorBar(scale, bool(hidden.max() > scale), f"{kind}, in 1/255"))
 
 
