@@ -20,6 +20,7 @@ from coordfit.config import RECIPES
 from coordfit.ensemble import Job, fit_together
 from coordfit.sigma import choose_sigma
 
+from .command_line import run_main
 from .recorded_cases import Case, cases_of, settings_of, study_parser
 from .scikit_pictures import square_photograph
 
@@ -112,7 +113,7 @@ def show(cases: list[Case]) -> None:
 
 def main() -> int:
     """Measure, write, print; 1 where the order does not come out or a wrong sigma does not fail."""
-    parser = study_parser(__doc__, SIZES)
+    parser = study_parser("held_out", __doc__, SIZES)
     parser.add_argument("--recipe", choices=RECIPES, default="interpolate")
     parser.add_argument("--shares", nargs="*", type=float, default=SHARES)
     args = parser.parse_args()
@@ -125,4 +126,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_main("held_out", main)

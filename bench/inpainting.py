@@ -19,6 +19,7 @@ from coordfit import get_backend
 from coordfit.inpainting import Inpainter, inpainting_config
 from coordfit.masks import hide
 
+from .command_line import count, run_main, share
 from .recorded_cases import Case, cases_of, settings_of, study_parser
 from .scikit_pictures import square_photograph
 
@@ -54,9 +55,9 @@ def show(cases: list[Case]) -> None:
 
 def main() -> int:
     """Measure, write, print; 1 where a network is not better than the nearest pixel."""
-    parser = study_parser(__doc__, (128,))
-    parser.add_argument("--missing", type=float, default=0.5)
-    parser.add_argument("--average", type=int, default=1, help="networks that the mean is taken of")
+    parser = study_parser("inpainting", __doc__, (128,))
+    parser.add_argument("--missing", type=share, default=0.5)
+    parser.add_argument("--average", type=count, default=1, help="networks that the mean is taken of")
     args = parser.parse_args()
     of_all = {"missing": args.missing, "average": args.average, "settings": settings_of(args)}
     keys = [{"picture": p, "size": n} | of_all for n, p in itertools.product(args.sizes, args.pictures)]
@@ -67,4 +68,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_main("inpainting", main)

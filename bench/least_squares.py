@@ -1,6 +1,6 @@
 """What the least-squares pieces bring: each with and without, on the same pictures in the same process.
 
-    python -m bench.least_squares gauss-newton --pictures DIR --json bench/results/gauss_newton.json
+    python -m bench.least_squares gauss-newton --json bench/results/gauss_newton.json
 
 `gauss-newton`: seconds and steps to 60 dB on the training pixels at 32 pixels, with each piece left out.
 `polish`: PSNR with and without the last layer's closed form after Adam, and its seconds.
@@ -17,7 +17,7 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,6 +29,9 @@ from coordfit._backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import Picture, bundled_picture, load_picture
 from coordfit.training import Trainer
+
+from .command_line import PHOTOGRAPHS, Parser, count, new_file, picture_name, run_main
+from .scikit_pictures import picture_named
 
 TINY = {
     "optimizer": "gauss-newton",
@@ -70,11 +73,10 @@ def without(piece: str) -> Iterator[None]:
         yield
 
 
-def pictures(folder: Path | None, size: int) -> dict[str, Picture]:
-    """The bundled picture, and those of a folder, at a size."""
+def pictures(names: Sequence[str], size: int) -> dict[str, Picture]:
+    """The bundled picture, and those that are named, at a size."""
     found = {"bundled": bundled_picture(32) if size == 32 else load_picture(bundled_picture(), size=size)}
-    files = [] if folder is None else sorted(folder.glob("*.png"))
-    return found | {file.stem: load_picture(file, size=size) for file in files if file.stem != "text"}
+    return found | {Path(name).stem: load_picture(picture_named(name), size=size) for name in names}
 
 
 def fit(picture: Picture, settings: dict[str, Any], threads: int | None) -> dict[str, Any]:
@@ -156,14 +158,22 @@ MEASURES = {"gauss-newton": measure_gauss_newton, "polish": measure_polish, "ave
 
 def main() -> None:
     """Print a line for each figure, and write them all where `--json` says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog, form = "python -m bench.least_squares", argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=prog, description=__doc__, formatter_class=form)
     parser.add_argument("measure", choices=MEASURES)
-    parser.add_argument("--pictures", type=Path, help="a folder of PNG files, beside the bundled picture")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, nargs="+", default=[400])
+    parser.add_argument(
+        "--pictures",
+        nargs="*",
+        type=picture_name,
+        default=PHOTOGRAPHS,
+        metavar="NAME|FILE",
+        help="beside the bundled picture",
+    )
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--steps", type=count, nargs="+", default=[400])
     parser.add_argument("--without", nargs="+", choices=WITHOUT, default=WITHOUT)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--threads", type=count)
+    parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
     rows = []
     for row in MEASURES[options.measure](options):
@@ -174,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("least_squares", main)

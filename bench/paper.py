@@ -15,9 +15,6 @@ Photographs are cut to their middle squares; chelsea (300 pixels) and coffee (40
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -28,7 +25,8 @@ from coordfit.ensemble import Job, fit_together
 from coordfit.files import write_json
 from coordfit.metrics import psnr
 
-from .scikit_pictures import PHOTOGRAPHS, square_photograph
+from .command_line import PHOTOGRAPHS, Parser, count, new_file, recorded, run_main
+from .scikit_pictures import square_photograph
 
 SIZE = 512
 PAPER = {"none": 19.32, "basic": 21.72, "positional": 24.95, "gaussian": 25.57}  # Table 1, natural images, dB
@@ -76,19 +74,24 @@ def show(rows: list[Row]) -> None:
         print(f"{label:<16}" + "".join(cells))
 
 
+def _batch(text: str) -> int | None:
+    return None if text == "full" else count(text)
+
+
 def main() -> int:
     """Measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", nargs="+", default=PHOTOGRAPHS)
+    parser = Parser(prog="python -m bench.paper", description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
     parser.add_argument("--encodings", nargs="+", choices=tuple(PAPER), default=tuple(PAPER))
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch-size", default="2048", help="pixels of a step, or full")
-    parser.add_argument("--json", type=Path, help="write the rows here; those of other runs are kept and shown")
+    parser.add_argument("--steps", type=count, default=2000)
+    parser.add_argument("--batch-size", type=_batch, default=2048, help="pixels of a step, or full")
+    parser.add_argument(
+        "--json", type=new_file, help="write the rows here; those of other runs are kept and shown"
+    )
     args = parser.parse_args()
-    batch = None if args.batch_size == "full" else int(args.batch_size)
-    settings = {"batch_size": batch, "steps": args.steps, "evaluate_every": args.steps}
+    settings = {"batch_size": args.batch_size, "steps": args.steps, "evaluate_every": args.steps}
     backend = get_backend("cpu")
-    rows: list[Row] = json.loads(args.json.read_text())["rows"] if args.json and args.json.exists() else []
+    rows: list[Row] = recorded(args.json, "rows") if args.json and args.json.exists() else []
     for name in args.pictures:
         for encoding in args.encodings:
             row = measure(name, encoding, settings, backend)
@@ -100,4 +103,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_main("paper", main)

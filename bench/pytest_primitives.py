@@ -6,8 +6,9 @@ Not part of the tests. The history of these times is asv's business (`suites/pri
 """
 
 import pytest
-from suites.primitives import AdamStep, FourierFeatures, Linear, LinearBackward
-from suites.training_step import CASES, TrainingSteps
+
+from bench.suites.primitives import AdamStep, FourierFeatures, Linear, LinearBackward
+from bench.suites.training_step import CASES, TrainingSteps
 
 
 def prepared(suite, *parameters):

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from coordfit.files import write_json
 
-from .scikit_pictures import PHOTOGRAPHS
+from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file, recorded
 
 Case = dict[str, Any]
 """What tells a case from others (picture, size, settings ...), and what was measured."""
 
 
-def study_parser(doc: str | None, sizes: Sequence[int]) -> argparse.ArgumentParser:
-    """The options that such studies share; `doc` is the module's, `sizes` the usual ones."""
-    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+def study_parser(name: str, doc: str | None, sizes: Sequence[int]) -> argparse.ArgumentParser:
+    """The options that such studies share; `name` and `doc` are the module's, `sizes` the usual ones."""
+    parser = Parser(prog=f"python -m bench.{name}", description=(doc or "").splitlines()[0])
     parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
-    parser.add_argument("--sizes", nargs="+", type=int, default=sizes)
-    parser.add_argument("--json", type=Path, help="write the cases here; those of other runs stay")
+    parser.add_argument("--sizes", nargs="+", type=count, default=sizes)
+    parser.add_argument("--json", type=new_file, help="write the cases here; those of other runs stay")
     parser.add_argument("--keep", action="store_true", help="do not train again what that file holds")
     parser.add_argument("--show", action="store_true", help="print the table of that file, and no more")
-    parser.add_argument("--steps", type=int, help="of each fit, instead of the usual")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--steps", type=count, help="of each fit, instead of the usual")
+    parser.add_argument("--threads", type=count)
     return parser
 
 
@@ -42,7 +40,7 @@ def cases_of(args: argparse.Namespace, keys: Iterable[Case], measure: Callable[[
     measure : callable
         From a key to what is measured; the case is both.
     """
-    cases: list[Case] = json.loads(args.json.read_text())["cases"] if args.json and args.json.exists() else []
+    cases: list[Case] = recorded(args.json, "cases") if args.json and args.json.exists() else []
     asked = []
     for key in keys:
         same = [case for case in cases if key.items() <= case.items()]
@@ -52,4 +50,6 @@ def cases_of(args: argparse.Namespace, keys: Iterable[Case], measure: Callable[[
             if args.json:
                 write_json(args.json, {"cases": cases})
         asked += same
+    if not asked:
+        raise BadInputError("--show prints the table of a file: name one with these cases by --json")
     return asked

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .command_line import Parser, count, new_file, run_main
+
 SIZES = (128, 256, 512, 1024, 2048, 4096)
 STEPS = 150
 
@@ -97,11 +99,11 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scaling")
-    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
+    parser = Parser(prog="python -m bench.scaling")
+    parser.add_argument("--sizes", nargs="+", type=count, default=SIZES)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    parser.add_argument("--json", type=new_file, metavar="FILE")
+    parser.add_argument("--plot", type=new_file, metavar="FILE.svg")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.one)))
@@ -119,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("scaling", main)

@@ -20,6 +20,7 @@ from coordfit.ensemble import Job, fit_together
 from coordfit.result import FitResult
 from coordfit.sigma import choose_sigma
 
+from .command_line import run_main
 from .recorded_cases import Case, cases_of, settings_of, study_parser
 from .scikit_pictures import square_photograph
 
@@ -74,7 +75,7 @@ def _cells(case: Case) -> list[str]:
 
 def main() -> int:
     """Measure, write, print; 1 where a gain on all pixels, all of them trained, is below the aim."""
-    parser = study_parser(__doc__, (128,))
+    parser = study_parser("seed_setting", __doc__, (128,))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     args = parser.parse_args()
     places = itertools.product(args.sizes, args.modes, args.pictures)
@@ -86,4 +87,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_main("seed_setting", main)

@@ -17,10 +17,7 @@ The cost is the time of the choice by that of one of the batch's fits. Cases are
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -30,7 +27,8 @@ from coordfit.files import write_json
 from coordfit.images import Picture
 from coordfit.sigma import choose_sigma
 
-from .scikit_pictures import PHOTOGRAPHS, square_photograph
+from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file, recorded, run_main
+from .scikit_pictures import square_photograph
 
 # Neighbours differ by a factor of 1.4. Where the best of a sweep is its first or last, it was too narrow.
 SWEEPS = {
@@ -116,18 +114,18 @@ def _cost(case: Case) -> str:
 
 def main() -> int:
     """Measure, write, print; 1 where a loss is above the bound."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m bench.sigma_auto", description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
     parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--json", type=Path, help="write the cases here; those of other runs stay")
+    parser.add_argument("--json", type=new_file, help="write the cases here; those of other runs stay")
     parser.add_argument("--keep", action="store_true", help="do not train again what that file holds")
     parser.add_argument("--show", action="store_true", help="print the table of that file, and no more")
-    parser.add_argument("--steps", type=int, help="of each fit, instead of the default")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--steps", type=count, help="of each fit, instead of the default")
+    parser.add_argument("--threads", type=count)
     args = parser.parse_args()
     settings = {} if args.steps is None else {"steps": args.steps}
-    cases: list[Case] = json.loads(args.json.read_text())["cases"] if args.json and args.json.exists() else []
+    cases: list[Case] = recorded(args.json, "cases") if args.json and args.json.exists() else []
     if not args.show:
         backend, done = get_backend("cpu", threads=args.threads), []
         for size in args.sizes:
@@ -142,9 +140,11 @@ def main() -> int:
                     if args.json:
                         write_json(args.json, {"defaults": make_config().as_dict(), "cases": cases})
         cases = done
+    if not cases:
+        raise BadInputError("--show prints the table of a file: name one with cases by --json")
     show(cases)
     return 0 if all(loss(case) <= BOUND for case in cases) else 1
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_main("sigma_auto", main)

@@ -10,7 +10,6 @@ runs that diverge and runs that are stopped by an error. It is sampled after eac
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import gc
@@ -19,7 +18,6 @@ import json
 import os
 import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -27,6 +25,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import active_children, get_context
 from pathlib import Path
+
+from .command_line import Parser, new_file, run_main
 
 ROWS = 20
 # The allocator keeps what it had, and gives it back in pieces.
@@ -178,10 +178,10 @@ def soak(minutes: float, seed: int) -> list[Sample]:
 
 def main() -> int:
     """Soak, print what grew."""
-    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m bench.soak", description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="all samples")
+    parser.add_argument("--json", type=new_file, help="all samples")
     options = parser.parse_args()
     samples = soak(options.minutes, options.seed)
     found = growth(samples)
@@ -192,4 +192,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main("soak", main)

@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from bench.time_to_psnr.__main__ import PICTURES, picture_of
 from coordfit._backends import get_backend
-from coordfit.config import make_config
+from coordfit.config import RECIPES, make_config
 from coordfit.ensemble import Job, fit_together
+
+from .command_line import PHOTOGRAPHS, Parser, count, device_name, new_file, picture_name, run_main
+from .scikit_pictures import picture_of
 
 
 def measure(picture: str, size: int, seeds: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -40,15 +40,15 @@ def measure(picture: str, size: int, seeds: int, options: argparse.Namespace) ->
 
 def main() -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.steadiness")
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64, 128])
-    parser.add_argument("--pictures", nargs="+", default=list(PICTURES), metavar="NAME|FILE")
-    parser.add_argument("--recipe", default="default")
-    parser.add_argument("--steps", type=int)
+    parser = Parser(prog="python -m bench.steadiness")
+    parser.add_argument("--seeds", type=count, default=20)
+    parser.add_argument("--sizes", nargs="+", type=count, default=[32, 64, 128])
+    parser.add_argument("--pictures", nargs="+", type=picture_name, default=PHOTOGRAPHS, metavar="NAME|FILE")
+    parser.add_argument("--recipe", choices=RECIPES, default="default")
+    parser.add_argument("--steps", type=count)
     parser.add_argument("--limit", type=float, default=35.0, help="dB that every run must reach")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--device", type=device_name, default="cpu")
+    parser.add_argument("--json", type=new_file, metavar="FILE")
     options = parser.parse_args()
     found = []
     print("| picture | size | least | mean | greatest | ended by |\n|---|---|---|---|---|---|")
@@ -67,4 +67,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main("steadiness", main)

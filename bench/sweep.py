@@ -21,10 +21,11 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .command_line import Parser, count, need, new_file, run_main
 
 RATES, SEEDS, SIGMA = (1e-3, 2e-3, 4e-3, 8e-3), (0, 1, 2, 3), 10.0
 WAYS = ("coordfit", "torch-loop", "torch-batched")
@@ -118,15 +119,16 @@ def _answer(way: str) -> None:
 
 def main() -> int:
     """Measure in turns, write, print; 1 where coordfit misses what is asked of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser = Parser(prog="python -m bench.sweep", description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=count, default=600)
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--json", type=new_file)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.way:
         _answer(args.way)
         return 0
+    need("torch", "pip install -e . --group peers")
     children = {
         way: subprocess.Popen(
             [sys.executable, "-m", "bench.sweep", "--way", way],
@@ -174,4 +176,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_main("sweep", main)

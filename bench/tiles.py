@@ -1,6 +1,6 @@
 """What a photograph costs as a batch of small networks: tile size x frequencies x hidden size.
 
-    python -m bench.tiles PICTURE ... --tiles 400 --json FILE
+    python -m bench.tiles astronaut coffee --tiles 400 --json FILE
 
 Each row is the mean over the pictures of: PSNR after the default steps and its cost for the whole picture, and
 the seconds and steps that 40 dB take, with parameters beside them. "twice" tells how calm the picture is
@@ -10,13 +10,11 @@ interpolation gives.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import math
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +30,10 @@ from coordfit.tiles.network import TileNetwork
 from coordfit.tiles.plan import DEFAULTS, OVERLAP, SHAPES, Shape, TilePlan
 from coordfit.tiles.trainer import TileTrainer
 
+from .command_line import Parser, count, new_file, picture_name, run_main
+from .scikit_pictures import picture_named
+
+PICTURES = ("astronaut", "coffee")
 TARGET = 40.0
 STEPS = 48
 _CROP = 192
@@ -46,6 +48,10 @@ def table_shapes() -> list[Shape]:
         for m, hidden in ((12, 64), (16, 32), (16, 64), (24, 48), (24, 64), (32, 96))
     ]
     return sorted({*SHAPES, *around}, key=lambda s: (s.tile, s.num_frequencies, s.hidden_size))
+
+
+def _name(shape: Shape) -> str:
+    return f"{shape.tile},{shape.num_frequencies},{shape.hidden_size}"
 
 
 def measure(backend: Backend, pictures: Sequence[Picture], shape: Shape, count: int) -> dict[str, Any]:
@@ -153,20 +159,25 @@ def _or_none(row: dict[str, Any], name: str, digits: int) -> str:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tiles", description=__doc__)
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE")
-    parser.add_argument("--tiles", type=int, default=200, help="of each picture, drawn at random")
-    parser.add_argument("--threads", type=int, help="of the CPU")
-    parser.add_argument("--only", nargs="+", metavar="TILE,M,HIDDEN", help="some rows alone")
+    parser = Parser(prog="python -m bench.tiles", description=__doc__)
+    parser.add_argument("pictures", nargs="*", type=picture_name, default=PICTURES, metavar="NAME|FILE")
+    parser.add_argument("--tiles", type=count, default=200, help="of each picture, drawn at random")
+    parser.add_argument("--threads", type=count, help="of the CPU")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[_name(shape) for shape in table_shapes()],
+        metavar="TILE,M,HIDDEN",
+        help="some rows alone",
+    )
     parser.add_argument("--without-times", action="store_true", help="where the machine is busy")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write everything here too")
     options = parser.parse_args()
     backend = get_backend("cpu", threads=options.threads)
-    pictures = [load_picture(path) for path in options.pictures]
+    pictures = [picture_named(name) for name in options.pictures]
     rows = []
     for shape in table_shapes():
-        name = f"{shape.tile},{shape.num_frequencies},{shape.hidden_size}"
-        if options.only is None or name in options.only:
+        if options.only is None or _name(shape) in options.only:
             row = measure(backend, pictures, shape, options.tiles)
             dropped = _TIMES if options.without_times else ()
             rows.append({figure: value for figure, value in row.items() if figure not in dropped})
@@ -176,4 +187,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("tiles", main)

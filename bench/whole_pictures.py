@@ -1,7 +1,7 @@
 """Whole photographs by tiles: seconds to a PSNR, and that time and memory grow with the pixels alone.
 
-    python -m bench.whole_pictures PICTURE ... [--target 40] [--repeats 3]
-    python -m bench.whole_pictures PICTURE --megapixels 1.5 3 12 --fit "--tiles 8 --target-psnr 38" --json FILE
+    python -m bench.whole_pictures [NAME|FILE ...] [--target 40] [--repeats 3]
+    python -m bench.whole_pictures coffee --megapixels 1.5 3 12 --fit "--tiles 8 --target-psnr 38" --json FILE
 
 With `--megapixels` the picture is enlarged to each size, with detail added, and written to a file. Then
 `coordfit fit` learns it and `coordfit render` draws 512x512 pixels of the model, each a process of its own, so
@@ -32,6 +32,18 @@ from coordfit.png import PngWriter
 from coordfit.tiles.fit import TiledFit
 from coordfit.tiles.plan import TilePlan, plan_tiles
 
+from .command_line import (
+    PHOTOGRAPHS,
+    BadInputError,
+    Parser,
+    count,
+    device_name,
+    new_file,
+    picture_name,
+    run_main,
+)
+from .scikit_pictures import image_named, picture_named
+
 _REFERENCE = 400_000
 
 
@@ -44,7 +56,7 @@ def fit(picture: Picture, target: float, device: str) -> dict[str, Any]:
     """One fit by the tiles that `auto` takes for large pictures, and its figures."""
     plan = plan_tiles(picture, 8, {"target_psnr": target})
     if not isinstance(plan, TilePlan):
-        raise SystemExit(plan)
+        raise BadInputError(plan)
     metrics = TiledFit(picture, plan, get_backend(device)).run().metrics
     pixels = picture.height * picture.width
     names = ("psnr", "ssim", "seconds", "epochs", "parameters_per_value")
@@ -52,9 +64,9 @@ def fit(picture: Picture, target: float, device: str) -> dict[str, Any]:
     return {name: metrics[name] for name in names} | {"pixels": pixels, "rate": per_reference}
 
 
-def enlarge(path: str, megapixels: float, to: Path) -> tuple[int, int]:
+def enlarge(name: str, megapixels: float, to: Path) -> tuple[int, int]:
     """Write a picture of so many pixels: one that is there enlarged, and detail from its own grain added."""
-    image = Image.open(path).convert("RGB")
+    image = image_named(name).convert("RGB")
     scale = math.sqrt(megapixels * 1e6 / (image.width * image.height))
     width, height = round(image.width * scale), round(image.height * scale)
     blurred = image.resize((image.width // 2, image.height // 2)).resize(image.size, Image.Resampling.BILINEAR)
@@ -80,27 +92,28 @@ def in_a_process(*words: str) -> tuple[Any, float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - began
         if process.returncode:
-            raise SystemExit(f"{shlex.join(command)} ended with {process.returncode}")
+            raise BadInputError(f"{shlex.join(command)} ended with {process.returncode}")
         said.seek(0)
         return json.load(said), seconds, usage.ru_maxrss / 1024
 
 
-def large(path: str, megapixels: float, words: list[str], device: str) -> dict[str, Any]:
+def large(picture: str, megapixels: float, words: list[str], device: str) -> dict[str, Any]:
     """The figures of a fit of an enlarged picture, and of a window of its model."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        width, height = enlarge(path, megapixels, folder / "picture.png")
+        width, height = enlarge(picture, megapixels, folder / "picture.png")
         run = ["--device", device, "--out", str(folder / "run"), "--max-pixels", str(width * height)]
         fitted, seconds, peak = in_a_process("fit", str(folder / "picture.png"), *words, *run)
         size = sum(file.stat().st_size for file in (folder / "run").iterdir())
-        window = f"{width // 2 - _CROP // 2},{height // 2 - _CROP // 2},{_CROP},{_CROP}"
+        side = min(_CROP, width, height)
+        window = f"{(width - side) // 2},{(height - side) // 2},{side},{side}"
         model = str(folder / "run" / "model.safetensors")
         drawn = ["--crop", window, "--device", device, "--out", str(folder / "window.png")]
         _, crop_seconds, crop_peak = in_a_process("render", model, *drawn)
     names = ("psnr", "ssim", "seconds", "epochs", "tiles", "parameters_per_value")
     metrics, pixels = fitted["metrics"], width * height
     return {
-        "picture": Path(path).name,
+        "picture": Path(picture).name,
         "fit": shlex.join(words),
         "pixels": pixels,
         **{name: metrics[name] for name in names},
@@ -115,14 +128,14 @@ def large(path: str, megapixels: float, words: list[str], device: str) -> dict[s
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.whole_pictures", description=__doc__)
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE")
+    parser = Parser(prog="python -m bench.whole_pictures", description=__doc__)
+    parser.add_argument("pictures", nargs="*", type=picture_name, default=PHOTOGRAPHS, metavar="NAME|FILE")
     parser.add_argument("--target", type=float, default=40.0)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=count, default=3)
+    parser.add_argument("--device", type=device_name, default="cpu")
     parser.add_argument("--megapixels", type=float, nargs="+")
     parser.add_argument("--fit", metavar="WORDS", help="of `coordfit fit`, with --megapixels")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows of --megapixels here too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows of --megapixels here too")
     parser.add_argument("--without-times", action="store_true", help="of that file, where the machine is busy")
     options = parser.parse_args()
     if options.megapixels:
@@ -131,13 +144,13 @@ def main() -> None:
         return
     print("| picture | pixels | PSNR | SSIM | s | s / 400 000 pixels | steps | parameters / value |")
     print("|---" * 8 + "|")
-    for path in options.pictures:
-        picture = load_picture(path)
+    for name in options.pictures:
+        picture = picture_named(name)
         fit(load_picture(picture.pixels[:64, :64]), options.target, options.device)  # what is compiled is there
         runs = [fit(picture, options.target, options.device) for _ in range(options.repeats)]
         middle = statistics.median(run["seconds"] for run in runs)
         cells = _cells(next(run for run in runs if run["seconds"] == middle))
-        print(f"| {Path(path).name} | " + " | ".join(cells) + " |", flush=True)
+        print(f"| {Path(name).name} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _print_large(options: argparse.Namespace, words: list[str]) -> None:
@@ -147,13 +160,13 @@ def _print_large(options: argparse.Namespace, words: list[str]) -> None:
     )
     print("|---" * 13 + "|")
     rows: list[dict[str, Any]] = []
-    for path in options.pictures:
+    for name in options.pictures:
         for megapixels in options.megapixels:
-            row = large(path, megapixels, words, options.device)
+            row = large(name, megapixels, words, options.device)
             dropped = _TIMES if options.without_times else ()
-            rows.append({name: value for name, value in row.items() if name not in dropped})
+            rows.append({figure: value for figure, value in row.items() if figure not in dropped})
             last = ("seconds_in_all", "peak_mib", "folder_mb", "crop_seconds", "crop_peak_mib")
-            cells = [row["picture"], *_cells(row), *(f"{row[name]:.0f}" for name in last)]
+            cells = [row["picture"], *_cells(row), *(f"{row[figure]:.0f}" for figure in last)]
             print("| " + " | ".join(cells) + " |", flush=True)
             if options.json:  # after every row: the whole takes long
                 options.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -172,4 +185,4 @@ def _cells(run: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("whole_pictures", main)

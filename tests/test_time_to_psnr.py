@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 bench = pytest.importorskip("bench.time_to_psnr.__main__")
 curves = pytest.importorskip("bench.time_to_psnr.curves")
+pictures = pytest.importorskip("bench.scikit_pictures")
 
 TINY = {"num_frequencies": 8, "hidden_size": 16, "depth": 3, "sigma": 3.0, "optimizer": "adam"}
 
@@ -64,9 +65,9 @@ def test_both_libraries_learn_the_same_from_the_same_start(library, batch_size):
 
 def test_pictures_are_square_and_in_colour():
     pytest.importorskip("skimage")
-    for name in bench.PICTURES:
-        assert bench.picture_of(name, 24).pixels.shape == (24, 24, 3)
-    assert np.ptp(bench.picture_of("coffee", 24).pixels) > 0.3
+    for name in pictures.PHOTOGRAPHS:
+        assert pictures.picture_of(name, 24).pixels.shape == (24, 24, 3)
+    assert np.ptp(pictures.picture_of("coffee", 24).pixels) > 0.3
 
 
 def test_a_quick_trial_runs_from_the_command_line(monkeypatch, capsys, tmp_path):

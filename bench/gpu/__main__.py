@@ -8,7 +8,6 @@ not, 2 for wrong usage, 3 where there is no GPU.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..command_line import Parser
 from .part import NO_GPU, pretended
 from .parts import PARTS
 from .report import ROOT, Report
@@ -133,7 +133,7 @@ def chosen_parts(text: str | None, report: Report, merging: bool) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write the report and its log, and print a summary last."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
+    parser = Parser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes on a pretended GPU; needs g++")
     parser.add_argument(

@@ -5,12 +5,12 @@ Without a report, or with one of `--quick`, there is no table: the path has not 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from ..command_line import Parser
 from .report import Report
 from .summary import of_peers
 
@@ -73,7 +73,7 @@ def with_table(readme: str, text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table, or put it into a README."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu.figures", description=__doc__)
+    parser = Parser(prog="python -m bench.gpu.figures", description=__doc__)
     parser.add_argument("report", nargs="?", type=Path, help="default: the one in bench/results")
     parser.add_argument("--readme", type=Path, help="put the table between the marks of this file")
     options = parser.parse_args(arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -10,11 +9,11 @@ import statistics
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..command_line import Parser, count, need, new_file, run_main
 from .cases import CASES, Case
 from .worker import PEERS
 
@@ -144,13 +143,15 @@ def peers_for(case: Case, asked: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
+    parser = Parser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--cases", nargs="+", choices=[c.name for c in CASES], default=[c.name for c in CASES])
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write everything here too")
     options = parser.parse_args()
+    for library in {name.partition("-")[0] for name in options.peers} - {"coordfit"}:
+        need(library, "pip install -e . --group peers, or choose others by --peers")
     results = []
     for case in CASES:
         if case.name in options.cases:
@@ -163,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("peers", main)

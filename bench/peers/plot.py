@@ -5,13 +5,13 @@ Run as `python -m bench.peers.plot bench/results/peers.json docs/peers.svg`.
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from ..command_line import Parser, new_file, recorded, run_main
 
 # Variants of one library are one bar: its best.
 LIBRARIES = {"coordfit": "coordfit", "torch": "PyTorch", "jax": "JAX"}
@@ -58,10 +58,12 @@ def draw(results: list[dict[str, Any]]) -> Figure:
 
 def main() -> None:
     """Read the figures, write the picture."""
-    source, target = map(Path, sys.argv[1:3])
-    results = json.loads(source.read_text(encoding="utf-8"))["results"]
-    FigureCanvasSVG(draw(results)).print_svg(target)
+    parser = Parser(prog="python -m bench.peers.plot", description=__doc__)
+    parser.add_argument("source", type=Path, metavar="FILE.json", help="what `python -m bench.peers` wrote")
+    parser.add_argument("target", type=new_file, metavar="FILE.svg")
+    options = parser.parse_args()
+    FigureCanvasSVG(draw(recorded(options.source, "results"))).print_svg(options.target)
 
 
 if __name__ == "__main__":
-    main()
+    run_main("peers.plot", main)

@@ -12,12 +12,10 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+from ..command_line import PHOTOGRAPHS, Parser, count, device_name, need, new_file, picture_name, run_main
 from .contenders import CONTENDERS, LEVELS, Contender
-
-PICTURES = ("astronaut", "camera", "chelsea", "coffee")
 
 # One run: {"contender", "picture", "length", "rows"}.
 Run = dict[str, Any]
@@ -56,29 +54,11 @@ def table(runs: list[Run], figure: str, form: str) -> str:
     return "\n".join(lines)
 
 
-def picture_of(name: str, size: int) -> Any:
-    """The middle square of one of scikit-image's photographs, or of a file, as a `Picture` in colour."""
-    import numpy as np
-    from PIL import Image
-
-    from coordfit.images import load_picture
-
-    if name in PICTURES:
-        import skimage.data
-
-        image = Image.fromarray(np.asarray(getattr(skimage.data, name)()))
-    else:
-        image = Image.open(name)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.convert("RGB").crop((left, top, left + side, top + side))
-    return load_picture(square.resize((size, size), Image.Resampling.LANCZOS))
-
-
 def runs_of(contender: Contender, picture: str, size: int, device: str) -> list[dict[str, Any]]:
     """All lengths of one contender on one picture, in this process."""
     from coordfit.config import make_config
 
+    from ..scikit_pictures import picture_of
     from .curves import run, warm_up
 
     image = picture_of(picture, size)
@@ -112,21 +92,23 @@ def contender_of(name: str, quick: bool) -> Contender:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.time_to_psnr")
+    parser = Parser(prog="python -m bench.time_to_psnr")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
-    parser.add_argument("--pictures", nargs="+", default=list(PICTURES), metavar="NAME|FILE")
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--device", default="cpu", help="of coordfit")
+    parser.add_argument("--pictures", nargs="+", type=picture_name, default=PHOTOGRAPHS, metavar="NAME|FILE")
+    parser.add_argument("--size", type=count, default=128)
+    parser.add_argument("--device", type=device_name, default="cpu", help="of coordfit")
     parser.add_argument("--quick", action="store_true", help="tiny networks and a few steps")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    parser.add_argument("--json", type=new_file, metavar="FILE")
+    parser.add_argument("--plot", type=new_file, metavar="FILE.svg")
     options = parser.parse_args()
     if options.one:
         name, picture = options.one
         found = runs_of(contender_of(name, options.quick), picture, options.size, options.device)
         print(json.dumps(found))
         return
+    if any(CONTENDERS[name].library == "torch" for name in options.contenders):
+        need("torch", "pip install -e . --group peers, or choose others by --contenders")
     runs: list[Run] = []
     for picture in options.pictures:
         for name in options.contenders:
@@ -143,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("time_to_psnr", main)
