@@ -6,7 +6,6 @@
 import importlib.util
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -18,8 +17,6 @@ import pytest
 
 import backends
 import coordfit
-from coordfit.cli import _with_command
-from coordfit.cli.options import parse
 from coordfit.config import RECIPES
 
 ROOT = Path(coordfit.__file__).parents[1]
@@ -124,7 +121,7 @@ def test_every_extra_that_is_named_exists(project):
     named = {
         (extra.strip(), path.name)
         for path in texts()
-        for group in re.findall(r"coordfit\[([\w, -]+)\]", path.read_text(encoding="utf-8"))
+        for group in re.findall(r"(?:coordfit|'\.)\[([\w, -]+)\]", path.read_text(encoding="utf-8"))
         for extra in group.split(",")
     }
     assert {extra for extra, _ in named} >= {"cuda12", "cuda13"}
@@ -138,57 +135,3 @@ def test_every_dependency_group_that_is_named_exists(project):
         for group in re.findall(r"--group[ =]([a-z]+)", path.read_text(encoding="utf-8"))
     }
     assert named <= set(project["dependency-groups"])
-
-
-def shell_lines(text):
-    """Commands in the ```sh blocks of a Markdown text, lines that end in a backslash joined."""
-    for block in re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        yield from block.replace("\\\n", " ").splitlines()
-
-
-def coordfit_words(line):
-    """The words after `coordfit` or `python -m coordfit` in each command of a shell line."""
-    for part in re.split(r"&&|\|\|?|;", line.removeprefix("$ ")):
-        words = shlex.split(part, comments=True)
-        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
-            del words[0]
-        if words[:1] == ["uvx"]:
-            del words[0]
-        if words and re.fullmatch(r"(\S*/)?coordfit", words[0]):
-            yield words[1:]
-        elif len(words) > 2 and "python" in words[0] and "coordfit" in words[1:4] and "-m" in words[1:3]:
-            yield words[words.index("coordfit") + 1 :]
-
-
-def documented_commands():
-    """Every command in the Markdown files once, by file and text."""
-    files = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")]
-    return {
-        f"{path.name}: {shlex.join(words)}": words
-        for path in sorted(files)
-        for line in shell_lines(path.read_text(encoding="utf-8"))
-        for words in coordfit_words(line)
-    }
-
-
-DOCUMENTED = documented_commands()
-
-
-@pytest.mark.parametrize("words", DOCUMENTED.values(), ids=DOCUMENTED)
-def test_documented_commands_name_existing_options(words, capsys):
-    parse(_with_command(words))
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("coordfit photo.png --steps 5  # a comment", [["photo.png", "--steps", "5"]]),
-        ("$ python -m coordfit --device gpu | head", [["--device", "gpu"]]),
-        ("A=1 .venv/bin/coordfit && uvx coordfit doctor", [[], ["doctor"]]),
-        ("python -P -m coordfit info 'a b'", [["info", "a b"]]),
-        ("pip install coordfit", []),
-        ("git clone https://example.org/coordfit && cd coordfit", []),
-    ],
-)
-def test_commands_are_found_in_shell_lines(line, words):
-    assert list(coordfit_words(line)) == words
