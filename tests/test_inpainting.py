@@ -426,6 +426,14 @@ def test_damage_under_a_soft_mask_is_no_truth_anywhere(capsys, quick_curves, tmp
     np.testing.assert_array_equal(levels("scored/filled.png"), levels("run/filled.png"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="such names are refused there")
+def test_a_truth_of_any_name_is_told_in_one_line(capsys, quick_curves, photo, mask_file):
+    name = photo.rename("{0}\x1b[31m\n.png")
+    code, out, _ = call(capsys, name, "--mask", mask_file, "--truth", name, "--out", "run")
+    assert code == 0
+    assert "hidden       512 pixels, 50.0 %: a mask, scored against {0}\\x1b[31m\\n.png\n" in out
+
+
 def test_json_is_one_document_with_the_figures(capsys, quick_curves, photo):
     code, out, _ = call(capsys, photo, "--missing", 0.25, "--json", "--out", "run")
     document = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))

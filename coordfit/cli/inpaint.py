@@ -11,7 +11,7 @@ import numpy as np
 
 from ..averaging import check_average
 from ..config import FitConfig
-from ..files import jsonable, printable
+from ..files import escaped, jsonable, printable
 from ..fills import mean_spacing
 from ..folder_lock import output_folder
 from ..images import save_picture
@@ -190,13 +190,14 @@ def _print_result(result: Inpainted, path: Path, options: Options, say: Callable
 def figures(result: Inpainted) -> list[tuple[str, str]]:
     """The figures of an inpainting, as people read them."""
     m = result.metrics
+    hidden = f"{m['hidden_pixels']:,d} pixels, {100 * m['hidden_share']:.1f} %: {escaped(result.hiding)}"
     rows: list[Row] = [
         ("PSNR", m["psnr_hidden"], "{:.2f} dB, hidden pixels"),
         ("", m["psnr_hidden_nearest"], "{:.2f} dB, hidden pixels by their nearest known one"),
         ("", m["psnr_hidden_biharmonic"], "{:.2f} dB, hidden pixels by biharmonic inpainting"),
         ("" if result.has_truth else "PSNR", m["psnr_train"], "{:.2f} dB, known pixels"),
         ("SSIM", m["ssim_filled"], "{:.4f}, filled picture"),
-        ("hidden", m["hidden_pixels"], f"{{:,d}} pixels, {100 * m['hidden_share']:.1f} %: {result.hiding}"),
+        ("hidden", hidden, "{}"),
     ]
     if isinstance(result, TiledInpaintResult):
         rows += [("sigma", m["sigma"], "{:.3g} cycles per side of a tile"), tiles.tiles_figure(m)]
