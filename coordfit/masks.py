@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .errors import ConfigError
 from .images import Picture, Source, load_picture
-from .report.comparison import Font, plain_text
+from .report.text import Font, load_font, plain_text
 
 __all__ = [
     "TRANSPARENCY",
@@ -243,7 +243,7 @@ def text_mask(height: int, width: int, words: str) -> Mask:
             "give fewer words or a larger picture"
         )
     image = Image.new("L", (width, height), 255)
-    font, middle = ImageFont.load_default(size=size), (width / 2, height / 2)
+    font, middle = load_font(size), (width / 2, height / 2)
     lines = "\n".join(_wrapped(text, font, _TEXT_SHARE * width))
     ImageDraw.Draw(image).multiline_text(middle, lines, fill=0, font=font, anchor="mm", align="center")
     return check_mask(np.asarray(image) > 127, "the text")
@@ -255,7 +255,7 @@ def _largest_size(text: str, height: int, width: int) -> int | None:
     smallest = _SMALLEST_FONT
     while smallest < too_large:
         size = (smallest + too_large) // 2
-        font = ImageFont.load_default(size=size)
+        font = load_font(size)
         lines = _wrapped(text, font, _TEXT_SHARE * width)
         pen = ImageDraw.Draw(Image.new("L", (1, 1)))
         left, top, right, bottom = pen.multiline_textbbox((0, 0), "\n".join(lines), font=font)

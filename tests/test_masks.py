@@ -174,7 +174,7 @@ def test_a_share_that_rounds_to_nothing_is_refused():
 )
 def test_words_are_written_across_the_picture_and_not_cut_off(size, words):
     hidden = ~text_mask(*size, words)
-    assert 0.003 < hidden.mean() < 0.5
+    assert 0.002 < hidden.mean() < 0.5
     assert not hidden[[0, -1]].any()
     assert not hidden[:, [0, -1]].any()
     columns, rows = np.flatnonzero(hidden.any(axis=0)), np.flatnonzero(hidden.any(axis=1))
@@ -187,6 +187,10 @@ def test_a_long_text_is_wrapped():
     rows = ~text_mask(128, 128, "one two three four five six seven eight nine ten").all(axis=1)
     lines = np.count_nonzero(np.diff(rows.astype(int)) == 1)
     assert lines >= 3
+
+
+def test_letters_keep_their_accents():
+    assert (text_mask(64, 128, "Öl") != text_mask(64, 128, "Ol")).any()
 
 
 def test_text_that_does_not_fit_is_refused_with_the_cure():

@@ -217,9 +217,37 @@ def test_long_and_foreign_texts_stay_on_the_sheet():
     sheet = sheet_of(truth, prediction, title, figures)
     assert (sheet[:, -20:] == 255).all()
     assert (sheet[:, :20] == 255).all()
-    np.testing.assert_array_equal(
-        sheet_of(truth, prediction, "café × σ"), sheet_of(truth, prediction, "cafe x sigma")
-    )
+
+
+def titled(title):
+    truth, prediction = pair(16, 16)
+    return sheet_of(truth, prediction, title, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("Ferienfoto Österreich.png", "Ferienfoto Osterreich.png"),
+        ("Москва × σ.png", "?????? x sigma.png"),
+        ("写真.jpg", "??.jpg"),
+        ("写真.jpg", ".jpg"),  # a box for each letter that the font lacks
+    ],
+)
+def test_names_keep_their_letters(name, other):
+    assert (titled(name) != titled(other)).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("O\u0308sterreich.png", "Österreich.png"),  # as macOS writes it
+        ("a\n \t b", "a b"),
+        ("gpj.\u202etah", "gpj.tah"),  # what turns the direction of writing would show another name
+        ("\udcff\x00", "\N{REPLACEMENT CHARACTER}" * 2),  # bytes that are no Unicode
+    ],
+)
+def test_names_with_odd_letters_are_drawn_as_others(name, same):
+    np.testing.assert_array_equal(titled(name), titled(same))
 
 
 def test_equal_and_diverged_predictions_are_drawn():

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, features
+from PIL import Image, ImageDraw, features
 
 from coordfit.errors import ConfigError, OutputError
 from coordfit.files import atomic_write, printable
 
-from .comparison import GREY, INK, PAPER, plain_text, shorten, show_pixels
+from .comparison import GREY, INK, PAPER, show_pixels
+from .text import load_font, plain_text, shorten
 
 __all__ = ["Animation", "check_suffix"]
 
@@ -156,7 +157,7 @@ class Animation:
         cell = max(width, _NARROW_CELL)
         content = len(frames) * (cell + _GAP) - _GAP
         sheet = Image.new("RGB", (content + 2 * _MARGIN, height + 2 * _MARGIN + 26 + 30), PAPER)
-        pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+        pen, font = ImageDraw.Draw(sheet), load_font(15)
         for number, (title, pixels) in enumerate(zip(self.titles, frames, strict=True)):
             x = _MARGIN + number * (cell + _GAP)
             pen.text((x, _MARGIN + 14), shorten(plain_text(title), font, cell), INK, font, "ls")

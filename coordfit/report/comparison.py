@@ -1,14 +1,15 @@
 """The picture of a fit: original, reconstruction and error side by side, with the figures written in."""
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from coordfit.metrics import check_pair
+
+from .text import Font, load_font, plain_text, shorten
 
 __all__ = [
     "LARGE_SIDE",
@@ -24,15 +25,12 @@ __all__ = [
     "draw_error_bar",
     "error_picture",
     "error_scale",
-    "plain_text",
     "resize_to",
-    "shorten",
     "show_pixels",
 ]
 
 FloatArray = NDArray[np.floating[Any]]
 Size = tuple[int, int]  # (width, height), Pillow's order
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Anchors of the error's colour map, sRGB, evenly spaced: from near-black over violet and orange to cream.
 # Their CIE lightness rises by equal steps from 4 to 97, so equal differences of error look equally large and
@@ -284,28 +282,6 @@ def show_pixels(pixels: FloatArray, size: Size) -> Image.Image:
     return Image.alpha_composite(board, image).convert("RGB")
 
 
-def plain_text(text: str) -> str:
-    """Return text in the letters that Pillow's own font has, on one line."""
-    for letter, spelling in {"×": "x", "–": "-", "—": "-", "−": "-", "σ": "sigma", "∞": "inf"}.items():
-        text = text.replace(letter, spelling)
-    folded = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    known = "".join(c if " " <= c <= "~" or c in "·°±" else " " if c.isspace() else "?" for c in folded)
-    return " ".join(known.split())
-
-
-def shorten(text: str, font: Font, length: float) -> str:
-    """Take letters out of the middle until the text fits: both ends of a file name matter."""
-    if font.getlength(text) <= length:
-        return text
-    keep = min(len(text), round(length) // 2)  # no letter is narrower than two pixels
-    while keep > 2:
-        keep -= 1
-        short = f"{text[: keep - keep // 2]} ... {text[len(text) - keep // 2 :]}"
-        if font.getlength(short) <= length:
-            return short
-    return "..."
-
-
 def draw_error_bar(
     sheet: Image.Image, corner: Size, width: int, bar: "ErrorBar", font: Font, unit: float = 1.0
 ) -> int:
@@ -362,10 +338,10 @@ class _Sheet:
         self.cell = max(panel_width, self.px(_NARROW_CELL))
         self.content = self._content_width(panel_width, self.unit)
         self.margin = self.px(36)
-        self.title_font = ImageFont.load_default(size=self.px(25))
-        self.value_font = ImageFont.load_default(size=self.px(18))
-        self.caption_font = ImageFont.load_default(size=self.px(16))
-        self.small_font = ImageFont.load_default(size=self.px(13.5))
+        self.title_font = load_font(self.px(25))
+        self.value_font = load_font(self.px(18))
+        self.caption_font = load_font(self.px(16))
+        self.small_font = load_font(self.px(13.5))
 
     def _content_width(self, panel_width: int, unit: float) -> int:
         cell = max(panel_width, round(_NARROW_CELL * unit))

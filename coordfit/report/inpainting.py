@@ -2,10 +2,11 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFont
+from PIL import Image
 
 from .comparison import PAPER, ErrorBar, FloatArray, absolute_error, draw_error_bar, error_picture, error_scale
 from .side_by_side import Figures, Panel, picture_strip
+from .text import load_font
 
 __all__ = ["inpainting_picture", "paint_hidden"]
 
@@ -84,5 +85,5 @@ def _with_bar(sheet: Image.Image, bar: ErrorBar) -> Image.Image:
     column = (sheet.width - 2 * _MARGIN - 3 * _GAP) // 4  # where all four panels are in one row
     width = min(max(column, _NARROWEST_BAR), _WIDEST_BAR)
     place = (sheet.width - _MARGIN - width, sheet.height - _MARGIN // 3)
-    draw_error_bar(taller, place, width - 2, bar, ImageFont.load_default(size=13.5))
+    draw_error_bar(taller, place, width - 2, bar, load_font(13.5))
     return taller

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .comparison import (
     GREY,
@@ -18,11 +18,10 @@ from .comparison import (
     colour_error,
     draw_error_bar,
     error_scale,
-    plain_text,
     resize_to,
-    shorten,
     show_pixels,
 )
+from .text import Font, load_font, plain_text, shorten
 
 __all__ = ["Panel", "picture_strip", "side_by_side"]
 
@@ -157,10 +156,10 @@ class _Sheet:
         fitting = max(1, (_SHEET_WIDTH - 2 * _MARGIN + _GAP) // (self.cell + _GAP))
         self.columns = math.ceil(number / math.ceil(number / fitting))
         self.content = max(self.columns * (self.cell + _GAP) - _GAP, 420)
-        self.title_font = ImageFont.load_default(size=24)
-        self.name_font = ImageFont.load_default(size=17)
-        self.text_font = ImageFont.load_default(size=15)
-        self.small_font = ImageFont.load_default(size=13.5)
+        self.title_font = load_font(24)
+        self.name_font = load_font(17)
+        self.text_font = load_font(15)
+        self.small_font = load_font(13.5)
 
     def draw(self, title: str, cells: list[_Cell], bar: ErrorBar | None) -> Image.Image:
         """Draw everything from top to bottom; the paper is cut to length at the end."""
@@ -222,7 +221,7 @@ class _Sheet:
         pen: ImageDraw.ImageDraw,
         text: str,
         place: tuple[int, int],
-        font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+        font: Font,
         colour: tuple[int, int, int],
         length: int | None = None,
     ) -> None:
