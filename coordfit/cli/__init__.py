@@ -20,6 +20,7 @@ from types import FrameType
 from ..errors import ConfigError, CoordfitError
 from ..files import escaped
 from .options import COMMANDS, Options, UsageError, parse
+from .streams import usable_streams
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NO_DEVICE, EXIT_DIVERGED, EXIT_GRADIENTS = 0, 1, 2, 3, 4, 5
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
@@ -27,7 +28,11 @@ EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with usable_streams():
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(words: list[str]) -> int:
     as_json = "--json" in words
     _print_what_the_terminal_cannot_as_escapes()
     # Matplotlib logs that a home cannot be written; with nobody listening, Python would print it.

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from os import PathLike
 from typing import TYPE_CHECKING
 
 from coordfit.files import atomic_write
+
+from .svg import GREY, new_figure, own_style, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,10 +18,6 @@ __all__ = ["save_curves"]
 Row = Mapping[str, float | None]
 Point = tuple[float, float]  # step, value
 
-_INK = "#1c202a"
-GREY = "#69707d"
-_LINE = "#dadde3"
-
 # Column of the history, label, colour, line width. The colours differ in lightness too.
 _PSNR_CURVES = (
     ("psnr", "full picture", "#222a5c", 2.0),
@@ -29,31 +26,6 @@ _PSNR_CURVES = (
 )
 _LOSS_COLOUR = "#222a5c"
 _FEW_POINTS = 30  # up to so many evaluations each gets a dot
-
-STYLE = {
-    "svg.hashsalt": "coordfit",  # with the date left out, equal histories give equal files
-    "svg.fonttype": "path",  # looks alike everywhere, whatever fonts a viewer has
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": GREY,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titlepad": 12,
-    "axes.unicode_minus": True,
-    "grid.color": _LINE,
-    "grid.linewidth": 0.8,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "lines.solid_capstyle": "round",
-    "lines.markersize": 4,
-    "legend.frameon": False,
-}
 
 
 def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
@@ -76,21 +48,15 @@ def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
     coordfit.errors.OutputError
         If the file cannot be written.
     """
-    from matplotlib import style
-
-    drawing = BytesIO()
-    # From the library's defaults, so that a user's own settings (LaTeX, dark styles) change nothing.
-    with style.context(["default", STYLE]):
-        _draw(history).savefig(drawing, format="svg", metadata={"Date": None})
+    with own_style():
+        svg = svg_of(_draw(history))
     with atomic_write(path) as file:
-        file.write(drawing.getbuffer())
+        file.write(svg.encode())
 
 
 def _draw(history: Sequence[Row]) -> "Figure":
     """Return the figure with its two panels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.9))
+    figure = new_figure(10, 3.9)
     # Fixed margins hold the widest tick labels there can be; fitting them would double the time.
     figure.subplots_adjust(left=0.075, right=0.98, bottom=0.15, top=0.88, wspace=0.3)
     left, right = figure.subplots(1, 2)

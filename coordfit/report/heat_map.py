@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from coordfit.files import atomic_write
 from coordfit.table import Table
 
-from .curves import STYLE
-from .lines import literal, new_figure, svg_of
+from .lines import literal
+from .svg import new_figure, own_style, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,13 +48,13 @@ def save_heat_map(path: str | PathLike[str], table: Table, x: str, y: str, value
 
 def heat_map_svg(table: Table, x: str, y: str, value: str, *, title: str) -> str:
     """Return the text of the SVG that `save_heat_map` writes; its parameters."""
-    from matplotlib import style
-
     xs, ys = _settings(table, x), _settings(table, y)
     known = [row for row in table if _is_finite(row[value])]
     values = {(_plain(row[x]), _plain(row[y])): row[value] for row in known}
-    with style.context(["default", STYLE | {"axes.grid": False}]):
-        figure, axes = new_figure(max(4.0, 1.6 + 0.85 * len(xs)), max(2.4, 1.3 + 0.5 * len(ys)))
+    width, height = max(4.0, 1.6 + 0.85 * len(xs)), max(2.4, 1.3 + 0.5 * len(ys))
+    with own_style({"axes.grid": False}):
+        figure = new_figure(width, height, layout="constrained")
+        axes = figure.subplots()
         axes.set_title(literal(title))
         axes.set(xlabel=literal(x.replace("_", " ")), ylabel=literal(y.replace("_", " ")))
         _name_the_cells(axes, xs, ys)

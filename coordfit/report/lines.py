@@ -2,20 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from itertools import cycle
 from os import PathLike
 from typing import TYPE_CHECKING
 
 from coordfit.files import atomic_write, escaped
 
-from .curves import GREY, STYLE
+from .svg import GREY, new_figure, own_style, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["SERIES_COLOURS", "lines_svg", "literal", "new_figure", "save_lines", "svg_of"]
+__all__ = ["SERIES_COLOURS", "lines_svg", "literal", "save_lines"]
 
 Points = Sequence[tuple[float, float]]
 
@@ -82,30 +80,14 @@ def lines_svg(
     dashed: Mapping[str, Points] | None = None,
 ) -> str:
     """Return the text of the SVG that `save_lines` writes; its parameters."""
-    from matplotlib import style
-
-    with style.context(["default", STYLE]):
-        figure, axes = new_figure(7.6, 4.2)
+    with own_style():
+        figure = new_figure(7.6, 4.2, layout="constrained")
+        axes = figure.subplots()
         axes.set(xlabel=literal(x_label), ylabel=literal(y_label))
         axes.set_title(literal(title))
         axes.tick_params(length=0, which="both")
         _draw(axes, series, dashed or {}, x_log)
         return svg_of(figure)
-
-
-def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
-    """A figure of a size in inches, and its axes; the style must be set already."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def svg_of(figure: "Figure") -> str:
-    """The text of a figure as SVG, the same for equal figures."""
-    drawing = BytesIO()
-    figure.savefig(drawing, format="svg", metadata={"Date": None})
-    return drawing.getvalue().decode()
 
 
 def _draw(axes: "Axes", series: Mapping[str, Points], dashed: Mapping[str, Points], x_log: bool) -> None:
