@@ -11,7 +11,8 @@ from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
 from .encoders import ENCODINGS
 from .ensemble import Callback, Job, ShouldStop, fit_together, group_by_shape
-from .images import Picture, load_picture
+from .files import escaped
+from .images import Picture, load_picture, png_bytes
 from .result import FitResult, Result
 from .table import Table
 from .tiles.fit import Callback as TileCallback
@@ -26,7 +27,7 @@ AUTO = "gaussian auto"
 _FIGURES = ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds", "parameters")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What several encodings made of one picture: a result for each by name, in the order asked for.
 
@@ -71,13 +72,13 @@ class Comparison:
         dashed = {name: points for name, points in held_out.items() if points}
         save_lines(path, train, dashed=dashed, title="PSNR while training", x_label="step", y_label="PSNR / dB")
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{name} {result.metrics['psnr']:.2f} dB" for name, result in self.results.items())
+        return f"<Comparison on {escaped(self.picture.name)}: {found}>"
+
     def _repr_png_(self) -> bytes:
         """The picture of all, where a notebook shows the comparison."""
-        import io
-
-        buffer = io.BytesIO()
-        self.picture_of_all().save(buffer, format="PNG")
-        return buffer.getvalue()
+        return png_bytes(self.picture_of_all())
 
 
 def compare(

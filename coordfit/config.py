@@ -78,7 +78,7 @@ def option(
     return field(default=default, metadata=facts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitConfig:
     """The settings of one fit; impossible values are a `ConfigError`. `make_config` is the usual way to one."""
 
@@ -242,6 +242,12 @@ class FitConfig:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             check_setting(spec, getattr(self, spec.name))
+
+    def __repr__(self) -> str:
+        """The settings that differ from the defaults, as a call."""
+        pairs = [(spec, getattr(self, spec.name)) for spec in dataclasses.fields(self)]
+        changed = [f"{spec.name}={value!r}" for spec, value in pairs if value != spec.default]
+        return f"FitConfig({', '.join(changed)})"
 
     @property
     def resolved_sigma(self) -> float:

@@ -30,6 +30,7 @@ from .metrics import psnr, ssim
 from .result import FitResult, Result
 from .tiles.fit import Callback as TileCallback
 from .tiles.fit import TiledFit, TiledResult
+from .tiles.model import TiledModel
 from .tiles.plan import TileOptions, TilePlan
 from .training import Callback, Progress, Trainer
 
@@ -71,7 +72,7 @@ MOST_BIHARMONIC_PIXELS = 40_000  # hidden ones; it solves a sparse system of thi
 Pixels = NDArray[np.float32]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Inpainted(Result):
     """A finished inpainting: a fit of the known pixels, and the picture with the hidden ones filled.
 
@@ -128,14 +129,16 @@ class Inpainted(Result):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class InpaintResult(Inpainted, FitResult):
     """A finished inpainting by one network."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TiledInpaintResult(Inpainted, TiledResult):
     """A finished inpainting by tiles; an interrupted one has neither figures nor a picture."""
+
+    model: TiledModel
 
     def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
         """As of every inpainting; what is `seen` already is of no use to it."""
@@ -143,7 +146,7 @@ class TiledInpaintResult(Inpainted, TiledResult):
 
     def _title(self) -> str:
         # Without the encoding: what hid the pixels has to find room too.
-        return f"{self.picture.name}, {self.picture.width}x{self.picture.height}: {self._tiles()}"
+        return f"{self.picture.name}, {self.picture.width}x{self.picture.height}: {self.model.layout.title}"
 
 
 def inpaint(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from . import memory
-from ._backends import Array, Backend
+from ._backends import Array, Backend, DeviceUnavailableError, get_backend
 from .activations import make_activation
 from .config import FitConfig
 from .encoders import Encoder, GridFeatures, make_encoder
+from .files import escaped
 from .mlp import MLP, first_rows
 from .pixel_grid import PixelGrid
 from .training_step import cost_of_a_row, feature_buffer
@@ -43,11 +45,52 @@ class PictureFacts:
 
 
 class Rendered:
-    """What every model does alike: pictures of any size from rows that it predicts."""
+    """What every model does alike: pictures of any size from rows that it predicts, and copies of itself.
+
+    A copy computes on the same backend. A pickle holds data alone, and is read onto a backend of the same kind,
+    or onto the CPU where there is none.
+    """
 
     backend: Backend
     config: FitConfig
     picture: PictureFacts
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """The picture and the encoding in one line, for people."""
+        config, own = self.config, self.picture
+        encoding = {"none": "no encoding", "basic": "basic encoding"}.get(
+            config.encoding, f"{config.encoding} encoding, sigma {config.resolved_sigma:g}"
+        )
+        return f"{own.name}, {own.width}x{own.height}: {encoding}"
+
+    def __repr__(self) -> str:
+        name, where = type(self).__name__, self.backend.device
+        return f"<{name} of {escaped(self.title)}; {self.num_parameters} parameters on {where}>"
+
+    def _data(self) -> tuple[Any, ...]:
+        """What the model is made of, on the host: the arguments of its class after the backend."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        backend = self.backend
+        device = backend.name if backend.device == "cpu" else backend.device
+        threads = getattr(backend, "threads", None)
+        settings = {"fused": backend.fused, "precision": backend.precision, "threads": threads}
+        return _unpickled, (type(self), device, settings, self._data())
+
+    def __copy__(self) -> Self:
+        kind: Callable[..., Self] = type(self)
+        return kind(self.backend, *self._data())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        kind: Callable[..., Self] = type(self)
+        return kind(self.backend, *copy.deepcopy(self._data(), memo))
 
     def render(
         self,
@@ -95,6 +138,25 @@ class Rendered:
         raise NotImplementedError
 
 
+def _unpickled(
+    kind: Callable[..., Rendered], device: str, settings: dict[str, Any], data: tuple[Any, ...]
+) -> Rendered:
+    """Make a model from its data."""
+    try:
+        backend = get_backend(device, **settings)
+    except (DeviceUnavailableError, ValueError):  # another machine's device, or a backend of the user's own
+        backend = get_backend("cpu")
+    return kind(backend, *data)
+
+
+def as_coordinates(coordinates: ArrayLike) -> NDArray[Any]:
+    """Coordinates (..., 2) on the host as an array of numbers; ValueError where they are none."""
+    array = np.asarray(coordinates)
+    if array.dtype.kind not in "iuf" or array.ndim < 1 or array.shape[-1] != 2:
+        raise ValueError(f"coordinates must be numbers of shape (..., 2), not {array.dtype} {array.shape}")
+    return array
+
+
 class Model(Rendered):
     """A coordinate network: the encoder's frequencies, the layers, and the picture's facts.
 
@@ -138,18 +200,21 @@ class Model(Rendered):
         """Trainable numbers."""
         return self.mlp.layout.num_parameters
 
-    def __call__(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _data(self) -> tuple[Any, ...]:
+        B = None if self.encoder.B is None else self.backend.to_numpy(self.encoder.B)
+        return self.config, self.picture, B, self.backend.to_numpy(self.mlp.parameters), self.metrics
+
+    def __call__(self, coordinates: ArrayLike) -> NDArray[np.floating]:
         """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the longer side."""
-        if coordinates.ndim < 1 or coordinates.shape[-1] != 2:
-            raise ValueError(f"coordinates must have shape (..., 2), not {coordinates.shape}")
-        flat = coordinates.reshape(-1, 2)
+        points = as_coordinates(coordinates)
+        flat = points.reshape(-1, 2)
         colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
         forward, start = _Forward(self), 0
         for features, first, last in _parts_of(self, flat):
             stop = start + last - first
             colours[start:stop] = self.backend.to_numpy(forward(features, first, last))
             start = stop
-        return colours.reshape(*coordinates.shape[:-1], self.picture.channels)
+        return colours.reshape(*points.shape[:-1], self.picture.channels)
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """As `render_rows`, but as the network gives them, unclipped."""

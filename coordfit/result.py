@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .files import escaped
+from .images import png_bytes
 from .metrics import bits_per_pixel, interpolate_every_second, psnr
 from .model import Model
 from .training_step import item_size
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from .training import TrainingState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What every finished fit has, of one network or of tiles.
 
@@ -79,21 +81,17 @@ class Result:
 
         return comparison_picture(self.picture.pixels, self.reconstruction, self._title(), self._figures())
 
-    def _repr_png_(self) -> bytes:
-        """The comparison, where a notebook shows the result."""
-        import io
+    def __repr__(self) -> str:
+        psnr = self.metrics.get("psnr")
+        quality = "" if psnr is None else f"; PSNR {psnr:.2f} dB"
+        return f"<{type(self).__name__} of {escaped(self._title())}{quality}, stopped: {self.stopped}>"
 
-        buffer = io.BytesIO()
-        self.comparison().save(buffer, format="PNG")
-        return buffer.getvalue()
+    def _repr_png_(self) -> bytes | None:
+        """The comparison, where a notebook shows the result; None for tiles that are not all finished."""
+        return png_bytes(self.comparison()) if self.metrics else None
 
     def _title(self) -> str:
-        config = self.config
-        size = f"{self.picture.width}x{self.picture.height}"
-        encoding = {"none": "no encoding", "basic": "basic encoding"}.get(
-            config.encoding, f"{config.encoding} encoding, sigma {config.resolved_sigma:g}"
-        )
-        return f"{self.picture.name}, {size}: {encoding}"
+        return self.model.title
 
     def _figures(self) -> list[tuple[str, str]]:
         m = self.metrics
@@ -110,7 +108,7 @@ class Result:
         return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitResult(Result):
     """A finished fit of one network: all that `Result` has, and where its training ended.
 

@@ -6,12 +6,14 @@ import csv
 import html
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .files import escaped
 
 Row = Mapping[str, Any]
+_MOST_LETTERS = 120  # of the names in a table's repr
 
 
 class Table(Sequence[Row]):
@@ -76,6 +78,10 @@ class Table(Sequence[Row]):
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue()
+
+    def __repr__(self) -> str:
+        names = textwrap.shorten(", ".join(map(escaped, self.columns)), _MOST_LETTERS, placeholder=" ...")
+        return f"<Table, rows: {len(self)}, columns: {names}>"
 
     def __str__(self) -> str:
         """The table in aligned columns, for a terminal."""

@@ -63,11 +63,11 @@ class TrainingState:
 
     step: int
     seconds: float
-    parameters: NDArray[np.floating]
-    optimizer: dict[str, NDArray[np.floating]]
-    B: NDArray[np.floating] | None
+    parameters: NDArray[np.floating] = field(repr=False)
+    optimizer: dict[str, NDArray[np.floating]] = field(repr=False)
+    B: NDArray[np.floating] | None = field(repr=False)
     picture_digest: str
-    history: list[HistoryRow] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list, repr=False)
 
 
 Callback = Callable[[Progress], bool | None]

@@ -7,7 +7,7 @@ This is the only room that reads pictures with Pillow. What was done to a pictur
 from .levels import Colours
 from .picture import BUNDLED_SIZES, Picture, Source, bundled_picture, load_picture
 from .sources import MAX_PIXELS
-from .writing import save_picture
+from .writing import png_bytes, save_picture
 
 __all__ = [
     "BUNDLED_SIZES",
@@ -17,5 +17,6 @@ __all__ = [
     "Source",
     "bundled_picture",
     "load_picture",
+    "png_bytes",
     "save_picture",
 ]

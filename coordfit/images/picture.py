@@ -15,17 +15,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from coordfit.errors import ConfigError
+from coordfit.files import escaped
+from coordfit.png import quantize
 
 from .alpha import lay_on, parse_colour, settle_alpha
 from .levels import Colours, Levels, Pixels, to_pixels
 from .resizing import check_size, resample
 from .sources import MAX_PIXELS, read_array, read_file, read_image
+from .writing import image_of, png_bytes
 
 BUNDLED_SIZES = (32, 128)
 _ROWS_AT_ONCE = 256
+_KINDS = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
+_MOST_SHOWN = 1024  # pixels of the longer side in a notebook
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Picture:
     """A picture as the networks see it.
 
@@ -47,6 +52,22 @@ class Picture:
     bit_depth: int
     name: str
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.levels.flags.writeable = False
+
+    def __reduce__(self) -> tuple[type[Picture], tuple[Any, ...]]:
+        return Picture, (self.levels, self.bit_depth, self.name, self.notes)
+
+    def __repr__(self) -> str:
+        kind = _KINDS.get(self.channels, f"{self.channels} channels")
+        return f"<Picture {escaped(self.name)}, {self.width}x{self.height}: {kind}, {self.levels.dtype}>"
+
+    def _repr_png_(self) -> bytes:
+        """The picture where a notebook shows it, a large one smaller."""
+        image = image_of(self.levels if self.levels.dtype == np.uint8 else quantize(self.colours[:]))
+        image.thumbnail((_MOST_SHOWN, _MOST_SHOWN))
+        return png_bytes(image)
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -147,7 +168,6 @@ def load_picture(
     if paper is not None:
         levels = lay_on(levels, paper, f"alpha composited on {background}", notes)
     levels = np.ascontiguousarray(levels)
-    levels.flags.writeable = False
     name = path.name.encode(
         errors="replace"
     ).decode()  # a name that is no Unicode could not be written to a report

@@ -86,7 +86,19 @@ def _encode(path: Path, pixels: NDArray[np.floating], bit_depth: int) -> bytes:
     levels = quantize(pixels)
     content = BytesIO()
     try:
-        Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels).save(content, name, **options)
+        image_of(levels).save(content, name, **options)
     except (OSError, ValueError) as error:
         raise PictureError(f"cannot save {label} as {name} ({error}): save it as .png") from error
+    return content.getvalue()
+
+
+def image_of(levels: NDArray[np.unsignedinteger[Any]]) -> Image.Image:
+    """Return levels (H, W, 1 to 4) as a Pillow image."""
+    return Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Return a Pillow image as the content of a PNG file."""
+    content = BytesIO()
+    image.save(content, "PNG")
     return content.getvalue()

@@ -59,7 +59,7 @@ Callback = Callable[[TileProgress], bool | None]
 """Returns True to stop the run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TiledResult(Result):
     """A finished fit of tiles.
 
@@ -82,13 +82,6 @@ class TiledResult(Result):
             for rows in self.model.render_rows(self.model.grid()):
                 seen.add(rows)
         return seen.draw(self._title(), self._figures())
-
-    def _title(self) -> str:
-        return f"{super()._title()} per tile; {self._tiles()}"
-
-    def _tiles(self) -> str:
-        layout = self.model.layout
-        return f"{len(layout)} tiles of {layout.tile}x{layout.tile}"
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,11 @@ class TileLayout:
             raise ValueError(f"the overlap must be between 1 and {most}, half of a tile, not {self.overlap}")
 
     @property
+    def title(self) -> str:
+        """How many tiles there are, and of which size, for people."""
+        return f"{len(self)} tiles of {self.tile}x{self.tile}"
+
+    @property
     def side(self) -> int:
         """Of a tile with its overlap; the unit of the networks' coordinates."""
         return self.tile + self.overlap

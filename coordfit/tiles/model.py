@@ -15,13 +15,13 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend
 from ..encoders import GridFeatures, make_encoder
 from ..files import forget_pages
 from ..mlp import MLP
-from ..model import CHUNK_PIXELS, PictureFacts, Rendered
+from ..model import CHUNK_PIXELS, PictureFacts, Rendered, as_coordinates
 from ..pixel_grid import PixelGrid
 from .layout import Axis, TileLayout
 from .network import TileNetwork
@@ -63,11 +63,19 @@ class TiledModel(Rendered):
         """Trainable numbers of all networks together."""
         return len(self.layout) * self.network.layout.num_parameters
 
-    def __call__(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
+    @property
+    def title(self) -> str:
+        """The picture, the encoding and the tiles in one line, for people."""
+        return f"{super().title} per tile; {self.layout.title}"
+
+    def _data(self) -> tuple[Any, ...]:
+        parameters = np.array(self.parameters)  # and not the map of a file
+        return self.picture, self.network, self.layout, parameters, self.metrics
+
+    def __call__(self, coordinates: ArrayLike) -> NDArray[np.floating]:
         """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the picture's longer side."""
-        if coordinates.ndim < 1 or coordinates.shape[-1] != 2:
-            raise ValueError(f"coordinates must have shape (..., 2), not {coordinates.shape}")
-        points = coordinates.reshape(-1, 2).astype(np.float64) * max(self.picture.height, self.picture.width)
+        given = as_coordinates(coordinates)
+        points = given.reshape(-1, 2).astype(np.float64) * max(self.picture.height, self.picture.width)
         colours = np.zeros((len(points), self.picture.channels), self.config.dtype)
         encoder = make_encoder(self.backend, self.network.B, self.config.dtype)
         for tile, which, weights in self._tiles_of(points):
@@ -77,7 +85,7 @@ class TiledModel(Rendered):
             mlp = self.networks(self.backend, np.array([tile]), len(which))
             y = self.backend.to_numpy(mlp.forward(encoder(local)))[0]
             colours[which] += y * weights[:, None]
-        return colours.reshape(*coordinates.shape[:-1], self.picture.channels)
+        return colours.reshape(*given.shape[:-1], self.picture.channels)
 
     def _tiles_of(
         self, points: NDArray[np.float64]
