@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ Tensors = Mapping[str, NDArray[Any]]
 _COORDINATES = "pixel centres (i + 0.5) / longer side, x right, y down"
 _COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
 _MOST_STEPS, _MOST_SECONDS = 10**9, 1e12
+_MOST_NAMES = 6  # of files, in a message
 _MOST_LETTERS = 300  # of a reason, which may quote the file
 _LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
 
@@ -59,7 +61,7 @@ def load_model(
     Parameters
     ----------
     path : path
-        A file that `Model.save` wrote.
+        A file that `Model.save` wrote, or the folder of a run.
     device, threads, fused, precision
         As of `coordfit.fit`.
     backend : Backend, optional
@@ -71,12 +73,39 @@ def load_model(
         The file is missing, damaged, or not a model of ours.
     """
     backend = backend or get_backend(device, threads=threads, fused=fused, precision=precision)
+    path = model_in(path)
     if read_metadata(path).get("kind") == "tiled":
         from .tiles.file import load_tiled
 
         return load_tiled(path, backend)
     tensors, metadata = load_tensors(path)
     return _build(path, tensors, metadata, backend)
+
+
+def model_in(path: str | PathLike[str]) -> Path:
+    """Return the model file that a path means: itself, or that of a run's folder, which may be a checkpoint.
+
+    Raises
+    ------
+    ModelFileError
+        The folder has no model, or several of which none is the run's own.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return folder
+    found = sorted([*folder.glob("*.safetensors"), *folder.glob("models/*.safetensors")])
+    for name in ("model.safetensors", "checkpoint.safetensors"):
+        if folder / name in found:
+            return folder / name
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise refused(
+            path, "the folder holds no .safetensors file; name the folder of a finished run, or a file"
+        )
+    names = ", ".join(str(file.relative_to(folder)) for file in found[:_MOST_NAMES])
+    more = ", ..." if len(found) > _MOST_NAMES else ""
+    raise refused(path, f"the folder holds {len(found)} models; name one of its files ({names}{more})")
 
 
 def save_checkpoint(path: str | PathLike[str], model: Model, state: TrainingState) -> None:

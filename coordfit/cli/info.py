@@ -8,7 +8,7 @@ from typing import Any
 from ..files import jsonable, printable
 from ..metrics import bits_per_pixel
 from ..model import Model
-from ..model_file import load_model
+from ..model_file import load_model, model_in
 from ..parameters import ParameterLayout
 from ..run_folder import describe_settings
 from ..tiles.model import TiledModel
@@ -18,11 +18,12 @@ from .options import Options
 
 def run(options: Options) -> int:
     """Print picture, network, size and figures of a model."""
-    model = load_model(options.model, device="cpu")
-    size = options.model.stat().st_size
+    file = model_in(options.model)
+    model = load_model(file, device="cpu")
+    size = file.stat().st_size
     picture = model.picture
     facts: dict[str, Any] = {
-        "model": str(options.model),
+        "model": str(file),
         "picture": picture.name,
         "width": picture.width,
         "height": picture.height,

@@ -15,7 +15,7 @@ from ..errors import OutputError
 from ..files import atomic_write, jsonable, printable
 from ..images import MAX_PIXELS, save_picture
 from ..model import Model
-from ..model_file import load_model
+from ..model_file import load_model, model_in
 from ..pixel_grid import PixelGrid
 from ..png import MAX_SIDE, PngWriter, quantize
 from ..tiles.model import TiledModel
@@ -30,9 +30,10 @@ _MOST_PIXELS = 10**10
 def run(options: Options) -> int:
     """Render a model to a picture file and print its path."""
     backend = make_backend(options, speaker(options))
-    model = load_model(options.model, backend=backend)
+    file = model_in(options.model)
+    model = load_model(file, backend=backend)
     grid = _grid(options, model)
-    path = options.out or options.model.with_name(f"{options.model.stem}-{grid.width}x{grid.height}.png")
+    path = options.out or file.with_name(f"{file.stem}-{grid.width}x{grid.height}.png")
     _check_extent(grid, path, model)
     if path.exists() and not options.overwrite and path.is_file():
         raise OutputError(f"{printable(path)} is there already; add --overwrite to replace it")
