@@ -11,7 +11,7 @@ import math
 import numbers
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -336,7 +336,7 @@ def _plain(value: Any) -> Any:
 def recipe_settings(name: str) -> dict[str, Any]:
     """What a recipe sets, by field name. A recipe is a TOML file like any a user would write."""
     if name not in RECIPES:
-        raise ConfigError(f"unknown recipe {name!r}{_did_you_mean(name, RECIPES)}; known: {', '.join(RECIPES)}")
+        raise ConfigError(f"unknown recipe {name!r}{did_you_mean(name, RECIPES)}; known: {', '.join(RECIPES)}")
     text = resources.files(__package__).joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
     return _words_to_none(tomllib.loads(text))
 
@@ -364,12 +364,20 @@ def _words_to_none(settings: dict[str, Any]) -> dict[str, Any]:
 def _check_name(name: str, where: str = "") -> None:
     known = [spec.name for spec in dataclasses.fields(FitConfig)]
     if name not in known:
-        raise ConfigError(f"unknown option {name!r}{where}{_did_you_mean(name, known)}")
+        raise ConfigError(f"unknown option {name!r}{where}{did_you_mean(name, known)}")
 
 
-def _did_you_mean(name: str, known: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return a question for the known word that is nearest, with `prefix` before it, or an empty string.
+
+    Near are words with few other letters, the whole of a beginning, and initials: `lr` for `learning_rate`.
+    """
+    words = {word.replace("-", "_"): word for word in known}
+    asked = name.lower().replace("-", "_")
+    begun = [word for word in words if len(asked) > 2 and word.startswith(asked)]
+    of_initials = [word for word in words if "_" in word and asked == "".join(p[:1] for p in word.split("_"))]
+    near = [*difflib.get_close_matches(asked, words, n=1), *begun, *of_initials]
+    return f"; did you mean {prefix + words[near[0]]!r}?" if near else ""
 
 
 def check_setting(spec: dataclasses.Field[Any], value: Any) -> None:
@@ -387,7 +395,7 @@ def check_setting(spec: dataclasses.Field[Any], value: Any) -> None:
         return
     if choices and value not in choices:
         raise ConfigError(
-            f"{spec.name} must be one of {', '.join(choices)}, not {value!r}{_did_you_mean(value, choices)}"
+            f"{spec.name} must be one of {', '.join(choices)}, not {value!r}{did_you_mean(value, choices)}"
         )
     for number in value if isinstance(value, tuple) else (value,):
         if limits and not (limits[0] <= number <= min(limits[1], sys.float_info.max)):  # NaN is neither

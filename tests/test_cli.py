@@ -414,10 +414,14 @@ def test_held_out_pixels_and_baselines_are_told_apart(finished):
         assert re.search(rf" {metrics[name]:.2f} dB, {words}\n", finished[1].out)
 
 
-def test_quiet_leaves_only_the_results(picture):
+def test_quiet_leaves_errors_alone(picture):
     result = fit(picture, "--quiet")
-    assert result.err == ""
-    assert result.last_line == str(Path("runs", "001"))
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert fit("missing.png", "--quiet").error.endswith("missing.png: No such file or directory")
+    diverged = fit(picture, "--quiet", "--learning-rate", "1e30", "--optimizer", "sgd")
+    assert (diverged.code, diverged.out) == (4, "")
+    assert diverged.error.startswith("diverged: ")
+    assert set(fit(picture, "--quiet", "--json").document) == {"folder", "metrics", "config"}
 
 
 def test_no_progress_leaves_messages(picture, monkeypatch):

@@ -377,11 +377,11 @@ def test_a_report_is_not_replaced_unasked(instant, tmp_path, capsys):
 
 def test_without_a_folder_a_numbered_one_is_made(instant, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run("inpainting", "--quiet") == 0
-    output = capsys.readouterr()
-    assert output.err == ""
-    assert output.out.splitlines()[-1] == os.path.join("runs", "001")  # noqa: PTH118
+    assert run("inpainting") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == os.path.join("runs", "001")  # noqa: PTH118
     assert (tmp_path / "runs" / "001" / "report.html").exists()
+    assert run("inpainting", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

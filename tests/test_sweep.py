@@ -34,7 +34,7 @@ WORDS = [
     "8",
     "--batch-size",
     "64",
-    "-q",
+    "--no-progress",
 ]
 
 
@@ -203,8 +203,7 @@ def test_sweep_writes_a_table_and_goes_on(tmp_path, capsys):
 
 
 def test_a_sweep_says_which_sigma_was_chosen(tmp_path, capsys):
-    words = [word for word in WORDS if word != "-q"]
-    assert main(["sweep", *words, "--sigma", "1,auto", "--seed", "1,2", "--out", str(tmp_path / "s")]) == 0
+    assert main(["sweep", *WORDS, "--sigma", "1,auto", "--seed", "1,2", "--out", str(tmp_path / "s")]) == 0
     said = capsys.readouterr().err
     rows = [json.loads(line) for line in (tmp_path / "s" / "rows.jsonl").read_text().splitlines()]
     chosen = {row["config"]["sigma"] for row in rows if row["row"]["sigma"] == "auto"}
@@ -242,9 +241,8 @@ def test_compare_writes_pictures_and_figures(tmp_path, capsys):
 
 
 def test_compare_tells_the_sigma_that_was_chosen(tmp_path, capsys):
-    words = [word for word in WORDS if word != "-q"]
     assert (
-        main(["compare", *words, "--encoding", "basic,gaussian", "--sigma", "auto,1", "--out", str(tmp_path)])
+        main(["compare", *WORDS, "--encoding", "basic,gaussian", "--sigma", "auto,1", "--out", str(tmp_path)])
         == 0
     )
     out, err = capsys.readouterr()

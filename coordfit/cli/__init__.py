@@ -20,7 +20,7 @@ from types import FrameType
 from ..errors import ConfigError, CoordfitError
 from ..files import escaped
 from .options import COMMANDS, Options, UsageError, parse
-from .streams import usable_streams
+from .streams import complain, nowhere, usable_streams
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NO_DEVICE, EXIT_DIVERGED, EXIT_GRADIENTS = 0, 1, 2, 3, 4, 5
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
@@ -94,6 +94,9 @@ def _run(words: list[str]) -> int:
     options = parse(words)
     if options is None:  # help or version has been printed
         return EXIT_OK
+    if options.quiet and not options.json:
+        with nowhere() as stream, contextlib.redirect_stdout(stream):
+            return _command(options)
     return _command(options)
 
 
@@ -110,9 +113,9 @@ def _with_command(words: list[str]) -> list[str]:
     if not words:
         return ["fit"]
     first = words[0]
-    if first in COMMANDS or first in ("-h", "--help", "--version"):
+    if first in (*COMMANDS, "help", "-h", "--help", "--version") or first.startswith("--print-completion"):
         return words
-    close = difflib.get_close_matches(first, COMMANDS, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(first, (*COMMANDS, "help"), n=1, cutoff=0.75)
     if close and not Path(first).exists():
         raise UsageError(f"there is no command or picture {first!r}; did you mean {close[0]!r}?")
     return ["fit", *words]
@@ -127,7 +130,7 @@ def _print_what_the_terminal_cannot_as_escapes() -> None:
 def _fail(message: str, code: int, as_json: bool) -> int:
     line = escaped(" ".join(message.split()))
     try:
-        print(f"coordfit: {line}", file=sys.stderr, flush=True)
+        complain(line)
         if as_json:
             print(json.dumps({"error": line, "exit_code": code}), flush=True)
     except BrokenPipeError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .._backends import Backend
 from ..comparison import AUTO, Comparison, compare_on, compare_tiles, configs_for, tiled_jobs
-from ..config import FitConfig, make_config
+from ..config import FitConfig, did_you_mean, make_config
 from ..encoders import ENCODINGS
 from ..ensemble import EnsembleProgress
 from ..errors import ConfigError
@@ -104,7 +104,8 @@ def _exit_code(comparison: Comparison, stop: GracefulStop, say: Callable[[str], 
 def _check_encodings(encodings: list[str]) -> None:
     for name in encodings:
         if name not in ENCODINGS:
-            raise ConfigError(f"encoding must be of {', '.join(ENCODINGS)}, not {name!r}")
+            meant = did_you_mean(name, ENCODINGS)
+            raise ConfigError(f"encoding must be of {', '.join(ENCODINGS)}, not {name!r}{meant}")
     if len(set(encodings)) < len(encodings):
         raise ConfigError("encoding has a value twice")
 

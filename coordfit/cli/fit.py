@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from .._backends import Backend, get_backend
 from ..config import FitConfig, make_config, read_config_file, recipe_settings
-from ..files import escaped, jsonable, printable
+from ..files import jsonable, printable
 from ..folder_lock import output_folder
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
 from ..result import FitResult
@@ -27,6 +26,7 @@ from .figures import Row, held_out_figures, in_words, training_figure
 from .film import Film
 from .options import Options, UsageError
 from .progress import ProgressReport
+from .streams import complain
 
 
 def run(options: Options) -> int:
@@ -225,10 +225,10 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
 def exit_code(result: FitResult, signal_number: int | None, say: Callable[[str], None]) -> int:
     """What a finished fit ends the process with; what went wrong is said in one line."""
     if not result.history:
-        say("diverged: the network is not finite even before training; lower --omega or --sigma")
+        complain("diverged: the network is not finite even before training; lower --omega or --sigma")
         return EXIT_DIVERGED
     if result.stopped == "diverged":
-        say(
+        complain(
             f"diverged: the loss is no longer finite; step {result.metrics['steps']} was the last good state "
             "and is what was saved; lower --learning-rate"
         )
@@ -247,7 +247,7 @@ def exit_code_of_many(diverged: int, total: int, where: str, say: Callable[[str]
     if not diverged:
         return EXIT_OK
     if diverged == total:
-        say("diverged: none of the networks is left; lower --learning-rate")
+        complain("diverged: none of the networks is left; lower --learning-rate")
         return EXIT_DIVERGED
     say(f"{diverged} of {total} networks diverged, {where}")
     return EXIT_OK
@@ -258,7 +258,7 @@ def speaker(options: Options) -> Callable[[str], None]:
 
     def say(message: str) -> None:
         if not options.quiet:
-            print(f"coordfit: {escaped(message)}", file=sys.stderr, flush=True)
+            complain(message)
 
     return say
 

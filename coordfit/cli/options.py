@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .._version import __version__
-from ..config import RECIPES, STORED, FitConfig, check_setting
+from ..config import RECIPES, STORED, FitConfig, check_setting, did_you_mean
 from ..errors import ConfigError
 
 COMMANDS = ("fit", "compare", "sweep", "inpaint", "experiments", "render", "gradcheck", "info", "doctor")
@@ -23,6 +23,8 @@ EXPERIMENTS = (
     "inpainting",
     "resolution",
 )
+_SHELLS = ("bash", "zsh", "tcsh")
+_FILE_WORDS = ("IMAGE", "MODEL", "FILE", "FILE.toml", "DIR")  # what stands for a path in the help
 _MOST_DIGITS = 10  # of a length in pixels
 _FUSED = ("auto", "always", "never")
 _PRECISIONS = ("float32", "tf32", "bf16", "fp16")
@@ -35,6 +37,7 @@ _GROUPS = {
     "run": "repeatability",
 }
 
+_MODEL = "a .safetensors file that coordfit wrote, or the folder of a run"
 _WHERE_ALL_DIVERGE = "the exit code is 4 where all do."
 
 # What these are where neither the command line nor the environment says.
@@ -67,19 +70,48 @@ class Options(argparse.Namespace):
 
 
 class _Parser(argparse.ArgumentParser):
+    commands: Mapping[str, argparse.ArgumentParser] = {}
+    """Of the parser of all commands: theirs, by name."""
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see `{self.prog} --help`")
+        joint = " " if message.endswith("?") else "; "
+        raise UsageError(f"{message}{joint}see `{self.prog} --help`")
+
+
+class _PrintCompletion(argparse.Action):
+    """`--print-completion bash`: what a shell reads to complete words."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None
+    ) -> None:
+        try:
+            import shtab  # optional, and not for other commands
+        except ImportError:
+            parser.error(f"{option} needs shtab: pip install shtab")
+        whole = make_parser()
+        actions: list[Any] = [action for command in whole.commands.values() for action in command._actions]
+        for action in actions:
+            if action.metavar in _FILE_WORDS:
+                action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
+        print(shtab.complete(whole, values))
+        parser.exit()
 
 
 def parse(words: Sequence[str]) -> Options | None:
     """Read the words of a command line; None where help or the version was asked for and printed."""
     parser = make_parser()
+    command = parser.commands.get(words[0] if words else "", parser)
+    _refuse_unknown(words, command, {*_flags(command), *_flags(parser)})
     try:
-        options = parser.parse_args(words, namespace=Options())
+        options, rest = parser.parse_known_args(words, namespace=Options())
     except SystemExit as end:
         if end.code:
             raise
         return None
+    if rest:
+        command.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command == "help":
+        return parse([*filter(None, [options.of]), "--help"])
     options.from_environment = {}
     if options.command in _SEVERAL:
         fields = [spec.name for spec in dataclasses.fields(FitConfig)]
@@ -87,6 +119,23 @@ def parse(words: Sequence[str]) -> Options | None:
         _take_settings(options, os.environ)
     _take_machine(options, os.environ)
     return options
+
+
+def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """All words that begin an option."""
+    for action in parser._actions:
+        yield from action.option_strings
+
+
+def _refuse_unknown(words: Sequence[str], command: argparse.ArgumentParser, known: set[str]) -> None:
+    """Refuse an option that there is not, before argparse misses what it takes for its value."""
+    for word in words:
+        flag = word.partition("=")[0]
+        if word == "--":
+            return
+        if word.startswith("--") and " " not in word and flag not in known:
+            names = sorted(name[2:] for name in known if name.startswith("--"))
+            command.error(f"unrecognized arguments: {flag}{did_you_mean(flag[2:], names, '--')}")
 
 
 def _take_settings(options: Options, variables: Mapping[str, str]) -> None:
@@ -129,7 +178,7 @@ def _take_machine(options: Options, variables: Mapping[str, str]) -> None:
         setattr(options, name, value)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> _Parser:
     """The parser of all commands."""
     parser = _Parser(
         prog="coordfit",
@@ -140,7 +189,15 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"coordfit {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        choices=_SHELLS,
+        type=_one_of("print-completion", _SHELLS),
+        action=_PrintCompletion,
+        help="print what a shell reads to complete the words of this command",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    parser.commands = commands.choices
 
     def add(name: str, words: str, summary: str, more: str | None = None) -> argparse.ArgumentParser:
         usage = f"coordfit {name} {words} [options]".replace("  ", " ")
@@ -149,7 +206,7 @@ def make_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--json", action="store_true", help="print one strict JSON document")
         command.add_argument("-v", "--verbose", action="store_true", help="say more; tracebacks too")
-        command.add_argument("-q", "--quiet", action="store_true", help="no messages")
+        command.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
         return command
 
     _fit_options(add("fit", "[IMAGE]", "fit a network to one picture (no IMAGE: the bundled 128x128 one)"))
@@ -174,8 +231,12 @@ def make_parser() -> argparse.ArgumentParser:
     _render_options(add("render", "MODEL", "render a fitted model at any size"))
     _gradcheck_options(add("gradcheck", "", "check the hand-written gradients against finite differences"))
     info = add("info", "MODEL", "say what a model file holds")
-    info.add_argument("model", metavar="MODEL", type=Path, help="a .safetensors file that coordfit wrote")
+    info.add_argument("model", metavar="MODEL", type=Path, help=_MODEL)
     add("doctor", "", "say what this machine offers: versions, processor, BLAS, GPU")
+    about = commands.add_parser("help", help="say what a command does and takes", allow_abbrev=False)
+    about.add_argument(
+        "of", nargs="?", metavar="COMMAND", type=_one_of("the command", COMMANDS), choices=COMMANDS
+    )
     return parser
 
 
@@ -195,11 +256,13 @@ def _device_options(command: argparse.ArgumentParser, *, threads: bool = True) -
     group.add_argument(
         "--fused",
         choices=_FUSED,
+        type=_fused,
         help="fused bodies of the primitives: where they can run, always (an error where they cannot), never",
     )
     group.add_argument(
         "--precision",
         choices=_PRECISIONS,
+        type=_precision,
         help="of matrix products on a GPU, where --dtype is float32: in full, with operands of tf32, or with "
         "activations kept in 16 bits; parameters, sums and the loss stay float32 (default: float32)",
     )
@@ -346,7 +409,10 @@ def _experiments_options(command: argparse.ArgumentParser) -> None:
 def _setting_options(command: argparse.ArgumentParser, several: Sequence[str] = ()) -> None:
     """One option for each field of `FitConfig`; those in `several` take a list with commas."""
     command.add_argument(
-        "--recipe", choices=RECIPES, help="a named set of settings, which other options then change"
+        "--recipe",
+        choices=RECIPES,
+        type=_one_of("recipe", RECIPES),
+        help="a named set of settings, which other options then change",
     )
     command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings from a file")
     groups = {name: command.add_argument_group(title) for name, title in _GROUPS.items()}
@@ -372,7 +438,7 @@ def _animate_option(group: argparse._ArgumentGroup) -> None:
 
 
 def _render_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", type=Path, help="a .safetensors file that coordfit wrote")
+    command.add_argument("model", metavar="MODEL", type=Path, help=_MODEL)
     size = command.add_mutually_exclusive_group()
     size.add_argument("--size", type=parse_size, metavar="WxH", help="in pixels, or N for the longer side")
     size.add_argument(
@@ -415,7 +481,7 @@ def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], *, 
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         return
     if facts["choices"]:
-        group.add_argument(flag, choices=facts["choices"], **common)
+        group.add_argument(flag, choices=facts["choices"], type=_one_of(spec.name, facts["choices"]), **common)
         return
     metavar = "COLOUR" if str(spec.type) == "str | None" else "WxH" if "tuple" in str(spec.type) else "N"
     group.add_argument(flag, type=_converter(spec), metavar=metavar, **common)
@@ -517,9 +583,21 @@ def _checked(
     return read
 
 
+def _one_of(name: str, words: Sequence[str]) -> Callable[[str], str]:
+    """Reads one of some words; another is answered with the nearest."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            meant = did_you_mean(text, words)
+            raise argparse.ArgumentTypeError(f"{name} must be one of {', '.join(words)}, not {text!r}{meant}")
+        return text
+
+    return read
+
+
 _threads = _checked(
     "threads", int, lambda n: 1 <= n <= _MOST_THREADS, f"a whole number from 1 to {_MOST_THREADS}"
 )
-_fused = _checked("fused", str, lambda word: word in _FUSED, f"one of {', '.join(_FUSED)}")
-_stored = _checked("stored", str, lambda word: word in STORED, f"one of {', '.join(STORED)}")
-_precision = _checked("precision", str, lambda word: word in _PRECISIONS, f"one of {', '.join(_PRECISIONS)}")
+_fused = _one_of("fused", _FUSED)
+_stored = _one_of("stored", STORED)
+_precision = _one_of("precision", _PRECISIONS)

@@ -9,27 +9,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..files import escaped
+
 
 @contextlib.contextmanager
-def usable_streams(*, quiet: bool = False) -> Iterator[None]:
-    """Give a command a stdout and a stderr that it can write to; they are as before afterwards.
-
-    Parameters
-    ----------
-    quiet : bool
-        Send what goes to stdout nowhere.
-    """
+def usable_streams() -> Iterator[None]:
+    """Give a command a stdout and a stderr that it can write to; they are as before afterwards."""
     _take_free_descriptors()
     with contextlib.ExitStack() as undo:
-        if sys.stdout is None or quiet:
-            undo.enter_context(contextlib.redirect_stdout(undo.enter_context(_nowhere())))
-        messages = undo.enter_context(_nowhere()) if sys.stderr is None else _Messages(sys.stderr)
+        if sys.stdout is None:
+            undo.enter_context(contextlib.redirect_stdout(undo.enter_context(nowhere())))
+        messages = undo.enter_context(nowhere()) if sys.stderr is None else _Messages(sys.stderr)
         undo.enter_context(contextlib.redirect_stderr(messages))
         yield
 
 
-def _nowhere() -> TextIO:
+def nowhere() -> TextIO:
+    """Open a stream whose text is lost."""
     return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def complain(message: str) -> None:
+    """Print an error in one line on stderr, which --quiet does not silence."""
+    print(f"coordfit: {escaped(message)}", file=sys.stderr, flush=True)
 
 
 def _take_free_descriptors() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .._backends import Backend
-from ..config import read_config_file
+from ..config import did_you_mean, read_config_file
 from ..ensemble import EnsembleProgress
 from ..errors import ConfigError
 from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
@@ -52,7 +52,8 @@ def run(options: Options) -> int:
     varied = {name: values for name, values in options.settings.items() if len(values) > 1}
     columns = ["picture", *varied, *FIGURES]
     if options.sort_by not in columns:
-        raise UsageError(f"--sort-by must be one of {', '.join(columns)}, not {options.sort_by!r}")
+        meant = did_you_mean(options.sort_by, columns)
+        raise UsageError(f"--sort-by must be one of {', '.join(columns)}, not {options.sort_by!r}{meant}")
     runs = _plan(options, varied)
     backend = make_backend(options, say)
     device = _device(options, backend)

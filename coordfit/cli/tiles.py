@@ -30,6 +30,7 @@ from ..tiles.plan import AUTO_PIXELS, TilePlan, plan_tiles
 from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 from .figures import Row, held_out_figures, in_words, training_figure
 from .options import Options, UsageError
+from .streams import complain
 
 if TYPE_CHECKING:
     from .fit import GracefulStop
@@ -218,7 +219,7 @@ def run(prepared: Prepared, options: Options, say: Say, stop: GracefulStop) -> i
 def exit_code(result: TiledResult, say: Say) -> int:
     """What a finished fit ends the process with; what went wrong is said in one line."""
     if result.stopped == "diverged":
-        say("diverged: tiles are no longer finite; they keep what they had before; lower --learning-rate")
+        complain("diverged: tiles are no longer finite; they keep what they had before; lower --learning-rate")
         return EXIT_DIVERGED
     target = result.config.target_psnr
     if target is not None and result.stopped != "target_psnr":

@@ -6,9 +6,9 @@ differ in what is asked about.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
+from ..config import did_you_mean
 from ..errors import ConfigError
 from .common import InterruptedStudyError, Outcome, Study
 
@@ -35,8 +35,7 @@ def check_names(names: list[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in NAMES:
-            close = difflib.get_close_matches(name, NAMES, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(NAMES)}"
+            meant = did_you_mean(name, NAMES) or f"; known: {', '.join(NAMES)}"
             raise ConfigError(f"there is no experiment {name!r}{meant}")
     return tuple(name for name in NAMES if name in names or not names)
 
