@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
 from .encoders import ENCODINGS
 from .ensemble import Callback, Job, ShouldStop, fit_together, group_by_shape
 from .files import escaped
+from .fit_options import Auto, EncodingName, FitOptions, FusedMode, Precision, RecipeName, Tiles
 from .images import Picture, load_picture, png_bytes
 from .result import FitResult, Result
 from .table import Table
@@ -84,18 +85,18 @@ class Comparison:
 def compare(
     image: Any,
     *,
-    encodings: Sequence[str] = ENCODINGS,
-    sigmas: Sequence[float | str] | None = None,
+    encodings: Sequence[EncodingName] = ENCODINGS,
+    sigmas: Sequence[float | Auto] | None = None,
     device: str = "auto",
     threads: int | None = None,
-    fused: str = "auto",
-    precision: str = "float32",
-    recipe: str | None = None,
+    fused: FusedMode = "auto",
+    precision: Precision = "float32",
+    recipe: RecipeName | None = None,
     callback: Callable[[Any], bool | None] | None = None,
-    tiles: str | int | None = None,
+    tiles: Tiles | None = None,
     budget_parameters: int | None = None,
     every_tile: bool = False,
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> Comparison:
     """Fit the same network with several encodings, together as one batch; or tiles, one encoding after another.
 

@@ -15,22 +15,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .errors import ConfigError
-
-RECIPES = (
-    "default",
-    "paper",
-    "seed-sgd",
-    "seed-adam",
-    "seed-sgd-32",
-    "seed-adam-32",
-    "fast",
-    "sharp",
-    "tiny",
-    "interpolate",
+from .fit_options import (
+    ActivationName,
+    Auto,
+    DtypeName,
+    EncodingName,
+    InitializerName,
+    LossName,
+    OptimizerName,
+    OutputActivationName,
+    OutputStart,
+    PolishName,
+    RecipeName,
+    ScheduleName,
+    TrainOn,
 )
+
+RECIPES: tuple[str, ...] = get_args(RecipeName)
 # How the parameters of tiles may be kept in files, the default first.
 STORED = ("float16", "float32")
 BUDGETS = ("steps", "epochs", "seconds", "target_psnr")
@@ -82,21 +86,21 @@ def option(
 class FitConfig:
     """The settings of one fit; impossible values are a `ConfigError`. `make_config` is the usual way to one."""
 
-    encoding: str = option(
+    encoding: EncodingName = option(
         "gaussian",
         "how (x, y) enters the network",
-        choices=("none", "basic", "positional", "gaussian"),
+        choices=get_args(EncodingName),
         group="network",
     )
     num_frequencies: int = option(
         128, "m, the number of Fourier frequencies", limits=(1, 65_536), group="network"
     )
-    sigma: float | str | None = option(
+    sigma: float | Auto | None = option(
         None,
         "spread of the Gaussian frequencies, or the highest positional one, in cycles per longer side, or "
         "`auto` (default 10, positional 32; with --train-on every-second 3 and 8)",
         limits=(1e-6, 1e6),
-        names=("auto",),
+        names=get_args(Auto),
         group="network",
     )
     depth: int = option(
@@ -106,40 +110,40 @@ class FitConfig:
         group="network",
     )
     hidden_size: int = option(128, "units of each hidden layer", limits=(1, 16_384), group="network")
-    activation: str = option(
+    activation: ActivationName = option(
         "relu",
         "of the hidden layers",
-        choices=("relu", "sine", "tanh", "sigmoid", "identity"),
+        choices=get_args(ActivationName),
         group="network",
     )
     omega: float = option(30.0, "frequency of the sine activation", limits=(1e-6, 1e6), group="network")
-    output_activation: str = option(
+    output_activation: OutputActivationName = option(
         "sigmoid",
         "of the last layer",
-        choices=("sigmoid", "identity", "relu", "sine", "tanh"),
+        choices=get_args(OutputActivationName),
         group="network",
     )
-    initializer: str = option(
+    initializer: InitializerName = option(
         "auto",
         "of the weights; auto takes sine for sine, Glorot for tanh and sigmoid, He for the rest",
-        choices=("auto", "he", "glorot", "sine"),
+        choices=get_args(InitializerName),
         group="network",
     )
-    output_start: str = option(
+    output_start: OutputStart = option(
         "drawn",
         "of the last layer: drawn like the others, or mean, which starts at the mean colour of the training "
         "pixels with weights of 0",
-        choices=("drawn", "mean"),
+        choices=get_args(OutputStart),
         group="network",
     )
 
-    loss: str = option("mse", "what is minimised", choices=("mse", "mae", "huber"), group="training")
+    loss: LossName = option("mse", "what is minimised", choices=get_args(LossName), group="training")
     delta: float = option(0.1, "where Huber's loss turns linear", limits=_POSITIVE, group="training")
-    optimizer: str = option(
+    optimizer: OptimizerName = option(
         "muon",
         "what takes the steps; muon is for the matrices between hidden layers, with Adam for the rest; "
         "gauss-newton is for small pictures and batches, and takes no learning rate",
-        choices=("adam", "sgd", "muon", "gauss-newton"),
+        choices=get_args(OptimizerName),
         group="training",
     )
     learning_rate: float = option(
@@ -154,10 +158,10 @@ class FitConfig:
     beta1: float = option(0.9, "decay of Adam's first moment", limits=(0.0, 1.0 - 1e-9), group="training")
     beta2: float = option(0.999, "decay of Adam's second moment", limits=(0.0, 1.0 - 1e-9), group="training")
     epsilon: float = option(1e-8, "added to Adam's denominator", limits=_POSITIVE, group="training")
-    schedule: str = option(
+    schedule: ScheduleName = option(
         "cosine",
         "of the learning rate over the budget of steps",
-        choices=("constant", "cosine", "linear", "exponential"),
+        choices=get_args(ScheduleName),
         group="training",
     )
     warmup_steps: int = option(
@@ -177,17 +181,17 @@ class FitConfig:
         word_for_none="full",
     )
 
-    polish: str = option(
+    polish: PolishName = option(
         "none",
         "after the last step; ridge gives the last layer its least-squares solution, where that is better",
-        choices=("none", "ridge"),
+        choices=get_args(PolishName),
         group="training",
     )
 
-    train_on: str = option(
+    train_on: TrainOn = option(
         "all",
         "training pixels; every-second keeps rows and columns 0, 2, 4, ... and scores the others as held out",
-        choices=("all", "every-second"),
+        choices=get_args(TrainOn),
         group="picture",
     )
     size: int | tuple[int, int] | None = option(
@@ -231,7 +235,7 @@ class FitConfig:
     )
 
     seed: int = option(0, "of all randomness", limits=(0, 2**63 - 1), group="run")
-    dtype: str = option("float32", "of the arithmetic", choices=("float32", "float64"), group="run")
+    dtype: DtypeName = option("float32", "of the arithmetic", choices=get_args(DtypeName), group="run")
 
     def __new__(cls, *values: Any, **settings: Any) -> FitConfig:
         """An unknown name is a `ConfigError` with the nearest one, as it is for `make_config`."""
@@ -382,7 +386,7 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 def check_setting(spec: dataclasses.Field[Any], value: Any) -> None:
     """Refuse a value of the wrong type, outside the choices, or outside the limits."""
-    expected = str(spec.type)
+    expected = kind_of(spec)
     if value is None and "None" in expected:
         return
     if not _has_type(value, expected):
@@ -400,6 +404,11 @@ def check_setting(spec: dataclasses.Field[Any], value: Any) -> None:
     for number in value if isinstance(value, tuple) else (value,):
         if limits and not (limits[0] <= number <= min(limits[1], sys.float_info.max)):  # NaN is neither
             raise ConfigError(f"{spec.name} must be {_in_words(limits)}, not {number!r}")
+
+
+def kind_of(spec: dataclasses.Field[Any]) -> str:
+    """The Python types of a field's values: `str` for words that have a type of their own."""
+    return "str" if spec.metadata["choices"] else str(spec.type).replace("Auto", "str")
 
 
 def _has_type(value: Any, expected: str) -> bool:

@@ -11,13 +11,15 @@ frequencies in cycles per longer side of the picture:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Array, Backend, Lattice
+from .fit_options import EncodingName
 
-ENCODINGS = ("none", "basic", "positional", "gaussian")
+ENCODINGS: tuple[EncodingName, ...] = get_args(EncodingName)
 
 
 class IdentityEncoder:

@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from .config import BUDGETS, FitConfig, make_config
 from .ensemble import Job
 from .errors import ConfigError
 from .fills import biharmonic_fill, mean_spacing, nearest_fill
+from .fit_options import FitOptions, FusedMode, Precision, RecipeName, Tiles
 from .images import load_picture
 from .masks import TRANSPARENCY, Block, Mask, MaskedPicture, hide
 from .member import HistoryRow
@@ -162,16 +163,16 @@ def inpaint(
     block: Block | None = None,
     average: int = 1,
     config: FitConfig | None = None,
-    recipe: str | None = None,
+    recipe: RecipeName | None = None,
     device: str = "auto",
     threads: int | None = None,
-    fused: str = "auto",
-    precision: str = "float32",
+    fused: FusedMode = "auto",
+    precision: Precision = "float32",
     callback: Callable[[Any], bool | None] | None = None,
-    tiles: str | int = "auto",
+    tiles: Tiles = "auto",
     every_tile: bool = False,
     budget_parameters: int | None = None,
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> InpaintResult | TiledInpaintResult:
     """Learn the known pixels of a picture and fill the hidden ones, by one network or by one for each tile.
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from ._backends import Array, Backend, get_backend
 from .config import FitConfig, make_config
 from .course import Course
 from .errors import ConfigError
+from .fit_options import FitOptions, FusedMode, Precision, RecipeName, Tiles
 from .gauss_newton import GaussNewtonStep
 from .images import MAX_PIXELS, Picture, load_picture
 from .judging import FINAL, Judged, Judging, Point
@@ -78,17 +79,17 @@ def fit(
     image: Any,
     config: FitConfig | None = None,
     *,
-    recipe: str | None = None,
+    recipe: RecipeName | None = None,
     device: str = "auto",
     threads: int | None = None,
-    fused: str = "auto",
-    precision: str = "float32",
+    fused: FusedMode = "auto",
+    precision: Precision = "float32",
     callback: Callable[[Any], bool | None] | None = None,
-    tiles: str | int = "auto",
+    tiles: Tiles = "auto",
     every_tile: bool = False,
     budget_parameters: int | None = None,
     max_pixels: int = MAX_PIXELS,
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> FitResult | TiledResult:
     """Fit a coordinate network to a picture, or one to each tile of a large one.
 

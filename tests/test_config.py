@@ -5,6 +5,7 @@ import json
 import math
 import tomllib
 from importlib import resources
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordfit import ConfigError, FitConfig, make_config
+from coordfit._backends import FUSED_MODES, PRECISIONS
 from coordfit.config import (
     BUDGETS,
     RECIPES,
@@ -20,6 +22,7 @@ from coordfit.config import (
     read_config_file,
     recipe_settings,
 )
+from coordfit.fit_options import FitOptions, FusedMode, Precision
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(FitConfig)}
 CHOICES = [name for name, spec in FIELDS.items() if spec.metadata["choices"]]
@@ -343,3 +346,48 @@ def test_numbers_of_numpy_become_pythons():
     assert config == make_config({"depth": 3, "sigma": 2.5, "size": (8, 4)})
     assert type(config.depth) is int
     assert type(config.sigma) is float
+
+
+# --- types --------------------------------------------------------------------------------------------------
+
+
+def test_the_options_of_fit_have_the_types_of_the_settings():
+    assert get_type_hints(FitOptions) == get_type_hints(FitConfig)
+    assert not FitOptions.__required_keys__
+
+
+def test_words_with_a_type_are_those_that_are_known():
+    assert get_args(FusedMode) == FUSED_MODES
+    assert get_args(Precision) == PRECISIONS
+    for spec in FIELDS.values():
+        words = get_args(get_type_hints(FitConfig)[spec.name])
+        if spec.metadata["choices"]:
+            assert words == spec.metadata["choices"]
+
+
+@pytest.mark.slow
+def test_type_checkers_see_a_wrong_option(tmp_path):
+    api = pytest.importorskip("mypy.api")
+    wrong = [
+        'coordfit.fit("a.png", optimiser="adam")',
+        'coordfit.fit("a.png", encoding="gausian")',
+        'coordfit.fit("a.png", sigma="aut")',
+        'coordfit.fit("a.png", steps="3")',
+        'coordfit.fit("a.png", recipe="shrp")',
+        'coordfit.fit("a.png", fused="alwys")',
+        'coordfit.compare("a.png", lerning_rate=3)',
+        'coordfit.compare("a.png", encodings=["gausian"])',
+        'coordfit.inpaint("a.png", loss="l2")',
+        'coordfit.FitConfig(encoding="gausian")',
+    ]
+    right = [
+        'coordfit.fit("a.png", encoding="basic", sigma=10, size=(3, 4), steps=None, tiles=8, recipe="sharp")',
+        'coordfit.compare("a.png", encodings=["none", "gaussian"], sigmas=[1, "auto"], train_on="all")',
+        'coordfit.inpaint("a.png", missing=0.5, sigma="auto", precision="tf32", hidden_size=3)',
+    ]
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(["import coordfit", *wrong, *right]) + "\n")
+    options = ["--strict", "--cache-dir", str(tmp_path / "cache"), "--follow-imports", "silent"]
+    said, _, _ = api.run([*options, str(script)])
+    found = {int(line.split(":")[1]) for line in said.splitlines() if ": error:" in line}
+    assert found == set(range(2, 2 + len(wrong))), said

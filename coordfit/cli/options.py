@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .._version import __version__
-from ..config import RECIPES, STORED, FitConfig, check_setting, did_you_mean
+from ..config import RECIPES, STORED, FitConfig, check_setting, did_you_mean, kind_of
 from ..errors import ConfigError
 
 COMMANDS = ("fit", "compare", "sweep", "inpaint", "experiments", "render", "gradcheck", "info", "doctor")
@@ -483,13 +483,13 @@ def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], *, 
     if facts["choices"]:
         group.add_argument(flag, choices=facts["choices"], type=_one_of(spec.name, facts["choices"]), **common)
         return
-    metavar = "COLOUR" if str(spec.type) == "str | None" else "WxH" if "tuple" in str(spec.type) else "N"
+    metavar = "COLOUR" if kind_of(spec) == "str | None" else "WxH" if "tuple" in kind_of(spec) else "N"
     group.add_argument(flag, type=_converter(spec), metavar=metavar, **common)
 
 
 def _converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
     """From the text of an option to the value of a field."""
-    kind, word = str(spec.type), spec.metadata["word_for_none"]
+    kind, word = kind_of(spec), spec.metadata["word_for_none"]
     if "tuple" in kind:
         return parse_size
     convert: Callable[[str], Any] = float if "float" in kind else str if "str" in kind else int

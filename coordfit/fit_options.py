@@ -1,0 +1,77 @@
+"""The types of a fit's options: `optimiser=` and `encoding="gausian"` are errors for editors and type checkers.
+
+`FitConfig` has the defaults, limits and help of the same fields; a test holds the two together. A function that
+hands its options on takes them as `**options: Unpack[FitOptions]`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+EncodingName = Literal["none", "basic", "positional", "gaussian"]
+ActivationName = Literal["relu", "sine", "tanh", "sigmoid", "identity"]
+OutputActivationName = Literal["sigmoid", "identity", "relu", "sine", "tanh"]
+InitializerName = Literal["auto", "he", "glorot", "sine"]
+OutputStart = Literal["drawn", "mean"]
+LossName = Literal["mse", "mae", "huber"]
+OptimizerName = Literal["adam", "sgd", "muon", "gauss-newton"]
+ScheduleName = Literal["constant", "cosine", "linear", "exponential"]
+PolishName = Literal["none", "ridge"]
+TrainOn = Literal["all", "every-second"]
+DtypeName = Literal["float32", "float64"]
+RecipeName = Literal[
+    "default",
+    "paper",
+    "seed-sgd",
+    "seed-adam",
+    "seed-sgd-32",
+    "seed-adam-32",
+    "fast",
+    "sharp",
+    "tiny",
+    "interpolate",
+]
+Auto = Literal["auto"]
+FusedMode = Literal["auto", "always", "never"]
+Precision = Literal["float32", "tf32", "bf16", "fp16"]
+Tiles = Literal["auto", "none"] | int
+
+
+class FitOptions(TypedDict, total=False):
+    """The fields of `FitConfig` by name and type."""
+
+    encoding: EncodingName
+    num_frequencies: int
+    sigma: float | Auto | None
+    depth: int
+    hidden_size: int
+    activation: ActivationName
+    omega: float
+    output_activation: OutputActivationName
+    initializer: InitializerName
+    output_start: OutputStart
+    loss: LossName
+    delta: float
+    optimizer: OptimizerName
+    learning_rate: float
+    momentum: float
+    muon_momentum: float
+    nesterov: bool
+    beta1: float
+    beta2: float
+    epsilon: float
+    schedule: ScheduleName
+    warmup_steps: int
+    final_factor: float
+    batch_size: int | None
+    polish: PolishName
+    train_on: TrainOn
+    size: int | tuple[int, int] | None
+    background: str | None
+    steps: int | None
+    epochs: float | None
+    seconds: float | None
+    target_psnr: float | None
+    evaluate_every: int | None
+    seed: int
+    dtype: DtypeName
