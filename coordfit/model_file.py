@@ -21,6 +21,7 @@ from ._version import __version__
 from .config import FitConfig, make_config
 from .errors import ConfigError, ModelFileError
 from .files import printable
+from .fit_options import FusedMode, Precision
 from .model import Model, PictureFacts, layer_sizes
 from .optimizers import state_names
 from .parameters import ParameterLayout
@@ -52,8 +53,8 @@ def load_model(
     *,
     device: str = "auto",
     threads: int | None = None,
-    fused: str = "auto",
-    precision: str = "float32",
+    fused: FusedMode = "auto",
+    precision: Precision = "float32",
     backend: Backend | None = None,
 ) -> Model | TiledModel:
     """Read a model, or the model inside a checkpoint, onto a device; tiles are read as they are asked for.

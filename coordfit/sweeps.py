@@ -23,6 +23,7 @@ from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
 from .ensemble import EnsembleProgress, Job, ShouldStop, fit_together, group_by_shape
 from .errors import ConfigError, CoordfitError
+from .fit_options import FusedMode, Precision, RecipeName
 from .images import Picture, load_picture
 from .model import Model, PictureFacts
 from .result import FitResult
@@ -278,9 +279,9 @@ def sweep(
     *,
     device: str = "auto",
     threads: int | None = None,
-    fused: str = "auto",
-    precision: str = "float32",
-    recipe: str | None = None,
+    fused: FusedMode = "auto",
+    precision: Precision = "float32",
+    recipe: RecipeName | None = None,
     executor: Executor | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
     **options: Any,

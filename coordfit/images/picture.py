@@ -65,7 +65,9 @@ class Picture:
 
     def _repr_png_(self) -> bytes:
         """The picture where a notebook shows it, a large one smaller."""
-        image = image_of(self.levels if self.levels.dtype == np.uint8 else quantize(self.colours[:]))
+        step = max(1, max(self.height, self.width) // (4 * _MOST_SHOWN))
+        levels = self.levels[::step, ::step]
+        image = image_of(levels if levels.dtype == np.uint8 else quantize(to_pixels(levels)))
         image.thumbnail((_MOST_SHOWN, _MOST_SHOWN))
         return png_bytes(image)
 
