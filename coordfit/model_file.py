@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 _COORDINATES = "pixel centres (i + 0.5) / longer side, x right, y down"
 _COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
-_MOST_STEPS, _MOST_SECONDS = 10**9, 1e12
+_MOST_STEPS, _MOST_SECONDS, _MOST_FREQUENCIES = 10**9, 1e12, 2**16
 _MOST_NAMES = 6  # of files, in a message
 _MOST_LETTERS = 300  # of a reason, which may quote the file
 _LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
@@ -79,7 +80,7 @@ def load_model(
         from .tiles.file import load_tiled
 
         return load_tiled(path, backend)
-    tensors, metadata = load_tensors(path)
+    tensors, metadata = load_tensors(path, partial(_check, path))
     return _build(path, tensors, metadata, backend)
 
 
@@ -123,10 +124,8 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState
     """Read settings and state of a run; ModelFileError where they cannot be used. Its history is not there."""
     from .training import TrainingState
 
-    tensors, metadata = load_tensors(path)
-    if metadata.get("kind") != "checkpoint":
-        raise refused(path, "it holds a model but no training state; resume needs a checkpoint")
-    config, _, layout = _check(path, tensors, metadata)
+    tensors, metadata = load_tensors(path, partial(_check_checkpoint, path))
+    config, _, layout = _check_checkpoint(path, tensors, metadata)
     try:
         step, seconds, digest = _progress(metadata.get("progress"))
     except (TypeError, ValueError) as error:
@@ -182,31 +181,48 @@ def _build(path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, A
     )
 
 
+def _check_checkpoint(
+    path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
+) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
+    """As `_check`; and refuse a model without a training state."""
+    if metadata.get("kind") != "checkpoint":
+        raise refused(path, "it holds a model but no training state; resume needs a checkpoint")
+    return _check(path, tensors, metadata)
+
+
 def _check(
     path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
 ) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
-    """Settings, picture and layout that metadata and tensors agree on."""
+    """Settings, picture and layout that metadata and the tensors' types and shapes agree on."""
     try:
         config, picture = read_description(metadata)
     except (ConfigError, TypeError, ValueError) as error:
         raise refused(path, f"its metadata cannot be used ({error})") from error
-    B = tensors.get("encoding.B")
-    if (B is None) != (config.encoding == "none"):
-        raise refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
-    if B is not None and (B.ndim != 2 or B.shape[1] != 2 or len(B) < 1 or B.dtype != config.dtype):
-        raise refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
+    B = checked_frequencies(path, tensors, config)
     layout = ParameterLayout(layer_sizes(config, 2 if B is None else 2 * len(B), picture.channels))
     expected = _expected_tensors(config, layout, with_state=metadata.get("kind") == "checkpoint")
     found = {name: array for name, array in tensors.items() if name != "encoding.B"}
     if unknown := set(found) - set(expected):
         raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
-    for name, shape in expected.items():  # before memory is asked for
+    for name, shape in expected.items():
         if name not in found:
             raise refused(path, f"{name} is missing")
         if found[name].shape != shape or found[name].dtype != config.dtype:
             array = found[name]
             raise refused(path, f"{name} is {array.dtype} {array.shape}, not {config.dtype} {shape}")
     return config, picture, layout
+
+
+def checked_frequencies(path: str | PathLike[str], tensors: Tensors, config: FitConfig) -> NDArray[Any] | None:
+    """Return B (m, 2) of a file, or None, as the encoding wants it; only its type and shape are looked at."""
+    B = tensors.get("encoding.B")
+    if (B is None) != (config.encoding == "none"):
+        raise refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
+    if B is None:
+        return None
+    if B.ndim != 2 or B.shape[1] != 2 or not 1 <= len(B) <= _MOST_FREQUENCIES or B.dtype != config.dtype:
+        raise refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
+    return B
 
 
 def _expected_tensors(

@@ -15,7 +15,8 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,11 +40,13 @@ __all__ = [
 FORMAT = "coordfit"
 FORMAT_VERSION = 1
 
-# Bounds on what a file may ask of the machine. The file's size bounds the tensors, since safetensors allows
-# no tensor to claim more than is there.
+# Bounds on what a file may ask of the machine. The file's size bounds the tensors, since none may claim more
+# than is there. A file that is loaded comes into memory; one that is mapped does not, and is only read through
+# once. The largest picture that Pillow decodes has 36 GiB of tiles in float64, with the networks of `auto`.
 MAX_BYTES = 4 * 2**30
-MAX_MAPPED_BYTES = 256 * 2**30
+MAX_MAPPED_BYTES = 64 * 2**30
 _MAX_HEADER_BYTES = 4 * 2**20
+_MAX_TENSORS = 4096  # a checkpoint of the deepest network has under 1000
 _MAX_DEPTH = 32
 
 _METADATA = "__metadata__"  # the name safetensors has for its metadata
@@ -60,6 +63,12 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 # One entry as safetensors gives it: name, type code, shape, little-endian bytes in C order.
 _Entry = tuple[str, str, tuple[int, ...], Any]
+
+# What a header says of a tensor: type, shape, first byte and the one after the last, counted after the header.
+_Place = tuple[np.dtype[Any], tuple[int, ...], int, int]
+
+# What a caller compares with what a file declares, before its tensors are read; see `load_tensors`.
+Check = Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], object]
 
 
 class _RefusedError(Exception):
@@ -153,7 +162,7 @@ def _raw(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def load_tensors(
-    path: FilePath, *, max_bytes: int = MAX_BYTES
+    path: FilePath, check: Check | None = None, *, max_bytes: int = MAX_BYTES
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read a file that `save_tensors` wrote; nothing in the file is trusted.
 
@@ -161,6 +170,9 @@ def load_tensors(
     ----------
     path
         The file.
+    check
+        Called with what the file declares, before any tensor is read: arrays of the declared types and shapes
+        that take no memory, and the metadata. It raises where they cannot be what the caller wants.
     max_bytes
         A larger file is refused before it is read.
 
@@ -177,20 +189,15 @@ def load_tensors(
         The file is missing, too large, damaged, of a newer format, or no file of this format at all. The
         message is one line and says what to do.
     """
-    try:
-        data = _read(Path(path), max_bytes)
-        header = _header(data)
-        document = _document(header)
-        tensors = _tensors(data, header, document)
-    except _RefusedError as error:
-        raise ModelFileError(f"cannot load {printable(path)}: it {error}") from error
-    except MemoryError as error:
-        raise ModelFileError(f"cannot load {printable(path)}: it needs more memory than there is") from error
-    return tensors, {name: value for name, value in document.items() if name not in _OURS}
+    with _refusals_of(path), _described(Path(path), max_bytes) as found:
+        if check is not None:
+            check(found.declared(), found.metadata)
+        tensors = _tensors(found.whole(), found.document)
+    return tensors, found.metadata
 
 
 def map_tensors(
-    path: FilePath, *, max_bytes: int = MAX_MAPPED_BYTES
+    path: FilePath, check: Check | None = None, *, max_bytes: int = MAX_MAPPED_BYTES
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """As `load_tensors`, but the tensors stay in the file until their elements are asked for.
 
@@ -199,50 +206,45 @@ def map_tensors(
     Returns
     -------
     tensors
-        Maps of the file, read-only and little-endian. Floats are those of the file, finite or not.
+        Views of one map of the file, read-only and little-endian. Floats are those of the file, finite or not.
     metadata
         As of `load_tensors`.
     """
-    try:
-        with _opened(Path(path), max_bytes) as (file, size):
-            head = file.read(min(size, 8 + _MAX_HEADER_BYTES))
-            header = _header(head)
-            document = _document(header)
-            begin = 8 + int.from_bytes(head[:8], "little")
-            places = {name: _place(name, entry) for name, entry in header.items() if name != _METADATA}
-            _check_places(places, size - begin)
-            entries = [
-                (name, _CODES[dtype], shape, _FilePart(file, begin + start, stop - start))
-                for name, (dtype, shape, start, stop) in places.items()
-            ]
-            if _digest(entries, document) != document.get("sha256"):
-                raise _RefusedError("is damaged (the checksum differs); copy it again or make it anew")
-            tensors: dict[str, NDArray[Any]] = {
-                name: np.memmap(file, dtype, "r", begin + start, shape)
-                if stop > start
-                else np.empty(shape, dtype)
-                for name, (dtype, shape, start, stop) in places.items()
-            }
-    except _RefusedError as error:
-        raise ModelFileError(f"cannot load {printable(path)}: it {error}") from error
-    return tensors, {name: value for name, value in document.items() if name not in _OURS}
+    with _refusals_of(path), _described(Path(path), max_bytes) as found:
+        if check is not None:
+            check(found.declared(), found.metadata)
+        entries = [
+            (name, _CODES[dtype], shape, _FilePart(found.file, found.begin + start, stop - start))
+            for name, (dtype, shape, start, stop) in found.places.items()
+        ]
+        if _digest(entries, found.document) != found.document.get("sha256"):
+            raise _RefusedError("is damaged (the checksum differs); copy it again or make it anew")
+        data = np.memmap(found.file, np.uint8, "r")
+        return {
+            name: data[found.begin + start : found.begin + stop].view(dtype).reshape(shape)
+            for name, (dtype, shape, start, stop) in found.places.items()
+        }, found.metadata
 
 
 def read_metadata(path: FilePath) -> dict[str, Any]:
-    """The metadata alone, of a file that may be large; the checksum is not looked at."""
+    """Return the metadata alone, of a file that may be large; the checksum is not looked at."""
+    with _refusals_of(path), _described(Path(path), MAX_MAPPED_BYTES) as found:
+        return found.metadata
+
+
+@contextlib.contextmanager
+def _refusals_of(path: FilePath) -> Iterator[None]:
+    """Turn a refusal into the error for users."""
     try:
-        with _opened(Path(path), MAX_MAPPED_BYTES) as (file, size):
-            document = _document(_header(file.read(min(size, 8 + _MAX_HEADER_BYTES))))
+        yield
     except _RefusedError as error:
         raise ModelFileError(f"cannot load {printable(path)}: it {error}") from error
-    return {name: value for name, value in document.items() if name not in _OURS}
-
-
-_Place = tuple[np.dtype[Any], tuple[int, ...], int, int]
+    except MemoryError as error:
+        raise ModelFileError(f"cannot load {printable(path)}: it needs more memory than there is") from error
 
 
 def _place(name: str, entry: Any) -> _Place:
-    """Type, shape, and first and last byte of a tensor, as the header tells them."""
+    """Return what the header says of one tensor."""
     _check_entry(name, entry)
     shape, offsets = entry.get("shape"), entry.get("data_offsets")
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
@@ -250,7 +252,16 @@ def _place(name: str, entry: Any) -> _Place:
     dtype = _DTYPES[entry["dtype"]]
     if math.prod(shape) * dtype.itemsize != offsets[1] - offsets[0]:
         raise _RefusedError(f"has a tensor {name} of impossible shape; make it anew")
+    try:
+        _stand_in(dtype, shape)
+    except (ValueError, OverflowError) as error:  # safetensors allows shapes that NumPy does not
+        raise _RefusedError(f"has a tensor {name} of impossible shape; make it anew") from error
     return dtype, tuple(shape), offsets[0], offsets[1]
+
+
+def _stand_in(dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Return an array of that type and shape; all its elements are the same one, so it takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _are_counts(value: Any) -> bool:
@@ -285,18 +296,50 @@ class _FilePart:
             yield piece
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    """Whole content of a regular file of bounded size."""
+@dataclass(frozen=True)
+class _Described:
+    """An open file, and what its header says: no tensor has been read."""
+
+    file: BinaryIO
+    size: int
+    begin: int
+    """Where the first tensor begins, in bytes."""
+    document: dict[str, Any]
+    places: dict[str, _Place]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return {name: value for name, value in self.document.items() if name not in _OURS}
+
+    def declared(self) -> dict[str, NDArray[Any]]:
+        """Return arrays of the declared types and shapes that take no memory."""
+        return {name: _stand_in(dtype, shape) for name, (dtype, shape, _, _) in self.places.items()}
+
+    def whole(self) -> bytes:
+        """Read the whole content of the file."""
+        self.file.seek(0)
+        data = self.file.read(self.size + 1)
+        if len(data) != self.size:
+            raise _RefusedError("changed while it was read; try again")
+        return data
+
+
+@contextlib.contextmanager
+def _described(path: Path, max_bytes: int) -> Iterator[_Described]:
+    """Open a file of bounded size and read its header; the tensors lie in the file as it says."""
     with _opened(path, max_bytes) as (file, size):
-        data = file.read(size + 1)
-    if len(data) != size:
-        raise _RefusedError("changed while it was read; try again")
-    return data
+        head = file.read(min(size, 8 + _MAX_HEADER_BYTES))
+        header = _header(head)
+        document = _document(header)
+        begin = 8 + int.from_bytes(head[:8], "little")
+        places = {name: _place(name, entry) for name, entry in header.items() if name != _METADATA}
+        _check_places(places, size - begin)
+        yield _Described(file, size, begin, document, places)
 
 
 @contextlib.contextmanager
 def _opened(path: Path, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
-    """A regular file of bounded size, and its size."""
+    """Open a regular file of bounded size; yield it and its size."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -307,14 +350,22 @@ def _opened(path: Path, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
             raise _RefusedError(
                 f"has {status.st_size} bytes, over the limit of {max_bytes}; is it a model file?"
             )
-        with path.open("rb") as file:
-            yield file, status.st_size
+        file = path.open("rb")
     except FileNotFoundError as error:
         raise _RefusedError("does not exist; check the path") from error
     except OSError as error:
-        raise _RefusedError(f"cannot be read ({os.strerror(error.errno or 0)}); check the path") from error
+        raise _unreadable(error) from error
     except ValueError as error:
         raise _RefusedError("has no possible file name; check the path") from error
+    with file:
+        try:
+            yield file, status.st_size
+        except OSError as error:
+            raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> _RefusedError:
+    return _RefusedError(f"cannot be read ({os.strerror(error.errno or 0)}); check the path")
 
 
 def _header(data: bytes) -> dict[str, Any]:
@@ -330,7 +381,10 @@ def _header(data: bytes) -> dict[str, Any]:
         raise _RefusedError(f"has a header of {size} bytes, over the limit of {_MAX_HEADER_BYTES}")
     if 8 + size > len(data):
         raise _RefusedError("is cut short; copy it again or make it anew")
-    return _json(data[8 : 8 + size], "header")
+    header = _json(data[8 : 8 + size], "header")
+    if len(header) > _MAX_TENSORS:
+        raise _RefusedError(f"has {len(header)} tensors, over the limit of {_MAX_TENSORS}; is it a model file?")
+    return header
 
 
 def _document(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -356,11 +410,8 @@ def _document(header: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _tensors(data: bytes, header: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _tensors(data: bytes, document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Arrays of the file, after all checks."""
-    for name, entry in header.items():
-        if name != _METADATA:
-            _check_entry(name, entry)
     try:
         found = deserialize(data)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
@@ -383,10 +434,7 @@ def _check_entry(name: str, entry: object) -> None:
 def _array(entry: _Entry) -> NDArray[Any]:
     """Copy of one tensor in native byte order, finite."""
     name, code, shape, raw = entry
-    try:
-        view = np.frombuffer(raw, dtype=_DTYPES[code]).reshape(shape)
-    except (ValueError, OverflowError) as error:  # safetensors allows shapes that NumPy does not
-        raise _RefusedError(f"has a tensor {name} of impossible shape; make it anew") from error
+    view = np.frombuffer(raw, dtype=_DTYPES[code]).reshape(shape)
     array = view.astype(view.dtype.newbyteorder("="))
     if not _is_finite(array):
         raise _RefusedError(

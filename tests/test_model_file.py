@@ -1,5 +1,8 @@
 """Models and checkpoints come back as they went, and what cannot be used is refused in one line."""
 
+import json
+import math
+import sys
 import tracemalloc
 
 import numpy as np
@@ -268,3 +271,52 @@ def test_only_whole_models_are_saved(tmp_path, result):
     with pytest.raises(ModelFileError, match="NaN"):
         model.save(tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+def declare(path, name, shape):
+    """Have a file declare one tensor of gigabytes, and be as long: its hole takes no room on the disk."""
+    whole = path.read_bytes()
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    header[name] = {"dtype": "F32", "shape": shape}
+    end = 0
+    for entry in (entry for name, entry in header.items() if name != "__metadata__"):
+        start, end = end, end + math.prod(entry["shape"]) * (2 if entry["dtype"] == "F16" else 4)
+        entry["data_offsets"] = [start, end]
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+
+
+@pytest.fixture
+def tiled_path(tmp_path):
+    path = tmp_path / "tiled.safetensors"
+    coordfit.fit(coordfit.bundled_picture(32), tiles=16, steps=1, device="numpy").save(path)
+    return path
+
+
+CLAIMS = {
+    "a foreign tensor": ("x", [2**28], "unknown tensors"),
+    "a shape": ("layers.2.weight", [2**20, 2**8], "layers.2.weight is"),
+    "frequencies": ("encoding.B", [2**27, 2], "its frequencies have"),
+    "tiles": ("tiles.parameters", [2**12, 2**17], "its parameters are not of shape"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files with holes")
+@pytest.mark.parametrize("name", CLAIMS)
+def test_gigabytes_that_cannot_be_a_model_are_refused_unread(
+    model_path, checkpoint_path, tiled_path, name, monkeypatch
+):
+    tensor, shape, said = CLAIMS[name]
+    paths = [tiled_path] if name == "tiles" else [model_path, checkpoint_path]
+    paths += [tiled_path] if name in ("a foreign tensor", "frequencies") else []
+    monkeypatch.setattr("coordfit.tensor_file._digest", None)
+    for path in paths:
+        declare(path, tensor, shape)
+        tracemalloc.start()
+        refusal(path, said)
+        if path == checkpoint_path:
+            refusal(path, said, load=load_checkpoint)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+        tracemalloc.stop()

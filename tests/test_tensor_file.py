@@ -4,6 +4,7 @@ import json
 import random
 import struct
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file, save
 
 from coordfit import tensor_file
 from coordfit.errors import ModelFileError, OutputError
-from coordfit.tensor_file import load_tensors, save_tensors
+from coordfit.tensor_file import load_tensors, map_tensors, read_metadata, save_tensors
 
 TYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
 METADATA = {
@@ -337,6 +338,69 @@ def test_a_file_over_the_limit_is_not_read(saved, monkeypatch):
     load_tensors(saved, max_bytes=size)
     monkeypatch.setattr(type(saved), "open", None)
     refusal(saved, f"has {size} bytes", f"limit of {size - 1}", max_bytes=size - 1)
+
+
+@pytest.mark.parametrize("load", [load_tensors, map_tensors])
+def test_what_a_file_declares_is_told_before_its_tensors_are_read(saved, monkeypatch, load):
+    seen = {}
+
+    def check(declared, metadata):
+        seen.update({name: (array.dtype, array.shape) for name, array in declared.items()})
+        assert metadata == METADATA
+        raise ModelFileError("unwanted")
+
+    monkeypatch.setattr(tensor_file, "_digest", None)
+    with pytest.raises(ModelFileError, match="unwanted"):
+        load(saved, check)
+    assert seen == {name: (array.dtype, array.shape) for name, array in small_tensors().items()}
+
+
+def test_declared_tensors_take_no_memory(path):
+    size = 3 * 2**30
+    entry = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    put(path, {"__metadata__": {"coordfit": json.dumps(signed(GOOD))}, "x": entry})
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + size)
+
+    def check(declared, metadata):
+        assert declared["x"].shape == (size,)
+        raise ModelFileError("unwanted")
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match="unwanted"):
+            load_tensors(path, check)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("load", [load_tensors, map_tensors, read_metadata])
+def test_more_tensors_than_any_model_has_are_refused_by_their_number(path, load):
+    names = [f"t{number}" for number in range(5000)]
+    entries = [(name, "U8", (1,), b"\0") for name in names]
+    header = {
+        name: {"dtype": "U8", "shape": [1], "data_offsets": [number, number + 1]}
+        for number, name in enumerate(names)
+    }
+    document = json.dumps(signed(GOOD, entries))
+    put(path, {"__metadata__": {"coordfit": document}} | header, bytes(len(names)))
+    with pytest.raises(ModelFileError, match="has 5001 tensors, over the limit of 4096"):
+        load(path)
+    with pytest.raises(ValueError, match="5001 tensors"):
+        save_tensors(path, dict.fromkeys(names, np.zeros(1, np.uint8)), {})
+
+
+def test_a_map_holds_one_file_open_for_all_tensors(path):
+    save_tensors(path, {f"t{number}": np.full(3, number, np.uint8) for number in range(200)}, {})
+    tensors, _ = map_tensors(path)
+    bases = set()
+    for array in tensors.values():
+        while hasattr(array, "base"):
+            array = array.base
+        bases.add(id(array))
+    assert len(bases) == 1
+    assert tensors["t199"].tolist() == [199] * 3
 
 
 @pytest.mark.parametrize("size", [2**63, 2**64 - 1, 100_000_001, 2**22 + 1])

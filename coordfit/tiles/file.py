@@ -6,6 +6,8 @@ tile, its weights and biases layer by layer. So a rendering of a window reads th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -13,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Backend
+from ..config import FitConfig
 from ..errors import ConfigError
-from ..model_file import describe_model, read_description, refused
+from ..model import PictureFacts
+from ..model_file import checked_frequencies, describe_model, read_description, refused
 from ..tensor_file import map_tensors, save_tensors
 from .layout import TileLayout
 from .model import TiledModel
@@ -35,25 +39,36 @@ def save_tiled(path: str | PathLike[str], model: TiledModel, dtype: str | None =
 
 def load_tiled(path: str | PathLike[str], backend: Backend) -> TiledModel:
     """Map a tiled model onto memory; ModelFileError where it cannot be used."""
-    tensors, metadata = map_tensors(path)
+    tensors, metadata = map_tensors(path, partial(_check, path))
+    config, picture, layout = _check(path, tensors, metadata)
+    B, metrics = tensors.get("encoding.B"), metadata.get("metrics")
+    network = TileNetwork(config, picture.channels, None if B is None else np.array(B))
+    return TiledModel(
+        backend,
+        picture,
+        network,
+        layout,
+        tensors["tiles.parameters"],
+        metrics if isinstance(metrics, dict) else None,
+    )
+
+
+def _check(
+    path: str | PathLike[str], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
+) -> tuple[FitConfig, PictureFacts, TileLayout]:
+    """Settings, picture and tiles that metadata and the tensors' types and shapes agree on."""
     try:
         config, picture = read_description(metadata)
         layout = _layout(metadata.get("tiles"), picture.height, picture.width)
     except (ConfigError, TypeError, ValueError) as error:
         raise refused(path, f"its metadata cannot be used ({error})") from error
-    B = tensors.get("encoding.B")
-    if (B is None) != (config.encoding == "none"):
-        raise refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
-    if B is not None and (B.ndim != 2 or B.shape[1] != 2 or len(B) < 1 or B.dtype != config.dtype):
-        raise refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
-    network = TileNetwork(config, picture.channels, None if B is None else np.array(B))
+    if unknown := set(tensors) - {"encoding.B", "tiles.parameters"}:
+        raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
+    network = TileNetwork(config, picture.channels, checked_frequencies(path, tensors, config))
     parameters, wanted = tensors.get("tiles.parameters"), (len(layout), network.layout.num_parameters)
     if parameters is None or parameters.shape != wanted or parameters.dtype.kind != "f":
         raise refused(path, f"its parameters are not of shape {wanted}")
-    metrics = metadata.get("metrics")
-    return TiledModel(
-        backend, picture, network, layout, parameters, metrics if isinstance(metrics, dict) else None
-    )
+    return config, picture, layout
 
 
 def _layout(facts: object, height: int, width: int) -> TileLayout:
