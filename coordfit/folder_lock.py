@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import OutputError
-from .files import make_folder, new_run_folder, prepare_output_folder, printable
+from .files import Outputs, make_folder, new_run_folder, prepare_output_folder, printable
 from .files.atomic import as_output_error
 
 if sys.platform == "win32":
@@ -22,28 +22,38 @@ _HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 @contextmanager
-def output_folder(path: Path | None, *, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
-    """The folder for the results of one run, made if it is missing, and locked until the block ends.
+def output_folder(
+    path: Path | None, outputs: Outputs, *, overwrite: bool = False, resume: bool = False
+) -> Iterator[Path]:
+    """Make the folder for the results of one run if it is missing, and lock it until the block ends.
 
-    It is locked before it is looked into: what is found there is whole, and nobody adds to it meanwhile.
+    It is locked before it is looked into: what is found there is whole, and nobody adds to it meanwhile. A
+    folder made here is removed again if the block fails before anything is in it.
 
     Parameters
     ----------
     path
         The folder that the user named, or None for the next numbered one.
-    overwrite, resume
+    outputs, overwrite, resume
         As `prepare_output_folder` has them.
 
     Raises
     ------
     OutputError
-        Another process has it, it holds a run and neither option was given, or it cannot be made or written.
+        Another process has it, a name is taken, or it cannot be made or written.
     ConfigError
         Both options were given.
     """
+    is_new = path is None or not os.path.lexists(path)
     folder = new_run_folder() if path is None else make_folder(path)
-    with locked(folder):
-        yield prepare_output_folder(folder, overwrite=overwrite, resume=resume)
+    try:
+        with locked(folder):
+            yield prepare_output_folder(folder, outputs, overwrite=overwrite, resume=resume)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+        raise
 
 
 @contextmanager
@@ -69,7 +79,8 @@ def _lock(folder: Path) -> int:
             return _taken(os.open(folder, os.O_RDONLY), folder)
     file = folder / ".lock"
     with as_output_error(file):
-        return _taken(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), folder)
+        how = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        return _taken(os.open(file, how, 0o666), folder)
 
 
 def _taken(descriptor: int, folder: Path) -> int:

@@ -8,6 +8,7 @@
 | `model.safetensors` | the fitted model |
 | `metrics.json` | the figures |
 | `reconstruction.png`, `comparison.png`, `curves.svg` | what it looks like |
+| `tiles.json`, `tiles.bin` | finished tiles, until the model is saved |
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ._backends import Backend
 from ._version import __version__
 from .config import BUDGETS, FitConfig, make_config
 from .errors import ConfigError, OutputError
-from .files import HistoryWriter, atomic_write, printable, read_history, write_json
+from .files import HistoryWriter, Outputs, atomic_write, printable, read_history, write_json
 from .images import Picture, save_picture
 from .model import Model
 from .model_file import load_checkpoint, save_checkpoint
@@ -31,6 +32,24 @@ from .training import HISTORY_COLUMNS, Trainer, TrainingState
 
 if TYPE_CHECKING:
     from .averaging import AverageTrainer
+
+
+RUN_OUTPUTS = Outputs(
+    (
+        "config.json",
+        "history.csv",
+        "checkpoint.safetensors",
+        "model.safetensors",
+        "metrics.json",
+        "reconstruction.png",
+        "comparison.png",
+        "curves.svg",
+        "tiles.json",
+        "tiles.bin",
+    ),
+    begun=("config.json", "checkpoint.safetensors", "tiles.json", "tiles.bin"),
+)
+"""The files of `coordfit fit`, of one network or of tiles: a run replaces or removes those of one before."""
 
 
 @dataclass(frozen=True)

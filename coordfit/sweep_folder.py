@@ -1,13 +1,11 @@
-"""The folder of one sweep: a row for each finished network, kept by one process at a time.
+"""The folder of one sweep: a row for each finished network.
 
 `rows.jsonl` has one JSON document a line: the run's key, its row, its settings. A line that a killed process
-left unfinished is dropped by the next one. The folder is locked while a sweep writes it; the lock dies with its
-owner.
+left unfinished is dropped by the next one. The caller locks the folder and checks its names (`output_folder`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -16,8 +14,12 @@ from typing import Any, Self
 
 from .config import FitConfig
 from .errors import OutputError
-from .files import atomic_write, jsonable, printable
-from .folder_lock import locked
+from .files import Outputs, atomic_write, jsonable, printable, read_text
+
+SWEEP_OUTPUTS = Outputs(
+    ("rows.jsonl", "metrics.json", "table.md", "table.csv", "heat_map.svg", "models/*.safetensors"),
+    begun=("rows.jsonl",),
+)
 
 
 class SweepFolder:
@@ -44,32 +46,34 @@ class SweepFolder:
         return self.path / "models" / f"{key}.safetensors"
 
     def __enter__(self) -> Self:
-        """Lock the folder and read what is there; OutputError where another process has it."""
-        with contextlib.ExitStack() as held:
-            held.enter_context(locked(self.path))
-            lines = self._read() if self.keep else []
-            with atomic_write(self.rows_file) as file:
-                file.write("".join(lines).encode())
-            self._file = held.enter_context(self.rows_file.open("ab", buffering=0))
-            self._held = held.pop_all()
+        """Read the rows that are there, and open the file to append to it; OutputError if it cannot be read."""
+        lines = self._read() if self.keep else []
+        with atomic_write(self.rows_file) as file:
+            file.write("".join(lines).encode())
+        self._file = self.rows_file.open("ab", buffering=0)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._held.close()
+        self._file.close()
 
     def _read(self) -> list[str]:
         """The whole lines of the file; fills `rows`."""
         if not self.rows_file.exists():
             return []
+        try:
+            text = read_text(self.rows_file, errors="replace")
+        except OSError as error:
+            raise OutputError(f"cannot read {printable(self.rows_file)}: {error.strerror}") from error
         kept = []
-        for line in self.rows_file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        for line in text.splitlines(keepends=True):
             try:
                 document = json.loads(line)
-                self.rows[document["key"]] = document["row"]
-            except (ValueError, KeyError, TypeError):
+                key, row = document["key"], dict(document["row"])
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
+            self.rows[str(key)] = row
             kept.append(line if line.endswith("\n") else line + "\n")
         return kept
 

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import pytest
 from coordfit.errors import ConfigError, OutputError
 from coordfit.files import (
     HistoryWriter,
+    Outputs,
     atomic,
     atomic_write,
     jsonable,
@@ -34,9 +36,13 @@ from coordfit.files import (
     read_history,
     write_json,
 )
+from coordfit.folder_lock import output_folder
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file systems only")
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
+NONE = Outputs(())
 
 
 def put(path, content=b"new"):
@@ -282,7 +288,7 @@ def test_an_unwritable_folder_is_told_in_one_line(tmp_path, monkeypatch):
     folder.chmod(0o555)
     try:
         one_line_error(lambda: put(folder / "a"), folder / "a", "no permission")
-        one_line_error(lambda: prepare_output_folder(folder), folder, "no permission")
+        one_line_error(lambda: prepare_output_folder(folder, NONE), folder, "no permission")
     finally:
         folder.chmod(0o755)
     assert names(folder) == []
@@ -572,27 +578,136 @@ def test_run_folders_where_none_can_be(old):
 
 
 def test_an_output_folder_is_made_and_left_empty(tmp_path):
-    folder = prepare_output_folder(tmp_path / "a" / "b", overwrite=False, resume=False)
+    folder = prepare_output_folder(tmp_path / "a" / "b", NONE)
     assert folder == tmp_path / "a" / "b"
     assert names(folder) == []
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "config.json", "model.safetensors"])
-def test_a_run_is_not_overwritten_unasked(tmp_path, name):
+SOME = Outputs(("begun.json", "result.png", "deep/*.bin"), begun=("begun.json",))
+
+
+def test_a_run_is_not_overwritten_unasked(tmp_path):
     (tmp_path / "notes.txt").touch()
-    prepare_output_folder(tmp_path)  # another file is no run
-    (tmp_path / name).write_bytes(b"old")
-    one_line_error(lambda: prepare_output_folder(tmp_path), tmp_path, "--overwrite", "--resume")
-    assert prepare_output_folder(tmp_path, overwrite=True) == tmp_path
-    assert prepare_output_folder(tmp_path, resume=True) == tmp_path
-    assert (tmp_path / name).read_bytes() == b"old"
+    prepare_output_folder(tmp_path, SOME)  # another file is no run
+    (tmp_path / "begun.json").write_bytes(b"old")
+    one_line_error(lambda: prepare_output_folder(tmp_path, SOME), tmp_path, "--overwrite", "--resume")
+    assert prepare_output_folder(tmp_path, SOME, overwrite=True) == tmp_path
+    assert prepare_output_folder(tmp_path, SOME, resume=True) == tmp_path
+    assert (tmp_path / "begun.json").read_bytes() == b"old"
     with pytest.raises(ConfigError, match="exclude"):
-        prepare_output_folder(tmp_path, overwrite=True, resume=True)
+        prepare_output_folder(tmp_path, SOME, overwrite=True, resume=True)
+
+
+@pytest.mark.parametrize("name", ["result.png", "deep/a.bin"])
+def test_a_file_of_another_is_replaced_with_overwrite_or_by_a_run_that_began_there(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mine")
+    one_line_error(lambda: SOME.check(tmp_path), path, "--overwrite")
+    one_line_error(lambda: SOME.check(tmp_path, resume=True), path, "--overwrite")
+    SOME.check(tmp_path, overwrite=True)
+    (tmp_path / "begun.json").touch()
+    SOME.check(tmp_path, resume=True)
+    (path.parent / "other.txt").touch()
+    path.unlink()
+    (tmp_path / "begun.json").unlink()
+    SOME.check(tmp_path)
+
+
+def listening(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(path))  # an absolute one may be too long
+
+
+IN_THE_WAY = {
+    "link": lambda path: path.symlink_to(Path(__file__)),
+    "link that dangles": lambda path: path.symlink_to("missing"),
+    "link to a folder": lambda path: path.symlink_to(".."),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "folder": Path.mkdir,
+    "pipe": lambda path: os.mkfifo(path),
+    "socket": listening,
+}
+
+
+@posix
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": True}], ids=str)
+@pytest.mark.parametrize("kind", IN_THE_WAY)
+def test_what_is_no_file_is_in_the_way_whatever_was_asked_for(tmp_path, kind, options):
+    for name in ("result.png", "deep/x.bin"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        IN_THE_WAY[kind](path)
+        said = f"a {kind.split()[0]} is in its place"
+        one_line_error(lambda: SOME.check(tmp_path, **options), path, said)
+        if options:
+            (tmp_path / "begun.json").touch()
+            one_line_error(lambda: SOME.check(tmp_path, **options), path, said)
+            (tmp_path / "begun.json").unlink()
+        path.rmdir() if kind == "folder" else path.unlink()
+    assert names(tmp_path) == ["deep"]
+
+
+@posix
+def test_a_folder_below_that_is_a_link_is_in_the_way(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "deep").symlink_to("../elsewhere")
+    one_line_error(lambda: SOME.check(tmp_path / "d", overwrite=True), tmp_path / "d" / "deep", "a link")
+    (tmp_path / "link").symlink_to("elsewhere")
+    SOME.check(tmp_path / "link")  # the folder itself is what the user named
+
+
+def test_a_file_named_beside_a_run_has_a_folder_and_a_name_of_its_own(tmp_path):
+    one_line_error(lambda: SOME.beside(tmp_path / "no" / "film.gif").check(tmp_path), "does not exist")
+    for name in ("result.png", "deep/../result.png"):
+        (tmp_path / "deep").mkdir(exist_ok=True)
+        one_line_error(
+            lambda name=name: SOME.beside(tmp_path / name).check(tmp_path), "result.png", "another name"
+        )
+    (tmp_path / "film.gif").touch()
+    one_line_error(lambda: SOME.beside(tmp_path / "film.gif").check(tmp_path), "film.gif", "--overwrite")
+    SOME.beside(tmp_path / "film.gif").check(tmp_path, overwrite=True)
+    SOME.beside(None).check(tmp_path)
+
+
+def test_a_read_only_file_is_told_before_the_run(tmp_path, monkeypatch):
+    (tmp_path / "result.png").touch()
+    monkeypatch.setattr(os, "access", lambda path, how: False)  # root may write it all the same
+    one_line_error(lambda: SOME.check(tmp_path, overwrite=True), "result.png", "read-only")
+
+
+def test_a_new_folder_is_left_only_where_something_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def fail(path, name=None):
+        with output_folder(path, NONE) as folder:
+            if name:
+                (folder / name).touch()
+            raise KeyboardInterrupt
+
+    Path("mine").mkdir()
+    for path in (Path("new"), Path("mine"), None):
+        with pytest.raises(KeyboardInterrupt):
+            fail(path)
+    with pytest.raises(KeyboardInterrupt):
+        fail(Path("kept"), "file")
+    assert names(tmp_path) == ["kept", "mine", "runs"]
+    assert names(tmp_path / "runs") == []
+
+
+@posix
+def test_only_files_of_bounded_size_are_read_as_text(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**28 + 1)
+    one_line_error(lambda: read_history(tmp_path / "pipe"), "pipe", "not a file")
+    one_line_error(lambda: read_history(tmp_path / "large"), "large", "over the limit")
 
 
 def test_an_output_folder_that_is_a_file(old):
-    one_line_error(lambda: prepare_output_folder(old), old, "file is in its place")
-    one_line_error(lambda: prepare_output_folder("nul\0"), "not a possible name")
+    one_line_error(lambda: prepare_output_folder(old, NONE), old, "file is in its place")
+    one_line_error(lambda: prepare_output_folder("nul\0", NONE), "not a possible name")
 
 
 @needs_dev_full
@@ -605,7 +720,7 @@ def test_a_full_disk_is_found_before_training(tmp_path, monkeypatch):
         return temporary, undo.enter_context(Path("/dev/full").open("wb", buffering=0))
 
     monkeypatch.setattr(atomic, "_open_temporary", opened)
-    one_line_error(lambda: prepare_output_folder(tmp_path), tmp_path, "disk is full")
+    one_line_error(lambda: prepare_output_folder(tmp_path, NONE), tmp_path, "disk is full")
     assert names(tmp_path) == []
 
 

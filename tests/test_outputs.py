@@ -1,5 +1,6 @@
 """Where and what a run writes: nothing elsewhere, no secrets of the input, one clear line on a full disk."""
 
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 import coordfit
 from coordfit.cli import main
+from coordfit.experiments.common import Drawing, Outcome
 from coordfit.report.heat_map import heat_map_svg
 from coordfit.table import Table
 
@@ -137,6 +139,7 @@ def watch(event, arguments):
 sys.dont_write_bytecode = True
 sys.addaudithook(watch)
 from coordfit.cli import main
+from coordfit.experiments.common import Drawing, Outcome
 code = main(sys.argv[1:])
 outside = {path for path in written if not path.startswith((os.path.abspath("runs"), os.devnull))}
 print("OUTSIDE", sorted(outside), file=sys.stderr)
@@ -195,6 +198,137 @@ def test_threads_are_given_back(device, tmp_path):
     with pytest.raises(ZeroDivisionError):
         coordfit.fit(coordfit.images.bundled_picture(128), callback=stop, **options)
     assert set(threading.enumerate()) == before
+
+
+# -- nothing is lost -------------------------------------------------------------------------------------
+
+COMMANDS = {
+    "fit": ["fit", "p.png", *SMALL],
+    "fit by tiles": ["fit", "p.png", "--tiles", "8", "--steps", "2", *SMALL[4:]],
+    "compare": ["compare", "p.png", *SMALL, "--encoding", "none,gaussian"],
+    "sweep": ["sweep", "p.png", *SMALL, "--sigma", "1,2", "--depth", "2,3", "--models"],
+    "inpaint": ["inpaint", "p.png", *SMALL, "--missing", "0.5"],
+    "experiments": ["experiments", "losses", "--image", "p.png", "--quick", "--device", "numpy"],
+}
+WITH_RESUME = ("fit", "fit by tiles", "sweep")
+_WRITTEN: list[str] = []
+
+
+def note_what_is_written(event, arguments):
+    if (
+        event == "open"
+        and isinstance(arguments[0], str)
+        and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    ):
+        _WRITTEN.append(arguments[0])
+    elif event == "os.rename":
+        _WRITTEN.append(os.fspath(arguments[1]))
+
+
+@pytest.fixture
+def instant_study(monkeypatch):
+    """An experiment that is done at once, with a picture of each kind."""
+    drawings = [Drawing("curves", "<svg/>", ""), Drawing("pictures", Image.new("RGB", (4, 4)), "")]
+
+    def outcome_of(name, study):
+        return Outcome(name, name, "What?", {}, Table([{"psnr": 1.0}]), drawings, "It is.")
+
+    monkeypatch.setattr("coordfit.cli.experiments.run_experiment", outcome_of)
+
+
+def names_written_by(words, folder):
+    """Names in the folder of a run that it writes, and be it for a while."""
+    sys.addaudithook(note_what_is_written)  # it stays for ever, and does no harm
+    _WRITTEN.clear()
+    assert main([*words, "--out", str(folder)]) == 0
+    places = [Path(os.path.abspath(path)) for path in _WRITTEN]  # noqa: PTH100 - links are not followed
+    inside = {str(path.relative_to(folder)) for path in places if path.is_relative_to(folder)}
+    return sorted(name for name in inside if ".coordfit-" not in name)
+
+
+def plant(path, kind, precious):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "file":
+        path.write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(precious if kind == "link" else precious.with_name("missing"))
+
+
+@linux
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_name_that_a_run_writes_is_looked_at_before_it_begins(
+    command, tmp_path, capsys, monkeypatch, instant_study
+):
+    monkeypatch.chdir(tmp_path)
+    make_picture(tmp_path / "p.png")
+    words, precious = COMMANDS[command], tmp_path / "precious"
+    names = names_written_by(words, tmp_path / "whole")
+    assert len(names) >= 5
+    precious.write_text("mine")
+    ways = [("file", []), ("link", []), ("dangling link", []), ("pipe", []), ("link", ["--overwrite"])]
+    ways += [("dangling link", ["--overwrite"]), ("folder", ["--overwrite"]), ("pipe", ["--overwrite"])]
+    ways += [(kind, ["--resume"]) for kind in ("file", "link") if command in WITH_RESUME]
+    for number, (name, (kind, more)) in enumerate(itertools.product(names, ways)):
+        if (kind, more) == ("file", ["--resume"]) and name in BEGUN:
+            continue  # this is a run that began
+        folder = tmp_path / str(number)
+        plant(folder / name, kind, precious)
+        before = sorted(folder.rglob("*"))
+        capsys.readouterr()
+        assert main([*words, *more, "--out", str(folder)]) == 1, (name, kind, more)
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert str(folder) in told or "cannot resume" in told, told
+        assert sorted(folder.rglob("*")) == before, (name, kind, more)
+        assert kind != "file" or (folder / name).read_text() == "mine"
+        assert precious.read_text() == "mine"
+        assert not (tmp_path / "missing").exists()
+
+
+BEGUN = ("config.json", "checkpoint.safetensors", "tiles.json", "tiles.bin", "rows.jsonl")
+
+
+@pytest.mark.parametrize("command", ["fit", "compare", "inpaint"])
+def test_a_film_replaces_nothing_unasked(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_picture(tmp_path / "p.png")
+    before = (tmp_path / "p.png").read_bytes()
+    monkeypatch.setattr("coordfit.cli.fit.Trainer", None)  # none is to be trained
+    for file, said in {
+        "p.png": "p.png is there already",
+        "out/comparison.png": "the run itself writes out/comparison.png",
+        "no/film.gif": "no does not exist",
+    }.items():
+        assert main([*COMMANDS[command], "--out", "out", "--animate", file]) == 1
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "p.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+@linux
+@pytest.mark.parametrize("kind", ["dangling link", "link", "pipe", "folder"])
+@pytest.mark.parametrize("more", [[], ["--overwrite"]], ids=str)
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_rendering_goes_where_it_was_asked_to_and_nowhere_else(kind, more, suffix, tmp_path, capsys):
+    model, out = tmp_path / "m.safetensors", tmp_path / f"out{suffix}"
+    coordfit.fit(make_picture(tmp_path / "p.png"), steps=1, hidden_size=8, device="numpy").save(model)
+    (tmp_path / "precious").write_text("mine")
+    plant(out, kind, tmp_path / "precious")
+    before = sorted(tmp_path.iterdir())
+    assert main(["render", str(model), "--device", "numpy", "--out", str(out), *more]) == 1
+    assert f"a {kind.split()[-1]} is in its place" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_names_are_looked_at_before_sigma_is_chosen(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("coordfit.sigma.choose_sigma", None)
+    (tmp_path / "curves.svg").write_text("mine")
+    assert main(["fit", *SMALL, "--sigma", "auto", "--out", str(tmp_path)]) == 1
+    assert "curves.svg is there already" in capsys.readouterr().err
 
 
 # -- what the files and the terminal tell ----------------------------------------------------------------

@@ -17,7 +17,7 @@ import coordfit
 from coordfit.cli import main
 from coordfit.comparison import configs_for
 from coordfit.config import make_config
-from coordfit.errors import ConfigError, OutputError
+from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
 from coordfit.sweep_folder import SweepFolder
 from coordfit.sweeps import FIGURES, Device, execute, plan
@@ -167,13 +167,6 @@ def test_rows_survive_and_half_a_line_does_not(tmp_path):
     ]
     with SweepFolder(tmp_path, keep=False) as folder:
         assert not folder.rows
-
-
-def test_a_folder_has_one_writer(tmp_path):
-    with SweepFolder(tmp_path, keep=False), pytest.raises(OutputError, match="another process is writing"):
-        SweepFolder(tmp_path, keep=False).__enter__()
-    with SweepFolder(tmp_path, keep=True):
-        pass  # the lock went with its owner
 
 
 # -- the command line ----------------------------------------------------------------------------------------

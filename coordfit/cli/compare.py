@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .._backends import Backend
@@ -12,7 +12,7 @@ from ..config import FitConfig, did_you_mean, make_config
 from ..encoders import ENCODINGS
 from ..ensemble import EnsembleProgress
 from ..errors import ConfigError
-from ..files import atomic_write, jsonable, printable, write_json
+from ..files import Outputs, atomic_write, jsonable, printable, write_json
 from ..folder_lock import output_folder
 from ..images import Picture, save_picture
 from ..tiles.fit import TiledJob, TiledResult
@@ -46,7 +46,8 @@ def run(options: Options) -> int:
         say(f"one network for the whole picture: {jobs}")
     if not isinstance(jobs, str):
         refuse_animation(options)
-    with output_folder(options.out, overwrite=options.overwrite) as folder:
+    outputs = _outputs(configs if isinstance(jobs, str) else jobs).beside(options.animate)
+    with output_folder(options.out, outputs, overwrite=options.overwrite) as folder:
         with GracefulStop() as stop:
             if isinstance(jobs, str):
                 comparison = _of_networks(options, backend, picture, configs, film, stop)
@@ -110,12 +111,22 @@ def _check_encodings(encodings: list[str]) -> None:
         raise ConfigError("encoding has a value twice")
 
 
+def _outputs(names: Iterable[str]) -> Outputs:
+    own = [file for name in names for file in _files_of(name)]
+    return Outputs((*own, "metrics.json", "config.json", "comparison.png", "history.json", "curves.svg"))
+
+
+def _files_of(name: str) -> tuple[str, str]:
+    """Return where the model and the picture of one encoding go."""
+    stem = name.replace(" ", "-")
+    return f"model-{stem}.safetensors", f"reconstruction-{stem}.png"
+
+
 def _write(comparison: Comparison, folder: Path) -> None:
     for name, result in comparison.results.items():
-        stem = name.replace(" ", "-")
-        result.save(folder / f"model-{stem}.safetensors")
-        path = folder / f"reconstruction-{stem}.png"
-        save_picture(path, result.reconstruction, bit_depth=comparison.picture.bit_depth)
+        model, picture = _files_of(name)
+        result.save(folder / model)
+        save_picture(folder / picture, result.reconstruction, bit_depth=comparison.picture.bit_depth)
     metrics = {name: result.metrics for name, result in comparison.results.items()}
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "config.json", {name: r.config.as_dict() for name, r in comparison.results.items()})

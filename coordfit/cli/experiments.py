@@ -8,15 +8,14 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..errors import OutputError
 from ..experiments import InterruptedStudyError, Outcome, Study, check_names, run_experiment
-from ..files import atomic_write, jsonable, printable, write_json
+from ..files import Outputs, atomic_write, jsonable, printable, write_json
 from ..folder_lock import output_folder
 from ..report.html import Section, save_report
 from . import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
@@ -40,7 +39,7 @@ def run(options: Options) -> int:
             should_stop=lambda: stop.signal is not None,
         )
         picture = study.original
-        folder = held.enter_context(_folder(options))
+        folder = held.enter_context(output_folder(options.out, _outputs(names), overwrite=options.overwrite))
         book = _Book(folder, options, f"{picture.name}, {picture.width}x{picture.height}", backend.device)
         for number, name in enumerate(names, start=1):
             line = _ProgressLine(f"{number}/{len(names)} {name}", options)
@@ -59,15 +58,9 @@ def run(options: Options) -> int:
     return EXIT_TERMINATED if stop.signal == signal.SIGTERM else EXIT_INTERRUPTED
 
 
-@contextlib.contextmanager
-def _folder(options: Options) -> Iterator[Path]:
-    with output_folder(options.out, overwrite=options.overwrite) as folder:
-        if (folder / REPORT).exists() and not options.overwrite:
-            raise OutputError(
-                f"{printable(folder)} already holds a report: "
-                "add --overwrite to replace it, or name another folder"
-            )
-        yield folder
+def _outputs(names: Iterable[str]) -> Outputs:
+    own = [f"{name}{end}" for name in names for end in (".json", ".csv", "-*.png", "-*.svg")]
+    return Outputs((REPORT, SUMMARY, *own))
 
 
 class _ProgressLine:

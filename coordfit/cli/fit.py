@@ -19,7 +19,7 @@ from ..files import jsonable, printable
 from ..folder_lock import output_folder
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
 from ..result import FitResult
-from ..run_folder import RunFolder, check_resumable
+from ..run_folder import RUN_OUTPUTS, RunFolder, check_resumable
 from ..training import Progress, Trainer, TrainingState
 from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, tiles
 from .figures import Row, held_out_figures, in_words, training_figure
@@ -115,8 +115,9 @@ def _prepare(
         return _prepare_to_go_on(options, layers, recipe, backend, say, held)
     config = make_config(*layers, recipe=recipe)
     picture = load_image(options.image, config, options.max_pixels)
+    outputs = RUN_OUTPUTS.beside(options.animate)
+    folder = RunFolder(held.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     trainer = Trainer(picture, settle_sigma(picture, config, backend, say), backend)
-    folder = RunFolder(held.enter_context(output_folder(options.out, overwrite=options.overwrite)))
     folder.drop_checkpoint()
     folder.write_config(trainer.config, absolute_path(options.image), backend)
     return trainer, folder
@@ -149,7 +150,8 @@ def _prepare_to_go_on(
     say: Callable[[str], None],
     held: contextlib.ExitStack,
 ) -> tuple[Trainer, RunFolder]:
-    taken = output_folder(options.out, overwrite=options.overwrite, resume=True)
+    outputs = RUN_OUTPUTS.beside(options.animate)
+    taken = output_folder(options.out, outputs, overwrite=options.overwrite, resume=True)
     folder = RunFolder(held.enter_context(taken))
     begun, state = folder.read_config(), None
     if begun is None:  # no run is there: the same as a new one

@@ -11,14 +11,14 @@ import numpy as np
 
 from ..averaging import check_average
 from ..config import FitConfig
-from ..files import escaped, jsonable, printable
+from ..files import Outputs, escaped, jsonable, printable
 from ..fills import mean_spacing
 from ..folder_lock import output_folder
 from ..images import save_picture
 from ..inpainting import Inpainted, Inpainter, TiledInpainter, TiledInpaintResult, inpainting_config
 from ..masks import MaskedPicture, hide
 from ..member import HistoryRow
-from ..run_folder import RunFolder
+from ..run_folder import RUN_OUTPUTS, RunFolder
 from ..tiles.fit import TileProgress
 from ..training import Progress
 from . import EXIT_INTERRUPTED, EXIT_TERMINATED, tiles
@@ -29,6 +29,7 @@ from .fit import GracefulStop, load_image, make_backend, setting_layers, settle_
 from .options import Options, UsageError
 from .progress import ProgressReport
 
+OUTPUTS = Outputs((*RUN_OUTPUTS.names, "mask.png", "masked.png", "filled.png"))
 _WAYS = ("mask", "missing", "text", "scribble", "block")
 
 
@@ -115,7 +116,8 @@ def _prepare(
     for note in masked.picture.notes:
         say(f"{masked.picture.name}: {note}")
     say(_polarity(masked))
-    folder = RunFolder(held.enter_context(output_folder(options.out, overwrite=options.overwrite)))
+    outputs = OUTPUTS.beside(options.animate)
+    folder = RunFolder(held.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     folder.drop_checkpoint()
     _write_masked(masked, folder.path)
     inpainter: Inpainter | TiledInpainter

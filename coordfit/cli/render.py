@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..errors import OutputError
-from ..files import atomic_write, jsonable, printable
+from ..files import Outputs, atomic_write, jsonable, printable
 from ..images import MAX_PIXELS, save_picture
 from ..model import Model
 from ..model_file import load_model, model_in
@@ -35,8 +34,7 @@ def run(options: Options) -> int:
     grid = _grid(options, model)
     path = options.out or file.with_name(f"{file.stem}-{grid.width}x{grid.height}.png")
     _check_extent(grid, path, model)
-    if path.exists() and not options.overwrite and path.is_file():
-        raise OutputError(f"{printable(path)} is there already; add --overwrite to replace it")
+    Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
     if path.suffix.lower() == ".png":
         write_png(path, model, grid, shown=not (options.quiet or options.no_progress or options.json))
     else:

@@ -18,9 +18,10 @@ from .._backends import Backend
 from ..config import did_you_mean, read_config_file
 from ..ensemble import EnsembleProgress
 from ..errors import ConfigError
-from ..files import atomic_write, jsonable, new_run_folder, prepare_output_folder, printable, write_json
+from ..files import atomic_write, jsonable, printable, write_json
+from ..folder_lock import output_folder
 from ..images import bundled_picture, load_picture
-from ..sweep_folder import SweepFolder
+from ..sweep_folder import SWEEP_OUTPUTS, SweepFolder
 from ..sweeps import (
     DIVERGED,
     FIGURES,
@@ -57,9 +58,11 @@ def run(options: Options) -> int:
     runs = _plan(options, varied)
     backend = make_backend(options, say)
     device = _device(options, backend)
-    path = new_run_folder() if options.out is None else options.out
-    path = prepare_output_folder(path, overwrite=options.overwrite, resume=options.resume)
-    with SweepFolder(path, keep=options.resume) as folder, GracefulStop() as stop:
+    with (
+        output_folder(options.out, SWEEP_OUTPUTS, overwrite=options.overwrite, resume=options.resume) as path,
+        SweepFolder(path, keep=options.resume) as folder,
+        GracefulStop() as stop,
+    ):
         settled = resolved(runs, device)
         _say_chosen(runs, settled, say)
         missing = [run for run in settled if run.key not in folder.rows]

@@ -23,7 +23,7 @@ from ..folder_lock import output_folder
 from ..images import Picture
 from ..model_file import load_model
 from ..report.running import RunningComparison
-from ..run_folder import RunFolder
+from ..run_folder import RUN_OUTPUTS, RunFolder
 from ..tiles.fit import TiledFit, TiledJob, TiledResult, TileProgress
 from ..tiles.model import TiledModel
 from ..tiles.plan import AUTO_PIXELS, TilePlan, plan_tiles
@@ -146,7 +146,8 @@ def prepare(
     held: contextlib.ExitStack,
 ) -> Prepared:
     """Make the folder and the places for the tiles; the folder is locked for as long as it is `held`."""
-    taken = output_folder(options.out, overwrite=options.overwrite, resume=options.resume)
+    outputs = RUN_OUTPUTS.beside(options.animate)
+    taken = output_folder(options.out, outputs, overwrite=options.overwrite, resume=options.resume)
     folder = held.enter_context(taken)
     tiles = TiledJob(picture, plan, options.every_tile, options.stored).facts
     document = {"config": plan.config.as_dict(), "image": image, "device": backend.device, "tiles": tiles}

@@ -1,20 +1,23 @@
 """Files that a reader finds whole, old or new, and never half written; run folders and histories.
 
 Everything a run leaves behind goes through `atomic_write`, except ``history.csv``, which grows row by row so
-that a killed run keeps its curve.
+that a killed run keeps its curve. A command says which names it will write (`Outputs`), and they are
+checked before it begins.
 """
 
 from .atomic import atomic_write
-from .folders import RUN_FILES, make_folder, new_run_folder, prepare_output_folder
+from .folders import make_folder, new_run_folder, prepare_output_folder
 from .history import HistoryWriter, read_history
 from .mapped import forget_pages, pieces
 from .names import FilePath, escaped, printable
+from .outputs import Outputs
+from .reading import read_text
 from .strict_json import jsonable, write_json
 
 __all__ = [
-    "RUN_FILES",
     "FilePath",
     "HistoryWriter",
+    "Outputs",
     "atomic_write",
     "escaped",
     "forget_pages",
@@ -25,5 +28,6 @@ __all__ = [
     "prepare_output_folder",
     "printable",
     "read_history",
+    "read_text",
     "write_json",
 ]

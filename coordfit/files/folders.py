@@ -9,9 +9,7 @@ from coordfit.errors import ConfigError, OutputError
 
 from .atomic import as_output_error, cause, probe
 from .names import FilePath, printable
-
-# A file of any of these names tells that a folder already holds a run.
-RUN_FILES = ("metrics.json", "config.json", "model.safetensors")
+from .outputs import Outputs
 
 
 def new_run_folder(parent: FilePath = Path("runs")) -> Path:
@@ -42,33 +40,34 @@ def new_run_folder(parent: FilePath = Path("runs")) -> Path:
             return folder
 
 
-def prepare_output_folder(path: FilePath, *, overwrite: bool = False, resume: bool = False) -> Path:
+def prepare_output_folder(
+    path: FilePath, outputs: Outputs, *, overwrite: bool = False, resume: bool = False
+) -> Path:
     """Make the folder that a user named for results, and find out before training whether it can be written.
 
     Parameters
     ----------
     path
         The folder; it is made, with its parents, if it is missing.
+    outputs
+        The files that the run may write.
     overwrite
-        Whether a run that is already there may be replaced, file by file as the new ones come.
+        Whether files that are already there may be replaced, one by one as the new ones come.
     resume
         Whether a run that is already there is continued. If none is there, a new one begins.
 
     Raises
     ------
     OutputError
-        The folder holds a run and neither option was given, or it cannot be made or written.
+        A file of one of the names is there and neither option was given; a link, a folder or something else
+        that is not a file has one of the names; or the folder cannot be made or written.
     ConfigError
         Both options were given.
     """
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other: give one of them")
     folder = make_folder(path)
-    if not (overwrite or resume) and any((folder / name).exists() for name in RUN_FILES):
-        raise OutputError(
-            f"{printable(folder)} already holds a run: "
-            "add --overwrite to replace it, --resume to continue it, or name another folder"
-        )
+    outputs.check(folder, overwrite=overwrite, resume=resume)
     probe(folder)
     return folder
 

@@ -13,6 +13,7 @@ from coordfit.errors import OutputError
 
 from .atomic import as_output_error, atomic_write, sync
 from .names import FilePath, printable
+from .reading import read_text
 
 Number = float | int | None
 
@@ -116,7 +117,7 @@ def read_history(path: FilePath) -> list[dict[str, Number]]:
 def _history_lines(path: Path) -> tuple[list[str], list[str]]:
     """Header and complete lines of a history."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_text(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise OutputError(f"cannot read the history {printable(path)}: {reason}") from error

@@ -1,0 +1,30 @@
+"""Text files of a run, read without trust: regular files of bounded size alone."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from pathlib import Path
+
+# A history has about 100 bytes a row; no run evaluates often enough to come near this.
+MAX_TEXT_BYTES = 2**28
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Read a UTF-8 file, after a look at what it is; `errors` is that of `bytes.decode`.
+
+    Raises
+    ------
+    OSError
+        There is none, it cannot be read, it has more than `MAX_TEXT_BYTES`, or it is no file: a pipe would
+        never end. `strerror` says what is wrong.
+    UnicodeDecodeError
+        It is not text.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    if status.st_size > MAX_TEXT_BYTES:
+        told = f"it has {status.st_size} bytes, over the limit of {MAX_TEXT_BYTES}"
+        raise OSError(errno.EFBIG, told, str(path))
+    return path.read_bytes().decode("utf-8", errors)
