@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import random
 import signal
 from pathlib import Path
@@ -293,6 +294,27 @@ def test_finished_tiles_are_not_trained_again(tmp_path, monkeypatch):
     other = plan_tiles(picture, 8, SMALL | {"steps": 6})
     with pytest.raises(ConfigError, match="another"):
         TiledFit(picture, other, cpu(), folder=tmp_path, resume=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "link"), reason="needs hard links")
+@pytest.mark.parametrize("resume", [False, True])
+def test_another_name_of_tiles_bin_keeps_what_it_has(tmp_path, resume):
+    shape, facts, own = (3, 5), {"of": 1}, tmp_path / "tiles.bin"
+    first = TileStore(shape, "float32", tmp_path, facts)
+    first.add(np.full((1, 5), 7.0), np.ones(1), 1.0, 1)
+    (tmp_path / "x").hardlink_to(own)
+    before = (tmp_path / "x").read_bytes()
+    again = TileStore(shape, "float32", tmp_path, facts, resume=resume)
+    assert again.done == resume
+    again.add(np.full((1, 5), 8.0), np.ones(1), 1.0, 1)
+    assert (tmp_path / "x").read_bytes() == before
+    assert again.parameters[0, 0] == (7.0 if resume else 8.0)
+
+
+def test_tiles_that_no_model_file_could_hold_are_refused_before_training(tmp_path):
+    with pytest.raises(ConfigError, match=r"68\.\d GB, and model files end at 68\.7 GB: take larger tiles"):
+        TileStore((2**20, 2**14 + 1), "float32", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("tile", [16, 32, 64])

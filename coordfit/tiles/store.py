@@ -7,10 +7,12 @@ it is said to be; and it does not stay in memory.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, OutputError
-from ..files import forget_pages, printable, write_json
+from ..files import atomic_write, forget_pages, printable, read_text, write_json
 from ..memory import in_words
+from ..tensor_file import MAX_MAPPED_BYTES
 
 _ERROR_BYTES = np.dtype(np.float64).itemsize
 
@@ -34,7 +37,14 @@ class TileStore:
     facts : dict
         What a run is known by, for JSON.
     resume : bool
-        Whether to go on with tiles that are there; ConfigError where they are of a run with other facts.
+        Whether to go on with tiles that are there.
+
+    Raises
+    ------
+    ConfigError
+        The tiles that are there are of a run with other facts, or the model could not be loaded for its size.
+    OutputError
+        The folder cannot be written, or holds what cannot be read.
     """
 
     def __init__(
@@ -54,18 +64,22 @@ class TileStore:
         self.seconds, self.steps = 0.0, 0
         self.parameters: NDArray[np.floating]
         self._errors: NDArray[np.float64]
+        size = shape[0] * (_ERROR_BYTES + shape[1] * np.dtype(dtype).itemsize)
+        if size > MAX_MAPPED_BYTES:
+            most = in_words(MAX_MAPPED_BYTES)
+            told = f"the tiles would take {in_words(size)}, and model files end at {most}"
+            raise ConfigError(f"{told}: take larger tiles or a smaller hidden_size")
         if folder is None:
             self._errors, self.parameters = np.empty(shape[0]), np.empty(shape, dtype)
             return
         self._bin, self._json = folder / "tiles.bin", folder / "tiles.json"
-        size = shape[0] * (_ERROR_BYTES + shape[1] * np.dtype(dtype).itemsize)
         if resume and self._finished_before(shape[0], size):
             self._map("r+b", size)
             self._share_out(shape, dtype)
             self.mse = float(np.mean(self.errors))
         else:
             self._json.unlink(missing_ok=True)
-            self._map("w+b", size)
+            self._map("x+b", size)
             self._share_out(shape, dtype)
             self._write()
 
@@ -102,12 +116,12 @@ class TileStore:
     def _finished_before(self, count: int, size: int) -> bool:
         """Read what an earlier run finished; False where there is none of ours."""
         try:
-            document = json.loads(self._json.read_text(encoding="utf-8"))
+            document = json.loads(read_text(self._json))
             done, steps = int(document["done"]), int(document["steps"])
             seconds = float(document["seconds"])
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise OutputError(f"cannot resume: {printable(self._json)} cannot be read; remove it") from error
         facts = json.loads(json.dumps(self.facts))
         if changed := [name for name in facts if document.get(name) != facts[name]]:
@@ -119,14 +133,21 @@ class TileStore:
         return True
 
     def _map(self, mode: str, size: int) -> None:
+        """Map `tiles.bin`, made anew or kept. Another name of the same file keeps what it has."""
         try:
+            if mode == "x+b":
+                self._bin.unlink(missing_ok=True)
+            elif self._bin.stat().st_nlink > 1:
+                with self._bin.open("rb") as shared, atomic_write(self._bin) as own:
+                    shutil.copyfileobj(shared, own)
             with self._bin.open(mode) as file:
                 file.truncate(size)
                 _take_room(file.fileno(), size)
                 self._bytes = np.memmap(file, np.uint8, "r+", shape=(size,))
         except (OSError, ValueError) as error:
-            if mode == "w+b":
-                self._bin.unlink(missing_ok=True)
+            if mode == "x+b":
+                with contextlib.suppress(OSError):
+                    self._bin.unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or str(error)
             what = f"{in_words(size)} of tiles in {printable(self._bin)}"
             raise OutputError(f"cannot keep {what}: {reason}") from error
