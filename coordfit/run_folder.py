@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| `config.json` | every setting, the picture's path, device and precision; written before training |
+| `config.json` | every setting, the picture's path and digest, device and precision; written before training |
 | `history.csv` | a row for each evaluation, as it comes |
 | `checkpoint.safetensors` | where the run stands, for `--resume` |
 | `model.safetensors` | the fitted model |
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ._backends import Backend
 from ._version import __version__
 from .config import BUDGETS, FitConfig, make_config
 from .errors import ConfigError, OutputError
-from .files import HistoryWriter, Outputs, atomic_write, printable, read_history, write_json
+from .files import HistoryWriter, Outputs, atomic_write, printable, read_history, read_text, write_json
 from .images import Picture, save_picture
 from .model import Model
 from .model_file import load_checkpoint, save_checkpoint
@@ -53,6 +54,47 @@ RUN_OUTPUTS = Outputs(
 
 
 @dataclass(frozen=True)
+class Begun:
+    """What `config.json` says of a run that goes on; nothing in it is trusted to choose a file.
+
+    Attributes
+    ----------
+    image : str or None
+        The picture's path; None for the bundled one.
+    picture_digest : str or None
+        `Picture.digest` of the picture that the run began with.
+    """
+
+    config: FitConfig
+    image: str | None
+    picture_digest: str | None
+
+    def picture_path(self, named: str | None) -> str | None:
+        """Return the path of the picture to read: the one that the user named, or else the run's own.
+
+        Raises
+        ------
+        ConfigError
+            The user named none, and the run's own is not to be opened: it has no digest to compare it with, or
+            it is on another machine, to which opening it would log in.
+        """
+        if named is not None or self.image is None:
+            return named
+        if self.picture_digest is None or re.match(r"[\\/]{2}", self.image):
+            where = "is on a network" if self.picture_digest else "has no digest"
+            told = (
+                f"cannot resume without a picture: the one in config.json {where}; name it on the command line"
+            )
+            raise ConfigError(told)
+        return self.image
+
+    def check_picture(self, picture: Picture, trained_on: str | None = None) -> None:
+        """Refuse another picture than `config.json` or the saved state was made from."""
+        if any(digest not in (None, picture.digest) for digest in (self.picture_digest, trained_on)):
+            raise ConfigError(f"cannot resume: {picture.name} is not the picture that the run was trained on")
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """Paths and files of one run."""
 
@@ -63,23 +105,39 @@ class RunFolder:
         """Where the run stands."""
         return self.path / "checkpoint.safetensors"
 
-    def write_config(self, config: FitConfig, image: str | None, backend: Backend) -> None:
+    def write_config(self, config: FitConfig, image: str | None, backend: Backend, picture: Picture) -> None:
         """Write `config.json`; `image` is the picture's path, or None for the bundled one."""
-        document = {"config": config.as_dict(), "image": image, "device": backend.device}
-        document |= {"precision": backend.precision, "coordfit": __version__}
+        document = {"config": config.as_dict(), "image": image, "picture_digest": picture.digest}
+        document |= {"device": backend.device, "precision": backend.precision, "coordfit": __version__}
         write_json(self.path / "config.json", document)
 
-    def read_config(self) -> tuple[FitConfig, str | None] | None:
-        """Settings and picture's path (None: the bundled one) of an earlier run; None where none began."""
+    def read_config(self) -> Begun | None:
+        """Return what an earlier run began with; None if none began."""
         file = self.path / "config.json"
         if not (file.exists() or self.checkpoint_file.exists()):
             return None
+        document = self.config_document()
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
             config, image = make_config(document["config"]), document["image"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"cannot resume {printable(self.path)}: {file.name} cannot be read") from error
-        return config, None if image is None else str(image)
+            digest = document.get("picture_digest")
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unreadable() from error
+        if not isinstance(image, str | None) or not isinstance(digest, str | None):
+            raise self._unreadable()
+        return Begun(config, image, digest)
+
+    def config_document(self) -> dict[str, Any]:
+        """Return the object in `config.json`; OutputError if it cannot be read."""
+        try:
+            document = json.loads(read_text(self.path / "config.json"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._unreadable() from error
+        if not isinstance(document, dict):
+            raise self._unreadable()
+        return document
+
+    def _unreadable(self) -> OutputError:
+        return OutputError(f"cannot resume {printable(self.path)}: config.json cannot be read")
 
     def load_state(self) -> tuple[FitConfig, TrainingState] | None:
         """Settings and state of an earlier run, with its history, or None where no checkpoint was written."""
@@ -119,8 +177,8 @@ class RunFolder:
         save_curves(self.path / "curves.svg", result.history)
 
 
-def check_resumable(saved: FitConfig, asked: FitConfig, picture: Picture, state: TrainingState | None) -> None:
-    """Refuse to go on with another picture or other settings; budgets alone may change."""
+def check_resumable(saved: FitConfig, asked: FitConfig) -> None:
+    """Refuse to go on with other settings; budgets alone may change."""
     before, now = saved.as_dict(), asked.as_dict()
     changed = [name for name in before if name not in BUDGETS and before[name] != now[name]]
     if changed:
@@ -128,8 +186,6 @@ def check_resumable(saved: FitConfig, asked: FitConfig, picture: Picture, state:
         raise ConfigError(
             f"cannot resume with {name} {now[name]!r}: the run has {before[name]!r} (only budgets may change)"
         )
-    if state is not None and picture.digest != state.picture_digest:
-        raise ConfigError(f"cannot resume: {picture.name} is not the picture that the run was trained on")
 
 
 def describe_settings(config: FitConfig) -> dict[str, Any]:

@@ -720,6 +720,68 @@ def test_resume_refuses_another_picture(picture, tmp_path):
     assert "other.png is not the picture that the run was trained on" in result.error
 
 
+def change_config(folder, **changes):
+    document = read_json(Path(folder, "config.json"))
+    changed = {name: value for name, value in {**document, **changes}.items() if value is not None}
+    Path(folder, "config.json").write_text(json.dumps(changed))
+
+
+PLANTED = {
+    "another picture": ({}, "private.png is not the picture that the run was trained on"),
+    "another without a digest": ({"picture_digest": None}, "the one in config.json has no digest; name it"),
+    "one on a network": (
+        {"image": r"\\server\share\p.png"},
+        "the one in config.json is on a network; name it",
+    ),
+}
+
+
+@pytest.mark.parametrize("tiles", [[], ["--tiles", 8]], ids=["one network", "tiles"])
+@pytest.mark.parametrize(("changes", "said"), PLANTED.values(), ids=PLANTED)
+def test_a_folder_of_a_stranger_chooses_no_picture(picture, tmp_path, monkeypatch, tiles, changes, said):
+    private = make_picture(tmp_path / "private.png", seed=1)
+    call("fit", picture, *SMALL[:2], *SMALL[-4:], "--steps", 2, *tiles, "--out", "a")
+    for path in Path("a").iterdir():  # without a checkpoint nothing else knows the picture
+        if path.name != "config.json":
+            path.unlink()
+    change_config("a", **{"image": str(private), **changes})
+    before = everything_in(Path("a"))
+    for trainer in ("coordfit.cli.fit.Trainer", "coordfit.cli.tiles.TiledFit"):
+        monkeypatch.setattr(trainer, None)
+    result = call("--resume", "--out", "a", "--device", "cpu")
+    assert (result.code, said in result.err.splitlines()[-1]) == (2, True), result.err
+    assert everything_in(Path("a")) == before
+
+
+@pytest.mark.parametrize("tiles", [[], ["--tiles", 8]], ids=["one network", "tiles"])
+def test_the_picture_that_the_user_names_is_read_whatever_config_json_says(picture, tmp_path, tiles):
+    words = [*SMALL[:2], *SMALL[-4:], "--steps", 2, *tiles]
+    call("fit", picture, *words, "--out", "a")
+    moved = picture.rename(tmp_path / "moved.png")
+    assert "picture.png" in call("--resume", "--out", "a", "--device", "cpu").error
+    resumed = call(moved, "--resume", "--out", "a", "--device", "cpu")
+    assert (resumed.code, "as config.json has it" in resumed.err) == (0, False)
+    if not tiles:  # tiles that are finished write nothing
+        assert read_json(Path("a/config.json"))["image"] == str(moved)
+        assert f"the picture is {moved}, as config.json has it" in call("--resume", "--out", "a").err
+
+
+@posix
+@pytest.mark.parametrize("content", ["[]", "5", "[" * 100_000, '{"config": {}}', "pipe", "damaged tiles"])
+def test_a_config_json_that_is_none_is_refused_in_one_line(picture, content):
+    call("fit", picture, *SMALL[:2], *SMALL[-4:], "--steps", 2, "--tiles", 8, "--out", "a")
+    path = Path("a/config.json")
+    if content == "damaged tiles":
+        facts = read_json(path)["tiles"]
+        for name in facts:
+            change_config("a", tiles=facts | {name: ["x"]})
+            assert "cannot be told from config.json" in call("--resume", "--out", "a").error
+        return
+    path.unlink()
+    os.mkfifo(path) if content == "pipe" else path.write_text(content)
+    assert "config.json cannot be read" in call("--resume", "--out", "a").error
+
+
 def test_resume_says_that_the_picture_is_gone(picture):
     fit(picture, "--out", "a")
     picture.unlink()

@@ -71,6 +71,7 @@ def tiled_fit(
 ) -> tiles.Prepared | None:
     """A fit by tiles where the picture is to be cut into them, or was; None for one network."""
     layers, recipe = setting_layers(options)
+    named = options.image
     if (begun := tiles.as_begun(options, layers)) is not None:
         options, layers = begun
     elif options.resume and options.out is not None and RunFolder(options.out).read_config() is not None:
@@ -79,7 +80,15 @@ def tiled_fit(
     chosen = tiles.plan_for(options, lambda config: load_image(image, config, most), layers, recipe, say)
     if chosen is None:
         return None
-    return tiles.prepare(options, *chosen, make_backend(options, say), absolute_path(options.image), held)
+    prepared = tiles.prepare(options, *chosen, make_backend(options, say), absolute_path(image), held)
+    say_remembered(named, image, say)
+    return prepared
+
+
+def say_remembered(named: str | None, image: str | None, say: Callable[[str], None]) -> None:
+    """Say which picture is read where the user named none and a run goes on."""
+    if named is None and image is not None:
+        say(f"the picture is {printable(image)}, as config.json has it")
 
 
 def make_backend(options: Options, say: Callable[[str], None]) -> Backend:
@@ -119,7 +128,7 @@ def _prepare(
     folder = RunFolder(held.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     trainer = Trainer(picture, settle_sigma(picture, config, backend, say), backend)
     folder.drop_checkpoint()
-    folder.write_config(trainer.config, absolute_path(options.image), backend)
+    folder.write_config(trainer.config, absolute_path(options.image), backend, picture)
     return trainer, folder
 
 
@@ -159,21 +168,23 @@ def _prepare_to_go_on(
         picture = load_image(image, config, options.max_pixels)
         config = settle_sigma(picture, config, backend, say)
     else:
-        before, noted = begun
+        before = begun.config
         asked = recipe_settings(options.recipe) if options.recipe else {}
         config = make_config(before.as_dict(), asked, *layers)
         if config.sigma == "auto":  # it was chosen when the run began
             config = config.replace(sigma=before.sigma)
-        image = options.image or noted
+        image = begun.picture_path(options.image)
         picture = load_image(image, config, options.max_pixels)
         saved = folder.load_state()
         if saved is not None:  # None where the run was killed before its first checkpoint
             before, state = saved
-        check_resumable(before, config, picture, state)
+        check_resumable(before, config)
+        begun.check_picture(picture, None if state is None else state.picture_digest)
+        say_remembered(options.image, image, say)
     if state is not None:
         say(f"going on from step {state.step}")
     trainer = Trainer(picture, config, backend, state)
-    folder.write_config(config, absolute_path(image), backend)
+    folder.write_config(config, absolute_path(image), backend, picture)
     return trainer, folder
 
 

@@ -130,7 +130,7 @@ def _prepare(
         inpainter = TiledInpainter(
             masked, plan[1], backend, every_tile=options.every_tile, stored=options.stored
         )
-    folder.write_config(config, fit_command.absolute_path(options.image), backend)
+    folder.write_config(config, fit_command.absolute_path(options.image), backend, masked.picture)
     return inpainter, folder
 
 

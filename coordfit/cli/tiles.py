@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .._backends import Backend
 from .._version import __version__
-from ..config import FitConfig, make_config
+from ..config import STORED, FitConfig, make_config
 from ..errors import ConfigError, OutputError
 from ..files import atomic_write, jsonable, printable, write_json
 from ..folder_lock import output_folder
@@ -36,7 +36,15 @@ if TYPE_CHECKING:
     from .fit import GracefulStop
 
 _SECONDS_BETWEEN_LINES = 5.0
-_FACTS = {"tile", "overlap", "every_tile", "stored", "picture_digest"}
+_FACTS: dict[str, Callable[[Any], bool]] = {
+    "tile": lambda value: type(value) is int,
+    "overlap": lambda value: type(value) is int,
+    "every_tile": lambda value: type(value) is bool,
+    "stored": lambda value: value in STORED,
+    "picture_digest": lambda value: type(value) is str,
+    "max_pixels": lambda value: value is None or (type(value) is int and value >= 1),
+}
+"""What `config.json` says of tiles, and whether it can be that."""
 
 Say = Callable[[str], None]
 Layers = list[dict[str, Any]]
@@ -63,7 +71,6 @@ def as_begun(options: Options, layers: Layers) -> tuple[Options, Layers] | None:
     begun = RunFolder(options.out).read_config() if options.resume and options.out is not None else None
     if begun is None:
         return None
-    config, image = begun
     facts = _facts_in(options.out)
     asked = options.tiles not in ("auto", "none") or options.budget_parameters is not None
     if facts is None and asked:
@@ -73,19 +80,19 @@ def as_begun(options: Options, layers: Layers) -> tuple[Options, Layers] | None:
     if options.tiles == "none":
         raise ConfigError("cannot resume without tiles: the run has them")
     remembered = {
-        "image": options.image or image,
+        "image": begun.picture_path(options.image),
         "tiles": options.tiles if asked else facts["tile"],
         "every_tile": options.every_tile or facts["every_tile"],
         "stored": facts["stored"],
         "max_pixels": options.max_pixels or facts.get("max_pixels"),
     }
-    return Options(**vars(options) | remembered), [config.as_dict(), *layers]
+    return Options(**vars(options) | remembered), [begun.config.as_dict(), *layers]
 
 
 def _facts_in(folder: Path) -> dict[str, Any] | None:
     """What `config.json` says of the tiles; None where there are none."""
-    facts = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("tiles")
-    if facts is not None and not (isinstance(facts, dict) and set(facts) >= _FACTS):
+    facts = RunFolder(folder).config_document().get("tiles")
+    if facts is not None and not (isinstance(facts, dict) and all(_FACTS[n](facts.get(n)) for n in _FACTS)):
         raise OutputError(f"cannot resume {printable(folder)}: its tiles cannot be told from config.json")
     return facts
 
@@ -150,7 +157,8 @@ def prepare(
     taken = output_folder(options.out, outputs, overwrite=options.overwrite, resume=options.resume)
     folder = held.enter_context(taken)
     tiles = TiledJob(picture, plan, options.every_tile, options.stored).facts
-    document = {"config": plan.config.as_dict(), "image": image, "device": backend.device, "tiles": tiles}
+    document = {"config": plan.config.as_dict(), "image": image, "picture_digest": picture.digest}
+    document |= {"device": backend.device, "tiles": tiles}
     if options.resume and _is_finished(folder):
         _check_the_same(folder, document)
         model = load_model(folder / "model.safetensors", backend=backend)
@@ -158,6 +166,8 @@ def prepare(
             return Prepared(TiledResult(model.metrics, [], model.metrics["stopped"], model, picture), folder)
     if not options.resume:
         RunFolder(folder).drop_checkpoint()
+    elif (begun := RunFolder(folder).read_config()) is not None:
+        begun.check_picture(picture)
     fit = TiledFit(
         picture,
         plan,
@@ -180,7 +190,7 @@ def _is_finished(folder: Path) -> bool:
 
 def _check_the_same(folder: Path, document: dict[str, Any]) -> None:
     """Refuse to take a finished run for one of another picture or other settings."""
-    before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    before = RunFolder(folder).config_document()
     now = json.loads(json.dumps(jsonable(document)))
     for part in ("config", "tiles"):
         for name, value in now[part].items():
