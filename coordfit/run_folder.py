@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from ._backends import Backend
 from ._version import __version__
 from .config import BUDGETS, FitConfig, make_config
 from .errors import ConfigError, OutputError
-from .files import HistoryWriter, Outputs, atomic_write, printable, read_history, read_text, write_json
+from .files import HistoryWriter, Outputs, atomic_write, printable, read_history, read_json, write_json
 from .images import Picture, save_picture
 from .model import Model
 from .model_file import load_checkpoint, save_checkpoint
@@ -129,8 +128,8 @@ class RunFolder:
     def config_document(self) -> dict[str, Any]:
         """Return the object in `config.json`; OutputError if it cannot be read."""
         try:
-            document = json.loads(read_text(self.path / "config.json"))
-        except (OSError, ValueError, RecursionError) as error:
+            document = read_json(self.path / "config.json")
+        except (OSError, ValueError) as error:
             raise self._unreadable() from error
         if not isinstance(document, dict):
             raise self._unreadable()

@@ -767,11 +767,13 @@ def test_the_picture_that_the_user_names_is_read_whatever_config_json_says(pictu
 
 
 @posix
-@pytest.mark.parametrize("content", ["[]", "5", "[" * 100_000, '{"config": {}}', "pipe", "damaged tiles"])
+@pytest.mark.parametrize(
+    "content", ["[]", "5", "[" * 100_000, '{"config": {}}', " " * 2**23, "pipe", "tiles"], ids=range(7)
+)
 def test_a_config_json_that_is_none_is_refused_in_one_line(picture, content):
     call("fit", picture, *SMALL[:2], *SMALL[-4:], "--steps", 2, "--tiles", 8, "--out", "a")
     path = Path("a/config.json")
-    if content == "damaged tiles":
+    if content == "tiles":
         facts = read_json(path)["tiles"]
         for name in facts:
             change_config("a", tiles=facts | {name: ["x"]})

@@ -12,7 +12,7 @@ from .mapped import forget_pages, pieces
 from .names import FilePath, escaped, printable
 from .outputs import Outputs
 from .reading import read_text
-from .strict_json import jsonable, write_json
+from .strict_json import jsonable, read_json, write_json
 
 __all__ = [
     "FilePath",
@@ -28,6 +28,7 @@ __all__ = [
     "prepare_output_folder",
     "printable",
     "read_history",
+    "read_json",
     "read_text",
     "write_json",
 ]

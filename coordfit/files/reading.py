@@ -10,13 +10,13 @@ from pathlib import Path
 MAX_TEXT_BYTES = 2**28
 
 
-def read_text(path: Path, errors: str = "strict") -> str:
+def read_text(path: Path, errors: str = "strict", *, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """Read a UTF-8 file, after a look at what it is; `errors` is that of `bytes.decode`.
 
     Raises
     ------
     OSError
-        There is none, it cannot be read, it has more than `MAX_TEXT_BYTES`, or it is no file: a pipe would
+        There is none, it cannot be read, it has more than `max_bytes`, or it is no file: a pipe would
         never end. `strerror` says what is wrong.
     UnicodeDecodeError
         It is not text.
@@ -24,7 +24,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a file", str(path))
-    if status.st_size > MAX_TEXT_BYTES:
-        told = f"it has {status.st_size} bytes, over the limit of {MAX_TEXT_BYTES}"
+    if status.st_size > max_bytes:
+        told = f"it has {status.st_size} bytes, over the limit of {max_bytes}"
         raise OSError(errno.EFBIG, told, str(path))
     return path.read_bytes().decode("utf-8", errors)

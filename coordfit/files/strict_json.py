@@ -8,10 +8,31 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .atomic import atomic_write
 from .names import FilePath
+from .reading import read_text
+
+# A hundred times what a document of a run has.
+_MAX_BYTES = 2**22
+
+
+def read_json(path: Path) -> Any:
+    """Read a document that `write_json` may have written, and that is small; see `read_text`.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or is too large.
+    ValueError
+        It is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(read_text(path, max_bytes=_MAX_BYTES))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def write_json(path: FilePath, document: Any) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, OutputError
-from ..files import atomic_write, forget_pages, printable, read_text, write_json
+from ..files import atomic_write, forget_pages, printable, read_json, write_json
 from ..memory import in_words
 from ..tensor_file import MAX_MAPPED_BYTES
 
@@ -116,12 +116,12 @@ class TileStore:
     def _finished_before(self, count: int, size: int) -> bool:
         """Read what an earlier run finished; False where there is none of ours."""
         try:
-            document = json.loads(read_text(self._json))
+            document = read_json(self._json)
             done, steps = int(document["done"]), int(document["steps"])
             seconds = float(document["seconds"])
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise OutputError(f"cannot resume: {printable(self._json)} cannot be read; remove it") from error
         facts = json.loads(json.dumps(self.facts))
         if changed := [name for name in facts if document.get(name) != facts[name]]:
