@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import OutputError
-from .files import Outputs, make_folder, new_run_folder, prepare_output_folder, printable
+from .files import RUNS, Outputs, make_folder, new_run_folder, prepare_output_folder, printable
 from .files.atomic import as_output_error
 
 if sys.platform == "win32":
@@ -27,8 +27,8 @@ def output_folder(
 ) -> Iterator[Path]:
     """Make the folder for the results of one run if it is missing, and lock it until the block ends.
 
-    It is locked before it is looked into: what is found there is whole, and nobody adds to it meanwhile. A
-    folder made here is removed again if the block fails before anything is in it.
+    It is locked before it is looked into: what is found there is whole, and nobody adds to it meanwhile.
+    Folders made here are removed again if the block fails before anything is in them.
 
     Parameters
     ----------
@@ -44,15 +44,18 @@ def output_folder(
     ConfigError
         Both options were given.
     """
-    is_new = path is None or not os.path.lexists(path)
+    wanted = RUNS if path is None else path
+    made = [place for place in (wanted, *wanted.parents) if not os.path.lexists(place)]
     folder = new_run_folder() if path is None else make_folder(path)
+    if path is None:
+        made.insert(0, folder)
     try:
         with locked(folder):
             yield prepare_output_folder(folder, outputs, overwrite=overwrite, resume=resume)
     except BaseException:
-        if is_new:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+        with suppress(OSError):  # one is not empty
+            for place in made:
+                place.rmdir()
         raise
 
 

@@ -6,7 +6,7 @@ checked before it begins.
 """
 
 from .atomic import atomic_write
-from .folders import make_folder, new_run_folder, prepare_output_folder
+from .folders import RUNS, make_folder, new_run_folder, prepare_output_folder
 from .history import HistoryWriter, read_history
 from .mapped import forget_pages, pieces
 from .names import FilePath, escaped, printable
@@ -15,6 +15,7 @@ from .reading import read_text
 from .strict_json import jsonable, read_json, write_json
 
 __all__ = [
+    "RUNS",
     "FilePath",
     "HistoryWriter",
     "Outputs",

@@ -11,8 +11,11 @@ from .atomic import as_output_error, cause, probe
 from .names import FilePath, printable
 from .outputs import Outputs
 
+RUNS = Path("runs")
+"""Where numbered folders are made, in the current folder."""
 
-def new_run_folder(parent: FilePath = Path("runs")) -> Path:
+
+def new_run_folder(parent: FilePath = RUNS) -> Path:
     """Make the next numbered folder in `parent`: ``001``, ``002``, ..., with more digits past 999.
 
     Processes that do this at the same time get different folders. `parent` is made if it is missing.
