@@ -81,11 +81,13 @@ def _check_files(paths: Iterable[Path], *, replace: bool) -> None:
         kind = _kind(path)
         if kind is not None and kind != "file":
             raise OutputError(
-                f"cannot write {printable(path)}: a {kind} is in its place; remove it or choose another name"
+                f"cannot write {printable(path)}: a {kind} is in its place; "
+                "remove it, or choose another name or folder"
             )
         if kind == "file" and not replace:
             raise OutputError(
-                f"{printable(path)} is there already: add --overwrite to replace it, or choose another name"
+                f"{printable(path)} is there already: "
+                "add --overwrite to replace it, or choose another name or folder"
             )
         if kind == "file" and not os.access(path, os.W_OK):
             raise OutputError(f"cannot write {printable(path)}: the file is read-only")
@@ -109,7 +111,7 @@ def _check_folder(path: Path) -> None:
     kind = _kind(path)
     if kind not in (None, "folder"):
         raise OutputError(
-            f"cannot write in {printable(path)}: a {kind} is in its place; remove it or name another folder"
+            f"cannot write in {printable(path)}: a {kind} is in its place; remove it, or name another folder"
         )
 
 
