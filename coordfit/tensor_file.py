@@ -31,6 +31,8 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "MAX_BYTES",
+    "MAX_MAPPED_BYTES",
+    "Check",
     "load_tensors",
     "map_tensors",
     "read_metadata",
