@@ -122,7 +122,10 @@ def test_what_is_marked_for_a_gpu_runs_on_it_and_pretends_none():
 
     def chosen(marker):
         words = [*command, "-m", marker]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        done = subprocess.run(
+            words, cwd=ROOT, env=own, capture_output=True, text=True, timeout=120, check=False
+        )
         return {line for line in done.stdout.splitlines() if "::" in line and not line.startswith("SKIPPED")}
 
     every, few = chosen("gpu"), chosen("gpu_smoke")

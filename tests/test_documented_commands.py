@@ -213,7 +213,8 @@ def test_pytest_knows_what_it_is_told(words):
     named = any(word.endswith(".py") for word in words)
     more = ["--collect-only", "-q", "-p", "no:cacheprovider", *([] if named else ["--ignore-glob=*"])]
     command = [sys.executable, "-m", "pytest", *words, *more]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False, timeout=120)
     expected = pytest.ExitCode.OK if named else pytest.ExitCode.NO_TESTS_COLLECTED
     assert done.returncode == expected, done.stdout + done.stderr
 
