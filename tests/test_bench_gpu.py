@@ -44,6 +44,7 @@ def test_without_a_gpu_it_ends_with_3_and_the_reason(tmp_path):
 # -- a whole run, which is killed and gone on with -------------------------------------------------------
 
 
+@pytest.mark.slow
 @on_host
 @pytest.mark.skipif(os.name == "nt", reason="a kill leaves no process behind where there are sessions")
 def test_a_run_that_is_killed_leaves_its_rows_and_a_second_one_measures_the_rest(tmp_path):
@@ -117,6 +118,7 @@ def test_the_limits_of_the_parts_fit_a_command_of_ten_minutes():
     assert next(iter(bench.PARTS)) == "machine"
 
 
+@pytest.mark.slow
 def test_what_is_marked_for_a_gpu_runs_on_it_and_pretends_none():
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]
 

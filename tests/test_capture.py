@@ -502,6 +502,7 @@ def test_one_call_is_one_step_whatever_it_is(machine):
     assert captured.is_replayed
 
 
+@pytest.mark.slow
 def test_memory_of_a_graph_is_its_own_and_lives_as_long(machine):
     backend = fake_cupy.CupyOnHost()
     with backend.activate():

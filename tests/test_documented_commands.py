@@ -207,6 +207,7 @@ def test_a_documented_command_of_python_starts(monkeypatch, capsys, words):
     pytest.fail("it reads no options")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", of("pytest", ".venv/bin/pytest"))
 def test_pytest_knows_what_it_is_told(words):
     """Files that are named are collected, and else nothing; an unknown option has another exit code."""

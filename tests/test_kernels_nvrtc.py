@@ -15,6 +15,8 @@ import pytest
 
 from backends.kernels import FILES, KERNELS, OPTIONS, name_expressions, source
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 ALL_INSTANCES_ON = 90  # elsewhere the first and the last of each kernel, to be done in seconds
 

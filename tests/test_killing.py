@@ -11,7 +11,10 @@ import pytest
 SCRIPT = Path(__file__).parent / "killing.py"
 KILLS = os.environ.get("COORDFIT_KILLS")
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL"),
+]
 
 
 @pytest.mark.parametrize("what", ["saving", "training", "compiled", "gauss-newton", "tiles", "sweeping"])

@@ -19,6 +19,8 @@ import backends
 import coordfit
 from coordfit.config import RECIPES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(coordfit.__file__).parents[1]
 
 

@@ -122,6 +122,7 @@ for optimizer, activation in ("muon", "sine"), ("adam", "relu"):
 """
 
 
+@pytest.mark.slow
 def test_code_from_the_cache_gives_the_bits_of_code_just_compiled(tmp_path):
     """Else a run that is resumed by another process is not the unbroken one."""
     environment = os.environ | {

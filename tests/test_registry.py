@@ -590,12 +590,14 @@ def run_on_every_backend(folder, required):
     )
 
 
+@pytest.mark.slow
 def test_a_required_backend_that_is_not_known_is_an_error(tmp_path):
     result = run_on_every_backend(tmp_path, "numpy,cuda")
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
     assert "COORDFIT_REQUIRE_BACKENDS names unknown backends ['cuda']" in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_a_required_backend_fails_where_others_skip(tmp_path):
     reason = CupyBackend.why_unavailable()
     if not reason:

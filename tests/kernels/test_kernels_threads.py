@@ -14,6 +14,8 @@ from tsan_child import EDITS, INSTANCES, run, without_barrier
 
 from backends.kernels import FILES, source
 
+pytestmark = pytest.mark.slow
+
 CHILD = Path(__file__).with_name("tsan_child.py")
 
 # -- ThreadSanitizer -------------------------------------------------------------------------------------
