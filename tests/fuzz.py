@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 from safetensors.numpy import save
 
 from coordfit import ModelFileError, PictureError, fit, tensor_file
 from coordfit._backends import get_backend
-from coordfit.images import load_picture
+from coordfit.images import load_picture, save_picture
 from coordfit.model_file import load_checkpoint, load_model, save_checkpoint
 from coordfit.png import quantize
 
@@ -259,9 +260,9 @@ def pictures():
         (rgb.convert("CMYK"), "TIFF", {"compression": "tiff_adobe_deflate"}), (rgb, "BMP", {}),
         (rgba, "TGA", {"compression": "tga_rle"}),
         (rgb, "PPM", {}), (deep, "PPM", {}), (rgb.resize((16, 16)), "ICO", {}), (rgb, "PCX", {}),
-        (rgba, "SGI", {}), (rgb, "DDS", {}),
-        (rgb, "JPEG2000", {}), (rgba, "QOI", {}), (rgb, "AVIF", {}), (rgba, "ICNS", {}),
-        (floats, "TIFF", {}), (rgb.convert("1"), "XBM", {}), (rgb, "MPO", frames), (floats, "SPIDER", {}),
+        (rgba, "SGI", {}), (rgb, "JPEG2000", {}), (rgba, "QOI", {}), (rgb, "AVIF", {}),
+        (rgb.convert("1"), "TIFF", {"compression": "group4"}), (rgb, "TIFF", {"compression": "jpeg"}),
+        (floats, "TIFF", {}), (rgb, "MPO", frames),
     ]  # fmt: skip
     Image.init()
     made = []
@@ -272,6 +273,23 @@ def pictures():
         with contextlib.suppress(OSError, ValueError, KeyError):  # encoders that a build lacks
             image.save(content, name, **options)
             made.append(content.getvalue())
+    return made + deep_pictures(draw.integers(0, 65536, (8, 9, 4), dtype=np.uint16))
+
+
+def deep_pictures(colours):
+    """Small files of 16-bit RGBA (H, W, 4), which Pillow does not write."""
+    made = [b"P6 9 8 65535\n" + colours[..., :3].astype(">u2").tobytes()]
+    for channels in (2, 3, 4):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "a.png")
+            save_picture(path, colours[..., :channels] / np.float32(65535), bit_depth=16)
+            made.append(path.read_bytes())
+    planar = {"planarconfig": "separate", "extrasamples": ["unassalpha"]}
+    deflated = {"compression": "zlib", "predictor": True, "tile": (16, 16), "extrasamples": ["assocalpha"]}
+    for options, data in ((planar, colours.transpose(2, 0, 1)), (deflated, colours)):
+        content = io.BytesIO()
+        tifffile.imwrite(content, data, photometric="rgb", rowsperstrip=None, **options)
+        made.append(content.getvalue())
     return made
 
 

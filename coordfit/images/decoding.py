@@ -1,17 +1,19 @@
-"""What Pillow makes of a file, as levels: every mode, 16 bits, keys, palettes, orientation, frames."""
+"""Decode with Pillow to levels: every mode, 16 bits, keys, palettes, orientation, frames."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile
 
 from coordfit.errors import PictureError
 
 from .alpha import unpremultiply
+from .layouts import check_layout, first_frame
 from .levels import MAX_16_BIT, Levels, as_levels, check_pixels, highest, to_pixels
 
 # Pillow's modes whose arrays are colours as they stand, and what it converts the others to.
@@ -27,23 +29,48 @@ _CONVERTED_MODES = {
     "HSV": "RGB",
 }
 _ROWS_AT_ONCE = 256
+# What keeps the second byte of 16-bit samples where Pillow's own choice keeps the first.
+_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 # Pillow widens samples of 2 and 4 bits to 8, but not the level that its files declare transparent.
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
+_SRGB_GAMMA = 1 / 2.2
+_SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+_TURNS: dict[int, Callable[[Levels], Levels]] = {
+    2: lambda levels: levels[:, ::-1],
+    3: lambda levels: levels[::-1, ::-1],
+    4: lambda levels: levels[::-1],
+    5: lambda levels: levels.swapaxes(0, 1),
+    6: lambda levels: levels[::-1].swapaxes(0, 1),
+    7: lambda levels: levels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda levels: levels[:, ::-1].swapaxes(0, 1),
+}
 
 
 def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) -> tuple[Levels, int]:
     """Decode an opened image: upright levels (H, W, C), alpha still as it came, and bit depth."""
-    raw_mode = _raw_mode(image)
-    turned = _turns_by_itself(image)
+    raw_mode, turned = _raw_mode(image), _turns_by_itself(image)
+    frame = low_bytes = None
+    if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
+        check_layout(image, raw_mode, label, notes)
+        frame = first_frame(image)
+        if image.format == "PPM" and raw_mode == "RGB;16N":
+            return _decode_deep_pixmap(image, label), 16
+        if raw_mode in _LOW_BYTES:
+            low_bytes = _decode_low_bytes(image, raw_mode)
+        if raw_mode == "LA;16B":  # as four bytes, which are two samples; Pillow would spread the first over RGB
+            image.tile = _tiles(image, "RGBA")
     image.load()
     check_pixels(image.size, max_pixels, label)  # an icon's size is only known now
-    upright = _turn_upright(image, notes)
-    if turned or upright is not image:
-        notes.append("turned upright as its EXIF orientation says")
-    if image.info.get("icc_profile"):
-        notes.append("embedded colour profile not applied")
-    deep = upright.mode in ("I", "F") or upright.mode.startswith("I;16")
-    return _decode_deep(upright, raw_mode, label) if deep else _decode_8_bit(upright, raw_mode, label, notes)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        levels, bit_depth = _decode_deep(image, raw_mode, label)
+    elif raw_mode == "LA;16B":
+        levels, bit_depth = as_levels(_levels(image).view(">u2"), label)
+    else:
+        levels, bit_depth = _decode_8_bit(image, raw_mode, low_bytes, label, notes)
+    note_colour_space(image.info, notes)
+    if turned:
+        notes.append(_turned_by("EXIF"))
+    return turn_upright(_clear_outside(levels, frame), *_orientation(image, notes), notes), bit_depth
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -65,25 +92,109 @@ def _turns_by_itself(image: Image.Image) -> bool:
     return tags.get(ExifTags.Base.Orientation) in range(2, 9)
 
 
-def _turn_upright(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Apply the EXIF orientation; damaged EXIF data is no reason to refuse a picture."""
+def _orientation(image: Image.Image, notes: list[str]) -> tuple[int, str]:
+    """The orientation and which metadata say so; damaged EXIF data is no reason to refuse a picture."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        own = Image.Exif()
+        own.load(image.info.get("exif") or b"")
     except Exception:
         notes.append("damaged EXIF data ignored")
-        return image
+        return 1, "EXIF"
+    by_xmp = xmp_orientation(image.info.get("XML:com.adobe.xmp") or image.info.get("xmp"))
+    if ExifTags.Base.Orientation not in own and orientation in (None, by_xmp):  # newer Pillows look into XMP
+        return by_xmp, "XMP"
+    return orientation or 1, "EXIF"
 
 
-def note_frames(image: Image.Image, notes: list[str]) -> None:
-    """Say it if there are more frames than the first; the layers of a PSD are not frames but one picture."""
+def xmp_orientation(xmp: str | bytes | None) -> int:
+    """The orientation that XMP metadata declare; 1, upright, without any."""
+    text = xmp if isinstance(xmp, bytes) else (xmp or "").encode(errors="replace")
+    found = re.search(rb'tiff:Orientation(?:="|>)([1-8])', text)
+    return int(found[1]) if found else 1
+
+
+def turn_upright(levels: Levels, orientation: Any, source: str, notes: list[str]) -> Levels:
+    """Turn levels (H, W, C) from an orientation 1 to 8, and note which metadata declared it."""
+    if orientation not in _TURNS:
+        return levels
+    notes.append(_turned_by(source))
+    return _TURNS[orientation](levels)
+
+
+def _turned_by(source: str) -> str:
+    return f"turned upright as its {source} orientation says"
+
+
+def note_frames(count: Callable[[], int], notes: list[str]) -> None:
+    """Note that there are more frames than the first; damage in a later one does not matter."""
     try:
-        frames = getattr(image, "n_frames", 1)
-    except Exception:  # a damaged later frame does not matter, but Pillow may be left standing on it
-        image.seek(0)
+        frames = count()
+    except Exception:
         return
-    if frames > 1 and image.format != "PSD":
+    if frames > 1:
         notes.append(f"first of {frames} frames")
+
+
+def note_colour_space(info: dict[Any, Any], notes: list[str]) -> None:
+    """Note what an image's metadata say about its colours that is not applied: they are taken for sRGB."""
+    if info.get("icc_profile"):
+        notes.append("embedded colour profile not applied")
+        return
+    if "srgb" in info:  # which, by the specification of PNG, comes before the other two
+        return
+    gamma, primaries = info.get("gamma"), info.get("chromaticity")
+    if gamma and abs(gamma / _SRGB_GAMMA - 1) > 0.05:
+        notes.append(f"gamma of {gamma:g} not applied")
+    if primaries and np.abs(np.subtract(primaries, _SRGB_PRIMARIES)).max() > 0.005:
+        notes.append("primaries other than those of sRGB not applied")
+
+
+def _clear_outside(levels: Levels, frame: tuple[int, int, int, int] | None) -> Levels:
+    """Levels (H, W, C) with alpha, 0 outside the frame, where the picture has no colour."""
+    if frame is None:
+        return levels
+    left, top, right, bottom = frame
+    if levels.shape[2] in (1, 3):
+        opaque = np.full((*levels.shape[:2], 1), highest(levels), levels.dtype)
+        levels = np.concatenate([levels, opaque], axis=2)
+    clear = np.zeros_like(levels)
+    clear[top:bottom, left:right] = levels[top:bottom, left:right]
+    return clear
+
+
+def _decode_deep_pixmap(image: ImageFile.ImageFile, label: str) -> Levels:
+    """The levels (H, W, 3) of a binary portable pixmap of more than 8 bits, which Pillow cuts to 8."""
+    codec, _, offset, arguments = image.tile[0]
+    highest_level: int = arguments[1]  # type: ignore[index,assignment]
+    if codec != "ppm":
+        raise PictureError(f"{label} holds 16-bit colour as text, which is not read: save it as PNG")
+    assert image.fp is not None
+    image.fp.seek(offset)
+    content = image.fp.read(6 * image.width * image.height)
+    levels: NDArray[np.uint16] = np.frombuffer(content, ">u2").reshape(image.height, image.width, 3)
+    if levels.max() > highest_level:
+        raise PictureError(f"{label} has levels above its own highest, {highest_level}: save it as PNG")
+    if highest_level == MAX_16_BIT:
+        return levels.astype(np.uint16)
+    return np.divide(levels, np.float32(highest_level), dtype=np.float32)
+
+
+def _tiles(image: ImageFile.ImageFile, raw_mode: str) -> list[Any]:
+    """What an image says of its samples in the file, with another name for them."""
+    return [(*image.tile[0][:3], raw_mode)]
+
+
+def _decode_low_bytes(image: ImageFile.ImageFile, raw_mode: str) -> NDArray[np.uint8]:
+    """The second bytes (H, W, C) of 16-bit colour: Pillow keeps one of two, so the file is decoded twice."""
+    assert image.fp is not None
+    place = image.fp.tell()
+    with Image.open(image.fp, formats=["PNG"]) as again:
+        again.tile = _tiles(again, _LOW_BYTES[raw_mode])
+        again.load()
+        low_bytes = _levels(again)
+    image.fp.seek(place)
+    return low_bytes
 
 
 def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels, int]:
@@ -104,25 +215,26 @@ def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels,
     return _apply_key(own, levels, image.info.get("transparency")), bit_depth
 
 
-def _decode_8_bit(image: Image.Image, raw_mode: str, label: str, notes: list[str]) -> tuple[Levels, int]:
-    """Levels of the modes with 8 bits per sample, and 8."""
-    is_deep = re.search(";16[BLN]$", raw_mode) is not None  # "BGR;16" are 16 bits for all three
-    if is_deep:
-        notes.append("16-bit colour arrives from Pillow as 8-bit")
+def _decode_8_bit(
+    image: Image.Image, raw_mode: str, low_bytes: NDArray[np.uint8] | None, label: str, notes: list[str]
+) -> tuple[Levels, int]:
+    """Levels and bit depth of the modes with 8 bits per sample, the first of 16 where there are `low_bytes`."""
     if image.mode in _PREMULTIPLIED_MODES:
         premultiplied, bit_depth = as_levels(np.asarray(image), label)
         return unpremultiply(to_pixels(premultiplied)), bit_depth
-    levels = _levels(_to_plain_mode(image, label, notes))
-    if raw_mode == "LA;16B":  # Pillow spreads this one grey over three channels
-        levels = levels[:, :, [0, 3]]
+    levels: NDArray[Any] = _levels(_to_plain_mode(image, label, notes))
+    if low_bytes is not None:
+        levels = np.left_shift(levels, 8, dtype=np.uint16)
+        levels |= low_bytes
+    bit_depth = 8 * levels.dtype.itemsize
     if image.mode not in ("1", "L", "RGB"):
-        return levels, 8
+        return levels, bit_depth
     key = image.info.get("transparency")
     if image.mode == "1" and key:  # 255 from newer Pillows; from older ones the sample in the file, 1
         key = 255
     elif key is not None and not isinstance(key, bytes):
-        key = np.asarray(key) >> 8 if is_deep else np.asarray(key) * _KEY_SCALES.get(raw_mode, 1)
-    return _apply_key(levels, levels, key), 8
+        key = np.asarray(key) * _KEY_SCALES.get(raw_mode, 1)
+    return _apply_key(levels, levels, key), bit_depth
 
 
 def _levels(image: Image.Image) -> NDArray[np.uint8]:

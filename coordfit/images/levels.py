@@ -19,6 +19,9 @@ Levels = NDArray[Any]
 MAX_16_BIT = 65535
 # Colours computed in float32 may leave [0, 1] by rounding; more than this is another range.
 _ROUNDING = 1e-6
+# How far filters such as Lanczos overshoot, of the range; and a maximum below which white is hardly 255.
+_OVERSHOOT = 0.15
+_LEAST_OF_255 = 16
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int, label: str) -> None:
@@ -43,7 +46,9 @@ def as_levels(values: NDArray[Any], label: str) -> tuple[Levels, int]:
         return values.astype(np.float32), 8
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         return np.array(values, values.dtype.newbyteorder("="), order="C"), 8 * values.dtype.itemsize
-    cure = "make it uint8 or uint16, or divide by its highest possible level"
+    cure = "make it uint8, uint16 or floats in [0, 1]"
+    if values.dtype.kind in "iu":
+        cure = "divide by its highest possible level, or, where that is 255 or 65535, make it uint8 or uint16"
     raise PictureError(f"{label} holds {values.dtype}, whose white is not known: {cure}")
 
 
@@ -94,10 +99,25 @@ def _check_range(values: NDArray[np.floating], label: str) -> None:
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise PictureError(f"{label} holds NaN or infinite values: replace them first")
-    if low < -_ROUNDING:
-        cure = "add 1 and divide by 2" if low >= -1 and high <= 1 else "shift and scale it to that range"
-    elif high > 1 + _ROUNDING:
-        cure = f"divide by {255 if high <= 255 else MAX_16_BIT if high <= MAX_16_BIT else 'its highest level'}"
-    else:
-        return
-    raise PictureError(f"{label} holds values from {low:g} to {high:g}, but colours lie in [0, 1]: {cure}")
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        extent = f"values from {low:g} to {high:g}"
+        raise PictureError(f"{label} holds {extent}, but colours lie in [0, 1]: {_range_cure(low, high)}")
+
+
+def _range_cure(low: float, high: float) -> str:
+    """What brings values of this extent to [0, 1], as far as the extent tells."""
+
+    def fits(bottom: float, top: float) -> bool:
+        margin = _OVERSHOOT * (top - bottom)
+        return bottom - margin <= low and high <= top + margin
+
+    clip = ", then clip to [0, 1]"
+    if fits(0, 1):
+        return "clip it, as a filter that overshoots makes such values (numpy.clip(array, 0, 1))"
+    if fits(-1, 1):
+        return "add 1 and divide by 2" + (clip if low < -1 or high > 1 else "")
+    if not fits(0, MAX_16_BIT) or high < _LEAST_OF_255:
+        return "shift and scale it so that black is 0 and white 1"
+    if fits(0, 255):
+        return "divide by 255" + (clip if low < 0 or high > 255 else "")
+    return "divide by its highest possible level (1023 for 10 bits, 4095 for 12, 65535 for 16)"

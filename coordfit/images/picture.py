@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from coordfit.errors import ConfigError
-from coordfit.files import escaped
+from coordfit.errors import ConfigError, PictureError
+from coordfit.files import escaped, printable
 from coordfit.png import quantize
 
 from .alpha import lay_on, parse_colour, settle_alpha
@@ -160,6 +160,10 @@ def load_picture(
         levels, bit_depth = read_image(source, max_pixels, notes)
         path = Path(os.fsdecode(getattr(source, "filename", "") or "array"))
     elif isinstance(source, str | os.PathLike):
+        if "://" in os.fspath(source):
+            raise PictureError(
+                f"{printable(source)} is an address, and nothing is downloaded: save it to a file first"
+            )
         path = Path(source)
         levels, bit_depth = read_file(path, max_pixels, notes)
     else:

@@ -20,14 +20,17 @@ from coordfit.errors import PictureError
 from coordfit.files import printable
 
 from .decoding import decode, note_frames
+from .layouts import FORMATS, TOLD_FORMATS
 from .levels import Levels, as_levels, check_pixels
+from .tiff import SIGNATURES, read_tiff
 
 # 8000x8000: as RGB, 0.8 GB of float32 where one network learns it. Below Pillow's own limit (89 million, then a
 # warning), so that it is this one that counts.
 MAX_PIXELS = 64_000_000
 
-# Pillow logs some of what it then raises; with nobody listening, Python would print it.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+# Both log some of what they then raise; without a handler, Python would print it.
+for _library in ("PIL", "tifffile"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Levels, int]:
@@ -39,20 +42,27 @@ def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Levels, in
         _one_error(label),
         _pillow_warnings(max_pixels, notes),
         _BoundedReader(path.open("rb", buffering=0)) as file,
-        Image.open(file) as image,
     ):
-        check_pixels(image.size, max_pixels, label)
-        if image.format == "EPS":
-            raise PictureError(f"{label} is PostScript, a program that is not run here: export it as PNG")
-        note_frames(image, notes)
-        return decode(image, max_pixels, label, notes)
+        if file.peek(4)[:4] in SIGNATURES:
+            return read_tiff(file, 0, max_pixels, label, notes)
+        with Image.open(file, formats=FORMATS) as image:
+            check_pixels(image.size, max_pixels, label)
+            note_frames(lambda: getattr(image, "n_frames", 1), notes)
+            image.seek(0)  # where counting frames met a damaged one
+            return decode(image, max_pixels, label, notes)
 
 
 def read_image(image: Image.Image, max_pixels: int, notes: list[str]) -> tuple[Levels, int]:
     """Decode a Pillow image at the frame it stands on: levels and bit depth."""
     label = f"the Pillow image ({image.mode})"
+    if image.format not in (None, "TIFF", "MPO", *FORMATS):
+        cure = "save it as PNG, or give image.copy() to take the pixels as they are"
+        raise PictureError(f"{label} comes from the format {image.format}, which is not read here: {cure}")
     with _one_error(label), _pillow_warnings(max_pixels, notes):
         check_pixels(image.size, max_pixels, label)
+        file = getattr(image, "fp", None)
+        if image.format == "TIFF" and getattr(image, "tile", None) and file is not None:  # not yet decoded
+            return read_tiff(file, image.tell(), max_pixels, label, notes)
         return decode(image, max_pixels, label, notes)
 
 
@@ -63,18 +73,41 @@ def read_array(source: Any) -> tuple[Levels, int]:
     if not hasattr(source, "__array__"):
         what = type(source).__name__
         raise PictureError(f"a picture is a path, a Pillow image or an array, not a {what}")
-    with _one_error("the array"):
+    try:
         array = np.asarray(source)
+    except Exception as error:  # of another library, whose own message says more than can be known here
+        raise PictureError(f"the {type(source).__name__} is no NumPy array: {_array_cure(error)}") from error
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
     if array.ndim != 3 or not 1 <= array.shape[2] <= 4:
-        cure = (
-            ": channels come last, so use .transpose(1, 2, 0)" if array.shape[:1] in ((1,), (3,), (4,)) else ""
+        shape = f"a picture has shape (H, W) or (H, W, 1 to 4), not {np.shape(source)}"
+        raise PictureError(
+            shape + _shape_cure(array.shape, "permute" if hasattr(source, "permute") else "transpose")
         )
-        raise PictureError(f"a picture has shape (H, W) or (H, W, 1 to 4), not {np.shape(source)}{cure}")
     if array.size == 0:
         raise PictureError(f"the array has no pixels: its shape is {np.shape(source)}")
     return as_levels(array, "the array")
+
+
+def _array_cure(error: Exception) -> str:
+    """What turns an array of another library into one of NumPy, as far as its own refusal tells."""
+    told = str(error)
+    cures = {"grad": "give array.detach()", "cpu()": "give array.cpu()", ".get()": "give array.get()"}
+    cures["BFloat16"] = "give array.float()"
+    detail = " ".join(told.split())[:200] or type(error).__name__
+    return next((cure for word, cure in cures.items() if word in told), detail)
+
+
+def _shape_cure(shape: tuple[int, ...], transpose: str) -> str:
+    """How to make a picture of an array of this shape, where that is clear; else nothing."""
+    if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4:
+        # A few rows of many channels are no picture with its channels first.
+        return f": channels come last, so use array.{transpose}(1, 2, 0)" if shape[1] > 4 else ""
+    if len(shape) == 4 and shape[3] in (1, 3, 4):
+        return ": give one picture of the batch, such as array[0]"
+    if len(shape) == 4 and shape[1] in (1, 3, 4):
+        return f": give one picture of the batch, channels last, such as array[0].{transpose}(1, 2, 0)"
+    return ""
 
 
 def _check_file(path: Path) -> None:
@@ -120,7 +153,9 @@ def _one_error(label: str) -> Iterator[None]:
     except PictureError:
         raise
     except UnidentifiedImageError as error:
-        raise PictureError(f"{label} is not a picture that Pillow can read: save it as PNG or JPEG") from error
+        raise PictureError(
+            f"{label} is not a picture in a format that is read here ({TOLD_FORMATS}): save it as PNG"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         count = re.search(r"\d+ pixels", str(error))
         size = count[0] if count else "too many pixels"
