@@ -27,11 +27,11 @@ def ppm(levels):
     return b"P6 %d %d 255\n" % (levels.shape[1], levels.shape[0]) + levels.tobytes()
 
 
-def tga(levels):
+def tga(levels, alpha_bits=8):
     """Not compressed, the first row at the top."""
     height, width, channels = levels.shape
-    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
-    kind, attributes = 3 if channels == 1 else 2, 0x28 if channels == 4 else 0x20
+    order = {1: [0], 2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
+    kind, attributes = 3 if channels < 3 else 2, 0x20 + (alpha_bits if channels in (2, 4) else 0)
     header = struct.pack("<BBB5xHHHHBB", 0, 0, kind, 0, 0, width, height, 8 * channels, attributes)
     return header + levels[..., order].tobytes()
 

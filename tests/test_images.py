@@ -259,6 +259,8 @@ def test_16_bit_colour_keeps_its_16_bits(tmp_path, colour_type, channels):
         for picture in (load_picture(path), load_picture(image)):
             np.testing.assert_array_equal(picture.levels, samples)
             assert (picture.levels.dtype, picture.bit_depth, picture.notes) == (np.uint16, 16, ())
+        seen = np.asarray(image)  # the caller's image is what Pillow makes of it
+        np.testing.assert_array_equal(seen[..., [0, 3]] if channels == 2 else seen, samples >> 8)
 
 
 @pytest.mark.parametrize("top", [65535, 1023])

@@ -265,6 +265,7 @@ FORMATS = {
     "a.bmp": (picture_writers.bmp, 3),
     "a.ppm": (picture_writers.ppm, 3),
     "grey.tga": (picture_writers.tga, 1),
+    "grey-alpha.tga": (picture_writers.tga, 2),
     "rgb.tga": (picture_writers.tga, 3),
     "rgba.tga": (picture_writers.tga, 4),
     "a.pcx": (picture_writers.pcx, 3),
@@ -282,8 +283,6 @@ FORMATS = {
 def test_files_written_by_the_specification_have_their_colours(tmp_path, name):
     write, channels = FORMATS[name]
     levels = COLOURS[..., -channels:]
-    if name == "a.qoi" and not hasattr(Image.core, "qoi"):
-        pytest.skip("this Pillow reads no QOI")
     pixels = load_picture(save(tmp_path, write(levels), name)).pixels
     expected = levels / 255
     np.testing.assert_allclose(pixels, expected.repeat(pixels.shape[2] // channels, axis=2), atol=1e-6)
@@ -333,6 +332,38 @@ def test_a_frame_smaller_than_the_canvas_is_transparent_outside(tmp_path):
     assert_close(load_picture(save(tmp_path, content, "a.webp")), expected[..., [0, 0, 0, 1]])
     with Image.open(path) as image:
         np.testing.assert_array_equal(load_picture(image).pixels, pixels)
+
+
+def test_a_tga_that_declares_no_alpha_is_not_all_transparent(tmp_path):
+    levels = COLOURS.copy()
+    levels[..., 3] = 0
+    pixels = load_picture(save(tmp_path, picture_writers.tga(levels, alpha_bits=0), "a.tga")).pixels
+    np.testing.assert_allclose(pixels, levels[..., :3] / 255, atol=1e-6)
+    levels[0, 0, 3] = 255  # written by a program that means it
+    assert load_picture(save(tmp_path, picture_writers.tga(levels, alpha_bits=0), "a.tga")).has_alpha
+
+
+def test_colour_of_more_bits_than_an_avif_is_read_with_is_told(tmp_path):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pytest.importorskip("PIL.AvifImagePlugin")
+    levels = np.arange(32 * 32 * 3, dtype=np.uint16).reshape(32, 32, 3) % 1024
+    path = save(tmp_path, imagecodecs.avif_encode(levels, bitspersample=10), "a.avif")
+    assert load_picture(path).notes == ("more than 8 bits arrive from Pillow as 8",)
+
+
+def test_a_later_frame_of_16_bits_is_refused(tmp_path):
+    frames = [np.full((4, 4, 3), level, np.uint16) for level in (300, 40000)]
+    head = png(2, 16, frames[0].reshape(4, -1), (b"acTL", struct.pack(">II", 2, 0)), size=(4, 4))
+    control = [struct.pack(">IIIIIHHBB", number, 4, 4, 0, 0, 1, 10, 0, 0) for number in (0, 1)]
+    data = struct.pack(">I", 2) + zlib.compress(filtered(frames[1].reshape(4, -1), 2, 16))
+    at, end = head.index(b"IDAT") - 4, head.index(b"IEND") - 4
+    later = chunk(b"fcTL", control[1]) + chunk(b"fdAT", data)
+    path = save(tmp_path, head[:at] + chunk(b"fcTL", control[0]) + head[at:end] + later + head[end:])
+    np.testing.assert_array_equal(load_picture(path).levels, frames[0])
+    with Image.open(path) as image:
+        image.seek(1)
+        with pytest.raises(PictureError, match="16 bits"):
+            load_picture(image)
 
 
 def jpeg_2000(palette):
@@ -438,6 +469,8 @@ LIES = {
     "too-bright.pgm": b"P5 2 2 70000\n" + bytes(30),
     "bomb.tif": grey_tiff(100_000, 100_000),
     "beyond-its-end.tif": grey_tiff(offset=2**31),
+    "bomb-tile.tif": Tiff(compression=8, tile=(16, 16)).write(ZEROS, t322=[65520], t323=[65520]),
+    "samples.tif": Tiff().write(ZEROS, t277=[65535], t258=[8]),
     "longer-than-it-is.tif": grey_tiff(8, 4000, count=32_000),
     "no-facts.tif": tiff((256, 4, 1, 8)),
     "endless-tag.tif": tiff((256, 4, 2**31, 8), (257, 4, 1, 8)),
@@ -473,6 +506,19 @@ def test_files_that_lie_are_refused_in_one_line(tmp_path, capfd, name):
     assert capfd.readouterr().out == ""
 
 
+class Packed(Tiff):
+    """A TIFF whose one strip is these packed bytes."""
+
+    def _pack(self, part):
+        return self.data
+
+
+def packed_tiff(compression, data):
+    layout = Packed(compression=compression, rows=4)
+    layout.data = data
+    return layout.write(ZEROS)
+
+
 GREY = png(0, 8, ROWS)
 TRUTHS = {
     "longer-than-it-is.png": (patched(GREY, GREY.index(b"IDAT") - 4, b"\x7f\xff\xff\xff"), (HEIGHT, WIDTH)),
@@ -483,6 +529,8 @@ TRUTHS = {
     # Pillow takes what is missing for black where the packed data end as they should.
     "higher-than-its-data.png": (png(0, 8, ROWS, size=(WIDTH, 400)), (400, WIDTH)),
     "circular.tif": (grey_tiff(following=8), (8, 8)),  # its directory follows itself
+    "more-than-its-strip.tif": (packed_tiff(8, zlib.compress(bytes(50_000_000))), (4, 4)),
+    "more-than-its-packbits.tif": (packed_tiff(32773, b"\x81\0" * 400_000), (4, 4)),
     "frames.gif": (saved_as("GIF", save_all=True, append_images=[Image.new("RGB", (8, 8))] * 40), (8, 8)),
     "frames.png": (saved_as("PNG", save_all=True, append_images=[Image.new("RGB", (8, 8))] * 3), (8, 8)),
     "frames.webp": (saved_as("WEBP", save_all=True, append_images=[Image.new("RGB", (8, 8))] * 3), (8, 8)),

@@ -15,7 +15,7 @@ from ..files import jsonable
 from . import EXIT_OK
 from .options import Options
 
-_PACKAGES = ("numpy", "pillow", "safetensors", "threadpoolctl", "tqdm", "matplotlib")
+_PACKAGES = ("numpy", "pillow", "tifffile", "safetensors", "threadpoolctl", "tqdm", "matplotlib")
 _OPTIONAL = ("numba", "cupy-cuda12x", "cupy-cuda13x", "cupy")
 
 

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageFile
 from coordfit.errors import PictureError
 
 from .alpha import unpremultiply
-from .layouts import check_layout, first_frame
+from .layouts import check_layout, declares_no_alpha, first_frame
 from .levels import MAX_16_BIT, Levels, as_levels, check_pixels, highest, to_pixels
 
 # Pillow's modes whose arrays are colours as they stand, and what it converts the others to.
@@ -29,8 +29,8 @@ _CONVERTED_MODES = {
     "HSV": "RGB",
 }
 _ROWS_AT_ONCE = 256
-# What keeps the second byte of 16-bit samples where Pillow's own choice keeps the first.
-_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+# Of 16-bit samples Pillow keeps the first byte. These names for the samples keep the second, or for grey both.
+_OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 # Pillow widens samples of 2 and 4 bits to 8, but not the level that its files declare transparent.
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
 _SRGB_GAMMA = 1 / 2.2
@@ -49,24 +49,22 @@ _TURNS: dict[int, Callable[[Levels], Levels]] = {
 def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) -> tuple[Levels, int]:
     """Decode an opened image: upright levels (H, W, C), alpha still as it came, and bit depth."""
     raw_mode, turned = _raw_mode(image), _turns_by_itself(image)
-    frame = low_bytes = None
+    frame, other_bytes, without_alpha = None, None, False
     if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
         check_layout(image, raw_mode, label, notes)
-        frame = first_frame(image)
+        frame, without_alpha = first_frame(image), declares_no_alpha(image)
         if image.format == "PPM" and raw_mode == "RGB;16N":
             return _decode_deep_pixmap(image, label), 16
-        if raw_mode in _LOW_BYTES:
-            low_bytes = _decode_low_bytes(image, raw_mode)
-        if raw_mode == "LA;16B":  # as four bytes, which are two samples; Pillow would spread the first over RGB
-            image.tile = _tiles(image, "RGBA")
+        if raw_mode in _OTHER_BYTES:
+            other_bytes = _decode_other_bytes(image, _OTHER_BYTES[raw_mode])
     image.load()
     check_pixels(image.size, max_pixels, label)  # an icon's size is only known now
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         levels, bit_depth = _decode_deep(image, raw_mode, label)
-    elif raw_mode == "LA;16B":
-        levels, bit_depth = as_levels(_levels(image).view(">u2"), label)
     else:
-        levels, bit_depth = _decode_8_bit(image, raw_mode, low_bytes, label, notes)
+        levels, bit_depth = _decode_8_bit(image, raw_mode, other_bytes, label, notes)
+    if without_alpha and levels.shape[2] in (2, 4) and not levels[:, :, -1].any():
+        levels = levels[:, :, :-1]
     note_colour_space(image.info, notes)
     if turned:
         notes.append(_turned_by("EXIF"))
@@ -180,21 +178,17 @@ def _decode_deep_pixmap(image: ImageFile.ImageFile, label: str) -> Levels:
     return np.divide(levels, np.float32(highest_level), dtype=np.float32)
 
 
-def _tiles(image: ImageFile.ImageFile, raw_mode: str) -> list[Any]:
-    """What an image says of its samples in the file, with another name for them."""
-    return [(*image.tile[0][:3], raw_mode)]
-
-
-def _decode_low_bytes(image: ImageFile.ImageFile, raw_mode: str) -> NDArray[np.uint8]:
-    """The second bytes (H, W, C) of 16-bit colour: Pillow keeps one of two, so the file is decoded twice."""
+def _decode_other_bytes(image: ImageFile.ImageFile, raw_mode: str) -> NDArray[np.uint8]:
+    """The bytes (H, W, C) of a PNG that another name for its samples gives, by decoding the file once more."""
     assert image.fp is not None
     place = image.fp.tell()
     with Image.open(image.fp, formats=["PNG"]) as again:
-        again.tile = _tiles(again, _LOW_BYTES[raw_mode])
+        codec, extents, offset, _ = again.tile[0]
+        again.tile = [(codec, extents, offset, raw_mode)]  # type: ignore[list-item]  # any tuple will do
         again.load()
-        low_bytes = _levels(again)
+        other_bytes = _levels(again)
     image.fp.seek(place)
-    return low_bytes
+    return other_bytes
 
 
 def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels, int]:
@@ -216,16 +210,18 @@ def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels,
 
 
 def _decode_8_bit(
-    image: Image.Image, raw_mode: str, low_bytes: NDArray[np.uint8] | None, label: str, notes: list[str]
+    image: Image.Image, raw_mode: str, other_bytes: NDArray[np.uint8] | None, label: str, notes: list[str]
 ) -> tuple[Levels, int]:
-    """Levels and bit depth of the modes with 8 bits per sample, the first of 16 where there are `low_bytes`."""
+    """Levels and bit depth of the modes with 8 bits per sample, or of 16 where there are `other_bytes`."""
     if image.mode in _PREMULTIPLIED_MODES:
         premultiplied, bit_depth = as_levels(np.asarray(image), label)
         return unpremultiply(to_pixels(premultiplied)), bit_depth
     levels: NDArray[Any] = _levels(_to_plain_mode(image, label, notes))
-    if low_bytes is not None:
+    if other_bytes is not None and raw_mode == "LA;16B":
+        levels = other_bytes.view(">u2").astype(np.uint16)
+    elif other_bytes is not None:
         levels = np.left_shift(levels, 8, dtype=np.uint16)
-        levels |= low_bytes
+        levels |= other_bytes
     bit_depth = 8 * levels.dtype.itemsize
     if image.mode not in ("1", "L", "RGB"):
         return levels, bit_depth

@@ -21,7 +21,9 @@ _HEAD_BYTES = 2**22  # how far in the first frame's header is looked for; colour
 def check_layout(image: ImageFile.ImageFile, raw_mode: str, label: str, notes: list[str]) -> None:
     """Refuse an image, opened and not yet decoded, whose layout Pillow reads wrongly or not fully."""
     deep_sgi = image.format == "SGI" and _head(image)[3:4] == b"\2"  # bytes of a sample
-    if deep_sgi or (image.format not in ("PNG", "PPM") and re.search("^(L|RGB|RGBA);16[BLN]$", raw_mode)):
+    # Of an animated PNG the first frame alone is decoded with both bytes.
+    is_whole = image.format in ("PNG", "PPM") and image.tell() == 0
+    if deep_sgi or (not is_whole and re.search("^(L|LA|RGB|RGBA);16[BLN]$", raw_mode)):
         raise PictureError(f"{label} holds 16 bits, of which Pillow reads 8: save it as PNG")
     if image.format == "JPEG2000":
         _check_jpeg_2000(_head(image), label)
@@ -40,6 +42,11 @@ def first_frame(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
             left, top, width, height = (int.from_bytes(number, "little") for number in found.groups())
             box = (2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1)
     return None if box == (0, 0, *image.size) else box
+
+
+def declares_no_alpha(image: ImageFile.ImageFile) -> bool:
+    """Whether a TGA says that it has no alpha, though there may be a byte for it that many programs leave 0."""
+    return image.format == "TGA" and not _head(image)[17] & 0x0F
 
 
 def _head(image: ImageFile.ImageFile) -> bytes:

@@ -77,15 +77,14 @@ def read_array(source: Any) -> tuple[Levels, int]:
         array = np.asarray(source)
     except Exception as error:  # of another library, whose own message says more than can be known here
         raise PictureError(f"the {type(source).__name__} is no NumPy array: {_array_cure(error)}") from error
+    shape = array.shape
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
     if array.ndim != 3 or not 1 <= array.shape[2] <= 4:
-        shape = f"a picture has shape (H, W) or (H, W, 1 to 4), not {np.shape(source)}"
-        raise PictureError(
-            shape + _shape_cure(array.shape, "permute" if hasattr(source, "permute") else "transpose")
-        )
+        cure = _shape_cure(shape, "permute" if hasattr(source, "permute") else "transpose")
+        raise PictureError(f"a picture has shape (H, W) or (H, W, 1 to 4), not {shape}{cure}")
     if array.size == 0:
-        raise PictureError(f"the array has no pixels: its shape is {np.shape(source)}")
+        raise PictureError(f"the array has no pixels: its shape is {shape}")
     return as_levels(array, "the array")
 
 
