@@ -954,6 +954,8 @@ def test_saved_pngs_come_back(tmp_path_factory, data, shape, bit_depth):
     array = data.draw(arrays(dtype, shape))
     path = tmp_path_factory.mktemp("saved") / "a.png"
     save_picture(path, array / np.float32(np.iinfo(dtype).max), bit_depth=bit_depth)
+    if shape[2] in (1, 3):
+        np.testing.assert_array_equal(load_picture(path).levels, array)
     image = Image.open(path)
     if bit_depth == 8 or shape[2] == 1:
         np.testing.assert_array_equal(np.asarray(image).reshape(shape), array)

@@ -1,6 +1,6 @@
 """Read and write pictures. Whatever a file holds becomes colours (H, W, C) in [0, 1], or one clear error.
 
-This is the only room that reads pictures with Pillow. What was done to a picture on the way is told in its
+Pictures are read here alone, with Pillow and tifffile. What was done to a picture on the way is told in its
 `notes`.
 """
 

@@ -130,7 +130,8 @@ def load_picture(
     ----------
     source
         A path; a Pillow image; a `Picture`; or an array (H, W) or (H, W, C), C as in `Picture`, of bool,
-        uint8, uint16, or floats in [0, 1]. Of a file with several frames the first is taken.
+        uint8, uint16, or floats in [0, 1]. Of a file with several frames the first is taken. Formats: PNG,
+        JPEG, GIF, WebP, AVIF, TIFF, BMP, PPM, TGA, ICO, JPEG 2000, QOI, PCX, SGI.
     size
         The longer side in pixels, or (width, height). Resampled with Lanczos, antialiased, in float.
     background

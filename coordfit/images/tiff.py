@@ -90,34 +90,43 @@ def _is_left_to_pillow(page: TiffPage) -> bool:
 
 def _check_layout(page: TiffPage, max_pixels: int, label: str) -> None:
     """Refuse a layout that `_as_colours` does not know, and a file that contradicts itself."""
-    colours = _NUM_COLOURS.get(page.photometric, 0)
-    spare = page.samplesperpixel - colours
-    if colours == 0:
-        reason = f"has colours of the kind {_name(page.photometric)}"
-    elif page.compression not in (_UNCOMPRESSED, _LZW, *_DEFLATE, _PACKBITS):
-        reason = f"is compressed by {_name(page.compression)}"
-    elif page.dtype is None or np.ndim(page.bitspersample) or page.bitspersample % 8:
-        reason = f"has samples of {_name(page.bitspersample)} bits and the format {_name(page.sampleformat)}"
-    elif page.dtype.kind not in "uf" or (page.dtype.kind == "u" and page.dtype.itemsize > 2):
-        reason = f"holds {page.dtype}, whose white is not known"
-    elif not 0 <= spare <= _MOST_SAMPLES - colours or len(page.extrasamples) != spare:
-        # A fourth sample of RGB without a meaning is alpha to most readers.
-        reason = f"has {page.samplesperpixel} samples for a colour of {colours}"
-        reason = "" if (page.photometric, spare, page.extrasamples) == (_RGB, 1, ()) else reason
-    elif page.photometric == _PALETTE and page.dtype != np.uint8:
-        reason = "has a palette of more than 256 colours"
-    elif page.predictor not in (1, 2) or (page.predictor == 2 and page.dtype.kind == "f"):
-        reason = f"has the predictor {_name(page.predictor)}"
-    elif page.fillorder != 1 or page.imagedepth != 1 or page.tiledepth != 1:
-        reason = "has bits in reverse order, or is a volume"
-    elif len(page.dataoffsets) != _num_segments(page) or not all(page.databytecounts):
-        reason = "lacks some of its strips or tiles"
-    else:
-        reason = ""
+    reason = _colours_not_read(page) or _samples_not_read(page)
     if reason:
         raise PictureError(f"{label} {reason}, which is not read from TIFF: {_CURE}")
     if page.is_tiled:
         check_pixels((page.tilewidth, page.tilelength), max_pixels, f"a tile of {label}")
+
+
+def _colours_not_read(page: TiffPage) -> str:
+    """What is not read of how a page's samples make colours; "" if all is."""
+    colours = _NUM_COLOURS.get(page.photometric, 0)
+    spare = page.samplesperpixel - colours
+    if colours == 0:
+        return f"has colours of the kind {_name(page.photometric)}"
+    if page.photometric == _PALETTE and page.bitspersample != 8:
+        return "has a palette of more than 256 colours"
+    # A fourth sample of RGB that nothing is said of is alpha to most readers.
+    is_alpha = page.photometric == _RGB and spare == 1 and not page.extrasamples
+    if not 0 <= spare <= _MOST_SAMPLES - colours or not (is_alpha or len(page.extrasamples) == spare):
+        return f"has {page.samplesperpixel} samples for a colour of {colours}"
+    return ""
+
+
+def _samples_not_read(page: TiffPage) -> str:
+    """What is not read of how a page holds its samples; "" if all is."""
+    if page.compression not in (_UNCOMPRESSED, _LZW, *_DEFLATE, _PACKBITS):
+        return f"is compressed by {_name(page.compression)}"
+    if page.dtype is None or np.ndim(page.bitspersample) or page.bitspersample % 8:
+        return f"has samples of {_name(page.bitspersample)} bits and the format {_name(page.sampleformat)}"
+    if page.dtype.kind not in "uf" or (page.dtype.kind == "u" and page.dtype.itemsize > 2):
+        return f"holds {page.dtype}, whose white is not known"
+    if page.predictor not in (1, 2) or (page.predictor == 2 and page.dtype.kind == "f"):
+        return f"has the predictor {_name(page.predictor)}"
+    if page.fillorder != 1 or page.imagedepth != 1 or page.tiledepth != 1:
+        return "has bits in reverse order, or is a volume"
+    if len(page.dataoffsets) != _num_segments(page) or not all(page.databytecounts):
+        return "lacks some of its strips or tiles"
+    return ""
 
 
 def _name(value: Any) -> str:
