@@ -286,9 +286,12 @@ def test_bitmap_of_5_6_and_5_bits_is_complete(tmp_path):
     assert picture.notes == ()
 
 
-def test_icon(tmp_path):
-    expected = levels(16, 16, 3)
-    assert_levels(load_picture(saved(tmp_path, Image.fromarray(expected), "a.ico")), expected)
+@pytest.mark.parametrize("side", [16, 170])  # the second looks like a TGA by the bytes of its length
+def test_icon(tmp_path, side):
+    expected = levels(side, side, 3)
+    assert_levels(
+        load_picture(saved(tmp_path, Image.fromarray(expected), "a.ico", sizes=[(side, side)])), expected
+    )
 
 
 @pytest.mark.parametrize("values", [[[0, 70000]], [[-1, 5]]])

@@ -10,9 +10,10 @@ from PIL import ImageFile
 
 from coordfit.errors import PictureError
 
-# Pillow's names, the quickest to load first. TIFF has a reader of its own; older Pillows have no AVIF.
+# Pillow's names, the quickest to load first, and last TGA: it has no signature, and icons can look like it.
+# TIFF has a reader of its own; older Pillows have no AVIF.
 _AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", *_AVIF, "TGA", "ICO", "JPEG2000", "QOI", "PCX", "SGI")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", *_AVIF, "ICO", "JPEG2000", "QOI", "PCX", "SGI", "TGA")
 TOLD_FORMATS = "PNG, JPEG, GIF, WebP, AVIF, TIFF, BMP, PPM, TGA, ICO, JPEG 2000, QOI, PCX, SGI"
 
 _HEAD_BYTES = 2**22  # how far in the first frame's header is looked for; colour profiles come before it
