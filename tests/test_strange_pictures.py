@@ -1,4 +1,4 @@
-"""Pictures from anywhere: every kind of PNG, every mode of Pillow, TIFFs of another library, files that lie."""
+"""Pictures from anywhere: every kind of PNG and TIFF, every mode of Pillow, other formats, files that lie."""
 
 import dataclasses
 import io
@@ -213,6 +213,15 @@ def test_tiffs_that_pillow_reads_here_agree_with_another_reader(tmp_path, mode, 
     assert_close(load_picture(tmp_path / "a.tif"), expected, atol=1.01 / 255 if mode == "CMYK" else 1e-6)
 
 
+@pytest.mark.parametrize(
+    "options", [{"bigtiff": True}, {"tile": (16, 16), "compression": "zlib", "predictor": True}]
+)
+def test_tiffs_of_tifffile_have_their_colours(tmp_path, options):
+    samples = np.random.default_rng(0).integers(0, 65536, (37, 53, 3), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", **options)
+    np.testing.assert_array_equal(load_picture(tmp_path / "a.tif").levels, samples)
+
+
 def test_a_pillow_image_of_a_tiff_is_read_like_its_file(tmp_path):
     samples = np.arange(30, dtype=np.uint16).reshape(2, 5, 3) * 2000
     path = save(tmp_path, Tiff(2, planar=True).write(samples), "a.tif")
@@ -350,7 +359,7 @@ def test_colour_of_more_bits_than_an_avif_is_read_with_is_told(tmp_path):
     pytest.importorskip("PIL.AvifImagePlugin")
     levels = np.arange(32 * 32 * 3, dtype=np.uint16).reshape(32, 32, 3) % 1024
     path = save(tmp_path, imagecodecs.avif_encode(levels, bitspersample=10), "a.avif")
-    assert load_picture(path).notes == ("more than 8 bits arrive from Pillow as 8",)
+    assert load_picture(path).notes == ("colours of more than 8 bits are read with 8",)
 
 
 def test_a_later_frame_of_16_bits_is_refused(tmp_path):
@@ -383,6 +392,13 @@ def jpeg_2000(palette):
     return content[:at] + struct.pack(">I4s", len(inner) + 8, b"jp2h") + inner + content[at + length :]
 
 
+def jpeg_2000_of(sample):
+    """A JPEG 2000 that gives its samples another depth and sign: bits - 1, and 128 if signed."""
+    content = saved_as("JPEG2000", Image.new("RGB", (4, 4)))
+    first = content.index(b"\xff\x4f\xff\x51") + 42
+    return patched(content, first, bytes([sample, 1, 1]) * 3)
+
+
 def psd():
     header = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 4, 4, 8, 3) + struct.pack(">III", 0, 0, 0)
     return header + b"\0\0" + bytes(48)
@@ -391,6 +407,9 @@ def psd():
 def refused_formats():
     return {
         "palette.jp2": (jpeg_2000([(0, 0, 0), (0, 0, 0), (255, 0, 0), (0, 255, 0)]), "palette"),
+        "deep.jp2": (jpeg_2000_of(15), "samples"),
+        "signed.jp2": (jpeg_2000_of(128 + 7), "samples"),
+        "few-bits.jp2": (jpeg_2000_of(3), "samples"),
         "deep.sgi": (picture_writers.sgi(COLOURS[..., :3].astype(np.uint16)), "16 bits"),
         "layers.psd": (psd(), "format"),
         "a.dds": (saved_as("DDS"), "format"),
@@ -398,7 +417,10 @@ def refused_formats():
     }
 
 
-@pytest.mark.parametrize("name", ["palette.jp2", "deep.sgi", "layers.psd", "a.dds", "a.xbm"])
+@pytest.mark.parametrize(
+    "name",
+    ["palette.jp2", "deep.jp2", "signed.jp2", "few-bits.jp2", "deep.sgi", "layers.psd", "a.dds", "a.xbm"],
+)
 def test_what_pillow_reads_wrongly_or_no_test_covers_is_refused(tmp_path, name):
     content, reason = refused_formats()[name]
     path = save(tmp_path, content, name)

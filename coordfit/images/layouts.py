@@ -29,7 +29,7 @@ def check_layout(image: ImageFile.ImageFile, raw_mode: str, label: str, notes: l
     if image.format == "JPEG2000":
         _check_jpeg_2000(_head(image), label)
     if image.format == "AVIF" and re.search(rb"av1C..[\x40-\x7f\xc0-\xff]", _head(image), re.DOTALL):
-        notes.append("more than 8 bits arrive from Pillow as 8")
+        notes.append("colours of more than 8 bits are read with 8")
 
 
 def first_frame(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
