@@ -48,7 +48,7 @@ def commands(line):
     words.whitespace_split = True
     found = [[]]
     for word in words:
-        if set(word) <= set("&|;"):
+        if word and set(word) <= set("&|;"):
             found.append([])
         elif found[-1] or not re.fullmatch(r"[A-Z_]+=\S*", word):
             found[-1].append(word)
@@ -85,6 +85,7 @@ def of(*programs):
         ),
         ("A=1 coordfit && coordfit doctor", [["coordfit"], ["coordfit", "doctor"]]),
         ("coordfit info 'a & b'", [["coordfit", "info", "a & b"]]),
+        ('pytest -m ""', [["pytest", "-m", ""]]),
         ("# nothing", []),
     ],
 )

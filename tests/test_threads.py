@@ -13,11 +13,12 @@ import warnings
 import numpy as np
 import pytest
 import threadpoolctl
+from PIL import Image
 
 import coordfit
 from backends import get_backend
 from backends.blas_threads import ONE_BLAS_THREAD, blas_libraries
-from coordfit.images import bundled_picture
+from coordfit.images import bundled_picture, load_picture
 
 THREADS = 16
 SETTINGS = {"num_frequencies": 8, "sigma": 3.0, "hidden_size": 32, "depth": 3, "batch_size": 128, "steps": 20}
@@ -125,6 +126,17 @@ def test_a_fit_in_a_callback_of_a_fit_changes_neither(device):
     alone = calls["fit"]()
     assert len(inner) == 2
     assert all(np.array_equal(found, alone) for found in (outer.reconstruction, *inner))
+
+
+def test_pictures_are_read_by_many_threads_at_once(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    Image.fromarray(levels).convert("P").save(tmp_path / "b.gif")
+    names = [tmp_path / name for name in ("a.png", "b.gif")] * 4 * THREADS
+    alone = [load_picture(name).levels for name in names[:2]]
+    with nothing_is_left_behind():
+        found = in_threads([functools.partial(load_picture, name) for name in names])
+    assert all(np.array_equal(p.levels, alone[i % 2]) for i, p in enumerate(found))
 
 
 def test_blas_threads_come_back_in_whatever_order_they_are_left():

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from .tiff import SIGNATURES, read_tiff
 # 8000x8000: as RGB, 0.8 GB of float32 where one network learns it. Below Pillow's own limit (89 million, then a
 # warning), so that it is this one that counts.
 MAX_PIXELS = 64_000_000
+_FILTERS = threading.RLock()
 
 # Both log some of what they then raise; without a handler, Python would print it.
 for _library in ("PIL", "tifffile"):
@@ -170,8 +172,11 @@ def _one_error(label: str) -> Iterator[None]:
 
 @contextmanager
 def _pillow_warnings(max_pixels: int, notes: list[str]) -> Iterator[None]:
-    """Turn Pillow's warnings into notes, and that of a decompression bomb into an error."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Turn Pillow's warnings into notes, and that of a decompression bomb into an error.
+
+    The filters are the process's: threads that decode at once would put each other's back.
+    """
+    with _FILTERS, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # A plugin may find while decoding that a picture is larger than its header said. Only who asks for
         # more pixels than Pillow warns of gets them, up to twice as many, where Pillow itself raises.
