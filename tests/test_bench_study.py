@@ -90,7 +90,7 @@ def ended(monkeypatch, module, words):
         ("tiles_held_out", ["PICTURE"], "there is no file PICTURE"),
         ("tiles_held_out", ["--missing", "2"], "'2' is not between 0 and 1"),
         ("whole_pictures", ["coffee.png", "--megapixels", "12"], "there is no file coffee.png"),
-        ("whole_pictures", ["broken.json"], "broken.json is not a picture that Pillow can read"),
+        ("whole_pictures", ["broken.json"], "broken.json is not a picture in a format that is read here"),
         ("whole_pictures", ["--device", "gpu7"], "unknown device 'gpu7'"),
         ("least_squares", ["polish", "--pictures", "no.png"], "there is no file no.png"),
         ("least_squares", ["polish", "--repeats", "0"], "'0' is not a whole number of 1 or more"),
