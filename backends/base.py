@@ -153,8 +153,13 @@ class Backend(Primitives):
         """
         return [Share([None], [slice(0, num_rows)])]
 
-    def run_workers(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Run one task for each worker, side by side where the backend can, and wait for all."""
+    def run_workers(
+        self, tasks: Sequence[Callable[[], None]], cancel: Callable[[], None] | None = None
+    ) -> None:
+        """Run one task for each worker, side by side where the backend can, and wait for all.
+
+        `cancel` is called where one fails beside others, which may end early then.
+        """
         for task in tasks:
             task()
 

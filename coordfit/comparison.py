@@ -201,14 +201,20 @@ def compare_tiles(
     jobs: Mapping[str, TiledJob],
     callback: TileCallback | None = None,
     should_stop: ShouldStop | None = None,
+    on_result: Callable[[str, Result], object] | None = None,
 ) -> Comparison:
-    """Train the tiles that `jobs` name, one after the other; those that were finished when it was to stop."""
+    """Train the tiles that `jobs` name, one after the other; those that were finished when it was to stop.
+
+    `on_result` is told of each name and result as it is finished.
+    """
     results: dict[str, Result] = {}
     for name, job in jobs.items():
         result = job.run(backend, callback, should_stop)
         if result.stopped == "interrupted":
             break
         results[name] = result
+        if on_result is not None:
+            on_result(name, result)
     return Comparison(picture, results)
 
 

@@ -234,7 +234,16 @@ class EnsembleTrainer:
 
     def run(self, callback: Callback | None = None, should_stop: ShouldStop | None = None) -> list[FitResult]:
         """Train until the budget is spent; results in the order of the jobs."""
-        stopped = self._take_steps(callback, should_stop or _never)
+        try:
+            return self._run(callback, should_stop or _never)
+        except KeyboardInterrupt:  # the members' own models are whole, for whoever saves them
+            for k, good in enumerate(self._good):
+                if good is not None:
+                    self._show_member(k, good.point.arrays[0])
+            raise
+
+    def _run(self, callback: Callback | None, should_stop: ShouldStop) -> list[FitResult]:
+        stopped = self._take_steps(callback, should_stop)
         if stopped not in FINAL:
             stopped = self._take_in(callback, wait=True) or stopped
         polished = self._polish() if self.config.polish == "ridge" else [None] * len(self.members)
@@ -308,8 +317,12 @@ class EnsembleTrainer:
 
     def _show(self, parameters: Array) -> None:
         """Give each member's own model its row of the batch."""
-        for k, member in enumerate(self._sorted):
-            self._copy(member, member.model.mlp.parameters, parameters[k, ...], into_batch=False)
+        for k in range(len(self._sorted)):
+            self._show_member(k, parameters)
+
+    def _show_member(self, k: int, parameters: Array) -> None:
+        member = self._sorted[k]
+        self._copy(member, member.model.mlp.parameters, parameters[k, ...], into_batch=False)
 
     def _take_in(self, callback: Callback | None, wait: bool = False) -> str | None:
         """Judge by the figures that have come; the reason to stop, if they give one."""

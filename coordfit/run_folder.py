@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .averaging import AverageTrainer
 
 
+# What `tiles.store` keeps while tiles are trained.
+TILE_FILES = ("tiles.json", "tiles.bin", "tiles.safetensors")
 RUN_OUTPUTS = Outputs(
     (
         "config.json",
@@ -44,10 +46,9 @@ RUN_OUTPUTS = Outputs(
         "reconstruction.png",
         "comparison.png",
         "curves.svg",
-        "tiles.json",
-        "tiles.bin",
+        *TILE_FILES,
     ),
-    begun=("config.json", "checkpoint.safetensors", "tiles.json", "tiles.bin"),
+    begun=("config.json", "checkpoint.safetensors", *TILE_FILES),
 )
 """The files of `coordfit fit`, of one network or of tiles: a run replaces or removes those of one before."""
 
@@ -153,7 +154,7 @@ class RunFolder:
 
     def drop_checkpoint(self) -> None:
         """Remove the checkpoint or the tiles of a run that is replaced: nobody shall go on from them."""
-        for file in (self.checkpoint_file, self.path / "tiles.json", self.path / "tiles.bin"):
+        for file in (self.checkpoint_file, *(self.path / name for name in TILE_FILES)):
             try:
                 file.unlink(missing_ok=True)
             except OSError as error:

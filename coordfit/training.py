@@ -189,6 +189,8 @@ class Trainer:
         self.pixels = self._training_pixels()
         self.training_step = self._new_training_step()
         self.step, self.seconds = 0, 0.0
+        self.is_in_a_step = False
+        """Whether parameters and optimizer state are between two steps, as after an exception in the middle."""
         self.losses = StepLosses()
         if state is not None:
             self.restore(state)
@@ -269,11 +271,13 @@ class Trainer:
     def take_steps(self, limit: int) -> None:
         """As many steps as go at once on this backend, at most `limit`."""
         count = min(limit, self.training_step.steps_at_once)
+        self.is_in_a_step = True
         if count == 1:
             self.take_step()
-            return
-        self.training_step.advance(self.step, count)
-        self.step += count
+        else:
+            self.training_step.advance(self.step, count)
+            self.step += count
+        self.is_in_a_step = False
 
     def collect_losses(self, wait: bool = False) -> None:
         """Take in the losses of steps that have come from the device; with `wait`, of all steps so far."""
@@ -334,10 +338,23 @@ class _Loop:
         self.asked_to_stop = False
 
     def run(self) -> str:
-        stopped = self._end(self._take_steps())
-        if self.checkpoint is not None and self.trainer.history:
-            self.checkpoint(self.trainer.state())
+        try:
+            stopped = self._end(self._take_steps())
+            if self.checkpoint is not None and self.trainer.history:
+                self.checkpoint(self.trainer.state())
+        except KeyboardInterrupt:
+            self._keep_what_is_whole()
+            raise
         return stopped
+
+    def _keep_what_is_whole(self) -> None:
+        """Save where the run stands; where a step was broken off, go back to the latest figures first."""
+        trainer = self.trainer
+        if trainer.is_in_a_step and self.good is not None:
+            self._go_back(self.good)
+            trainer.is_in_a_step = False
+        if self.checkpoint is not None and trainer.history and not trainer.is_in_a_step:
+            self._save()
 
     def _take_steps(self) -> str | None:
         """Train until something ends the run, and return what; None where all steps have been taken."""

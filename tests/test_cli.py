@@ -26,6 +26,7 @@ from coordfit.cli import _with_command, main
 from coordfit.cli.options import COMMANDS, UsageError, parse
 from coordfit.config import RECIPES, FitConfig
 from coordfit.folder_lock import locked
+from coordfit.model_file import load_checkpoint
 from coordfit.png import quantize
 
 ROOT = Path(coordfit.__file__).parents[1]
@@ -652,8 +653,10 @@ def test_a_file_in_the_place_of_the_folder_is_1(picture):
 
 
 def interrupt_after(steps, monkeypatch):
-    """Have the next run interrupted after that step, as by Ctrl-C."""
+    """Have the next run interrupted after that step, as by Ctrl-C, with time enough for all its figures."""
     from coordfit.training import Trainer
+
+    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 600)
 
     take_steps = Trainer.take_steps
 
@@ -823,8 +826,10 @@ def test_every_command_leaves_the_folder_of_another_as_it_is(tmp_path, monkeypat
     assert [path.name for path in Path("a").iterdir()] == ["metrics.json"]
 
 
-def test_resume_of_nothing_begins(picture):
-    assert fit(picture, "--out", "a", "--resume").code == 0
+def test_resume_of_nothing_begins_and_says_so(picture):
+    result = fit(picture, "--out", "a", "--resume")
+    assert result.code == 0
+    assert "coordfit: no run to resume in a: a new one begins there" in result.err
     assert {path.name for path in Path("a").iterdir()} == FILES
 
 
@@ -834,7 +839,9 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_as_it_was(picture
     for path in Path("a").iterdir():
         if path.name != "config.json":
             path.unlink()
-    assert call("--resume", "--out", "a", "--threads", 1, "--device", "cpu").code == 0
+    again = call("--resume", "--out", "a", "--threads", 1, "--device", "cpu")
+    assert again.code == 0
+    assert "coordfit: the run in a had saved nothing yet: it begins again" in again.err
     np.testing.assert_array_equal(parameters(Path("a")), before)
 
 
@@ -890,11 +897,12 @@ def test_ctrl_c_saves_and_the_rest_equals_an_unbroken_run():
     assert broken.code == 130
     assert (
         broken.err.splitlines()[-1]
-        == "coordfit: interrupted; the run so far is saved, go on with --resume --out DIR"
+        == "coordfit: interrupted; the run so far is saved, go on with --resume --out broken"
     )
-    assert broken.last_line == "broken"
-    assert {path.name for path in Path("broken").iterdir()} == FILES
-    steps = read_json(Path("broken/metrics.json"))["steps"]
+    assert {"checkpoint.safetensors", "config.json", "history.csv"} <= {
+        p.name for p in Path("broken").iterdir()
+    }
+    steps = load_checkpoint(Path("broken/checkpoint.safetensors"))[1].step
     assert steps > 0
 
     assert fit(*LONG, "--steps", steps + 150, "--out", "broken", "--resume").code == 0
@@ -906,7 +914,6 @@ def test_ctrl_c_saves_and_the_rest_equals_an_unbroken_run():
 def test_sigterm_saves_and_is_143():
     result = signal_in_the_middle(start("--out", "a"), signal.SIGTERM)
     assert result.code == 143
-    assert read_json(Path("a/metrics.json"))["stopped"] == "interrupted"
     assert Path("a/checkpoint.safetensors").exists()
 
 
@@ -915,7 +922,7 @@ def test_sigterm_saves_and_is_143():
 def test_a_second_signal_ends_at_once(second):
     script = f"""
 import signal
-from coordfit.cli.fit import GracefulStop
+from coordfit.cli.interrupts import GracefulStop
 with GracefulStop() as stop:
     signal.raise_signal(signal.SIGINT)
     print(stop.signal == signal.SIGINT, flush=True)

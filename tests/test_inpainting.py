@@ -539,10 +539,12 @@ def test_an_interrupted_run_saves_what_is_there(
                 os.kill(os.getpid(), number)
 
     monkeypatch.setattr(command, "ProgressReport", Interrupting)
+    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 600)  # for all figures and pictures
     words = [photo, "--missing", 0.5, "--average", average, "--steps", 100_000]
     code, _, err = call(capsys, *words, "--evaluate-every", 20, "--out", "run")
     assert code == expected
-    assert "interrupted; the picture as filled so far is saved" in err
+    assert "interrupted; the picture as filled so far is saved, begin again with" in err
+    assert err.endswith("--overwrite --out run\n")
     assert {path.name for path in Path("run").iterdir()} == FILES
     metrics = json.loads(Path("run/metrics.json").read_text())
     assert 40 <= metrics["steps"] < 1000

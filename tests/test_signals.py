@@ -140,7 +140,7 @@ def test_an_interrupted_sweep_takes_its_processes_with_it(sweep_of_two, number):
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == CODES[number]
-    assert "interrupted; finished rows are kept, go on with --resume" in err.splitlines()[-1]
+    assert "interrupted; 0 finished rows are kept, go on with --resume --out" in err.splitlines()[-1]
     assert "Traceback" not in err
     wait_for(lambda: not any(map(is_alive, workers)), 30)
 

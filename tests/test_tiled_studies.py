@@ -164,10 +164,11 @@ def test_every_way_to_hide_pixels_takes_tiles(capsys, tmp_path, photo, picture, 
 
 def test_an_interrupted_inpainting_says_what_is_left(capsys, photo, monkeypatch):
     fit = TileTrainer.fit
-    monkeypatch.setattr(TileTrainer, "fit", lambda *a: signal.raise_signal(signal.SIGINT) or fit(*a))
+    monkeypatch.setattr(TileTrainer, "fit", lambda *a, **k: signal.raise_signal(signal.SIGINT) or fit(*a, **k))
     words = [*WORDS, "--missing", "0.4", "--tiles", "8", "--out", "run"]
     _, lines = said(capsys, "inpaint", photo, *words, code=130)
-    assert lines[-1] == "coordfit: interrupted before all tiles were finished; there is no filled picture"
+    told = "interrupted before all tiles were finished; there is no filled picture, begin again"
+    assert lines[-1] == f"coordfit: {told} with the same words and --overwrite --out run"
 
 
 # -- sweeps ------------------------------------------------------------------------------------------------
@@ -284,15 +285,12 @@ def test_compare_writes_a_model_for_each(capsys, tmp_path, photo):
 
 def test_an_interrupted_comparison_keeps_what_is_finished(picture):
     jobs = tiled_jobs(picture, TileOptions(tiles=16), SMALL | {"steps": 2}, ["none", "basic"], None)
-    asked = []
-
-    def should_stop():
-        asked.append(True)
-        return len(asked) > 1
-
+    finished = []
     backend = get_backend("numpy", threads=1)
-    made = compare_tiles(backend, picture, jobs, None, should_stop)
-    assert list(made.results) == ["none"]
+    made = compare_tiles(
+        backend, picture, jobs, None, lambda: bool(finished), lambda name, _: finished.append(name)
+    )
+    assert list(made.results) == finished == ["none"]
     assert not compare_tiles(backend, picture, jobs, lambda _: True).results
 
 

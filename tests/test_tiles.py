@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 from pathlib import Path
 
@@ -285,7 +286,9 @@ def test_finished_tiles_are_not_trained_again(tmp_path, monkeypatch):
     tiles = []
     fit = TileTrainer.fit
     monkeypatch.setattr(
-        TileTrainer, "fit", lambda self, px, *rest: tiles.append(len(px)) or fit(self, px, *rest)
+        TileTrainer,
+        "fit",
+        lambda self, px, *rest, **more: tiles.append(len(px)) or fit(self, px, *rest, **more),
     )
     rest = again.run()
     assert sum(tiles) == len(plan.layout) - 20
@@ -315,6 +318,45 @@ def test_tiles_that_no_model_file_could_hold_are_refused_before_training(tmp_pat
     with pytest.raises(ConfigError, match=r"68\.\d GB, and model files end at 68\.7 GB: take larger tiles"):
         TileStore((2**20, 2**14 + 1), "float32", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("target", "stop_after"), [(None, 1), (None, 5), (None, 12), (60, 9), (60, 50)])
+def test_tiles_under_way_go_on_where_they_were_broken_off(tmp_path, monkeypatch, target, threads, stop_after):
+    """Groups of four tiles, broken off in the middle of one: as an unbroken run, bit for bit."""
+    options = {"steps": 6, "target_psnr": target}
+    monkeypatch.setattr("coordfit.tiles.trainer._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("backends.numpy_backend.NumpyBackend.group_bytes", 1)
+    picture, plan, told = crop(), plan_tiles(crop(), 8, SMALL | options), []
+
+    def fit(**more):
+        return TiledFit(picture, plan, get_backend("numpy", threads=threads), stored="float32", **more)
+
+    whole, stopped = fit().run(), fit(folder=tmp_path)
+    assert (
+        stopped.run(lambda progress: told.append(progress) or len(told) == stop_after).stopped == "interrupted"
+    )
+    assert stopped.store.done == 0
+    again = fit(folder=tmp_path, resume=True)
+    assert again.store.under_way is not None
+    pixels = []
+    rest = again.run(lambda progress: pixels.append(progress.pixels) and None)
+    np.testing.assert_array_equal(rest.model.parameters, whole.model.parameters)
+    assert rest.metrics["epochs"] == whole.metrics["epochs"]
+    assert told[-1].pixels <= pixels[0] + 64 * 4 * threads  # what the broken groups had taken
+
+
+@pytest.mark.parametrize("target", [None, 50])
+def test_progress_moves_with_every_step_and_ends_with_all_pixels(monkeypatch, target):
+    monkeypatch.setattr("coordfit.tiles.trainer._TELL_SECONDS", 0.0)
+    picture, told = crop(), []
+    plan = plan_tiles(picture, 8, SMALL | {"steps": 6, "target_psnr": target})
+    TiledFit(picture, plan, cpu()).run(told.append)
+    pixels = [progress.pixels for progress in told]
+    assert pixels == sorted(pixels)
+    assert len(set(pixels)) >= 6
+    assert 0 < pixels[0] < pixels[-1] == told[-1].total_pixels == picture.height * picture.width
+    assert told[-1].psnr > told[0].psnr
 
 
 @pytest.mark.parametrize("tile", [16, 32, 64])
@@ -554,7 +596,7 @@ def test_the_comparison_says_that_it_is_of_tiles(result):
 
 
 def interrupted(monkeypatch, *words):
-    """Run a command that is interrupted after its first five tiles."""
+    """Run a command that is interrupted after its first five tiles, however long the rest takes."""
     add = TileStore.add
 
     def add_and_stop(self, *arguments):
@@ -583,10 +625,12 @@ def test_larger_pictures_are_decoded_where_they_are_asked_for(tmp_path, photo, m
 def test_an_interrupted_run_goes_on(tmp_path, photo, monkeypatch, capsys, repeated):
     words = [photo, *FIT, "--steps", "5", "--stored", "float32"]
     interrupted(monkeypatch, *words, "--out", tmp_path / "run")
-    assert "5 finished tiles are saved, go on with --resume --out DIR" in capsys.readouterr().err
+    told = re.search(r"interrupted; (\d+) of 12 tiles are saved, go on with (.*)", capsys.readouterr().err)
+    assert int(told[1]) >= 5
+    assert told[2] == f"--resume --out {tmp_path / 'run'}"
     more = words if repeated else ["--device", "numpy"]
     assert main([*more, "--resume", "--out", str(tmp_path / "run")]) == 0
-    assert "going on after 5 tiles" in capsys.readouterr().err
+    assert f"going on after {told[1]} of 12 tiles" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     found, wanted = (
         coordfit.load(tmp_path / name / "model.safetensors", device="numpy") for name in ("run", "whole")
@@ -597,7 +641,9 @@ def test_an_interrupted_run_goes_on(tmp_path, photo, monkeypatch, capsys, repeat
 def test_a_finished_run_is_not_trained_again(tmp_path, photo, monkeypatch, capsys):
     words, out = [photo, *FIT, "--steps", "2"], ["--out", str(tmp_path / "run"), "--json"]
     assert main([*words, *out, "--resume"]) == 0  # nothing is there: a new run of tiles
-    psnr_before = json.loads(capsys.readouterr().out)["metrics"]["psnr"]
+    printed = capsys.readouterr()
+    assert f"no tiles to resume in {tmp_path / 'run'}: a new run begins there" in printed.err
+    psnr_before = json.loads(printed.out)["metrics"]["psnr"]
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
     monkeypatch.setattr(TileTrainer, "fit", None)
     for more in ([], words):

@@ -15,11 +15,14 @@ from ..errors import ConfigError
 from ..files import Outputs, atomic_write, jsonable, printable, write_json
 from ..folder_lock import output_folder
 from ..images import Picture, save_picture
+from ..model import Model
+from ..result import Result
 from ..tiles.fit import TiledJob, TiledResult
+from ..tiles.model import TiledModel
 from ..tiles.plan import TILE_OPTIONS, TileOptions
-from . import EXIT_INTERRUPTED, EXIT_TERMINATED
 from .film import Film
-from .fit import GracefulStop, exit_code_of_many, load_image, make_backend, setting_layers, speaker
+from .fit import exit_code_of_many, load_image, make_backend, setting_layers, speaker
+from .interrupts import GracefulStop, how_to_begin_again
 from .options import Options
 from .progress import EnsembleReport
 from .tiles import TileReport, refuse_animation
@@ -48,19 +51,27 @@ def run(options: Options) -> int:
         refuse_animation(options)
     outputs = _outputs(configs if isinstance(jobs, str) else jobs).beside(options.animate)
     with output_folder(options.out, outputs, overwrite=options.overwrite) as folder:
+        learned = _Learned(configs)
         with GracefulStop() as stop:
             if isinstance(jobs, str):
-                comparison = _of_networks(options, backend, picture, configs, film, stop)
+                comparison = _of_networks(options, backend, picture, configs, film, stop, learned)
             else:
-                comparison = _of_tiles(options, backend, picture, jobs, stop)
-        if AUTO in comparison.results:
-            say(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
-        if comparison.results:  # an interruption may have come before the first was finished
-            _write(comparison, folder)
-    if film is not None:
-        film.save()
-    _print(comparison, folder, options)
-    return _exit_code(comparison, stop, say)
+                comparison = _of_tiles(options, backend, picture, jobs, stop, learned)
+            if AUTO in comparison.results:
+                say(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
+            if comparison.results:  # an interruption may have come before the first was finished
+                _write(comparison, folder)
+            if film is not None:
+                film.save()
+            _print(comparison, folder, options)
+            if not stop.is_asked_for():
+                return _exit_code(comparison, say)
+            say(f"interrupted; what was learned so far is saved, {how_to_begin_again(folder)}")
+            return stop.exit_code
+        learned.save(folder)
+    saved = "the models so far are saved" if learned.models else "nothing was learned yet"
+    message = f"interrupted; {saved}, {how_to_begin_again(folder)}"
+    return stop.report(message, say, as_json=options.json)
 
 
 def _of_networks(
@@ -70,12 +81,14 @@ def _of_networks(
     configs: dict[str, FitConfig],
     film: Film | None,
     stop: GracefulStop,
+    learned: _Learned,
 ) -> Comparison:
     """All networks as one batch."""
     report = EnsembleReport(list(configs), shown=_is_shown(options))
 
     def callback(progress: EnsembleProgress) -> None:
         report(progress)
+        learned.see(progress)
         if film is not None:
             film(progress)
 
@@ -83,21 +96,54 @@ def _of_networks(
 
 
 def _of_tiles(
-    options: Options, backend: Backend, picture: Picture, jobs: dict[str, TiledJob], stop: GracefulStop
+    options: Options,
+    backend: Backend,
+    picture: Picture,
+    jobs: dict[str, TiledJob],
+    stop: GracefulStop,
+    learned: _Learned,
 ) -> Comparison:
     """Each encoding's tiles as a batch, one after the other."""
     with TileReport(shown=_is_shown(options)) as report:
-        return compare_tiles(backend, picture, jobs, report, stop.is_asked_for)
+        return compare_tiles(backend, picture, jobs, report, stop.is_asked_for, learned.finish)
 
 
 def _is_shown(options: Options) -> bool:
     return not (options.no_progress or options.quiet or options.json)
 
 
-def _exit_code(comparison: Comparison, stop: GracefulStop, say: Callable[[str], None]) -> int:
-    if stop.signal is not None:
-        say("interrupted; what was learned so far is saved")
-        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
+class _Learned:
+    """The models so far, for an interruption that leaves no time for figures and pictures.
+
+    Parameters
+    ----------
+    configs : dict
+        The settings of each network by name.
+    """
+
+    def __init__(self, configs: dict[str, FitConfig]) -> None:
+        self._configs = configs
+        self.models: dict[str, Model | TiledModel] = {}
+
+    def see(self, progress: EnsembleProgress) -> None:
+        """Note the networks of a batch."""
+        for member in progress.members:
+            self.models[self._name(member.config)] = member.model
+
+    def finish(self, name: str, result: Result) -> None:
+        """Note a network or tiles that are finished."""
+        self.models[name] = result.model
+
+    def _name(self, config: FitConfig) -> str:
+        return next((name for name, own in self._configs.items() if own == config), AUTO)
+
+    def save(self, folder: Path) -> None:
+        """Write the models."""
+        for name, model in self.models.items():
+            model.save(folder / _files_of(name)[0])
+
+
+def _exit_code(comparison: Comparison, say: Callable[[str], None]) -> int:
     diverged = [name for name, result in comparison.results.items() if result.stopped == "diverged"]
     return exit_code_of_many(len(diverged), len(comparison.results), ", ".join(diverged), say)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -14,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..experiments import InterruptedStudyError, Outcome, Study, check_names, run_experiment
+from ..experiments import Outcome, Study, check_names, run_experiment
 from ..files import Outputs, atomic_write, jsonable, printable, write_json
 from ..folder_lock import output_folder
 from ..report.html import Section, save_report
-from . import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
-from .fit import GracefulStop, make_backend, speaker
+from . import EXIT_OK
+from .fit import make_backend, speaker
+from .interrupts import GracefulStop
 from .options import Options
 
 REPORT, SUMMARY = "report.html", "experiments.json"
@@ -30,32 +29,30 @@ def run(options: Options) -> int:
     say = speaker(options)
     names = check_names(options.names)
     backend = make_backend(options, say)
-    with contextlib.ExitStack() as held, GracefulStop() as stop:
-        study = Study(
-            backend,
-            image=options.image,
-            seed=int(options.seed),
-            quick=options.quick,
-            should_stop=lambda: stop.signal is not None,
-        )
-        picture = study.original
-        folder = held.enter_context(output_folder(options.out, _outputs(names), overwrite=options.overwrite))
+    study = Study(backend, image=options.image, seed=int(options.seed), quick=options.quick)
+    picture = study.original
+    outputs = _outputs(names)
+    with output_folder(options.out, outputs, overwrite=options.overwrite) as folder, GracefulStop() as stop:
         book = _Book(folder, options, f"{picture.name}, {picture.width}x{picture.height}", backend.device)
         for number, name in enumerate(names, start=1):
             line = _ProgressLine(f"{number}/{len(names)} {name}", options)
-            start = time.perf_counter()
-            try:
+            start, outcome = time.perf_counter(), None
+            with stop.at_once():
                 outcome = run_experiment(name, study)
-            except InterruptedStudyError:
+            if outcome is None:
                 line.end("stopped")
                 break
             book.add(outcome, time.perf_counter() - start)
             line.end(f"{time.perf_counter() - start:.1f} s")
+            if stop.is_asked_for():
+                break
     book.print()
-    if stop.signal is None:
+    if len(book.entries) == len(names):
         return EXIT_OK
-    say(f"interrupted; {len(book.entries)} of {len(names)} experiments are done and saved")
-    return EXIT_TERMINATED if stop.signal == signal.SIGTERM else EXIT_INTERRUPTED
+    left = names[len(book.entries) :]
+    done = f"{len(book.entries)} of {len(names)} experiments are done and saved"
+    say(f"interrupted; {done}, go on with experiments {' '.join(left)} and another --out")
+    return stop.exit_code
 
 
 def _outputs(names: Iterable[str]) -> Outputs:

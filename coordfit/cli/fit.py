@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -21,9 +19,10 @@ from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
 from ..result import FitResult
 from ..run_folder import RUN_OUTPUTS, RunFolder, check_resumable
 from ..training import Progress, Trainer, TrainingState
-from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, tiles
+from . import EXIT_DIVERGED, EXIT_OK, tiles
 from .figures import Row, held_out_figures, in_words, training_figure
 from .film import Film
+from .interrupts import GracefulStop, how_to_go_on
 from .options import Options, UsageError
 from .progress import ProgressReport
 from .streams import complain
@@ -34,16 +33,23 @@ def run(options: Options) -> int:
     say = speaker(options)
     with contextlib.ExitStack() as held:  # the folder, until all is written
         if (tiled := tiled_fit(options, say, held)) is not None:
-            return tiles.run(tiled, options, say, GracefulStop())
-        return _fit(*_prepare(options, say, held), options, say)
+            return tiles.run(tiled, options, say)
+        trainer, folder = _prepare(options, say, held)
+        with GracefulStop() as stop:
+            return _fit(trainer, folder, options, say, stop)
+        saved = "the run so far is saved" if folder.checkpoint_file.exists() else "nothing was learned yet"
+        message = f"interrupted; {saved}, {how_to_go_on(folder.path)}"
+        return stop.report(message, say, as_json=options.json)
 
 
-def _fit(trainer: Trainer, folder: RunFolder, options: Options, say: Callable[[str], None]) -> int:
+def _fit(
+    trainer: Trainer, folder: RunFolder, options: Options, say: Callable[[str], None], stop: GracefulStop
+) -> int:
     film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
     for note in trainer.picture.notes:
         say(f"{trainer.picture.name}: {note}")
     report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
-    with folder.history_writer(trainer) as history, GracefulStop() as stop, report:
+    with folder.history_writer(trainer) as history, report:
 
         def callback(progress: Progress) -> bool:
             if progress.evaluated and progress.row is not None:
@@ -51,7 +57,7 @@ def _fit(trainer: Trainer, folder: RunFolder, options: Options, say: Callable[[s
                 if film is not None:
                     film.add([trainer.model.render()], progress.step, [f"{progress.row['psnr']:.2f} dB"])
             report(progress)
-            return stop.signal is not None
+            return stop.is_asked_for()
 
         def checkpoint(state: TrainingState) -> None:
             history.sync()  # a checkpoint never knows of steps whose rows a power cut may take
@@ -63,7 +69,10 @@ def _fit(trainer: Trainer, folder: RunFolder, options: Options, say: Callable[[s
     if film is not None:
         film.save()
     _print_result(result, folder.path, options)
-    return exit_code(result, stop.signal, say)
+    if result.stopped == "interrupted":
+        say(f"interrupted; the run so far is saved, {how_to_go_on(folder.path)}")
+        return stop.exit_code
+    return exit_code(result, say)
 
 
 def tiled_fit(
@@ -163,7 +172,8 @@ def _prepare_to_go_on(
     taken = output_folder(options.out, outputs, overwrite=options.overwrite, resume=True)
     folder = RunFolder(held.enter_context(taken))
     begun, state = folder.read_config(), None
-    if begun is None:  # no run is there: the same as a new one
+    if begun is None:
+        say(f"no run to resume in {printable(folder.path)}: a new one begins there")
         config, image = make_config(*layers, recipe=recipe), options.image
         picture = load_image(image, config, options.max_pixels)
         config = settle_sigma(picture, config, backend, say)
@@ -183,6 +193,8 @@ def _prepare_to_go_on(
         say_remembered(options.image, image, say)
     if state is not None:
         say(f"going on from step {state.step}")
+    elif begun is not None:
+        say(f"the run in {printable(folder.path)} had saved nothing yet: it begins again")
     trainer = Trainer(picture, config, backend, state)
     folder.write_config(config, absolute_path(image), backend, picture)
     return trainer, folder
@@ -235,7 +247,7 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
     return in_words(rows)
 
 
-def exit_code(result: FitResult, signal_number: int | None, say: Callable[[str], None]) -> int:
+def exit_code(result: FitResult, say: Callable[[str], None]) -> int:
     """What a finished fit ends the process with; what went wrong is said in one line."""
     if not result.history:
         complain("diverged: the network is not finite even before training; lower --omega or --sigma")
@@ -246,9 +258,6 @@ def exit_code(result: FitResult, signal_number: int | None, say: Callable[[str],
             "and is what was saved; lower --learning-rate"
         )
         return EXIT_DIVERGED
-    if result.stopped == "interrupted":
-        say("interrupted; the run so far is saved, go on with --resume --out DIR")
-        return EXIT_TERMINATED if signal_number == signal.SIGTERM else EXIT_INTERRUPTED
     target = result.config.target_psnr
     if target is not None and result.stopped != "target_psnr":
         say(f"the target of {target:g} dB was not reached within the budget")
@@ -274,33 +283,3 @@ def speaker(options: Options) -> Callable[[str], None]:
             complain(message)
 
     return say
-
-
-class GracefulStop:
-    """Notes the first Ctrl-C or SIGTERM, so that the run ends well; the second ends it at once."""
-
-    signal: int | None = None
-
-    def is_asked_for(self) -> bool:
-        """Whether a signal has come."""
-        return self.signal is not None
-
-    @property
-    def was_terminated(self) -> bool:
-        """Whether it was SIGTERM."""
-        return self.signal == signal.SIGTERM
-
-    def __enter__(self) -> GracefulStop:
-        self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is None:
-            self.signal = number
-            return
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)

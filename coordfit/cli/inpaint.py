@@ -21,11 +21,12 @@ from ..member import HistoryRow
 from ..run_folder import RUN_OUTPUTS, RunFolder
 from ..tiles.fit import TileProgress
 from ..training import Progress
-from . import EXIT_INTERRUPTED, EXIT_TERMINATED, tiles
 from . import fit as fit_command
+from . import tiles
 from .figures import Row, in_words, training_figure
 from .film import Film
-from .fit import GracefulStop, load_image, make_backend, setting_layers, settle_sigma, speaker
+from .fit import load_image, make_backend, setting_layers, settle_sigma, speaker
+from .interrupts import GracefulStop, how_to_begin_again
 from .options import Options, UsageError
 from .progress import ProgressReport
 
@@ -39,9 +40,16 @@ def run(options: Options) -> int:
     film = None if options.animate is None else Film(options.animate, [Path(options.image or "coordfit").stem])
     with contextlib.ExitStack() as held:  # the folder, until all is written
         inpainter, folder = _prepare(options, say, held)
-        if isinstance(inpainter, TiledInpainter):
-            return _run_tiles(inpainter, folder, options, say)
-        return _run(inpainter, folder, film, options, say)
+        with GracefulStop() as stop:
+            if isinstance(inpainter, TiledInpainter):
+                return _run_tiles(inpainter, folder, options, say, stop)
+            return _run(inpainter, folder, film, options, say, stop)
+        saved = "nothing is saved"
+        if isinstance(inpainter, Inpainter) and inpainter.trainer.history:
+            inpainter.trainer.model.save(folder.path / "model.safetensors")
+            saved = "the model so far is saved, and no picture"
+        message = f"interrupted; {saved}, {how_to_begin_again(folder.path)}"
+        return stop.report(message, say, as_json=options.json)
 
 
 def _run(
@@ -50,10 +58,11 @@ def _run(
     film: Film | None,
     options: Options,
     say: Callable[[str], None],
+    stop: GracefulStop,
 ) -> int:
     trainer = inpainter.trainer
     report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
-    with folder.history_writer(trainer) as history, GracefulStop() as stop, report:
+    with folder.history_writer(trainer) as history, report:
 
         def callback(progress: Progress) -> bool:
             if progress.evaluated and progress.row is not None:
@@ -61,7 +70,7 @@ def _run(
                 if film is not None:
                     film.add([trainer.model.render()], progress.step, _captions(progress.row))
             report(progress)
-            return stop.signal is not None
+            return stop.is_asked_for()
 
         result = inpainter.run(callback)
     if result.history:
@@ -71,25 +80,30 @@ def _run(
             film.save()
     _print_result(result, folder.path, options, say)
     if result.stopped == "interrupted":
-        say("interrupted; the picture as filled so far is saved")
-        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
-    return fit_command.exit_code(result, stop.signal, say)
+        say(f"interrupted; the picture as filled so far is saved, {how_to_begin_again(folder.path)}")
+        return stop.exit_code
+    return fit_command.exit_code(result, say)
 
 
 def _run_tiles(
-    inpainter: TiledInpainter, folder: RunFolder, options: Options, say: Callable[[str], None]
+    inpainter: TiledInpainter,
+    folder: RunFolder,
+    options: Options,
+    say: Callable[[str], None],
+    stop: GracefulStop,
 ) -> int:
     shown = not (options.no_progress or options.quiet or options.json)
-    with GracefulStop() as stop, tiles.TileReport(shown=shown) as report:
+    with tiles.TileReport(shown=shown) as report:
 
         def callback(progress: TileProgress) -> bool:
             report(progress)
-            return stop.signal is not None
+            return stop.is_asked_for()
 
         result = inpainter.run(callback)
     if result.stopped == "interrupted":
-        say("interrupted before all tiles were finished; there is no filled picture")
-        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
+        told = "interrupted before all tiles were finished; there is no filled picture"
+        message = f"{told}, {how_to_begin_again(folder.path)}"
+        return stop.report(message, say, as_json=options.json)
     tiles.write_result(folder.path, result)
     _write_filled(result, folder)
     _print_result(result, folder.path, options, say)

@@ -37,8 +37,8 @@ from ..sweeps import (
 from ..table import Table
 from ..tiles.fit import TileProgress
 from ..tiles.plan import TILE_OPTIONS
-from . import EXIT_INTERRUPTED, EXIT_TERMINATED
-from .fit import GracefulStop, exit_code_of_many, make_backend, speaker
+from .fit import exit_code_of_many, make_backend, speaker
+from .interrupts import PATIENCE, GracefulStop, how_to_go_on
 from .options import Options, UsageError
 from .progress import EnsembleReport
 from .tiles import TileReport
@@ -63,27 +63,48 @@ def run(options: Options) -> int:
         SweepFolder(path, keep=options.resume) as folder,
         GracefulStop() as stop,
     ):
-        settled = resolved(runs, device)
-        _say_chosen(runs, settled, say)
-        missing = [run for run in settled if run.key not in folder.rows]
-        say(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
-        with _executor(options.jobs, stop) as executor, _report(options) as report:
-            for done, outcome in execute(
-                missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for
-            ):
-                if outcome.row["stopped"] == "interrupted":
-                    continue  # not what was asked for: it is trained again by --resume
-                if options.models:
-                    model_of(done, outcome).save(folder.model_file(done.key))
-                folder.append(done.key, outcome.row, done.job.config)
+        if options.resume and not folder.rows:
+            say(f"no rows to resume in {printable(path)}: a new sweep begins there")
+        with stop.at_once(0.0 if options.jobs == 1 else PATIENCE):  # a process that begins is let begin
+            _train(runs, device, folder, options, stop, say)
         table = ranked(Table(list(folder.rows.values()), columns), options.sort_by)
-        _write_table(table, path, varied)
-    _print(table, path, options)
-    if stop.signal is not None:
-        say("interrupted; finished rows are kept, go on with --resume --out DIR")
-        return EXIT_TERMINATED if stop.was_terminated else EXIT_INTERRUPTED
-    where = "the last in the table: see the column stopped"
-    return exit_code_of_many(table["stopped"].count(DIVERGED), len(table), where, say)
+        _write_table(table, path, {} if stop.is_asked_for() else varied)
+        _print(table, path, options)
+        if not stop.is_asked_for():
+            where = "the last in the table: see the column stopped"
+            return exit_code_of_many(table["stopped"].count(DIVERGED), len(table), where, say)
+        say(_interrupted(folder))
+        return stop.exit_code
+    return stop.report(_interrupted(folder), say, as_json=options.json)
+
+
+def _interrupted(folder: SweepFolder) -> str:
+    kept = f"{len(folder.rows)} finished rows are kept"
+    return f"interrupted; {kept}, {how_to_go_on(folder.path)} and the same options"
+
+
+def _train(
+    runs: list[Run],
+    device: Device,
+    folder: SweepFolder,
+    options: Options,
+    stop: GracefulStop,
+    say: Callable[[str], None],
+) -> None:
+    """Train what is missing and keep a row of each."""
+    settled = resolved(runs, device)
+    _say_chosen(runs, settled, say)
+    missing = [run for run in settled if run.key not in folder.rows]
+    say(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
+    with _executor(options.jobs, stop) as executor, _report(options) as report:
+        for done, outcome in execute(
+            missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for
+        ):
+            if outcome.row["stopped"] == "interrupted":
+                continue  # not what was asked for: it is trained again by --resume
+            if options.models:
+                model_of(done, outcome).save(folder.model_file(done.key))
+            folder.append(done.key, outcome.row, done.job.config)
 
 
 def _take_tile_options(options: Options) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
@@ -27,13 +26,11 @@ from ..run_folder import RUN_OUTPUTS, RunFolder
 from ..tiles.fit import TiledFit, TiledJob, TiledResult, TileProgress
 from ..tiles.model import TiledModel
 from ..tiles.plan import AUTO_PIXELS, TilePlan, plan_tiles
-from . import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from . import EXIT_DIVERGED, EXIT_OK
 from .figures import Row, held_out_figures, in_words, training_figure
+from .interrupts import GracefulStop, how_to_go_on
 from .options import Options, UsageError
 from .streams import complain
-
-if TYPE_CHECKING:
-    from .fit import GracefulStop
 
 _SECONDS_BETWEEN_LINES = 5.0
 _FACTS: dict[str, Callable[[Any], bool]] = {
@@ -199,7 +196,7 @@ def _check_the_same(folder: Path, document: dict[str, Any]) -> None:
                 raise ConfigError(f"cannot resume with {what}: the run in {printable(folder)} is finished")
 
 
-def run(prepared: Prepared, options: Options, say: Say, stop: GracefulStop) -> int:
+def run(prepared: Prepared, options: Options, say: Say) -> int:
     """Fit, write the folder, print the figures."""
     fit, folder = prepared.fit, prepared.folder
     if isinstance(fit, TiledResult):
@@ -208,23 +205,39 @@ def run(prepared: Prepared, options: Options, say: Say, stop: GracefulStop) -> i
         return EXIT_OK
     for note in fit.picture.notes:
         say(f"{fit.picture.name}: {note}")
-    if fit.store.done:
-        say(f"going on after {fit.store.done} tiles")
+    if options.resume:
+        say(_what_is_resumed(fit, folder))
+    with GracefulStop() as stop:
+        result = _trained(fit, options, stop)
+        if result.stopped != "interrupted":
+            write_result(folder, result)
+            fit.store.remove()
+            _print_result(result, folder, options)
+            return exit_code(result, say)
+    message = f"interrupted; {_learned(fit)} saved, {how_to_go_on(folder)}"
+    return stop.report(message, say, as_json=options.json)
+
+
+def _trained(fit: TiledFit, options: Options, stop: GracefulStop) -> TiledResult:
     shown = not (options.no_progress or options.quiet or options.json)
-    with stop, TileReport(shown=shown) as report:
+    with TileReport(shown=shown) as report:
 
         def callback(progress: TileProgress) -> bool:
             report(progress)
-            return stop.signal is not None
+            return stop.is_asked_for()
 
-        result = fit.run(callback)
-    if result.stopped == "interrupted":
-        say(f"interrupted; {fit.store.done} finished tiles are saved, go on with --resume --out DIR")
-        return EXIT_TERMINATED if stop.signal == signal.SIGTERM else EXIT_INTERRUPTED
-    write_result(folder, result)
-    fit.store.remove()
-    _print_result(result, folder, options)
-    return exit_code(result, say)
+        return fit.run(callback)
+
+
+def _what_is_resumed(fit: TiledFit, folder: Path) -> str:
+    if fit.store.done or fit.store.under_way is not None:
+        return f"going on after {fit.store.learned} of {len(fit.plan.layout)} tiles"
+    return f"no tiles to resume in {printable(folder)}: a new run begins there"
+
+
+def _learned(fit: TiledFit) -> str:
+    tiles = len(fit.plan.layout)
+    return f"all {tiles} tiles are" if fit.store.done == tiles else f"{fit.store.learned} of {tiles} tiles are"
 
 
 def exit_code(result: TiledResult, say: Say) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,11 +40,13 @@ _COPIES = 4
 # What a hidden pixel weighs, whose place is taken by the known one that is nearest: nothing beside known
 # pixels, and something where a tile has none.
 _HIDDEN = 1e-6
+# Tiles under way are kept this often, for a run that is killed.
+CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class TileProgress:
-    """What a callback is told after each group of tiles."""
+    """What a callback is told after each group of tiles, and a few times a second."""
 
     done: int
     """Tiles that are finished."""
@@ -52,7 +55,11 @@ class TileProgress:
     """Groups that have been trained since the last chunk of tiles was finished."""
     seconds: float
     psnr: float | None
-    """Of the finished tiles, in dB."""
+    """In dB, of all tiles so far, as far as they have been trained; None before the first figures."""
+    pixels: int = 0
+    """Pixels that have been learned; those of tiles under way count by the share of their steps."""
+    total_pixels: int = 0
+    """Of the picture."""
 
 
 Callback = Callable[[TileProgress], bool | None]
@@ -170,29 +177,54 @@ class TiledFit:
 
     def run(self, callback: Callback | None = None) -> TiledResult:
         """Train all tiles, and judge the picture that they make together."""
-        self._callback, self._groups, self._asked, self._late = callback, 0, False, False
-        self._began = time.perf_counter()
+        self._callback, self._groups, self._pixels = callback, 0, 0
+        self._asked = self._late = False
+        self._began = self._last_kept = time.perf_counter()
+        self._seconds_before = self.store.seconds
         trainer = TileTrainer(
             self.backend,
             self.network,
             self.plan.layout,
             every_tile=self.every_tile,
             largest=float(np.finfo(self.stored).max),
-            stop=self._group_done,
+            stop=lambda trained, is_whole: self._tell(trainer, trained, is_whole),
         )
+        try:
+            self._train(trainer)
+        except KeyboardInterrupt:
+            self._keep_under_way(trainer)
+            raise
+        if self._asked:
+            self._keep_under_way(trainer)
+        return self._result(trainer)
+
+    def _train(self, trainer: TileTrainer) -> None:
+        """Train and store all tiles, or those before a callback asked for the end."""
         seconds, taken, steps = self.store.seconds, self.store.steps, self.plan.config.steps or 0
         count = self._tiles_at_a_time()
-        while self.store.done < len(self.plan.layout):
+        while self.store.done < len(self.plan.layout) and not self._asked:
             tiles = np.arange(self.store.done, min(self.store.done + count, len(self.plan.layout)))
             pixels, weights = self._taught(tiles)
-            parameters, errors = trainer.fit(pixels, steps, self.plan.layout.shares(tiles), weights)
-            if self._asked:  # these are not finished; an interrupted run goes on from those before
+            shares, begun = self.plan.layout.shares(tiles), self.store.under_way
+            going_on = begun if begun is not None and len(begun.error) == len(tiles) else None
+            parameters, errors = trainer.fit(pixels, steps, shares, weights, going_on=going_on)
+            if trainer.broken_off:  # these are not finished
                 break
-            self._groups = 0
-            packed = self.network.packed(parameters)
-            self.store.add(packed, errors, seconds + trainer.seconds, taken + trainer.steps_taken)
+            self._groups, spent = 0, (seconds + trainer.seconds, taken + trainer.steps_taken)
+            try:
+                self.store.add(self.network.packed(parameters), errors, *spent)
+            except KeyboardInterrupt:  # they are finished, and would be lost
+                self.store.done = int(tiles[0])
+                self.store.add(self.network.packed(parameters), errors, *spent)
+                raise
             self._add_history_row()
-        return self._result(trainer)
+
+    def _keep_under_way(self, trainer: TileTrainer) -> None:
+        """Keep where the tiles that are not finished stand, for a run that goes on."""
+        self._last_kept = time.perf_counter()
+        under_way = trainer.under_way()
+        if under_way is not None and self.store.done < len(self.plan.layout):
+            self.store.keep_under_way(under_way, self._seconds_before + self._last_kept - self._began)
 
     def _tiles_at_a_time(self) -> int:
         rows, channels = len(self.plan.layout.grid), self.picture.channels
@@ -223,16 +255,27 @@ class TiledFit:
         """The picture without anything that hidden pixels say."""
         return self.picture.colours if self.known is None else nearest_fill(self.picture.pixels, self.known)
 
-    def _group_done(self, count: int) -> bool:
-        self._groups += 1
+    def _tell(self, trainer: TileTrainer, trained: float, is_whole: bool) -> bool:
+        """Tell the callback; whether the seconds are spent."""
+        self._groups += is_whole
+        now = time.perf_counter()
+        if self._callback is not None and self._callback(self._progress(trainer, trained, now - self._began)):
+            self._asked = True
+            trainer.break_off()
+        elif now - self._last_kept >= CHECKPOINT_SECONDS:
+            self._keep_under_way(trainer)
         limit = self.plan.config.seconds
-        self._late = limit is not None and time.perf_counter() - self._began >= limit
-        if self._callback is not None:
-            known = psnr_from_mse(self.store.mse) if self.store.done else None
-            seconds = time.perf_counter() - self._began
-            told = TileProgress(self.store.done, len(self.plan.layout), self._groups, seconds, known)
-            self._asked = bool(self._callback(told)) or self._asked
-        return self._asked or self._late
+        self._late = self._late or (is_whole and limit is not None and now - self._began >= limit)
+        return self._late
+
+    def _progress(self, trainer: TileTrainer, trained: float, seconds: float) -> TileProgress:
+        done, total = self.store.done, self.picture.height * self.picture.width
+        pixels = int(total * min(1.0, (done + trained) / len(self.plan.layout)))
+        self._pixels = max(self._pixels, pixels)  # a tile that was good enough may be trained again
+        errors = np.concatenate([self.store.errors, trainer.errors])
+        mse = float(errors.mean())
+        psnr = psnr_from_mse(mse) if math.isfinite(mse) else None
+        return TileProgress(done, len(self.plan.layout), self._groups, seconds, psnr, self._pixels, total)
 
     def _add_history_row(self) -> None:
         mse = self.store.mse

@@ -2,7 +2,7 @@
 
 In a folder they are `tiles.bin`, the errors of all tiles in their order and then their parameters, and
 `tiles.json`, which says what run they are of and how many are finished. What is finished is on the disk before
-it is said to be; and it does not stay in memory.
+it is said to be; and it does not stay in memory. `tiles.safetensors` holds the tiles under way, now and then.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, OutputError
+from ..errors import ConfigError, ModelFileError, OutputError
 from ..files import atomic_write, forget_pages, printable, read_json, write_json
 from ..memory import in_words
-from ..tensor_file import MAX_MAPPED_BYTES
+from ..tensor_file import MAX_MAPPED_BYTES, load_tensors, save_tensors
+from .trainer import Round, UnderWay
 
 _ERROR_BYTES = np.dtype(np.float64).itemsize
+_UNKNOWN = -1.0  # for an error that is infinite, which the file cannot hold
 
 
 class TileStore:
@@ -62,6 +64,8 @@ class TileStore:
         self.mse = math.nan
         """The mean of their errors."""
         self.seconds, self.steps = 0.0, 0
+        self.under_way: UnderWay | None = None
+        """Where the tiles that come next stand, if an earlier run has begun with them."""
         self.parameters: NDArray[np.floating]
         self._errors: NDArray[np.float64]
         size = shape[0] * (_ERROR_BYTES + shape[1] * np.dtype(dtype).itemsize)
@@ -73,12 +77,15 @@ class TileStore:
             self._errors, self.parameters = np.empty(shape[0]), np.empty(shape, dtype)
             return
         self._bin, self._json = folder / "tiles.bin", folder / "tiles.json"
+        self._under_way_file = folder / "tiles.safetensors"
         if resume and self._finished_before(shape[0], size):
             self._map("r+b", size)
             self._share_out(shape, dtype)
-            self.mse = float(np.mean(self.errors))
+            self.mse = float(np.mean(self.errors)) if self.done else math.nan
+            self._read_under_way()
         else:
             self._json.unlink(missing_ok=True)
+            self._under_way_file.unlink(missing_ok=True)
             self._map("x+b", size)
             self._share_out(shape, dtype)
             self._write()
@@ -95,11 +102,51 @@ class TileStore:
         these = slice(self.done, self.done + len(parameters))
         self.parameters[these], self._errors[these] = parameters, errors
         self.done, self.seconds, self.steps = these.stop, seconds, steps
+        self.under_way = None
         self.mse = float(np.mean(self.errors))
         if self.folder is not None:
             self._bytes.flush()
             forget_pages(self._bytes)
             self._write()
+            self._under_way_file.unlink(missing_ok=True)
+
+    def keep_under_way(self, under_way: UnderWay, seconds: float) -> None:
+        """Keep where the tiles that come next stand; `seconds` of training so far."""
+        if self.folder is None:
+            return
+        self.under_way, round_ = under_way, under_way.round
+        tensors = {
+            "parameters": under_way.parameters,
+            "error": np.where(np.isfinite(under_way.error), under_way.error, _UNKNOWN),
+            "group": round_.group,
+            "trained": round_.trained.astype(np.uint8),
+        }
+        facts = {"done": self.done, "seconds": seconds, "diverged": under_way.diverged}
+        facts |= {"round": round_.number, "steps_before": round_.steps_before, "before": round_.before}
+        save_tensors(self._under_way_file, tensors, facts)
+
+    def _read_under_way(self) -> None:
+        """Read what `keep_under_way` wrote, if it is of the tiles that come next."""
+        if not self._under_way_file.exists():
+            return
+        try:
+            tensors, facts = load_tensors(self._under_way_file)
+            if facts["done"] != self.done:
+                return
+            before = math.inf if facts["before"] is None else float(facts["before"])
+            trained = tensors["trained"].astype(np.bool_)
+            round_ = Round(facts["round"], before, facts["steps_before"], tensors["group"], trained)
+            error = np.where(tensors["error"] == _UNKNOWN, math.inf, tensors["error"])
+            self.under_way = UnderWay(tensors["parameters"], error, round_, facts["diverged"])
+            self.seconds = float(facts["seconds"])
+        except (ModelFileError, KeyError, TypeError, ValueError) as error:
+            told = f"cannot resume: {printable(self._under_way_file)} cannot be used; remove it"
+            raise OutputError(told) from error
+
+    @property
+    def learned(self) -> int:
+        """Tiles that are finished or have been trained in a part of their rounds."""
+        return self.done + (0 if self.under_way is None else self.under_way.tiles_trained)
 
     def _write(self) -> None:
         write_json(self._json, self.facts | {"done": self.done, "seconds": self.seconds, "steps": self.steps})
@@ -110,8 +157,8 @@ class TileStore:
             self.parameters = np.empty((0, 0), self.parameters.dtype)
             self._errors = np.empty(0)
             del self._bytes
-            self._json.unlink(missing_ok=True)
-            self._bin.unlink(missing_ok=True)
+            for file in (self._json, self._bin, self._under_way_file):
+                file.unlink(missing_ok=True)
 
     def _finished_before(self, count: int, size: int) -> bool:
         """Read what an earlier run finished; False where there is none of ours."""
@@ -127,7 +174,7 @@ class TileStore:
         if changed := [name for name in facts if document.get(name) != facts[name]]:
             what = "picture" if changed[0] == "picture_digest" else changed[0]
             raise ConfigError(f"cannot resume: the tiles in {printable(self._bin)} have another {what}")
-        if not 0 < done <= count or not self._bin.exists() or self._bin.stat().st_size != size:
+        if not 0 <= done <= count or not self._bin.exists() or self._bin.stat().st_size != size:
             return False
         self.done, self.seconds, self.steps = done, seconds, steps
         return True

@@ -10,6 +10,7 @@ tile: they weigh nothing in steps, closed forms and errors.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import math
 import threading
@@ -47,6 +48,7 @@ _HOPE = 0.2
 # A group is made for so many times the tiles that it is to hold at most; to make another takes as long as a
 # round of some ten tiles.
 _MOST_ROOM = 1.5
+_TELL_SECONDS = 0.2
 
 Host = NDArray[np.floating]
 
@@ -106,8 +108,14 @@ class TileGroup:
         )
 
     def learn(
-        self, parameters: Host, target: Host, steps: int, weights: Host | None = None
-    ) -> tuple[Host, Host]:
+        self,
+        parameters: Host,
+        target: Host,
+        steps: int,
+        weights: Host | None = None,
+        *,
+        told: Callable[[int], bool] | None = None,
+    ) -> tuple[Host, Host] | None:
         """Parameters (n, P) after `steps` steps from given ones, and the squared error of each pixel (n, N).
 
         There may be fewer tiles than the group has room for: the others go on with what is there, unheard.
@@ -116,23 +124,32 @@ class TileGroup:
         ----------
         weights : array, shape (n, N), optional
             Of each pixel, of mean 1 in each tile; for a group that is `masked`.
+        told : callable, optional
+            Told of the steps so far; True breaks off, and the result is None.
         """
         backend, dtype, own = self.backend, self.network.config.dtype, slice(len(parameters))
         self.parameters[own, ...] = backend.asarray(parameters, dtype)
         self.target[own, ...] = backend.asarray(target, dtype)
         if self.weights is not None and weights is not None:
             self.weights[own, ...] = backend.asarray(weights[..., None], dtype)
-        if steps:
-            self._take(steps)
+        if steps and not self._take(steps, told):
+            return None
         squared = self._finish()
         return np.array(backend.to_numpy(self.parameters[own, ...])), squared[own]
 
-    def _take(self, steps: int) -> None:
-        self.optimizer.steps, self.steps = 0, steps
+    def _take(self, steps: int, told: Callable[[int], bool] | None) -> bool:
+        """Take the steps; False where they were broken off."""
+        self.optimizer.steps, self.steps, taken = 0, steps, 0
         for state in self.optimizer.state.values():
             state[...] = 0.0
-        self.training_step.advance(0, steps)
-        self.training_step.new_losses()  # nobody asks for them: the end is judged, and they shall not pile up
+        while taken < steps:
+            count = min(steps - taken, self.training_step.steps_at_once)
+            self.training_step.advance(taken, count)
+            taken += count
+            if told is not None and told(taken):
+                return False
+        self.training_step.new_losses()  # the end is judged without them, and they must not pile up
+        return True
 
     def _finish(self) -> Host:
         """Solve the last layers, where that can be; the squared error (K, N) of what is there at the end."""
@@ -186,6 +203,52 @@ class Tiles:
         return np.asarray(mean * self.spread[chosen, 0, 0] ** 2)
 
 
+@dataclass
+class Round:
+    """One round of training: which tiles it trains, in which groups, and which groups have been trained."""
+
+    number: int
+    before: float
+    """The sum of the errors of its tiles when it began."""
+    steps_before: int
+    """Steps of all tiles together in the rounds before."""
+    group: NDArray[np.int32]
+    """(n,), the number of each tile's group; -1 for tiles that the round leaves as they are."""
+    trained: NDArray[np.bool_]
+    """(G,), for each group."""
+
+    @property
+    def chosen(self) -> NDArray[np.int64]:
+        """Numbers of the tiles that the round trains."""
+        return np.flatnonzero(self.group >= 0)
+
+    @property
+    def tiles_trained(self) -> int:
+        """How many tiles are in groups that have been trained."""
+        return int(np.count_nonzero(self.trained[self.group[self.chosen]]))
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """Where the training of some tiles stands between groups.
+
+    Tiles that go on from here become what they would have become without a break, bit for bit.
+    """
+
+    parameters: Host
+    """(n, P), as of `Tiles`."""
+    error: Host
+    """(n,)"""
+    round: Round
+    diverged: int
+
+    @property
+    def tiles_trained(self) -> int:
+        """How many tiles have been trained in one round at least."""
+        round_ = self.round
+        return round_.tiles_trained if round_.number == 0 else len(round_.group)
+
+
 class TileTrainer:
     """Trains the tiles of a picture, as many at a time as it is given.
 
@@ -194,7 +257,9 @@ class TileTrainer:
     largest : float
         The largest number that can be stored: tiles with larger ones have diverged, and keep what they had.
     stop : callable, optional
-        Asked between groups; True ends the training, and the tiles stay as they are.
+        Told a few times a second, and after each group, how many tiles have been trained, and whether a group
+        was finished; those under way count by their share. True ends the training when the groups under way
+        are finished, and the tiles stay as they are; see also `break_off`.
     """
 
     def __init__(
@@ -205,7 +270,7 @@ class TileTrainer:
         *,
         every_tile: bool = False,
         largest: float = math.inf,
-        stop: Callable[[int], bool] | None = None,
+        stop: Callable[[float, bool], bool] | None = None,
     ) -> None:
         self.backend, self.network, self.layout = backend, network, layout
         self.every_tile, self.largest, self._stop = every_tile, largest, stop
@@ -215,6 +280,12 @@ class TileTrainer:
         self.group_size = max(4, backend.group_bytes // (row_bytes * rows))
         self.first = network.first_parameters()
         self.stopped, self.seconds, self.steps_taken = False, 0.0, 0
+        self.broken_off = False
+        self._tiles: Tiles | None = None
+        self._round: Round | None = None
+        self._rounds: list[int] = []
+        self._now = [0.0] * len(self.crews)  # of each worker: tiles of its group, by the share of their steps
+        self._last_told = 0.0
 
     @property
     def target_error(self) -> float | None:
@@ -223,7 +294,13 @@ class TileTrainer:
         return None if target is None else float(10.0 ** (-target / 10.0))
 
     def fit(
-        self, pixels: Host, steps: int, shares: Host | None = None, weights: Host | None = None
+        self,
+        pixels: Host,
+        steps: int,
+        shares: Host | None = None,
+        weights: Host | None = None,
+        *,
+        going_on: UnderWay | None = None,
     ) -> tuple[Host, Host]:
         """Flat parameters (n, P) of tiles with pixels (n, N, C), and their mean squared errors (n,).
 
@@ -236,22 +313,72 @@ class TileTrainer:
             blended picture keeps: the square of a mean is at most the mean of the squares.
         weights : array, shape (n, N), optional
             How much each pixel counts, above 0.
+        going_on : UnderWay, optional
+            Where an earlier run left these tiles.
         """
         start = time.perf_counter()
+        self._tiles = self._round = None
         tiles = self._begin(pixels, shares, weights)
-        rounds = [steps] if self.target_error is None else [steps * 2**k // 2 for k in range(_ROUNDS)]
-        left = _HOPE
-        for count in rounds:
-            chosen = self._unfinished(tiles, left)
-            if not len(chosen) or self.stopped:
-                break
-            before = tiles.error[chosen].sum()
-            self._train(tiles, chosen, count)
-            if 0.0 < before < math.inf:
-                left = float(np.clip(tiles.error[chosen].sum() / before, _HOPE, 1.0))
-        self._take_the_scale_back(tiles)
+        self._rounds = [steps] if self.target_error is None else [steps * 2**k // 2 for k in range(_ROUNDS)]
+        if going_on is not None:
+            tiles.parameters[...], tiles.error[...] = going_on.parameters, going_on.error
+            self._round, self.diverged = going_on.round, self.diverged + going_on.diverged
+        self._tiles = tiles
+        while not self.stopped and (following := self._next_round(tiles, self._round)) is not None:
+            self._round = following
+            self._train(tiles, following)
+        if self._round is not None:
+            self.steps_taken += self._steps_up_to(self._round)
         self.seconds += time.perf_counter() - start
+        if not self.broken_off:
+            self._tiles = self._round = None
+            self._take_the_scale_back(tiles)
         return tiles.parameters, tiles.error
+
+    def break_off(self) -> None:
+        """End the training at once, with groups that are not finished; what is there is `under_way`."""
+        self.stopped = self.broken_off = True
+
+    def under_way(self) -> UnderWay | None:
+        """Where the tiles of a `fit` stand that is at work or was broken off; None before its first group."""
+        with self._lock:
+            if self._tiles is None or self._round is None:
+                return None
+            round_ = dataclasses.replace(self._round, trained=self._round.trained.copy())
+            return UnderWay(self._tiles.parameters.copy(), self._tiles.error.copy(), round_, self.diverged)
+
+    @property
+    def errors(self) -> NDArray[np.floating]:
+        """Of the tiles of the latest `fit` (n,), as they are now."""
+        return np.empty(0) if self._tiles is None else self._tiles.error
+
+    def _next_round(self, tiles: Tiles, last: Round | None) -> Round | None:
+        """The round that comes next, or the last one where groups of it are left; None at the end."""
+        if last is not None and not last.trained.all():
+            return last
+        number, left, taken = 0, _HOPE, 0
+        if last is not None:
+            number, taken = last.number + 1, self._steps_up_to(last)
+            if 0.0 < last.before < math.inf:
+                left = float(np.clip(tiles.error[last.chosen].sum() / last.before, _HOPE, 1.0))
+        chosen = self._unfinished(tiles, left)
+        if number == len(self._rounds) or not len(chosen):
+            return None
+        group = np.full(len(tiles.error), -1, np.int32)
+        groups = self._groups(chosen)
+        for k, part in enumerate(groups):
+            group[part] = k
+        before = float(tiles.error[chosen].sum())
+        return Round(number, before, taken, group, np.zeros(len(groups), np.bool_))
+
+    def _groups(self, chosen: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        parts = -(-len(chosen) // self.group_size)
+        parts = -(-parts // len(self.crews)) * len(self.crews)  # all workers end together
+        return [part for part in np.array_split(chosen, parts) if len(part)]
+
+    def _steps_up_to(self, round_: Round) -> int:
+        """Steps of all tiles together, from the first round to what has been trained of this one."""
+        return round_.steps_before + self._rounds[round_.number] * round_.tiles_trained
 
     def _begin(self, pixels: Host, shares: Host | None, weights: Host | None) -> Tiles:
         dtype = self.network.config.dtype
@@ -310,35 +437,74 @@ class TileTrainer:
         enough = np.flatnonzero(hoped <= allowed)
         return np.sort(worst[: 1 + enough[0]] if len(enough) else worst)
 
-    def _train(self, tiles: Tiles, chosen: NDArray[np.int64], steps: int) -> None:
-        """Train the chosen tiles in groups, which the workers take one after the other."""
-        parts = -(-len(chosen) // self.group_size)
-        parts = -(-parts // len(self.crews)) * len(self.crews)  # all workers end together
-        groups = collections.deque(part for part in np.array_split(chosen, parts) if len(part))
-        tasks = [functools.partial(self._work, crew, tiles, groups, steps) for crew in self.crews]
+    def _train(self, tiles: Tiles, round_: Round) -> None:
+        """Train what is left of a round, in groups, which the workers take one after the other."""
+        groups = collections.deque(int(k) for k in np.flatnonzero(~round_.trained))
+        tasks = [functools.partial(self._work, k, tiles, groups, round_) for k in range(len(self.crews))]
         with self.backend.activate():
-            self.backend.run_workers(tasks)
+            self.backend.run_workers(tasks, self.break_off)
 
-    def _work(
-        self, crew: _Crew, tiles: Tiles, groups: collections.deque[NDArray[np.int64]], steps: int
-    ) -> None:
+    def _work(self, worker: int, tiles: Tiles, groups: collections.deque[int], round_: Round) -> None:
+        crew, steps = self.crews[worker], self._rounds[round_.number]
         while not self.stopped:
             try:
-                chosen = groups.popleft()
+                number = groups.popleft()
             except IndexError:
                 return
+            chosen = np.flatnonzero(round_.group == number)
             group = crew.group(len(chosen), masked=tiles.weights is not None)
             weights = None if tiles.weights is None else tiles.weights[chosen]
-            parameters, squared = group.learn(tiles.parameters[chosen], tiles.target[chosen], steps, weights)
-            error = tiles.mean_of(squared, chosen)
-            sound = np.isfinite(error) & (np.abs(parameters).max(axis=1) <= self.largest)  # NaN is not
+            told = functools.partial(self._step_taken, worker, len(chosen) / max(1, steps))
+            learned = group.learn(tiles.parameters[chosen], tiles.target[chosen], steps, weights, told=told)
+            if learned is None:
+                return
+            put = functools.partial(self._put, tiles, round_, number, chosen, *learned)
+            try:
+                put()
+            except KeyboardInterrupt:  # in the middle of it, perhaps: the same once more makes it whole
+                put()
+                raise
+            self._now[worker] = 0.0
+            if worker == 0:
+                self._tell(is_whole=True)
+
+    def _put(
+        self,
+        tiles: Tiles,
+        round_: Round,
+        number: int,
+        chosen: NDArray[np.int64],
+        parameters: Host,
+        squared: Host,
+    ) -> None:
+        """Take what a group has learned where it is better than what was there."""
+        error = tiles.mean_of(squared, chosen)
+        sound = np.isfinite(error) & (np.abs(parameters).max(axis=1) <= self.largest)  # NaN is not
+        with self._lock:
             better = sound & (error < tiles.error[chosen])
-            with self._lock:
-                self.steps_taken += steps * len(chosen)
-                self.diverged += int(np.sum(~sound))
-            tiles.parameters[chosen[better]], tiles.error[chosen[better]] = parameters[better], error[better]
-            if crew is self.crews[0] and self._stop is not None:
-                self.stopped = self._stop(len(chosen)) or self.stopped
+            tiles.parameters[chosen[better]] = parameters[better]
+            tiles.error[chosen[better]] = error[better]
+            round_.trained[number] = True
+            self.diverged += int(np.sum(~sound))
+
+    def _step_taken(self, worker: int, tiles_a_step: float, taken: int) -> bool:
+        """Note how far a worker's group is; whether it is to be broken off."""
+        self._now[worker] = tiles_a_step * taken
+        if worker == 0 and time.perf_counter() - self._last_told >= _TELL_SECONDS:
+            self._tell(is_whole=False)
+        return self.broken_off
+
+    def _tell(self, *, is_whole: bool) -> None:
+        self._last_told = time.perf_counter()
+        if self._stop is not None:
+            self.stopped = self._stop(self._trained(), is_whole) or self.stopped
+
+    def _trained(self) -> float:
+        """How many tiles have been trained; those with rounds to come count by their share of all steps."""
+        assert self._round is not None
+        number, rounds, chosen = self._round.number, self._rounds, len(self._round.chosen)
+        steps = sum(rounds[:number]) * chosen + rounds[number] * (self._round.tiles_trained + sum(self._now))
+        return len(self._round.group) - chosen + steps / max(1, sum(rounds))
 
     def _take_the_scale_back(self, tiles: Tiles) -> None:
         """From networks of the scaled target to networks of the colours: the last layer is linear."""
