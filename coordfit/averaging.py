@@ -10,7 +10,6 @@ the K. So it is judged, rendered and saved like every other, at the price of the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -29,7 +28,6 @@ from .result import FitResult, make_result
 from .training import Callback, Progress, TrainingState
 
 MOST_NETWORKS = 16
-_TICK_SECONDS = 0.2
 
 Array = NDArray[np.floating]
 
@@ -108,7 +106,6 @@ class AverageTrainer:
             self.ensemble = EnsembleTrainer(jobs, backend)
         self.history: list[HistoryRow] = []
         self._callback: Callback | None = None
-        self._last_tick, self._asked_to_stop = 0.0, False
 
     @property
     def model(self) -> Model:
@@ -119,7 +116,7 @@ class AverageTrainer:
         """Train until a budget is spent or the callback returns True; networks that diverged do not count."""
         self._callback = callback
         with self.backend.activate():
-            results = self.ensemble.run(self._judge, self._tick)
+            results = self.ensemble.run(self._told)
             good = [result for result in results if result.stopped != "diverged"] or results
             mean = self._mean_of([result.model for result in good])
             mean.history = self.history
@@ -142,26 +139,16 @@ class AverageTrainer:
         config = mean_config(models[0].config, len(models))
         return Member(self.backend, self.picture, config, known=self.known, B=B, parameters=parameters)
 
-    def _judge(self, progress: EnsembleProgress) -> bool:
-        """Add a row, and tell it."""
-        self.history.append(_mean_row([member.history[-1] for member in _good(progress.members)]))
-        return self._tell(progress.step, evaluated=True)
-
-    def _tick(self) -> bool:
-        """Tell the progress between two rows, a few times a second; whether the run is to end."""
-        if time.perf_counter() - self._last_tick >= _TICK_SECONDS:
-            self._tell(self.ensemble.step, evaluated=False)
-        return self._asked_to_stop
-
-    def _tell(self, step: int, *, evaluated: bool) -> bool:
-        self._last_tick = time.perf_counter()
+    def _told(self, progress: EnsembleProgress) -> bool:
+        """Add a row where there is a new one, and tell the progress; whether the run is to end."""
+        if progress.evaluated:
+            self.history.append(_mean_row([member.history[-1] for member in _good(progress.members)]))
         row = self.history[-1] if self.history else None
         seconds = float((row and row["seconds"]) or 0.0)
         rate = ((row and row["step"]) or 0) / max(seconds, 1e-9)
-        steps, loss = self.ensemble.budget.expected_steps(step), self.ensemble.losses.recent_mean
-        progress = Progress(step, steps, seconds, rate, row, evaluated, loss)
-        self._asked_to_stop |= bool(self._callback is not None and self._callback(progress))
-        return self._asked_to_stop
+        loss, evaluated = self.ensemble.losses.recent_mean, progress.evaluated
+        told = Progress(progress.step, progress.steps, seconds, rate, row, evaluated, loss)
+        return self._callback is not None and bool(self._callback(told))
 
 
 def _good(members: Sequence[Member]) -> list[Member]:

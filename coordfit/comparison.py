@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
 from .encoders import ENCODINGS
-from .ensemble import Callback, Job, ShouldStop, fit_together, group_by_shape
+from .ensemble import Callback, Job, ShouldStop, Trial, fit_together, group_by_shape
 from .files import escaped
 from .fit_options import Auto, EncodingName, FitOptions, FusedMode, Precision, RecipeName, Tiles
 from .images import Picture, load_picture, png_bytes
@@ -182,12 +182,18 @@ def compare_on(
     configs: dict[str, FitConfig],
     callback: Callback | None = None,
     should_stop: ShouldStop | None = None,
+    trial: Trial | None = None,
 ) -> Comparison:
-    """Train the networks that `configs` names on one picture; `auto` among the sigmas is chosen first."""
+    """Train the networks that `configs` names on one picture; `auto` among the sigmas is chosen first.
+
+    `trial` is told of the progress of that choice.
+    """
     from .sigma import with_sigma
 
     jobs = [Job(picture, config) for config in configs.values()]
-    jobs = [Job(picture, with_sigma(job, backend)) if job.config.sigma == "auto" else job for job in jobs]
+    jobs = [
+        Job(picture, with_sigma(job, backend, trial)) if job.config.sigma == "auto" else job for job in jobs
+    ]
     results: dict[int, FitResult] = {}
     for group in group_by_shape(jobs):
         trained = fit_together([jobs[i] for i in group], backend, callback, should_stop)

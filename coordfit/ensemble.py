@@ -74,17 +74,26 @@ class Job:
 
 @dataclass(frozen=True)
 class EnsembleProgress:
-    """What a callback is told after each evaluation: the members in the order of the jobs."""
+    """What a callback is told a few times a second and after each evaluation.
+
+    The members are in the order of the jobs, and their models are those of the latest evaluation.
+    """
 
     step: int
     steps: int
     seconds: float
     members: list[Member]
+    evaluated: bool = True
+    """Whether an evaluation has just been made."""
 
 
 Callback = Callable[[EnsembleProgress], bool | None]
 ShouldStop = Callable[[], bool]
 """Asked after each step whether the run is to end; it ends with an evaluation then."""
+Trial = Callable[[int, int], object]
+"""Told of the steps taken and of all steps, a few times a second."""
+
+_TICK_SECONDS = 0.2
 
 
 def _never() -> bool:
@@ -121,9 +130,10 @@ def _fit_alone(
     def tell(progress: Progress) -> bool:
         if should_stop is not None and should_stop():
             return True
-        if callback is None or not progress.evaluated:
+        if callback is None:
             return False
-        told = EnsembleProgress(progress.step, progress.steps, progress.seconds, [trainer.member])
+        members, evaluated = [trainer.member], progress.evaluated
+        told = EnsembleProgress(progress.step, progress.steps, progress.seconds, members, evaluated)
         return bool(callback(told))
 
     return trainer.run(callback=tell)
@@ -194,6 +204,7 @@ class EnsembleTrainer:
                 member.know_features(features if features.ndim == 2 else features[k, ...])
         self._good: list[Judged | None] = [None] * len(jobs)
         self._diverged: set[int] = set()
+        self._asked, self._last_tick, self._judged_seconds = False, time.perf_counter(), 0.0
 
     # -- what the members share -------------------------------------------------------------------------
 
@@ -243,7 +254,11 @@ class EnsembleTrainer:
             raise
 
     def _run(self, callback: Callback | None, should_stop: ShouldStop) -> list[FitResult]:
-        stopped = self._take_steps(callback, should_stop)
+        def asked_to_stop() -> bool:
+            self._asked = self._asked or should_stop() or (self._is_time_to_tell() and self._tell(callback))
+            return self._asked
+
+        stopped = self._take_steps(callback, asked_to_stop)
         if stopped not in FINAL:
             stopped = self._take_in(callback, wait=True) or stopped
         polished = self._polish() if self.config.polish == "ridge" else [None] * len(self.members)
@@ -280,9 +295,32 @@ class EnsembleTrainer:
         errors = zip(self.backend.to_numpy(before), self.backend.to_numpy(after), strict=True)
         return [Polish(float(b), float(a), seconds) for b, a in errors]
 
-    def train(self) -> list[Model]:
+    def _is_time_to_tell(self) -> bool:
+        now = time.perf_counter()
+        if now - self._last_tick < _TICK_SECONDS:
+            return False
+        self._last_tick = now
+        return True
+
+    def _tell(self, callback: Callback | None) -> bool:
+        """Tell the callback of a step between two evaluations; whether the run is to end."""
+        steps, seconds = self.budget.expected_steps(self.step), self._judged_seconds
+        told = EnsembleProgress(self.step, steps, seconds, self.members, evaluated=False)
+        return callback is not None and bool(callback(told))
+
+    def train(self, trial: Trial | None = None) -> list[Model]:
         """Take all steps without a look on the way; the models in the order of the jobs."""
-        self._train_until(self.steps)
+
+        def tell() -> bool:
+            if trial is not None and self._is_time_to_tell():
+                trial(self.step, self.steps)
+            return False
+
+        if trial is not None:
+            trial(self.step, self.steps)
+        self._train_until(self.steps, tell)
+        if trial is not None:
+            trial(self.step, self.steps)
         for k, member in enumerate(self._sorted):
             self._copy(member, member.model.mlp.parameters, self.parameters[k, ...], into_batch=False)
         return [member.model for member in self.members]
@@ -336,6 +374,7 @@ class EnsembleTrainer:
     def _verdict(self, judged: Judged, callback: Callback | None) -> str | None:
         """Add a row to each member's history; the reason to stop, if there is one."""
         self._add_rows(judged)
+        self._judged_seconds = judged.seconds
         target, point = self.config.target_psnr, judged.point
         if len(self._diverged) == len(self.members):
             self.judging.forget()

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ._backends import Backend
 from .config import FitConfig
-from .ensemble import EnsembleTrainer, Job
+from .ensemble import EnsembleTrainer, Job, Trial
 from .evaluation import training_mask
 from .metrics import psnr_from_mse
 
@@ -53,15 +53,15 @@ class _Trial:
     scored: Mask
 
 
-def with_sigma(job: Job, backend: Backend) -> FitConfig:
+def with_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> FitConfig:
     """The job's settings with a sigma chosen for its picture, its training pixels and its encoding."""
-    return job.config.replace(sigma=choose_sigma(job, backend)[0])
+    return job.config.replace(sigma=choose_sigma(job, backend, trial)[0])
 
 
-def choose_sigma(job: Job, backend: Backend) -> tuple[float, dict[float, float]]:
+def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tuple[float, dict[float, float]]:
     """The sigma for a job, to two digits, and the score of each candidate in dB.
 
-    The pixels that the job holds out are never looked at.
+    The pixels that the job holds out are never looked at. `trial` is told of the steps taken and of all steps.
     """
     height, width = job.picture.height, job.picture.width
     train = job.known
@@ -76,7 +76,7 @@ def choose_sigma(job: Job, backend: Backend) -> tuple[float, dict[float, float]]
         trials = _interpolating(job, train)
     if job.config.encoding == "positional":
         candidates = tuple(_HIGHEST * sigma for sigma in candidates)
-    scores = dict(zip(candidates, _scores(job, trials, candidates, backend), strict=True))
+    scores = dict(zip(candidates, _scores(job, trials, candidates, backend, trial), strict=True))
     return float(f"{_peak(scores):.2g}"), scores
 
 
@@ -141,7 +141,13 @@ def _mosaic(height: int, width: int, rng: np.random.Generator) -> Mask:
     return mosaic
 
 
-def _scores(job: Job, trials: list[_Trial], candidates: tuple[float, ...], backend: Backend) -> list[float]:
+def _scores(
+    job: Job,
+    trials: list[_Trial],
+    candidates: tuple[float, ...],
+    backend: Backend,
+    told: Trial | None,
+) -> list[float]:
     """PSNR in dB of each candidate, a mean over the trials; all networks are one batch."""
     jobs = [
         Job(job.picture, trial.config.replace(sigma=sigma), trial.seen)
@@ -149,7 +155,7 @@ def _scores(job: Job, trials: list[_Trial], candidates: tuple[float, ...], backe
         for sigma in candidates
     ]
     with backend.activate():
-        models = EnsembleTrainer(jobs, backend).train()
+        models = EnsembleTrainer(jobs, backend).train(told)
         scores = np.empty((len(trials), len(candidates)))
         for number, trial in enumerate(trials):
             pixels = np.flatnonzero(trial.scored)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ._backends import Backend, get_backend
 from .config import FitConfig, make_config
-from .ensemble import EnsembleProgress, Job, ShouldStop, fit_together, group_by_shape
+from .ensemble import EnsembleProgress, Job, ShouldStop, Trial, fit_together, group_by_shape
 from .errors import ConfigError, CoordfitError
 from .fit_options import FusedMode, Precision, RecipeName
 from .images import Picture, load_picture
@@ -328,8 +328,11 @@ def ranked(table: Table, column: str) -> Table:
     return Table([*rows, *(row for row in ordered if row["stopped"] == DIVERGED)], table.columns)
 
 
-def resolved(runs: Sequence[Run], device: Device) -> list[Run]:
-    """The runs with `sigma="auto"` replaced by a number, chosen once for each picture and its settings."""
+def resolved(runs: Sequence[Run], device: Device, trial: Trial | None = None) -> list[Run]:
+    """The runs with `sigma="auto"` replaced by a number, chosen once for each picture and its settings.
+
+    `trial` is told of the progress of each choice.
+    """
     from .sigma import with_sigma
 
     chosen: dict[tuple[str, str], FitConfig] = {}
@@ -339,7 +342,7 @@ def resolved(runs: Sequence[Run], device: Device) -> list[Run]:
         if config.sigma == "auto" and isinstance(run.job, Job):
             about = (run.job.picture.digest, json.dumps(config.replace(seed=0).as_dict(), sort_keys=True))
             if about not in chosen:
-                chosen[about] = with_sigma(run.job, device.make())
+                chosen[about] = with_sigma(run.job, device.make(), trial)
             settled = config.replace(sigma=chosen[about].sigma)
             run = Run(dataclasses.replace(run.job, config=settled), run.values)
         finished.append(run)

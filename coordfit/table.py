@@ -6,8 +6,9 @@ import csv
 import html
 import io
 import math
+import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .files import escaped
@@ -84,18 +85,44 @@ class Table(Sequence[Row]):
         return f"<Table, rows: {len(self)}, columns: {names}>"
 
     def __str__(self) -> str:
-        """The table in aligned columns, for a terminal."""
-        cells = [list(self.columns), *([cell(row[name]) for name in self.columns] for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(self.columns))]
-        numeric = [
-            all(_is_number(row[name]) or row[name] is None for row in self.rows) for name in self.columns
-        ]
+        """The table in aligned columns, for a terminal, as wide as that is (`COLUMNS`; 80 where there is none).
 
-        def align(line: Sequence[str]) -> str:
-            parts = zip(line, widths, numeric, strict=True)
-            return "  ".join(text.rjust(w) if right else text.ljust(w) for text, w, right in parts).rstrip()
+        Where there is too little room, names of columns break into several lines, and the columns that are left
+        over come in further tables below, each of which begins with the columns that tell the rows apart.
+        """
+        room = shutil.get_terminal_size((80, 24)).columns
+        whole = {name: max(cell_width(name), self._widest(name)) for name in self.columns}
+        if _fits(whole.values(), room):
+            return _drawn(self, whole)
+        broken = {name: max(_longest_word(name), self._widest(name)) for name in self.columns}
+        return "\n\n".join(_drawn(part, broken) for part in self._parts(broken, room))
 
-        return "\n".join(align(line) for line in cells)
+    def _parts(self, widths: Mapping[str, int], room: int) -> Iterator[Table]:
+        """The table in parts of as many columns as there is room for."""
+        keys = self._keys(widths, room // 2)
+        names = list(keys)
+        for name in self.columns[len(keys) :]:
+            if len(names) > len(keys) and not _fits([widths[own] for own in (*names, name)], room):
+                yield Table(self.rows, names)
+                names = list(keys)
+            names.append(name)
+        yield Table(self.rows, names)
+
+    def _keys(self, widths: Mapping[str, int], room: int) -> tuple[str, ...]:
+        """The fewest columns from the left that tell all rows apart, or the first one."""
+        for count in range(1, len(self.columns)):
+            keys = self.columns[:count]
+            if not _fits([widths[name] for name in keys], room):
+                break
+            if len({tuple(str(row[name]) for name in keys) for row in self.rows}) == len(self.rows):
+                return keys
+        return self.columns[:1]
+
+    def _widest(self, name: str) -> int:
+        return max(map(cell_width, self._cells(name)), default=0)
+
+    def _cells(self, name: str) -> list[str]:
+        return [cell(row[name]) for row in self.rows]
 
     def _repr_html_(self) -> str:
         """The table where a notebook shows it; every cell is escaped."""
@@ -114,6 +141,44 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2f}" if 10.0 <= abs(value) < 1e5 else f"{value:.4g}"
     return escaped(str(value))
+
+
+_GAP = 2  # places between columns
+
+
+def _drawn(table: Table, widths: Mapping[str, int]) -> str:
+    """A table as lines of text, its columns of these widths."""
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for name in table.columns:
+        numeric = all(_is_number(row[name]) or row[name] is None for row in table)
+        header = Text(name if cell_width(name) <= widths[name] else name.replace("_", " "))
+        grid.add_column(header, justify="right" if numeric else "left", width=widths[name])
+    for row in table:
+        grid.add_row(*(Text(cell(row[name]), no_wrap=True) for name in table.columns))
+    text = io.StringIO()
+    wide = sum(widths[name] + _GAP for name in table.columns)
+    Console(file=text, width=wide, color_system=None, force_terminal=False, legacy_windows=False).print(grid)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _fits(widths: Iterable[int], room: int) -> bool:
+    widths = list(widths)
+    return sum(widths) + _GAP * (len(widths) - 1) <= room
+
+
+def cell_width(text: str) -> int:
+    """How many places a terminal needs for a text: two for a letter of Chinese, Japanese or Korean."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _longest_word(name: str) -> int:
+    return max(map(cell_width, name.split("_")))
 
 
 def _is_number(value: Any) -> bool:

@@ -336,6 +336,7 @@ class _Loop:
         )
         self.good: Point | None = None
         self.asked_to_stop = False
+        self.warm: tuple[int, float] | None = None
 
     def run(self) -> str:
         try:
@@ -485,11 +486,20 @@ class _Loop:
         trainer = self.trainer
         step = trainer.step if row is None else int(row["step"] or 0)
         latest = trainer.history[-1] if trainer.history else None
-        seconds = max(trainer.seconds - self.seconds_before, 1e-9)
-        rate = (trainer.step - self.steps_before) / seconds
+        rate = self._rate()
         steps, batch_loss = trainer.member.budget.expected_steps(trainer.step), trainer.losses.recent_mean
         progress = Progress(step, steps, trainer.seconds, rate, latest, row is not None, batch_loss)
         self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop
+
+    def _rate(self) -> float:
+        """Steps a second of this run; the first ones, which may compile, count while there are no others."""
+        step, seconds = self.trainer.step, self.trainer.seconds
+        begun = self.steps_before, self.seconds_before
+        if self.warm is None and step > self.steps_before:
+            self.warm = step, seconds
+        elif self.warm is not None and step > self.warm[0] and seconds > self.warm[1]:
+            begun = self.warm
+        return (step - begun[0]) / max(seconds - begun[1], 1e-9)
 
     # -- checkpoints -----------------------------------------------------------------------------------
 

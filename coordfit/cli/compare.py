@@ -24,8 +24,8 @@ from .film import Film
 from .fit import exit_code_of_many, load_image, make_backend, setting_layers, speaker
 from .interrupts import GracefulStop, how_to_begin_again
 from .options import Options
-from .progress import EnsembleReport
-from .tiles import TileReport, refuse_animation
+from .progress import EnsembleReport, SigmaReport, TileReport
+from .tiles import refuse_animation
 
 
 def run(options: Options) -> int:
@@ -84,15 +84,17 @@ def _of_networks(
     learned: _Learned,
 ) -> Comparison:
     """All networks as one batch."""
-    report = EnsembleReport(list(configs), shown=_is_shown(options))
+    shown = _is_shown(options)
+    with SigmaReport(shown=shown) as trials, EnsembleReport(list(configs), shown=shown) as report:
 
-    def callback(progress: EnsembleProgress) -> None:
-        report(progress)
-        learned.see(progress)
-        if film is not None:
-            film(progress)
+        def callback(progress: EnsembleProgress) -> None:
+            trials.close()
+            report(progress)
+            learned.see(progress)
+            if film is not None and progress.evaluated:
+                film(progress)
 
-    return compare_on(backend, picture, configs, callback, stop.is_asked_for)
+        return compare_on(backend, picture, configs, callback, stop.is_asked_for, trials.show)
 
 
 def _of_tiles(

@@ -24,7 +24,7 @@ from .figures import Row, held_out_figures, in_words, training_figure
 from .film import Film
 from .interrupts import GracefulStop, how_to_go_on
 from .options import Options, UsageError
-from .progress import ProgressReport
+from .progress import ProgressReport, SigmaReport
 from .streams import complain
 
 
@@ -135,7 +135,7 @@ def _prepare(
     picture = load_image(options.image, config, options.max_pixels)
     outputs = RUN_OUTPUTS.beside(options.animate)
     folder = RunFolder(held.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
-    trainer = Trainer(picture, settle_sigma(picture, config, backend, say), backend)
+    trainer = Trainer(picture, settle_sigma(picture, config, backend, say, options), backend)
     folder.drop_checkpoint()
     folder.write_config(trainer.config, absolute_path(options.image), backend, picture)
     return trainer, folder
@@ -146,6 +146,7 @@ def settle_sigma(
     config: FitConfig,
     backend: Backend,
     say: Callable[[str], None],
+    options: Options,
     known: NDArray[np.bool_] | None = None,
 ) -> FitConfig:
     """The settings with a number for sigma; a choice of `auto` is said in one line."""
@@ -154,7 +155,8 @@ def settle_sigma(
     from ..ensemble import Job
     from ..sigma import choose_sigma
 
-    sigma, scores = choose_sigma(Job(picture, config, known), backend)
+    with SigmaReport(shown=not (options.no_progress or options.quiet or options.json)) as report:
+        sigma, scores = choose_sigma(Job(picture, config, known), backend, report.show)
     others = ", ".join(f"{candidate:g}: {score:.1f}" for candidate, score in scores.items())
     say(f"sigma auto: {sigma:g}, of short runs with {{{others}}} dB")
     return config.replace(sigma=sigma)
@@ -176,7 +178,7 @@ def _prepare_to_go_on(
         say(f"no run to resume in {printable(folder.path)}: a new one begins there")
         config, image = make_config(*layers, recipe=recipe), options.image
         picture = load_image(image, config, options.max_pixels)
-        config = settle_sigma(picture, config, backend, say)
+        config = settle_sigma(picture, config, backend, say, options)
     else:
         before = begun.config
         asked = recipe_settings(options.recipe) if options.recipe else {}

@@ -28,7 +28,7 @@ from .film import Film
 from .fit import load_image, make_backend, setting_layers, settle_sigma, speaker
 from .interrupts import GracefulStop, how_to_begin_again
 from .options import Options, UsageError
-from .progress import ProgressReport
+from .progress import ProgressReport, TileReport
 
 OUTPUTS = Outputs((*RUN_OUTPUTS.names, "mask.png", "masked.png", "filled.png"))
 _WAYS = ("mask", "missing", "text", "scribble", "block")
@@ -93,7 +93,7 @@ def _run_tiles(
     stop: GracefulStop,
 ) -> int:
     shown = not (options.no_progress or options.quiet or options.json)
-    with tiles.TileReport(shown=shown) as report:
+    with TileReport(shown=shown) as report:
 
         def callback(progress: TileProgress) -> bool:
             report(progress)
@@ -136,7 +136,7 @@ def _prepare(
     _write_masked(masked, folder.path)
     inpainter: Inpainter | TiledInpainter
     if plan is None:
-        config = settle_sigma(masked.picture, config, backend, say, masked.known)
+        config = settle_sigma(masked.picture, config, backend, say, options, masked.known)
         inpainter = Inpainter(masked, config, backend, options.average)
         config = inpainter.config
     else:

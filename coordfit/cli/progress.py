@@ -1,55 +1,141 @@
-"""Live progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Live progress on stderr: a bar on a terminal or in a notebook, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
-
-from tqdm import tqdm
+from typing import Any, Self
 
 from ..ensemble import EnsembleProgress
-from ..training import HistoryRow, Progress
+from ..member import HistoryRow
+from ..tiles.fit import TileProgress
+from ..training import Progress
 
 _LINES = 10
+_SECONDS_BETWEEN_LINES = 5.0
 
 
-class ProgressReport:
-    """Shows each `Progress`: step, loss, PSNR, rate and time left.
+class Bar:
+    """Shows how far some work is, from its first figures on.
+
+    Rate and time left count from the first new step: neither the steps of an earlier run nor a compilation
+    before that step are in them.
 
     Parameters
     ----------
+    unit : str
+        What is counted.
     shown : bool
         False for silence.
+    label : str
+        What comes before the bar.
+    by_clock : bool
+        Whether lines come every few seconds, and not with every tenth of the work.
+    repeats : bool
+        Whether fewer steps than before are those of other work, which begins a bar of its own.
     """
 
-    def __init__(self, *, shown: bool) -> None:
-        self.on_terminal = shown and sys.stderr.isatty()
+    def __init__(
+        self, unit: str, *, shown: bool, label: str = "", by_clock: bool = False, repeats: bool = False
+    ) -> None:
+        self.unit, self.label, self.by_clock, self.repeats = unit, label, by_clock, repeats
+        self.on_terminal = shown and (sys.stderr.isatty() or _is_notebook())
         self.as_lines = shown and not self.on_terminal
-        self._next_line = 0
+        self._last_line = time.perf_counter()
+        self._begin()
 
-    def __enter__(self) -> ProgressReport:
-        self._bar = tqdm(file=sys.stderr, disable=not self.on_terminal, unit="step", mininterval=0.2)
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        self.close()
+
+    def _begin(self) -> None:
+        self._bar: Any = None
+        self._initial: int | None = None
+        self._done = 0
+        self._start: tuple[int, float] | None = None
+        self._next_line = 0
+
+    def close(self) -> None:
+        """Leave the bar as it is; figures that follow begin another."""
+        if self._bar is not None:
+            self._bar.close()
+        self._begin()
+
+    def show(self, done: int, total: int, text: str = "", *, line: bool = True) -> None:
+        """Show how much is done; `line` says whether a line may be printed where there is no bar."""
+        if self.repeats and done < self._done:
+            self.close()
+        self._done = done
+        if self._initial is None:
+            self._initial = done
+        began = self._start is None and done > self._initial
+        if began:
+            self._start = done, time.perf_counter()
+        if self.on_terminal:
+            self._show_bar(done, total, text, began)
+        elif self.as_lines and line and self._is_time_for_a_line(done, total):
+            self._print_line(done, total, text)
+
+    def _show_bar(self, done: int, total: int, text: str, began: bool) -> None:
+        if self._bar is None:
+            options: dict[str, Any] = {
+                "desc": self.label or None,
+                "unit": self.unit,
+                "unit_scale": self.unit == "pixel",
+            }
+            options |= {"file": sys.stderr, "mininterval": 0.2, "smoothing": 0.1}
+            self._bar = _tqdm()(total=total, initial=done, **options)
+        bar = self._bar
+        bar.set_postfix_str(text, refresh=False)
+        bar.total = total
+        if began:  # as if the bar began here
+            bar.initial = bar.n = bar.last_print_n = done
+            bar.start_t = bar.last_print_t = time.time()
+            bar.refresh()
+        bar.update(done - bar.n)
+
+    def _is_time_for_a_line(self, done: int, total: int) -> bool:
+        if self.by_clock:
+            return time.perf_counter() - self._last_line >= _SECONDS_BETWEEN_LINES
+        return done >= self._next_line
+
+    def _print_line(self, done: int, total: int, text: str) -> None:
+        self._last_line, self._next_line = time.perf_counter(), done + max(1, total // _LINES)
+        words = [text] if text else []
+        if self._start is not None and done > self._start[0]:
+            rate = (done - self._start[0]) / max(self._last_line - self._start[1], 1e-9)
+            words += [f"{rate:,.0f} {self.unit}s/s", f"{(total - done) / rate:.0f} s left"]
+        label = f"{self.label}, " if self.label else ""
+        print(f"{label}{self.unit} {done}/{total}: {', '.join(words)}", file=sys.stderr, flush=True)
+
+
+def _is_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
+def _tqdm() -> Any:
+    if _is_notebook():
+        from tqdm.auto import tqdm as of_notebooks
+
+        return of_notebooks
+    from tqdm import tqdm
+
+    return tqdm
+
+
+class ProgressReport(Bar):
+    """Shows each `Progress`: step, loss, PSNR, rate and time left."""
+
+    def __init__(self, *, shown: bool) -> None:
+        super().__init__("step", shown=shown)
 
     def __call__(self, progress: Progress) -> None:
         """Show how far the run is."""
-        if self.on_terminal:
-            if progress.row is not None:
-                self._bar.set_postfix_str(_figures(progress.row), refresh=False)
-            self._bar.total = progress.steps
-            self._bar.update(progress.step - self._bar.n)
-        elif self.as_lines and progress.evaluated and progress.step >= self._next_line:
-            self._next_line = progress.step + max(1, progress.steps // _LINES)
-            self._print_line(progress)
-
-    def _print_line(self, progress: Progress) -> None:
-        left = (progress.steps - progress.step) / max(progress.steps_per_second, 1e-9)
-        timing = f", {progress.steps_per_second:.0f} steps/s, {left:.0f} s left" if progress.step else ""
-        row = "" if progress.row is None else _figures(progress.row)
-        print(f"step {progress.step}/{progress.steps}: {row}{timing}", file=sys.stderr, flush=True)
+        text = "" if progress.row is None else _figures(progress.row)
+        self.show(progress.step, progress.steps, text, line=progress.evaluated)
 
 
 def _figures(row: HistoryRow) -> str:
@@ -60,30 +146,53 @@ def _figures(row: HistoryRow) -> str:
     return text if held_out is None else f"{text}, held out {held_out:.2f} dB"
 
 
-class EnsembleReport:
-    """Shows how far a batch of networks is: its step, and the PSNR of each or the range of many.
+class EnsembleReport(Bar):
+    """Shows how far a batch of networks is: its step, and the range of their PSNR, or that of each in a line.
+
+    Batches that follow each other have a bar each.
 
     Parameters
     ----------
     names : sequence of str
         Of the members, where the batch is all of them.
-    shown : bool
-        False for silence.
     """
 
     def __init__(self, names: Sequence[str], *, shown: bool) -> None:
-        self.names, self.shown, self._next_line = names, shown, 0
+        super().__init__("step", shown=shown)
+        self.names, self._batches, self._step = names, 0, -1
 
     def __call__(self, progress: EnsembleProgress) -> None:
-        """Print a line now and then."""
-        if progress.step == 0:
-            self._next_line = 0
-        if not self.shown or progress.step < self._next_line:
-            return
-        self._next_line = progress.step + max(1, progress.steps // _LINES)
+        """Show how far the batch is."""
+        if progress.step < self._step or self._step < 0:
+            self.close()
+            self._batches += 1
+            self.label = f"batch {self._batches}" if self._batches > 1 else ""
+        self._step = progress.step
+        self.show(progress.step, progress.steps, self._figures(progress), line=progress.evaluated)
+
+    def _figures(self, progress: EnsembleProgress) -> str:
         last = [member.history[-1]["psnr"] or 0.0 for member in progress.members if member.history]
-        if len(self.names) == len(last) <= 8:
+        if len(self.names) == len(last) <= 8 and not self.on_terminal:  # a bar has less room than a line
             text = ", ".join(f"{name} {psnr:.2f}" for name, psnr in zip(self.names, last, strict=True))
         else:
             text = f"{len(last)} networks, {min(last, default=0.0):.2f} to {max(last, default=0.0):.2f}"
-        print(f"step {progress.step}/{progress.steps}: {text} dB", file=sys.stderr, flush=True)
+        return f"{text} dB"
+
+
+class TileReport(Bar):
+    """Shows how many pixels of a picture its tiles have learned."""
+
+    def __init__(self, *, shown: bool) -> None:
+        super().__init__("pixel", shown=shown, by_clock=True, repeats=True)
+
+    def __call__(self, progress: TileProgress) -> None:
+        """Show how far the run is."""
+        text = "" if progress.psnr is None else f"{progress.psnr:.2f} dB"
+        self.show(progress.pixels, progress.total_pixels, text)
+
+
+class SigmaReport(Bar):
+    """Shows how far a choice of sigma is."""
+
+    def __init__(self, *, shown: bool) -> None:
+        super().__init__("step", shown=shown, label="sigma auto", by_clock=True, repeats=True)

@@ -40,8 +40,7 @@ from ..tiles.plan import TILE_OPTIONS
 from .fit import exit_code_of_many, make_backend, speaker
 from .interrupts import PATIENCE, GracefulStop, how_to_go_on
 from .options import Options, UsageError
-from .progress import EnsembleReport
-from .tiles import TileReport
+from .progress import EnsembleReport, SigmaReport, TileReport
 
 
 def run(options: Options) -> int:
@@ -92,7 +91,8 @@ def _train(
     say: Callable[[str], None],
 ) -> None:
     """Train what is missing and keep a row of each."""
-    settled = resolved(runs, device)
+    with SigmaReport(shown=_is_shown(options)) as trials:
+        settled = resolved(runs, device, trials.show)
     _say_chosen(runs, settled, say)
     missing = [run for run in settled if run.key not in folder.rows]
     say(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
@@ -113,12 +113,15 @@ def _take_tile_options(options: Options) -> None:
     options.settings |= {name: value if isinstance(value, list) else [value] for name, value in given.items()}
 
 
+def _is_shown(options: Options) -> bool:
+    return not (options.no_progress or options.quiet or options.json)
+
+
 @contextlib.contextmanager
 def _report(options: Options) -> Iterator[SweepCallback]:
     """How far the batch at hand is, of networks or of tiles."""
-    shown = not (options.no_progress or options.quiet or options.json)
-    of_networks = EnsembleReport([], shown=shown)
-    with TileReport(shown=shown) as of_tiles:
+    shown = _is_shown(options)
+    with EnsembleReport([], shown=shown) as of_networks, TileReport(shown=shown) as of_tiles:
 
         def show(progress: EnsembleProgress | TileProgress) -> None:
             if isinstance(progress, TileProgress):

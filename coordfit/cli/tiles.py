@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from .._backends import Backend
 from .._version import __version__
@@ -30,9 +26,9 @@ from . import EXIT_DIVERGED, EXIT_OK
 from .figures import Row, held_out_figures, in_words, training_figure
 from .interrupts import GracefulStop, how_to_go_on
 from .options import Options, UsageError
+from .progress import TileReport
 from .streams import complain
 
-_SECONDS_BETWEEN_LINES = 5.0
 _FACTS: dict[str, Callable[[Any], bool]] = {
     "tile": lambda value: type(value) is int,
     "overlap": lambda value: type(value) is int,
@@ -293,30 +289,3 @@ def _figures(m: dict[str, Any]) -> list[tuple[str, str]]:
         ("stored as", m["stored"], "{}"),
     ]
     return in_words(rows)
-
-
-class TileReport:
-    """How many tiles of a picture are finished: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self.on_terminal = shown and sys.stderr.isatty()
-        self.as_lines, self._last = shown and not self.on_terminal, time.perf_counter()
-
-    def __enter__(self) -> TileReport:
-        self._bar = tqdm(file=sys.stderr, disable=not self.on_terminal, unit="tile")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def __call__(self, progress: TileProgress) -> None:
-        """Show how far the run is."""
-        known = "" if progress.psnr is None else f", {progress.psnr:.2f} dB so far"
-        if self.on_terminal:
-            self._bar.set_postfix_str(f"{progress.groups} groups{known}", refresh=False)
-            self._bar.total = progress.tiles
-            self._bar.update(progress.done - self._bar.n)
-        elif self.as_lines and time.perf_counter() - self._last >= _SECONDS_BETWEEN_LINES:
-            self._last = time.perf_counter()
-            done = f"{progress.done}/{progress.tiles} tiles finished"
-            print(f"{done}, {progress.groups} groups on the way{known}", file=sys.stderr, flush=True)
