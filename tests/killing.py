@@ -30,6 +30,8 @@ from PIL import Image
 
 import coordfit.report.curves
 import coordfit.tiles.fit
+import coordfit.tiles.trainer
+from backends.numpy_backend import NumpyBackend
 from coordfit import training
 from coordfit.cli import main
 from coordfit.config import make_config
@@ -221,7 +223,8 @@ def train_and_kill(network, folder, kills, draw):
 
 def tiles(folder, kills, draw):
     """Finished tiles survive and are not trained again; the model is that of an unbroken run, bit for bit."""
-    coordfit.tiles.fit.CHUNK_TILES = 2
+    coordfit.tiles.fit.CHUNK_TILES, coordfit.tiles.fit.CHECKPOINT_SECONDS = 6, 0.0
+    coordfit.tiles.trainer._TELL_SECONDS, NumpyBackend.group_bytes = 0.0, 1  # groups of four tiles
     side = 8 * max(4, math.isqrt(4 * kills))
     picture = folder / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(picture)

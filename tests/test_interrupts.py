@@ -2,7 +2,11 @@
 
 import json
 import os
+import random
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -124,6 +128,33 @@ def test_a_choice_of_sigma_leaves_nothing_of_a_run_that_has_not_begun(monkeypatc
     code, line, _ = cut_short(monkeypatch, capsys, [*COMMANDS["fit"], "--sigma", "auto"], place, 1)
     assert (code, line) == (130, "coordfit: interrupted")
     assert not Path("the run").exists()
+
+
+FOREVER = [*SMALL[:4], "--size", "64", "--steps", "1000000"]
+LASTING = {
+    "fit": ["fit", *FOREVER],
+    "tiles": ["fit", *FOREVER, "--tiles", "8"],
+    "compare": ["compare", *FOREVER, "--sigma", "auto,3"],
+    "inpaint": ["inpaint", *FOREVER, "--missing", "0.5", "--average", "2"],
+    "sweep": ["sweep", *FOREVER, "--sigma", "auto,3", "--depth", "2,3"],
+    "experiments": ["experiments", "--device", "numpy"],
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", LASTING)
+def test_a_signal_at_a_random_moment_ends_a_command_that_would_last_for_hours(command, number, tmp_path):
+    words = [sys.executable, "-m", "coordfit", *LASTING[command], "--out", tmp_path / "run"]
+    environment = os.environ | {"PYTHONPATH": str(Path(coordfit.__file__).parents[1])}
+    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        first = process.stderr.readline()  # the command has begun
+        time.sleep(random.SystemRandom().uniform(0, 3))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "Traceback" not in first + err
+    assert re.search("interrupted|terminated", err.splitlines()[-1])
 
 
 def parameters(folder):

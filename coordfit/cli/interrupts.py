@@ -16,7 +16,7 @@ from typing import Any, Self
 from ..files import escaped, printable
 from . import EXIT_INTERRUPTED, EXIT_TERMINATED
 
-PATIENCE = 1.2
+PATIENCE = 1.0
 """Seconds that a command has to end by itself."""
 
 

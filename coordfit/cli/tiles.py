@@ -226,7 +226,7 @@ def _trained(fit: TiledFit, options: Options, stop: GracefulStop) -> TiledResult
 
 
 def _what_is_resumed(fit: TiledFit, folder: Path) -> str:
-    if fit.store.done or fit.store.under_way is not None:
+    if fit.store.learned:
         return f"going on after {fit.store.learned} of {len(fit.plan.layout)} tiles"
     return f"no tiles to resume in {printable(folder)}: a new run begins there"
 

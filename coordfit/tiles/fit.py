@@ -205,7 +205,8 @@ class TiledFit:
         while self.store.done < len(self.plan.layout) and not self._asked:
             tiles = np.arange(self.store.done, min(self.store.done + count, len(self.plan.layout)))
             pixels, weights = self._taught(tiles)
-            shares, begun = self.plan.layout.shares(tiles), self.store.under_way
+            shares = self.plan.layout.shares(tiles)
+            begun, self.store.under_way = self.store.under_way, None
             going_on = begun if begun is not None and len(begun.error) == len(tiles) else None
             parameters, errors = trainer.fit(pixels, steps, shares, weights, going_on=going_on)
             if trainer.broken_off:  # these are not finished

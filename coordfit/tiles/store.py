@@ -65,7 +65,8 @@ class TileStore:
         """The mean of their errors."""
         self.seconds, self.steps = 0.0, 0
         self.under_way: UnderWay | None = None
-        """Where the tiles that come next stand, if an earlier run has begun with them."""
+        """Where an earlier run left the tiles that come next; the one that goes on from there takes it."""
+        self._trained = 0  # of the tiles that come next
         self.parameters: NDArray[np.floating]
         self._errors: NDArray[np.float64]
         size = shape[0] * (_ERROR_BYTES + shape[1] * np.dtype(dtype).itemsize)
@@ -102,7 +103,7 @@ class TileStore:
         these = slice(self.done, self.done + len(parameters))
         self.parameters[these], self._errors[these] = parameters, errors
         self.done, self.seconds, self.steps = these.stop, seconds, steps
-        self.under_way = None
+        self._trained = 0
         self.mse = float(np.mean(self.errors))
         if self.folder is not None:
             self._bytes.flush()
@@ -114,7 +115,7 @@ class TileStore:
         """Keep where the tiles that come next stand; `seconds` of training so far."""
         if self.folder is None:
             return
-        self.under_way, round_ = under_way, under_way.round
+        self._trained, round_ = under_way.tiles_trained, under_way.round
         tensors = {
             "parameters": under_way.parameters,
             "error": np.where(np.isfinite(under_way.error), under_way.error, _UNKNOWN),
@@ -138,7 +139,7 @@ class TileStore:
             round_ = Round(facts["round"], before, facts["steps_before"], tensors["group"], trained)
             error = np.where(tensors["error"] == _UNKNOWN, math.inf, tensors["error"])
             self.under_way = UnderWay(tensors["parameters"], error, round_, facts["diverged"])
-            self.seconds = float(facts["seconds"])
+            self.seconds, self._trained = float(facts["seconds"]), self.under_way.tiles_trained
         except (ModelFileError, KeyError, TypeError, ValueError) as error:
             told = f"cannot resume: {printable(self._under_way_file)} cannot be used; remove it"
             raise OutputError(told) from error
@@ -146,7 +147,7 @@ class TileStore:
     @property
     def learned(self) -> int:
         """Tiles that are finished or have been trained in a part of their rounds."""
-        return self.done + (0 if self.under_way is None else self.under_way.tiles_trained)
+        return self.done + self._trained
 
     def _write(self) -> None:
         write_json(self._json, self.facts | {"done": self.done, "seconds": self.seconds, "steps": self.steps})
