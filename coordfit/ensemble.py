@@ -76,7 +76,7 @@ class Job:
 class EnsembleProgress:
     """What a callback is told a few times a second and after each evaluation.
 
-    The members are in the order of the jobs, and their models are those of the latest evaluation.
+    The members are in the order of the jobs.
     """
 
     step: int
@@ -84,7 +84,7 @@ class EnsembleProgress:
     seconds: float
     members: list[Member]
     evaluated: bool = True
-    """Whether an evaluation has just been made."""
+    """Whether the members have a new row, which their models are of."""
 
 
 Callback = Callable[[EnsembleProgress], bool | None]

@@ -167,7 +167,8 @@ def test_a_callback_sees_the_networks_that_its_figures_are_of(backend, cat):
     seen = []
 
     def callback(progress):
-        seen.extend((member.evaluate().loss, member.history[-1]["loss"]) for member in progress.members)
+        if progress.evaluated:
+            seen.extend((member.evaluate().loss, member.history[-1]["loss"]) for member in progress.members)
 
     fit_together([Job(cat, make_config(SMALL, {"seed": seed})) for seed in (0, 1)], backend, callback)
     shown, told = zip(*seen, strict=True)

@@ -69,6 +69,7 @@ PHASES = {
 @pytest.fixture(autouse=True)
 def photo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.3)
     monkeypatch.setattr("coordfit.report.curves.save_curves", lambda path, history: path.touch())
     monkeypatch.setattr("coordfit.tiles.trainer._TELL_SECONDS", 0.0)
     monkeypatch.setattr("backends.numpy_backend.NumpyBackend.group_bytes", 1)  # groups of four tiles
@@ -142,13 +143,13 @@ LASTING = {
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", LASTING)
-def test_a_signal_at_a_random_moment_ends_a_command_that_would_last_for_hours(command, number, tmp_path):
+def test_a_signal_at_a_random_moment_ends_a_command_that_would_last_for_hours(command, tmp_path):
+    number = random.SystemRandom().choice([signal.SIGINT, signal.SIGTERM])
     words = [sys.executable, "-m", "coordfit", *LASTING[command], "--out", tmp_path / "run"]
     environment = os.environ | {"PYTHONPATH": str(Path(coordfit.__file__).parents[1])}
     with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        first = process.stderr.readline()  # the command has begun
+        first = process.stderr.read(1)  # the command has begun
         time.sleep(random.SystemRandom().uniform(0, 3))
         process.send_signal(number)
         _, err = process.communicate(timeout=60)

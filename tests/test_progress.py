@@ -4,11 +4,12 @@ import io
 import re
 import sys
 import time
+import types
 
 import pytest
 
 from coordfit.cli import main
-from coordfit.cli.progress import Bar, ProgressReport, SigmaReport, TileReport
+from coordfit.cli.progress import Bar, ProgressReport, SigmaReport, TileReport, _tqdm
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
 from coordfit.tiles.fit import TileProgress
@@ -101,6 +102,17 @@ def test_every_command_that_trains_has_a_bar_for_each_piece_of_work(monkeypatch,
     ]  # of rows that are written
     assert [label for label, _, _ in shown] == expected
     assert all(done == total for _, done, total in shown)
+
+
+def test_a_notebook_has_a_bar_of_its_own_kind_and_nothing_else_pays_for_it(monkeypatch):
+    import tqdm
+
+    assert _tqdm() is tqdm.tqdm
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    assert Bar("step", shown=True).on_terminal
+    import tqdm.auto
+
+    assert _tqdm() is tqdm.auto.tqdm
 
 
 def test_the_first_steps_which_may_compile_are_not_in_the_rate(monkeypatch):
