@@ -99,13 +99,14 @@ class Table(Sequence[Row]):
 
     def _parts(self, widths: Mapping[str, int], room: int) -> Iterator[Table]:
         """The table in parts of as many columns as there is room for."""
-        keys = self._keys(widths, room // 2)
-        names = list(keys)
+        keys = list(self._keys(widths, room // 2))
+        names = keys
         for name in self.columns[len(keys) :]:
-            if len(names) > len(keys) and not _fits([widths[own] for own in (*names, name)], room):
-                yield Table(self.rows, names)
-                names = list(keys)
-            names.append(name)
+            if _fits([widths[own] for own in (*names, name)], room):
+                names = [*names, name]
+                continue
+            yield Table(self.rows, names)
+            names = [*keys, name] if _fits([widths[own] for own in (*keys, name)], room) else [name]
         yield Table(self.rows, names)
 
     def _keys(self, widths: Mapping[str, int], room: int) -> tuple[str, ...]:

@@ -87,6 +87,7 @@ def test_tiles_count_pixels(monkeypatch):
         (["fit", "--sigma", "auto"], ["sigma auto", None]),
         (["compare", "--encoding", "basic,gaussian", "--sigma", "auto"], ["sigma auto", None]),
         (["sweep", "--depth", "2,3"], [None, "batch 2"]),
+        (["sweep", "--depth", "2,3", "--jobs", "2"], [None]),
         (["inpaint", "--missing", "0.5"], [None]),
         (["inpaint", "--missing", "0.5", "--average", "2"], [None]),
         (["fit", "--tiles", "8"], [None]),

@@ -40,7 +40,7 @@ from ..tiles.plan import TILE_OPTIONS
 from .fit import exit_code_of_many, make_backend, speaker
 from .interrupts import PATIENCE, GracefulStop, how_to_go_on
 from .options import Options, UsageError
-from .progress import EnsembleReport, SigmaReport, TileReport
+from .progress import Bar, EnsembleReport, SigmaReport, TileReport
 
 
 def run(options: Options) -> int:
@@ -96,15 +96,18 @@ def _train(
     _say_chosen(runs, settled, say)
     missing = [run for run in settled if run.key not in folder.rows]
     say(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
-    with _executor(options.jobs, stop) as executor, _report(options) as report:
-        for done, outcome in execute(
-            missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for
+    elsewhere = Bar("network", shown=_is_shown(options) and options.jobs > 1)
+    with _executor(options.jobs, stop) as executor, _report(options) as report, elsewhere:
+        elsewhere.show(0, len(missing), "none finished yet")
+        for number, (done, outcome) in enumerate(
+            execute(missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for), start=1
         ):
             if outcome.row["stopped"] == "interrupted":
                 continue  # not what was asked for: it is trained again by --resume
             if options.models:
                 model_of(done, outcome).save(folder.model_file(done.key))
             folder.append(done.key, outcome.row, done.job.config)
+            elsewhere.show(number, len(missing), f"{outcome.row['psnr']:.2f} dB")
 
 
 def _take_tile_options(options: Options) -> None:
