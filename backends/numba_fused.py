@@ -37,7 +37,7 @@ class NumbaFused(NumpyBackend):
         self.loops = numba_loops.NUMBA_LOOPS
         self._compiled = compiled
         self._gemm = compiled.find_gemm([library.dynlib for library in self._blas.lib_controllers])
-        self._barrier = compiled.Barrier(1).argument()  # nobody else: no program that runs alone waits
+        self._barrier = compiled.Barrier(1).argument()  # of one thread: a program that runs alone never waits
         self._recordings = threading.local()
 
     @property

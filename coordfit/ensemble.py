@@ -247,7 +247,7 @@ class EnsembleTrainer:
         """Train until the budget is spent; results in the order of the jobs."""
         try:
             return self._run(callback, should_stop or _never)
-        except KeyboardInterrupt:  # the members' own models are whole, for whoever saves them
+        except KeyboardInterrupt:  # the members' own models are whole, and may be saved
             for k, good in enumerate(self._good):
                 if good is not None:
                     self._show_member(k, good.point.arrays[0])

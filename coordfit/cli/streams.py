@@ -70,7 +70,7 @@ class _Messages:
     def _try(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except BrokenPipeError:  # nobody reads on: the command ends
+        except BrokenPipeError:  # the reader has gone: the command ends
             raise
         except OSError:
             _point_at_nothing(self._stream.fileno())  # Python's own flush at the end would fail too

@@ -23,7 +23,7 @@ from ..errors import ConfigError, ModelFileError, OutputError
 from ..files import atomic_write, forget_pages, printable, read_json, write_json
 from ..memory import in_words
 from ..tensor_file import MAX_MAPPED_BYTES, load_tensors, save_tensors
-from .trainer import Round, UnderWay
+from .under_way import Round, UnderWay
 
 _ERROR_BYTES = np.dtype(np.float64).itemsize
 _UNKNOWN = -1.0  # for an error that is infinite, which the file cannot hold
