@@ -219,6 +219,7 @@ class TiledFit:
                 self.store.add(self.network.packed(parameters), errors, *spent)
                 raise
             self._add_history_row()
+            self._tell(trainer, 0.0, is_whole=False)  # one worker tells on the way, and it need not be the last
 
     def _keep_under_way(self, trainer: TileTrainer) -> None:
         """Keep where the tiles that are not finished stand, for a run that goes on."""
