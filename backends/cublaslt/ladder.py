@@ -211,7 +211,7 @@ class Ladder:
         for rung in dict.fromkeys(step.rung for step in found):
             of_rung = [outcome for step, outcome in zip(found, outcomes, strict=True) if step.rung is rung]
             milliseconds[rung.value] = [time if isinstance(time, float) else None for time in of_rung]
-            if not any(milliseconds[rung.value]):
+            if all(time is None for time in milliseconds[rung.value]):
                 refused[rung] = f"no algorithm runs: {of_rung[0]}"
         found = [step._replace(refused=refused) for step in found]
         times = [(outcome, i) for i, outcome in enumerate(outcomes) if isinstance(outcome, float)]
@@ -228,10 +228,10 @@ class Ladder:
         if self.choices is None:
             return None
         with contextlib.suppress(OSError):
-            known = self.choices.find(key)
-            if known is not None and (step := _chosen(known, found)) is not None:
-                return step
-            self.choices.forget(key)
+            if (known := self.choices.find(key)) is not None:
+                if (step := _chosen(known, found)) is not None:
+                    return step
+                self.choices.forget(key)
         return None
 
     def _timed(self, trials: Sequence[Callable[[], None]]) -> list[float | CublasLtError] | None:
