@@ -15,8 +15,8 @@ from .protocols import (
     Moment,
     NotRecordedError,
     OutputBuffers,
+    Partition,
     Readback,
-    Share,
 )
 from .registry import DEVICE_WORDS, PRECISIONS, DeviceUnavailableError, available_backends, get_backend
 
@@ -39,8 +39,8 @@ __all__ = [
     "Moment",
     "NotRecordedError",
     "OutputBuffers",
+    "Partition",
     "Readback",
-    "Share",
     "available_backends",
     "get_backend",
 ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .dispatch import install_routes
 from .host_readback import HostMoment, HostReadback
 from .primitives import Primitives
-from .protocols import Array, DeviceState, Moment, Readback, Share
+from .protocols import Array, DeviceState, Moment, Partition, Readback
 
 
 class Backend(Primitives):
@@ -132,7 +132,7 @@ class Backend(Primitives):
 
     # -- the two hooks -------------------------------------------------------------------------------
 
-    def share_out(self, num_rows: int, num_members: int, row_bytes: int, row_flops: int) -> list[Share]:
+    def partition(self, num_rows: int, num_members: int, row_bytes: int, row_flops: int) -> list[Partition]:
         """Cut a batch into blocks of rows and deal them to workers, members too where that is better.
 
         Parameters
@@ -151,7 +151,7 @@ class Backend(Primitives):
             One for each worker: either all have all members and different rows, or different members and
             all rows.
         """
-        return [Share([None], [slice(0, num_rows)])]
+        return [Partition([None], [slice(0, num_rows)])]
 
     def run_workers(
         self, tasks: Sequence[Callable[[], None]], cancel: Callable[[], None] | None = None
@@ -177,7 +177,7 @@ class Backend(Primitives):
         """Vectors (n,) one behind the other."""
         return self.xp.concat(values)
 
-    def side_by_side(self) -> list[Backend]:
+    def per_worker_backends(self) -> list[Backend]:
         """Backends that do work of their own side by side, one for each worker; `run_workers` runs them.
 
         Where the device takes all work in one queue, that is this backend alone.

@@ -21,15 +21,7 @@ from typing import Any
 import numpy as np
 
 from .dispatch import composed, primitive
-from .protocols import (
-    Activation,
-    Array,
-    ElementwiseLoss,
-    Lattice,
-    Orthogonalize,
-    OutputBuffers,
-    Tables,
-)
+from .protocols import Activation, Array, ElementwiseLoss, Lattice, Orthogonalize, OutputBuffers, Tables
 
 
 class Primitives:
@@ -99,7 +91,7 @@ class Primitives:
         activation: Activation,
         *,
         out: Array | None = None,
-        out_kept: Array | None = None,
+        out_saved: Array | None = None,
     ) -> tuple[Array, Array]:
         """One layer forward: y = f(x W + b).
 
@@ -120,11 +112,11 @@ class Primitives:
         """
         z = self.matmul(x, W) + b
         y = activation.forward(self.xp, z)
-        return y, (z if activation.keeps_input else y)
+        return y, (z if activation.saves_input else y)
 
     @primitive
-    def activation_backward(self, activation: Activation, dy: Array, kept: Array) -> Array:
-        """dz = dy f'(z), from what `linear` kept. `dy` may be overwritten, and `kept` too.
+    def activation_backward(self, activation: Activation, dy: Array, saved: Array) -> Array:
+        """dz = dy f'(z), from what `linear` kept. `dy` may be overwritten, and `saved` too.
 
         Parameters
         ----------
@@ -135,7 +127,7 @@ class Primitives:
         dz : array, shape (*E, N, n_out)
             Gradient of the loss with respect to z.
         """
-        return activation.backward(self.xp, dy, kept)
+        return activation.backward(self.xp, dy, saved)
 
     @primitive
     def linear_backward(
@@ -147,7 +139,7 @@ class Primitives:
         dW: Array,
         db: Array,
         accumulate: bool = False,
-        below: tuple[Activation, Array] | None = None,
+        previous: tuple[Activation, Array] | None = None,
         out: Array | None = None,
     ) -> Array | None:
         """One layer backward, from its z to the z of the layer below: the mask of ReLU ends a product.
@@ -168,7 +160,7 @@ class Primitives:
 
         Returns
         -------
-        dz_below : array, shape (*E, N, n_in), or None without `below`
+        dz_below : array, shape (*E, N, n_in), or None without `previous`
             Gradient of the loss with respect to the z of the layer below: (dz W^T) f'(z_below).
         """
         xp = self.xp
@@ -176,10 +168,10 @@ class Primitives:
         new_db = xp.sum(dz, axis=-2, keepdims=True)
         dW[...] = dW + new_dW if accumulate else new_dW
         db[...] = db + new_db if accumulate else new_db
-        if below is None:
+        if previous is None:
             return None
-        activation, kept = below
-        return self.activation_backward(activation, self.matmul(dz, W, transpose_b=True), kept)
+        activation, saved = previous
+        return self.activation_backward(activation, self.matmul(dz, W, transpose_b=True), saved)
 
     @primitive
     def fourier_features(self, coordinates: Array, B: Array, *, out: Array | None = None) -> Array:
@@ -306,25 +298,25 @@ class Primitives:
         dW: Array,
         db: Array,
         accumulate: bool = False,
-        below: tuple[Activation, Array] | None = None,
-        room: OutputBuffers = OutputBuffers(),  # noqa: B008 - a tuple of None
+        previous: tuple[Activation, Array] | None = None,
+        buffers: OutputBuffers = OutputBuffers(),  # noqa: B008 - a tuple of None
     ) -> tuple[Array, Array | None]:
         """The output layer forward, the loss, and the layer backward: all that a step does with h (*E, N, H).
 
-        Parameters are those of `linear`, `loss_and_gradient` and `linear_backward`, with buffers in `room`.
+        Parameters are those of `linear`, `loss_and_gradient` and `linear_backward`, with buffers in `buffers`.
 
         Returns
         -------
         value : array, shape E
-        dz_below : array, shape (*E, N, H), or None without `below`
+        dz_below : array, shape (*E, N, H), or None without `previous`
         """
-        y, kept = self.linear(h, W, b, activation, out=room.y, out_kept=room.kept)
-        value, dy = self.loss_and_gradient(loss, y, target, count=count, weights=weights, out=room.dy)
-        dz = self.activation_backward(activation, dy, kept)
-        dz_below = self.linear_backward(
-            dz, h, W, dW=dW, db=db, accumulate=accumulate, below=below, out=room.dz_below
+        y, saved = self.linear(h, W, b, activation, out=buffers.y, out_saved=buffers.saved)
+        value, dy = self.loss_and_gradient(loss, y, target, count=count, weights=weights, out=buffers.dy)
+        dz = self.activation_backward(activation, dy, saved)
+        dz_previous = self.linear_backward(
+            dz, h, W, dW=dW, db=db, accumulate=accumulate, previous=previous, out=buffers.dz_previous
         )
-        return value, dz_below
+        return value, dz_previous
 
     @composed
     def muon_step(

@@ -23,14 +23,14 @@ class Activation(Protocol):
         """The key by which fused bodies know the formula."""
 
     @property
-    def keeps_input(self) -> bool:
+    def saves_input(self) -> bool:
         """Whether `backward` needs the input z of the activation; if not, it gets the output y."""
 
     def forward(self, xp: Any, z: Array) -> Array:
         """Y = f(z)."""
 
-    def backward(self, xp: Any, dy: Array, kept: Array) -> Array:
-        """Dz = dy * f'(z), from z or from y as `keeps_input` says."""
+    def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
+        """Dz = dy * f'(z), from z or from y as `saves_input` says."""
 
 
 class ElementwiseLoss(Protocol):
@@ -48,7 +48,7 @@ class ElementwiseLoss(Protocol):
 
 
 @dataclass(frozen=True)
-class Share:
+class Partition:
     """One worker's part of a batch: members in groups, one after the other (None: all), and rows in blocks."""
 
     groups: list[slice | None]
@@ -78,14 +78,14 @@ class OutputBuffers(NamedTuple):
     """Buffers on offer to `Backend.output_step`: each for what its name says, or None."""
 
     y: Array | None = None
-    kept: Array | None = None
+    saved: Array | None = None
     dy: Array | None = None
-    dz_below: Array | None = None
+    dz_previous: Array | None = None
     value: Array | None = None
 
 
 class Orthogonalize(Protocol):
-    """Brings matrices (*E, n, n) near the nearest orthogonal ones: see `coordfit.muon`.
+    """Brings matrices (*E, n, n) near the nearest orthogonal ones: see `coordfit.optimizers.muon`.
 
     By `iterations` of X <- X (a I + b A + c A^2) with A = X^T X, after division by ||X^T X||_F^(1/2).
     """
@@ -143,7 +143,7 @@ class DeviceState(Protocol):
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
         """Losses (n, *E) that have come to the host since the last call, in order; all of them with `wait`."""
 
-    def loss_room(self, place: int) -> Array | None:
+    def loss_buffer(self, place: int) -> Array | None:
         """A buffer on offer for the loss of step `place` since the last refill, shape E."""
 
     def keep_losses(self, values: Sequence[Array]) -> None:

@@ -16,8 +16,8 @@ from statistics import fmean
 from typing import Any
 
 from coordfit import get_backend
-from coordfit.inpainting import Inpainter, inpainting_config
-from coordfit.masks import hide
+from coordfit.images.masks import hide
+from coordfit.tasks.inpaint import Inpainter, inpainting_config
 
 from .command_line import count, run_main, share
 from .recorded_cases import Case, cases_of, settings_of, study_parser

@@ -24,11 +24,11 @@ from unittest import mock
 
 import numpy as np
 
-from coordfit import gauss_newton
 from coordfit._backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import Picture, bundled_picture, load_picture
-from coordfit.training import Trainer
+from coordfit.optimizers import gauss_newton
+from coordfit.training.trainer import Trainer
 
 from .command_line import PHOTOGRAPHS, Parser, count, new_file, picture_name, run_main
 from .scikit_pictures import picture_named

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from coordfit import get_backend, make_config
-from coordfit.ensemble import Job, fit_together
 from coordfit.files import write_json
-from coordfit.metrics import psnr
+from coordfit.images.metrics import psnr
+from coordfit.training.ensemble import Job, fit_together
 
 from .command_line import PHOTOGRAPHS, Parser, count, new_file, recorded, run_main
 from .scikit_pictures import square_photograph

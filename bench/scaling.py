@@ -31,7 +31,7 @@ def measure(size: int) -> dict[str, float]:
 
     import coordfit
     from coordfit.images import load_picture
-    from coordfit.training import Trainer
+    from coordfit.training.trainer import Trainer
 
     coordfit.fit(np.zeros((16, 16, 3), np.uint8), device="cpu", steps=1)  # imports everything
     imports = _peak_bytes()

@@ -16,9 +16,9 @@ from statistics import fmean
 from typing import Any
 
 from coordfit import get_backend, make_config
-from coordfit.ensemble import Job, fit_together
-from coordfit.result import FitResult
-from coordfit.sigma import choose_sigma
+from coordfit.tasks.sigma import choose_sigma
+from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.result import FitResult
 
 from .command_line import run_main
 from .recorded_cases import Case, cases_of, settings_of, study_parser

@@ -22,10 +22,10 @@ from statistics import fmean
 from typing import Any
 
 from coordfit import get_backend, make_config
-from coordfit.ensemble import Job, fit_together
 from coordfit.files import write_json
 from coordfit.images import Picture
-from coordfit.sigma import choose_sigma
+from coordfit.tasks.sigma import choose_sigma
+from coordfit.training.ensemble import Job, fit_together
 
 from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file, recorded, run_main
 from .scikit_pictures import square_photograph

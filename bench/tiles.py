@@ -23,7 +23,7 @@ from PIL import Image
 from coordfit._backends import Backend, get_backend
 from coordfit.config import make_config
 from coordfit.images import Picture, load_picture
-from coordfit.metrics import psnr, psnr_from_mse
+from coordfit.images.metrics import psnr, psnr_from_mse
 from coordfit.tiles.fit import TiledFit
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.network import TileNetwork

@@ -28,7 +28,7 @@ from PIL import Image
 
 from coordfit._backends import get_backend
 from coordfit.images import Picture, load_picture
-from coordfit.png import PngWriter
+from coordfit.images.formats.png import PngWriter
 from coordfit.tiles.fit import TiledFit
 from coordfit.tiles.plan import TilePlan, plan_tiles
 

@@ -16,38 +16,39 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._backends import DeviceUnavailableError, available_backends, get_backend
-    from .comparison import Comparison, compare
     from .config import FitConfig, make_config
     from .errors import ConfigError, CoordfitError, ModelFileError, OutputError, PictureError
     from .gradcheck import check_gradients
     from .images import bundled_picture, load_picture, save_picture
-    from .inpainting import InpaintResult, inpaint
-    from .metrics import psnr, ssim
-    from .model import Model
-    from .model_file import load_model as load
-    from .result import FitResult
-    from .sweeps import sweep
-    from .table import Table
-    from .training import Progress, fit
+    from .images.metrics import psnr, ssim
+    from .models.model import Model
+    from .report.table import Table
+    from .tasks.compare import Comparison, compare
+    from .tasks.fit import fit
+    from .tasks.inpaint import InpaintResult, inpaint
+    from .tasks.load import load
+    from .tasks.sweep import sweep
+    from .training.result import FitResult
+    from .training.state import Progress
 
 _HOMES = {
     "_backends": ("DeviceUnavailableError", "available_backends", "get_backend"),
-    "comparison": ("Comparison", "compare"),
     "config": ("FitConfig", "make_config"),
     "errors": ("ConfigError", "CoordfitError", "ModelFileError", "OutputError", "PictureError"),
     "gradcheck": ("check_gradients",),
-    "inpainting": ("InpaintResult", "inpaint"),
     "images": ("bundled_picture", "load_picture", "save_picture"),
-    "metrics": ("psnr", "ssim"),
-    "model": ("Model",),
-    "model_file": ("load",),
-    "result": ("FitResult",),
-    "sweeps": ("sweep",),
-    "table": ("Table",),
-    "training": ("Progress", "fit"),
+    "images.metrics": ("psnr", "ssim"),
+    "models.model": ("Model",),
+    "report.table": ("Table",),
+    "tasks.compare": ("Comparison", "compare"),
+    "tasks.fit": ("fit",),
+    "tasks.inpaint": ("InpaintResult", "inpaint"),
+    "tasks.load": ("load",),
+    "tasks.sweep": ("sweep",),
+    "training.result": ("FitResult",),
+    "training.state": ("Progress",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_OTHER_NAMES = {"load": "load_model"}
 
 __all__ = [
     "Comparison",
@@ -85,7 +86,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'coordfit' has no attribute {name!r}")
     module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
-    value = getattr(module, _OTHER_NAMES.get(name, name))
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

@@ -1,6 +1,6 @@
 """`python -m coordfit`."""
 
-from coordfit.cli import main
+from .cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

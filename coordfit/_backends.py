@@ -42,8 +42,8 @@ if TYPE_CHECKING:
         Moment,
         NotRecordedError,
         OutputBuffers,
+        Partition,
         Readback,
-        Share,
         available_backends,
         get_backend,
     )
@@ -61,7 +61,7 @@ else:
     DeviceUnavailableError = _package.DeviceUnavailableError
     FusedUnavailableError = _package.FusedUnavailableError
     NotRecordedError = _package.NotRecordedError
-    Share = _package.Share
+    Partition = _package.Partition
     available_backends = _package.available_backends
     get_backend = _package.get_backend
 
@@ -78,8 +78,8 @@ __all__ = [
     "Moment",
     "NotRecordedError",
     "OutputBuffers",
+    "Partition",
     "Readback",
-    "Share",
     "available_backends",
     "get_backend",
 ]

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Backend, get_backend
-from .activations import make_activation
-from .encoders import ENCODINGS, Encoder, frequency_matrix, make_encoder
-from .losses import Huber, Loss, make_loss
-from .mlp import MLP, initial_parameters
+from .encoders.base import Encoder
+from .encoders.fourier import frequency_matrix
+from .encoders.registry import ENCODINGS, make_encoder
+from .network.activations import make_activation
+from .network.losses import Huber, Loss, make_loss
+from .network.mlp import MLP, initial_parameters
 
 TOLERANCE = 1e-7
 ACTIVATIONS = ("relu", "sine", "tanh", "sigmoid", "identity")

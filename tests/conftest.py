@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from backends import Backend, DeviceUnavailableError, available_backends, get_backend
-from backends.numpy_backend import NumpyBackend
+from backends.numpy_backend.backend import NumpyBackend
 
 REQUIRE = "COORDFIT_REQUIRE_BACKENDS"
 STRICT_ARITHMETIC = "COORDFIT_STRICT_ARITHMETIC" in os.environ
@@ -50,7 +50,7 @@ def arithmetic():
 
 def make_strict():
     pytest.importorskip("array_api_strict", exc_type=ImportError)
-    from strict_backend import StrictBackend
+    from support.strict_backend import StrictBackend
 
     return StrictBackend()
 
@@ -62,7 +62,7 @@ def make_numba_without_blas():
 
 
 def make_cupy_on_host():
-    import fake_cupy
+    from support import fake_cupy
 
     if reason := fake_cupy.why_unavailable():
         pytest.skip(reason)

@@ -14,14 +14,7 @@ from hypothesis import strategies as st
 
 from coordfit import ConfigError, FitConfig, make_config
 from coordfit._backends import FUSED_MODES, PRECISIONS
-from coordfit.config import (
-    BUDGETS,
-    RECIPES,
-    USUAL_RATES,
-    default_steps,
-    read_config_file,
-    recipe_settings,
-)
+from coordfit.config import BUDGETS, RECIPES, USUAL_RATES, default_steps, read_config_file, recipe_settings
 from coordfit.fit_options import FitOptions, FusedMode, Precision
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(FitConfig)}

@@ -7,12 +7,13 @@ import io
 import os
 import random
 
-import fuzz
 import numpy as np
 import pytest
 from PIL import Image
+from support import fuzz
 
-from coordfit import ModelFileError, tensor_file
+from coordfit import ModelFileError
+from coordfit.files import tensor_file
 
 CASES = int(os.environ.get("COORDFIT_FUZZ_CASES", 150))
 EVERY_BYTE = "COORDFIT_FUZZ_CASES" in os.environ

@@ -7,11 +7,12 @@ import pytest
 
 import coordfit
 from backends import get_backend
-from backends.numpy_backend import NumpyBackend
-from coordfit import activations, gradcheck, losses
+from backends.numpy_backend.backend import NumpyBackend
+from coordfit import gradcheck
 from coordfit.config import FitConfig
-from coordfit.encoders import ENCODINGS
+from coordfit.encoders.registry import ENCODINGS
 from coordfit.gradcheck import TOLERANCE, check_gradients, iterate_checks, relative_error
+from coordfit.network import activations, losses
 
 
 def choices(name):
@@ -68,7 +69,7 @@ def some_cases(monkeypatch, fused, **only):
 )
 def test_a_wrong_derivative_of_an_activation_is_found(monkeypatch, activation):
     right = activation.backward
-    monkeypatch.setattr(activation, "backward", lambda self, xp, dy, kept: right(self, xp, dy, kept) * 1.001)
+    monkeypatch.setattr(activation, "backward", lambda self, xp, dy, saved: right(self, xp, dy, saved) * 1.001)
     cases = some_cases(monkeypatch, "never", LOSSES=("mse",), ENCODINGS=("none", "gaussian"))
     for case in cases:
         assert case.passed == (case.activation != activation.name), case

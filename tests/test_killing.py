@@ -1,4 +1,4 @@
-"""Runs killed at random moments lose nothing: `tests/killing.py` with few kills, or COORDFIT_KILLS of them."""
+"""Runs killed at random moments lose nothing: `support/killing.py`, with few kills or COORDFIT_KILLS."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "killing.py"
+SCRIPT = Path(__file__).parent / "support" / "killing.py"
 KILLS = os.environ.get("COORDFIT_KILLS")
 
 pytestmark = [
@@ -24,7 +24,7 @@ def test_what_a_kill_leaves_is_whole_and_enough_to_go_on(what, tmp_path):
     kills = KILLS or ("40" if what == "saving" else "4")
     done = subprocess.run(
         [sys.executable, SCRIPT, what, "--kills", kills],
-        env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1]), "TMPDIR": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[2]), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=600,

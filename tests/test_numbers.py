@@ -12,7 +12,7 @@ from PIL import Image
 
 import coordfit
 import coordfit.report.curves
-import coordfit.report.lines
+import coordfit.report.line_plot
 from coordfit import ConfigError, PictureError
 from coordfit.cli import main
 from coordfit.experiments import Study, run_experiment
@@ -37,7 +37,7 @@ PICTURES = {
 @pytest.fixture(autouse=True)
 def a_place_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module, name in ((coordfit.report.curves, "save_curves"), (coordfit.report.lines, "save_lines")):
+    for module, name in ((coordfit.report.curves, "save_curves"), (coordfit.report.line_plot, "save_lines")):
         monkeypatch.setattr(module, name, lambda path, *args, **kwargs: Path(path).write_text("<svg/>"))
 
 
@@ -269,7 +269,7 @@ def test_a_window_of_a_rendering_beyond_reason_is_drawn(model_file):
 @pytest.mark.parametrize("shape", [(1, 12_295), (12_295, 1)], ids=["wide", "tall"])
 def test_long_thin_renderings_need_little_memory(monkeypatch, shape):
     """The tables of features of one such row, or column, take 6 MB, and its features as much again."""
-    monkeypatch.setattr("coordfit.model.CHUNK_PIXELS", 1024)
+    monkeypatch.setattr("coordfit.models.model.CHUNK_PIXELS", 1024)
     options = SMALL | {"num_frequencies": 64, "steps": 0}
     model = coordfit.fit(PICTURES["constant"], **options, **ON_CPU).model
     tracemalloc.start()

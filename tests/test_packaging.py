@@ -12,8 +12,8 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import needs
 import pytest
+from support import needs
 
 import backends
 import coordfit

@@ -17,7 +17,7 @@ from PIL import Image
 
 import coordfit
 from backends import get_backend
-from backends.blas_threads import ONE_BLAS_THREAD, blas_libraries
+from backends.numpy_backend.blas_threads import ONE_BLAS_THREAD, blas_libraries
 from coordfit.images import bundled_picture, load_picture
 
 THREADS = 16
@@ -196,7 +196,7 @@ def test_a_process_that_is_forked_in_the_middle_of_a_fit_computes_the_same(devic
 
 
 def test_a_model_on_a_gpu_is_drawn_by_many_threads_one_after_the_other(monkeypatch):
-    fake_cupy = pytest.importorskip("fake_cupy")
+    fake_cupy = pytest.importorskip("support.fake_cupy")
     if reason := fake_cupy.why_unavailable():
         pytest.skip(reason)
     monkeypatch.setattr(fake_cupy, "machine", fake_cupy.Machine())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.cublaslt import Ladder, Planner, Pointers, Strides, backward_weights, matmul
+from backends.cupy_backend.cublaslt import Autotuner, Planner, Pointers, Strides, backward_weights, matmul
 
 from .steps import Row, Rows, fault_of
 
@@ -71,9 +71,9 @@ def numbers(backend: Any, *shape: int) -> Any:
     return array if kind == "float32" else backend._cast(array, backend.zeros(shape, kind))
 
 
-def timed_ladder(backend: Any) -> Ladder:
-    """A ladder that times every product, and keeps nothing for later processes."""
-    return Ladder(Planner(backend._load_cublaslt()), timer=backend._time)
+def timed_autotuner(backend: Any) -> Autotuner:
+    """A autotuner that times every product, and keeps nothing for later processes."""
+    return Autotuner(Planner(backend._load_cublaslt()), timer=backend._time)
 
 
 def large_product(backend: Any, n: int) -> Row:
@@ -86,32 +86,32 @@ def large_product(backend: Any, n: int) -> Row:
 
 
 def fastest(backend: Any, product: Any, pointers: Pointers, finish: Callable[[], None] | None = None) -> Row:
-    """Milliseconds by rung of the fastest candidate, and what was read off the one that is taken."""
-    ladder, stream = timed_ladder(backend), backend.xp.cuda.get_current_stream().ptr
-    step = ladder.take(product, pointers, backend._get_workspace(), stream, finish=finish)
-    times = {rung: min((t for t in found if t), default=None) for rung, found in step.milliseconds.items()}
+    """Milliseconds by tier of the fastest candidate, and what was read off the one that is taken."""
+    autotuner, stream = timed_autotuner(backend), backend.xp.cuda.get_current_stream().ptr
+    step = autotuner.resolve(product, pointers, backend._get_workspace(), stream, finish=finish)
+    times = {tier: min((t for t in found if t), default=None) for tier, found in step.milliseconds.items()}
     facts = {} if step.plan is None else step.plan.describe(step.candidate)
-    return {"rung": step.rung.value, "milliseconds": times.get(step.rung.value), "by rung": str(times)} | facts
+    return {"tier": step.tier.value, "milliseconds": times.get(step.tier.value), "by tier": str(times)} | facts
 
 
 # -- the products of a step ------------------------------------------------------------------------------
 
 
 def products_of(report: list[Row], about: Row) -> Rows:
-    """A row for each product and rung of a ladder's report: microseconds of the first and fastest candidate."""
+    """Yield a row for each product and tier of a report: microseconds of the first and fastest candidate."""
     for row in report:
         sizes = {
             key: row[key] for key in ("product", "rows", "columns", "inner", "members", "types", "epilogue")
         }
         flops = 2.0 * row["rows"] * row["columns"] * row["inner"] * row["members"]
-        for rung, times in row["milliseconds"].items():
+        for tier, times in row["milliseconds"].items():
             ran = [time for time in times if time]
-            is_taken = rung == row["rung"]
+            is_taken = tier == row["tier"]
             yield (
                 about
                 | sizes
                 | {
-                    "rung": rung,
+                    "tier": tier,
                     "taken": is_taken,
                     "fastest us": 1e3 * min(ran) if ran else None,
                     "first us": 1e3 * times[0] if times[0] else None,
@@ -120,8 +120,8 @@ def products_of(report: list[Row], about: Row) -> Rows:
                 }
                 | {key: row[key] if is_taken else None for key in ("algorithm", "tile", "splits", "cluster")}
             )
-        for rung, reason in row["refused"].items():
-            yield about | sizes | {"rung": rung, "refused": reason}
+        for tier, reason in row["refused"].items():
+            yield about | sizes | {"tier": tier, "refused": reason}
 
 
 def sliced_weights(backend: Any, rows: int, width: int, slices: int) -> Row:

@@ -15,7 +15,7 @@ from typing import Any
 
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
-from coordfit.training import Trainer
+from coordfit.training.trainer import Trainer
 
 from .steps import Case, Row, Rows, fault_of, make_step
 from .timing import Stepping

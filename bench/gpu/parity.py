@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from backends import Lattice
-from coordfit.activations import make_activation
-from coordfit.losses import make_loss
+from coordfit.network.activations import make_activation
+from coordfit.network.losses import make_loss
 
 from .steps import Case, Reference, Row, Rows, fault_of, make_step, on_rung
 
@@ -24,7 +24,7 @@ LIMITS = {
     "bf16": {"forward": 2e-2, "gradient": 5e-2, "with kinks": 2e-1},
 }
 Calls = Iterator[tuple[str, str, Callable[[Any, Any], dict[str, Any]]]]
-RUNGS = ("epilogues", "plain")  # both must be right, whichever is taken
+TIERS = ("epilogues", "plain")  # both must be right, whichever is taken
 
 
 def relative_error(found: Any, expected: Any) -> float:
@@ -45,18 +45,20 @@ def calls(rows: int, width: int, members: int) -> Calls:
     def linear(name: str) -> Callable[[Any, Any], dict[str, Any]]:
         def call(backend: Any, new: Any) -> dict[str, Any]:
             f, kind = make_activation(name, omega=2.0), backend.stored_dtype(str(new(1).dtype))
-            y, kept = backend.linear(
+            y, saved = backend.linear(
                 new.stored(*x),
                 new(*W) / width**0.5,
                 new(*b),
                 f,
                 out=backend.zeros(x, kind),
-                out_kept=backend.zeros(x, kind),
+                out_saved=backend.zeros(x, kind),
             )
             dz, dW, db = new.stored(*x), new(*W), new(*b)
             y_before = new.copy(y)
             W_above, room = new(*W) / width**0.5, backend.zeros(x, kind)
-            dx = backend.linear_backward(dz, new.stored(*x), W_above, dW=dW, db=db, below=(f, kept), out=room)
+            dx = backend.linear_backward(
+                dz, new.stored(*x), W_above, dW=dW, db=db, previous=(f, saved), out=room
+            )
             return {"y": y_before, "dW": dW, "db": db, "dx": dx}
 
         return call
@@ -142,23 +144,23 @@ def parity(make: Any, precision: str, rows: int, width: int) -> Rows:
     """
     dtype = "float64" if precision == "float64" else "float32"
     of_backend = "float32" if precision == "float64" else precision
-    backends = {rung: on_rung(make, rung, precision=of_backend) for rung in RUNGS}
+    backends = {tier: on_rung(make, tier, precision=of_backend) for tier in TIERS}
     for members in (1, 3):
         for name, limit, call in calls(rows, width, members):
             expected = call(Reference(), Maker(Reference(), "float64"))
-            for rung in RUNGS if name.startswith(("layer", "matmul")) else RUNGS[:1]:
-                row = {"what": name, "rung": rung, "precision": precision, "members": members}
-                work = functools.partial(_found, backends[rung], call, dtype)
+            for tier in TIERS if name.startswith(("layer", "matmul")) else TIERS[:1]:
+                row = {"what": name, "tier": tier, "precision": precision, "members": members}
+                work = functools.partial(_found, backends[tier], call, dtype)
                 yield _judged(row | {"limit": LIMITS[precision][limit]}, work, expected)
         side = max(8, round(rows**0.5))
         for name in ("relu", "tanh"):
             case = Case(side, width=width, members=members, frequencies=width // 2, activation=name)
             kind = "with kinks" if name == "relu" else "gradient"
             expected = gradient_of(Reference(), case, "float64")
-            for rung in RUNGS:
-                row = {"what": f"gradient of a whole step, {name}", "rung": rung, "precision": precision}
+            for tier in TIERS:
+                row = {"what": f"gradient of a whole step, {name}", "tier": tier, "precision": precision}
                 row |= {"members": members, "limit": LIMITS[precision][kind]}
-                yield _judged(row, functools.partial(gradient_of, backends[rung], case, dtype), expected)
+                yield _judged(row, functools.partial(gradient_of, backends[tier], case, dtype), expected)
 
 
 def _found(backend: Any, call: Callable[[Any, Any], dict[str, Any]], dtype: str) -> dict[str, Any]:
@@ -193,11 +195,11 @@ def _judged(row: Row, work: Callable[[], dict[str, Any]], expected: dict[str, An
 
 
 def graph_equals_eager(
-    make: Any, case: Case, precision: str, steps: int, rung: str = "graph"
+    make: Any, case: Case, precision: str, steps: int, tier: str = "graph"
 ) -> dict[str, Any]:
     """Parameters after some steps, replayed and one by one, which must agree bit by bit."""
     found = []
-    for way in (rung, "eager"):
+    for way in (tier, "eager"):
         backend = on_rung(make, way, precision=precision)
         if way == "eager":
             # The same state on the device, and the same launches, without a graph.
@@ -210,7 +212,7 @@ def graph_equals_eager(
     (replayed, reason), (eager, _) = found
     return {
         "case": str(case),
-        "rung": rung,
+        "tier": tier,
         "precision": precision,
         "steps": steps,
         "holds": bool(np.array_equal(replayed, eager) and np.isfinite(eager).all() and not reason),

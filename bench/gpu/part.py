@@ -44,7 +44,7 @@ def maker(dry_run: bool) -> Make:
     if dry_run:
         made: Make = pretended().CupyOnHost
         return made
-    from backends.cupy_backend import CupyBackend
+    from backends.cupy_backend.backend import CupyBackend
 
     return CupyBackend
 
@@ -53,7 +53,7 @@ def pretended() -> Any:
     """The module that pretends CuPy and a GPU, which lies beside the tests."""
     if str(ROOT / "tests") not in sys.path:
         sys.path.insert(0, str(ROOT / "tests"))
-    return importlib.import_module("fake_cupy")
+    return importlib.import_module("support.fake_cupy")
 
 
 def end_with_parent() -> None:
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     make = maker(options.dry_run)
     if options.name == "machine" and not options.dry_run:
-        from backends.cupy_backend import CupyBackend
+        from backends.cupy_backend.backend import CupyBackend
 
         if reason := CupyBackend.why_unavailable():
             print(f"no GPU to measure: {reason}", flush=True)

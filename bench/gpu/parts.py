@@ -36,10 +36,10 @@ class Part:
 def machine(make: Make, quick: bool, seconds: float) -> Rows:
     """Device, driver, versions."""
     backend = make()
-    planner = backend.ladder.planner
+    planner = backend.autotuner.planner
     library = None if planner is None else planner.library
     yield backend.describe() | {
-        "cublaslt": backend.ladder.why if library is None else ".".join(map(str, library.version)),
+        "cublaslt": backend.autotuner.why if library is None else ".".join(map(str, library.version)),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": platform.platform(),
@@ -89,7 +89,7 @@ def _some_steps(make: Make, case: Case, precision: str, way: str, steps: int) ->
 def _fit(make: Make, recipe: str, precision: str, **options: Any) -> Row:
     from coordfit.config import make_config
     from coordfit.images import bundled_picture
-    from coordfit.training import Trainer
+    from coordfit.training.trainer import Trainer
 
     backend = make(precision=precision)
     start = time.perf_counter()
@@ -132,7 +132,7 @@ def seconds_to_psnr(make: Make, quick: bool, seconds: float) -> Rows:
 
 
 def products(make: Make, quick: bool, seconds: float) -> Rows:
-    """Each product of a step on each rung by each candidate, timed in a graph; dW in slices of rows."""
+    """Each product of a step on each tier by each candidate, timed in a graph; dW in slices of rows."""
     small: Row = {"side": 8, "width": 8, "frequencies": 4, "depth": 3}
     end = time.monotonic() + seconds
     for width in (8,) if quick else (256, 64, 128):
@@ -146,9 +146,9 @@ def products(make: Make, quick: bool, seconds: float) -> Rows:
                 try:
                     backend = make(precision=precision)
                     with backend.activate():
-                        backend._ladder = ceilings.timed_ladder(backend)
+                        backend._autotuner = ceilings.timed_autotuner(backend)
                         make_step(backend, case)(None, 1e-3)
-                        yield from ceilings.products_of(backend.ladder.report(), row)
+                        yield from ceilings.products_of(backend.autotuner.report(), row)
                 except Exception as error:
                     yield row | {"rows": case.rows} | fault_of(error)
     for precision in ("bf16", "tf32"):
@@ -166,13 +166,13 @@ def products(make: Make, quick: bool, seconds: float) -> Rows:
 
 def epilogues(make: Make, quick: bool, seconds: float) -> Rows:
     """Which epilogues cublasLt has here, for each precision, for one network and for three."""
-    from backends.cublaslt import survey
+    from backends.cupy_backend.cublaslt import time_candidates
 
     backend = make()
-    if backend.ladder.planner is None:
-        raise RuntimeError(backend.ladder.why)
+    if backend.autotuner.planner is None:
+        raise RuntimeError(backend.autotuner.why)
     with backend.activate():
-        yield from survey(backend.ladder.planner, *((64, 16) if quick else (16384, 256)))
+        yield from time_candidates(backend.autotuner.planner, *((64, 16) if quick else (16384, 256)))
 
 
 def parity_of(precision: str, make: Make, quick: bool, seconds: float) -> Rows:
@@ -190,8 +190,8 @@ def graphs(make: Make, quick: bool, seconds: float) -> Rows:
         return
     for precision in ("float32", "tf32", "bf16", "fp16"):
         for batch, members in ((None, 1), (1024, 3), (None, 3), (1024, 1)):
-            for rung in ("graph", "two streams") if precision in ("float32", "bf16") else ("graph",):
-                yield graph_equals_eager(make, Case(batch=batch, members=members), precision, 400, rung)
+            for tier in ("graph", "two streams") if precision in ("float32", "bf16") else ("graph",):
+                yield graph_equals_eager(make, Case(batch=batch, members=members), precision, 400, tier)
 
 
 def _timings(cases: Callable[[bool], Any], make: Make, quick: bool, seconds: float) -> Rows:
@@ -223,7 +223,7 @@ MAIN: dict[str, Part] = {
 
 REST: dict[str, Part] = {
     "memcheck": Part(functools.partial(suite.sanitized, "memcheck"), 60),
-    "other rungs": Part(functools.partial(_timings, other_cases), 45),
+    "other tiers": Part(functools.partial(_timings, other_cases), 45),
     "parity in fp16": Part(functools.partial(parity_of, "fp16"), 25),
     "parity in float64": Part(functools.partial(parity_of, "float64"), 25),
     "epilogues": Part(epilogues, 15),

@@ -1,4 +1,4 @@
-"""Networks to be measured, and the rungs on which their products are taken."""
+"""Networks to be measured, and the tiers on which their products are taken."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from backends.base import Backend
-from backends.cublaslt import Epilogue, Ladder, Planner, RefusedError
-from backends.gpu.checks import first_line
-from coordfit.activations import make_activation
-from coordfit.course import Course
-from coordfit.encoders import make_encoder
-from coordfit.losses import make_loss
-from coordfit.mlp import MLP, initial_parameters
-from coordfit.optimizers import Adam
-from coordfit.sampling import BatchOrder
-from coordfit.training_step import TrainingPixels, TrainingStep
+from backends.cupy_backend.checks import first_line
+from backends.cupy_backend.cublaslt import Autotuner, Epilogue, Planner, RefusedError
+from coordfit.encoders.registry import make_encoder
+from coordfit.network.activations import make_activation
+from coordfit.network.losses import make_loss
+from coordfit.network.mlp import MLP, initial_parameters
+from coordfit.optimizers.adam import Adam
+from coordfit.pixels.batch_order import BatchOrder
+from coordfit.pixels.step_inputs import StepInputs
+from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.training.step import TrainingStep
 
 LEARNING_RATE = 1e-3
 _FRAMES = 6
@@ -80,9 +81,9 @@ def make_step(backend: Backend, case: Case, dtype: str = "float32") -> TrainingS
     coordinates = backend.asarray(rng.uniform(size=(size, 2)).astype(np.float32), dtype)
     target = backend.asarray(rng.uniform(size=(size, 3)).astype(np.float32), dtype)
     orders = () if case.batch is None else (BatchOrder(size, case.batch, seed=0),)
-    course = Course(lambda step: (LEARNING_RATE,), orders)
+    step_inputs = StepInputs(lambda step: (LEARNING_RATE,), orders)
     pixels = TrainingPixels(backend, coordinates, target)
-    return TrainingStep(backend, encoder, mlp, make_loss("mse"), adam, pixels, case.rows, course)
+    return TrainingStep(backend, encoder, mlp, make_loss("mse"), adam, pixels, case.rows, step_inputs)
 
 
 def fault_of(error: BaseException) -> Row:
@@ -100,21 +101,21 @@ class _PlainPlanner(Planner):
         return super().plan(product, *arguments)
 
 
-RUNGS = ("graph", "two streams", "epilogues", "plain", "eager", "library", "generic")
+TIERS = ("graph", "two streams", "epilogues", "plain", "eager", "library", "generic")
 """What is fastest in a graph, as users have it; that with dW beside dX; epilogues wherever there are, and plain
 products with kernels, in graphs; step by step; CuPy's products and kernels; generic bodies."""
 
 
-def on_rung(make: Any, rung: str, **options: Any) -> Any:
-    """A backend whose steps are taken on a rung; `make` makes one with these options."""
-    more = {"two_streams": True} if rung == "two streams" else {}
-    more |= {"autotune": False} if rung == "epilogues" else {}
-    backend = make(fused="never" if rung == "generic" else "auto", **options, **more)
-    if rung == "library":
-        backend._ladder = Ladder(None, "auto", "left out on purpose")
-    elif rung == "plain":
+def on_rung(make: Any, tier: str, **options: Any) -> Any:
+    """A backend whose steps are taken on a tier; `make` makes one with these options."""
+    more = {"two_streams": True} if tier == "two streams" else {}
+    more |= {"autotune": False} if tier == "epilogues" else {}
+    backend = make(fused="never" if tier == "generic" else "auto", **options, **more)
+    if tier == "library":
+        backend._autotuner = Autotuner(None, "auto", "left out on purpose")
+    elif tier == "plain":
         with backend._here():
-            backend._ladder = Ladder(_PlainPlanner(backend._load_cublaslt()))
-    if rung in ("eager", "library"):
+            backend._autotuner = Autotuner(_PlainPlanner(backend._load_cublaslt()))
+    if tier in ("eager", "library"):
         backend.why_not_recorded = lambda: "left out on purpose"
     return backend

@@ -94,7 +94,7 @@ def run_within(command: list[str], seconds: float, more: dict[str, str]) -> tupl
 
 
 def sanitized(tool: str, make: Any, quick: bool, seconds: float) -> Rows:
-    """What compute-sanitizer finds in a few small steps on some rungs."""
+    """What compute-sanitizer finds in a few small steps on some tiers."""
     program = shutil.which("compute-sanitizer")
     if quick or program is None:
         reason = "--quick" if quick else "compute-sanitizer is not on the path (it comes with the toolkit)"
@@ -112,15 +112,15 @@ def sanitized(tool: str, make: Any, quick: bool, seconds: float) -> Rows:
 def a_few_steps(make: Any) -> None:
     """Steps of one network and of three, in two precisions, replayed and with plain products."""
     for precision in ("float32", "bf16"):
-        for rung in ("epilogues", "plain"):
+        for tier in ("epilogues", "plain"):
             for members in (1, 3):
-                backend = on_rung(make, rung, precision=precision)
+                backend = on_rung(make, tier, precision=precision)
                 case = Case(side=12, batch=50, width=33, members=members, frequencies=9, depth=3)
                 with backend.activate():
                     make_step(backend, case).advance(0, 20)
 
 
 if __name__ == "__main__":
-    from backends.cupy_backend import CupyBackend
+    from backends.cupy_backend.backend import CupyBackend
 
     a_few_steps(CupyBackend)

@@ -44,7 +44,7 @@ def _bad(report: Report, most: int = 22) -> Iterator[str]:
             for row in bad[: min(3, most)]:
                 most -= 1
                 about = " ".join(
-                    cell(row[key]) for key in ("what", "rung", "peer", *_KEY, "members") if key in row
+                    cell(row[key]) for key in ("what", "tier", "peer", *_KEY, "members") if key in row
                 )
                 why = row.get("fault") or f"error {cell(row.get('error'))} of {cell(row.get('limit'))}"
                 yield f"    {about}: {why} {row.get('not_recorded', '')}"

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from backends.cupy_backend import STEPS_AT_ONCE
+from backends.cupy_backend.backend import STEPS_AT_ONCE
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
-from coordfit.training import Trainer
-from coordfit.training_step import TrainingStep
+from coordfit.training.step import TrainingStep
+from coordfit.training.trainer import Trainer
 
-from .steps import RUNGS, Case, Row, Rows, fault_of, make_step, on_rung
+from .steps import TIERS, Case, Row, Rows, fault_of, make_step, on_rung
 
 STRETCHES = 5
 PRECISIONS = ("bf16", "tf32", "float32")
@@ -67,18 +67,18 @@ def time_steps(backend: Any, make: Callable[[], TrainingStep], seconds: float, s
         "seconds_to_first": first,
         "memory_bytes": backend.memory_in_use() - before,
         "not_recorded": backend.not_recorded,
-        "plans": backend.ladder.report(),
+        "plans": backend.autotuner.report(),
     }
 
 
 def time_case(
-    make: Any, case: Case, rung: str, precision: str, seconds: float, stretches: int = STRETCHES
+    make: Any, case: Case, tier: str, precision: str, seconds: float, stretches: int = STRETCHES
 ) -> Row:
-    """A step of a case on a rung."""
-    backend = on_rung(make, rung, precision=precision)
+    """A step of a case on a tier."""
+    backend = on_rung(make, tier, precision=precision)
     with backend.activate():
         row = time_steps(backend, lambda: make_step(backend, case), seconds, stretches)
-    return about(case, rung, precision) | row | {"tflops": case.flops / row["milliseconds"] * 1e-9}
+    return about(case, tier, precision) | row | {"tflops": case.flops / row["milliseconds"] * 1e-9}
 
 
 def time_recipe(
@@ -93,10 +93,10 @@ def time_recipe(
     return {"recipe": recipe, "rows": config.batch_size, "precision": precision} | row
 
 
-def about(case: Case, rung: str, precision: str) -> Row:
+def about(case: Case, tier: str, precision: str) -> Row:
     """What a row of timings is of."""
     row = {"width": case.width, "rows": case.rows, "members": case.members}
-    return row | {"rung": rung, "precision": precision}
+    return row | {"tier": tier, "precision": precision}
 
 
 SMALL = {"side": 8, "batch": 20, "width": 8, "frequencies": 4, "depth": 3}
@@ -117,15 +117,15 @@ def main_cases(quick: bool) -> Iterator[tuple[Case, str, str]]:
 
 
 def other_cases(quick: bool) -> Iterator[tuple[Case, str, str]]:
-    """The other rungs, and more networks together."""
+    """The other tiers, and more networks together."""
     if quick:
-        yield from ((Case(**SMALL), rung, "float32") for rung in RUNGS[1:])
+        yield from ((Case(**SMALL), tier, "float32") for tier in TIERS[1:])
         return
-    for rung in RUNGS[1:]:
+    for tier in TIERS[1:]:
         for width in (256, 64):
             for batch in (None, 1024):
-                for precision in ("float32",) if rung == "generic" else ("bf16", "tf32"):
-                    yield Case(width=width, batch=batch), rung, precision
+                for precision in ("float32",) if tier == "generic" else ("bf16", "tf32"):
+                    yield Case(width=width, batch=batch), tier, precision
     for members in (4, 64):
         for precision in PRECISIONS:
             yield Case(width=64, batch=1024, members=members), "graph", precision

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coordfit.sampling import BatchOrder
+from coordfit.pixels.batch_order import BatchOrder
 
 LEARNING_RATE = 1e-3
 NUM_BATCHES = 64

@@ -12,15 +12,17 @@ import threadpoolctl
 
 from coordfit._backends import Backend, get_backend
 from coordfit.config import make_config
-from coordfit.course import Course
-from coordfit.losses import make_loss
-from coordfit.model import Model, PictureFacts
-from coordfit.optimizers import Adam
-from coordfit.parameters import ParameterLayout
+from coordfit.models.model import Model
+from coordfit.models.rendering import PictureFacts
+from coordfit.network.losses import make_loss
+from coordfit.network.parameters import ParameterLayout
+from coordfit.optimizers.adam import Adam
+from coordfit.pixels.step_inputs import StepInputs
+from coordfit.pixels.training_pixels import TrainingPixels
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.network import TileNetwork
 from coordfit.tiles.trainer import TileGroup, TileTrainer
-from coordfit.training_step import TrainingPixels, TrainingStep
+from coordfit.training.step import TrainingStep
 
 from .cases import LEARNING_RATE, Problem
 
@@ -63,8 +65,10 @@ class Coordfit:
         )
         loss = make_loss("mse")
         orders = [] if problem.order is None else [problem.order]
-        course = Course(lambda step: [LEARNING_RATE], orders)
-        self.step = TrainingStep(backend, self.model.encoder, mlp, loss, optimizer, pixels, case.rows, course)
+        step_inputs = StepInputs(lambda step: [LEARNING_RATE], orders)
+        self.step = TrainingStep(
+            backend, self.model.encoder, mlp, loss, optimizer, pixels, case.rows, step_inputs
+        )
         if self.backend.name == "numba" and not self.step.is_recorded:
             raise RuntimeError(f"{case.name}: the step was not recorded")
 
@@ -91,7 +95,7 @@ class _Tiles:
         network = TileNetwork(config, 3, problem.B)
         # A tile's coordinates are those of a picture of its size.
         layout = TileLayout(case.size, case.size, case.size - 2, 2)
-        crews = backend.side_by_side()
+        crews = backend.per_worker_backends()
         size = TileTrainer(backend, network, layout).group_size
         members = case.members or 1
         parts = -(-members // (size * len(crews))) * len(crews)

@@ -10,19 +10,21 @@ import numpy as np
 
 import coordfit
 from coordfit._backends import get_backend
-from coordfit.activations import make_activation
-from coordfit.encoders import frequency_matrix, make_encoder
-from coordfit.losses import make_loss
-from coordfit.mlp import MLP, initial_parameters
-from coordfit.optimizers import Adam
-from coordfit.pixel_grid import PixelGrid
-from coordfit.sampling import BatchOrder
-from coordfit.training_step import TrainingPixels, TrainingStep
+from coordfit.encoders.fourier import frequency_matrix
+from coordfit.encoders.registry import make_encoder
+from coordfit.images.grid import PixelGrid
+from coordfit.network.activations import make_activation
+from coordfit.network.losses import make_loss
+from coordfit.network.mlp import MLP, initial_parameters
+from coordfit.optimizers.adam import Adam
+from coordfit.pixels.batch_order import BatchOrder
+from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.training.step import TrainingStep
 
 try:
-    from coordfit.course import Course
+    from coordfit.pixels.step_inputs import StepInputs
 except ImportError:  # commits before steps were recorded
-    Course = None
+    StepInputs = None
 
 DEVICES = ("cpu", "gpu")
 FUSED = ("never", "always")
@@ -114,16 +116,16 @@ class Stepper:
             Adam(backend, parameters, dtype="float32", beta1=0.9, beta2=0.999, epsilon=1e-8),
             pixels,
             self.rows,
-            *([] if Course is None else [self._course()]),
+            *([] if StepInputs is None else [self._course()]),
         )
         self.steps_at_once = getattr(self.training_step, "steps_at_once", 1)
 
     def _course(self):
-        return Course(lambda step: [LEARNING_RATE], [] if self.order is None else [self.order])
+        return StepInputs(lambda step: [LEARNING_RATE], [] if self.order is None else [self.order])
 
     def __call__(self):
         """As many steps as training takes at once, to their end on the device; returns how many."""
-        if Course is None:
+        if StepInputs is None:
             batch = None if self.order is None else self.backend.asarray(self.order.batch(self.step))
             self.training_step(batch, LEARNING_RATE)
         else:

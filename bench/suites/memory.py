@@ -3,8 +3,10 @@
 import numpy as np
 
 import coordfit
-from coordfit.model import Model, PictureFacts, layer_sizes
-from coordfit.parameters import ParameterLayout
+from coordfit.models.model import Model
+from coordfit.models.rendering import PictureFacts
+from coordfit.network.cost import layer_sizes
+from coordfit.network.parameters import ParameterLayout
 
 
 class Memory:

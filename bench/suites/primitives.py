@@ -5,7 +5,7 @@ On the CPU both bodies run alone and may take all threads of the BLAS.
 
 # ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
 
-from coordfit.activations import make_activation
+from coordfit.network.activations import make_activation
 
 from .common import DEVICES, FUSED, HIDDEN_SIZE, LEARNING_RATE, NUM_FREQUENCIES, OnDevice
 
@@ -56,13 +56,19 @@ class LinearBackward(HiddenLayer):
     def prepare(self):
         super().prepare()
         self.dz = self.normal(ROWS, HIDDEN_SIZE)
-        self.kept = abs(self.x)  # as if it came from a ReLU; of ones and zeros once it was overwritten
+        self.saved = abs(self.x)  # as if it came from a ReLU; of ones and zeros once it was overwritten
         self.dW = self.backend.zeros(self.W.shape, "float32")
         self.db = self.backend.zeros(self.b.shape, "float32")
 
     def body(self):
         self.backend.linear_backward(
-            self.dz, self.x, self.W, dW=self.dW, db=self.db, below=(self.activation, self.kept), out=self.out
+            self.dz,
+            self.x,
+            self.W,
+            dW=self.dW,
+            db=self.db,
+            previous=(self.activation, self.saved),
+            out=self.out,
         )
 
     def time_linear_backward(self, device, fused):

@@ -5,8 +5,8 @@
 import io
 
 import coordfit
-from coordfit.pixel_grid import PixelGrid
-from coordfit.png import PngWriter, quantize
+from coordfit.images.formats.png import PngWriter, quantize
+from coordfit.images.grid import PixelGrid
 
 from .common import DEVICES, OnDevice
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from coordfit._backends import get_backend
 from coordfit.config import FitConfig
 from coordfit.images import Picture
-from coordfit.metrics import psnr
-from coordfit.training import Trainer
+from coordfit.images.metrics import psnr
+from coordfit.training.trainer import Trainer
 
 Row = dict[str, float]
 _EVALUATIONS = 50

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from coordfit._backends import get_backend
 from coordfit.config import FitConfig
 from coordfit.images import Picture
-from coordfit.member import Member
-from coordfit.parameters import ParameterLayout
+from coordfit.network.parameters import ParameterLayout
+from coordfit.training.member import Member
 
 
 class TorchFit:

@@ -19,11 +19,17 @@ from types import FrameType
 
 from ..errors import ConfigError, CoordfitError
 from ..files import escaped
-from .options import COMMANDS, Options, UsageError, parse
+from .exit_codes import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NO_DEVICE,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+)
+from .option_types import UsageError
+from .options import COMMANDS, Options, parse
 from .streams import complain, nowhere, usable_streams
-
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NO_DEVICE, EXIT_DIVERGED, EXIT_GRADIENTS = 0, 1, 2, 3, 4, 5
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,7 +110,7 @@ def _command(options: Options) -> int:
     # Each command is a module of its own, imported when it runs: `--help` waits for no array library.
     from importlib import import_module
 
-    run = import_module(f"{__name__}.{options.command}").run
+    run = import_module(f"{__name__}.commands.{options.command}").run
     return int(run(options))
 
 

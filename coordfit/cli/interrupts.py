@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from ..files import escaped, printable
-from . import EXIT_INTERRUPTED, EXIT_TERMINATED
+from .exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 PATIENCE = 1.0
 """Seconds that a command has to end by itself."""
@@ -63,9 +63,9 @@ class GracefulStop:
         finally:
             self._patience = PATIENCE
 
-    def report(self, message: str, say: Callable[[str], None], *, as_json: bool) -> int:
+    def report(self, message: str, log: Callable[[str], None], *, as_json: bool) -> int:
         """Say what a command leaves that was cut short, as an error where JSON is asked for; its exit code."""
-        say(message)
+        log(message)
         if as_json:
             print(json.dumps({"error": escaped(message), "exit_code": self.exit_code}), flush=True)
         return self.exit_code

@@ -12,6 +12,25 @@ from typing import Any, NoReturn
 from .._version import __version__
 from ..config import RECIPES, STORED, FitConfig, check_setting, did_you_mean, kind_of
 from ..errors import ConfigError
+from .option_types import (
+    FUSED,
+    PRECISIONS,
+    UsageError,
+    checked,
+    converter,
+    count,
+    each,
+    fused_mode,
+    list_converter,
+    one_of,
+    parse_crop,
+    parse_size,
+    precision,
+    stored,
+    text_converter,
+    thread_count,
+    tile_side,
+)
 
 COMMANDS = ("fit", "compare", "sweep", "inpaint", "experiments", "render", "gradcheck", "info", "doctor")
 EXPERIMENTS = (
@@ -25,10 +44,6 @@ EXPERIMENTS = (
 )
 _SHELLS = ("bash", "zsh", "tcsh")
 _FILE_WORDS = ("IMAGE", "MODEL", "FILE", "FILE.toml", "DIR")  # what stands for a path in the help
-_MOST_DIGITS = 10  # of a length in pixels
-_FUSED = ("auto", "always", "never")
-_PRECISIONS = ("float32", "tf32", "bf16", "fp16")
-_TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _GROUPS = {
     "network": "the network",
     "training": "training",
@@ -42,7 +57,6 @@ _WHERE_ALL_DIVERGE = "the exit code is 4 where all do."
 
 # What these are where neither the command line nor the environment says.
 _MACHINE: dict[str, Any] = {"device": "auto", "threads": None, "fused": "auto", "precision": "float32"}
-_MOST_THREADS = 1024
 
 # Options that take several values with commas, of the commands that have settings.
 _SEVERAL: dict[str, Sequence[str]] = {
@@ -51,10 +65,6 @@ _SEVERAL: dict[str, Sequence[str]] = {
     "sweep": [spec.name for spec in dataclasses.fields(FitConfig)],
     "inpaint": (),
 }
-
-
-class UsageError(Exception):
-    """The words on the command line do not fit together."""
 
 
 class Options(argparse.Namespace):
@@ -146,13 +156,13 @@ def _take_settings(options: Options, variables: Mapping[str, str]) -> None:
             continue
         several = spec.name in _SEVERAL[options.command]
         try:
-            value = (_list_converter if several else _text_converter)(spec)(variables[variable])
+            value = (list_converter if several else text_converter)(spec)(variables[variable])
             for one in value if several else (value,):
                 check_setting(spec, one)
         except (ConfigError, argparse.ArgumentTypeError) as error:
             raise UsageError(f"the environment variable {variable}: {error}") from error
         except ValueError as error:
-            wanted = _text_converter(spec).__name__
+            wanted = text_converter(spec).__name__
             raise UsageError(
                 f"the environment variable {variable} must be a {wanted}, not {variables[variable]!r}"
             ) from error
@@ -162,8 +172,8 @@ def _take_settings(options: Options, variables: Mapping[str, str]) -> None:
 
 def _take_machine(options: Options, variables: Mapping[str, str]) -> None:
     """The device, its threads and what is fused, likewise; their defaults where nothing is said."""
-    convert: dict[str, Callable[[str], Any]] = {"device": str, "threads": _threads}
-    convert |= {"fused": _fused, "precision": _precision}
+    convert: dict[str, Callable[[str], Any]] = {"device": str, "threads": thread_count}
+    convert |= {"fused": fused_mode, "precision": precision}
     for name, default in _MACHINE.items():
         variable = f"COORDFIT_{name.upper()}"
         if name not in vars(options) or vars(options)[name] is not None:
@@ -192,7 +202,7 @@ def make_parser() -> _Parser:
     parser.add_argument(
         "--print-completion",
         choices=_SHELLS,
-        type=_one_of("print-completion", _SHELLS),
+        type=one_of("print-completion", _SHELLS),
         action=_PrintCompletion,
         help="print what a shell reads to complete the words of this command",
     )
@@ -235,7 +245,7 @@ def make_parser() -> _Parser:
     add("doctor", "", "say what this machine offers: versions, processor, BLAS, GPU")
     about = commands.add_parser("help", help="say what a command does and takes", allow_abbrev=False)
     about.add_argument(
-        "of", nargs="?", metavar="COMMAND", type=_one_of("the command", COMMANDS), choices=COMMANDS
+        "of", nargs="?", metavar="COMMAND", type=one_of("the command", COMMANDS), choices=COMMANDS
     )
     return parser
 
@@ -249,20 +259,20 @@ def _device_options(command: argparse.ArgumentParser, *, threads: bool = True) -
     if threads:
         group.add_argument(
             "--threads",
-            type=_threads,
+            type=thread_count,
             metavar="N",
             help="worker threads on the CPU (default: all cores)",
         )
     group.add_argument(
         "--fused",
-        choices=_FUSED,
-        type=_fused,
+        choices=FUSED,
+        type=fused_mode,
         help="fused bodies of the primitives: where they can run, always (an error where they cannot), never",
     )
     group.add_argument(
         "--precision",
-        choices=_PRECISIONS,
-        type=_precision,
+        choices=PRECISIONS,
+        type=precision,
         help="of matrix products on a GPU, where --dtype is float32: in full, with operands of tf32, or with "
         "activations kept in 16 bits; parameters, sums and the loss stay float32 (default: float32)",
     )
@@ -278,7 +288,7 @@ def _fit_options(command: argparse.ArgumentParser) -> None:
     group = _tile_options(command, _FIT_TILES)
     group.add_argument(
         "--max-pixels",
-        type=_count("max-pixels"),
+        type=count("max-pixels"),
         metavar="N",
         help="decode pictures of so many pixels (default: 64 million; Pillow ends at 178 million)",
     )
@@ -300,22 +310,26 @@ def _tile_options(
     """What is asked of tiles; with `several`, values with commas, and None where nothing is asked."""
 
     def reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
-        return _each(read) if several else read
+        return each(read) if several else read
 
     group = command.add_argument_group("a picture as a batch of small networks")
     group.add_argument(
-        "--tiles", type=reader(_tiles), default=default, metavar="auto|none|N", help=summary.replace("%", "%%")
+        "--tiles",
+        type=reader(tile_side),
+        default=default,
+        metavar="auto|none|N",
+        help=summary.replace("%", "%%"),
     )
     group.add_argument("--every-tile", action="store_true", help="--target-psnr is for each tile")
     group.add_argument(
         "--budget-parameters",
-        type=reader(_count("budget")),
+        type=reader(count("budget")),
         metavar="N",
         help="choose tiles and networks that have N parameters at most, all together",
     )
     group.add_argument(
         "--stored",
-        type=reader(_stored),
+        type=reader(stored),
         default=None if several else STORED[0],
         metavar="|".join(STORED),
         help=f"how the parameters of tiles are kept in files (default: {STORED[0]})",
@@ -340,7 +354,7 @@ def _sweep_options(command: argparse.ArgumentParser) -> None:
     output.add_argument("--resume", action="store_true", help="go on with the sweep in --out")
     output.add_argument(
         "--jobs",
-        type=_count("jobs"),
+        type=count("jobs"),
         default=1,
         metavar="N",
         help="processes that share the groups of equal shape (default: 1)",
@@ -358,17 +372,17 @@ def _inpaint_options(command: argparse.ArgumentParser) -> None:
     which.add_argument("--mask", type=Path, metavar="FILE", help="a picture of the same size: white is known")
     which.add_argument(
         "--missing",
-        type=_checked("missing", float, lambda f: 0.0 < f < 1.0, "a number between 0 and 1"),
+        type=checked("missing", float, lambda f: 0.0 < f < 1.0, "a number between 0 and 1"),
         metavar="FRACTION",
         help="hide this share of the pixels, drawn from --seed",
     )
     which.add_argument("--text", metavar="WORDS", help="hide words written across the picture")
     which.add_argument("--scribble", action="store_true", help="hide lines drawn from --seed")
-    which.add_argument("--block", type=_parse_crop, metavar="X,Y,W,H", help="hide a rectangle, in pixels")
+    which.add_argument("--block", type=parse_crop, metavar="X,Y,W,H", help="hide a rectangle, in pixels")
     group.add_argument("--invert-mask", action="store_true", help="white in --mask is hidden, black is known")
     group.add_argument(
         "--mask-threshold",
-        type=_checked("mask-threshold", float, lambda t: 0.0 < t <= 1.0, "a number above 0 and at most 1"),
+        type=checked("mask-threshold", float, lambda t: 0.0 < t <= 1.0, "a number above 0 and at most 1"),
         metavar="T",
         help="the level, 0 black to 1 white, from which on a grey pixel of --mask is white (default: 0.5)",
     )
@@ -379,7 +393,7 @@ def _inpaint_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--average",
-        type=_count("average"),
+        type=count("average"),
         default=1,
         metavar="K",
         help="fill with the mean of K networks of different seeds, trained as one batch (default: 1)",
@@ -398,7 +412,7 @@ def _experiments_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--image", metavar="IMAGE", help="a picture of your own instead of the bundled one")
     command.add_argument(
         "--seed",
-        type=_checked("seed", int, lambda n: n >= 0, "a whole number of 0 or more"),
+        type=checked("seed", int, lambda n: n >= 0, "a whole number of 0 or more"),
         default=0,
         help="of all randomness",
     )
@@ -411,7 +425,7 @@ def _setting_options(command: argparse.ArgumentParser, several: Sequence[str] = 
     command.add_argument(
         "--recipe",
         choices=RECIPES,
-        type=_one_of("recipe", RECIPES),
+        type=one_of("recipe", RECIPES),
         help="a named set of settings, which other options then change",
     )
     command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings from a file")
@@ -443,12 +457,12 @@ def _render_options(command: argparse.ArgumentParser) -> None:
     size.add_argument("--size", type=parse_size, metavar="WxH", help="in pixels, or N for the longer side")
     size.add_argument(
         "--scale",
-        type=_checked("scale", float, lambda s: 0.0 < s < 1e6, "a number above 0 and below 1e6"),
+        type=checked("scale", float, lambda s: 0.0 < s < 1e6, "a number above 0 and below 1e6"),
         metavar="S",
         help="times the picture's own size",
     )
     command.add_argument(
-        "--crop", type=_parse_crop, metavar="X,Y,W,H", help="only this window, in pixels of the rendering"
+        "--crop", type=parse_crop, metavar="X,Y,W,H", help="only this window, in pixels of the rendering"
     )
     command.add_argument("--out", type=Path, metavar="FILE", help="where to (default: MODEL-WxH.png)")
     command.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
@@ -459,7 +473,7 @@ def _render_options(command: argparse.ArgumentParser) -> None:
 def _gradcheck_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--seed",
-        type=_checked("seed", int, lambda n: n >= 0, "a whole number of 0 or more"),
+        type=checked("seed", int, lambda n: n >= 0, "a whole number of 0 or more"),
         default=0,
         help="of weights, pixels and directions",
     )
@@ -475,129 +489,13 @@ def _add_field(group: argparse._ArgumentGroup, spec: dataclasses.Field[Any], *, 
     common: dict[str, Any] = {"dest": spec.name, "help": text.replace("%", "%%")}
     common["default"] = argparse.SUPPRESS
     if several:
-        group.add_argument(flag, type=_list_converter(spec), metavar="VALUE,...", **common)
+        group.add_argument(flag, type=list_converter(spec), metavar="VALUE,...", **common)
         return
     if spec.type == "bool":
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         return
     if facts["choices"]:
-        group.add_argument(flag, choices=facts["choices"], type=_one_of(spec.name, facts["choices"]), **common)
+        group.add_argument(flag, choices=facts["choices"], type=one_of(spec.name, facts["choices"]), **common)
         return
     metavar = "COLOUR" if kind_of(spec) == "str | None" else "WxH" if "tuple" in kind_of(spec) else "N"
-    group.add_argument(flag, type=_converter(spec), metavar=metavar, **common)
-
-
-def _converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
-    """From the text of an option to the value of a field."""
-    kind, word = kind_of(spec), spec.metadata["word_for_none"]
-    if "tuple" in kind:
-        return parse_size
-    convert: Callable[[str], Any] = float if "float" in kind else str if "str" in kind else int
-    names = spec.metadata["names"]
-
-    def read(text: str) -> Any:
-        if text in names:
-            return text
-        return None if word and text == word else convert(text)
-
-    read.__name__ = f"{'number' if convert is not str else 'text'}{f' or {word}' if word else ''}"
-    return read
-
-
-def _list_converter(spec: dataclasses.Field[Any]) -> Callable[[str], list[Any]]:
-    """From `1,2,5` to the values of a field; names and truth values are checked with the settings."""
-    convert = _text_converter(spec)
-
-    def read(text: str) -> list[Any]:
-        return [convert(part.strip()) for part in text.split(",")]
-
-    read.__name__ = f"list of {getattr(convert, '__name__', 'value')}"
-    return read
-
-
-def _text_converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
-    """As `_converter`, for a field of any kind."""
-    return _truth if spec.type == "bool" else str if spec.metadata["choices"] else _converter(spec)
-
-
-def _count(name: str) -> Callable[[str], Any]:
-    """Reads a number of things, one at least."""
-    return _checked(name, int, lambda n: n >= 1, "a whole number of 1 or more")
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in _TRUTH:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return _TRUTH[text.lower()]
-
-
-def _each(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """From `8,16` to what each part says."""
-
-    def read_all(text: str) -> list[Any]:
-        return [read(part.strip()) for part in text.split(",")]
-
-    return read_all
-
-
-def _tiles(text: str) -> str | int:
-    if text in ("auto", "none"):
-        return text
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto, nor none, nor a number of pixels")
-    return int(text)
-
-
-def parse_size(text: str) -> int | tuple[int, int]:
-    """`N` for the longer side, or `WxH`."""
-    numbers = text.lower().split("x")
-    if len(numbers) > 2 or not all(_is_length(n) and int(n) > 0 for n in numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; use N or WxH, e.g. 256 or 320x200")
-    return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
-
-
-def _is_length(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-
-
-def _parse_crop(text: str) -> tuple[int, int, int, int]:
-    numbers = text.split(",")
-    if len(numbers) != 4 or not all(_is_length(n.strip()) for n in numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} is no crop; use X,Y,W,H in pixels, e.g. 0,0,64,64")
-    left, top, width, height = (int(n) for n in numbers)
-    return left, top, width, height
-
-
-def _checked(
-    name: str, convert: Callable[[str], Any], fits: Callable[[Any], bool], wanted: str
-) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            value = convert(text)
-        except ValueError:
-            value = None
-        if value is None or not fits(value):
-            raise argparse.ArgumentTypeError(f"{name} must be {wanted}, not {text!r}")
-        return value
-
-    return read
-
-
-def _one_of(name: str, words: Sequence[str]) -> Callable[[str], str]:
-    """Reads one of some words; another is answered with the nearest."""
-
-    def read(text: str) -> str:
-        if text not in words:
-            meant = did_you_mean(text, words)
-            raise argparse.ArgumentTypeError(f"{name} must be one of {', '.join(words)}, not {text!r}{meant}")
-        return text
-
-    return read
-
-
-_threads = _checked(
-    "threads", int, lambda n: 1 <= n <= _MOST_THREADS, f"a whole number from 1 to {_MOST_THREADS}"
-)
-_fused = _one_of("fused", _FUSED)
-_stored = _one_of("stored", STORED)
-_precision = _one_of("precision", _PRECISIONS)
+    group.add_argument(flag, type=converter(spec), metavar=metavar, **common)

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Self
 
-from ..ensemble import EnsembleProgress
-from ..member import HistoryRow
 from ..tiles.fit import TileProgress
-from ..training import Progress
+from ..training.ensemble import EnsembleProgress
+from ..training.member import HistoryRow
+from ..training.state import Progress
 
 _LINES = 10
 _SECONDS_BETWEEN_LINES = 5.0
@@ -37,9 +37,9 @@ class Bar:
     """
 
     def __init__(
-        self, unit: str, *, shown: bool, label: str = "", by_clock: bool = False, repeats: bool = False
+        self, unit: str, *, shown: bool, label: str = "", time_limited: bool = False, repeats: bool = False
     ) -> None:
-        self.unit, self.label, self.by_clock, self.repeats = unit, label, by_clock, repeats
+        self.unit, self.label, self.time_limited, self.repeats = unit, label, time_limited, repeats
         self.on_terminal = shown and (sys.stderr.isatty() or _is_notebook())
         self.as_lines = shown and not self.on_terminal
         self._last_line = time.perf_counter()
@@ -98,7 +98,7 @@ class Bar:
         bar.update(done - bar.n)
 
     def _is_time_for_a_line(self, done: int, total: int) -> bool:
-        if self.by_clock:
+        if self.time_limited:
             return time.perf_counter() - self._last_line >= _SECONDS_BETWEEN_LINES
         return done >= self._next_line
 
@@ -183,7 +183,7 @@ class TileReport(Bar):
     """Shows how many pixels of a picture its tiles have learned."""
 
     def __init__(self, *, shown: bool) -> None:
-        super().__init__("pixel", shown=shown, by_clock=True, repeats=True)
+        super().__init__("pixel", shown=shown, time_limited=True, repeats=True)
 
     def __call__(self, progress: TileProgress) -> None:
         """Show how far the run is."""
@@ -195,4 +195,4 @@ class SigmaReport(Bar):
     """Shows how far a choice of sigma is."""
 
     def __init__(self, *, shown: bool) -> None:
-        super().__init__("step", shown=shown, label="sigma auto", by_clock=True, repeats=True)
+        super().__init__("step", shown=shown, label="sigma auto", time_limited=True, repeats=True)

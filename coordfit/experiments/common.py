@@ -14,12 +14,12 @@ from PIL import Image
 
 from .._backends import Backend
 from ..config import FitConfig, make_config
-from ..ensemble import Job, fit_together, group_by_shape
 from ..errors import PictureError
 from ..images import Picture, Source, bundled_picture, load_picture
-from ..metrics import psnr
-from ..result import FitResult
-from ..table import Table
+from ..images.metrics import psnr
+from ..report.table import Table
+from ..training.ensemble import Job, fit_together, group_by_shape
+from ..training.result import FitResult
 
 SMALL, LARGE = 32, 128
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ensemble import Job
-from ..report.lines import lines_svg
+from ..report.line_plot import lines_svg
 from ..report.side_by_side import side_by_side
-from ..table import Table
+from ..report.table import Table
+from ..training.ensemble import Job
 from .common import LARGE, SMALL, Drawing, Outcome, Study, captions_of, common_settings, decibel, figures_of
 
 TITLE = "Encodings"

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ensemble import Job
-from ..fills import nearest_fill
-from ..inpainting import DEFAULTS, biharmonic_or_note
-from ..masks import missing_mask
-from ..metrics import psnr
+from ..images.interpolation import nearest_fill
+from ..images.masks import missing_mask
+from ..images.metrics import psnr
 from ..report.side_by_side import Panel, side_by_side
-from ..table import Table
+from ..report.table import Table
+from ..tasks.inpaint import DEFAULTS, biharmonic_or_note
+from ..training.ensemble import Job
 from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, decibel
 
 TITLE = "Inpainting"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ensemble import Job
-from ..report.lines import lines_svg
+from ..report.line_plot import lines_svg
 from ..report.side_by_side import side_by_side
-from ..result import FitResult
-from ..table import Table
+from ..report.table import Table
+from ..training.ensemble import Job
+from ..training.result import FitResult
 from .common import Drawing, Outcome, Study, captions_of, common_settings, curve, decibel, trouble_of
 
 TITLE = "Optimizers"

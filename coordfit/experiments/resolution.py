@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..ensemble import Job
 from ..images import Picture, load_picture
-from ..metrics import psnr
+from ..images.metrics import psnr
 from ..report.side_by_side import Panel, picture_strip, side_by_side
-from ..table import Table
+from ..report.table import Table
+from ..training.ensemble import Job
 from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, decibel
 
 TITLE = "Resolution"

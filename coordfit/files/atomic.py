@@ -13,8 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from coordfit.errors import OutputError
-
+from ..errors import OutputError
 from .names import FilePath, printable
 
 if sys.platform != "win32":

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from coordfit.errors import ConfigError, OutputError
-
+from ..errors import ConfigError, OutputError
 from .atomic import as_output_error, cause, probe
 from .names import FilePath, printable
 from .outputs import Outputs

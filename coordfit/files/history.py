@@ -9,8 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from coordfit.errors import OutputError
-
+from ..errors import OutputError
 from .atomic import as_output_error, atomic_write, sync
 from .names import FilePath, printable
 from .reading import read_text

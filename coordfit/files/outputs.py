@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from coordfit.errors import OutputError
-
+from ..errors import OutputError
 from .atomic import cause, probe
 from .names import printable
 

@@ -4,10 +4,10 @@ Pictures are read here alone, with Pillow and tifffile. What was done to a pictu
 `notes`.
 """
 
-from .levels import Colours
+from .formats.levels import Colours
+from .formats.sources import MAX_PIXELS
+from .formats.writing import png_bytes, save_picture
 from .picture import BUNDLED_SIZES, Picture, Source, bundled_picture, load_picture
-from .sources import MAX_PIXELS
-from .writing import png_bytes, save_picture
 
 __all__ = [
     "BUNDLED_SIZES",

@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from coordfit.errors import ConfigError, PictureError
-from coordfit.files import escaped, printable
-from coordfit.png import quantize
-
-from .alpha import lay_on, parse_colour, settle_alpha
-from .levels import Colours, Levels, Pixels, to_pixels
+from ..errors import ConfigError, PictureError
+from ..files import escaped, printable
+from .formats.alpha import lay_on, parse_colour, settle_alpha
+from .formats.levels import Colours, Levels, Pixels, to_pixels
+from .formats.png import quantize
+from .formats.sources import MAX_PIXELS, read_array, read_file, read_image
+from .formats.writing import image_of, png_bytes
 from .resizing import check_size, resample
-from .sources import MAX_PIXELS, read_array, read_file, read_image
-from .writing import image_of, png_bytes
 
 BUNDLED_SIZES = (32, 128)
 _ROWS_AT_ONCE = 256

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from coordfit.errors import ConfigError
-
-from .alpha import premultiply, unpremultiply
-from .levels import Levels, to_pixels
+from ..errors import ConfigError
+from .formats.alpha import premultiply, unpremultiply
+from .formats.levels import Levels, to_pixels
 
 
 def check_size(size: Any) -> None:

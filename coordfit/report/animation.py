@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, features
 
-from coordfit.errors import ConfigError, OutputError
-from coordfit.files import atomic_write, printable
-
+from ..errors import ConfigError, OutputError
+from ..files import atomic_write, printable
+from ..images.lettering import load_font, plain_text, shorten
 from .comparison import GREY, INK, PAPER, show_pixels
-from .text import load_font, plain_text, shorten
 
 __all__ = ["Animation", "check_suffix"]
 

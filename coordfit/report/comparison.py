@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from coordfit.metrics import check_pair
-
-from .text import Font, load_font, plain_text, shorten
+from ..images.lettering import Font, load_font, plain_text, shorten
+from ..images.metrics import check_pair
 
 __all__ = [
     "LARGE_SIDE",

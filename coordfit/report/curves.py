@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from coordfit.files import atomic_write
-
+from ..files import atomic_write
 from .svg import GREY, new_figure, own_style, svg_of
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from coordfit.files import atomic_write
-from coordfit.table import Row, Table, cell
+from ..files import atomic_write
+from .table import Row, Table, cell
 
 if TYPE_CHECKING:
     from PIL import Image

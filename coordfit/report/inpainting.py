@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..images.lettering import load_font
 from .comparison import PAPER, ErrorBar, FloatArray, absolute_error, draw_error_bar, error_picture, error_scale
 from .side_by_side import Figures, Panel, picture_strip
-from .text import load_font
 
 __all__ = ["inpainting_picture", "paint_hidden"]
 

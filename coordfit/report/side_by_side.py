@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from ..images.lettering import Font, load_font, plain_text, shorten
 from .comparison import (
     GREY,
     INK,
@@ -21,7 +22,6 @@ from .comparison import (
     resize_to,
     show_pixels,
 )
-from .text import Font, load_font, plain_text, shorten
 
 __all__ = ["Panel", "picture_strip", "side_by_side"]
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .text import MATPLOTLIB_DATA
+from ..images.lettering import MATPLOTLIB_DATA
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

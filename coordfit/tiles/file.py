@@ -7,22 +7,21 @@ tile, its weights and biases layer by layer. So a rendering of a window reads th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend
 from ..config import FitConfig
 from ..errors import ConfigError
-from ..model import PictureFacts
-from ..model_file import checked_frequencies, describe_model, read_description, refused
-from ..tensor_file import map_tensors, save_tensors
+from ..files.tensor_file import save_tensors
+from ..models.format import checked_frequencies, describe_model, read_description, refused
+from ..models.rendering import PictureFacts
 from .layout import TileLayout
-from .model import TiledModel
 from .network import TileNetwork
+
+if TYPE_CHECKING:
+    from .model import TiledModel
 
 _MOST_SIDE = 2**14
 
@@ -37,23 +36,7 @@ def save_tiled(path: str | PathLike[str], model: TiledModel, dtype: str | None =
     save_tensors(path, tensors, describe_model(model) | {"kind": "tiled", "tiles": tiles})
 
 
-def load_tiled(path: str | PathLike[str], backend: Backend) -> TiledModel:
-    """Map a tiled model onto memory; ModelFileError where it cannot be used."""
-    tensors, metadata = map_tensors(path, partial(_check, path))
-    config, picture, layout = _check(path, tensors, metadata)
-    B, metrics = tensors.get("encoding.B"), metadata.get("metrics")
-    network = TileNetwork(config, picture.channels, None if B is None else np.array(B))
-    return TiledModel(
-        backend,
-        picture,
-        network,
-        layout,
-        tensors["tiles.parameters"],
-        metrics if isinstance(metrics, dict) else None,
-    )
-
-
-def _check(
+def checked_tiles(
     path: str | PathLike[str], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
 ) -> tuple[FitConfig, PictureFacts, TileLayout]:
     """Settings, picture and tiles that metadata and the tensors' types and shapes agree on."""

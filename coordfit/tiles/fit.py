@@ -16,16 +16,17 @@ from PIL import Image
 
 from .._backends import Backend
 from ..config import FitConfig
-from ..evaluation import Evaluator, training_mask
-from ..fills import nearest_fill
 from ..images import Colours, Picture
-from ..losses import make_loss
-from ..member import HistoryRow
-from ..metrics import bits_per_pixel, psnr_from_mse
-from ..model import PictureFacts
-from ..report.running import RunningComparison
-from ..result import Result, baselines
-from ..training_step import item_size
+from ..images.interpolation import nearest_fill
+from ..images.metrics import bits_per_pixel, psnr_from_mse
+from ..models.rendering import PictureFacts
+from ..network.cost import item_size
+from ..network.losses import make_loss
+from ..pixels.masks import training_mask
+from ..report.streamed_comparison import RunningComparison
+from ..training.evaluation import Evaluator
+from ..training.member import HistoryRow
+from ..training.result import Result, baselines
 from .model import TiledModel
 from .network import TileNetwork
 from .plan import TilePlan

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images import Colours
-from ..pixel_grid import PixelGrid
+from ..images.grid import PixelGrid
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,17 @@ class Axis:
         share = np.clip((positions - border) / self.overlap + 0.5, 0.0, 1.0)
         return np.asarray(0.5 - 0.5 * np.cos(np.pi * share))
 
-    def says(self, positions: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    def blend_weights(
+        self, positions: NDArray[np.float64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Twice, for positions (n,) in pixels: a tile (n,) that is heard there, and its weight (n,)."""
         first = np.searchsorted(self.borders + self.overlap / 2, positions, side="right")
         second = np.minimum(first + 1, len(self) - 1)
-        heard = np.zeros(len(positions))
+        weight = np.zeros(len(positions))
         between = np.flatnonzero(second > first)
-        heard[between] = self._rise(self.borders[first[between]], positions[between])
-        yield first, 1.0 - heard
-        yield second, heard
+        weight[between] = self._rise(self.borders[first[between]], positions[between])
+        yield first, 1.0 - weight
+        yield second, weight
 
     def span(self, tile: int, positions: NDArray[np.float64]) -> slice:
         """Which of ascending positions (n,), in pixels, a tile has a say at."""

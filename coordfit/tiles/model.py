@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend
-from ..encoders import GridFeatures, make_encoder
+from ..encoders.grid_features import GridFeatures
+from ..encoders.registry import make_encoder
 from ..files import forget_pages
-from ..mlp import MLP
-from ..model import CHUNK_PIXELS, PictureFacts, Rendered, as_coordinates
-from ..pixel_grid import PixelGrid
+from ..images.grid import PixelGrid
+from ..models.rendering import CHUNK_PIXELS, PictureFacts, Rendered, as_coordinates
+from ..network.mlp import MLP
+from .file import save_tiled
 from .layout import Axis, TileLayout
 from .network import TileNetwork
 
@@ -92,13 +94,13 @@ class TiledModel(Rendered):
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
         """Each tile that has a say at some of the points (n, 2), in pixels: which of them, and how much."""
         axes = (self.layout.columns, self.layout.rows)
-        x_says, y_says = ([*axis.says(points[:, k])] for k, axis in enumerate(axes))
+        x_blend, y_blend = ([*axis.blend_weights(points[:, k])] for k, axis in enumerate(axes))
         found: dict[int, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = collections.defaultdict(list)
-        for columns, x_weights in x_says:
-            for rows, y_weights in y_says:
+        for columns, x_weights in x_blend:
+            for rows, y_weights in y_blend:
                 weights, tiles = x_weights * y_weights, rows * len(self.layout.columns) + columns
-                heard = np.flatnonzero(weights > 0.0)
-                order = heard[np.argsort(tiles[heard], kind="stable")]
+                covered = np.flatnonzero(weights > 0.0)
+                order = covered[np.argsort(tiles[covered], kind="stable")]
                 ends = np.flatnonzero(np.diff(tiles[order])) + 1
                 for which in np.split(order, ends) if len(order) else []:
                     found[int(tiles[which[0]])].append((which, weights[which]))
@@ -121,8 +123,6 @@ class TiledModel(Rendered):
 
     def save(self, path: str | PathLike[str], *, dtype: str | None = None) -> None:
         """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""
-        from .file import save_tiled
-
         save_tiled(path, self, dtype)
 
     def networks(self, backend: Backend, tiles: NDArray[np.integer], rows: int) -> MLP:
@@ -132,7 +132,7 @@ class TiledModel(Rendered):
 
 
 @dataclass(frozen=True)
-class _Say:
+class _TileSpan:
     """Where one row or column of tiles is heard in a band."""
 
     tile: int
@@ -142,15 +142,17 @@ class _Say:
     weights: NDArray[np.float64]
 
 
-def _says(axis: Axis, positions: NDArray[np.float64]) -> list[_Say]:
+def _tile_spans(axis: Axis, positions: NDArray[np.float64]) -> list[_TileSpan]:
     """The tiles that are heard at ascending positions (n,) along an axis, in pixels of the picture."""
-    says = []
+    spans = []
     for tile in axis.range(positions[0], positions[-1]):
         where = axis.span(tile, positions)
         if where.stop > where.start:
-            heard = positions[where]
-            says.append(_Say(tile, where, float(heard[0] - axis.starts[tile]), axis.weights(tile, heard)))
-    return says
+            covered = positions[where]
+            spans.append(
+                _TileSpan(tile, where, float(covered[0] - axis.starts[tile]), axis.weights(tile, covered))
+            )
+    return spans
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class _Band:
         rows, columns = (np.arange(n, dtype=np.float64) for n in (grid.height, grid.width))
         y = np.multiply(rows + (grid.top + 0.5), self.y_step)
         x = np.multiply(columns + (grid.left + 0.5), self.x_step)
-        self.rows, self.columns = _says(model.layout.rows, y), _says(model.layout.columns, x)
+        self.rows, self.columns = _tile_spans(model.layout.rows, y), _tile_spans(model.layout.columns, x)
         self._lock = threading.Lock()
 
     def colours(self) -> NDArray[np.floating]:
@@ -188,16 +190,16 @@ class _Band:
         # and one odd row: so whichever worker adds first, each sum has two terms, and its bits are the same.
         self.sums = np.zeros((2, grid.height, grid.width, model.picture.channels), model.config.dtype)
         batches = collections.deque(self._batches())
-        workers = model.backend.side_by_side()
+        workers = model.backend.per_worker_backends()
         with model.backend.activate():
             model.backend.run_workers([functools.partial(self._work, b, batches) for b in workers])
         even, odd = self.sums
         return np.asarray(even + odd)
 
-    def _batches(self) -> Iterator[tuple[_Say, list[_Say]]]:
+    def _batches(self) -> Iterator[tuple[_TileSpan, list[_TileSpan]]]:
         """Runs of tiles of a row whose pixels lie alike in them."""
         for row in self.rows:
-            alike: dict[tuple[int, int], list[_Say]] = collections.defaultdict(list)
+            alike: dict[tuple[int, int], list[_TileSpan]] = collections.defaultdict(list)
             for column in self.columns:
                 alike[len(column.weights), round(column.start * 2**20)].append(column)
             for columns in alike.values():
@@ -205,7 +207,7 @@ class _Band:
                 count = max(1, _BATCH_ROWS // pixels)
                 yield from ((row, columns[k : k + count]) for k in range(0, len(columns), count))
 
-    def _work(self, backend: Backend, batches: collections.deque[tuple[_Say, list[_Say]]]) -> None:
+    def _work(self, backend: Backend, batches: collections.deque[tuple[_TileSpan, list[_TileSpan]]]) -> None:
         while True:
             try:
                 row, columns = batches.popleft()
@@ -213,7 +215,7 @@ class _Band:
                 return
             self._add(backend, row, columns)
 
-    def _add(self, backend: Backend, row: _Say, columns: list[_Say]) -> None:
+    def _add(self, backend: Backend, row: _TileSpan, columns: list[_TileSpan]) -> None:
         """Add what tiles of a row say, which see the same places."""
         model = self.model
         height, width = len(row.weights), len(columns[0].weights)
@@ -228,7 +230,7 @@ class _Band:
                 weights = (row.weights[:, None] * column.weights)[:, :, None].astype(colours.dtype)
                 self.sums[row.tile % 2, row.where, column.where] += weights * colours
 
-    def _places(self, row: _Say, column: _Say) -> _LocalGrid:
+    def _places(self, row: _TileSpan, column: _TileSpan) -> _LocalGrid:
         """The pixels of the rendering that a tile is heard at, in its own coordinates."""
         height, width, side = len(row.weights), len(column.weights), self.model.layout.side
         return _LocalGrid(

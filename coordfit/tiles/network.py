@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend
-from ..activations import make_activation
 from ..config import FitConfig
-from ..member import Draws
-from ..mlp import MLP, initial_parameters
-from ..model import layer_sizes
-from ..parameters import ParameterLayout
+from ..network.activations import make_activation
+from ..network.cost import layer_sizes
+from ..network.mlp import MLP, initial_parameters
+from ..network.parameters import ParameterLayout
+from ..network.random_streams import RandomStreams
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TileNetwork:
     @classmethod
     def drawn(cls, config: FitConfig, channels: int) -> TileNetwork:
         """With frequencies from the settings' seed."""
-        B = Draws(config.seed).frequencies(config)
+        B = RandomStreams(config.seed).frequencies(config)
         return cls(config, channels, None if B is None else B.astype(config.dtype))
 
     @property
@@ -50,10 +50,10 @@ class TileNetwork:
 
     def first_parameters(self) -> NDArray[np.floating]:
         """The flat parameters (P,) from which every tile starts."""
-        config, draws = self.config, Draws(self.config.seed)
-        draws.frequencies(config)
+        config, streams = self.config, RandomStreams(self.config.seed)
+        streams.frequencies(config)
         return initial_parameters(
-            self.layout.layer_sizes, config.resolved_initializer, omega=config.omega, rng=draws.weights
+            self.layout.layer_sizes, config.resolved_initializer, omega=config.omega, rng=streams.weights
         ).astype(config.dtype)
 
     def mlp(self, backend: Backend, parameters: Array, rows: int, *, gradient: Array | None = None) -> MLP:

@@ -150,7 +150,7 @@ def plan_tiles(
     budget : int, optional
         Parameters that all networks together may have.
     spacing : float, optional
-        The mean distance of pixels that training may see, where a mask says which; see `fills.mean_spacing`.
+        The mean distance of pixels that training may see, where a mask says which (`mean_spacing`).
 
     Raises
     ------

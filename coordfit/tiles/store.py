@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, ModelFileError, OutputError
 from ..files import atomic_write, forget_pages, printable, read_json, write_json
-from ..memory import in_words
-from ..tensor_file import MAX_MAPPED_BYTES, load_tensors, save_tensors
+from ..files.tensor_file import MAX_MAPPED_BYTES, load_tensors, save_tensors
+from ..models.memory import in_words
 from .under_way import Round, UnderWay
 
 _ERROR_BYTES = np.dtype(np.float64).itemsize
@@ -81,14 +81,14 @@ class TileStore:
         self._under_way_file = folder / "tiles.safetensors"
         if resume and self._finished_before(shape[0], size):
             self._map("r+b", size)
-            self._share_out(shape, dtype)
+            self._partition(shape, dtype)
             self.mse = float(np.mean(self.errors)) if self.done else math.nan
             self._read_under_way()
         else:
             self._json.unlink(missing_ok=True)
             self._under_way_file.unlink(missing_ok=True)
             self._map("x+b", size)
-            self._share_out(shape, dtype)
+            self._partition(shape, dtype)
             self._write()
 
     @property
@@ -200,7 +200,7 @@ class TileStore:
             what = f"{in_words(size)} of tiles in {printable(self._bin)}"
             raise OutputError(f"cannot keep {what}: {reason}") from error
 
-    def _share_out(self, shape: tuple[int, int], dtype: str) -> None:
+    def _partition(self, shape: tuple[int, int], dtype: str) -> None:
         end = shape[0] * _ERROR_BYTES
         self._errors = self._bytes[:end].view(np.float64)
         self.parameters = self._bytes[end:].view(dtype).reshape(shape)

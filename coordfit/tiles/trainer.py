@@ -22,15 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend
-from ..course import Course
-from ..encoders import make_encoder
-from ..last_layer import least_squares
-from ..losses import make_loss
-from ..optimizers import Optimizer
-from ..pixel_rows import GridRows
-from ..schedules import schedule_factor
-from ..training import make_optimizer
-from ..training_step import TrainingPixels, TrainingStep, cost_of_a_row
+from ..encoders.registry import make_encoder
+from ..network.cost import cost_of_a_row
+from ..network.losses import make_loss
+from ..optimizers.base import Optimizer
+from ..optimizers.last_layer import least_squares
+from ..optimizers.make import make_optimizer
+from ..optimizers.schedules import schedule_factor
+from ..pixels.rows import GridRows
+from ..pixels.step_inputs import StepInputs
+from ..pixels.training_pixels import TrainingPixels
+from ..training.step import TrainingStep
 from .layout import TileLayout
 from .network import TileNetwork
 from .under_way import Round, UnderWay
@@ -94,7 +96,7 @@ class TileGroup:
             self.optimizer,
             TrainingPixels(self.backend, self.coordinates, self.target, self.weights),
             self.coordinates.size,
-            Course(lambda step: (self.learning_rate(step),)),
+            StepInputs(lambda step: (self.learning_rate(step),)),
         )
 
     def learning_rate(self, step: int) -> float:
@@ -230,7 +232,7 @@ class TileTrainer:
         self.backend, self.network, self.layout = backend, network, layout
         self.every_tile, self.largest, self._stop = every_tile, largest, stop
         self._lock, self.diverged = threading.Lock(), 0
-        self.crews = [_Crew(b, network, layout) for b in backend.side_by_side()]
+        self.crews = [_Crew(b, network, layout) for b in backend.per_worker_backends()]
         rows, (row_bytes, _) = len(layout.grid), cost_of_a_row(network.layout.layer_sizes, network.config.dtype)
         self.group_size = max(4, backend.group_bytes // (row_bytes * rows))
         self.first = network.first_parameters()

@@ -1,0 +1,310 @@
+"""How a product is computed: chosen once, kept, and then one call of cublasLtMatmul for each run."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+from .descriptors import (
+    ALGORITHM_FACTS,
+    BATCH_COUNT,
+    BATCH_STRIDE,
+    EPILOGUE,
+    MASK_BATCH_STRIDE,
+    MASK_LEADING_DIMENSION,
+    MASK_POINTER,
+    MAX_WORKSPACE_BYTES,
+    MIN_ALIGNMENT_A,
+    MIN_ALIGNMENT_B,
+    MIN_ALIGNMENT_C,
+    MIN_ALIGNMENT_D,
+    TRANSPOSE_A,
+    TRANSPOSE_B,
+    VECTOR_BATCH_STRIDE,
+    VECTOR_POINTER,
+    Attribute,
+    Descriptor,
+)
+from .layer_products import mask_leading_dimension
+from .library import ARCH_MISMATCH, NOT_SUPPORTED, SUCCESS, CublasLtError, HeuristicResult, Library
+from .products import DATA_TYPES, Pointers, Product
+
+WORKSPACE_BYTES = 32 << 20
+"""What Hopper's algorithms may need; a long inner axis (dW) is split by it over the whole device."""
+
+MAX_CANDIDATES = 8
+_ALIGNED = 256
+_MASK_ALIGNMENT = 16  # bytes
+
+
+class RefusedError(Exception):
+    """The library has no algorithm for a product; the message is its reason."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Device memory that a product may use while it runs: one for each stream that runs beside others."""
+
+    pointer: int
+    num_bytes: int = WORKSPACE_BYTES
+
+    def __post_init__(self) -> None:
+        if self.pointer % _ALIGNED:
+            raise ValueError(f"a workspace lies on a multiple of {_ALIGNED} bytes, not at {self.pointer:#x}")
+
+
+class Operation:
+    """A product in the library's words: its descriptor and the layouts of its three matrices.
+
+    The library's matrices are column-major (its epilogues work on no others). A row-major matrix (r, c) is,
+    number for number, the column-major matrix (c, r), its transpose. So out = left right is computed as
+    out^T = right^T left^T: A is the right operand, B the left one, C and D are the result; nothing is moved.
+    """
+
+    def __init__(self, library: Library, product: Product) -> None:
+        types = product.types
+        left, right, out = product.stored_shapes()
+        strides = product.strides
+        self.product = product
+        self.desc = Descriptor(library, "MatmulDesc", types.compute, DATA_TYPES[types.scale])
+        self.desc.set(TRANSPOSE_A, product.transpose_right)
+        self.desc.set(TRANSPOSE_B, product.transpose_left)
+        self.desc.set(EPILOGUE, product.epilogue)
+        if product.epilogue.has_vector and product.members > 1:
+            self.desc.set(VECTOR_BATCH_STRIDE, strides.vector)
+        if product.epilogue.has_mask:
+            self.desc.set(MASK_LEADING_DIMENSION, mask_leading_dimension(product.columns))
+            self.desc.set(MASK_BATCH_STRIDE, strides.mask)
+        self.left = _layout(library, types.operand, left, product.members, strides.left)
+        self.right = _layout(library, types.operand, right, product.members, strides.right)
+        self.out = _layout(library, types.output, out, product.members, strides.out)
+        self.vector = self.mask = 0
+        # Looked up here and not before a run, where microseconds count.
+        self._takes_vector, self._takes_mask = product.epilogue.has_vector, product.epilogue.has_mask
+
+    def point(self, vector: int, mask: int) -> None:
+        """Set the addresses that are not arguments of a run."""
+        if bool(vector) != self._takes_vector or bool(mask) != self._takes_mask:
+            raise ValueError(
+                f"{self.product}: the epilogue {self.product.epilogue.name} {_verb(self._takes_vector)} a bias "
+                f"or its gradient and {_verb(self._takes_mask)} a mask, not addresses {vector:#x} and {mask:#x}"
+            )
+        if vector != self.vector:
+            self.desc.set(VECTOR_POINTER, vector)
+        if mask != self.mask:
+            self.desc.set(MASK_POINTER, mask)
+        self.vector, self.mask = vector, mask
+
+    def algorithms(
+        self, handle: Descriptor, alignments: tuple[int, ...], workspace_bytes: int
+    ) -> list[HeuristicResult]:
+        """Ask the library for algorithms, the one it thinks fastest first. `RefusedError` where it has none.
+
+        The addresses of vector and mask must be set before: the library takes their alignment from them.
+        """
+        preference = _preference(self.desc.library, alignments, workspace_bytes)
+        results, count = (HeuristicResult * MAX_CANDIDATES)(), ctypes.c_int()
+        layouts = (self.right.value, self.left.value, self.out.value, self.out.value)
+        arguments = (handle.value, self.desc.value, *layouts, preference.value, MAX_CANDIDATES, results)
+        try:
+            self.desc.library.call("cublasLtMatmulAlgoGetHeuristic", *arguments, ctypes.byref(count))
+        except CublasLtError as error:
+            if error.status not in (NOT_SUPPORTED, ARCH_MISMATCH):
+                raise
+            raise RefusedError(f"the heuristic answers {error.text}") from None
+        finally:
+            preference.close()
+        usable = [result for result in results[: count.value] if result.state == SUCCESS]
+        if not usable:
+            raise RefusedError("the heuristic knows no algorithm")
+        return usable
+
+    def close(self) -> None:
+        """Destroy the descriptor and the layouts."""
+        for descriptor in (self.desc, self.left, self.right, self.out):
+            descriptor.close()
+
+
+def _verb(wanted: bool) -> str:
+    return "takes" if wanted else "does not take"
+
+
+def _layout(
+    library: Library, dtype: str, row_major_shape: tuple[int, int], members: int, stride: int
+) -> Descriptor:
+    rows, columns = row_major_shape
+    # The columns of the row-major matrix are the rows of the column-major one.
+    layout = Descriptor(library, "MatrixLayout", DATA_TYPES[dtype], columns, rows, columns)
+    if members > 1:
+        layout.set(BATCH_COUNT, members)
+        layout.set(BATCH_STRIDE, stride)
+    return layout
+
+
+def _preference(library: Library, alignments: tuple[int, ...], workspace_bytes: int) -> Descriptor:
+    left, right, out = alignments[:3]
+    preference = Descriptor(library, "MatmulPreference")
+    limits: tuple[tuple[Attribute, int], ...] = (
+        (MAX_WORKSPACE_BYTES, workspace_bytes),
+        (MIN_ALIGNMENT_A, right),
+        (MIN_ALIGNMENT_B, left),
+        (MIN_ALIGNMENT_C, out),
+        (MIN_ALIGNMENT_D, out),
+    )
+    for attribute, value in limits:
+        preference.set(attribute, value)
+    return preference
+
+
+class Plan:
+    """One product with its algorithm, ready to run. Made by `Planner.plan`.
+
+    A plan is for one thread: the addresses of vector and mask are set on it before a run that changes them.
+    """
+
+    def __init__(self, handle: Descriptor, operation: Operation, candidates: list[HeuristicResult]) -> None:
+        self.product = operation.product
+        self.candidates = candidates
+        self._operation = operation
+        self._handle = handle
+        self._library = operation.desc.library
+        number = ctypes.c_double if self.product.types.scale == "float64" else ctypes.c_float
+        one, beta = number(1.0), number(float(self.product.accumulate))
+        # What does not change from run to run is made once: a run is short of host time, not of memory.
+        self._matmul = self._library.functions.cublasLtMatmul
+        self._start = (handle.value, operation.desc.value, ctypes.byref(one))
+        self._left, self._right, self._out = (
+            layout.value for layout in (operation.left, operation.right, operation.out)
+        )
+        self._beta = ctypes.byref(beta)
+        self._algorithms = [ctypes.byref(candidate.algorithm) for candidate in candidates]
+
+    def run(self, pointers: Pointers, workspace: Workspace, stream: int, candidate: int = 0) -> None:
+        """Enqueue the product on a stream; it may be captured.
+
+        Parameters
+        ----------
+        pointers : Pointers
+            Aligned as those that the plan was made for, or better.
+        workspace : Workspace
+            Not in use on another stream at the same time.
+        stream : int
+            Address of the CUDA stream; 0 is the default one.
+        candidate : int
+            Which of `candidates` computes it; 0 is the library's own first choice.
+
+        Raises
+        ------
+        CublasLtError
+            With the library's words, where it refuses.
+        """
+        left, right, out, vector, mask = pointers
+        if vector != self._operation.vector or mask != self._operation.mask:
+            self._operation.point(vector, mask)
+        status = self._matmul(
+            *self._start,
+            right,
+            self._right,
+            left,
+            self._left,
+            self._beta,
+            out,
+            self._out,
+            out,
+            self._out,
+            self._algorithms[candidate],
+            workspace.pointer,
+            workspace.num_bytes,
+            stream,
+        )
+        if status:
+            about = f" for {self.product} in {self.product.types}"
+            raise self._library.error("cublasLtMatmul", status, about)
+
+    def describe(self, candidate: int) -> dict[str, int | None]:
+        """Return workspace and, by the library's numbers, tile, splits and cluster of a candidate."""
+        facts = {name: self._fact(candidate, attribute) for name, attribute in ALGORITHM_FACTS.items()}
+        return {"workspace_bytes": self.candidates[candidate].workspace_bytes} | facts
+
+    def _fact(self, candidate: int, attribute: Attribute) -> int | None:
+        value, written = attribute.ctype(), ctypes.c_size_t()
+        places = (ctypes.byref(value), ctypes.sizeof(value), ctypes.byref(written))
+        call = self._library.functions.cublasLtMatmulAlgoConfigGetAttribute
+        # Not every version knows every attribute.
+        return None if call(self._algorithms[candidate], attribute.number, *places) else int(value.value)
+
+    def close(self) -> None:
+        """Destroy what the library holds for this plan; it cannot run any more."""
+        self._operation.close()
+
+
+class Planner:
+    """Makes the plans of one device and keeps them, refusals too.
+
+    Parameters
+    ----------
+    library : Library
+    workspace_bytes : int
+        What every workspace has at least.
+
+    The device for which it plans is the one that is current when it is made.
+    """
+
+    def __init__(self, library: Library, workspace_bytes: int = WORKSPACE_BYTES) -> None:
+        self.library = library
+        self.workspace_bytes = workspace_bytes
+        self._handle = Descriptor(library, "")
+        self._known: dict[tuple[Product, tuple[int, ...]], Plan | str] = {}
+
+    def plan(self, product: Product, pointers: Pointers) -> Plan:
+        """Return the plan for a product on pointers aligned like these: the same object at every call.
+
+        Raises
+        ------
+        RefusedError
+            Where the library has no algorithm; again at every call, without asking it again.
+        """
+        key = (product, product.alignments(pointers))
+        known = self._known.get(key)
+        if known is None:
+            try:
+                known = self._new_plan(product, key[1], pointers)
+            except RefusedError as reason:
+                known = str(reason)
+            self._known[key] = known
+        if isinstance(known, str):
+            raise RefusedError(known)
+        return known
+
+    def probe(self, product: Product) -> str:
+        """Return why the library refuses a product on well aligned memory, or an empty string.
+
+        Nothing runs and nothing is kept, so no memory is needed. Errors are reasons here, for reports.
+        """
+        nowhere = Pointers(_ALIGNED, _ALIGNED, _ALIGNED, *_only_what_is_read(product))
+        try:
+            self._new_plan(product, product.alignments(nowhere), nowhere).close()
+        except (RefusedError, CublasLtError) as reason:
+            return str(reason)
+        return ""
+
+    def close(self) -> None:
+        """Destroy all plans and the handle."""
+        for known in self._known.values():
+            if isinstance(known, Plan):
+                known.close()
+        self._known.clear()
+        self._handle.close()
+
+    def _new_plan(self, product: Product, alignments: tuple[int, ...], pointers: Pointers) -> Plan:
+        if product.epilogue.has_mask and alignments[4] < _MASK_ALIGNMENT:
+            raise RefusedError(f"the mask lies on {alignments[4]} bytes, not on {_MASK_ALIGNMENT}")
+        operation = Operation(self.library, product)
+        operation.point(pointers.vector, pointers.mask)
+        candidates = operation.algorithms(self._handle, alignments, self.workspace_bytes)
+        return Plan(self._handle, operation, candidates)
+
+
+def _only_what_is_read(product: Product) -> tuple[int, int]:
+    epilogue = product.epilogue
+    return _ALIGNED * epilogue.has_vector, _ALIGNED * epilogue.has_mask

@@ -1,0 +1,95 @@
+// What stands around the matrix products: bias and activation, its derivative, sums over rows, sums, casts.
+//
+// blockIdx.y is the member k; a stride is what lies between members, in elements, and 0 where they share.
+
+// z <- z + b where the input is saved;  y = f(z + b). y may be z itself where it is not.
+//
+// z, y (K, rows, width), bias (K, width).
+template <typename T, typename F>
+__global__ void bias_activation(
+    T* z, int64 z_stride, const wide<T>* bias, int64 bias_stride, T* y, int64 y_stride, int64 rows, int width,
+    int keep_input, double omega
+) {
+    z += blockIdx.y * z_stride;
+    bias += blockIdx.y * bias_stride;
+    y += blockIdx.y * y_stride;
+    const Tile tile = tile_of(width);
+    if (tile.group >= tile.groups) return;
+    for (int j = tile.column; j < width; j += tile.columns) {
+        const wide<T> b = bias[j];
+        for (int64 i = tile.row; i < rows; i += tile.row_step) {
+            const wide<T> sum = widen(z[i * width + j]) + b;
+            if (keep_input) narrow(sum, z[i * width + j]);
+            narrow(F::forward(sum, (wide<T>)omega), y[i * width + j]);
+        }
+    }
+}
+
+// dz = dy f'(z), from what was saved. dz may be dy or saved itself.
+//
+// dy, saved, dz (K, count).
+template <typename T, typename F>
+__global__ void activation_backward(
+    const T* dy, int64 dy_stride, const T* saved, int64 saved_stride, T* dz, int64 dz_stride, int64 count,
+    double omega
+) {
+    dy += blockIdx.y * dy_stride;
+    saved += blockIdx.y * saved_stride;
+    dz += blockIdx.y * dz_stride;
+    for (int64 i = first_element(); i < count; i += element_step()) {
+        narrow(F::backward(widen(dy[i]), widen(saved[i]), (wide<T>)omega), dz[i]);
+    }
+}
+
+// partials[k, block, j] = sum over the block's rows of x[k, i, j]: the first of two stages, `sum_partials` the
+// second.
+//
+// x (K, rows, width), partials (K, gridDim.x, width). At most 256 threads. The order of the additions depends
+// on the launch alone, so a run repeats bit by bit.
+template <typename T>
+__global__ void column_sums(
+    const T* x, int64 x_stride, wide<T>* partials, int64 partials_stride, int64 rows, int width
+) {
+    __shared__ wide<T> sums[256];
+    x += blockIdx.y * x_stride;
+    partials += blockIdx.y * partials_stride + (int64)blockIdx.x * width;
+    const Tile tile = tile_of(width);
+    const bool has_rows = tile.group < tile.groups;
+    // A block that goes round has one thread for a column, which reads nobody else's sum: one barrier is
+    // enough. Every thread goes round as often, since the barrier is for all of them.
+    for (int first = 0; first < width; first += tile.columns) {
+        const int j = first + tile.column;
+        wide<T> sum = 0;
+        if (has_rows && j < width) {
+            for (int64 i = tile.row; i < rows; i += tile.row_step) sum += widen(x[i * width + j]);
+        }
+        sums[threadIdx.x] = sum;
+        __syncthreads();
+        if (tile.group == 0 && j < width) {
+            for (int group = 1; group < tile.groups; group++) sum += sums[group * tile.columns + tile.column];
+            partials[j] = sum;
+        }
+    }
+}
+
+// total[k, i] += part[k, i]
+//
+// total, part (K, count).
+template <typename T>
+__global__ void add(T* total, int64 total_stride, const T* part, int64 part_stride, int64 count) {
+    total += blockIdx.y * total_stride;
+    part += blockIdx.y * part_stride;
+    for (int64 i = first_element(); i < count; i += element_step()) {
+        narrow(widen(total[i]) + widen(part[i]), total[i]);
+    }
+}
+
+// to[k, i] = from[k, i], rounded to nearest, ties to even.
+//
+// from, to (K, count).
+template <typename T, typename O>
+__global__ void cast(const T* from, int64 from_stride, O* to, int64 to_stride, int64 count) {
+    from += blockIdx.y * from_stride;
+    to += blockIdx.y * to_stride;
+    for (int64 i = first_element(); i < count; i += element_step()) narrow((wide<O>)widen(from[i]), to[i]);
+}

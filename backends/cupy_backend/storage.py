@@ -1,0 +1,86 @@
+"""Activations of 16 bits: what they are called where, and copies of the parameters for products to read.
+
+CuPy has no bfloat16 of its own without another package, so its words are held as uint16, which nobody but our
+kernels and cublasLt may read as numbers. float16 is CuPy's own.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from ..protocols import Array
+
+STORED = {"bf16": "uint16", "fp16": "float16"}
+"""The dtype of stored activations by the precision that a user names."""
+
+PRODUCT_TYPES = {"float32": "float32", "float64": "float64", "uint16": "bfloat16", "float16": "float16"}
+"""cublasLt's types by the dtype of the operands."""
+
+LOSS_SCALES = {"fp16": 2.0**16}
+"""float16 has numbers down to 6e-8 and up to 65 504, and the gradient of a mean over a picture is as small as
+that: so it is multiplied by a power of two on its way back, and divided again in the optimizer. With 2^16 the
+largest gradient of a batch of 16 pixels or more is below 1e4, and a typical one of 16 384 pixels above 1e-4. A
+batch that overflows all the same shows as NaN, and ends the run as any divergence does."""
+
+
+class Shadows:
+    """Copies of flat parameter buffers in 16 bits, found again by where a layer's W and b lie in the buffer."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Any], Array, dict[Any, Array]]] = {}
+
+    def of(self, parameters: Array) -> Array | None:
+        """The copy of a flat buffer, or None where it has none."""
+        known = self._known.get(parameters.data.ptr)
+        is_known = known is not None and known[0]() is not None and known[1].shape == parameters.shape
+        return known[1] if known is not None and is_known else None
+
+    def of_part(self, part: Array) -> Array | None:
+        """What the copy holds in the place of a part (*E, n) of its flat buffer, or None."""
+        place = part.data.ptr
+        for start, (flat, compute_copy, _) in self._known.items():
+            parameters = flat()
+            if parameters is not None and 0 <= place - start < parameters.nbytes:
+                offset = (place - start) // part.itemsize
+                fits = (
+                    part.shape[:-1] == compute_copy.shape[:-1]
+                    and offset + part.shape[-1] <= compute_copy.shape[-1]
+                )
+                return compute_copy[..., offset : offset + part.shape[-1]] if fits else None
+        return None
+
+    def keep(self, parameters: Array, compute_copy: Array) -> None:
+        """Note the copy of a flat buffer (*E, P); those of buffers that are gone are dropped."""
+        self._known = {start: known for start, known in self._known.items() if known[0]() is not None}
+        self._known[parameters.data.ptr] = (weakref.ref(parameters), compute_copy, {})
+
+    def find(self, view: Array) -> Array | None:
+        """What the copy holds in the place of a view (*E, n_in, n_out) into its buffer, or None."""
+        place = view.data.ptr
+        for start, (flat, compute_copy, views) in self._known.items():
+            parameters = flat()
+            if parameters is None or not 0 <= place - start < parameters.nbytes:
+                continue
+            if (place, view.shape) not in views:
+                found = _same_place(view, (place - start) // view.itemsize, compute_copy)
+                if found is None:
+                    return None
+                views[place, view.shape] = found
+            return views[place, view.shape]
+        return None
+
+    def memory(self) -> list[Array]:
+        """All copies, for who must keep them alive."""
+        return [compute_copy for _, compute_copy, _ in self._known.values()]
+
+
+def _same_place(view: Array, offset: int, compute_copy: Array) -> Array | None:
+    """The part of a copy (*E, P) that begins at an offset and has the shape of a view, or None."""
+    core, members = view.shape[-2:], view.shape[:-2]
+    size = core[0] * core[1]
+    if members != compute_copy.shape[:-1] or offset + size > compute_copy.shape[-1]:
+        return None
+    if members and view.strides[0] != compute_copy.shape[-1] * view.itemsize:
+        return None
+    return compute_copy[..., offset : offset + size].reshape(view.shape)

@@ -1,0 +1,62 @@
+"""A training step as a list of instructions for compiled code: what `NumbaBackend` runs on.
+
+Small networks spend more time between their products than in them: in the interpreter, and where two threads
+wait for its lock. Here a primitive is a record of addresses and shapes (`instructions.py`), which one compiled
+loop carries out (`interpreter.py`). A step is recorded once as such a list for each worker thread
+(`recording.py`) and from there on runs without the interpreter; where workers must wait for each other they
+spin at a barrier for less than a microsecond (`barrier.py`), so that even one layer can be shared by columns.
+"""
+
+from .addresses import address_of, is_plain
+from .barrier import Barrier
+from .blas import find_gemm
+from .cache import has_code
+from .host_state import HostState
+from .instructions import (
+    ACTIVATION_BACKWARD,
+    ACTIVATIONS,
+    ADAM,
+    JOIN,
+    LINEAR,
+    LINEAR_BACKWARD,
+    LOSS,
+    LOSSES,
+    MUON,
+    SGD,
+    SUM,
+    TAKE_ROWS,
+    Program,
+    at,
+    instruction,
+    shared_out,
+)
+from .interpreter import execute
+from .recording import Recording, pending
+
+__all__ = [
+    "ACTIVATIONS",
+    "ACTIVATION_BACKWARD",
+    "ADAM",
+    "JOIN",
+    "LINEAR",
+    "LINEAR_BACKWARD",
+    "LOSS",
+    "LOSSES",
+    "MUON",
+    "SGD",
+    "SUM",
+    "TAKE_ROWS",
+    "Barrier",
+    "HostState",
+    "Program",
+    "Recording",
+    "address_of",
+    "at",
+    "execute",
+    "find_gemm",
+    "has_code",
+    "instruction",
+    "is_plain",
+    "pending",
+    "shared_out",
+]

@@ -1,0 +1,5 @@
+"""The CPU backend: NumPy with row blocks on worker threads."""
+
+from .backend import NumpyBackend
+
+__all__ = ["NumpyBackend"]

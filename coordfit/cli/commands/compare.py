@@ -1,0 +1,194 @@
+"""`coordfit compare`: encodings side by side on one picture, trained as one batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..._backends import Backend
+from ...config import FitConfig, did_you_mean, make_config
+from ...encoders.registry import ENCODINGS
+from ...errors import ConfigError
+from ...files import Outputs, atomic_write, jsonable, printable, write_json
+from ...files.lock import output_folder
+from ...images import Picture, save_picture
+from ...models.model import Model
+from ...tasks.compare import AUTO, Comparison, compare_on, compare_tiles, configs_for, tiled_jobs
+from ...tiles.fit import TiledJob, TiledResult
+from ...tiles.model import TiledModel
+from ...tiles.plan import TILE_OPTIONS, TileOptions
+from ...training.ensemble import EnsembleProgress
+from ...training.result import Result
+from ..animation import AnimationCallback
+from ..interrupts import GracefulStop, how_to_begin_again
+from ..options import Options
+from ..progress import EnsembleReport, SigmaReport, TileReport
+from ..session import exit_code_of_many, load_image, make_backend, make_log, setting_layers
+from .fit_tiles import refuse_animation
+
+
+def run(options: Options) -> int:
+    """Train, write the folder, print the table."""
+    log = make_log(options)
+    settings = dict(options.settings)
+    encodings = settings.pop("encoding", list(ENCODINGS))
+    sigmas = settings.pop("sigma", None)
+    _check_encodings(encodings)
+    options.settings = settings
+    layers, recipe = setting_layers(options)
+    base = make_config(*layers, recipe=recipe)
+    configs = configs_for(base, encodings, sigmas)
+    animation = None if options.animate is None else AnimationCallback(options.animate, list(configs))
+    backend = make_backend(options, log)
+    picture = load_image(options.image, base)
+    asked = TileOptions(**{name: vars(options)[name] for name in TILE_OPTIONS})
+    given = {name: value for layer in layers for name, value in layer.items()}
+    jobs = tiled_jobs(picture, asked, given, encodings, sigmas, recipe=recipe)
+    if isinstance(jobs, str) and options.tiles == "auto":
+        log(f"one network for the whole picture: {jobs}")
+    if not isinstance(jobs, str):
+        refuse_animation(options)
+    outputs = _outputs(configs if isinstance(jobs, str) else jobs).beside(options.animate)
+    with output_folder(options.out, outputs, overwrite=options.overwrite) as folder:
+        learned = _Learned(configs)
+        with GracefulStop() as stop:
+            if isinstance(jobs, str):
+                comparison = _of_networks(options, backend, picture, configs, animation, stop, learned)
+            else:
+                comparison = _of_tiles(options, backend, picture, jobs, stop, learned)
+            if AUTO in comparison.results:
+                log(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
+            if comparison.results:  # an interruption may have come before the first was finished
+                _write(comparison, folder)
+            if animation is not None:
+                animation.save()
+            _print(comparison, folder, options)
+            if not stop.is_asked_for():
+                return _exit_code(comparison, log)
+            log(f"interrupted; what was learned so far is saved, {how_to_begin_again(folder)}")
+            return stop.exit_code
+        learned.save(folder)
+    saved = "the models so far are saved" if learned.models else "nothing was learned yet"
+    message = f"interrupted; {saved}, {how_to_begin_again(folder)}"
+    return stop.report(message, log, as_json=options.json)
+
+
+def _of_networks(
+    options: Options,
+    backend: Backend,
+    picture: Picture,
+    configs: dict[str, FitConfig],
+    animation: AnimationCallback | None,
+    stop: GracefulStop,
+    learned: _Learned,
+) -> Comparison:
+    """All networks as one batch."""
+    shown = _is_shown(options)
+    with SigmaReport(shown=shown) as trials, EnsembleReport(list(configs), shown=shown) as report:
+
+        def callback(progress: EnsembleProgress) -> None:
+            trials.close()
+            report(progress)
+            learned.see(progress)
+            if animation is not None and progress.evaluated:
+                animation(progress)
+
+        return compare_on(backend, picture, configs, callback, stop.is_asked_for, trials.show)
+
+
+def _of_tiles(
+    options: Options,
+    backend: Backend,
+    picture: Picture,
+    jobs: dict[str, TiledJob],
+    stop: GracefulStop,
+    learned: _Learned,
+) -> Comparison:
+    """Each encoding's tiles as a batch, one after the other."""
+    with TileReport(shown=_is_shown(options)) as report:
+        return compare_tiles(backend, picture, jobs, report, stop.is_asked_for, learned.finish)
+
+
+def _is_shown(options: Options) -> bool:
+    return not (options.no_progress or options.quiet or options.json)
+
+
+class _Learned:
+    """The models so far, for an interruption that leaves no time for figures and pictures.
+
+    Parameters
+    ----------
+    configs : dict
+        The settings of each network by name.
+    """
+
+    def __init__(self, configs: dict[str, FitConfig]) -> None:
+        self._configs = configs
+        self.models: dict[str, Model | TiledModel] = {}
+
+    def see(self, progress: EnsembleProgress) -> None:
+        """Note the networks of a batch."""
+        for member in progress.members:
+            self.models[self._name(member.config)] = member.model
+
+    def finish(self, name: str, result: Result) -> None:
+        """Note a network or tiles that are finished."""
+        self.models[name] = result.model
+
+    def _name(self, config: FitConfig) -> str:
+        return next((name for name, own in self._configs.items() if own == config), AUTO)
+
+    def save(self, folder: Path) -> None:
+        """Write the models."""
+        for name, model in self.models.items():
+            model.save(folder / _files_of(name)[0])
+
+
+def _exit_code(comparison: Comparison, log: Callable[[str], None]) -> int:
+    diverged = [name for name, result in comparison.results.items() if result.stopped == "diverged"]
+    return exit_code_of_many(len(diverged), len(comparison.results), ", ".join(diverged), log)
+
+
+def _check_encodings(encodings: list[str]) -> None:
+    for name in encodings:
+        if name not in ENCODINGS:
+            meant = did_you_mean(name, ENCODINGS)
+            raise ConfigError(f"encoding must be of {', '.join(ENCODINGS)}, not {name!r}{meant}")
+    if len(set(encodings)) < len(encodings):
+        raise ConfigError("encoding has a value twice")
+
+
+def _outputs(names: Iterable[str]) -> Outputs:
+    own = [file for name in names for file in _files_of(name)]
+    return Outputs((*own, "metrics.json", "config.json", "comparison.png", "history.json", "curves.svg"))
+
+
+def _files_of(name: str) -> tuple[str, str]:
+    """Return where the model and the picture of one encoding go."""
+    stem = name.replace(" ", "-")
+    return f"model-{stem}.safetensors", f"reconstruction-{stem}.png"
+
+
+def _write(comparison: Comparison, folder: Path) -> None:
+    for name, result in comparison.results.items():
+        model, picture = _files_of(name)
+        result.save(folder / model)
+        save_picture(folder / picture, result.reconstruction, bit_depth=comparison.picture.bit_depth)
+    metrics = {name: result.metrics for name, result in comparison.results.items()}
+    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "config.json", {name: r.config.as_dict() for name, r in comparison.results.items()})
+    with atomic_write(folder / "comparison.png") as file:
+        comparison.picture_of_all().save(file, format="PNG")
+    if not any(isinstance(result, TiledResult) for result in comparison.results.values()):
+        write_json(folder / "history.json", {name: r.history for name, r in comparison.results.items()})
+        comparison.save_curves(folder / "curves.svg")
+
+
+def _print(comparison: Comparison, folder: Path, options: Options) -> None:
+    if options.json:
+        rows = {name: result.metrics for name, result in comparison.results.items()}
+        print(json.dumps(jsonable({"folder": str(folder), "results": rows}), allow_nan=False))
+        return
+    print(comparison.table)
+    print(printable(folder))

@@ -1,0 +1,73 @@
+"""`coordfit info`: what a model file holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ...files import jsonable, printable
+from ...images.metrics import bits_per_pixel
+from ...models.format import model_in
+from ...models.model import Model
+from ...network.parameters import ParameterLayout
+from ...tasks.load import load as load_model
+from ...tasks.run_folder import describe_settings
+from ...tiles.model import TiledModel
+from ..exit_codes import EXIT_OK
+from ..options import Options
+
+
+def run(options: Options) -> int:
+    """Print picture, network, size and figures of a model."""
+    file = model_in(options.model)
+    model = load_model(file, device="cpu")
+    size = file.stat().st_size
+    picture = model.picture
+    facts: dict[str, Any] = {
+        "model": str(file),
+        "picture": picture.name,
+        "width": picture.width,
+        "height": picture.height,
+        "channels": picture.channels,
+        "bit_depth": picture.bit_depth,
+        **describe_settings(model.config),
+        "layers": list(_network(model).layer_sizes),
+        **_tiles(model),
+        "parameters": model.num_parameters,
+        "dtype": model.config.dtype,
+        "bytes": size,
+        "bits_per_pixel": bits_per_pixel(size, picture.height, picture.width),
+        "seed": model.config.seed,
+    }
+    if options.json:
+        document = facts | {"config": model.config.as_dict(), "metrics": model.metrics}
+        print(json.dumps(jsonable(document), allow_nan=False))
+        return EXIT_OK
+    for name in ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds"):
+        facts[name] = model.metrics.get(name)
+    for name, value in facts.items():
+        if value is not None:
+            text = "-".join(map(str, value)) if name == "layers" else _text(value)
+            print(f"{name.replace('_', ' '):<16} {printable(text)}")
+    return EXIT_OK
+
+
+def _network(model: Model | TiledModel) -> ParameterLayout:
+    return model.network.layout if isinstance(model, TiledModel) else model.mlp.layout
+
+
+def _tiles(model: Model | TiledModel) -> dict[str, Any]:
+    """How many networks there are, and where; nothing for one network."""
+    if not isinstance(model, TiledModel):
+        return {}
+    layout = model.layout
+    facts = {"tiles": len(layout), "tile": layout.tile, "overlap": layout.overlap}
+    values = model.picture.height * model.picture.width * model.picture.channels
+    return facts | {
+        "parameters_per_value": model.num_parameters / values,
+        "stored": str(model.parameters.dtype),
+    }
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,84 @@
+"""`coordfit render`: a model's picture at any size, a few rows at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ...files import Outputs, jsonable, printable
+from ...images import MAX_PIXELS, save_picture
+from ...images.formats.png import MAX_SIDE
+from ...images.grid import PixelGrid
+from ...models.format import model_in
+from ...models.model import Model
+from ...tasks.load import load as load_model
+from ...tiles.model import TiledModel
+from ..exit_codes import EXIT_OK
+from ..option_types import UsageError
+from ..options import Options
+from ..png_output import write_png
+from ..session import make_backend, make_log
+
+# Days of work and more bytes than most disks have: surely a slip.
+_MOST_PIXELS = 10**10
+
+
+def run(options: Options) -> int:
+    """Render a model to a picture file and print its path."""
+    backend = make_backend(options, make_log(options))
+    file = model_in(options.model)
+    model = load_model(file, backend=backend)
+    grid = _grid(options, model)
+    path = options.out or file.with_name(f"{file.stem}-{grid.width}x{grid.height}.png")
+    _check_extent(grid, path, model)
+    Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
+    if path.suffix.lower() == ".png":
+        write_png(path, model, grid, shown=not (options.quiet or options.no_progress or options.json))
+    else:
+        crop = (grid.left, grid.top, grid.width, grid.height)
+        save_picture(path, model.render(grid.full_height, grid.full_width, crop=crop))
+    if options.json:
+        facts = {
+            "picture": str(path),
+            "width": grid.width,
+            "height": grid.height,
+            "device": model.backend.device,
+        }
+        print(json.dumps(jsonable(facts), allow_nan=False))
+    else:
+        print(printable(path))
+    return EXIT_OK
+
+
+def _grid(options: Options, model: Model | TiledModel) -> PixelGrid:
+    own = model.picture
+    width, height = own.width, own.height
+    if isinstance(options.size, tuple):
+        width, height = options.size
+    elif options.size is not None or options.scale is not None:
+        factor = options.scale or options.size / max(width, height)
+        width, height = max(1, round(width * factor)), max(1, round(height * factor))
+    try:
+        return model.grid(height, width, crop=options.crop)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_extent(grid: PixelGrid, path: Path, model: Model | TiledModel) -> None:
+    """Refuse a rendering that no file can hold, before any work."""
+    is_png = path.suffix.lower() == ".png"
+    sample_bytes = model.picture.bit_depth // 8 if is_png else np.dtype(model.config.dtype).itemsize
+    needed = len(grid) * model.picture.channels * sample_bytes / 1e9
+    asked = f"{grid.width}x{grid.height} = {len(grid)} pixels"
+    if len(grid) > _MOST_PIXELS or max(grid.width, grid.height) > MAX_SIDE:
+        raise UsageError(
+            f"the rendering has {asked}, {needed:.0f} GB before they are packed; {_MOST_PIXELS} pixels and "
+            f"sides of {MAX_SIDE} are the most: give a smaller --size or --scale, or windows of it with --crop"
+        )
+    if not is_png and len(grid) > MAX_PIXELS:
+        raise UsageError(
+            f"the rendering has {asked}, {needed:.1f} GB of memory, as only .png is written row by row; "
+            f"{MAX_PIXELS} pixels are the most for {path.suffix or 'other formats'}: name a .png"
+        )

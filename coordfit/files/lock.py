@@ -1,0 +1,102 @@
+"""One process at a time in a folder of results; the lock dies with its owner, however that ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import OutputError
+from . import RUNS, Outputs, make_folder, new_run_folder, prepare_output_folder, printable
+from .atomic import as_output_error
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+
+
+@contextmanager
+def output_folder(
+    path: Path | None, outputs: Outputs, *, overwrite: bool = False, resume: bool = False
+) -> Iterator[Path]:
+    """Make the folder for the results of one run if it is missing, and lock it until the block ends.
+
+    It is locked before it is looked into: what is found there is whole, and nobody adds to it meanwhile.
+    Folders made here are removed again if the block fails before anything is in them.
+
+    Parameters
+    ----------
+    path
+        The folder that the user named, or None for the next numbered one.
+    outputs, overwrite, resume
+        As `prepare_output_folder` has them.
+
+    Raises
+    ------
+    OutputError
+        Another process has it, a name is taken, or it cannot be made or written.
+    ConfigError
+        Both options were given.
+    """
+    wanted = RUNS if path is None else path
+    made = [place for place in (wanted, *wanted.parents) if not os.path.lexists(place)]
+    folder = new_run_folder() if path is None else make_folder(path)
+    if path is None:
+        made.insert(0, folder)
+    try:
+        with locked(folder):
+            yield prepare_output_folder(folder, outputs, overwrite=overwrite, resume=resume)
+    except BaseException:
+        with suppress(OSError):  # one is not empty
+            for place in made:
+                place.rmdir()
+        raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing a run into a folder until the block ends.
+
+    Raises
+    ------
+    OutputError
+        Another process has it.
+    """
+    descriptor = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    """Lock the folder itself, which leaves no file behind, or else a file in it."""
+    if sys.platform != "win32":
+        with suppress(OSError):  # a folder that may not be read, or a file system that locks files alone
+            return _taken(os.open(folder, os.O_RDONLY), folder)
+    file = folder / ".lock"
+    with as_output_error(file):
+        how = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        return _taken(os.open(file, how, 0o666), folder)
+
+
+def _taken(descriptor: int, folder: Path) -> int:
+    """The descriptor, locked at once or not at all; closed where that fails."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in _HELD:
+            raise
+        told = f"another process is writing {printable(folder)}; wait for it or use another --out"
+        raise OutputError(told) from error
+    return descriptor

@@ -1,0 +1,78 @@
+"""Which files Pillow is trusted with: formats and layouts that tests compare with independent readers."""
+
+from __future__ import annotations
+
+import re
+import struct
+from importlib.util import find_spec
+
+from PIL import ImageFile
+
+from ...errors import PictureError
+
+# Pillow's names, the quickest to load first, and last TGA: it has no signature, and icons can look like it.
+# TIFF has a reader of its own; older Pillows have no AVIF.
+_AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", *_AVIF, "ICO", "JPEG2000", "QOI", "PCX", "SGI", "TGA")
+TOLD_FORMATS = "PNG, JPEG, GIF, WebP, AVIF, TIFF, BMP, PPM, TGA, ICO, JPEG 2000, QOI, PCX, SGI"
+
+_HEAD_BYTES = 2**22  # how far in the first frame's header is looked for; colour profiles come before it
+
+
+def check_layout(image: ImageFile.ImageFile, raw_mode: str, label: str, notes: list[str]) -> None:
+    """Refuse an image, opened and not yet decoded, whose layout Pillow reads wrongly or not fully."""
+    deep_sgi = image.format == "SGI" and _head(image)[3:4] == b"\2"  # bytes of a sample
+    # Of an animated PNG the first frame alone is decoded with both bytes.
+    is_whole = image.format in ("PNG", "PPM") and image.tell() == 0
+    if deep_sgi or (not is_whole and re.search("^(L|LA|RGB|RGBA);16[BLN]$", raw_mode)):
+        raise PictureError(f"{label} holds 16 bits, of which Pillow reads 8: save it as PNG")
+    if image.format == "JPEG2000":
+        _check_jpeg_2000(_head(image), label)
+    if image.format == "AVIF" and re.search(rb"av1C..[\x40-\x7f\xc0-\xff]", _head(image), re.DOTALL):
+        notes.append("colours of more than 8 bits are read with 8")
+
+
+def first_frame(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of the first frame of a GIF or WebP where it does not fill the picture."""
+    box = (0, 0, *image.size)
+    if image.format == "GIF" and image.tile and image.tell() == 0:
+        box = image.tile[0][1] or box
+    if image.format == "WEBP" and image.tell() == 0:
+        found = re.search(b"ANMF....(...)(...)(...)(...)", _head(image), re.DOTALL)
+        if found:
+            left, top, width, height = (int.from_bytes(number, "little") for number in found.groups())
+            box = (2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1)
+    return None if box == (0, 0, *image.size) else box
+
+
+def declares_no_alpha(image: ImageFile.ImageFile) -> bool:
+    """Whether a TGA says that it has no alpha, though there may be a byte for it that many programs leave 0."""
+    return image.format == "TGA" and not _head(image)[17] & 0x0F
+
+
+def _head(image: ImageFile.ImageFile) -> bytes:
+    """The first bytes of an image's file."""
+    assert image.fp is not None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    head: bytes = image.fp.read(_HEAD_BYTES)
+    image.fp.seek(place)
+    return head
+
+
+def _check_jpeg_2000(head: bytes, label: str) -> None:
+    """Refuse palettes, colours that are neither RGB nor grey, and samples other than 8 bits, or 16 of grey."""
+    start = head.find(b"\xff\x4f\xff\x51")
+    boxes, header = head[:start], head[start:]
+    count = struct.unpack_from(">H", header, 40)[0] if start >= 0 and len(header) > 42 else 0
+    components = {tuple(header[at : at + 3]) for at in range(42, 42 + 3 * count, 3)}
+    colour = re.search(rb"colr\x01..(....)", boxes, re.DOTALL)
+    reason = ""
+    if b"pclr" in boxes:
+        reason = "has a palette"
+    elif colour and colour[1] not in (struct.pack(">I", 16), struct.pack(">I", 17)):
+        reason = "has colours that are neither RGB nor grey"
+    elif not 1 <= count <= 4 or components not in ({(7, 1, 1)}, {(15, 1, 1)} if count == 1 else None):
+        reason = "has samples other than 8 bits, or 16 bits of grey"
+    if reason:
+        raise PictureError(f"{label} {reason}, which is not read from JPEG 2000: save it as PNG")

@@ -1,0 +1,123 @@
+"""Levels of any kind, and what they are as float32 in [0, 1].
+
+A picture keeps the levels of its source: 3 bytes for a pixel of 8-bit RGB, where float32 has 12.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import PictureError
+
+Pixels = NDArray[np.float32]
+Levels = NDArray[Any]
+"""uint8, uint16, or float32 in [0, 1]."""
+
+MAX_16_BIT = 65535
+# Colours computed in float32 may leave [0, 1] by rounding; more than this is another range.
+_ROUNDING = 1e-6
+# How far filters such as Lanczos overshoot, of the range; and a maximum below which white is hardly 255.
+_OVERSHOOT = 0.15
+_LEAST_OF_255 = 16
+
+
+def check_pixels(size: tuple[int, int], max_pixels: int, label: str) -> None:
+    """Refuse a picture (width, height) without pixels or with more than memory is meant for."""
+    width, height = size
+    if width < 1 or height < 1:
+        raise PictureError(f"{label} has no pixels: its size is {width}x{height}")
+    if width * height > max_pixels:
+        count = f"{width}x{height} = {width * height} pixels"
+        raise PictureError(
+            f"{label} has {count}, more than {max_pixels}: make it smaller, or raise max_pixels "
+            "(`coordfit fit --max-pixels`)"
+        )
+
+
+def as_levels(values: NDArray[Any], label: str) -> tuple[Levels, int]:
+    """Levels, or floats in [0, 1], of any shape as a picture keeps them: a new array, and bit depth."""
+    if values.dtype.kind == "f":
+        _check_range(values, label)
+        return np.clip(values, 0, 1).astype(np.float32), 8
+    if values.dtype.kind == "b":
+        return values.astype(np.float32), 8
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        return np.array(values, values.dtype.newbyteorder("="), order="C"), 8 * values.dtype.itemsize
+    cure = "make it uint8, uint16 or floats in [0, 1]"
+    if values.dtype.kind in "iu":
+        cure = "divide by its highest possible level, or, where that is 255 or 65535, make it uint8 or uint16"
+    raise PictureError(f"{label} holds {values.dtype}, whose white is not known: {cure}")
+
+
+def highest(levels: Levels) -> int:
+    """What white and full alpha are."""
+    return 1 if levels.dtype.kind == "f" else int(np.iinfo(levels.dtype).max)
+
+
+def to_pixels(levels: Levels) -> Pixels:
+    """Colours in [0, 1]; a new array, but of float32, which are colours already."""
+    if levels.dtype == np.float32:
+        return levels
+    return np.divide(levels, np.float32(highest(levels)), dtype=np.float32)
+
+
+class Colours:
+    """Levels that become colours where they are looked at: a picture without the memory of its float32.
+
+    Parameters
+    ----------
+    levels
+        Any shape.
+    """
+
+    def __init__(self, levels: Levels) -> None:
+        self.levels = levels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the levels."""
+        return self.levels.shape
+
+    def __len__(self) -> int:
+        """The length of the first axis."""
+        return len(self.levels)
+
+    def __getitem__(self, index: Any) -> Pixels:
+        """Colours in [0, 1] at any index that an array has."""
+        return to_pixels(self.levels[index])
+
+    def reshape(self, *shape: int) -> Colours:
+        """The same in another shape."""
+        return Colours(self.levels.reshape(*shape))
+
+
+def _check_range(values: NDArray[np.floating], label: str) -> None:
+    """Refuse floats outside [0, 1], saying what probably was meant."""
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise PictureError(f"{label} holds NaN or infinite values: replace them first")
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        extent = f"values from {low:g} to {high:g}"
+        raise PictureError(f"{label} holds {extent}, but colours lie in [0, 1]: {_range_cure(low, high)}")
+
+
+def _range_cure(low: float, high: float) -> str:
+    """What brings values of this extent to [0, 1], as far as the extent tells."""
+
+    def fits(bottom: float, top: float) -> bool:
+        margin = _OVERSHOOT * (top - bottom)
+        return bottom - margin <= low and high <= top + margin
+
+    clip = ", then clip to [0, 1]"
+    if fits(0, 1):
+        return "clip it, as a filter that overshoots makes such values (numpy.clip(array, 0, 1))"
+    if fits(-1, 1):
+        return "add 1 and divide by 2" + (clip if low < -1 or high > 1 else "")
+    if not fits(0, MAX_16_BIT) or high < _LEAST_OF_255:
+        return "shift and scale it so that black is 0 and white 1"
+    if fits(0, 255):
+        return "divide by 255" + (clip if low < 0 or high > 255 else "")
+    return "divide by its highest possible level (1023 for 10 bits, 4095 for 12, 65535 for 16)"

@@ -1,0 +1,266 @@
+"""How close a prediction comes to a picture: PSNR, SSIM, baselines, bits per pixel.
+
+Pictures are float arrays of shape (H, W, C) with values in [0, 1]. A prediction may leave that range; it
+is clipped before it is scored, because a clipped picture is what anybody gets to see. All sums are float64.
+"""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from . import Colours
+
+__all__ = ["bits_per_pixel", "check_pair", "interpolate_every_second", "psnr", "psnr_from_mse", "ssim"]
+
+FloatArray = NDArray[np.floating[Any]]
+
+# Values that one block of rows may hold (512 KiB of float64): small enough to stay in a core's own cache.
+_BLOCK_VALUES = 1 << 16
+
+_SSIM_RADIUS = 5
+_SSIM_SIGMA = 1.5
+_SSIM_C1 = 0.01**2
+_SSIM_C2 = 0.03**2
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_PAD = 3  # the bicubic kernel reaches two pixels past the edge; one more for safety of rounding
+
+
+def check_pair(prediction: FloatArray, target: FloatArray) -> None:
+    """Refuse what broadcasting or an 8-bit picture would silently turn into a wrong figure.
+
+    Raises
+    ------
+    ValueError
+        Unless both are float arrays of one shape (H, W, C).
+    """
+    for name, pixels in (("prediction", prediction), ("target", target)):
+        if pixels.ndim != 3:
+            raise ValueError(f"{name} has shape {pixels.shape}; expected (H, W, C)")
+        if not np.issubdtype(pixels.dtype, np.floating):
+            raise ValueError(f"{name} has dtype {pixels.dtype}; expected float values in [0, 1]")
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction has shape {prediction.shape} but target has {target.shape}")
+
+
+def psnr_from_mse(mse: float) -> float:
+    """Return the peak signal-to-noise ratio for a mean squared error, with peak 1.
+
+    Parameters
+    ----------
+    mse
+        Mean squared error of values in [0, 1]; not negative.
+
+    Returns
+    -------
+    float
+        ``-10 log10(mse)`` in dB; `math.inf` for 0, NaN for NaN.
+
+    Raises
+    ------
+    ValueError
+        If `mse` is negative.
+    """
+    mse = float(mse)
+    if mse < 0:
+        raise ValueError(f"a mean squared error cannot be negative, got {mse}")
+    return math.inf if mse == 0 else -10.0 * math.log10(mse)
+
+
+def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_] | None = None) -> float | None:
+    """Return the peak signal-to-noise ratio of a prediction, clipped to [0, 1], with peak 1.
+
+    Parameters
+    ----------
+    prediction
+        Predicted picture, (H, W, C), float of any width.
+    target
+        The true picture, same shape, values in [0, 1].
+    where
+        Mask of the pixels to count, (H, W), bool; all of them by default.
+
+    Returns
+    -------
+    float or None
+        PSNR in dB over all channels of the counted pixels; `math.inf` if they are equal, NaN if the
+        prediction holds a NaN there, None if no pixel is counted.
+
+    Raises
+    ------
+    ValueError
+        If shapes or dtypes are not as told above; nothing is broadcast.
+    """
+    check_pair(prediction, target)
+    height, width, channels = target.shape
+    if where is not None and (where.shape != (height, width) or where.dtype != np.bool_):
+        raise ValueError(f"where is {where.dtype} {where.shape}; expected bool {(height, width)}")
+    count = channels * (height * width if where is None else int(np.count_nonzero(where)))
+    if count == 0:
+        return None
+
+    squares = 0.0
+    rows = max(1, _BLOCK_VALUES // (width * channels))
+    for top in range(0, height, rows):
+        block = slice(top, top + rows)
+        error = np.clip(prediction[block], 0.0, 1.0, dtype=np.float64)
+        error -= target[block]
+        counted = error.ravel() if where is None else error[where[block]].ravel()
+        squares += float(np.dot(counted, counted))
+    return psnr_from_mse(squares / count)
+
+
+def _smooth(maps: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Convolve along one axis with SSIM's Gaussian, keeping only positions the window fits into."""
+    size = maps.shape[axis] - 2 * _SSIM_RADIUS
+
+    def shifted(offset: int) -> NDArray[np.float64]:
+        index = [slice(None)] * maps.ndim
+        index[axis] = slice(_SSIM_RADIUS + offset, _SSIM_RADIUS + offset + size)
+        return maps[tuple(index)]
+
+    weights = np.exp(-0.5 * (np.arange(_SSIM_RADIUS + 1) / _SSIM_SIGMA) ** 2)
+    weights /= weights[0] + 2 * weights[1:].sum()
+    smoothed: NDArray[np.float64] = weights[0] * shifted(0)
+    pair = np.empty_like(smoothed)
+    for offset in range(1, _SSIM_RADIUS + 1):  # the window is symmetric: two taps share one product
+        np.add(shifted(-offset), shifted(offset), out=pair)
+        pair *= weights[offset]
+        smoothed += pair
+    return smoothed
+
+
+def _ssim_sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Sum the SSIM map of two (rows, W) planes over the positions where the window fits."""
+    moments = np.stack([x, y, x * x + y * y, x * y])
+    mean_x, mean_y, power, product = _smooth(_smooth(moments, 1), 2)
+    means_squared = mean_x * mean_x + mean_y * mean_y
+    means_product = mean_x * mean_y
+    variances = power - means_squared
+    covariance = product - means_product
+    similarity = (2 * means_product + _SSIM_C1) / (means_squared + _SSIM_C1)
+    similarity *= (2 * covariance + _SSIM_C2) / (variances + _SSIM_C2)
+    return float(similarity.sum())
+
+
+def ssim(prediction: FloatArray, target: FloatArray) -> float | None:
+    """Return the mean structural similarity of a prediction, clipped to [0, 1].
+
+    The index of Wang, Bovik, Sheikh and Simoncelli (2004): Gaussian window of 11 taps with sigma 1.5,
+    K1 = 0.01, K2 = 0.03, data range 1, population covariances; averaged over the positions where the
+    window lies inside the picture, then over the channels.
+
+    Parameters
+    ----------
+    prediction
+        Predicted picture, (H, W, C), float of any width.
+    target
+        The true picture, same shape, values in [0, 1].
+
+    Returns
+    -------
+    float or None
+        At most 1, which means equal; None if a side is shorter than the window or there is no channel.
+
+    Raises
+    ------
+    ValueError
+        If shapes or dtypes are not as told above.
+    """
+    check_pair(prediction, target)
+    running = RunningSSIM(target)
+    rows = max(4 * _SSIM_RADIUS, _BLOCK_VALUES // max(1, prediction[:1].size))
+    for top in range(0, len(prediction), rows):
+        running.add(prediction[top : top + rows])
+    return running.mean
+
+
+class RunningSSIM:
+    """`ssim` of a prediction that comes a few rows at a time, so that it need not fit into memory.
+
+    Parameters
+    ----------
+    target
+        The true picture, (H, W, C).
+    """
+
+    def __init__(self, target: FloatArray | Colours) -> None:
+        self._target, self._total, self._top = target, 0.0, 0
+        self._waiting = target[:0]  # rows whose windows are not complete yet
+
+    def add(self, rows: FloatArray) -> None:
+        """Take the next rows (n, W, C) of the prediction, from the top."""
+        waiting = np.concatenate([self._waiting, rows])
+        done = max(0, len(waiting) - 2 * _SSIM_RADIUS)
+        if done and min(waiting.shape[1:]) > 0 and waiting.shape[1] > 2 * _SSIM_RADIUS:
+            truth = self._target[self._top : self._top + len(waiting)]
+            for channel in range(waiting.shape[2]):
+                x = np.clip(waiting[:, :, channel], 0.0, 1.0, dtype=np.float64)
+                self._total += _ssim_sum(x, truth[:, :, channel].astype(np.float64))
+        self._waiting, self._top = waiting[done:], self._top + done
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the picture; None if a side is shorter than the window or there is no channel."""
+        height, width, channels = self._target.shape
+        if min(height, width) <= 2 * _SSIM_RADIUS or channels == 0:
+            return None
+        return self._total / float(channels * (height - 2 * _SSIM_RADIUS) * (width - 2 * _SSIM_RADIUS))
+
+
+def interpolate_every_second(pixels: FloatArray, method: Literal["bilinear", "bicubic"]) -> NDArray[np.float32]:
+    """Rebuild a picture from its rows and columns 0, 2, 4, ... by classical interpolation.
+
+    This is what a network trained on those pixels has to beat. Training pixel k lies exactly on full
+    position 2k, and is returned unchanged there; past the last training pixel the edge value holds.
+
+    Parameters
+    ----------
+    pixels
+        The full picture, (H, W, C), float; only every second row and column is looked at.
+    method
+        "bilinear", or "bicubic" for the cubic convolution of Keys (1981) with a = -0.5.
+
+    Returns
+    -------
+    numpy.ndarray
+        Interpolated picture, (H, W, C), float32; bicubic may leave [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If `method` is neither of the two or the array is not a non-empty (H, W, C).
+    """
+    if method not in _FILTERS:
+        raise ValueError(f"unknown method {method!r}; expected one of {', '.join(_FILTERS)}")
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise ValueError(f"pixels has shape {pixels.shape}; expected a non-empty (H, W, C)")
+
+    height, width, channels = pixels.shape
+    # Pillow puts the centre of output pixel i at start + (i + 1/2) / 2; training pixel k has its centre at
+    # pad + k + 1/2. The two agree for i = 2k when the box starts at pad + 1/4.
+    start = _PAD + 0.25
+    box = (start, start, start + width / 2, start + height / 2)
+    result = np.empty(pixels.shape, dtype=np.float32)
+    for channel in range(channels):
+        training = np.pad(pixels[::2, ::2, channel].astype(np.float32), _PAD, mode="edge")
+        plane = Image.fromarray(training).resize((width, height), _FILTERS[method], box=box)
+        result[:, :, channel] = np.asarray(plane)
+    return result
+
+
+def bits_per_pixel(num_bytes: int, height: int, width: int) -> float:
+    """Return the bits that a file of `num_bytes` bytes spends on each of `height` x `width` pixels.
+
+    Raises
+    ------
+    ValueError
+        If the size is negative or the picture has no pixel.
+    """
+    if num_bytes < 0:
+        raise ValueError(f"num_bytes must not be negative, got {num_bytes}")
+    if height < 1 or width < 1:
+        raise ValueError(f"a picture of {height} x {width} pixels has no bits per pixel")
+    return 8.0 * num_bytes / (height * width)

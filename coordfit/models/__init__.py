@@ -1,0 +1,1 @@
+"""Fitted functions: evaluate, render, save."""

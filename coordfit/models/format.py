@@ -1,0 +1,186 @@
+"""Models on disk: one `.safetensors` file with tensors by name and self-describing metadata.
+
+`encoding.B` (m, 2), `layers.N.weight` (n_in, n_out), `layers.N.bias` (n_out,); a checkpoint has the optimizer's
+state beside them as `optimizer.NAME.layers.N.weight` and so on. B is stored, not drawn anew: no generator
+promises its stream for ever. Nothing in a file is run, and nothing is taken from it unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._version import __version__
+from ..config import FitConfig, make_config
+from ..errors import ConfigError, ModelFileError
+from ..files import printable
+from ..files.tensor_file import save_tensors
+from ..network.cost import layer_sizes
+from ..network.parameters import ParameterLayout
+from ..optimizers.base import state_names
+from .rendering import PictureFacts
+
+if TYPE_CHECKING:
+    from ..tiles.model import TiledModel
+    from .model import Model
+
+Tensors = Mapping[str, NDArray[Any]]
+
+_COORDINATES = "pixel centres (i + 0.5) / longer side, x right, y down"
+_COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
+MOST_STEPS, MOST_SECONDS, _MOST_FREQUENCIES = 10**9, 1e12, 2**16
+_MOST_NAMES = 6  # of files, in a message
+_MOST_LETTERS = 300  # of a reason, which may quote the file
+_LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
+
+
+def save_model(path: str | PathLike[str], model: Model) -> None:
+    """Write a model, atomically; OutputError where that cannot be done."""
+    parameters = model.backend.to_numpy(model.mlp.parameters)
+    tensors = model_tensors(model.mlp.layout, model_frequencies(model), parameters)
+    save_tensors(path, tensors, describe_model(model) | {"kind": "model"})
+
+
+def model_in(path: str | PathLike[str]) -> Path:
+    """Return the model file that a path means: itself, or that of a run's folder, which may be a checkpoint.
+
+    Raises
+    ------
+    ModelFileError
+        The folder has no model, or several of which none is the run's own.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return folder
+    found = sorted([*folder.glob("*.safetensors"), *folder.glob("models/*.safetensors")])
+    for name in ("model.safetensors", "checkpoint.safetensors"):
+        if folder / name in found:
+            return folder / name
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise refused(
+            path, "the folder holds no .safetensors file; name the folder of a finished run, or a file"
+        )
+    names = ", ".join(str(file.relative_to(folder)) for file in found[:_MOST_NAMES])
+    more = ", ..." if len(found) > _MOST_NAMES else ""
+    raise refused(path, f"the folder holds {len(found)} models; name one of its files ({names}{more})")
+
+
+def model_frequencies(model: Model) -> NDArray[Any] | None:
+    """B (m, 2) of a model's encoder on the host, or None."""
+    return None if model.encoder.B is None else model.backend.to_numpy(model.encoder.B)
+
+
+def model_tensors(
+    layout: ParameterLayout, B: NDArray[Any] | None, parameters: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a model by name, its frequencies first."""
+    tensors = layout.to_tensors(parameters)
+    return tensors if B is None else {"encoding.B": B, **tensors}
+
+
+def describe_model(model: Model | TiledModel) -> dict[str, Any]:
+    """What a file says of its model, beside the tensors."""
+    return {
+        "config": model.config.as_dict(),
+        "picture": asdict(model.picture),
+        "metrics": model.metrics,
+        "coordinates": _COORDINATES,
+        "colours": _COLOURS,
+        "versions": {"coordfit": __version__, "numpy": np.__version__},
+    }
+
+
+def checked_checkpoint(
+    path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
+) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
+    """As `checked_model`; and refuse a model without a training state."""
+    if metadata.get("kind") != "checkpoint":
+        raise refused(path, "it holds a model but no training state; resume needs a checkpoint")
+    return checked_model(path, tensors, metadata)
+
+
+def checked_model(
+    path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
+) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
+    """Settings, picture and layout that metadata and the tensors' types and shapes agree on."""
+    try:
+        config, picture = read_description(metadata)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise refused(path, f"its metadata cannot be used ({error})") from error
+    B = checked_frequencies(path, tensors, config)
+    layout = ParameterLayout(layer_sizes(config, 2 if B is None else 2 * len(B), picture.channels))
+    expected = _expected_tensors(config, layout, with_state=metadata.get("kind") == "checkpoint")
+    found = {name: array for name, array in tensors.items() if name != "encoding.B"}
+    if unknown := set(found) - set(expected):
+        raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
+    for name, shape in expected.items():
+        if name not in found:
+            raise refused(path, f"{name} is missing")
+        if found[name].shape != shape or found[name].dtype != config.dtype:
+            array = found[name]
+            raise refused(path, f"{name} is {array.dtype} {array.shape}, not {config.dtype} {shape}")
+    return config, picture, layout
+
+
+def checked_frequencies(path: str | PathLike[str], tensors: Tensors, config: FitConfig) -> NDArray[Any] | None:
+    """Return B (m, 2) of a file, or None, as the encoding wants it; only its type and shape are looked at."""
+    B = tensors.get("encoding.B")
+    if (B is None) != (config.encoding == "none"):
+        raise refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
+    if B is None:
+        return None
+    if B.ndim != 2 or B.shape[1] != 2 or not 1 <= len(B) <= _MOST_FREQUENCIES or B.dtype != config.dtype:
+        raise refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
+    return B
+
+
+def _expected_tensors(
+    config: FitConfig, layout: ParameterLayout, *, with_state: bool
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors but B."""
+    states = state_names(config.optimizer, config.momentum) if with_state else ()
+    nothing = np.broadcast_to(np.float32(0), layout.size)  # shapes without memory
+    return {
+        name: array.shape
+        for prefix in ("", *(f"optimizer.{state}." for state in states))
+        for name, array in layout.to_tensors(nothing, prefix).items()
+    }
+
+
+def read_description(metadata: Mapping[str, Any]) -> tuple[FitConfig, PictureFacts]:
+    """Settings and picture of a file; ConfigError, TypeError or ValueError where they cannot be used."""
+    return _config(metadata.get("config")), _picture(metadata.get("picture"))
+
+
+def _config(settings: object) -> FitConfig:
+    if not isinstance(settings, dict):
+        raise TypeError("the settings are missing")
+    missing = {spec.name for spec in fields(FitConfig)} - set(settings)
+    if missing:
+        raise ValueError(f"the settings lack {', '.join(sorted(missing)[:3])}")
+    return make_config(settings)
+
+
+def _picture(facts: object) -> PictureFacts:
+    if not isinstance(facts, dict) or set(facts) != {spec.name for spec in fields(PictureFacts)}:
+        raise TypeError("the picture's facts are missing")
+    for name, limit in _LIMITS.items():
+        if type(facts[name]) is not int or not 1 <= facts[name] <= limit:
+            raise ValueError(f"the picture's {name} is {facts[name]!r}")
+    if facts["bit_depth"] not in (8, 16) or not isinstance(facts["name"], str):
+        raise ValueError("the picture's facts make no sense")
+    return PictureFacts(**facts)
+
+
+def refused(path: str | PathLike[str], reason: str) -> ModelFileError:
+    """The error for a file that cannot be used; a reason may hold text from the file, and is cut short."""
+    told = reason if len(reason) <= _MOST_LETTERS else f"{reason[:_MOST_LETTERS]} ..."
+    return ModelFileError(f"cannot load {printable(fspath(path))}: {told}")

@@ -1,0 +1,122 @@
+"""How much memory a run needs, told before any of it is asked for.
+
+An operating system promises more memory than it has, and ends the process that takes it at its word. So what
+is free is compared first with an estimate: the arrays that are large, counted; not the some 100 MB that Python
+and its libraries take.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._backends import Backend
+from ..config import FitConfig
+from ..encoders.fourier import frequency_matrix
+from ..errors import NotEnoughMemoryError
+from ..network.cost import cost_of_a_row, item_size, table_fits
+from ..network.parameters import ParameterLayout
+from ..optimizers.base import state_names
+from ..optimizers.gauss_newton import MOST_ROWS, kernel_bytes
+
+# Measured at the peak of runs: copies of the activations (forward, back, and in between), and copies of the
+# parameters and optimizer state on the host (the last good one, the next, and what becomes a file).
+_PASSES, _COPIES = 2, 5
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of a run by what lowers them."""
+
+    network: int
+    rows: int
+    pixels: int
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.network + self.rows + self.pixels
+
+    @property
+    def cure(self) -> str:
+        """What lowers the largest part."""
+        cures = {"network": "--hidden-size or --depth", "rows": "--batch-size", "pixels": "--size"}
+        return "lower " + cures[max(cures, key=lambda name: int(getattr(self, name)))]
+
+
+def check(need: Need, backend: Backend, what: str) -> None:
+    """Refuse what does not fit.
+
+    Raises
+    ------
+    NotEnoughMemoryError
+        The backend has less memory free than `need`; nothing is said where it cannot tell.
+    """
+    free = backend.free_memory()
+    if free is not None and need.total > free:
+        raise NotEnoughMemoryError(
+            f"{what} needs about {in_words(need.total)} of memory and {in_words(free)} are free; {need.cure}"
+        )
+
+
+def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend, members: int = 1) -> Need:
+    """What training `members` networks on one picture of this shape (H, W, C) takes at its peak."""
+    height, width, channels = shape
+    item, N = item_size(config.dtype), height * width
+    layout = ParameterLayout((num_features(config), *[config.hidden_size] * (config.depth - 1), channels))
+    row_bytes, row_flops = cost_of_a_row(layout.layer_sizes, config.dtype)
+    seen = N if config.train_on == "all" else math.ceil(height / 2) * math.ceil(width / 2)
+
+    def of_blocks(rows: int, members: int, alive: int, flops: int) -> tuple[int, int]:
+        partitions = backend.partition(rows, members, alive, flops)
+        longest = sum(
+            max(block.stop - block.start for block in partition.blocks) * _largest(partition.groups, members)
+            for partition in partitions
+        )
+        return longest * row_bytes, len(partitions) if partitions[0].members is None else 1
+
+    in_step, gradients = of_blocks(min(config.batch_size or seen, seen), members, row_bytes, 3 * row_flops)
+    alive, _ = cost_of_a_row(layout.layer_sizes, config.dtype, forward_alone=True)
+    in_rendering, _ = of_blocks(min(N, 65_536), 1, alive, row_flops)
+    states = len(state_names(config.optimizer, config.momentum))
+    kernels = 0
+    if config.optimizer == "gauss-newton":  # larger batches are refused for what they cost in time
+        kernels = kernel_bytes(min(config.batch_size or seen, seen, MOST_ROWS), config.dtype)
+    copies = 1 + gradients + states + _COPIES * (1 + states)
+    table = seen * layout.layer_sizes[0] * item
+    tables = table * members if table_fits(table, members) else table  # of their own, or shared
+    return Need(
+        network=members * copies * layout.size * item,
+        rows=_PASSES * max(in_step, in_rendering) + kernels + (tables if table_fits(table, 1) else 0),
+        # What training sees of the picture, the reconstruction, the drawings of both.
+        pixels=N * (2 * channels * item + 24),
+    )
+
+
+def _largest(groups: Sequence[slice | None], members: int) -> int:
+    """Members of the largest group; None stands for all."""
+    return max(members if group is None else group.stop - group.start for group in groups)
+
+
+def need_of_rendering(height: int, width: int, channels: int, dtype: str) -> Need:
+    """What a rendering that is returned as one array takes."""
+    return Need(network=0, rows=0, pixels=height * width * channels * item_size(dtype))
+
+
+def num_features(config: FitConfig) -> int:
+    """F, the encoder's features for each pixel."""
+    B = frequency_matrix(
+        config.encoding, config.num_frequencies, config.resolved_sigma, np.random.default_rng(0)
+    )
+    return 2 if B is None else 2 * len(B)
+
+
+def in_words(size: int) -> str:
+    """Bytes as people read them."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:,.1f} {unit}"
+    return f"{size / 1e3:.1f} kB"

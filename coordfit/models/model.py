@@ -1,0 +1,247 @@
+"""A fitted network as a function of coordinates, and its renderings at any size."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._backends import Array, Backend
+from ..config import FitConfig
+from ..encoders.base import Encoder
+from ..encoders.grid_features import GridFeatures
+from ..encoders.registry import make_encoder
+from ..images.grid import PixelGrid
+from ..network.activations import make_activation
+from ..network.cost import cost_of_a_row, feature_buffer, layer_sizes
+from ..network.mlp import MLP, first_rows
+from .format import save_model
+from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, PictureFacts, Rendered, as_coordinates
+
+
+class Model(Rendered):
+    """A coordinate network: the encoder's frequencies, the layers, and the picture's facts.
+
+    Parameters
+    ----------
+    B : array, shape (m, 2), or None
+        Frequencies of the encoder on the host.
+    parameters : array, shape (P,)
+        In the order of `ParameterLayout`, on the host or the device. Copied.
+    metrics : dict, optional
+        The figures of the fit that it came from.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: FitConfig,
+        picture: PictureFacts,
+        B: NDArray[np.floating] | None,
+        parameters: Array,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
+        self.backend, self.config, self.picture = backend, config, picture
+        self.metrics = metrics or {}
+        self.encoder = make_encoder(backend, B, config.dtype)
+        sizes = layer_sizes(config, self.encoder.num_features, picture.channels)
+        flat = backend.zeros(parameters.shape, config.dtype)
+        flat += backend.asarray(parameters, config.dtype)
+        self.mlp = MLP(
+            backend,
+            sizes,
+            flat,
+            make_activation(config.activation, omega=config.omega),
+            make_activation(config.output_activation, omega=config.omega),
+            rows=1,
+            dtype=config.dtype,
+        )
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers."""
+        return self.mlp.layout.num_parameters
+
+    def _data(self) -> tuple[Any, ...]:
+        B = None if self.encoder.B is None else self.backend.to_numpy(self.encoder.B)
+        return self.config, self.picture, B, self.backend.to_numpy(self.mlp.parameters), self.metrics
+
+    def __call__(self, coordinates: ArrayLike) -> NDArray[np.floating]:
+        """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the longer side."""
+        points = as_coordinates(coordinates)
+        flat = points.reshape(-1, 2)
+        colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
+        forward, start = _Forward(self), 0
+        for features, first, last in _parts_of(self, flat):
+            stop = start + last - first
+            colours[start:stop] = self.backend.to_numpy(forward(features, first, last))
+            start = stop
+        return colours.reshape(*points.shape[:-1], self.picture.channels)
+
+    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """As `render_rows`, but as the network gives them, unclipped."""
+        # The tables of `GridFeatures` grow with height + width, so that long sides are taken in parts.
+        for top in range(0, grid.height, CHUNK_PIXELS):
+            band = grid.cropped(0, top, grid.width, min(CHUNK_PIXELS, grid.height - top))
+            yield from self._predict_wide_rows(band) if band.width > CHUNK_PIXELS else self._predict_band(band)
+
+    def _predict_wide_rows(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Rows (1, width, C) of a grid, each put together from windows."""
+        for top in range(band.height):
+            row = np.empty((1, band.width, self.picture.channels), self.config.dtype)
+            for left in range(0, band.width, CHUNK_PIXELS):
+                window = band.cropped(left, top, min(CHUNK_PIXELS, band.width - left), 1)
+                for colours in self._predict_band(window):
+                    row[:, left : left + window.width] = colours
+            yield row
+
+    def _predict_band(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Rows (n, width, C) of a grid whose sides are no longer than `CHUNK_PIXELS`."""
+        forward = _Forward(self)
+        for features, start, stop in _parts_of_grid(self, band):
+            colours = self.backend.to_numpy(forward(features, start, stop))
+            yield colours.reshape(-1, band.width, colours.shape[-1])
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""
+        save_model(path, self)
+
+
+Features = Callable[[slice, Array | None], Array]
+"""Gives the features (n, F) of a run of pixels, in a buffer where one is offered."""
+
+
+Part = tuple[Features, int, int]
+"""What gives the features of a run of pixels, the first of them, and where it ends."""
+
+
+def _parts_of_grid(model: Model, band: PixelGrid, table: Array | None = None) -> Iterator[Part]:
+    """Whole rows of a grid, a bounded number of pixels at a time; `table` has their features where known."""
+    features: Features
+    if table is None:
+        with model.backend.activate():
+            features = GridFeatures(model.backend, model.encoder, band.axes(), model.config.dtype)
+    else:
+        features = functools.partial(_rows_of, table)
+    step = max(1, CHUNK_PIXELS // band.width)
+    for top in range(0, band.height, step):
+        yield features, top * band.width, min(band.height, top + step) * band.width
+
+
+def _parts_of(model: Model, coordinates: NDArray[np.floating]) -> Iterator[Part]:
+    """Coordinates (n, 2) on the host, moved to the device a bounded number at a time."""
+    for start in range(0, len(coordinates), CHUNK_PIXELS):
+        chunk = model.backend.asarray(coordinates[start : start + CHUNK_PIXELS], model.config.dtype)
+        yield functools.partial(_encode, model.encoder, chunk), 0, chunk.shape[0]
+
+
+class Watch:
+    """Some pixels at which a model is looked at again and again: where they lie is moved to the device once.
+
+    Parameters
+    ----------
+    coordinates : array, shape (n, 2), optional
+        On the host; None for the picture's own pixels, row by row.
+    features : array, shape (H W, F), optional
+        Of the picture's own pixels, where they are known: on the device.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        coordinates: NDArray[np.floating] | None = None,
+        features: Array | None = None,
+    ) -> None:
+        grid = model.picture.grid
+        if coordinates is None and model.encoder.B is None:
+            coordinates = grid.coordinates(np.arange(grid.height * grid.width))
+        self._model = model
+        self._parts = list(
+            _parts_of_grid(model, grid, features) if coordinates is None else _parts_of(model, coordinates)
+        )
+
+    def colours(self) -> Iterator[Array]:
+        """Colours (n, C), unclipped, on the device, some pixels at a time: asked for, and not waited for."""
+        forward = _Forward(self._model)
+        for part in self._parts:
+            yield forward(*part)
+
+
+class _Forward:
+    """Runs a model forward over runs of pixels, in the backend's blocks and workers."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.rows, self.most_rows = 0, CHUNK_PIXELS
+        self.workers: list[_ForwardWorker] = []
+
+    def __call__(self, features: Features, start: int, stop: int) -> Array:
+        """Colours (N, C), unclipped, on the device, of the pixels from `start` to `stop`."""
+        colours = self.model.backend.zeros((stop - start, self.model.picture.channels), self.model.config.dtype)
+        done = 0
+        while done < stop - start:
+            rows = min(self.most_rows, stop - start - done)
+            try:
+                self._run(features, start + done, colours[done : done + rows, :])
+            except MemoryError:
+                if rows <= FEWEST_PIXELS:
+                    raise
+                self._take_less(rows // 2)
+            else:
+                done += rows
+        return colours
+
+    def _run(self, features: Features, start: int, colours: Array) -> None:
+        """Fill `colours` (n, C) with those of n pixels from `start` on."""
+        backend = self.model.backend
+        if colours.shape[0] != self.rows:
+            self._partition(colours.shape[0])
+        for worker in self.workers:
+            worker.begin(features, start, colours)
+        with backend.activate():
+            backend.parameters_changed(self.model.mlp.parameters)
+            backend.run_workers([worker.run for worker in self.workers])
+
+    def _take_less(self, rows: int) -> None:
+        """Where memory is short, fewer pixels at a time from now on: the picture is the same."""
+        self.rows, self.most_rows, self.workers = 0, rows, []
+
+    def _partition(self, rows: int) -> None:
+        self.rows, self.workers = rows, []  # those of other sizes give their memory back first
+        mlp = self.model.mlp
+        cost = cost_of_a_row(mlp.layout.layer_sizes, mlp.dtype, forward_alone=True)
+        partitions = self.model.backend.partition(rows, 1, *cost)
+        self.workers = [_ForwardWorker(self.model, partition.blocks) for partition in partitions]
+
+
+class _ForwardWorker:
+    """One worker's share of a run of pixels."""
+
+    def __init__(self, model: Model, blocks: list[slice]) -> None:
+        self.model, self.blocks = model, blocks
+        rows = max(block.stop - block.start for block in blocks)
+        self.mlp = model.mlp.replica(rows)
+        self.buffer = feature_buffer(model.backend.scratch, model.encoder, (), rows, model.config.dtype)
+
+    def begin(self, features: Features, start: int, colours: Array) -> None:
+        """Note what `run` is to work on."""
+        self.features, self.start, self.colours = features, start, colours
+
+    def run(self) -> None:
+        """Fill this worker's rows of `colours`."""
+        for rows in self.blocks:
+            there = slice(self.start + rows.start, self.start + rows.stop)
+            x = self.features(there, first_rows(self.buffer, rows.stop - rows.start))
+            self.colours[rows, :] = self.mlp.forward(x)
+
+
+def _rows_of(table: Array, rows: slice, out: Array | None) -> Array:
+    return table[rows, :]
+
+
+def _encode(encoder: Encoder, coordinates: Array, rows: slice, out: Array | None) -> Array:
+    return encoder(coordinates[rows, :], out=out)

@@ -1,0 +1,173 @@
+"""Render a function of coordinates at any size: what single and tiled models have in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._backends import Backend, DeviceUnavailableError, get_backend
+from ..config import FitConfig
+from ..files import escaped
+from ..images.grid import PixelGrid
+from . import memory
+
+# Pixels that a rendering computes at a time; memory is bounded by this and not by the picture.
+CHUNK_PIXELS = 65_536
+
+
+# Where memory is short, so many at a time and no fewer.
+FEWEST_PIXELS = 256
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a model remembers of the picture that it was fitted to."""
+
+    height: int
+    width: int
+    channels: int
+    bit_depth: int = 8
+    name: str = "array"
+
+    @property
+    def grid(self) -> PixelGrid:
+        """The picture's own pixels."""
+        return PixelGrid.of_picture(self.height, self.width)
+
+
+class Rendered:
+    """What every model does alike: pictures of any size from rows that it predicts, and copies of itself.
+
+    A copy computes on the same backend. A pickle holds data alone, and is read onto a backend of the same kind,
+    or onto the CPU where there is none.
+    """
+
+    backend: Backend
+    config: FitConfig
+    picture: PictureFacts
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable numbers."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """The picture and the encoding in one line, for people."""
+        config, own = self.config, self.picture
+        encoding = {"none": "no encoding", "basic": "basic encoding"}.get(
+            config.encoding, f"{config.encoding} encoding, sigma {config.resolved_sigma:g}"
+        )
+        return f"{own.name}, {own.width}x{own.height}: {encoding}"
+
+    def __repr__(self) -> str:
+        name, where = type(self).__name__, self.backend.device
+        return f"<{name} of {escaped(self.title)}; {self.num_parameters} parameters on {where}>"
+
+    def _data(self) -> tuple[Any, ...]:
+        """What the model is made of, on the host: the arguments of its class after the backend."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        backend = self.backend
+        device = backend.name if backend.device == "cpu" else backend.device
+        threads = getattr(backend, "threads", None)
+        settings = {"fused": backend.fused, "precision": backend.precision, "threads": threads}
+        return _unpickled, (type(self), device, settings, self._data())
+
+    def __copy__(self) -> Self:
+        kind: Callable[..., Self] = type(self)
+        return kind(self.backend, *self._data())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        kind: Callable[..., Self] = type(self)
+        return kind(self.backend, *copy.deepcopy(self._data(), memo))
+
+    def render(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.floating]:
+        """The picture (height, width, C) in [0, 1] at any size; the fitted picture's own by default.
+
+        Parameters
+        ----------
+        height, width : int, optional
+            In pixels. With one of them alone, the other follows the picture's shape.
+        crop : (left, top, width, height), optional
+            In pixels of that rendering; only these are computed.
+        """
+        grid = self.grid(height, width, crop=crop)
+        shape = (grid.height, grid.width, self.picture.channels)
+        memory.check(memory.need_of_rendering(*shape, self.config.dtype), self.backend, "this rendering")
+        rendering = np.empty(shape, self.config.dtype)
+        row = 0
+        for rows in self.render_rows(grid):
+            rendering[row : row + len(rows)] = rows
+            row += len(rows)
+        return rendering
+
+    def grid(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> PixelGrid:
+        """The pixels that `render` computes for the same arguments; ValueError where they make no sense."""
+        return rendering_grid(self.picture, height, width, crop=crop)
+
+    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
+        for colours in self.predict_rows(grid):
+            yield np.clip(colours, 0.0, 1.0, out=colours)
+
+    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """As `render_rows`, but as the network gives them, unclipped."""
+        raise NotImplementedError
+
+
+def _unpickled(
+    kind: Callable[..., Rendered], device: str, settings: dict[str, Any], data: tuple[Any, ...]
+) -> Rendered:
+    """Make a model from its data."""
+    try:
+        backend = get_backend(device, **settings)
+    except (DeviceUnavailableError, ValueError):  # another machine's device, or a backend of the user's own
+        backend = get_backend("cpu")
+    return kind(backend, *data)
+
+
+def as_coordinates(coordinates: ArrayLike) -> NDArray[Any]:
+    """Coordinates (..., 2) on the host as an array of numbers; ValueError where they are none."""
+    array = np.asarray(coordinates)
+    if array.dtype.kind not in "iuf" or array.ndim < 1 or array.shape[-1] != 2:
+        raise ValueError(f"coordinates must be numbers of shape (..., 2), not {array.dtype} {array.shape}")
+    return array
+
+
+def rendering_grid(
+    own: PictureFacts,
+    height: int | None,
+    width: int | None,
+    *,
+    crop: tuple[int, int, int, int] | None,
+) -> PixelGrid:
+    """The pixels of a picture's rendering at some size, or of a window of it; ValueError where it is none."""
+    if height is None and width is None:
+        height, width = own.height, own.width
+    elif height is None and width is not None:
+        height = max(1, round(width * own.height / own.width))
+    elif width is None and height is not None:
+        width = max(1, round(height * own.width / own.height))
+    if height is None or width is None or height < 1 or width < 1:
+        raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
+    grid = own.grid.resized(height, width)
+    return grid if crop is None else grid.cropped(*crop)

@@ -1,0 +1,294 @@
+"""The multi-layer perceptron: forward and backward by hand, for one network or K of them.
+
+Arrays are (*E, N, n): ensemble axes first, rows (pixels) next, features last; E is () for one network and
+(K,) for K. Nothing here or below asks which, nor on what device the arrays are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Array, Backend, OutputBuffers
+from ..errors import ConfigError
+from .activations import ActivationFunction
+from .buffers import Scratch
+from .initializers import INITIALIZERS
+from .losses import Loss
+from .parameters import ParameterLayout
+
+
+class Layer:
+    """One layer y = f(x W + b), with the gradients of its parameters.
+
+    Parameters
+    ----------
+    W, b : arrays, shapes (*E, n_in, n_out) and (*E, 1, n_out)
+    dW, db : arrays of the same shapes
+        Where `backward` puts the gradients; views into the flat gradient buffer.
+    rows : int
+        The most rows that a call brings; buffers are allocated for so many, here and never again.
+    dtype : str
+        In which its output is kept.
+    scratch : callable
+        Where the buffers come from: `Backend.scratch`, or a `Workspace`'s.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        W: Array,
+        b: Array,
+        dW: Array,
+        db: Array,
+        activation: ActivationFunction,
+        rows: int,
+        dtype: str,
+        scratch: Scratch,
+    ) -> None:
+        self.backend, self.activation = backend, activation
+        self.W, self.b, self.dW, self.db, self.dtype = W, b, dW, db, dtype
+        shape = (*W.shape[:-2], rows, W.shape[-1])
+        self.output_buffer = scratch(shape, dtype)
+        self.kept_buffer = scratch(shape, dtype) if activation.saves_input else None
+
+    def forward(self, x: Array) -> Array:
+        """y of shape (*E, N, n_out) from x of shape (N, n_in) or (*E, N, n_in); remembers both."""
+        n = x.shape[-2]
+        self.x = x
+        self.y, self.saved = self.backend.linear(
+            x,
+            self.W,
+            self.b,
+            self.activation,
+            out=first_rows(self.output_buffer, n),
+            out_saved=first_rows(self.kept_buffer, n),
+        )
+        return self.y
+
+    def backward(
+        self, dz: Array, previous: Layer | None, *, accumulate: bool, out: Array | None
+    ) -> Array | None:
+        """Fill (or add to) dW and db from dz (*E, N, n_out); the dz of the layer below, if there is one."""
+        return self.backend.linear_backward(
+            dz,
+            self.x,
+            self.W,
+            dW=self.dW,
+            db=self.db,
+            accumulate=accumulate,
+            previous=None if previous is None else (previous.activation, previous.saved),
+            out=out,
+        )
+
+
+class MLP:
+    """A stack of layers over one flat parameter buffer and one flat gradient buffer.
+
+    Parameters
+    ----------
+    backend : Backend
+    layer_sizes : sequence of int
+        Widths from input to output: `depth` layers have `depth + 1` widths.
+    parameters : array, shape (*E, P)
+        In the order of `ParameterLayout(layer_sizes)`. Replicas share it.
+    activation, output_activation : ActivationFunction
+        Of the hidden layers, and of the last.
+    rows : int
+        The most rows that one call of `forward` brings.
+    gradient : array, shape (*E, P), optional
+        Where `backward` puts the gradient; a new buffer where none is given.
+    scratch : callable, optional
+        Where buffers of activations come from; `Backend.scratch` where none is given.
+
+    Raises
+    ------
+    ConfigError
+        The backend has a precision that would be without effect: it is for float32 alone.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        layer_sizes: Sequence[int],
+        parameters: Array,
+        activation: ActivationFunction,
+        output_activation: ActivationFunction,
+        *,
+        rows: int,
+        dtype: str,
+        gradient: Array | None = None,
+        scratch: Scratch | None = None,
+    ) -> None:
+        if dtype != "float32" and backend.precision != "float32":
+            raise ConfigError(
+                f"precision {backend.precision} is of float32 networks, not {dtype}; leave one of the two out"
+            )
+        self.backend, self.dtype = backend, dtype
+        self.layout = ParameterLayout(layer_sizes)
+        self.activation, self.output_activation = activation, output_activation
+        self.parameters = parameters
+        self.gradient = backend.zeros(parameters.shape, dtype) if gradient is None else gradient
+        W_and_b, dW_and_db = (self.layout.views(backend.xp, flat) for flat in (parameters, self.gradient))
+        views = zip(W_and_b, dW_and_db, strict=True)
+        last, hidden_dtype = len(layer_sizes) - 2, backend.stored_dtype(dtype)
+        scratch = scratch or backend.scratch
+        of_layer = [(activation, hidden_dtype)] * last + [(output_activation, dtype)]
+        self.layers = [
+            Layer(backend, W, b, dW, db, of_layer[i][0], rows, of_layer[i][1], scratch)
+            for i, ((W, b), (dW, db)) in enumerate(views)
+        ]
+        self._dz_buffers = [self._dz_buffer(layer, rows, scratch) for layer in self.layers[1:]]
+
+    def _dz_buffer(self, layer: Layer, rows: int, scratch: Scratch) -> Array | None:
+        # A layer's own output is dead once its dz is known, so the dz of the layer below may lie there: memory
+        # that is warm in cache.
+        n_in, n_out = layer.W.shape[-2:]
+        dtype = self.backend.stored_dtype(self.dtype)
+        if n_in == n_out and layer.dtype == dtype:
+            return layer.output_buffer
+        return scratch((*self.parameters.shape[:-1], rows, n_in), dtype)
+
+    def replica(
+        self,
+        rows: int,
+        *,
+        members: slice | None = None,
+        gradient: Array | None = None,
+        scratch: Scratch | None = None,
+    ) -> MLP:
+        """A network on the same parameters with activations and gradients of its own, for one worker.
+
+        Parameters
+        ----------
+        members : slice, optional
+            Of these members alone; None for all.
+        gradient : array, shape (*E, P), optional
+            Where its gradient goes; a new buffer where none is given.
+        scratch : callable, optional
+            Where its buffers of activations come from.
+        """
+        return MLP(
+            self.backend,
+            self.layout.layer_sizes,
+            self.parameters if members is None else self.parameters[members, ...],
+            self.activation,
+            self.output_activation,
+            rows=rows,
+            dtype=self.dtype,
+            gradient=gradient,
+            scratch=scratch,
+        )
+
+    def forward(self, x: Array) -> Array:
+        """The output (*E, N, C) for features (N, F) or (*E, N, F); layers remember what backward needs."""
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: Array, *, accumulate: bool = False) -> None:
+        """Fill the flat gradient buffer from dy (*E, N, C), the loss's gradient; `accumulate` adds to it."""
+        last = self.layers[-1]
+        dz = self.backend.activation_backward(last.activation, dy, last.saved)
+        self._backward_from(len(self.layers), dz, accumulate)
+
+    def forward_and_backward(
+        self,
+        x: Array,
+        loss: Loss,
+        target: Array,
+        *,
+        count: int,
+        weights: Array | None = None,
+        accumulate: bool = False,
+        dy: Array | None = None,
+        value: Array | None = None,
+    ) -> Array:
+        """`forward`, the loss, and `backward`, with the output layer in one pass where the backend has that.
+
+        Parameters
+        ----------
+        loss, target, count, weights
+            See `Backend.loss_and_gradient`.
+        dy, value : arrays, optional
+            Buffers on offer for the loss's gradient and for its value.
+
+        Returns
+        -------
+        value : array, shape E
+        """
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = layer.forward(x)
+        n, previous = x.shape[-2], hidden[-1] if hidden else None
+        value, dz = self.backend.output_step(
+            loss,
+            x,
+            last.W,
+            last.b,
+            last.activation,
+            target,
+            count=count,
+            weights=weights,
+            dW=last.dW,
+            db=last.db,
+            accumulate=accumulate,
+            previous=None if previous is None else (previous.activation, previous.saved),
+            buffers=OutputBuffers(
+                first_rows(last.output_buffer, n),
+                first_rows(last.kept_buffer, n),
+                dy,
+                first_rows(self._dz_buffers[-1], n) if hidden else None,
+                value,
+            ),
+        )
+        self._backward_from(len(hidden), dz, accumulate)
+        return value
+
+    def _backward_from(self, count: int, dz: Array, accumulate: bool) -> None:
+        """Backward through the first `count` layers, from the dz of the last of them."""
+        for i in reversed(range(count)):
+            previous, buffer = (self.layers[i - 1], self._dz_buffers[i - 1]) if i else (None, None)
+            room = first_rows(buffer, dz.shape[-2])
+            dz = self.layers[i].backward(dz, previous, accumulate=accumulate, out=room)
+
+
+def first_rows(buffer: Array | None, n: int) -> Array | None:
+    """Room for n rows in a buffer (*E, rows, .) on offer, contiguous; None where none is on offer."""
+    if buffer is None or buffer.shape[-2] == n:
+        return buffer
+    if buffer.ndim == 2:
+        return buffer[:n]
+    shape = (*buffer.shape[:-2], n, buffer.shape[-1])
+    return buffer.reshape(-1)[: math.prod(shape)].reshape(shape)
+
+
+def initial_parameters(
+    layer_sizes: Sequence[int],
+    initializer: str,
+    *,
+    omega: float,
+    rng: np.random.Generator,
+    encoded: bool = False,
+    output_bias: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Draw one network's parameters as a flat host vector (P,) in float64.
+
+    Parameters
+    ----------
+    encoded : bool
+        Whether the first layer sees Fourier features; if not, the coordinates themselves.
+    output_bias : array, shape (C,), optional
+        Of the last layer, whose weights are then 0: the network starts with this one colour.
+    """
+    layout = ParameterLayout(layer_sizes)
+    flat = np.zeros(layout.size)
+    for i, (W, b) in enumerate(layout.views(np, flat)):
+        first = i == 0 and not encoded
+        W[...], b[...] = INITIALIZERS[initializer](rng, *W.shape, omega=omega, first=first)
+    if output_bias is not None:
+        W[...], b[...] = 0.0, output_bias  # W and b are still those of the last layer
+    return flat

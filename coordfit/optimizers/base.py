@@ -1,0 +1,75 @@
+"""Optimizers on the flat buffer: one pass over parameters, gradient and state, for one network or K.
+
+The arithmetic of a step is a backend primitive (`Backend.sgd_step`, `Backend.adam_step`); the classes here
+hold the settings and the state. Muon, which orthogonalizes matrices, has a module of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .._backends import Array
+
+
+class Optimizer(Protocol):
+    """Updates a flat parameter buffer (*E, P) from the workers' flat gradient buffers, which are summed."""
+
+    state: dict[str, Array]
+    """Buffers that a checkpoint must hold, by name, each of shape (*E, P)."""
+    steps: int
+    """Steps taken so far."""
+
+    def update(
+        self,
+        parameters: Array,
+        gradients: Sequence[Array],
+        learning_rate: float | Array,
+        members: slice | None = None,
+        counter: Array | None = None,
+    ) -> None:
+        """Do the arithmetic of step number `steps`, in place.
+
+        Parameters
+        ----------
+        parameters : array, shape (*E, P)
+            Of all members, or of those that `members` names.
+        gradients : arrays of the same shape
+            Summed in their order; the first may be overwritten.
+        learning_rate : float, or array of shape (*E, 1) where members differ
+            Of the same members.
+        counter : integer array of shape (1,), optional
+            The step's number on the device instead of `steps`, for steps that are recorded.
+        """
+
+    def step(self, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array) -> None:
+        """Count one step and do its arithmetic for all members."""
+
+
+def state_names(optimizer: str, momentum: float = 0.0) -> tuple[str, ...]:
+    """Names of the buffers in an optimizer's `state`.
+
+    Muon's momentum is where Adam's is, in the first moment; its matrices have no second one.
+    """
+    if optimizer in ("adam", "muon"):
+        return ("first_moment", "second_moment")
+    if optimizer == "gauss-newton":
+        return ("damping",)
+    return ("velocity",) if momentum else ()
+
+
+class Counted:
+    """What every optimizer does in the same way: the count of its steps, and members' parts of its state."""
+
+    steps = 0
+    state: dict[str, Array]
+
+    def step(
+        self: Optimizer, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array
+    ) -> None:
+        """Count one step and do its arithmetic for all members."""
+        self.steps += 1
+        self.update(parameters, gradients, learning_rate)
+
+    def _part(self, name: str, members: slice | None) -> Array:
+        return self.state[name] if members is None else self.state[name][members, ...]

@@ -1,0 +1,1 @@
+"""Training pixels: where they are, what they weigh, and the order in which batches take them."""

@@ -1,0 +1,179 @@
+"""Lines of one figure against another, several in one diagram, as an SVG file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from ..files import atomic_write, escaped
+from .svg import GREY, new_figure, own_style, svg_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["SERIES_COLOURS", "lines_svg", "literal", "save_lines"]
+
+Points = Sequence[tuple[float, float]]
+
+# They differ in hue and in lightness, next neighbours most.
+SERIES_COLOURS = (
+    "#222a5c",
+    "#e0703a",
+    "#2a8ca8",
+    "#a0306e",
+    "#7a9a2e",
+    "#6a5acd",
+    "#8a6d3b",
+    "#4a5160",
+)
+_MARKERS = "os^Dv"  # another one for each round through the colours
+_FEW_POINTS = 30  # up to so many points each gets a mark
+_MANY_LINES = 9  # more than so many names stand in two columns
+_LABEL_SHARE = 0.06  # of the axis, that a number below it takes
+
+
+def save_lines(
+    path: str | PathLike[str],
+    series: Mapping[str, Points],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    x_log: bool = False,
+    dashed: Mapping[str, Points] | None = None,
+) -> None:
+    """Draw lines into an SVG file, which appears whole or not at all; equal series give equal bytes.
+
+    Parameters
+    ----------
+    path
+        The file to write; an existing one is replaced.
+    series
+        Points (x, y) by name, in the order in which they are joined. What is not finite, and on a logarithmic
+        axis what is not positive, leaves a point out.
+    title, x_label, y_label
+        Written above and at the axes; the labels say the unit.
+    x_log
+        Whether the x axis is logarithmic.
+    dashed
+        Companions, such as figures of held-out pixels: dashed, in the colour of the line of the same name.
+
+    Raises
+    ------
+    coordfit.errors.OutputError
+        If the file cannot be written.
+    """
+    svg = lines_svg(series, title=title, x_label=x_label, y_label=y_label, x_log=x_log, dashed=dashed)
+    with atomic_write(path) as file:
+        file.write(svg.encode())
+
+
+def lines_svg(
+    series: Mapping[str, Points],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    x_log: bool = False,
+    dashed: Mapping[str, Points] | None = None,
+) -> str:
+    """Return the text of the SVG that `save_lines` writes; its parameters."""
+    with own_style():
+        figure = new_figure(7.6, 4.2, layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlabel=literal(x_label), ylabel=literal(y_label))
+        axes.set_title(literal(title))
+        axes.tick_params(length=0, which="both")
+        _draw(axes, series, dashed or {}, x_log)
+        return svg_of(figure)
+
+
+def _draw(axes: "Axes", series: Mapping[str, Points], dashed: Mapping[str, Points], x_log: bool) -> None:
+    names = list(dict.fromkeys([*series, *dashed]))
+    looks = dict(zip(names, cycle(_looks(len(names))), strict=False))
+    drawn: set[float] = set()
+    for lines, dash in ((series, "-"), (dashed, (0, (4, 2)))):
+        for name, points in lines.items():
+            known = [point for point in points if _can_stand(point, x_log)]
+            if known:
+                _draw_line(axes, known, name, looks[name], dash, name in series and lines is dashed)
+                drawn |= {x for x, _ in known}
+    if not drawn:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no value to draw", color=GREY, ha="center", va="center", transform=axes.transAxes)
+        return
+    if x_log:
+        _scale_by_logarithm(axes, sorted(drawn))
+    _add_legend(axes, bool(dashed))
+
+
+def _looks(number: int) -> list[tuple[str, str]]:
+    """A colour and a mark for each line, no two alike."""
+    rounds = -(-number // len(SERIES_COLOURS))
+    return [(colour, mark) for mark in (_MARKERS * rounds)[: max(1, rounds)] for colour in SERIES_COLOURS]
+
+
+def _can_stand(point: tuple[float, float], x_log: bool) -> bool:
+    return math.isfinite(point[0]) and math.isfinite(point[1]) and (point[0] > 0 or not x_log)
+
+
+def _draw_line(
+    axes: "Axes",
+    points: Points,
+    name: str,
+    look: tuple[str, str],
+    dash: str | tuple[int, tuple[int, int]],
+    companion: bool,
+) -> None:
+    colour, mark = look
+    xs, ys = zip(*points, strict=True)
+    axes.plot(
+        xs,
+        ys,
+        color=colour,
+        linestyle=dash,
+        linewidth=1.4 if companion else 1.8,
+        marker=mark if len(points) <= (_FEW_POINTS // 3 if companion else _FEW_POINTS) else "",
+        markersize=4,
+        label="_" + name if companion else literal(name),  # a name that begins so is left out of the legend
+    )
+
+
+def _scale_by_logarithm(axes: "Axes", values: list[float]) -> None:
+    """A logarithmic axis whose ticks are the values themselves where there are few, and room."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_xscale("log")
+    if len(values) <= 12:
+        axes.xaxis.set_major_locator(FixedLocator(_apart(values)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _apart(values: list[float]) -> list[float]:
+    """Those of some rising values above 0 that are a label's width or more from the one kept before."""
+    width = _LABEL_SHARE * math.log(values[-1] / values[0])
+    kept = values[:1]
+    for value in values[1:]:
+        if math.log(value / kept[-1]) >= width:
+            kept.append(value)
+    return kept
+
+
+def _add_legend(axes: "Axes", has_dashed: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles, labels = axes.get_legend_handles_labels()
+    if has_dashed and handles:
+        handles = [*handles, Line2D([], [], color=GREY, linestyle=(0, (4, 2)), linewidth=1.4)]
+        labels = [*labels, "dashed: held out"]
+    if len(handles) > 1 or has_dashed:
+        columns = 2 if len(handles) > _MANY_LINES else 1
+        # Beside the axes: inside it would cover lines, of which there may be many.
+        axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=columns)
+
+
+def literal(text: str) -> str:
+    """A dollar sign would begin a formula; control codes may not stand in XML."""
+    return escaped(text).replace("$", r"\$")

@@ -1,0 +1,190 @@
+"""A small table of results: rows by column name, for terminals, notebooks, files and pandas."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import math
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..files import escaped
+
+Row = Mapping[str, Any]
+_MOST_LETTERS = 120  # of the names in a table's repr
+
+
+class Table(Sequence[Row]):
+    """Rows with the same columns; a missing value is None.
+
+    Parameters
+    ----------
+    rows : iterable of mappings
+    columns : sequence of str, optional
+        Which columns, in this order; those of the rows in the order of their first appearance if not given.
+    """
+
+    def __init__(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
+        found = dict.fromkeys(name for row in rows for name in row) if columns is None else columns
+        self.columns = tuple(found)
+        self.rows: list[dict[str, Any]] = [{name: row.get(name) for name in self.columns} for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """A row by number, a column by name (a list), or a table of a slice of rows."""
+        if isinstance(index, str):
+            return [row[index] for row in self.rows]
+        if isinstance(index, slice):
+            return Table(self.rows[index], self.columns)
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def sorted_by(self, column: str, *, descending: bool = True) -> Table:
+        """The table in the order of a column; words come after numbers, and rows without a value last."""
+
+        def has_value(row: Row) -> bool:
+            value = row[column]
+            return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+        def place(row: Row) -> tuple[bool, Any]:
+            value = row[column]
+            number = _is_number(value)
+            return number == descending, value if number else str(value)
+
+        present = sorted((row for row in self.rows if has_value(row)), key=place, reverse=descending)
+        return Table([*present, *(row for row in self.rows if not has_value(row))], self.columns)
+
+    def to_pandas(self) -> Any:
+        """The table as a `pandas.DataFrame`; pandas must be installed."""
+        import pandas  # not a dependency: whoever asks for it has it
+
+        return pandas.DataFrame(self.rows, columns=list(self.columns))
+
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
+        lines = [_pipes(self.columns), _pipes("---" for _ in self.columns)]
+        return "\n".join([*lines, *(_pipes(cell(row[name]) for name in self.columns) for row in self.rows)])
+
+    def to_csv(self) -> str:
+        """The table as CSV (RFC 4180, but with plain line feeds), every digit of its floats."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+    def __repr__(self) -> str:
+        names = textwrap.shorten(", ".join(map(escaped, self.columns)), _MOST_LETTERS, placeholder=" ...")
+        return f"<Table, rows: {len(self)}, columns: {names}>"
+
+    def __str__(self) -> str:
+        """The table in aligned columns, for a terminal, as wide as that is (`COLUMNS`; 80 where there is none).
+
+        Where there is too little room, names of columns break into several lines, and the columns that are left
+        over come in further tables below, each of which begins with the columns that tell the rows apart.
+        """
+        room = shutil.get_terminal_size((80, 24)).columns
+        whole = {name: max(cell_width(name), self._widest(name)) for name in self.columns}
+        if _fits(whole.values(), room):
+            return _drawn(self, whole)
+        broken = {name: max(_longest_word(name), self._widest(name)) for name in self.columns}
+        return "\n\n".join(_drawn(part, broken) for part in self._parts(broken, room))
+
+    def _parts(self, widths: Mapping[str, int], room: int) -> Iterator[Table]:
+        """The table in parts of as many columns as there is room for."""
+        keys = list(self._keys(widths, room // 2))
+        names = keys
+        for name in self.columns[len(keys) :]:
+            if _fits([widths[own] for own in (*names, name)], room):
+                names = [*names, name]
+                continue
+            yield Table(self.rows, names)
+            names = [*keys, name] if _fits([widths[own] for own in (*keys, name)], room) else [name]
+        yield Table(self.rows, names)
+
+    def _keys(self, widths: Mapping[str, int], room: int) -> tuple[str, ...]:
+        """The fewest columns from the left that tell all rows apart, or the first one."""
+        for count in range(1, len(self.columns)):
+            keys = self.columns[:count]
+            if not _fits([widths[name] for name in keys], room):
+                break
+            if len({tuple(str(row[name]) for name in keys) for row in self.rows}) == len(self.rows):
+                return keys
+        return self.columns[:1]
+
+    def _widest(self, name: str) -> int:
+        return max(map(cell_width, self._cells(name)), default=0)
+
+    def _cells(self, name: str) -> list[str]:
+        return [cell(row[name]) for row in self.rows]
+
+    def _repr_html_(self) -> str:
+        """The table where a notebook shows it; every cell is escaped."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell(row[name]))}</td>" for name in self.columns) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def cell(value: Any) -> str:
+    """A value as people read it: four significant digits, two decimals from 10 on; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2f}" if 10.0 <= abs(value) < 1e5 else f"{value:.4g}"
+    return escaped(str(value))
+
+
+_GAP = 2  # places between columns
+
+
+def _drawn(table: Table, widths: Mapping[str, int]) -> str:
+    """A table as lines of text, its columns of these widths."""
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for name in table.columns:
+        numeric = all(_is_number(row[name]) or row[name] is None for row in table)
+        header = Text(name if cell_width(name) <= widths[name] else name.replace("_", " "))
+        grid.add_column(header, justify="right" if numeric else "left", width=widths[name])
+    for row in table:
+        grid.add_row(*(Text(cell(row[name]), no_wrap=True) for name in table.columns))
+    text = io.StringIO()
+    wide = sum(widths[name] + _GAP for name in table.columns)
+    Console(file=text, width=wide, color_system=None, force_terminal=False, legacy_windows=False).print(grid)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _fits(widths: Iterable[int], room: int) -> bool:
+    widths = list(widths)
+    return sum(widths) + _GAP * (len(widths) - 1) <= room
+
+
+def cell_width(text: str) -> int:
+    """How many places a terminal needs for a text: two for a letter of Chinese, Japanese or Korean."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _longest_word(name: str) -> int:
+    return max(map(cell_width, name.split("_")))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pipes(cells: Any) -> str:
+    return "| " + " | ".join(str(text).replace("|", "\\|") for text in cells) + " |"

@@ -1,0 +1,180 @@
+"""The mean of K networks: they differ in their seeds alone, are trained as one batch, and become one network.
+
+Between the pixels that training sees, networks of different seeds err differently, and their mean errs less
+than each of them: the mean squared error is a + b / K, where b is what seeds disagree about (Krogh and
+Vedelsby, Neural Network Ensembles, Cross Validation, and Active Learning, 1994).
+
+The mean, taken before the last activation, is a network itself: K times as wide, with weights of zero between
+the K. So it is judged, rendered and saved like every other, at the price of these zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Backend
+from ..config import FitConfig
+from ..errors import ConfigError
+from ..images import Picture
+from ..models.model import Model
+from ..network.cost import layer_sizes
+from ..network.parameters import ParameterLayout
+from ..training.ensemble import EnsembleProgress, EnsembleTrainer, Job
+from ..training.member import HistoryRow, Member
+from ..training.result import FitResult, make_result
+from ..training.state import Callback, Progress, TrainingState
+
+MOST_NETWORKS = 16
+
+Array = NDArray[np.floating]
+
+
+def mean_config(config: FitConfig, count: int) -> FitConfig:
+    """Settings of the network that is the mean of `count` networks of these settings."""
+    wide = config.replace(hidden_size=count * config.hidden_size)
+    return wide.replace(num_frequencies=count * config.num_frequencies) if _draws_its_own(config) else wide
+
+
+def mean_network(models: Sequence[Model]) -> tuple[Array | None, Array]:
+    """Frequencies B (m, 2) and flat parameters (P,) of the mean of K models of one shape, on the host."""
+    first = models[0]
+    config, own = mean_config(first.config, len(models)), _draws_its_own(first.config)
+    Bs = [model.backend.to_numpy(model.encoder.B) for model in models if model.encoder.B is not None]
+    B = (np.concatenate(Bs) if own else Bs[0]) if Bs else None
+    sizes = layer_sizes(config, 2 if B is None else 2 * len(B), first.picture.channels)
+    layout = ParameterLayout(sizes)
+    flat = np.zeros(layout.size, config.dtype)
+    members = np.stack([model.backend.to_numpy(model.mlp.parameters) for model in models])
+    layers = list(zip(first.mlp.layout.views(np, members), layout.views(np, flat), strict=True))
+    for i, ((W, b), (W_mean, b_mean)) in enumerate(layers):
+        last = i == len(layers) - 1
+        inputs = ("own" if own else "shared") if i == 0 else "hidden"
+        W_mean[...] = _side_by_side(W, inputs, last=last).reshape(W_mean.shape)
+        b_mean[...] = b.mean(axis=0) if last else b.reshape(b_mean.shape)
+    return B, flat
+
+
+def _draws_its_own(config: FitConfig) -> bool:
+    """Whether each network has frequencies of its own, and features with them."""
+    return config.encoding == "gaussian"
+
+
+def _side_by_side(W: Array, inputs: str, *, last: bool) -> Array:
+    """One layer's weights (K, n_in, n_out) as those of one network: (K, n_in, K, n_out), zero between the K.
+
+    Shared inputs, and the mean at the end, take the sum and the mean over the axis that they do not have.
+    """
+    count, n_in, n_out = W.shape
+    wide, k = np.zeros((count, n_in, count, n_out), W.dtype), np.arange(count)
+    wide[k, :, k, :] = W
+    if inputs == "shared":
+        wide = wide.sum(axis=0)
+    elif inputs == "own":  # cosines of all frequencies come first, then the sines
+        wide = wide.reshape(count, 2, n_in // 2, count, n_out).swapaxes(0, 1)
+    return wide.mean(axis=-2) if last else wide
+
+
+class AverageTrainer:
+    """Trains K networks as one batch, and makes the one that is their mean.
+
+    Rows of the history are means of the networks' own figures, so that the wide network is judged but once.
+
+    Parameters
+    ----------
+    count : int
+        K; the seeds are `config.seed` and those that follow.
+    known : boolean array (H, W), optional
+        The pixels that training may see, instead of those that `config.train_on` names.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        config: FitConfig,
+        backend: Backend,
+        count: int,
+        *,
+        known: NDArray[np.bool_] | None = None,
+    ) -> None:
+        check_average(count, config)
+        self.picture, self.backend, self.known = picture, backend, known
+        jobs = [Job(picture, config.replace(seed=(config.seed + k) % 2**63), known) for k in range(count)]
+        with backend.activate():
+            self.ensemble = EnsembleTrainer(jobs, backend)
+        self.history: list[HistoryRow] = []
+        self._callback: Callback | None = None
+
+    @property
+    def model(self) -> Model:
+        """The mean of the networks as a callback is told of them, without those that have diverged."""
+        return self._mean_of([member.model for member in _good(self.ensemble.members)]).model
+
+    def run(self, *, callback: Callback | None = None) -> FitResult:
+        """Train until a budget is spent or the callback returns True; networks that diverged do not count."""
+        self._callback = callback
+        with self.backend.activate():
+            results = self.ensemble.run(self._told)
+            good = [result for result in results if result.stopped != "diverged"] or results
+            mean = self._mean_of([result.model for result in good])
+            mean.history = self.history
+            state = TrainingState(
+                step=good[0].state.step,
+                seconds=good[0].metrics["seconds"],
+                parameters=self.backend.to_numpy(mean.model.mlp.parameters),
+                optimizer={},
+                B=mean.B,
+                picture_digest=self.picture.digest,
+                history=list(self.history),
+            )
+            losses, stopped = np.mean([result.step_losses for result in good], axis=0), good[0].stopped
+            result = make_result(mean, state, stopped, self.backend, len(results), losses=losses)
+        result.metrics["averaged"] = len(good)
+        return result
+
+    def _mean_of(self, models: Sequence[Model]) -> Member:
+        B, parameters = mean_network(models)
+        config = mean_config(models[0].config, len(models))
+        return Member(self.backend, self.picture, config, known=self.known, B=B, parameters=parameters)
+
+    def _told(self, progress: EnsembleProgress) -> bool:
+        """Add a row where there is a new one, and tell the progress; whether the run is to end."""
+        if progress.evaluated:
+            self.history.append(_mean_row([member.history[-1] for member in _good(progress.members)]))
+        row = self.history[-1] if self.history else None
+        seconds = float((row and row["seconds"]) or 0.0)
+        rate = ((row and row["step"]) or 0) / max(seconds, 1e-9)
+        loss, evaluated = self.ensemble.losses.recent_mean, progress.evaluated
+        told = Progress(progress.step, progress.steps, seconds, rate, row, evaluated, loss)
+        return self._callback is not None and bool(self._callback(told))
+
+
+def _good(members: Sequence[Member]) -> list[Member]:
+    """Those that have the newest row: a member that has diverged gets no more."""
+    newest = max(member.history[-1]["step"] or 0 for member in members if member.history)
+    return [member for member in members if member.history and member.history[-1]["step"] == newest]
+
+
+def _mean_row(rows: Sequence[HistoryRow]) -> HistoryRow:
+    """Each figure of one evaluation, a mean over the networks; None where a figure has no meaning."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    means: HistoryRow = {
+        name: None if None in column else fmean(value for value in column if value is not None)
+        for name, column in columns.items()
+    }
+    return means | {"step": rows[0]["step"]}
+
+
+def check_average(count: int, config: FitConfig) -> None:
+    """Raise ConfigError for a number of networks that cannot be averaged."""
+    if not 1 <= count <= MOST_NETWORKS:
+        raise ConfigError(f"average must be a whole number from 1 to {MOST_NETWORKS}, not {count}")
+    if count > 1 and config.optimizer == "gauss-newton":
+        raise ConfigError("gauss-newton trains one network at a time; take average 1, or another optimizer")
+    try:
+        mean_config(config, count)
+    except ConfigError as error:
+        raise ConfigError(f"the mean of {count} networks is one {count} times as wide: {error}") from None

@@ -1,0 +1,82 @@
+"""`load`: a model file, single or tiled, onto a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from .._backends import Backend, get_backend
+from ..files.tensor_file import load_tensors, map_tensors, read_metadata
+from ..fit_options import FusedMode, Precision
+from ..models.format import Tensors, checked_model, model_in
+from ..models.model import Model
+from ..tiles.file import checked_tiles
+from ..tiles.model import TiledModel
+from ..tiles.network import TileNetwork
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    fused: FusedMode = "auto",
+    precision: Precision = "float32",
+    backend: Backend | None = None,
+) -> Model | TiledModel:
+    """Read a model, or the model inside a checkpoint, onto a device; tiles are read as they are asked for.
+
+    Parameters
+    ----------
+    path : path
+        A file that `Model.save` wrote, or the folder of a run.
+    device, threads, fused, precision
+        As of `coordfit.fit`.
+    backend : Backend, optional
+        One that is there already, instead of those four.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, damaged, or not a model of ours.
+    """
+    backend = backend or get_backend(device, threads=threads, fused=fused, precision=precision)
+    path = model_in(path)
+    if read_metadata(path).get("kind") == "tiled":
+        return load_tiled(path, backend)
+    tensors, metadata = load_tensors(path, partial(checked_model, path))
+    return _build(path, tensors, metadata, backend)
+
+
+def _build(path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any], backend: Backend) -> Model:
+    config, picture, layout = checked_model(path, tensors, metadata)
+    parameters = layout.from_tensors(tensors, config.dtype)
+    metrics = metadata.get("metrics")
+    return Model(
+        backend,
+        config,
+        picture,
+        tensors.get("encoding.B"),
+        parameters,
+        metrics if isinstance(metrics, dict) else None,
+    )
+
+
+def load_tiled(path: str | PathLike[str], backend: Backend) -> TiledModel:
+    """Map a tiled model onto memory; ModelFileError where it cannot be used."""
+    tensors, metadata = map_tensors(path, partial(checked_tiles, path))
+    config, picture, layout = checked_tiles(path, tensors, metadata)
+    B, metrics = tensors.get("encoding.B"), metadata.get("metrics")
+    network = TileNetwork(config, picture.channels, None if B is None else np.array(B))
+    return TiledModel(
+        backend,
+        picture,
+        network,
+        layout,
+        tensors["tiles.parameters"],
+        metrics if isinstance(metrics, dict) else None,
+    )

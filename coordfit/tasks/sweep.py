@@ -1,0 +1,350 @@
+"""Any settings given several values: their product, grouped by shape, each group trained as one batch.
+
+Groups are independent of each other, and run one after the other or on any `concurrent.futures` executor: a
+process pool, or the executor of a cluster. One row comes out for each network, as its group finishes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Backend, get_backend
+from ..config import FitConfig, make_config
+from ..errors import ConfigError, CoordfitError
+from ..fit_options import FusedMode, Precision, RecipeName
+from ..images import Picture, load_picture
+from ..models.model import Model
+from ..models.rendering import PictureFacts
+from ..report.table import Table
+from ..tiles.fit import TiledJob, TiledResult, TileProgress
+from ..tiles.layout import TileLayout
+from ..tiles.model import TiledModel
+from ..tiles.network import TileNetwork
+from ..tiles.plan import TILE_OPTIONS, TileOptions, TilePlan
+from ..training.ensemble import EnsembleProgress, Job, ShouldStop, Trial, fit_together, group_by_shape
+from ..training.result import FitResult
+from ..training.state import TrainingState
+
+# More members at once gain nothing, and a group's rows come when it is done.
+MOST_MEMBERS = 32
+# Columns of figures, and their names among a result's metrics: an option may have the same name.
+_METRICS = {
+    "psnr": "psnr",
+    "psnr_train": "psnr_train",
+    "psnr_held_out": "psnr_held_out",
+    "ssim": "ssim",
+    "final_loss": "loss",
+    "steps_taken": "steps",
+    "batch_seconds": "seconds",
+    "networks": "networks",
+    "parameters": "parameters",
+    "bits_per_pixel": "bits_per_pixel",
+    "stopped": "stopped",
+}
+FIGURES = tuple(_METRICS)
+_MORE_IS_BETTER = ("psnr", "psnr_train", "psnr_held_out", "ssim")
+DIVERGED = "diverged"  # in the column `stopped`
+_LOOK_SECONDS = 0.2
+
+
+SweepCallback = Callable[[EnsembleProgress | TileProgress], bool | None]
+"""Told of the progress of a batch of networks, or of the tiles of one picture; returns True to stop."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fit of a sweep: what is trained, and the values that make it differ from the others."""
+
+    job: Job | TiledJob
+    values: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Tells this run from all others: a digest of the picture and of every setting."""
+        facts = self.job.facts if isinstance(self.job, TiledJob) else {}
+        settings = json.dumps(self.job.config.as_dict() | facts, sort_keys=True)
+        return hashlib.sha256(f"{self.job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run, to be sent between processes: its row and what was learned.
+
+    `learned` is where the training of a network stopped, or all tiles.
+    """
+
+    row: dict[str, Any]
+    learned: TrainingState | LearnedTiles
+
+
+@dataclass(frozen=True)
+class LearnedTiles:
+    """The tiles of a picture and their stored parameters (number of tiles, p)."""
+
+    layout: TileLayout
+    parameters: NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Device:
+    """How a worker makes its backend: the words that `coordfit.get_backend` takes."""
+
+    device: str = "auto"
+    threads: int | None = None
+    fused: str = "auto"
+    precision: str = "float32"
+
+    def make(self) -> Backend:
+        """The backend."""
+        return get_backend(self.device, fused=self.fused, threads=self.threads, precision=self.precision)
+
+
+def plan(
+    pictures: Sequence[Picture],
+    layers: Sequence[Mapping[str, Any]],
+    varied: Mapping[str, Sequence[Any]],
+    *,
+    recipe: str | None = None,
+) -> list[Run]:
+    """Every combination of the values in `varied`, for every picture, over the settings in `layers`.
+
+    Settings are fields of `FitConfig` and of `TileOptions`.
+
+    Raises
+    ------
+    ConfigError
+        A value is impossible, or there is none for an option.
+    """
+    for name, values in varied.items():
+        if not values:
+            raise ConfigError(f"{name} was given no value")
+        if len(set(map(str, values))) < len(values):
+            raise ConfigError(f"{name} has a value twice")
+    names = list(varied)
+    runs = []
+    for picture, combination in itertools.product(pictures, itertools.product(*varied.values())):
+        own = dict(zip(names, combination, strict=True))
+        runs.append(Run(_job(picture, [*layers, own], recipe), {"picture": picture.name} | own))
+    return _sharing_pictures(runs)
+
+
+def _job(picture: Picture, layers: Sequence[Mapping[str, Any]], recipe: str | None) -> Job | TiledJob:
+    """One fit: by tiles where they are asked for, else by one network."""
+    asked = {name: layer[name] for layer in layers for name in TILE_OPTIONS if name in layer}
+    settings = [{name: layer[name] for name in layer if name not in TILE_OPTIONS} for layer in layers]
+    config = make_config(*settings, recipe=recipe)
+    sized = load_picture(picture, size=config.size, background=config.background)
+    options = TileOptions(**asked)
+    plan = options.plan(sized, {k: v for layer in settings for k, v in layer.items()}, recipe=recipe)
+    if isinstance(plan, TilePlan):
+        return TiledJob(sized, plan, options.every_tile, options.stored)
+    return Job(sized, config)
+
+
+def _sharing_pictures(runs: list[Run]) -> list[Run]:
+    """Runs on equal pictures with one and the same array: a batch then holds its pixels once."""
+    known: dict[str, Picture] = {}
+    shared = [known.setdefault(run.job.picture.digest, run.job.picture) for run in runs]
+    return [
+        Run(dataclasses.replace(run.job, picture=picture), run.values)
+        for run, picture in zip(runs, shared, strict=True)
+    ]
+
+
+def execute(
+    runs: Sequence[Run],
+    device: Device,
+    *,
+    executor: Executor | None = None,
+    callback: SweepCallback | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Iterator[tuple[Run, Outcome]]:
+    """Train all runs and give each with its outcome, group by group as they finish.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor, optional
+        Takes the groups; without one they run here, one after the other.
+    callback : callable, optional
+        Told of the progress of a group that runs here; True stops the group and those that would follow.
+    should_stop : callable, optional
+        Asked again and again; True stops the group that runs here, and waits for no executor any longer.
+    """
+    groups = _groups(runs)
+    if executor is None:
+        yield from _execute_here(groups, device, callback, should_stop)
+    else:
+        yield from _execute_elsewhere(groups, device, executor, should_stop)
+
+
+def _groups(runs: Sequence[Run]) -> list[list[Run]]:
+    """Networks of one shape together, and each picture of tiles, which is a batch of its own, by itself."""
+    whole = [run for run in runs if isinstance(run.job, Job)]
+    shapes = group_by_shape([run.job for run in whole if isinstance(run.job, Job)])
+    together = [
+        [whole[i] for i in group[start : start + MOST_MEMBERS]]
+        for group in shapes
+        for start in range(0, len(group), MOST_MEMBERS)
+    ]
+    return together + [[run] for run in runs if isinstance(run.job, TiledJob)]
+
+
+def _execute_elsewhere(
+    groups: Sequence[list[Run]], device: Device, executor: Executor, should_stop: ShouldStop | None
+) -> Iterator[tuple[Run, Outcome]]:
+    submitted: dict[Future[list[Outcome]], list[Run]] = {
+        executor.submit(run_group, group, device): group for group in groups
+    }
+    waiting = set(submitted)
+    while waiting and not (should_stop is not None and should_stop()):
+        done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+        for future in done:
+            try:
+                outcomes = future.result()
+            except BrokenProcessPool as error:
+                raise CoordfitError(
+                    "a process of the sweep was killed, for want of memory perhaps; "
+                    "go on with --resume and fewer --jobs"
+                ) from error
+            yield from zip(submitted[future], outcomes, strict=True)
+    for future in waiting:
+        future.cancel()
+
+
+def _execute_here(
+    groups: Sequence[Sequence[Run]],
+    device: Device,
+    callback: SweepCallback | None,
+    should_stop: ShouldStop | None,
+) -> Iterator[tuple[Run, Outcome]]:
+    backend = device.make()
+    for group in groups:
+        outcomes = _outcomes(group, backend, callback, should_stop)
+        yield from zip(group, outcomes, strict=True)
+        if any(outcome.row["stopped"] == "interrupted" for outcome in outcomes):
+            return
+
+
+def run_group(group: Sequence[Run], device: Device) -> list[Outcome]:
+    """Train one group in a worker; all that goes in and comes out can be pickled."""
+    return _outcomes(group, device.make())
+
+
+def _outcomes(
+    group: Sequence[Run],
+    backend: Backend,
+    callback: SweepCallback | None = None,
+    should_stop: ShouldStop | None = None,
+) -> list[Outcome]:
+    """Train one group: networks of one shape, or the tiles of one picture."""
+    results: list[FitResult | TiledResult] = []
+    if jobs := [run.job for run in group if isinstance(run.job, Job)]:
+        results += fit_together(jobs, backend, callback, should_stop)
+    results += [run.job.run(backend, callback, should_stop) for run in group if isinstance(run.job, TiledJob)]
+    return [outcome_of(result, run.values) for run, result in zip(group, results, strict=True)]
+
+
+def outcome_of(result: FitResult | TiledResult, values: Mapping[str, Any]) -> Outcome:
+    """The row of a finished fit, and what it learned; an interrupted one of tiles has no figures."""
+    figures = {column: result.metrics.get(name) for column, name in _METRICS.items()}
+    row = dict(values) | figures | {"stopped": result.stopped}
+    if isinstance(result, TiledResult):
+        return Outcome(row, LearnedTiles(result.model.layout, result.model.parameters))
+    return Outcome(row, result.state)
+
+
+def model_of(run: Run, outcome: Outcome) -> Model | TiledModel:
+    """The fitted model of a run, on the host."""
+    picture, learned, metrics = run.job.picture, outcome.learned, dict(outcome.row)
+    facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
+    backend = get_backend("cpu")
+    if isinstance(learned, LearnedTiles):
+        network = TileNetwork.drawn(run.job.config, picture.channels)
+        return TiledModel(backend, facts, network, learned.layout, learned.parameters, metrics)
+    return Model(backend, run.job.config, facts, learned.B, learned.parameters, metrics)
+
+
+def sweep(
+    images: Any,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    fused: FusedMode = "auto",
+    precision: Precision = "float32",
+    recipe: RecipeName | None = None,
+    executor: Executor | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+    **options: Any,
+) -> Table:
+    """Fit every combination of the options that are lists, and return a table, best PSNR first.
+
+    Parameters
+    ----------
+    images : picture, or list of pictures
+        Each as `coordfit.fit` takes it.
+    executor : concurrent.futures.Executor, optional
+        Takes the groups of networks of equal shape, e.g. a `ProcessPoolExecutor`, or that of a cluster:
+        `dask.distributed.Client(...).get_executor()`, `mpi4py.futures.MPIPoolExecutor()`.
+    on_row : callable, optional
+        Told of each row as it is finished.
+    **options
+        Fields of `FitConfig`; a list means several values: `sweep(picture, sigma=[1, 3], loss=["mse", "mae"])`.
+        Likewise `tiles` ("none" by default), `budget_parameters`, `every_tile` and `stored`, as `coordfit.fit`
+        and the command line have them: `sweep(picture, tiles=[8, 16], hidden_size=[32, 64])`.
+
+    Returns
+    -------
+    Table
+        The values of a run, then its figures; `table.to_pandas()` where pandas is installed. Networks that
+        diverged come last: `stopped` says so, and their figures are of the last good state.
+    """
+    pictures = [load_picture(image) for image in (images if isinstance(images, list) else [images])]
+    varied = {name: value for name, value in options.items() if isinstance(value, list)}
+    fixed = {name: value for name, value in options.items() if name not in varied}
+    workers = Device(device, threads, fused, precision)
+    runs = resolved(plan(pictures, [fixed], varied, recipe=recipe), workers)
+    rows = []
+    for _, outcome in execute(runs, workers, executor=executor):
+        rows.append(outcome.row)
+        if on_row is not None:
+            on_row(outcome.row)
+    return ranked(Table(rows, ["picture", *varied, *FIGURES]), "psnr")
+
+
+def ranked(table: Table, column: str) -> Table:
+    """A sweep's table in the order of a column: the best first, settings upwards, what diverged last."""
+    ordered = table.sorted_by(column, descending=column in _MORE_IS_BETTER)
+    rows = [row for row in ordered if row["stopped"] != DIVERGED]
+    return Table([*rows, *(row for row in ordered if row["stopped"] == DIVERGED)], table.columns)
+
+
+def resolved(runs: Sequence[Run], device: Device, trial: Trial | None = None) -> list[Run]:
+    """The runs with `sigma="auto"` replaced by a number, chosen once for each picture and its settings.
+
+    `trial` is told of the progress of each choice.
+    """
+    from .sigma import with_sigma
+
+    chosen: dict[tuple[str, str], FitConfig] = {}
+    finished = []
+    for run in runs:
+        config = run.job.config
+        if config.sigma == "auto" and isinstance(run.job, Job):
+            about = (run.job.picture.digest, json.dumps(config.replace(seed=0).as_dict(), sort_keys=True))
+            if about not in chosen:
+                chosen[about] = with_sigma(run.job, device.make(), trial)
+            settled = config.replace(sigma=chosen[about].sigma)
+            run = Run(dataclasses.replace(run.job, config=settled), run.values)
+        finished.append(run)
+    return finished

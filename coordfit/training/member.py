@@ -1,0 +1,184 @@
+"""One network of a run: its picture, its settings, and everything that belongs to it alone.
+
+A run trains one member (`training.Trainer`) or K of one shape together (`ensemble.EnsembleTrainer`). Step and
+optimizer state are the run's; what is drawn from the seed, the model, its judges and its history are here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Array, Backend
+from ..config import FitConfig
+from ..errors import ConfigError
+from ..images import Picture
+from ..models.model import Model
+from ..models.rendering import PictureFacts
+from ..network.cost import layer_sizes
+from ..network.initializers import bias_for_mean
+from ..network.losses import make_loss
+from ..network.mlp import initial_parameters
+from ..network.random_streams import RandomStreams
+from ..optimizers.schedules import schedule_factor
+from ..pixels.batch_order import BatchOrder
+from ..pixels.masks import training_mask
+from .budget import Budget
+from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator
+
+# Evaluations in the course of a schedule, where their spacing is not asked for: so many at most, and only half
+# of them where they would take more than a tenth of the time. To judge a pixel costs a third of training on it.
+_EVALUATIONS = 24
+_FEW_EVALUATIONS = 12
+_EVALUATION_COST = 10 / 3
+
+HistoryRow = dict[str, float | int | None]
+
+
+class Member:
+    """A picture, settings, and the network that is to learn it.
+
+    Parameters
+    ----------
+    known : boolean array (H, W), optional
+        The pixels that training may see, instead of those that `config.train_on` names.
+    B, parameters : arrays, optional
+        Frequencies and flat parameters of an earlier run, instead of what the seed gives; B is only looked at
+        where `parameters` is given.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        picture: Picture,
+        config: FitConfig,
+        *,
+        known: NDArray[np.bool_] | None = None,
+        B: NDArray[np.floating] | None = None,
+        parameters: NDArray[np.floating] | None = None,
+    ) -> None:
+        _check_loss(config)
+        self.picture, self.config, self.known = picture, config, known
+        drawn = RandomStreams(config.seed)
+        self.target = picture.pixels.reshape(-1, picture.channels)
+        self.train = training_mask(config.train_on, picture.height, picture.width)
+        if known is not None:
+            self.train = _checked_mask(known, picture)
+        frequencies = drawn.frequencies(config) if parameters is None else B
+        self.B = None if frequencies is None else frequencies.astype(config.dtype)
+        self.model = self._new_model(backend, drawn, parameters)
+
+        self.num_training_pixels = num_pixels = int(self.train.sum())
+        self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
+        self.budget = Budget(config, num_pixels)
+        self.steps = self.budget.steps
+        self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, drawn.order_seed)
+        self.loss = make_loss(config.loss, delta=config.delta)
+        self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
+        self.judge = Evaluator(self.model, self.loss, self.target, self.train)
+        self.history: list[HistoryRow] = []
+
+    def know_features(self, table: Array) -> None:
+        """Take the features (H W, F) of all pixels, which training keeps: figures need not compute them."""
+        if table.shape[-1] == self.model.encoder.num_features:
+            self.evaluate.features = self.judge.features = table
+
+    def _new_model(
+        self, backend: Backend, drawn: RandomStreams, parameters: NDArray[np.floating] | None
+    ) -> Model:
+        config, picture = self.config, self.picture
+        facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
+        if parameters is None:
+            num_features = 2 if self.B is None else 2 * len(self.B)
+            parameters = initial_parameters(
+                layer_sizes(config, num_features, picture.channels),
+                config.resolved_initializer,
+                omega=config.omega,
+                rng=drawn.weights,
+                encoded=self.B is not None,
+                output_bias=self._output_bias(),
+            )
+        return Model(backend, config, facts, self.B, parameters)
+
+    def _output_bias(self) -> NDArray[np.float64] | None:
+        """The bias that gives the training pixels' mean colour; None where it is not asked for."""
+        if self.config.output_start != "mean":
+            return None
+        mean = self.target[self.train].mean(axis=0, dtype=np.float64)
+        return bias_for_mean(self.config.output_activation, mean, omega=self.config.omega)
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step that follows `step` steps."""
+        config = self.config
+        start, length = self.budget.schedule_of(step)
+        factor = schedule_factor(
+            config.schedule,
+            step - start,
+            length,
+            warmup_steps=config.warmup_steps,
+            final_factor=config.final_factor,
+        )
+        return config.learning_rate * factor
+
+    def next_evaluation(self, step: int) -> int:
+        """The step of the evaluation that comes after `step` steps."""
+        start, length = self.budget.schedule_of(step)
+        end, every = start + length, self.config.evaluate_every
+        if every is not None:
+            start = 0
+        else:
+            every = max(1, math.ceil(length / _EVALUATIONS))
+            cheap = math.ceil(_EVALUATION_COST * min(len(self.train), SAMPLE_PIXELS) / self.batch_rows)
+            if self.config.target_psnr is None:  # a curve wants its points
+                cheap = min(cheap, math.ceil(length / _FEW_EVALUATIONS))
+            every = max(every, cheap)
+        return min(start + ((step - start) // every + 1) * every, end)
+
+    def is_evaluated_at(self, step: int) -> bool:
+        """Whether a run looks at its figures after `step` steps."""
+        return step == 0 or self.next_evaluation(step - 1) == step
+
+    def add_history_row(
+        self, figures: Evaluation, step: int, seconds: float, learning_rate: float | None = None
+    ) -> HistoryRow:
+        """Append an evaluation to the history.
+
+        `learning_rate` is what was to come after `step`, where that may have been estimated anew meanwhile.
+        """
+        row: HistoryRow = {
+            "step": step,
+            "seconds": round(seconds, 6),
+            "loss": figures.loss,
+            "psnr_train": figures.psnr_train,
+            "psnr_held_out": figures.psnr_held_out,
+            "psnr": figures.psnr,
+            "learning_rate": self.learning_rate(step) if learning_rate is None else learning_rate,
+        }
+        self.history.append(row)
+        return row
+
+    def is_on_the_way(self, row: HistoryRow, last_step: int) -> bool:
+        """Whether an unbroken run would have evaluated at this row's step."""
+        step = int(row["step"] or 0)
+        return step <= last_step and (self.budget.time_limited or self.is_evaluated_at(step))
+
+
+def _check_loss(config: FitConfig) -> None:
+    for setting, value in (("optimizer", "gauss-newton"), ("polish", "ridge")):
+        if getattr(config, setting) == value and config.loss != "mse":
+            raise ConfigError(
+                f"{setting} {value} minimises squared errors alone; take it with loss mse, not {config.loss}"
+            )
+
+
+def _checked_mask(known: NDArray[np.bool_], picture: Picture) -> NDArray[np.bool_]:
+    if known.shape != (picture.height, picture.width):
+        own = f"{picture.width}x{picture.height}"
+        raise ConfigError(
+            f"the mask is {known.shape[1]}x{known.shape[0]} pixels and the picture {own}; they must agree"
+        )
+    if not known.any():
+        raise ConfigError("the mask hides all pixels; training needs one at least")
+    return known.reshape(-1)

@@ -1,0 +1,94 @@
+"""Steps that the device drives by itself: recorded once by the backend, and replayed some at a time.
+
+The mathematics is `TrainingStep`'s. Here a step's number, batch and learning rates come from device memory
+(`backends.DeviceState`), so that the same launches can be repeated; the host refills the learning rates and
+says "again". Nothing in this loop waits for the device, but for keeping the host from running far ahead.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Array, Backend, DeviceState
+from ..pixels.step_inputs import StepInputs
+
+Compute = Callable[[Array | None, Array, Array, Array | None], Array]
+
+_WARM_UP = 2
+
+
+class RecordedSteps:
+    """Drives the steps of a backend that has a `device_state`.
+
+    Parameters
+    ----------
+    compute : callable
+        The arithmetic of a step, from its batch, learning rates and number, all of them on the device, to its
+        loss, for which there is room: `TrainingStep.compute`.
+    state : DeviceState
+        As `backend.device_state` makes it for this course, with room for the rates of so many steps.
+    steps_at_once : int
+        Steps of the longer of the two recordings.
+
+    Raises
+    ------
+    NotRecordedError
+        Where the backend sees at once that such a step cannot be recorded.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        compute: Compute,
+        step_inputs: StepInputs,
+        state: DeviceState,
+        steps_at_once: int,
+    ) -> None:
+        self.backend, self.compute, self.step_inputs, self.state = backend, compute, step_inputs, state
+        self.steps_at_once = steps_at_once
+        self._numbers = step_inputs.numbers_on(backend)
+        self._counted: int | None = None
+        # The first steps go one by one: they make all buffers and plans, for both recordings.
+        self._runs: dict[int, Callable[[], None]] = {
+            1: backend.capture(functools.partial(self._take, 1), warm_up=_WARM_UP),
+        }
+        if steps_at_once > 1:
+            self._runs[steps_at_once] = backend.capture(functools.partial(self._take, steps_at_once), warm_up=0)
+        self._taken = 0
+
+    def advance(self, step: int, count: int) -> None:
+        """Take `count` steps after `step` steps."""
+        if step != self._counted:
+            self.state.put_step(step)
+        while count:
+            at_once = self.steps_at_once if count >= self.steps_at_once and self._taken >= _WARM_UP else 1
+            self.state.put_rates(self.step_inputs.rates_ahead(step, at_once))
+            self._runs[at_once]()
+            self.state.send_losses(at_once)
+            step, count, self._taken = step + at_once, count - at_once, self._taken + 1
+        self._counted = step
+
+    def new_losses(self, wait: bool = False) -> list[NDArray[np.floating]]:
+        """Losses (n, *E) that have come to the host since the last call; with `wait`, of all steps."""
+        return self.state.arrived(wait)
+
+    def _take(self, count: int) -> None:
+        """Launch `count` steps: what is recorded."""
+        values = []
+        for place in range(count):
+            batch, room = self._batch(), self.state.loss_buffer(place)
+            self.state.advance()
+            values.append(self.compute(batch, self.state.rate(place), self.state.counter, room))
+        self.state.keep_losses(values)
+
+    def _batch(self) -> Array | None:
+        batch = self.state.batch()
+        if self._numbers is None:
+            return batch
+        if batch is None:
+            return self._numbers
+        return self.backend.chosen(self._numbers, batch)

@@ -1,0 +1,198 @@
+"""What a fit gives back: the reconstruction, the figures, the history and the model."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import escaped
+from ..images import png_bytes
+from ..images.metrics import bits_per_pixel, interpolate_every_second, psnr
+from ..models.model import Model
+from ..network.cost import item_size
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .._backends import Backend
+    from ..config import FitConfig
+    from ..images import Picture
+    from ..optimizers.last_layer import Polish
+    from ..tiles.model import TiledModel
+    from .member import HistoryRow, Member
+    from .state import TrainingState
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What every finished fit has, of one network or of tiles.
+
+    Attributes
+    ----------
+    metrics : dict
+        `psnr`, `psnr_train`, `psnr_held_out` (dB), `ssim`, `loss`, `steps`, `seconds` (training alone),
+        `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel` and more; None where a
+        figure has no meaning.
+    history : list of dict
+        One row for each evaluation.
+    stopped : str
+        What ended the run: `steps`, `seconds`, `target_psnr`, `interrupted` or `diverged`. After divergence
+        the model is the last good one.
+    """
+
+    metrics: dict[str, Any]
+    history: list[HistoryRow]
+    stopped: str
+    model: Model | TiledModel
+    picture: Picture
+
+    @functools.cached_property
+    def reconstruction(self) -> NDArray[np.floating]:
+        """The model's picture (H, W, C) in [0, 1]; rendered when it is first asked for."""
+        return self.model.render()
+
+    @property
+    def config(self) -> FitConfig:
+        """The settings of the fit."""
+        return self.model.config
+
+    def render(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.floating]:
+        """The picture at another size; see `Model.render`."""
+        return self.model.render(height, width, crop=crop)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model; see `Model.save`."""
+        self.model.save(path)
+
+    def comparison(self) -> Image.Image:
+        """Truth, reconstruction and error side by side, with the figures written in."""
+        from ..report.comparison import comparison_picture
+
+        return comparison_picture(self.picture.pixels, self.reconstruction, self._title(), self._figures())
+
+    def __repr__(self) -> str:
+        psnr = self.metrics.get("psnr")
+        quality = "" if psnr is None else f"; PSNR {psnr:.2f} dB"
+        return f"<{type(self).__name__} of {escaped(self._title())}{quality}, stopped: {self.stopped}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """The comparison, where a notebook shows the result; None for tiles that are not all finished."""
+        return png_bytes(self.comparison()) if self.metrics else None
+
+    def _title(self) -> str:
+        return self.model.title
+
+    def _figures(self) -> list[tuple[str, str]]:
+        m = self.metrics
+        rows = [("PSNR", m["psnr"], "{:.2f} dB")]
+        if m["psnr_held_out"] is not None:
+            rows += [("train", m["psnr_train"], "{:.2f} dB"), ("held out", m["psnr_held_out"], "{:.2f} dB")]
+            rows += [("bicubic", m["psnr_held_out_bicubic"], "{:.2f} dB")]
+        rows += [
+            ("SSIM", m["ssim"], "{:.4f}"),
+            ("steps", m["steps"], "{:d}"),
+            ("training", m["seconds"], "{:.1f} s"),
+            ("parameters", m["parameters"], "{:,d}"),
+        ]
+        return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+
+
+@dataclass(frozen=True, repr=False)
+class FitResult(Result):
+    """A finished fit of one network: all that `Result` has, and where its training ended.
+
+    Attributes
+    ----------
+    known : boolean array (H, W) or None
+        The pixels that training saw, where they were given as a mask.
+    step_losses : array (n,)
+        The loss of each batch before its step, of the steps that this run took (the last million, at most).
+    """
+
+    model: Model
+    state: TrainingState
+    known: NDArray[np.bool_] | None = None
+    step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0, np.float32))
+
+
+def make_result(
+    member: Member,
+    state: TrainingState,
+    stopped: str,
+    backend: Backend,
+    networks: int = 1,
+    *,
+    losses: NDArray[np.floating],
+    polished: Polish | None = None,
+) -> FitResult:
+    """Judge a member's model on all pixels and gather everything that is known of the run.
+
+    `networks` is how many were trained together: the seconds are those of all of them. `losses` are those of
+    the steps, (n,). `polished` tells what the last layer's least-squares solution changed after `state`.
+    """
+    metrics = _metrics(member, state, stopped, backend) | {"networks": networks}
+    if polished is not None:
+        metrics["seconds"] += polished.seconds
+        metrics["polish"] = {"mse_before": polished.before, "mse": polished.after, "seconds": polished.seconds}
+    member.model.metrics = metrics
+    history, model, known = list(member.history), member.model, member.known
+    return FitResult(metrics, history, stopped, model, member.picture, state, known, losses)
+
+
+def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backend) -> dict[str, Any]:
+    picture, config, model = member.picture, member.config, member.model
+    figures, similarity = member.judge.with_ssim()
+    item = item_size(config.dtype)
+    stored = model.num_parameters + (0 if member.B is None else member.B.size)
+    return {
+        "psnr": figures.psnr,
+        "psnr_train": figures.psnr_train,
+        "psnr_held_out": figures.psnr_held_out,
+        **baselines(picture, config.train_on if member.known is None else ""),
+        "ssim": similarity,
+        "loss": figures.loss,
+        "loss_name": config.loss,
+        "steps": state.step,
+        "epochs": state.step * member.batch_rows / member.num_training_pixels,
+        "seconds": state.seconds,
+        "stopped": stopped,
+        "device": backend.device,
+        "device_fallback": backend.fallback_reason,
+        "backend": backend.name,
+        "threads": getattr(backend, "threads", None),
+        "precision": backend.precision,
+        "fused": backend.routes(),
+        "parameters": model.num_parameters,
+        "bits_per_pixel": bits_per_pixel(stored * item, picture.height, picture.width),
+        "height": picture.height,
+        "width": picture.width,
+        "channels": picture.channels,
+        "picture_notes": list(picture.notes),
+        "seed": config.seed,
+    }
+
+
+def baselines(picture: Picture, train_on: str) -> dict[str, float | None]:
+    """What plain interpolation of the training pixels reaches on the held-out ones, in dB."""
+    methods: tuple[Literal["bilinear", "bicubic"], ...] = ("bilinear", "bicubic")
+    names = {method: f"psnr_held_out_{method}" for method in methods}
+    if train_on != "every-second":
+        return dict.fromkeys(names.values())
+    from ..pixels.masks import training_mask
+
+    held_out = ~training_mask(train_on, picture.height, picture.width).reshape(picture.height, picture.width)
+    return {
+        name: psnr(interpolate_every_second(picture.pixels, method), picture.pixels, where=held_out)
+        for method, name in names.items()
+    }

@@ -1,0 +1,134 @@
+"""The catalogue of kernels agrees with their sources; launches cast what they are given."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import backends.cupy_backend.kernels as kernels
+from backends.cupy_backend.kernels import (
+    ARRAY_DTYPES,
+    FILES,
+    KERNELS,
+    Launcher,
+    blocks_for,
+    name_expressions,
+    source,
+)
+
+FOLDER = Path(kernels.__file__).parent
+SCALARS = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
+
+
+def declared(file):
+    """Every kernel of a file: name, template parameters and signature as the source has them."""
+    text = (FOLDER / file).read_text(encoding="utf-8")
+    pattern = r"(?:template <([^>]*)>\s*)?__global__ void (\w+)\(([^)]*)\)"
+    for template, name, signature in re.findall(pattern, text):
+        plain = re.sub(r"\bconst |__restrict__ ", "", " ".join(signature.split()))
+        yield name, tuple(word.split()[1] for word in template.split(",") if word), plain
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_signatures_are_those_of_the_source(file):
+    catalogue = [(k.name, k.template, k.signature) for k in KERNELS.values() if k.file == file]
+    assert sorted(declared(file)) == sorted(catalogue)
+
+
+def test_every_file_is_named():
+    parts = {*FILES, *(part for needed in FILES.values() for part in needed)}
+    assert parts == {path.name for path in FOLDER.glob("*.cu")}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_sources_include_nothing_and_add_without_atomics(file):
+    assert "#include" not in source(file)
+    assert "atomic" not in source(file).replace("Floating-point atomics", "")
+
+
+def test_arrays_and_scalars_have_a_dtype():
+    for kernel in KERNELS.values():
+        for instance in kernel.instances:
+            for parameter in kernel.parameters(instance):
+                known = ARRAY_DTYPES if parameter.is_array else kernels.SCALAR_DTYPES
+                assert parameter.type in known, (kernel.name, parameter)
+
+
+def test_names_of_instances():
+    assert name_expressions("batch_order.cu") == ["batch_order"]
+    assert "adam_step<float, half>" in name_expressions("optimizers.cu")
+    assert "head_step<bf16, 3>" in name_expressions("head.cu")
+
+
+def test_wide_is_float_for_all_but_double():
+    types = {p.name: p.type for p in KERNELS["head_step"].parameters(("bf16", "3"))}
+    assert (types["h"], types["W"], types["values"]) == ("bf16", "float", "double")
+    types = {p.name: p.type for p in KERNELS["head_step"].parameters(("double", "3"))}
+    assert (types["h"], types["W"]) == ("double", "double")
+
+
+class Calls(list):
+    """A loader whose functions note their calls."""
+
+    loads = 0
+
+    def get_function(self, file, expression):
+        self.loads += 1
+        return lambda *call: self.append((file, expression, *call))
+
+
+@pytest.fixture
+def calls():
+    return Calls()
+
+
+@pytest.fixture
+def launch(calls):
+    return Launcher(calls.get_function, SCALARS)
+
+
+def test_a_launch_casts_every_scalar_and_loads_once(launch, calls):
+    a = np.zeros(4, np.float32)
+    for _ in range(2):
+        launch("bias_activation", ("float", "Sine"), (3, 2), a, 4, a, np.int32(0), a, True, 4, 1, False, 30)
+    assert calls.loads == 1
+    file, expression, grid, block, arguments = calls[-1]
+    assert (file, expression, grid, block) == (
+        "elementwise.cu",
+        "bias_activation<float, Sine>",
+        (3, 2, 1),
+        (256, 1, 1),
+    )
+    names = ["ndarray", "int64", "ndarray", "int64", "ndarray", "int64", "int64", "int32", "int32", "float64"]
+    assert [type(argument).__name__ for argument in arguments] == names
+
+
+def test_none_is_a_null_pointer_of_eight_bytes(launch, calls):
+    p, rate = np.zeros(4), np.zeros(1)
+    launch("sgd_step", ("double", "double"), (1, 1), p, p, None, None, 4, 4, rate, 0, 0, 0, 1)
+    nulls = calls[-1][-1][2:4]
+    assert [(null.dtype.name, int(null)) for null in nulls] == [("int64", 0)] * 2
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32", "uint16"])
+def test_an_array_of_another_type_is_refused(launch, dtype):
+    total, part = np.zeros(4, np.float32), np.zeros(4, dtype)
+    with pytest.raises(TypeError, match=f"part must be an array of float, not of {dtype}"):
+        launch("add", ("float",), (1, 1), total, 0, part, 0, 4)
+
+
+def test_what_cannot_be_launched_is_refused(launch):
+    step = np.zeros(1, np.int64)
+    with pytest.raises(TypeError, match="advance takes 1 arguments, not 2"):
+        launch("advance", (), (1, 1), step, 0)
+    with pytest.raises(ValueError, match=r"no kernel add<bf16>; there are add<float>, add<double>"):
+        launch("add", ("bf16",), (1, 1), step)
+    for grid in ((0, 1), (1, 0), (1, 65_536)):
+        with pytest.raises(ValueError, match="cannot be launched on a grid"):
+            launch("advance", (), grid, step)
+
+
+def test_blocks_depend_on_the_size_alone():
+    assert [blocks_for(n) for n in (0, 1, 256, 257, 10**9)] == [1, 1, 1, 2, 1024]
+    assert blocks_for(33, 32, most=2) == 2

@@ -1,0 +1,79 @@
+"""Loss and gradient, and the history of losses on the device, against NumPy in float64."""
+
+import numpy as np
+import pytest
+from simt import DTYPES, assert_close, decode, encode, wide
+
+from backends.cupy_backend.kernels import LOSS_TYPES
+from backends.numpy_backend.backend import NumpyBackend
+from coordfit.network.losses import make_loss
+
+NUMPY = NumpyBackend(fused="never", threads=1)
+DELTA = 0.5
+
+
+@pytest.mark.parametrize("name", LOSS_TYPES)
+@pytest.mark.parametrize(("rows", "channels"), [(1, 1), (31, 3), (32, 4), (257, 3)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loss_and_gradient(launch, memory, rng, case, name, rows, channels, weighted):
+    stored, K, own = case
+    shared, size, blocks = K if own else 1, rows * channels, 2
+    prediction = encode(rng.standard_normal((K, rows, channels)), stored)
+    target = rng.standard_normal((shared, rows, channels)).astype(DTYPES[wide(stored)])
+    weights = rng.random((shared, rows, 1)).astype(DTYPES[wide(stored)])
+    dy = memory.room(prediction.shape, prediction.dtype)
+    partials, value = memory.room((K, blocks), np.float64), memory.room((K,), np.float64)
+    scale = 128.0
+    launch(
+        "loss_and_gradient", (stored, LOSS_TYPES[name]), (blocks, K), memory.put(prediction), size,
+        memory.put(target), own * size, memory.put(weights) if weighted else None, own * rows, dy, size,
+        partials, blocks, rows, channels, scale / size, DELTA, block=32,
+    )  # fmt: skip
+    launch(
+        "sum_values", ("double",), (1, K), partials, blocks, blocks, 1 / size, value, 1, 1, None, 0, 0, block=32
+    )
+    expected_value, expected_dy = NUMPY.loss_and_gradient(
+        make_loss(name, delta=DELTA),
+        decode(prediction, stored),
+        target.astype(float),
+        count=size,
+        weights=weights.astype(float) if weighted else None,
+    )
+    assert_close(value, expected_value, wide(stored))
+    assert_close(dy, scale * expected_dy, stored)
+
+
+@pytest.mark.parametrize("name", LOSS_TYPES)
+def test_a_nan_reaches_value_and_gradient(launch, memory, stored, name):
+    prediction = encode(np.array([0.5, np.nan, 0.5, -0.5]), stored)
+    target = memory.put(np.full(4, 0.5, DTYPES[wide(stored)]))
+    dy, partials = memory.room((4,), prediction.dtype), memory.room((1,), np.float64)
+    arguments = (memory.put(prediction), 0, target, 0, None, 0, dy, 0, partials, 0, 4, 1, 1.0, DELTA)
+    launch("loss_and_gradient", (stored, LOSS_TYPES[name]), (1, 1), *arguments, block=32)
+    assert np.isnan(partials[0])
+    slope = {"mse": -2.0, "mae": -1.0, "huber": -DELTA}[name]
+    np.testing.assert_array_equal(decode(dy, stored), [0.0, np.nan, 0.0, slope])
+
+
+@pytest.mark.parametrize("stored", ["float", "double"])
+@pytest.mark.parametrize("parts", [1, 31, 33, 257])
+def test_a_history_is_filled_at_the_step_that_the_device_counts(launch, memory, rng, stored, parts):
+    K, length = 3, 4
+    partials = rng.standard_normal((K, parts))
+    history = memory.room((K, length), DTYPES[stored])
+    put = memory.put(partials)
+    for step in (1, 2, 6):  # counted from 1, round and round: places 0, 1 and 5 - 4
+        launch(
+            "sum_values", (stored,), (1, K), put, parts, parts, step / 2, history, length, length,
+            memory.put(np.array([step])), -1, 0, block=64,
+        )  # fmt: skip
+    np.testing.assert_array_equal(np.isnan(history), [[False, False, True, True]] * K)
+    expected = partials.sum(axis=1)[:, None] * [0.5, 3.0]
+    assert_close(history[:, :2], expected, stored)
+
+
+def test_a_value_is_added_where_blocks_of_rows_follow_each_other(launch, memory):
+    history = memory.put(np.array([1.5], np.float32))
+    partials = memory.put(np.array([2.0, 3.0]))
+    launch("sum_values", ("float",), (1, 1), partials, 0, 2, 0.5, history, 1, 1, None, 0, 1, block=32)
+    assert history[0] == 4.0

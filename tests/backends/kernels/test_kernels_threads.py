@@ -1,0 +1,171 @@
+"""No races, no order of blocks that matters, and a stand-in for the GPU that notices what it should."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simt
+from simt import Memory
+from support import needs
+from tsan_child import EDITS, INSTANCES, run, without_barrier
+
+from backends.cupy_backend.kernels import FILES, source
+
+pytestmark = pytest.mark.slow
+
+CHILD = Path(__file__).with_name("tsan_child.py")
+
+# -- ThreadSanitizer -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def under_tsan(request, tmp_path_factory):
+    """Runs the child with ThreadSanitizer in front of everything, and returns what it said."""
+    if reason := simt.why_no_compiler():
+        needs.skip("tsan", reason)
+    words = ["g++", "-print-file-name=libtsan.so"]
+    found = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+    if not Path(found).is_absolute():
+        needs.skip("tsan", "g++ has no libtsan.so")
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("coordfit-kernels") if cache else tmp_path_factory.mktemp("tsan")
+    environment = os.environ | {
+        "LD_PRELOAD": str(Path(found).resolve()),
+        "TSAN_OPTIONS": "exitcode=66",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+    def child(*arguments):
+        command = [sys.executable, str(CHILD), str(folder), *arguments]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        if "unexpected memory mapping" in done.stderr:
+            needs.skip("tsan", "ThreadSanitizer cannot map its memory under this kernel (vm.mmap_rnd_bits)")
+        return done
+
+    return child
+
+
+def test_threads_never_race(under_tsan):
+    done = under_tsan()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "done\n"
+    assert "WARNING: ThreadSanitizer" not in done.stderr
+
+
+@pytest.mark.parametrize("edit", ["sum_partials without barrier 0", "head_step without barrier 1"])
+def test_a_missing_barrier_is_reported(under_tsan, edit):
+    assert edit in EDITS
+    done = under_tsan(edit)
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr
+    assert done.returncode == 66
+
+
+# -- the stand-in ----------------------------------------------------------------------------------------
+
+
+def everything(shim):
+    """What a launch of each cooperative kernel writes, as bytes."""
+    written = []
+    inner = shim.get_function
+
+    class Recorder:
+        @staticmethod
+        def get_function(file, expression):
+            function = inner(file, expression)
+
+            def call(grid, block, arguments):
+                function(grid, block, arguments)
+                written.append(b"".join(a.tobytes() for a in arguments if isinstance(a, np.ndarray)))
+
+            return call
+
+    run(Recorder, set(INSTANCES))
+    return written
+
+
+def test_the_order_of_blocks_does_not_matter(shim):
+    forwards = everything(shim)
+    shim.backwards = True
+    try:
+        assert everything(shim) == forwards
+    finally:
+        shim.backwards = False
+    assert len(forwards) == len(INSTANCES) + 1
+
+
+def test_fibers_and_threads_give_the_same(shim):
+    with_fibers = everything(shim)
+    shim.with_threads = True
+    try:
+        assert everything(shim) == with_fibers
+    finally:
+        shim.with_threads = False
+
+
+def test_a_loop_and_threads_give_the_same(launch, shim, memory, rng):
+    """Kernels without barriers run in a loop in these tests; here side by side, as on a GPU."""
+    z, bias = rng.standard_normal((33, 40)).astype(np.float32), rng.random(40).astype(np.float32)
+    coordinates, B = rng.random((33, 2)).astype(np.float32), rng.random((40, 2)).astype(np.float32)
+    results = []
+    for shim.with_threads in (False, True):
+        put, features = memory.put(z), memory.room((33, 80), np.float32)
+        order, taken = memory.room((33,), np.int64), memory.room((33, 40), np.float32)
+        launch("bias_activation", ("float", "Tanh"), (2, 1), put, 0, bias, 0, put, 0, 33, 40, 0, 1.0, block=64)
+        launch(
+            "activation_backward", ("float", "Tanh"), (2, 1), put, 0, put, 0, put, 0, put.size, 1.0, block=64
+        )
+        launch(
+            "fourier_features", ("float", "float"), (2, 1), coordinates, 0, B, 0, features, 0, 33, 40, block=64
+        )
+        seeds = np.array([3], np.uint32)
+        launch("batch_order", (), (2, 1), np.array([2]), 0, seeds, order, 0, 40, 33, block=64)
+        launch("take_rows", ("float",), (2, 1), memory.put(np.tile(z, (2, 1))), 0, order, 0, taken, 0, 33, 40)
+        results.append([array.tobytes() for array in (put, features, order, taken)])
+    assert results[0] == results[1]
+
+
+def test_the_list_of_cooperative_kernels_is_complete():
+    """A kernel that waits and is run in a loop would end the process: better to be told here."""
+    waits = set()
+    for file in FILES:
+        own = source(file).rpartition("#line 1 ")[2]
+        for text in own.split("__global__ void ")[1:]:
+            if "__syncthreads" in text or "product_of_row" in text:
+                waits.add(text.partition("(")[0])
+    assert waits == simt.COOPERATIVE
+
+
+def test_threads_that_part_at_a_barrier_are_noticed(shim, tmp_path):
+    edited = simt.Shim(
+        tmp_path,
+        edit=lambda text: text.replace(
+            "if (share == 0 && j < width) {", "if (share == 1) return; if (j < width) {"
+        ),
+        only={("sum_partials", ("float",))},
+    )
+    with pytest.raises(AssertionError, match="do not wait at the same barriers"):
+        run(edited, {"sum_partials"})
+
+
+def test_a_write_past_the_end_is_noticed(shim, tmp_path):
+    instance = ("float", "half")
+    edited = simt.Shim(
+        tmp_path, edit=lambda text: text.replace("i < count;", "i <= count;"), only={("cast", instance)}
+    )
+    memory = Memory()
+    numbers, out = np.ones(6, np.float32), memory.room((5,), np.float16)
+    simt.launcher(edited)("cast", instance, (1, 1), numbers, 0, out, 0, 5)
+    with pytest.raises(AssertionError, match="wrote outside of an array"):
+        memory.check()
+
+
+def test_an_edit_takes_out_one_barrier():
+    text = source("partials.cu")
+    assert (
+        without_barrier(1, "sum_partials")(text).count("__syncthreads();") == text.count("__syncthreads();") - 1
+    )

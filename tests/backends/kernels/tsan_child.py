@@ -1,0 +1,107 @@
+"""Run the kernels whose threads wait for each other, compiled with ThreadSanitizer; a child of the tests.
+
+    LD_PRELOAD=libtsan.so python tsan_child.py FOLDER [BROKEN]
+
+Where BROKEN names an edit of EDITS, that kernel is compiled with one barrier less, and run alone.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
+
+from simt import Shim, launcher  # noqa: E402
+
+BARRIER = "__syncthreads();"
+INSTANCES = {
+    "column_sums": ("float",),
+    "sum_partials": ("float",),
+    "sum_values": ("double",),
+    "loss_and_gradient": ("float", "Mse"),
+    "head_forward": ("float", "3"),
+    "head_step": ("float", "3"),
+    "adam_step": ("float", "half"),
+}
+
+
+def without_barrier(number, kernel):
+    """An edit that takes the barrier of that number out of a kernel, counted from 0."""
+
+    def edit(text):
+        start = text.find(f"__global__ void {kernel}(")
+        if start < 0:
+            return text
+        place = start
+        for _ in range(number + 1):
+            place = text.index(BARRIER, place + 1)
+        return text[:place] + text[place + len(BARRIER) :]
+
+    return edit
+
+
+# Every barrier of every kernel: (kernel, its number). A race must be reported without it.
+EDITS = {
+    f"{kernel} without barrier {number}": (kernel, number)
+    for kernel, count in {
+        "column_sums": 1,
+        "sum_partials": 2,
+        "sum_values": 1,
+        "loss_and_gradient": 1,
+        "head_step": 3,
+        "adam_step": 1,
+    }.items()
+    for number in range(count)
+}
+
+
+def run(shim, names):
+    launch = launcher(shim)
+    f = lambda *shape: np.random.default_rng(0).random(shape).astype(np.float32)  # noqa: E731
+    d = lambda *shape: np.zeros(shape)  # noqa: E731
+
+    def go(name, grid, *arguments):
+        if name in names:
+            launch(name, INSTANCES[name], grid, *arguments, block=64)
+
+    # Several rounds of each loop, or a barrier between rounds would never be needed.
+    go("column_sums", (2, 1), f(40, 130), 0, f(2, 130), 0, 40, 130)
+    go("column_sums", (2, 1), f(40, 20), 0, f(2, 20), 0, 40, 20)
+    go("sum_partials", (1, 1), f(9, 130), 0, f(130), 0, 9, 130, 0)
+    go("sum_values", (1, 2), d(2, 100), 100, 100, 1.0, d(2), 1, 1, None, 0, 0)
+    go("loss_and_gradient", (2, 1), f(80, 3), 0, f(80, 3), 0, None, 0, f(80, 3), 0, d(2), 0, 80, 3, 1.0, 1.0)
+    head = (f(70, 40), 0, f(40, 3), 0, f(3), 0)
+    go("head_forward", (1, 1), *head, f(70, 3), 0, None, 0, 7, 40, 3, 1.0)
+    go(
+        "head_step", (1, 1), *head, f(70, 3), 0, None, 0, None, 0, f(70, 40), 0, f(1, 131), 0, 128, d(1), 0, 70,
+        40, 3, 1.0, 0, 1.0, 1.0,
+    )  # fmt: skip
+    p = [f(100) for _ in range(4)]
+    go(
+        "adam_step",
+        (1, 1),
+        *p,
+        f(100).astype(np.float16),
+        0,
+        100,
+        np.array([1]),
+        d(1),
+        0,
+        0.9,
+        0.999,
+        1e-8,
+        1.0,
+    )
+
+
+if __name__ == "__main__":
+    folder, *broken = sys.argv[1:]
+    flags, only = ("-fsanitize=thread", "-g"), set(INSTANCES.items())
+    if not broken:
+        run(Shim(folder, flags, only=only), set(INSTANCES))
+    else:
+        kernel, number = EDITS[broken[0]]
+        edit = without_barrier(number, kernel)
+        run(Shim(folder, flags, edit, only={(kernel, INSTANCES[kernel])}), {kernel})
+    print("done")

@@ -1,0 +1,50 @@
+"""Sines of whole rows in compiled code, against NumPy's in float64."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="Numba is not installed")
+
+from backends.numba_backend.compiled.sine import sine, sine_backward
+
+OMEGAS = [1.0, 5.0, 30.0]
+
+
+def rows_of(dtype, scale, size=20_001):
+    rng = np.random.default_rng(0)
+    return tuple(rng.normal(0.0, scale, size).astype(dtype) for _ in range(2))
+
+
+def forward(z, b, omega):
+    z, y = z.copy(), np.empty_like(z)
+    sine(z, b, omega, y)
+    return z, y
+
+
+@pytest.mark.parametrize("omega", OMEGAS)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-7), ("float64", 1e-15)])
+def test_sines_and_their_slopes_are_right_to_the_last_digits(dtype, tolerance, scale, omega):
+    z, b = rows_of(dtype, scale)
+    saved, y = forward(z, b, omega)
+    np.testing.assert_array_equal(saved, z + b)
+    phase = (np.dtype(dtype).type(omega) * saved).astype(np.float64)  # the product is rounded, as NumPy's is
+    np.testing.assert_allclose(y, np.sin(phase), rtol=0, atol=tolerance)
+    dy = b.copy()
+    sine_backward(dy, saved, omega)
+    bound = tolerance * omega * float(np.abs(b).max())
+    np.testing.assert_allclose(dy, b * omega * np.cos(phase), rtol=0, atol=2 * bound)
+
+
+def test_small_sines_keep_their_relative_precision():
+    z = np.geomspace(1e-30, 1e-2, 500).astype(np.float32)
+    _, y = forward(z, np.zeros_like(z), 1.0)
+    np.testing.assert_allclose(y, np.sin(z.astype(np.float64)), rtol=3e-7)
+
+
+def test_sines_of_anything_stay_within_one_and_nan_stays_nan():
+    z = np.array([1e5, -1e7, 3e9, -1e30, np.inf, -np.inf, np.nan], np.float32)
+    _, y = forward(z, np.zeros_like(z), 5.0)
+    assert np.all(np.abs(y[:3]) <= 1.0)
+    assert np.all(np.isnan(y[4:]))
+    assert np.all((np.abs(y) <= 1.0) | np.isnan(y))

@@ -1,0 +1,397 @@
+"""The fused bodies of the GPU on the pretended CuPy: which tier is taken, and that all give the same."""
+
+import numpy as np
+import pytest
+from test_primitives import (
+    CALLS,
+    OWN,
+    SHARED,
+    TYPICAL,
+    Memory,
+    column_major,
+    every_second,
+    in_float64,
+    on_host,
+    problem,
+    train_by_hand,
+    train_on,
+)
+
+from backends import FusedUnavailableError
+from backends.base import Backend
+from backends.cupy_backend.cublaslt import Autotuner, Planner
+from coordfit.network.activations import ReLU, make_activation
+from coordfit.network.losses import make_loss
+from coordfit.network.mlp import MLP
+from coordfit.network.parameters import ParameterLayout
+
+fake_cupy = pytest.importorskip("support.fake_cupy")
+pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
+
+EPILOGUES = {"mask written": 134, "ReLU": 6, "bias": 4, "mask read": 136, "db": 256}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    new = fake_cupy.Machine()
+    monkeypatch.setattr(fake_cupy, "machine", new)
+    return new
+
+
+def refusing(*epilogues, **options):
+    """A backend whose cublasLt refuses these epilogues."""
+    backend = fake_cupy.CupyOnHost(**options)
+    backend.lt.refuses = lambda query: query.epilogue in epilogues
+    return backend
+
+
+def timed(fastest):
+    """A backend that times its products, on a device where `fastest` of an epilogue and kernels is that."""
+    backend = fake_cupy.CupyOnHost()
+
+    def timer(run):
+        if backend._time(run) is None:
+            return None
+        is_fused = backend.lt.ran_epilogue != 1
+        return 1.0 if is_fused == (fastest == "epilogues") else 2.0
+
+    backend._autotuner = Autotuner(Planner(backend._load_cublaslt()), timer=timer)
+    return backend
+
+
+TIERS = {
+    "epilogues are faster": lambda: timed("epilogues"),
+    "kernels are faster": lambda: timed("kernels"),
+    "all epilogues": lambda: refusing(),
+    "no mask is written": lambda: refusing(134),
+    "no mask is read": lambda: refusing(136),
+    "no db": lambda: refusing(256),
+    "plain products": lambda: refusing(*EPILOGUES.values()),
+    "CuPy's products": lambda: fake_cupy.CupyWithoutLt(),
+    "everything is refused": lambda: refusing(1, *EPILOGUES.values()),
+}
+PRODUCTS = [name for name in CALLS if name.startswith(("matmul", "linear", "backward"))]
+
+
+# -- every tier gives the same ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_every_tier_gives_what_the_formulas_give(tier, name):
+    backend = TIERS[tier]()
+    with backend.activate():
+        for sizes, dtype in ((sizes, dtype) for sizes in TYPICAL for dtype in ("float32", "float64")):
+            memory = Memory(backend, problem(sizes, dtype), offers=True)
+            found = on_host(backend, CALLS[name].run(backend, memory))
+            bound = {"float32": 4e-6, "float64": 2e-14}[dtype]
+            for key, expected in CALLS[name].oracle(in_float64(memory.data)).items():
+                np.testing.assert_allclose(found[key], expected, atol=bound * max(1, np.abs(expected).max()))
+            memory.assert_inputs_unchanged()
+    assert not backend.lt.faults
+    assert {route for routes in backend.routes().values() for route in routes} == {"fused"}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("activation", ["relu", "sine"])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_steps_of_three_networks_on_every_tier(tier, activation, blocks):
+    backend = TIERS[tier]()
+    with backend.activate():
+        parameters, values = train_on(backend, "float64", slice(None), activation, 3, blocks)
+    for member in range(3):
+        expected, losses = train_by_hand(member, activation, 3)
+        np.testing.assert_allclose(parameters[member], expected, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(values[:, member], losses, rtol=1e-11, atol=1e-12)
+    assert not backend.lt.faults
+
+
+def epilogues_that_ran(backend):
+    return {row["epilogue"] for row in backend.autotuner.report() if row["tier"] == "epilogue"}
+
+
+def test_a_network_of_relus_takes_every_epilogue(machine):
+    backend = refusing(fused="always")
+    with backend.activate():
+        train_on(backend, "float32", slice(None), "relu", 2)
+    assert epilogues_that_ran(backend) == {"RELU_AUX_BIAS", "DRELU", "BGRADA"}
+    # One for the sigmoid of the last layer, in each step: masks do the others.
+    assert machine.counts["activation_backward"] == 2
+    assert machine.counts["bias_activation"] == 2
+    assert machine.counts["column_sums"] == 0
+    assert machine.counts["matmul"] == 0
+
+
+def test_a_mask_that_nobody_can_read_is_not_written_again(machine):
+    backend = refusing(136)
+    with backend.activate():
+        train_on(backend, "float32", slice(None), "relu", 3)
+    by_epilogue = {row["epilogue"]: row["tier"] for row in backend.autotuner.report()}
+    assert by_epilogue["DRELU"].startswith("plain")
+    assert by_epilogue["RELU_BIAS"] == "epilogue"
+
+
+def test_always_refuses_what_cublaslt_cannot():
+    backend = refusing(1, *EPILOGUES.values(), fused="always")
+    with pytest.raises(FusedUnavailableError, match="cublasLt cannot compute matmul"):
+        CALLS["matmul-NN"].run(backend, Memory(backend, problem(OWN, "float32")))
+
+
+# -- masks -----------------------------------------------------------------------------------------------
+
+
+def backward_from(backend, saved, data):
+    """dz below from a gradient of ones, by what was kept."""
+    dz, x, W = (backend.asarray(data[key]) for key in ("dz", "x", "W"))
+    dW, db = backend.zeros(W.shape, "float32"), backend.zeros((*W.shape[:-2], 1, W.shape[-1]), "float32")
+    out = backend.zeros(x.shape, "float32")
+    return backend.to_numpy(
+        backend.linear_backward(dz, x, W, dW=dW, db=db, previous=(ReLU(), saved), out=out)
+    ).copy()
+
+
+@pytest.fixture
+def layer():
+    rng = np.random.default_rng(0)
+    shapes = {
+        "x0": (2, 9, 6),
+        "W0": (2, 6, 5),
+        "b0": (2, 1, 5),
+        "dz": (2, 9, 4),
+        "x": (2, 9, 5),
+        "W": (2, 5, 4),
+    }
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def forward_into(backend, layer, out, activation="relu", sign=1.0):
+    x, W, b = (backend.asarray(layer[key]) for key in ("x0", "W0", "b0"))
+    y, saved = backend.linear(x * sign, W, b, make_activation(activation), out=out)
+    assert y is saved
+    return saved
+
+
+def by_hand(backend, saved, layer):
+    return np.where(backend.to_numpy(saved) > 0, layer["dz"] @ np.swapaxes(layer["W"], -1, -2), 0)
+
+
+def ran_masked(backend):
+    return any(row["epilogue"] == "DRELU" for row in backend.autotuner.report())
+
+
+def test_the_mask_of_an_output_is_found_again(layer):
+    backend = refusing()
+    buffer = backend.scratch((2, 9, 5), "float32")
+    saved = forward_into(backend, layer, buffer)
+    np.testing.assert_allclose(
+        backward_from(backend, saved, layer), by_hand(backend, saved, layer), rtol=1e-5, atol=1e-6
+    )
+    assert ran_masked(backend)
+
+
+def overwritten(backend, buffer):
+    view = buffer[...]
+    view[...] = backend.asarray(-backend.to_numpy(buffer) + 0.1)
+    return view
+
+
+STALE = {
+    "another layer's output": lambda b, layer, buffer: forward_into(b, layer, buffer, "tanh"),
+    "a product": lambda b, layer, buffer: b.matmul(b.asarray(layer["x0"]), b.asarray(-layer["W0"]), out=buffer),
+    "numbers written through a view": lambda b, layer, buffer: overwritten(b, buffer),
+    "a copy in other memory": lambda b, layer, buffer: b.asarray(-b.to_numpy(buffer)),
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_a_mask_is_not_used_for_what_is_not_its_output(layer, case):
+    backend = refusing()
+    buffer = backend.scratch((2, 9, 5), "float32")
+    forward_into(backend, layer, buffer)
+    saved = STALE[case](backend, layer, buffer)
+    np.testing.assert_allclose(
+        backward_from(backend, saved, layer), by_hand(backend, saved, layer), rtol=1e-5, atol=1e-6
+    )
+    assert not ran_masked(backend)
+
+
+def test_a_mask_is_as_new_as_its_output(layer):
+    backend = refusing()
+    buffer = backend.scratch((2, 9, 5), "float32")
+    for sign in (1.0, -1.0, 1.0):
+        saved = forward_into(backend, layer, buffer, sign=sign)
+        np.testing.assert_allclose(
+            backward_from(backend, saved, layer), by_hand(backend, saved, layer), rtol=1e-5, atol=1e-6
+        )
+
+
+# -- layouts, dtypes, axes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [every_second, column_major])
+@pytest.mark.parametrize("name", ["adam-later", "sgd-momentum", "backward-tanh"])
+def test_memory_that_cannot_be_written_in_place_is_refused(layout, name):
+    backend = refusing(fused="always")
+    with pytest.raises(FusedUnavailableError, match="writes in place only where memory is contiguous"):
+        CALLS[name].run(backend, Memory(backend, problem(SHARED, "float32"), layout))
+
+
+def strange(backend, shape=(2, 3), dtype="float32"):
+    return backend.zeros(shape, dtype)
+
+
+REFUSED = {
+    "integers": ((2, 3), "int64", "has no fused body for int64"),
+    "two ensemble axes": ((2, 2, 2, 3), "float32", "takes one ensemble axis, not 2"),
+    "nothing": ((0, 3), "float32", "takes no empty arrays"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_fused_bodies_do_not_take_is_told(case):
+    shape, dtype, reason = REFUSED[case]
+    backend = refusing(fused="always")
+    a = strange(backend, shape, dtype)
+    with pytest.raises(FusedUnavailableError, match=reason):
+        backend.matmul(a, a, transpose_b=True)
+
+
+def test_two_dtypes_together_are_refused():
+    backend = refusing(fused="always")
+    with pytest.raises(FusedUnavailableError, match="one dtype, not of float32 and float64"):
+        backend.matmul(strange(backend), strange(backend, (3, 2), "float64"))
+
+
+def test_features_of_tables_with_gaps_are_copied():
+    backend = refusing(fused="always")
+    rng = np.random.default_rng(0)
+    wide = backend.asarray(rng.standard_normal((4, 14)).astype(np.float32))
+    tables = tuple(wide[:, 7 * k : 7 * k + 7] for k in (0, 1))
+    thin = tuple(backend.asarray(rng.standard_normal((3, 7)).astype(np.float32)) for _ in range(2))
+    found = backend.grid_fourier_features(tables, thin, slice(2, 11))
+    generic = Backend.grid_fourier_features(refusing(fused="never"), tables, thin, slice(2, 11))
+    np.testing.assert_allclose(backend.to_numpy(found), backend.to_numpy(generic), rtol=0, atol=1e-6)
+
+
+# -- precision, workspace, timing ------------------------------------------------------------------------
+
+
+def error_of_a_product(backend, dtype="float32"):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 64, 64))
+    found = backend.to_numpy(backend.matmul(backend.asarray(a.astype(dtype)), backend.asarray(b.astype(dtype))))
+    return np.linalg.norm(found - a @ b) / np.linalg.norm(a @ b)
+
+
+def test_tf32_is_taken_where_it_is_asked_for_and_nowhere_else():
+    assert error_of_a_product(refusing()) < 1e-6
+    assert 1e-5 < error_of_a_product(refusing(precision="tf32")) < 2e-3
+    assert error_of_a_product(refusing(precision="tf32"), "float64") < 1e-14
+    assert refusing(precision="tf32").describe()["precision"] == "tf32"
+
+
+def test_there_is_one_workspace_of_32_mib():
+    backend = refusing()
+    for n in (8, 16):
+        backend.matmul(strange(backend, (n, n)), strange(backend, (n, n)))
+    sizes = [buffer.nbytes for buffer in backend.buffers()]
+    assert sizes == [32 << 20]
+
+
+@pytest.mark.parametrize("fastest", ["epilogues", "kernels"])
+def test_a_network_takes_what_is_faster(machine, fastest):
+    backend = timed(fastest)
+    with backend.activate():
+        train_on(backend, "float32", slice(None), "relu", 3)
+    tiers = {row["epilogue"]: row["tier"] for row in backend.autotuner.report() if row["epilogue"] != "NONE"}
+    assert set(tiers) >= {"RELU_AUX_BIAS", "BGRADA"}
+    assert set(tiers.values()) == {
+        "epilogue" if fastest == "epilogues" else "plain product and separate kernels"
+    }
+    assert ("DRELU" in tiers) == (fastest == "epilogues"), "a mask that was not written is not read"
+    assert machine.counts["graph launches"] > 0, "products are timed in graphs"
+
+
+def test_products_are_timed_where_that_is_asked_for_and_once_for_all_processes(machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    launches = []
+    for autotune in (False, True, True):
+        backend = fake_cupy.CupyOnHost(autotune=autotune)
+        with backend.activate():
+            backend.matmul(strange(backend, (4, 4)), strange(backend, (4, 4)))
+        (row,) = backend.autotuner.report()
+        assert bool(row["milliseconds"]) == autotune
+        launches.append(machine.counts["graph launches"])
+    assert launches[0] == 0
+    assert launches[2] == launches[1] > 0, "the second process has found what the first one kept"
+
+
+def test_without_a_place_to_keep_choices_nothing_is_timed_and_limits_say_so(machine, monkeypatch, tmp_path):
+    (tmp_path / "coordfit").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    backend = fake_cupy.CupyOnHost(autotune=True)
+    with backend.activate():
+        backend.matmul(strange(backend, (4, 4)), strange(backend, (4, 4)))
+    assert machine.counts["graph launches"] == 0
+    assert any(line.startswith("products are not timed, since there is no place") for line in backend.limits())
+
+
+def test_a_product_that_cannot_be_recorded_leaves_no_recording_behind(machine):
+    backend = fake_cupy.CupyOnHost()
+
+    def run():
+        if machine.capture is not None:
+            raise ZeroDivisionError
+
+    with backend.activate(), pytest.raises(ZeroDivisionError):
+        backend._time(run)
+    assert machine.capture is None
+
+
+# -- divergence ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tier", ["all epilogues", "plain products"])
+@pytest.mark.parametrize("where", ["the last layer", "every layer"])
+def test_a_network_that_is_no_number_is_told_by_its_loss(tier, where):
+    """cublasLt's ReLU turns NaN into 0, but a step that goes wrong reaches the last layer first."""
+    backend = TIERS[tier]()
+    layout = ParameterLayout((4, 8, 8, 3))
+    flat = np.random.default_rng(0).standard_normal(layout.size).astype(np.float32)
+    last = list(layout.views(np, flat))[-1]
+    for array in last if where == "the last layer" else [flat]:
+        array[...] = np.nan
+    mlp = MLP(backend, layout.layer_sizes, backend.asarray(flat), ReLU(), make_activation("sigmoid"), rows=5,
+              dtype="float32")  # fmt: skip
+    y = mlp.forward(backend.asarray(np.ones((5, 4), np.float32)))
+    value, dy = backend.loss_and_gradient(
+        make_loss("mse"), y, backend.asarray(np.zeros((5, 3), np.float32)), count=15
+    )
+    mlp.backward(dy)
+    assert np.isnan(backend.to_numpy(value))
+    gradients = list(layout.views(np, backend.to_numpy(mlp.gradient)))
+    assert np.isnan(gradients[-1][1]).all(), "and so do the gradients of the last layer"
+
+
+def test_who_hides_nan_says_so():
+    assert refusing().relu_hides_nan
+    assert not refusing(fused="never").relu_hides_nan
+    assert not fake_cupy.CupyWithoutLt().relu_hides_nan
+
+
+def test_results_of_two_losses_lie_apart():
+    """A batch with two kinds of losses holds one value while the next is computed."""
+    backend = refusing()
+    p, t = backend.asarray(np.full((4, 3), 2.0)), backend.asarray(np.zeros((4, 3)))
+    first, _ = backend.loss_and_gradient(make_loss("mse"), p, t, count=12)
+    second, _ = backend.loss_and_gradient(make_loss("mae"), p, t, count=12)
+    assert (float(first), float(second)) == (4.0, 2.0)
+
+
+def test_an_ensemble_of_one_is_shared_by_those_of_several():
+    backend, rng = refusing(fused="always"), np.random.default_rng(0)
+    x, W, b = (rng.standard_normal(shape) for shape in ((1, 7, 4), (3, 4, 5), (1, 1, 5)))
+    y, _ = backend.linear(*(backend.asarray(a) for a in (x, W, b)), make_activation("tanh"))
+    np.testing.assert_allclose(backend.to_numpy(y), np.tanh(x @ W + b), atol=1e-13)

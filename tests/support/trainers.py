@@ -1,0 +1,37 @@
+"""Small trainings on the pretended CuPy."""
+
+from support import fake_cupy
+
+from coordfit.config import make_config
+from coordfit.training.trainer import Trainer
+
+SETTINGS = {
+    "hidden_size": 16,
+    "depth": 3,
+    "num_frequencies": 4,
+    "steps": 400,
+    "batch_size": 48,
+    "schedule": "cosine",
+}
+
+
+def make_trainer(picture, backend=None, state=None, **options):
+    config = make_config(SETTINGS | options)
+    return Trainer(picture, config, backend or fake_cupy.CupyOnHost(), state)
+
+
+def parameters_of(trainer):
+    return trainer.backend.to_numpy(trainer.model.mlp.parameters)
+
+
+def refuse_to_record(backend):
+    backend.why_not_recorded = lambda: ""
+    backend.capture = lambda step, warm_up=2: step
+    return backend
+
+
+def train(trainer, steps):
+    with trainer.backend.activate():
+        while trainer.step < steps:
+            trainer.take_steps(steps - trainer.step)
+        return parameters_of(trainer)

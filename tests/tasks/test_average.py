@@ -1,0 +1,134 @@
+"""The mean of K networks is one network, is trained as one batch, and errs less than each of them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import coordfit
+from backends import get_backend
+from coordfit.config import make_config
+from coordfit.errors import ConfigError
+from coordfit.images import bundled_picture
+from coordfit.images.masks import missing_mask
+from coordfit.models.model import Model
+from coordfit.tasks.average import MOST_NETWORKS, AverageTrainer, mean_config, mean_network
+from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.trainer import Trainer
+
+SMALL = {
+    "steps": 12,
+    "evaluate_every": 6,
+    "num_frequencies": 6,
+    "hidden_size": 10,
+    "depth": 3,
+    "batch_size": 100,
+    "dtype": "float64",
+    "output_activation": "identity",
+}
+
+
+@pytest.fixture(scope="module")
+def cat():
+    return bundled_picture(32)
+
+
+@pytest.fixture(scope="module")
+def known():
+    return missing_mask(32, 32, 0.5, seed=1)
+
+
+@pytest.fixture
+def numpy_backend():
+    return get_backend("numpy", threads=1)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("encoding", ["none", "basic", "positional", "gaussian"])
+def test_the_mean_of_networks_is_a_network(numpy_backend, cat, encoding, depth, count):
+    base = make_config(SMALL, {"encoding": encoding, "depth": depth, "activation": "sine", "steps": 2})
+    models = [Trainer(cat, base.replace(seed=seed), numpy_backend).run().model for seed in range(count)]
+    B, parameters = mean_network(models)
+    mean = Model(numpy_backend, mean_config(base, count), models[0].picture, B, parameters)
+    places = np.random.default_rng(0).random((40, 2))
+    np.testing.assert_allclose(mean(places), np.mean([model(places) for model in models], axis=0), atol=1e-12)
+
+
+@pytest.mark.gpu_smoke
+def test_it_is_trained_as_each_of_its_networks_alone(backend, cat, known):
+    config = make_config(SMALL, {"seed": 5})
+    result = AverageTrainer(cat, config, backend, 3, known=known).run()
+    jobs = [Job(cat, config.replace(seed=seed), known) for seed in (5, 6, 7)]
+    alone = [Trainer(job.picture, job.config, backend, known=known).run() for job in jobs]
+    places = np.random.default_rng(0).random((40, 2))
+    expected = np.mean([one.model(places) for one in alone], axis=0)
+    np.testing.assert_allclose(result.model(places), expected, atol=1e-6)
+    np.testing.assert_allclose(result.step_losses, np.mean([one.step_losses for one in alone], axis=0))
+    assert [row["step"] for row in result.history] == [0, 6, 12]
+    for row, *rows in zip(result.history, *(one.history for one in alone), strict=True):
+        assert row["psnr_held_out"] == pytest.approx(np.mean([own["psnr_held_out"] for own in rows]))
+    assert (result.metrics["averaged"], result.metrics["networks"], result.stopped) == (3, 3, "steps")
+
+
+def test_the_mean_errs_less_than_its_networks_do(numpy_backend, cat, known):
+    config = make_config(SMALL, {"steps": 60, "dtype": "float32"})
+    mean = AverageTrainer(cat, config, numpy_backend, 4, known=known).run()
+    each = fit_together([Job(cat, config.replace(seed=k), known) for k in range(4)], numpy_backend)
+    assert mean.metrics["psnr_held_out"] > max(one.metrics["psnr_held_out"] for one in each)
+
+
+def test_a_saved_mean_is_loaded_again(numpy_backend, cat, tmp_path):
+    result = AverageTrainer(cat, make_config(SMALL), numpy_backend, 2).run()
+    result.save(tmp_path / "mean.safetensors")
+    again = coordfit.load(tmp_path / "mean.safetensors", device="numpy", threads=1)
+    np.testing.assert_array_equal(again.render(20, 30), result.render(20, 30))
+
+
+def test_a_network_that_diverged_does_not_count(numpy_backend, cat):
+    trainer = AverageTrainer(cat, make_config(SMALL), numpy_backend, 3)
+
+    def spoil(progress):
+        if progress.step == 6:
+            trainer.ensemble.parameters[1, ...] = np.nan
+
+    result = trainer.run(callback=spoil)
+    two = [Trainer(cat, make_config(SMALL, {"seed": seed}), numpy_backend).run() for seed in (0, 2)]
+    places = np.random.default_rng(0).random((40, 2))
+    assert (result.stopped, result.metrics["averaged"]) == ("steps", 2)
+    np.testing.assert_allclose(result.model(places), np.mean([one.model(places) for one in two], axis=0))
+    ends = [one.history[-1]["loss"] for one in two]
+    assert result.history[-1]["loss"] == pytest.approx(np.mean(ends))
+
+
+def test_where_all_diverge_the_mean_has(numpy_backend, cat):
+    trainer = AverageTrainer(cat, make_config(SMALL, {"learning_rate": 1e300}), numpy_backend, 2)
+    result = trainer.run()
+    assert result.stopped == "diverged"
+    assert np.isfinite(result.state.parameters).all()
+
+
+def test_a_callback_is_told_and_ends_the_run(numpy_backend, cat):
+    told = []
+
+    def callback(progress):
+        told.append(dataclasses.replace(progress, row=dict(progress.row)))
+        return progress.step >= 6
+
+    result = AverageTrainer(cat, make_config(SMALL), numpy_backend, 2).run(callback=callback)
+    assert (result.stopped, result.metrics["steps"]) == ("interrupted", 6)
+    assert [p.row for p in told if p.evaluated] == result.history
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "said"),
+    [
+        (0, {}, "from 1 to"),
+        (MOST_NETWORKS + 1, {}, "from 1 to"),
+        (2, {"optimizer": "gauss-newton", "steps": 1}, "one network at a time"),
+        (2, {"hidden_size": 10_000}, "hidden_size"),
+    ],
+)
+def test_what_cannot_be_averaged_is_refused(numpy_backend, cat, count, options, said):
+    with pytest.raises(ConfigError, match=said):
+        AverageTrainer(cat, make_config(SMALL, options), numpy_backend, count)
