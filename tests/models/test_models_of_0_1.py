@@ -11,7 +11,7 @@ from PIL import Image
 import coordfit
 from coordfit.cli import main
 
-FOLDER = Path(__file__).parent / "data" / "models_0_1"
+FOLDER = Path(__file__).parents[1] / "data" / "models_0_1"
 MODELS = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 RUNS = sorted(path.name for path in (FOLDER / "unfinished").iterdir())
 LARGER = {"height": 37, "crop": (3, 5, 20, 17)}

@@ -9,7 +9,7 @@ import pytest
 
 import coordfit
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 recorded_fits = pytest.importorskip("bench.recorded_fits")
 
 DEPTH = "numpy 1: fit small depth=1"
