@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import importlib
-import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from .base import Backend
 
+_MOST_DIGITS = 3
 PRECISIONS = ("float32", "tf32", "bf16", "fp16")
-DEVICE_WORDS = "auto, cpu, gpu, gpu:N, cuda, cuda:N, numpy, numba, cupy"
+
+
+class Entry(NamedTuple):
+    """What is known of a backend before its module is imported."""
+
+    module: str
+    class_name: str
+    words: tuple[str, ...]
+    """What a user types; those in `indexed` may be followed by `:N`."""
+    options: tuple[str, ...] = ()
+    """Arguments that its class takes beside `fused`."""
+
+    @property
+    def indexed(self) -> bool:
+        """Whether a word may name one of several devices, as in `gpu:1`."""
+        return "index" in self.options
+
 
 # One line for each backend; its module is imported only when it is asked for.
-_BACKENDS = {
-    "numpy": (".numpy_backend", "NumpyBackend"),
-    "numba": (".numba_backend", "NumbaBackend"),
-    "cupy": (".cupy_backend", "CupyBackend"),
+ENTRIES = {
+    "numpy": Entry(".numpy_backend", "NumpyBackend", ("numpy",), ("threads",)),
+    "numba": Entry(".numba_backend", "NumbaBackend", ("numba",), ("threads",)),
+    "cupy": Entry(".cupy_backend", "CupyBackend", ("gpu", "cuda", "cupy"), ("index", "precision")),
+    "torch": Entry(".torch_backend", "TorchBackend", ("torch",)),
 }
-_LIBRARY_OF = {"gpu": "cupy", "cuda": "cupy", "cupy": "cupy"}
-_WORD = re.compile(r"(?P<kind>auto|cpu|numpy|numba|gpu|cuda|cupy)(?::(?P<index>[0-9]{1,3}))?")
-_OF_THE_CPU = ("cpu", "numpy", "numba")
+DEVICE_WORDS = ", ".join(
+    ["auto", "cpu", *(f"{word}, {word}:N" if e.indexed else word for e in ENTRIES.values() for word in e.words)]
+)
 
 
 class DeviceUnavailableError(RuntimeError):
@@ -36,7 +53,8 @@ def get_backend(
     device : str
         `auto` takes the GPU where one answers and the CPU otherwise, and keeps the reason in
         `backend.fallback_reason`. Every other word means that device and nothing else. On the CPU, Numba
-        compiles the element-wise loops where it is installed; `numpy` and `numba` ask for one of the two.
+        compiles the element-wise loops if it is installed; `numpy` and `numba` ask for one of the two.
+        `torch` runs the generic bodies on PyTorch's tensors.
     fused : {"auto", "always", "never"}
         See `Backend`.
     threads : int, optional
@@ -52,28 +70,24 @@ def get_backend(
     DeviceUnavailableError
         The device is not there. For `auto` only with a precision that the CPU does not have.
     """
-    kind, index = _parse(device)
+    name, index = _parse(device)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, not {threads}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    of_cpu, of_gpu = {"threads": threads}, {"index": index, "precision": precision}
-    if precision != "float32" and kind in ("cpu", *_OF_THE_CPU):
-        raise ValueError(f"precision {precision} is for a GPU; the CPU computes in float32 or float64")
     if precision != "float32" and fused == "never":
         raise ValueError(f"precision {precision} is of fused bodies; leave it out, or fused=never")
-    if kind == "cpu":
-        return _make(_library_of_cpu(), fused, of_cpu)
-    if kind in _OF_THE_CPU:
-        return _make(kind, fused, of_cpu)
-    if kind != "auto":
-        return _make(_LIBRARY_OF[kind], fused, of_gpu)
+    options = {"fused": fused, "threads": threads, "index": index, "precision": precision}
+    if name not in ("auto", "cpu"):
+        return _make(name, options)
+    if name == "cpu":
+        return _make(_library_of_cpu(), options)
     try:
-        return _make("cupy", fused, of_gpu)
+        return _make("cupy", options)
     except DeviceUnavailableError as reason:
         if precision != "float32":
             raise DeviceUnavailableError(f"precision {precision} needs a GPU: {reason}") from None
-        backend = _make(_library_of_cpu(), fused, of_cpu)
+        backend = _make(_library_of_cpu(), options)
         backend.fallback_reason = str(reason)
         return backend
 
@@ -83,25 +97,36 @@ def _library_of_cpu() -> str:
 
 
 def available_backends() -> dict[str, str]:
-    """Every known backend with the reason why it cannot run here, or an empty string where it can."""
-    return {name: _class_of(name).why_unavailable(0) for name in _BACKENDS}
+    """Return every known backend with the reason why it cannot run here, or an empty string if it can."""
+    return {name: _class_of(name).why_unavailable(0) for name in ENTRIES}
 
 
 def _parse(device: str) -> tuple[str, int]:
-    match = _WORD.fullmatch(device)
-    if match is None or (match["index"] is not None and match["kind"] in ("auto", *_OF_THE_CPU)):
+    """Return the backend that a word means, or `auto` or `cpu`, and the number behind its colon."""
+    word, colon, number = device.partition(":")
+    names = {"auto": "auto", "cpu": "cpu"} | {word: name for name, e in ENTRIES.items() for word in e.words}
+    name = names.get(word, "")
+    is_index = not colon or (
+        name in ENTRIES and ENTRIES[name].indexed and number.isascii() and number.isdigit()
+    )
+    if not name or not is_index or len(number) > _MOST_DIGITS:
         raise ValueError(f"unknown device {device!r}; use one of: {DEVICE_WORDS}")
-    return match["kind"], int(match["index"] or 0)
+    return name, int(number or 0)
 
 
 def _class_of(name: str) -> type[Backend]:
-    module, class_name = _BACKENDS[name]
-    found: type[Backend] = getattr(importlib.import_module(module, __package__), class_name)
+    module = importlib.import_module(ENTRIES[name].module, __package__)
+    found: type[Backend] = getattr(module, ENTRIES[name].class_name)
     return found
 
 
-def _make(name: str, fused: str, options: dict[str, Any]) -> Backend:
+def _make(name: str, options: dict[str, Any]) -> Backend:
+    """Make a backend with those of the options that it takes."""
+    taken = ENTRIES[name].options
+    if options["precision"] != "float32" and "precision" not in taken:
+        precision = options["precision"]
+        raise ValueError(f"precision {precision} is for a GPU; {name} computes in float32 or float64")
     backend_class = _class_of(name)
-    if reason := backend_class.why_unavailable(options.get("index", 0)):
+    if reason := backend_class.why_unavailable(options["index"]):
         raise DeviceUnavailableError(reason)
-    return backend_class(fused=fused, **options)
+    return backend_class(options["fused"], **{key: options[key] for key in taken})

@@ -149,7 +149,8 @@ class Check:
 
     def lives_on_backend(self, array):
         """The array is of the backend's own library, and on its device."""
-        library, own = type(array).__module__.partition(".")[0], self.backend.xp.__name__
+        library = type(array).__module__.partition(".")[0]
+        own = self.backend.xp.__name__.removeprefix("array_api_compat.")
         assert library == own.partition(".")[0], f"an array of {library}, not of {own}"
         if hasattr(array, "device"):
             assert array.device == self.backend.zeros((), self.dtype).device

@@ -145,6 +145,7 @@ ROOMS = [
     "backends.cupy_backend.kernels",
     "backends.cupy_backend.cublaslt",
     "backends.cupy_backend",
+    "backends.torch_backend",
     "coordfit._version",
     "coordfit._backends",
     "coordfit.errors",

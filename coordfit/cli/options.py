@@ -254,7 +254,7 @@ def _device_options(command: argparse.ArgumentParser, *, threads: bool = True) -
     group = command.add_argument_group("the machine")
     group.add_argument(
         "--device",
-        help="auto, cpu, gpu, gpu:N, cuda, cuda:N; only auto may fall back to the CPU (default: auto)",
+        help="auto, cpu, gpu, gpu:N, numpy, numba, torch; only auto may fall back to the CPU (default: auto)",
     )
     if threads:
         group.add_argument(

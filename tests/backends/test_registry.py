@@ -152,7 +152,7 @@ WRONG_WORDS = [
 
 @pytest.mark.parametrize("word", [*WRONG_WORDS, "numpy:1", "gpu:1000", "gpu:\N{ARABIC-INDIC DIGIT ONE}"])
 def test_words_that_are_none(word):
-    with pytest.raises(ValueError, match=r"unknown device .*; use one of: auto, cpu, gpu, gpu:N"):
+    with pytest.raises(ValueError, match=r"unknown device .*; use one of: auto, cpu, numpy, numba, gpu, gpu:N"):
         get_backend(word)
 
 
@@ -194,7 +194,7 @@ def test_auto_takes_the_gpu_where_one_answers(put_cupy):
     backend = get_backend("auto", threads=2)
     assert backend.device == "gpu:0"
     assert backend.fallback_reason is None
-    assert list(available_backends()) == ["numpy", "numba", "cupy"]
+    assert list(available_backends()) == ["numpy", "numba", "cupy", "torch"]
     assert available_backends()["cupy"] == ""
 
 

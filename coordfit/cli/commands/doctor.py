@@ -16,7 +16,7 @@ from ..exit_codes import EXIT_OK
 from ..options import Options
 
 _PACKAGES = ("numpy", "pillow", "tifffile", "safetensors", "threadpoolctl", "tqdm", "matplotlib")
-_OPTIONAL = ("numba", "cupy-cuda12x", "cupy-cuda13x", "cupy")
+_OPTIONAL = ("numba", "cupy-cuda12x", "cupy-cuda13x", "cupy", "torch")
 
 
 def run(options: Options) -> int:
