@@ -1,7 +1,7 @@
 """Array backends: one small object that joins an array module with the primitives a training step needs.
 
 This package is an implementation name of `coordfit`, laid beside it so that it stands alone: it imports
-numpy and cupy, never coordfit. Use `coordfit.get_backend`; the import door is `coordfit/_backends.py`.
+numpy and cupy, never coordfit. Use `coordfit.get_backend`; `coordfit/_backends.py` guards its import.
 """
 
 from .base import Backend

@@ -1,18 +1,18 @@
-"""The only door to `backends`; it checks that what stands behind the door is ours.
+"""The import guard of `backends`: everything here imports array backends through this module.
 
 `backends` is a name that any folder in the current directory may have, and Python would import that folder
-first. A stranger's package is told by the missing marker, before it can do harm.
+first. Another package is recognised by its missing marker, before anything of it is used.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 _MARKER = "coordfit.backends"
 
 
-def _open_the_door() -> Any:
+def _check_that_it_is_ours() -> None:
+    """Raise ImportError if `backends` is missing, or is another package."""
     try:
         package = importlib.import_module("backends")
     except ImportError as error:
@@ -23,50 +23,29 @@ def _open_the_door() -> Any:
             f"another package named 'backends' ({where}) stands in front of coordfit's own; "
             "run from another directory, or with `python -P -m coordfit`"
         )
-    return package
 
 
-_package = _open_the_door()
+_check_that_it_is_ours()
 
-if TYPE_CHECKING:
-    from backends import (
-        DEVICE_WORDS,
-        FUSED_MODES,
-        PRECISIONS,
-        Array,
-        Backend,
-        DeviceState,
-        DeviceUnavailableError,
-        FusedUnavailableError,
-        Lattice,
-        Moment,
-        NotRecordedError,
-        OutputBuffers,
-        Partition,
-        Readback,
-        available_backends,
-        get_backend,
-    )
-else:
-    Array = _package.Array
-    Backend = _package.Backend
-    DEVICE_WORDS = _package.DEVICE_WORDS
-    DeviceState = _package.DeviceState
-    FUSED_MODES = _package.FUSED_MODES
-    PRECISIONS = _package.PRECISIONS
-    Lattice = _package.Lattice
-    Moment = _package.Moment
-    OutputBuffers = _package.OutputBuffers
-    Readback = _package.Readback
-    DeviceUnavailableError = _package.DeviceUnavailableError
-    FusedUnavailableError = _package.FusedUnavailableError
-    NotRecordedError = _package.NotRecordedError
-    Partition = _package.Partition
-    available_backends = _package.available_backends
-    get_backend = _package.get_backend
+from backends import (  # noqa: E402
+    FUSED_MODES,
+    PRECISIONS,
+    Array,
+    Backend,
+    DeviceState,
+    DeviceUnavailableError,
+    FusedUnavailableError,
+    Lattice,
+    Moment,
+    NotRecordedError,
+    OutputBuffers,
+    Partition,
+    Readback,
+    available_backends,
+    get_backend,
+)
 
 __all__ = [
-    "DEVICE_WORDS",
     "FUSED_MODES",
     "PRECISIONS",
     "Array",

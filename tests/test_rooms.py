@@ -1,4 +1,4 @@
-"""The door to `backends`, what an import loads, and who may import whom."""
+"""The import guard of `backends`, what an import loads, and which room may import which."""
 
 import ast
 import graphlib
@@ -33,7 +33,7 @@ def last_line(result):
     return result.stderr.strip().splitlines()[-1]
 
 
-# -- the door --------------------------------------------------------------------------------------------
+# -- the import guard ------------------------------------------------------------------------------------
 
 
 def make_package(folder, source=""):
@@ -265,7 +265,7 @@ def test_backends_never_imports_coordfit():
     assert not [edge for edge in EDGES if top(edge[0]) == "backends" and top(edge[1]) == "coordfit"]
 
 
-def test_there_is_one_door_to_backends():
+def test_coordfit_imports_backends_in_one_place():
     through = {name for name, imported in EDGES if top(imported) == "backends" and top(name) != "backends"}
     assert through == {"coordfit._backends"}
 

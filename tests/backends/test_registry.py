@@ -20,7 +20,7 @@ from backends.cupy_backend.checks import CHECKS
 from backends.numba_backend.backend import NumbaBackend
 from backends.numpy_backend.backend import NumpyBackend
 from backends.numpy_backend.host_cores import limits, usable_cores
-from coordfit._backends import get_backend as get_backend_through_the_door
+from coordfit._backends import get_backend as get_backend_through_the_guard
 
 TESTS = Path(__file__).parents[1]
 
@@ -183,7 +183,7 @@ def test_an_unknown_fused_mode_is_refused(no_cupy, word):
 
 
 def test_the_door_gives_the_same_function():
-    assert get_backend_through_the_door is get_backend
+    assert get_backend_through_the_guard is get_backend
 
 
 # -- auto, gpu and the list ------------------------------------------------------------------------------
