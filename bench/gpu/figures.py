@@ -1,6 +1,6 @@
-"""README's table of GPU figures from a report: `python -m bench.gpu.figures [FILE] [--readme README.md]`.
+"""Make the table of `docs/gpu.md` from a report: `python -m bench.gpu.figures [FILE] [--page docs/gpu.md]`.
 
-Without a report, or with one of `--quick`, there is no table: the path has not been measured then.
+There is no table without a report, or with one of `--quick`: the path has not been measured then.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Row = dict[str, Any]
 
 
 def record() -> Path | None:
-    """The record in `bench/results` that README's table is of: the first by name."""
+    """Return the record in `bench/results` that the page shows: the first by name, or None."""
     return next(iter(sorted(RESULTS.glob("gpu-*.json"))), None)
 
 
 def table(content: Row) -> str:
-    """Microseconds of a step, ours and the peers', as Markdown; ValueError where the report has none."""
+    """Return microseconds of a step, ours and the peers', as Markdown; ValueError if the report has none."""
     report = Report(content["quick"], content)
     timed = [row for row in report.rows("timings") if "milliseconds" in row]
     machine = next((row for row in report.rows("machine") if "gpu" in row), None)
@@ -62,30 +62,30 @@ def table(content: Row) -> str:
     return "\n".join(lines)
 
 
-def with_table(readme: str, text: str) -> str:
-    """The README with a table between its two marks, where it says else that there is none."""
-    before, found, rest = readme.partition(BEGIN)
+def with_table(page: str, text: str) -> str:
+    """Return the page with the table between its two marks, in place of what is there."""
+    before, found, rest = page.partition(BEGIN)
     _, found_end, after = rest.partition(END)
     if not (found and found_end):
-        raise ValueError(f"the README has no marks {BEGIN} and {END}")
+        raise ValueError(f"the page has no marks {BEGIN} and {END}")
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table, or put it into a README."""
+    """Print the table, or put it into a page."""
     parser = Parser(prog="python -m bench.gpu.figures", description=__doc__)
     parser.add_argument("report", nargs="?", type=Path, help="default: the one in bench/results")
-    parser.add_argument("--readme", type=Path, help="put the table between the marks of this file")
+    parser.add_argument("--page", type=Path, help="put the table between the marks of this file")
     options = parser.parse_args(arguments)
     try:
         if (file := options.report or record()) is None:
             raise ValueError(f"there is no report of a GPU in {RESULTS.relative_to(ROOT)}")
         text = table(json.loads(file.read_text(encoding="utf-8")))
-        if options.readme is None:
+        if options.page is None:
             print(text)
         else:
-            readme = options.readme.read_text(encoding="utf-8")
-            options.readme.write_text(with_table(readme, text), encoding="utf-8")
+            page = options.page.read_text(encoding="utf-8")
+            options.page.write_text(with_table(page, text), encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"no figures: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,6 @@
-"""The table of `python -m bench.peers --json FILE` as a picture for the README.
+"""Draw the table of `python -m bench.peers --json FILE` as a picture for docs/results.md.
 
-Run as `python -m bench.peers.plot bench/results/peers.json docs/peers.svg`.
+Run as `python -m bench.peers.plot bench/results/peers.json docs/figures/peers.svg`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Every command line of README.md, docs, bench/README.md and their like works as it is written."""
 
 import argparse
-import importlib.util
 import os
 import re
 import shlex
@@ -163,16 +162,24 @@ def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, wo
         assert code == 0, said.err
 
 
-def test_the_python_of_readme_runs(in_place, monkeypatch):
-    """One step for each fit, and without pandas where that is not installed."""
+def python_of(page):
+    """The ```python blocks of a page, one behind the other."""
+    text = page.read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
+
+PYTHON = {page.name: python_of(page) for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+
+
+@pytest.mark.parametrize("page", [name for name, code in PYTHON.items() if code])
+def test_the_python_of_a_page_runs(in_place, monkeypatch, page):
+    """One step for each fit."""
     monkeypatch.setattr(coordfit.FitConfig, "resolved_steps", lambda config, pixels: 1)
-    if importlib.util.find_spec("pandas") is None:
-        monkeypatch.setattr(coordfit.Table, "to_pandas", list)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(block, {})
+    exec(PYTHON[page], {"__name__": "page"})
+
+
+def test_readme_has_python():
+    assert PYTHON["README.md"]
 
 
 # -- python, pytest, asv ---------------------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""Every relative link and anchor of the Markdown pages leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+AWAITED = {"adding.md"}  # its page comes with the classes that it describes
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def prose(path):
+    return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(path):
+    """The anchors that GitHub gives the headings of a page; a second one of the same name gets `-1`."""
+    found = []
+    for heading in re.findall(r"^#+ +(.*?) *$", prose(path), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # a link shows its text
+        anchor = re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-")
+        found.append(f"{anchor}-{found.count(anchor)}" if anchor in found else anchor)
+    return found
+
+
+def broken(page):
+    """The relative links of a page that lead nowhere."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        if re.match(r"[a-z]+:", link) or target.name in AWAITED:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_links_of_a_page_lead_somewhere(page):
+    assert not [*broken(page)]
+
+
+def test_every_page_of_docs_is_in_the_index():
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} <= {
+        "index.md",
+        *re.findall(r"\]\((\w+\.md)\)", prose(ROOT / "docs" / "index.md")),
+    }
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One `two`: three\n# Same\n# Same\n"
+        "[a](page.md#one-two-three) [b](#same-1) ![c](page.md) [d](https://example.org/none)\n"
+        "[e](missing.md) [f](#same-2) [g](page.md#four) ![h](no/picture.png)\n```\n# five\n[i](code.md)\n```\n"
+    )
+    assert [*broken(page)] == ["missing.md", "#same-2", "page.md#four", "no/picture.png"]
