@@ -18,7 +18,8 @@ from typing import Any
 from coordfit import get_backend, make_config
 from coordfit.config import RECIPES
 from coordfit.tasks.sigma import choose_sigma
-from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.job import Job
+from coordfit.training.trainer import fit_together
 
 from .command_line import run_main
 from .recorded_cases import Case, cases_of, settings_of, study_parser

@@ -28,6 +28,7 @@ from coordfit._backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import Picture, bundled_picture, load_picture
 from coordfit.optimizers import gauss_newton
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 from .command_line import PHOTOGRAPHS, Parser, count, new_file, picture_name, run_main
@@ -82,8 +83,8 @@ def pictures(names: Sequence[str], size: int) -> dict[str, Picture]:
 def fit(picture: Picture, settings: dict[str, Any], threads: int | None) -> dict[str, Any]:
     """Seconds from nothing to the end of training, evaluations included, and the figures."""
     start, cpu_start = time.perf_counter(), time.process_time()
-    trainer = Trainer(picture, make_config(settings), get_backend("cpu", threads=threads))
-    result = trainer.run()
+    trainer = Trainer([Job(picture, make_config(settings))], get_backend("cpu", threads=threads))
+    [result] = trainer.run()
     return {
         "seconds": result.metrics["seconds"],
         "seconds_in_all": time.perf_counter() - start,
@@ -132,14 +133,14 @@ def measure_average(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for schedule in ("constant", "cosine"):
             steps = options.steps[0]
             config = make_config({"steps": steps, "evaluate_every": steps, "schedule": schedule})
-            trainer = Trainer(picture, config, get_backend("cpu", threads=options.threads))
+            trainer = Trainer([Job(picture, config)], get_backend("cpu", threads=options.threads))
             parameters = trainer.model.mlp.parameters
             decays = {"moving average, decay 0.9": 0.9, "moving average, decay 0.99": 0.99}
             moving = {label: np.zeros(parameters.shape) for label in decays}
             tail = np.zeros(parameters.shape)
             with trainer.backend.activate():
                 for step in range(steps):
-                    trainer.take_step()
+                    trainer.take_steps(1)
                     for label, decay in decays.items():
                         moving[label] += (1 - decay) * (parameters - moving[label])
                     if step >= 0.9 * steps:

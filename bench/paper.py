@@ -23,7 +23,8 @@ import numpy as np
 from coordfit import get_backend, make_config
 from coordfit.files import write_json
 from coordfit.images.metrics import psnr
-from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.job import Job
+from coordfit.training.trainer import fit_together
 
 from .command_line import PHOTOGRAPHS, Parser, count, new_file, recorded, run_main
 from .scikit_pictures import square_photograph

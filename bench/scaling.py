@@ -31,6 +31,7 @@ def measure(size: int) -> dict[str, float]:
 
     import coordfit
     from coordfit.images import load_picture
+    from coordfit.training.job import Job
     from coordfit.training.trainer import Trainer
 
     coordfit.fit(np.zeros((16, 16, 3), np.uint8), device="cpu", steps=1)  # imports everything
@@ -40,13 +41,13 @@ def measure(size: int) -> dict[str, float]:
     peak = _peak_bytes()
 
     backend = coordfit.get_backend("cpu")
-    trainer = Trainer(load_picture(pixels), coordfit.make_config(), backend)
+    trainer = Trainer([Job(load_picture(pixels), coordfit.make_config())], backend)
     with backend.activate():
         for _ in range(20):
-            trainer.take_step()
+            trainer.take_steps(1)
         start = time.perf_counter()
         for _ in range(STEPS):
-            trainer.take_step()
+            trainer.take_steps(1)
         seconds = time.perf_counter() - start
     picture = size * size * 3 * 4
     return {

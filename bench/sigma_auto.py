@@ -25,7 +25,8 @@ from coordfit import get_backend, make_config
 from coordfit.files import write_json
 from coordfit.images import Picture
 from coordfit.tasks.sigma import choose_sigma
-from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.job import Job
+from coordfit.training.trainer import fit_together
 
 from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file, recorded, run_main
 from .scikit_pictures import square_photograph

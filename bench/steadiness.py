@@ -16,7 +16,8 @@ from typing import Any
 
 from coordfit._backends import get_backend
 from coordfit.config import RECIPES, make_config
-from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.job import Job
+from coordfit.training.trainer import fit_together
 
 from .command_line import PHOTOGRAPHS, Parser, count, device_name, new_file, picture_name, run_main
 from .scikit_pictures import picture_of

@@ -19,6 +19,7 @@ from coordfit.network.losses import MSE
 from coordfit.network.mlp import MLP, initial_parameters
 from coordfit.optimizers.adam import Adam
 from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.training.job import Job
 from coordfit.training.step import TrainingStep
 from coordfit.training.trainer import Trainer
 
@@ -123,7 +124,9 @@ def test_an_epoch_is_the_same_for_all_optimizers(cat):
     """Adam saw all pixels at a step and SGD 32, so that their epochs meant different things."""
     picture = load_picture(cat)
     trainers = [
-        Trainer(picture, make_config(SMALL | {"steps": None, "epochs": 3, "optimizer": name}), NumpyBackend())
+        Trainer(
+            [Job(picture, make_config(SMALL | {"steps": None, "epochs": 3, "optimizer": name}))], NumpyBackend()
+        )
         for name in ("adam", "sgd")
     ]
     assert [trainer.steps for trainer in trainers] == [24, 24]
@@ -131,7 +134,7 @@ def test_an_epoch_is_the_same_for_all_optimizers(cat):
     adam, sgd = (trainer.member.order for trainer in trainers)
     for t in range(24):
         np.testing.assert_array_equal(adam.batch(t), sgd.batch(t))
-    assert trainers[0].run().metrics["epochs"] == trainers[1].run().metrics["epochs"] == 3
+    assert [result.metrics["epochs"] for trainer in trainers for result in trainer.run()] == [3, 3]
 
 
 def test_the_sigmoid_warns_of_nothing():
@@ -151,9 +154,10 @@ def test_the_sigmoid_warns_of_nothing():
 def test_float32_stays_float32(cat, activation, fused):
     """The derivative of ReLU was an integer, and everything else float64."""
     trainer = Trainer(
-        load_picture(cat), make_config(SMALL | {"activation": activation}), NumpyBackend(fused=fused, threads=1)
+        [Job(load_picture(cat), make_config(SMALL | {"activation": activation}))],
+        NumpyBackend(fused=fused, threads=1),
     )
-    trainer.take_step()
+    trainer.take_steps(1)
     worker = trainer.training_step.parts[0]
     arrays = [trainer.model.mlp.parameters, worker.mlp.gradient, *trainer.optimizer.state.values()]
     *hidden, last = worker.mlp.layers  # the last is one call with the loss, and keeps nothing

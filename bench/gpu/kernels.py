@@ -15,6 +15,7 @@ from typing import Any
 
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 from .steps import Case, Row, Rows, fault_of, make_step
@@ -53,7 +54,7 @@ def made(backend: Any, case: Case | str) -> Any:
     """The steps of a case, or of a recipe on the bundled picture."""
     if isinstance(case, Case):
         return make_step(backend, case)
-    return Trainer(bundled_picture(), make_config({}, recipe=case), backend).training_step
+    return Trainer([Job(bundled_picture(), make_config({}, recipe=case))], backend).training_step
 
 
 def of_a_step(run: Callable[[int], None], backend: Any, steps: int = 160) -> Rows:

@@ -89,12 +89,13 @@ def _some_steps(make: Make, case: Case, precision: str, way: str, steps: int) ->
 def _fit(make: Make, recipe: str, precision: str, **options: Any) -> Row:
     from coordfit.config import make_config
     from coordfit.images import bundled_picture
-    from coordfit.training.trainer import Trainer
+    from coordfit.training.job import Job
+    from coordfit.training.trainer import fit_alone
 
     backend = make(precision=precision)
     start = time.perf_counter()
     config = make_config(options, recipe=recipe)
-    result = Trainer(bundled_picture(options.get("size", 128)), config, backend).run()
+    result = fit_alone(Job(bundled_picture(options.get("size", 128)), config), backend)
     last = result.history[-1]
     levels = {
         f"{level} dB": next((r["seconds"] for r in result.history if r["psnr_train"] >= level), None)

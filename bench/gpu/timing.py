@@ -11,6 +11,7 @@ from typing import Any
 from backends.cupy_backend.backend import STEPS_AT_ONCE
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
+from coordfit.training.job import Job
 from coordfit.training.step import TrainingStep
 from coordfit.training.trainer import Trainer
 
@@ -89,7 +90,9 @@ def time_recipe(
     config = make_config(options, recipe=recipe)
     picture = bundled_picture(options.get("size", 128))
     with backend.activate():
-        row = time_steps(backend, lambda: Trainer(picture, config, backend).training_step, seconds, stretches)
+        row = time_steps(
+            backend, lambda: Trainer([Job(picture, config)], backend).training_step, seconds, stretches
+        )
     return {"recipe": recipe, "rows": config.batch_size, "precision": precision} | row
 
 

@@ -17,6 +17,7 @@ from coordfit._backends import get_backend
 from coordfit.config import FitConfig
 from coordfit.images import Picture
 from coordfit.images.metrics import psnr
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 Row = dict[str, float]
@@ -40,7 +41,7 @@ class Ours:
         self.backend = get_backend(device)
         self._active = self.backend.activate()
         self._active.__enter__()
-        self.trainer = Trainer(picture, config, self.backend)
+        self.trainer = Trainer([Job(picture, config)], self.backend)
 
     def take_steps(self, count: int) -> None:
         """See `Fitter`."""

@@ -24,7 +24,7 @@ class AnimationCallback:
         self.path, self.animation = path, Animation(names)
 
     def __call__(self, progress: Any) -> None:
-        """Add a frame of an `EnsembleProgress`, where all networks are in one batch."""
+        """Add a frame of a `Progress`, where all networks are in one batch."""
         members = progress.members
         if len(members) != len(self.animation.titles):
             return

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from ..tiles.fit import TileProgress
-from ..training.ensemble import EnsembleProgress
 from ..training.member import HistoryRow
 from ..training.state import Progress
 
@@ -161,7 +160,7 @@ class EnsembleReport(Bar):
         super().__init__("step", shown=shown)
         self.names, self._batches, self._step = names, 0, -1
 
-    def __call__(self, progress: EnsembleProgress) -> None:
+    def __call__(self, progress: Progress) -> None:
         """Show how far the batch is."""
         if progress.step < self._step or self._step < 0:
             self.close()
@@ -170,7 +169,7 @@ class EnsembleReport(Bar):
         self._step = progress.step
         self.show(progress.step, progress.steps, self._figures(progress), line=progress.evaluated)
 
-    def _figures(self, progress: EnsembleProgress) -> str:
+    def _figures(self, progress: Progress) -> str:
         last = [member.history[-1]["psnr"] or 0.0 for member in progress.members if member.history]
         if len(self.names) == len(last) <= 8 and not self.on_terminal:  # a bar has less room than a line
             text = ", ".join(f"{name} {psnr:.2f}" for name, psnr in zip(self.names, last, strict=True))

@@ -51,7 +51,7 @@ def settle_sigma(
     if config.sigma != "auto":
         return config
     from ..tasks.sigma import choose_sigma
-    from ..training.ensemble import Job
+    from ..training.job import Job
 
     with SigmaReport(shown=not (options.no_progress or options.quiet or options.json)) as report:
         sigma, scores = choose_sigma(Job(picture, config, known), backend, report.show)

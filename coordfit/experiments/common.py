@@ -18,8 +18,9 @@ from ..errors import PictureError
 from ..images import Picture, Source, bundled_picture, load_picture
 from ..images.metrics import psnr
 from ..report.table import Table
-from ..training.ensemble import Job, fit_together, group_by_shape
+from ..training.job import Job, group_by_shape
 from ..training.result import FitResult
+from ..training.trainer import fit_together
 
 SMALL, LARGE = 32, 128
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..report.line_plot import lines_svg
 from ..report.side_by_side import side_by_side
 from ..report.table import Table
-from ..training.ensemble import Job
+from ..training.job import Job
 from .common import LARGE, SMALL, Drawing, Outcome, Study, captions_of, common_settings, decibel, figures_of
 
 TITLE = "Encodings"

@@ -7,7 +7,7 @@ from typing import Any
 from ..report.heatmap import heat_map_svg
 from ..report.side_by_side import side_by_side
 from ..report.table import Table
-from ..training.ensemble import Job
+from ..training.job import Job
 from ..training.result import FitResult
 from .common import Drawing, Outcome, Study, captions_of, common_settings, decibel, figures_of
 

@@ -13,7 +13,7 @@ from ..images.metrics import psnr
 from ..report.side_by_side import Panel, side_by_side
 from ..report.table import Table
 from ..tasks.inpaint import DEFAULTS, biharmonic_or_note
-from ..training.ensemble import Job
+from ..training.job import Job
 from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, decibel
 
 TITLE = "Inpainting"

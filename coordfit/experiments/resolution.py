@@ -12,7 +12,7 @@ from ..images import Picture, load_picture
 from ..images.metrics import psnr
 from ..report.side_by_side import Panel, picture_strip, side_by_side
 from ..report.table import Table
-from ..training.ensemble import Job
+from ..training.job import Job
 from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, decibel
 
 TITLE = "Resolution"

@@ -13,7 +13,6 @@ is what variable projection makes of it: Golub and Pereyra (1973).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -49,13 +48,6 @@ class Polish:
     before: float
     after: float
     seconds: float
-
-
-def polish(mlp: MLP, encoder: Encoder, pixels: TrainingPixels) -> Polish:
-    """`solve_last_layer` for one network, with the clock running."""
-    start = time.perf_counter()
-    before, after = solve_last_layer(mlp, encoder, pixels)
-    return Polish(float(before), float(after), time.perf_counter() - start)
 
 
 def solve_last_layer(

@@ -10,6 +10,7 @@ the K. So it is judged, rendered and saved like every other, at the price of the
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -19,14 +20,14 @@ from numpy.typing import NDArray
 from .._backends import Backend
 from ..config import FitConfig
 from ..errors import ConfigError
-from ..images import Picture
 from ..models.model import Model
 from ..network.cost import layer_sizes
 from ..network.parameters import ParameterLayout
-from ..training.ensemble import EnsembleProgress, EnsembleTrainer, Job
+from ..training.job import Job
 from ..training.member import HistoryRow, Member
 from ..training.result import FitResult, make_result
 from ..training.state import Callback, Progress, TrainingState
+from ..training.trainer import Trainer
 
 MOST_NETWORKS = 16
 
@@ -85,39 +86,41 @@ class AverageTrainer:
 
     Parameters
     ----------
+    job : Job
+        Of the first network; the seeds of the others follow its seed.
     count : int
-        K; the seeds are `config.seed` and those that follow.
-    known : boolean array (H, W), optional
-        The pixels that training may see, instead of those that `config.train_on` names.
+        K.
     """
 
-    def __init__(
-        self,
-        picture: Picture,
-        config: FitConfig,
-        backend: Backend,
-        count: int,
-        *,
-        known: NDArray[np.bool_] | None = None,
-    ) -> None:
-        check_average(count, config)
-        self.picture, self.backend, self.known = picture, backend, known
-        jobs = [Job(picture, config.replace(seed=(config.seed + k) % 2**63), known) for k in range(count)]
+    def __init__(self, job: Job, backend: Backend, count: int) -> None:
+        check_average(count, job.config)
+        self.job, self.backend = job, backend
+        seeds = [(job.config.seed + k) % 2**63 for k in range(count)]
+        jobs = [dataclasses.replace(job, config=job.config.replace(seed=seed)) for seed in seeds]
         with backend.activate():
-            self.ensemble = EnsembleTrainer(jobs, backend)
+            self.trainer = Trainer(jobs, backend)
         self.history: list[HistoryRow] = []
-        self._callback: Callback | None = None
 
     @property
     def model(self) -> Model:
         """The mean of the networks as a callback is told of them, without those that have diverged."""
-        return self._mean_of([member.model for member in _good(self.ensemble.members)]).model
+        return self._mean_of([member.model for member in _good(self.trainer.members)]).model
 
-    def run(self, *, callback: Callback | None = None) -> FitResult:
-        """Train until a budget is spent or the callback returns True; networks that diverged do not count."""
-        self._callback = callback
+    def run(self, callback: Callback | None = None) -> list[FitResult]:
+        """Train until a budget is spent or the callback returns True; networks that diverged do not count.
+
+        The mean is the one result.
+        """
+
+        def tell(progress: Progress) -> bool:
+            if progress.evaluated:
+                self.history.append(_mean_row([member.history[-1] for member in _good(progress.members)]))
+            row = self.history[-1] if self.history else None
+            told = dataclasses.replace(progress, row=row, models_now=self._models_now)
+            return callback is not None and bool(callback(told))
+
         with self.backend.activate():
-            results = self.ensemble.run(self._told)
+            results = self.trainer.run(tell)
             good = [result for result in results if result.stopped != "diverged"] or results
             mean = self._mean_of([result.model for result in good])
             mean.history = self.history
@@ -127,29 +130,22 @@ class AverageTrainer:
                 parameters=self.backend.to_numpy(mean.model.mlp.parameters),
                 optimizer={},
                 B=mean.B,
-                picture_digest=self.picture.digest,
+                picture_digest=self.job.picture.digest,
                 history=list(self.history),
             )
             losses, stopped = np.mean([result.step_losses for result in good], axis=0), good[0].stopped
             result = make_result(mean, state, stopped, self.backend, len(results), losses=losses)
         result.metrics["averaged"] = len(good)
-        return result
+        return [result]
+
+    def _models_now(self) -> list[Model]:
+        self.trainer.show()
+        return [self.model]
 
     def _mean_of(self, models: Sequence[Model]) -> Member:
         B, parameters = mean_network(models)
-        config = mean_config(models[0].config, len(models))
-        return Member(self.backend, self.picture, config, known=self.known, B=B, parameters=parameters)
-
-    def _told(self, progress: EnsembleProgress) -> bool:
-        """Add a row where there is a new one, and tell the progress; whether the run is to end."""
-        if progress.evaluated:
-            self.history.append(_mean_row([member.history[-1] for member in _good(progress.members)]))
-        row = self.history[-1] if self.history else None
-        seconds = float((row and row["seconds"]) or 0.0)
-        rate = ((row and row["step"]) or 0) / max(seconds, 1e-9)
-        loss, evaluated = self.ensemble.losses.recent_mean, progress.evaluated
-        told = Progress(progress.step, progress.steps, seconds, rate, row, evaluated, loss)
-        return self._callback is not None and bool(self._callback(told))
+        config, known = mean_config(models[0].config, len(models)), self.job.known
+        return Member(self.backend, self.job.picture, config, known=known, B=B, parameters=parameters)
 
 
 def _good(members: Sequence[Member]) -> list[Member]:

@@ -17,8 +17,10 @@ from ..report.table import Table
 from ..tiles.fit import Callback as TileCallback
 from ..tiles.fit import TiledJob, TiledResult
 from ..tiles.plan import TileOptions, TilePlan
-from ..training.ensemble import Callback, Job, ShouldStop, Trial, fit_together, group_by_shape
+from ..training.job import Job, group_by_shape
 from ..training.result import FitResult, Result
+from ..training.state import Callback, ShouldStop, Trial
+from ..training.trainer import fit_together
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -109,7 +111,7 @@ def compare(
     sigmas : sequence of float, optional
         For `gaussian`: one network each; too small, right and too large by default. `auto` chooses one.
     callback : callable, optional
-        Told of the progress: of an `EnsembleProgress`, with tiles of a `TileProgress`.
+        Told of the progress: of a `Progress`, with tiles of a `TileProgress`.
     tiles, budget_parameters, every_tile
         As `coordfit.fit` takes them; whole pictures without them. Sigma is then in cycles per side of a tile.
     **options

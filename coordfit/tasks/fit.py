@@ -10,7 +10,8 @@ from ..config import FitConfig, make_config
 from ..errors import ConfigError
 from ..fit_options import FitOptions, FusedMode, Precision, RecipeName, Tiles
 from ..images import MAX_PIXELS, load_picture
-from ..training.trainer import Trainer
+from ..training.job import Job
+from ..training.trainer import fit_alone
 
 if TYPE_CHECKING:
     from ..tiles.fit import TiledResult
@@ -90,8 +91,7 @@ def fit(
     if every_tile:
         raise ConfigError("every_tile needs tiles; name their size, e.g. tiles=8")
     if settings.sigma == "auto":
-        from ..training.ensemble import Job
         from .sigma import with_sigma
 
         settings = with_sigma(Job(picture, settings), backend)
-    return Trainer(picture, settings, backend).run(callback=callback)
+    return fit_alone(Job(picture, settings), backend, callback)

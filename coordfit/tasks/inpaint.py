@@ -29,7 +29,7 @@ from ..tiles.fit import Callback as TileCallback
 from ..tiles.fit import TiledFit, TiledResult
 from ..tiles.model import TiledModel
 from ..tiles.plan import TileOptions, TilePlan
-from ..training.ensemble import Job
+from ..training.job import Job
 from ..training.member import HistoryRow
 from ..training.result import FitResult, Result
 from ..training.state import Callback, Progress
@@ -291,10 +291,9 @@ class Inpainter:
     def __init__(self, masked: MaskedPicture, config: FitConfig, backend: Backend, average: int = 1) -> None:
         self.masked = masked
         self.config = _with_steps(_with_sigma(config, masked, backend), masked)
+        job = Job(masked.picture, self.config, masked.known)
         self.trainer: Trainer | AverageTrainer = (
-            Trainer(masked.picture, self.config, backend, known=masked.known)
-            if average == 1
-            else AverageTrainer(masked.picture, self.config, backend, average, known=masked.known)
+            Trainer([job], backend) if average == 1 else AverageTrainer(job, backend, average)
         )
 
     def run(self, callback: Callback | None = None) -> InpaintResult:
@@ -305,7 +304,7 @@ class Inpainter:
             row = progress.row and _told(progress.row, with_truth)
             return bool(callback is not None and callback(dataclasses.replace(progress, row=row)))
 
-        fit = self.trainer.run(callback=told)
+        [fit] = self.trainer.run(told)
         result = InpaintResult(**_facts(fit, self.masked))
         result.metrics.update(_figures(result))
         return result

@@ -26,7 +26,9 @@ from .._backends import Backend
 from ..config import FitConfig
 from ..images.metrics import psnr_from_mse
 from ..pixels.masks import training_mask
-from ..training.ensemble import EnsembleTrainer, Job, Trial
+from ..training.job import Job
+from ..training.state import Trial
+from ..training.trainer import Trainer
 
 CANDIDATES = (2.5, 4.0, 6.3, 10.0, 16.0, 25.0, 40.0)
 """For memorising: cycles per longer side of the picture."""
@@ -155,7 +157,7 @@ def _scores(
         for sigma in candidates
     ]
     with backend.activate():
-        models = EnsembleTrainer(jobs, backend).train(told)
+        models = Trainer(jobs, backend).train(told)
         scores = np.empty((len(trials), len(candidates)))
         for number, trial in enumerate(trials):
             pixels = np.flatnonzero(trial.scored)

@@ -32,9 +32,10 @@ from ..tiles.layout import TileLayout
 from ..tiles.model import TiledModel
 from ..tiles.network import TileNetwork
 from ..tiles.plan import TILE_OPTIONS, TileOptions, TilePlan
-from ..training.ensemble import EnsembleProgress, Job, ShouldStop, Trial, fit_together, group_by_shape
+from ..training.job import Job, group_by_shape
 from ..training.result import FitResult
-from ..training.state import TrainingState
+from ..training.state import Progress, ShouldStop, TrainingState, Trial
+from ..training.trainer import fit_together
 
 # More members at once gain nothing, and a group's rows come when it is done.
 MOST_MEMBERS = 32
@@ -58,7 +59,7 @@ DIVERGED = "diverged"  # in the column `stopped`
 _LOOK_SECONDS = 0.2
 
 
-SweepCallback = Callable[[EnsembleProgress | TileProgress], bool | None]
+SweepCallback = Callable[[Progress | TileProgress], bool | None]
 """Told of the progress of a batch of networks, or of the tiles of one picture; returns True to stop."""
 
 

@@ -1,6 +1,6 @@
 """One network of a run: its picture, its settings, and everything that belongs to it alone.
 
-A run trains one member (`training.Trainer`) or K of one shape together (`ensemble.EnsembleTrainer`). Step and
+A run trains one member, or K of one shape together (`trainer.Trainer`). Step and
 optimizer state are the run's; what is drawn from the seed, the model, its judges and its history are here.
 """
 

@@ -38,10 +38,15 @@ class StepLosses:
         """All that are kept, the last `MOST_STEPS` at most."""
         return np.concatenate(self._parts)[-MOST_STEPS:] if self._parts else np.empty(0, np.float32)
 
+    def of_member(self, k: int) -> NDArray[np.floating]:
+        """Return the losses (n,) of one of the networks."""
+        losses = self.array
+        return losses[:, k] if losses.ndim > 1 else losses
+
     @property
     def has_diverged(self) -> bool:
-        """Whether the latest loss is not finite: no later one can be."""
-        return self._count > 0 and not np.isfinite(self._parts[-1][-1]).all()
+        """Whether the latest loss of each network is not finite: no later one can be."""
+        return self._count > 0 and not np.isfinite(self._parts[-1][-1]).any()
 
     @property
     def recent_mean(self) -> float | None:

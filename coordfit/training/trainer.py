@@ -1,71 +1,80 @@
-"""Train one network on one picture: everything that its steps touch, and the loop over them."""
+"""Train K networks as one batch, K = 1 included: everything that their steps touch.
+
+One network's arrays have no ensemble axis, and its model is what is trained. Several have an axis of members,
+and each model is a copy of its row. Members may differ in picture, mask, seed, encoding, sigma, learning rate,
+schedule, loss and initializer; what shapes the arrays must agree (`Job.shape_key`). K networks trained together
+equal K trained alone, to rounding.
+"""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend
-from ..config import FitConfig
-from ..images import Picture
+from ..encoders.base import Encoder
+from ..encoders.registry import join_encoders
+from ..errors import ConfigError
 from ..models import memory
+from ..models.model import Model
+from ..network.activations import make_activation
+from ..network.cost import layer_sizes
+from ..network.mlp import MLP
+from ..network.parameters import ParameterLayout
 from ..optimizers.base import Optimizer
 from ..optimizers.gauss_newton import Damping, GaussNewtonStep
-from ..optimizers.last_layer import Polish, polish
+from ..optimizers.last_layer import Polish, solve_last_layer
 from ..optimizers.make import make_optimizer
 from ..pixels.rows import GridRows
 from ..pixels.step_inputs import StepInputs
 from ..pixels.training_pixels import TrainingPixels
-from .deferred_evaluation import FINAL, DeferredEvaluation, Evaluated, Point
+from .job import Job
+from .loop import Loop
 from .member import HistoryRow, Member
-from .state import Callback, Progress, TrainingState
+from .result import FitResult, make_result
+from .state import Callback, Checkpoint, ShouldStop, TrainingState, Trial
 from .step import TrainingStep
 from .step_losses import StepLosses
 
-if TYPE_CHECKING:
-    from .result import FitResult
-
-_TICK_SECONDS = 0.2
-_CHECKPOINT_SECONDS = 30.0
+_TRIAL_SECONDS = 0.2
 
 
 class Trainer:
-    """One fit of one picture: everything that its steps touch, and the loop over them.
+    """K networks, and everything that their steps touch.
 
     Parameters
     ----------
+    jobs : sequence of Job
+        All of one `shape_key`; ConfigError if they are not.
     state : TrainingState, optional
-        Where an earlier run stopped; this one then goes on from there.
-    known : boolean array (H, W), optional
-        The pixels that training may see, instead of those that `config.train_on` names.
+        Where an earlier run of one network stopped; this one then goes on from there.
     """
 
-    def __init__(
-        self,
-        picture: Picture,
-        config: FitConfig,
-        backend: Backend,
-        state: TrainingState | None = None,
-        *,
-        known: NDArray[np.bool_] | None = None,
-    ) -> None:
-        memory.check(memory.need_of_training(config, picture.pixels.shape, backend), backend, "this run")
-        self.picture, self.config, self.backend = picture, config, backend
+    def __init__(self, jobs: Sequence[Job], backend: Backend, state: TrainingState | None = None) -> None:
+        _check(jobs, backend)
+        self.backend, self.config = backend, jobs[0].config
         B, before = (None, None) if state is None else (state.B, state.parameters)
-        self.member = member = Member(backend, picture, config, known=known, B=B, parameters=before)
-        self.model, self.steps = member.model, member.steps
-        parameters = self.model.mlp.parameters
+        self.members = [
+            Member(backend, job.picture, job.config, known=job.known, B=B, parameters=before) for job in jobs
+        ]
+        # Neighbours share a loss, so that the loss of the batch is one call for each kind.
+        self.ordered = sorted(self.members, key=lambda m: (m.config.loss, m.config.delta))
+        self.steps, self.budget = self.member.steps, self.member.budget
+        for member in self.members:
+            member.budget = self.budget  # and with it the estimate of where seconds end
+        self.encoder, self.mlp = self._network()
+        for k in range(0 if self.is_alone else len(jobs)):
+            self._copy_member(k, self.mlp.parameters, into_batch=True)
         self.optimizer: Optimizer | Damping = (
-            Damping(backend, parameters, dtype=config.dtype)
-            if config.optimizer == "gauss-newton"
-            else make_optimizer(backend, config, parameters, self.model.mlp.layout)
+            Damping(backend, self.mlp.parameters, dtype=self.config.dtype)
+            if self.config.optimizer == "gauss-newton"
+            else make_optimizer(backend, self.config, self.mlp.parameters, self.mlp.layout)
         )
-        self.pixels = self._training_pixels()
+        self.step_inputs, self.pixels = self._step_inputs(), self._training_pixels()
         self.training_step = self._new_training_step()
         self.step, self.seconds = 0, 0.0
         self.is_in_a_step = False
@@ -74,329 +83,286 @@ class Trainer:
         if state is not None:
             self.restore(state)
             # A run that was stopped between two evaluations has a row that an unbroken one would not have.
+            member = self.member
             member.history = [row for row in state.history if member.is_on_the_way(row, state.step)]
 
     @property
+    def member(self) -> Member:
+        """The first network: the only one, if there is one."""
+        return self.members[0]
+
+    @property
+    def model(self) -> Model:
+        """The first network's model; of several see `show`."""
+        return self.member.model
+
+    @property
     def history(self) -> list[HistoryRow]:
-        """One row for each evaluation so far."""
+        """One row of the first network for each evaluation so far."""
         return self.member.history
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is one network, whose model is what is trained."""
+        return len(self.members) == 1
+
+    @property
+    def arrays(self) -> list[Array]:
+        """What steps change: the parameters (*E, P), then the optimizer's state."""
+        return [self.mlp.parameters, *self.optimizer.state.values()]
+
+    # -- what the steps touch ------------------------------------------------------------------------
+
+    def _network(self) -> tuple[Encoder, MLP]:
+        """One network's own encoder and layers; of several, new ones with an ensemble axis."""
+        if self.is_alone:
+            return self.model.encoder, self.model.mlp
+        backend, config = self.backend, self.config
+        encoder = join_encoders(backend, [member.model.encoder for member in self.ordered], config.dtype)
+        sizes = layer_sizes(config, encoder.num_features, self.member.picture.channels)
+        activations = (
+            make_activation(name, omega=config.omega) for name in (config.activation, config.output_activation)
+        )
+        parameters = backend.zeros((len(self.members), ParameterLayout(sizes).size), config.dtype)
+        return encoder, MLP(backend, sizes, parameters, *activations, rows=1, dtype=config.dtype)
+
+    def _step_inputs(self) -> StepInputs:
+        """Return which pixels a step takes: one order of batches and one set of pixels, or one for each."""
+        members = self.ordered
+        orders = [member.order for member in members if member.order is not None]
+        if self.is_alone:  # its training pixels are all that there are
+            return StepInputs(self.learning_rates, orders)
+        same_mask = all(np.array_equal(member.train, members[0].train) for member in members[1:])
+        shared = same_mask and len({order.seed for order in orders}) <= 1
+        count = 1 if shared else len(members)
+        sees_all = all(bool(member.train.all()) for member in members)
+        numbers = None if sees_all else [np.flatnonzero(member.train) for member in members[:count]]
+        return StepInputs(self.learning_rates, orders[:count], numbers)
+
     def _training_pixels(self) -> TrainingPixels:
-        backend, dtype, member = self.backend, self.config.dtype, self.member
-        grid, all_of_them = self.model.picture.grid, bool(member.train.all())
-        seen = member.target if all_of_them else member.target[member.train]  # all of them are not copied
-        if member.known is not None and not all_of_them:
-            coordinates = backend.asarray(grid.coordinates(np.flatnonzero(member.train)), dtype)
+        """Return one network's training pixels; of several all pixels, and each takes its own by number."""
+        backend, dtype, first = self.backend, self.config.dtype, self.member
+        if not self.is_alone:
+            same = all(member.picture.pixels is first.picture.pixels for member in self.members)
+            target = first.target if same else np.stack([member.target for member in self.ordered])
+            return TrainingPixels(backend, self._grid_rows(1), backend.asarray(target, dtype))
+        sees_all = bool(first.train.all())
+        seen = first.target if sees_all else first.target[first.train]  # all of them are not copied
+        if first.known is not None and not sees_all:
+            numbers = np.flatnonzero(first.train)
+            coordinates = backend.asarray(first.model.picture.grid.coordinates(numbers), dtype)
         else:
-            stride = 2 if self.config.train_on == "every-second" and member.known is None else 1
-            coordinates = GridRows(backend, grid, stride, dtype)
+            every_second = self.config.train_on == "every-second" and first.known is None
+            coordinates = self._grid_rows(2 if every_second else 1)
         return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype))
 
+    def _grid_rows(self, stride: int) -> GridRows:
+        return GridRows(self.backend, self.model.picture.grid, stride, self.config.dtype)
+
     def _new_training_step(self) -> TrainingStep | GaussNewtonStep:
-        backend, member, model, optimizer = self.backend, self.member, self.model, self.optimizer
-        step_inputs = StepInputs(
-            lambda step: (member.learning_rate(step),), () if member.order is None else (member.order,)
-        )
-        if isinstance(optimizer, Damping):
+        first, inputs = self.member, self.step_inputs
+        if isinstance(self.optimizer, Damping):
             return GaussNewtonStep(
-                backend, model.encoder, model.mlp, optimizer, self.pixels, member.batch_rows, step_inputs
+                self.backend, self.encoder, self.mlp, self.optimizer, self.pixels, first.batch_rows, inputs
             )
         step = TrainingStep(
-            backend,
-            model.encoder,
-            model.mlp,
-            member.loss,
-            optimizer,
+            self.backend,
+            self.encoder,
+            self.mlp,
+            first.loss if self.is_alone else [member.loss for member in self.ordered],
+            self.optimizer,
             self.pixels,
-            member.batch_rows,
-            step_inputs,
+            first.batch_rows,
+            inputs,
         )
-        if step.features is not None and member.train.all():
-            member.know_features(step.features)
+        features = step.features
+        if features is not None and self.pixels.size == len(first.target):
+            for k, member in enumerate(self.ordered):
+                member.know_features(features if features.ndim == 2 else features[k, ...])
         return step
 
-    # -- the loop ------------------------------------------------------------------------------------
+    def _copy_member(self, k: int, batch: Array, own: Array | None = None, *, into_batch: bool = False) -> None:
+        """Copy between row k of a batch (K, P) and a network's own layout: its model's, or `own`."""
+        xp, mlp = self.backend.xp, self.ordered[k].model.mlp
+        own_views = mlp.layout.views(xp, mlp.parameters if own is None else own)
+        views = zip(own_views, self.mlp.layout.views(xp, batch[k, ...]), strict=True)
+        for (W, b), (W_batch, b_batch) in views:
+            inputs = W.shape[-2]  # the first layer of an encoding with fewer features is padded
+            if into_batch:
+                W_batch[..., :inputs, :], b_batch[...] = W, b
+            else:
+                W[...], b[...] = W_batch[..., :inputs, :], b_batch
+
+    # -- steps ---------------------------------------------------------------------------------------
 
     def run(
         self,
-        *,
         callback: Callback | None = None,
-        checkpoint: Callable[[TrainingState], None] | None = None,
-    ) -> FitResult:
-        """Train until a budget is spent, and return what came of it.
+        *,
+        checkpoint: Checkpoint | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> list[FitResult]:
+        """Train until a budget is spent; results in the order of the jobs.
 
         Parameters
         ----------
         callback
             Told of the progress; returning True ends the run.
         checkpoint
-            Given the state every half minute and at the end.
+            Given the state of one network every half minute and at the end.
+        should_stop
+            Asked after each step; True ends the run.
         """
-        from .result import make_result
-
         with self.backend.activate():
-            stopped = _Loop(self, callback, checkpoint).run()
-            state, polished = self.state(), None
+            loop = Loop(self, callback, checkpoint, should_stop)
+            stopped = loop.run()
+            states = [loop.state_of(k) for k in range(len(self.ordered))]
+            polished: Sequence[Polish | None] = [None] * len(states)
             if self.config.polish == "ridge" and stopped != "diverged":
                 polished = self.polish()
-            losses = self.losses.array
-            return make_result(self.member, state, stopped, self.backend, losses=losses, polished=polished)
+            reasons = ["diverged" if k in loop.diverged else stopped for k in range(len(states))]
+            results = [
+                self._result(k, *end) for k, end in enumerate(zip(states, reasons, polished, strict=True))
+            ]
+            return [results[self.ordered.index(member)] for member in self.members]
 
-    def polish(self) -> Polish:
-        """Put the least-squares solution in the last layer's place.
+    def _result(self, k: int, state: TrainingState, stopped: str, polished: Polish | None) -> FitResult:
+        member = self.ordered[k]
+        if stopped == "diverged" or polished is None:
+            polished = None
+            member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
+        losses, networks = self.losses.of_member(k), len(self.members)
+        return make_result(member, state, stopped, self.backend, networks, losses=losses, polished=polished)
 
-        States and checkpoints are taken before it, so that a run that goes on equals an unbroken one.
-        """
-        return polish(self.model.mlp, self.model.encoder, self.pixels)
-
-    def take_step(self) -> None:
-        """One optimizer step on the next batch."""
-        self.training_step.advance(self.step)
-        self.step += 1
+    def train(self, trial: Trial | None = None) -> list[Model]:
+        """Take all steps without an evaluation; the models in the order of the jobs."""
+        last_told = time.perf_counter()
+        if trial is not None:
+            trial(self.step, self.steps)
+        while self.step < self.steps:
+            self.take_steps(self.steps - self.step)
+            if trial is not None and time.perf_counter() - last_told >= _TRIAL_SECONDS:
+                last_told = time.perf_counter()
+                trial(self.step, self.steps)
+        self.collect_losses()
+        if trial is not None:
+            trial(self.step, self.steps)
+        return self.models_now()
 
     def take_steps(self, limit: int) -> None:
-        """As many steps as go at once on this backend, at most `limit`."""
+        """Take as many steps as go at once on this backend, at most `limit`."""
         count = min(limit, self.training_step.steps_at_once)
         self.is_in_a_step = True
-        if count == 1:
-            self.take_step()
-        else:
-            self.training_step.advance(self.step, count)
-            self.step += count
+        self.training_step.advance(self.step, count)
+        self.step += count
         self.is_in_a_step = False
 
     def collect_losses(self, wait: bool = False) -> None:
         """Take in the losses of steps that have come from the device; with `wait`, of all steps so far."""
         self.losses.add(self.training_step.new_losses(wait))
 
-    @property
-    def learning_rate(self) -> float:
-        """Of the step that comes next."""
-        return self.member.learning_rate(self.step)
+    def learning_rates(self, step: int) -> list[float]:
+        """Return the learning rate of each network for the step that follows `step` steps."""
+        return [member.learning_rate(step) for member in self.ordered]
 
-    # -- stopping and going on -----------------------------------------------------------------------
+    def polish(self) -> list[Polish]:
+        """Put the least-squares solution in the last layer's place, of each network.
+
+        States and checkpoints are taken before it, so that a run that goes on equals an unbroken one.
+        """
+        start, chosen = time.perf_counter(), self.step_inputs.numbers_on(self.backend)
+        found = solve_last_layer(self.mlp, self.encoder, self.pixels, chosen=chosen)
+        self.show()
+        seconds = time.perf_counter() - start
+        before, after = (self.backend.to_numpy(errors).reshape(-1) for errors in found)
+        return [Polish(float(b), float(a), seconds) for b, a in zip(before, after, strict=True)]
+
+    # -- models and states ---------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Bring the models up to date with what is trained."""
+        for k in range(len(self.ordered)):
+            self.show_member(k, self.mlp.parameters)
+
+    def show_member(self, k: int, parameters: Array) -> None:
+        """Give a network's model its row of parameters (K, P)."""
+        if not self.is_alone:
+            self._copy_member(k, parameters)
+
+    def models_now(self) -> list[Model]:
+        """Return the models in the order of the jobs, as they are now."""
+        self.show()
+        return [member.model for member in self.members]
+
+    def sums(self) -> Array:
+        """Return what each network's figures are made of: (K, NUM_SUMS), on the device."""
+        self.show()
+        return self.backend.xp.stack([member.evaluate.sums() for member in self.ordered])
 
     def state(self) -> TrainingState:
-        """A copy of where the run stands, on the host."""
+        """Return a copy of where one network's run stands, on the host."""
+        return self.state_of(0, self.arrays, self.step, self.seconds)
+
+    def state_of(self, k: int, arrays: Sequence[Array], step: int, seconds: float) -> TrainingState:
+        """Return one network's state from copies of `arrays`, as a run of its own would keep it."""
+        member = self.ordered[k]
+        own = [self._to_host(k, array) for array in arrays]
         return TrainingState(
-            step=self.step,
-            seconds=self.seconds,
-            parameters=self._to_host(self.model.mlp.parameters),
-            optimizer={name: self._to_host(array) for name, array in self.optimizer.state.items()},
-            B=self.member.B,
-            picture_digest=self.picture.digest,
-            history=list(self.history),
+            step=step,
+            seconds=seconds,
+            parameters=own[0],
+            optimizer=dict(zip(self.optimizer.state, own[1:], strict=True)),
+            B=member.B,
+            picture_digest=member.picture.digest,
+            history=list(member.history),
         )
 
-    def _to_host(self, array: Array) -> NDArray[Any]:
+    def _to_host(self, k: int, array: Array) -> NDArray[Any]:
+        if not self.is_alone:
+            own = self.backend.zeros(self.ordered[k].model.mlp.parameters.shape, self.config.dtype)
+            self._copy_member(k, array, own)
+            array = own
         return np.array(self.backend.to_numpy(array))
 
     def restore(self, state: TrainingState) -> None:
-        """Put the run where `state` was taken."""
+        """Put one network's run where `state` was taken."""
         self.step, self.seconds = state.step, state.seconds
-        self.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
+        self.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
         self.optimizer.steps = state.step
         for name, array in self.optimizer.state.items():
             array[...] = self.backend.asarray(state.optimizer[name], self.config.dtype)
 
 
-class _Loop:
-    """The loop over steps: clocks, evaluations, callbacks, checkpoints, and the reason to stop.
+def _check(jobs: Sequence[Job], backend: Backend) -> None:
+    """Refuse jobs that cannot be trained together, and more than fits into memory."""
+    if not jobs or len({job.shape_key for job in jobs}) > 1:
+        raise ConfigError("networks that are trained together must have the same shapes, steps and optimizer")
+    config, count = jobs[0].config, len(jobs)
+    if config.optimizer == "gauss-newton" and count > 1:
+        raise ConfigError("gauss-newton trains one network at a time")
+    need = memory.need_of_training(config, jobs[0].picture.pixels.shape, backend, count)
+    memory.check(need, backend, "this run" if count == 1 else f"this batch of {count} networks")
 
-    Figures may come some steps after they were asked for (`DeferredEvaluation`): nothing in the loop waits
-    for them but a checkpoint, each half minute.
-    """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        callback: Callback | None,
-        checkpoint: Callable[[TrainingState], None] | None,
-    ) -> None:
-        self.trainer, self.callback, self.checkpoint = trainer, callback, checkpoint
-        self.began = self.last_tick = self.last_checkpoint = time.perf_counter()
-        self.steps_before, self.seconds_before = trainer.step, trainer.seconds
-        arrays = [trainer.model.mlp.parameters, *trainer.optimizer.state.values()]
-        self.evaluations = DeferredEvaluation(
-            trainer.backend, arrays, lambda: trainer.member.evaluate.sums()[None, :], trainer.seconds
-        )
-        self.good: Point | None = None
-        self.asked_to_stop = False
-        self.warm: tuple[int, float] | None = None
+def fit_together(
+    jobs: Sequence[Job],
+    backend: Backend,
+    callback: Callback | None = None,
+    should_stop: ShouldStop | None = None,
+) -> list[FitResult]:
+    """Train jobs of one shape as one batch; one result for each, in their order."""
+    # A batch saves calls, and a Gauss-Newton step is few calls on large matrices.
+    one_by_one = bool(jobs) and jobs[0].config.optimizer == "gauss-newton"
+    results: list[FitResult] = []
+    for group in [[job] for job in jobs] if one_by_one else [jobs]:
+        with backend.activate():
+            results += Trainer(group, backend).run(callback, should_stop=should_stop)
+    return results
 
-    def run(self) -> str:
-        try:
-            stopped = self._end(self._take_steps())
-            if self.checkpoint is not None and self.trainer.history:
-                self.checkpoint(self.trainer.state())
-        except KeyboardInterrupt:
-            self._keep_what_is_whole()
-            raise
-        return stopped
 
-    def _keep_what_is_whole(self) -> None:
-        """Save where the run stands; where a step was broken off, go back to the latest figures first."""
-        trainer = self.trainer
-        if trainer.is_in_a_step and self.good is not None:
-            self._go_back(self.good)
-            trainer.is_in_a_step = False
-        if self.checkpoint is not None and trainer.history and not trainer.is_in_a_step:
-            self._save()
-
-    def _take_steps(self) -> str | None:
-        """Train until something ends the run, and return what; None where all steps have been taken."""
-        trainer = self.trainer
-        if self._owes_an_evaluation():
-            self._ask()
-        else:
-            self.good, self.evaluations.last_step = self._point(), trainer.step
-        stopped = self._take_in()
-        while stopped is None and trainer.step < trainer.steps:
-            stop = trainer.member.next_evaluation(trainer.step)
-            self._train_until(stop)
-            diverged = trainer.losses.has_diverged
-            if trainer.step == stop or diverged:
-                self._ask()
-            stopped = self._take_in(wait=diverged or self._is_time_to_save())
-            stopped = stopped or self._out_of_time_or_asked()
-            if stopped is None and self._is_time_to_save():
-                self._save()
-        return stopped
-
-    def _end(self, stopped: str | None) -> str:
-        """Take in what is on its way, see that the last step has its row, and return what ended the run."""
-        if stopped in FINAL:
-            return stopped
-        if verdict := self._take_in(wait=True):
-            return verdict
-        if self.evaluations.last_step != self.trainer.step:
-            self._ask()
-            if self._take_in(wait=True) == "diverged":
-                return "diverged"
-        return stopped or self._out_of_time_or_asked() or "steps"
-
-    def _owes_an_evaluation(self) -> bool:
-        """Whether this step lacks its row: at the start, and where a run was killed between step and row."""
-        history, step = self.trainer.history, self.trainer.step
-        return not history or (self.trainer.member.is_evaluated_at(step) and history[-1]["step"] != step)
-
-    def _train_until(self, stop: int) -> None:
-        """Take steps up to `stop`, or until the clock or the callback ends it; only this time is training."""
-        trainer, start = self.trainer, time.perf_counter()
-        before = trainer.seconds
-        with self.evaluations.training():
-            while trainer.step < stop and self._out_of_time_or_asked() is None:
-                trainer.take_steps(stop - trainer.step)
-                now = time.perf_counter()
-                self._correct_budget(now)
-                if now - self.last_tick >= _TICK_SECONDS:
-                    trainer.seconds = before + now - start
-                    trainer.collect_losses()
-                    if trainer.losses.has_diverged:
-                        break
-                    self._tell()
-                    if self._is_time_to_save():
-                        break
-        trainer.seconds = before + time.perf_counter() - start
-        trainer.collect_losses()
-
-    def _correct_budget(self, now: float) -> None:
-        step, taken = self.trainer.step, self.trainer.step - self.steps_before
-        self.trainer.member.budget.correct(step, taken, now - self.began, self._seconds_left(now))
-
-    def _seconds_left(self, now: float) -> float:
-        limit = self.trainer.config.seconds
-        return math.inf if limit is None else limit - (now - self.began + self.seconds_before)
-
-    def _out_of_time_or_asked(self) -> str | None:
-        if self._seconds_left(time.perf_counter()) <= 0.0:
-            return "seconds"
-        return "interrupted" if self.asked_to_stop else None
-
-    # -- figures ---------------------------------------------------------------------------------------
-
-    def _point(self) -> Point:
-        return self.evaluations.point(self.trainer.step, [self.trainer.learning_rate])
-
-    def _ask(self) -> None:
-        """Ask for the figures of where the run stands."""
-        self.evaluations.submit(self.trainer.step, [self.trainer.learning_rate])
-
-    def _take_in(self, wait: bool = False) -> str | None:
-        """Judge by the figures that have come; the reason to stop, if they give one."""
-        if wait:
-            self.trainer.collect_losses(wait=True)
-        for judged in self.evaluations.poll(wait):
-            if verdict := self._verdict(judged):
-                return verdict
-        return None
-
-    def _verdict(self, judged: Evaluated) -> str | None:
-        """Add a row to the history; the reason to stop, with the run put back to where it stands."""
-        trainer, point = self.trainer, judged.point
-        figures = trainer.member.evaluate.read(judged.sums[0])
-        # The parameters too: a ReLU that turns NaN into 0 hides from the loss what an early layer has become.
-        if not (math.isfinite(figures.loss) and judged.is_finite[0]):
-            self._go_back(self.good or point)
-            return "diverged"
-        row = trainer.member.add_history_row(figures, point.step, judged.seconds, point.learning_rates[0])
-        if self.good is not None:
-            self.evaluations.release(self.good)
-        self.good = point
-        if point.step == trainer.step:
-            trainer.seconds = judged.seconds
-        with self.evaluations.showing(point):
-            self._tell(row)
-        target = trainer.config.target_psnr
-        if target is None or figures.psnr_train < target:
-            return None
-        trainer.collect_losses(wait=True)
-        trainer.losses.drop_last(trainer.step - point.step)
-        self._go_back(point)
-        return "target_psnr"
-
-    def _go_back(self, point: Point) -> None:
-        """Put the run back to a point."""
-        trainer = self.trainer
-        self.evaluations.restore(point)
-        self.evaluations.cancel()
-        trainer.step = trainer.optimizer.steps = point.step
-        if trainer.history:
-            trainer.seconds = float(trainer.history[-1]["seconds"] or 0.0)
-
-    def _tell(self, row: HistoryRow | None = None) -> None:
-        """Tell the callback how far the run is, or of a new row."""
-        self.last_tick = time.perf_counter()
-        if self.callback is None:
-            return
-        trainer = self.trainer
-        step = trainer.step if row is None else int(row["step"] or 0)
-        latest = trainer.history[-1] if trainer.history else None
-        rate = self._rate()
-        steps, batch_loss = trainer.member.budget.expected_steps(trainer.step), trainer.losses.recent_mean
-        progress = Progress(step, steps, trainer.seconds, rate, latest, row is not None, batch_loss)
-        self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop
-
-    def _rate(self) -> float:
-        """Steps a second of this run; the first ones, which may compile, count while there are no others."""
-        step, seconds = self.trainer.step, self.trainer.seconds
-        begun = self.steps_before, self.seconds_before
-        if self.warm is None and step > self.steps_before:
-            self.warm = step, seconds
-        elif self.warm is not None and step > self.warm[0] and seconds > self.warm[1]:
-            begun = self.warm
-        return (step - begun[0]) / max(seconds - begun[1], 1e-9)
-
-    # -- checkpoints -----------------------------------------------------------------------------------
-
-    def _is_time_to_save(self) -> bool:
-        if self.checkpoint is None:
-            return False
-        return time.perf_counter() - self.last_checkpoint >= _CHECKPOINT_SECONDS
-
-    def _save(self) -> None:
-        assert self.checkpoint is not None
-        state = self.trainer.state()
-        if np.isfinite(state.parameters).all():  # if not, the next evaluation will tell
-            self.checkpoint(state)
-        self.last_checkpoint = time.perf_counter()
+def fit_alone(
+    job: Job, backend: Backend, callback: Callback | None = None, state: TrainingState | None = None
+) -> FitResult:
+    """Train one network, from where an earlier run stopped if there is a state."""
+    [result] = Trainer([job], backend, state).run(callback)
+    return result

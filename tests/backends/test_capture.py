@@ -19,8 +19,9 @@ from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.pixels.batch_order import BatchOrder
 from coordfit.pixels.step_inputs import StepInputs
-from coordfit.training.ensemble import EnsembleTrainer, Job
-from coordfit.training.trainer import Trainer, _Loop
+from coordfit.training.job import Job
+from coordfit.training.loop import Loop
+from coordfit.training.trainer import Trainer, fit_alone
 
 fake_cupy = pytest.importorskip("support.fake_cupy")
 pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
@@ -71,7 +72,7 @@ def test_a_hundred_replays_equal_a_hundred_steps_bit_by_bit(picture, machine):
     trainer = make_trainer(picture)
     with trainer.backend.activate():
         for _ in range(102):
-            trainer.take_step()
+            trainer.take_steps(1)
     np.testing.assert_array_equal(parameters_of(trainer), expected)
     assert machine.counts["graph launches"] == 100
 
@@ -104,11 +105,12 @@ def test_a_run_that_is_put_back_goes_on_from_there(picture):
 
 
 def train_together(jobs, backend, steps):
-    trainer = EnsembleTrainer(jobs, backend)
+    trainer = Trainer(jobs, backend)
     with backend.activate():
-        trainer._train_until(steps)
+        while trainer.step < steps:
+            trainer.take_steps(steps - trainer.step)
         trainer.collect_losses(wait=True)
-        return backend.to_numpy(trainer.parameters), trainer
+        return backend.to_numpy(trainer.mlp.parameters), trainer
 
 
 @pytest.mark.parametrize("batch_size", [48, None])
@@ -120,7 +122,7 @@ def test_networks_together_are_networks_alone(picture, machine, batch_size):
     assert trainer.losses.array.shape == (40, 3)
     for k, config in enumerate(configs):
         alone, _ = train_together([Job(picture, config)], fake_cupy.CupyOnHost(), 40)
-        np.testing.assert_allclose(together[k], alone[0], rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(together[k], alone, rtol=1e-9, atol=1e-11)
 
 
 def test_members_with_masks_of_their_own_draw_the_batches_of_the_cpu(picture):
@@ -153,8 +155,8 @@ def test_losses_come_to_the_host_in_order_and_nobody_waits_for_them(picture, mac
 
 def test_a_whole_fit_on_recorded_steps_is_a_fit(picture):
     options = SETTINGS | {"steps": 60, "evaluate_every": 25}
-    expected = Trainer(picture, make_config(options), NumpyBackend(threads=1)).run()
-    result = Trainer(picture, make_config(options), fake_cupy.CupyOnHost()).run()
+    expected = fit_alone(Job(picture, make_config(options)), NumpyBackend(threads=1))
+    result = fit_alone(Job(picture, make_config(options)), fake_cupy.CupyOnHost())
     assert [row["step"] for row in result.history] == [0, 25, 50, 60]
     for row, other in zip(result.history, expected.history, strict=True):
         assert row["psnr"] == pytest.approx(other["psnr"], abs=0.05)
@@ -197,7 +199,7 @@ LOOPS = {
 
 def forbid_waiting(trainer, machine, monkeypatch):
     """From where all graphs are there to the loop's end every wait is a failed test."""
-    take, end = trainer.take_steps, _Loop._end
+    take, end = trainer.take_steps, Loop._end
 
     def take_steps(limit):
         machine.forbids_waiting = trainer.step >= 40
@@ -208,8 +210,8 @@ def forbid_waiting(trainer, machine, monkeypatch):
         return end(loop, stopped)
 
     trainer.take_steps = take_steps
-    monkeypatch.setattr(_Loop, "_end", allow)
-    monkeypatch.setattr(_Loop, "_go_back", allowing(machine, _Loop._go_back))
+    monkeypatch.setattr(Loop, "_end", allow)
+    monkeypatch.setattr(Loop, "_go_back", allowing(machine, Loop._go_back))
 
 
 def allowing(machine, function):
@@ -235,7 +237,7 @@ def test_a_whole_run_waits_for_nothing_until_it_ends(picture, machine, monkeypat
                 trainer.backend.readback = functools.partial(Backend.readback, trainer.backend)
             else:
                 forbid_waiting(trainer, machine, patched)
-            results.append(trainer.run(callback=lambda progress: told.append(progress.step)))
+            results += trainer.run(lambda progress: told.append(progress.step))
     patient, swift = results
     assert swift.stopped == patient.stopped == stopped
     assert machine.counts["event waits"] > 0, "nothing held the host back"
@@ -257,23 +259,15 @@ def test_networks_together_wait_for_nothing_until_they_end(picture, machine, mon
     configs = [make_config(options | {"seed": seed}) for seed in (0, 1)]
     found = []
     for waits in (True, False):
-        trainer = EnsembleTrainer([Job(picture, config) for config in configs], fake_cupy.CupyOnHost())
-        train_until, told = trainer._train_until, []
-
-        def until(*arguments, trainer=trainer, train_until=train_until, waits=waits):
-            machine.forbids_waiting = trainer.step >= 40 and not waits
-            train_until(*arguments)
-            machine.forbids_waiting = machine.forbids_waiting and trainer.step < trainer.steps
-
-        if waits:
-            trainer.evaluations._readback = Backend.readback(trainer.backend, (2, 4), "float64", 2)
-        trainer._train_until = until
-        trainer._go_back = allowing(machine, trainer._go_back)
-        with trainer.backend.activate():
+        trainer = Trainer([Job(picture, config) for config in configs], fake_cupy.CupyOnHost())
+        told = []
+        with monkeypatch.context() as patched:
+            if waits:
+                trainer.backend.readback = functools.partial(Backend.readback, trainer.backend)
+            else:
+                forbid_waiting(trainer, machine, patched)
             found.append(trainer.run(lambda p, told=told: told.append(p.step) if p.evaluated else None))
-        machine.forbids_waiting = False
-        steps = [row["step"] for row in found[-1][0].history]
-        assert told == (steps[:-1] if target else steps)
+        assert told == [row["step"] for row in found[-1][0].history]
     for patient, swift in zip(*found, strict=True):
         assert swift.stopped == patient.stopped == stopped
         assert swift.state.step == patient.state.step == swift.history[-1]["step"] == len(swift.step_losses)

@@ -11,7 +11,8 @@ from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
-from coordfit.training.ensemble import EnsembleTrainer, Job
+from coordfit.training.job import Job
+from coordfit.training.trainer import Trainer
 
 fake_cupy = pytest.importorskip("support.fake_cupy")
 pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
@@ -97,10 +98,11 @@ def test_gradients_that_lie_elsewhere_are_refused_by_the_kernel(machine):
 
 
 def trained(jobs, backend, steps):
-    trainer = EnsembleTrainer(jobs, backend)
+    trainer = Trainer(jobs, backend)
     with backend.activate():
-        trainer._train_until(steps)
-        return backend.to_numpy(trainer.parameters)
+        while trainer.step < steps:
+            trainer.take_steps(steps - trainer.step)
+        return backend.to_numpy(trainer.mlp.parameters)
 
 
 def jobs_of(options):

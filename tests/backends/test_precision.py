@@ -15,7 +15,8 @@ from coordfit.errors import ConfigError
 from coordfit.images import load_picture
 from coordfit.network.activations import ReLU
 from coordfit.tasks.fit import fit
-from coordfit.training.ensemble import EnsembleTrainer, Job
+from coordfit.training.job import Job
+from coordfit.training.trainer import Trainer
 
 fake_cupy = pytest.importorskip("support.fake_cupy")
 on_host = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
@@ -70,7 +71,7 @@ OPTIONS = [
 def gradient_of_one_step(backend, picture, **options):
     trainer = make_trainer(picture, backend, **options)
     with backend.activate():
-        trainer.take_step()
+        trainer.take_steps(1)
         loss = trainer.training_step.new_losses(wait=True)
         return backend.to_numpy(trainer.training_step.gradient) / backend.loss_scale, loss
 
@@ -189,16 +190,17 @@ def test_recorded_steps_equal_those_that_are_not_bit_by_bit(picture, precision, 
 )
 def test_networks_together_are_networks_alone(picture, precision, options):
     def trained(jobs):
-        trainer = EnsembleTrainer(jobs, make_backend(precision, fused="always"))
+        trainer = Trainer(jobs, make_backend(precision, fused="always"))
         with trainer.backend.activate():
-            trainer._train_until(3)
-            return trainer.backend.to_numpy(trainer.parameters)
+            trainer.take_steps(3)
+            assert trainer.step == 3
+            return trainer.backend.to_numpy(trainer.mlp.parameters)
 
     settings = {"hidden_size": 16, "depth": 3, "num_frequencies": 4, "steps": 400, "batch_size": 20} | options
     jobs = [Job(picture, make_config(settings | {"seed": k, "sigma": 1.0 + k})) for k in range(3)]
     together = trained(jobs)
     for k, job in enumerate(jobs):
-        np.testing.assert_array_equal(together[k], trained([job])[0])
+        np.testing.assert_array_equal(together[k], np.atleast_2d(trained([job]))[0])
 
 
 @on_host
@@ -206,7 +208,7 @@ def test_a_fit_in_16_bits_learns_the_picture(picture, precision):
     options = {"steps": 80, "evaluate_every": 80, "batch_size": None}
     psnr = {}
     for word in ("float32", precision):
-        result = make_trainer(picture, make_backend(word), **options).run()
+        [result] = make_trainer(picture, make_backend(word), **options).run()
         psnr[word] = result.metrics["psnr"]
         assert result.metrics["precision"] == word
     assert psnr["float32"] > 10

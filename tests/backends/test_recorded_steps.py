@@ -13,7 +13,7 @@ from backends import NotRecordedError, get_backend
 from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.pixels.batch_order import permuted
-from coordfit.training.ensemble import EnsembleTrainer, Job
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 compiled = pytest.importorskip("backends.numba_backend.compiled", reason="Numba is not installed")
@@ -59,10 +59,7 @@ def backend_of(threads, recorded=True, **options):
 def train(trainer, steps):
     with trainer.backend.activate():
         while trainer.step < steps:
-            if isinstance(trainer, Trainer):
-                trainer.take_steps(steps - trainer.step)
-            else:
-                trainer._train_until(steps)
+            trainer.take_steps(steps - trainer.step)
     return trainer
 
 
@@ -75,7 +72,9 @@ def is_recorded(trainer):
 
 
 def trainer_of(picture, options, *, threads=2, recorded=True, **backend_options):
-    return Trainer(picture, make_config(SMALL, options), backend_of(threads, recorded, **backend_options))
+    return Trainer(
+        [Job(picture, make_config(SMALL, options))], backend_of(threads, recorded, **backend_options)
+    )
 
 
 CASES = [(options, 2) for options in OPTIONS] + [(options, n) for options in OPTIONS[:2] for n in (1, 3)]
@@ -99,7 +98,7 @@ def test_steps_at_once_are_steps_one_by_one(picture, options):
     train(at_once, 37)
     with alone.backend.activate():
         for _ in range(37):
-            alone.take_step()
+            alone.take_steps(1)
     np.testing.assert_array_equal(parameters_of(at_once), parameters_of(alone))
 
 
@@ -153,8 +152,8 @@ def test_members_on_workers_are_recorded_too(monkeypatch, picture, differences, 
     monkeypatch.setattr("backends.numba_backend.backend.NumbaBackend.block_bytes", 1)  # blocks of some 64 rows
     mask = np.random.default_rng(2).uniform(size=(32, 24)) < 0.7
     jobs = [Job(picture, make_config(SMALL, {"batch_size": batch_size}, own), mask) for own in differences]
-    recorded = train(EnsembleTrainer(jobs, backend_of(2)), 37)
-    driven = train(EnsembleTrainer(jobs, backend_of(2, recorded=False)), 37)
+    recorded = train(Trainer(jobs, backend_of(2)), 37)
+    driven = train(Trainer(jobs, backend_of(2, recorded=False)), 37)
     assert is_recorded(recorded)
     # Adam's steps of 1e-2 at gradients near 0 turn on their last bit, which is that of the BLAS.
     np.testing.assert_allclose(parameters_of(recorded), parameters_of(driven), rtol=0, atol=1e-3)

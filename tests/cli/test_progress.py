@@ -14,8 +14,9 @@ from coordfit.cli.progress import Bar, ProgressReport, SigmaReport, TileReport, 
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
 from coordfit.tiles.fit import TileProgress
+from coordfit.training.job import Job
 from coordfit.training.state import Progress
-from coordfit.training.trainer import Trainer
+from coordfit.training.trainer import Trainer, fit_alone
 
 SMALL = ["--size", "32", "--hidden-size", "8", "--num-frequencies", "4", "--device", "numpy", "--threads", "1"]
 
@@ -119,7 +120,7 @@ def test_a_notebook_has_a_bar_of_its_own_kind_and_nothing_else_pays_for_it(monke
 
 
 def test_the_first_steps_which_may_compile_are_not_in_the_rate(monkeypatch):
-    monkeypatch.setattr("coordfit.training.trainer._TICK_SECONDS", 0.0)
+    monkeypatch.setattr("coordfit.training.loop._TICK_SECONDS", 0.0)
     take_steps, told = Trainer.take_steps, []
 
     def slow_at_first(self, limit):
@@ -128,6 +129,6 @@ def test_the_first_steps_which_may_compile_are_not_in_the_rate(monkeypatch):
 
     monkeypatch.setattr(Trainer, "take_steps", slow_at_first)
     config = make_config({"steps": 20, "hidden_size": 8, "num_frequencies": 4, "batch_size": 16})
-    Trainer(bundled_picture(32), config, get_backend("numpy", threads=1)).run(callback=told.append)
+    fit_alone(Job(bundled_picture(32), config), get_backend("numpy", threads=1), callback=told.append)
     assert told[-1].seconds > 0.5
     assert told[-1].steps_per_second > 2 * 20 / told[-1].seconds

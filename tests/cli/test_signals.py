@@ -16,6 +16,7 @@ from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.files.lock import locked
 from coordfit.images import bundled_picture
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 ROOT = Path(coordfit.__file__).parents[1]
@@ -64,7 +65,7 @@ def is_alive(pid):
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "m.safetensors"
-    Trainer(bundled_picture(32), make_config({"steps": 0}), get_backend("numpy")).model.save(path)
+    Trainer([Job(bundled_picture(32), make_config({"steps": 0}))], get_backend("numpy")).model.save(path)
     return path
 
 

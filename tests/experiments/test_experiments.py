@@ -32,7 +32,7 @@ from coordfit.experiments import (
 from coordfit.experiments.common import Drawing, Outcome
 from coordfit.images import bundled_picture
 from coordfit.report.table import Table
-from coordfit.training.ensemble import Job
+from coordfit.training.job import Job
 
 STEPS = 3
 

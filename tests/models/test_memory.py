@@ -15,7 +15,7 @@ from coordfit.config import make_config
 from coordfit.errors import NotEnoughMemoryError
 from coordfit.images import bundled_picture, load_picture
 from coordfit.models import memory
-from coordfit.training.ensemble import EnsembleTrainer, Job
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 ROOT = Path(coordfit.__file__).parents[1]
@@ -45,23 +45,23 @@ def test_a_run_that_does_not_fit_is_refused_with_the_cure(settings, cure):
     with pytest.raises(
         NotEnoughMemoryError, match=r"needs about [0-9.,]+ [GM]B of memory and 100.0 MB are free"
     ) as e:
-        Trainer(picture, config, backend)
+        Trainer([Job(picture, config)], backend)
     assert str(e.value).endswith(cure)
 
 
 def test_what_fits_is_not_refused():
-    Trainer(bundled_picture(128), make_config({"steps": 1}), Cramped(threads=2))
+    Trainer([Job(bundled_picture(128), make_config({"steps": 1}))], Cramped(threads=2))
 
 
 def test_a_batch_of_networks_is_refused_where_one_is_not():
     jobs = [Job(bundled_picture(32), make_config({"seed": seed, "hidden_size": 512})) for seed in range(16)]
-    EnsembleTrainer(jobs[:1], Cramped(threads=1))
+    Trainer(jobs[:1], Cramped(threads=1))
     with pytest.raises(NotEnoughMemoryError, match="this batch of 16 networks needs about"):
-        EnsembleTrainer(jobs, Cramped(threads=1))
+        Trainer(jobs, Cramped(threads=1))
 
 
 def test_a_rendering_that_does_not_fit_is_refused():
-    model = Trainer(bundled_picture(32), make_config({"steps": 0}), Cramped(threads=1)).model
+    model = Trainer([Job(bundled_picture(32), make_config({"steps": 0}))], Cramped(threads=1)).model
     with pytest.raises(NotEnoughMemoryError, match=r"this rendering needs about 1\.2 GB"):
         model.render(10_000, 10_000)
     tiled = coordfit.fit(bundled_picture(32).pixels, tiles=16, steps=1, device="numpy").model
@@ -77,9 +77,10 @@ from coordfit import load_picture
 from coordfit._backends import get_backend
 from coordfit.models import memory
 from coordfit.config import make_config
-from coordfit.training.trainer import Trainer
 import coordfit.training.result
 from coordfit.training.checkpoint import save_checkpoint
+from coordfit.training.job import Job
+from coordfit.training.trainer import Trainer
 settings, side, fused = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 backend, config = get_backend("numpy", threads=2, fused=fused), make_config(settings)
 picture = load_picture(coordfit.images.bundled_picture(), size=side)
@@ -88,7 +89,7 @@ def peak():  # of this program alone: `ru_maxrss` begins with that of the proces
     return 1024 * int(re.search("VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])
 
 before = peak()
-trainer = Trainer(picture, config, backend)
+trainer = Trainer([Job(picture, config)], backend)
 trainer.run(checkpoint=lambda state: save_checkpoint("c.safetensors", trainer.model, state))
 print(memory.need_of_training(config, picture.pixels.shape, backend).total / (peak() - before))
 """

@@ -27,8 +27,8 @@ from coordfit.optimizers.gauss_newton import (
 )
 from coordfit.pixels.step_inputs import StepInputs
 from coordfit.pixels.training_pixels import TrainingPixels
-from coordfit.training.ensemble import Job, fit_together
-from coordfit.training.trainer import Trainer
+from coordfit.training.job import Job
+from coordfit.training.trainer import Trainer, fit_alone, fit_together
 
 SIZES, ROWS = (4, 6, 5, 3), 7
 LAYOUT = ParameterLayout(SIZES)
@@ -218,14 +218,14 @@ def test_a_run_that_goes_on_is_an_unbroken_one(batch_size):
     picture = load_picture(bundled_picture(32).pixels, size=16)
 
     def trainer(state=None):
-        return Trainer(picture, config, NumpyBackend(threads=1), state)
+        return Trainer([Job(picture, config)], NumpyBackend(threads=1), state)
 
     stopped = trainer()
     with stopped.backend.activate():
         for _ in range(3):
-            stopped.take_step()
+            stopped.take_steps(1)
         state = stopped.state()
-    resumed, unbroken = trainer(state).run(), trainer().run()
+    [resumed], [unbroken] = trainer(state).run(), trainer().run()
     for a, b in (
         (resumed.state.parameters, unbroken.state.parameters),
         (resumed.state.optimizer["damping"], unbroken.state.optimizer["damping"]),
@@ -240,9 +240,7 @@ def test_masked_pixels_teach_nothing():
     other = pixels.copy()
     other[~known] = 0.0
     config = make_config(RUN | {"steps": 3})
-    a, b = (
-        Trainer(load_picture(p), config, NumpyBackend(threads=1), known=known).run() for p in (pixels, other)
-    )
+    a, b = (fit_alone(Job(load_picture(p), config, known), NumpyBackend(threads=1)) for p in (pixels, other))
     np.testing.assert_array_equal(a.state.parameters, b.state.parameters)
 
 
@@ -251,7 +249,7 @@ def test_members_of_a_batch_are_trained_as_alone():
     backend = NumpyBackend(threads=1)
     jobs = [Job(picture, make_config(RUN | {"steps": 2, "seed": seed})) for seed in (0, 1)]
     for job, result in zip(jobs, fit_together(jobs, backend), strict=True):
-        alone = Trainer(picture, job.config, backend).run()
+        alone = fit_alone(Job(picture, job.config), backend)
         np.testing.assert_array_equal(result.state.parameters, alone.state.parameters)
 
 

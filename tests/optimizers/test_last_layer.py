@@ -15,8 +15,8 @@ from coordfit.network.parameters import ParameterLayout
 from coordfit.optimizers import last_layer
 from coordfit.optimizers.last_layer import least_squares, solve_last_layer
 from coordfit.pixels.training_pixels import TrainingPixels
-from coordfit.training.ensemble import Job, fit_together
-from coordfit.training.trainer import Trainer
+from coordfit.training.job import Job
+from coordfit.training.trainer import fit_alone, fit_together
 
 SIZES, ROWS = (8, 6, 3), 90
 
@@ -165,7 +165,7 @@ def test_a_run_is_polished_and_its_state_is_not():
     """So a run that goes on equals an unbroken one."""
     picture = load_picture(bundled_picture(32).pixels)
     plain, polished = (
-        Trainer(picture, make_config(RUN | {"polish": p}), NumpyBackend(threads=1)).run()
+        fit_alone(Job(picture, make_config(RUN | {"polish": p})), NumpyBackend(threads=1))
         for p in ("none", "ridge")
     )
     np.testing.assert_array_equal(plain.state.parameters, polished.state.parameters)
@@ -182,7 +182,7 @@ def test_members_of_an_ensemble_are_polished_as_alone():
     backend, picture = NumpyBackend(threads=1), load_picture(pixels)
     jobs = [Job(picture, make_config(RUN | {"seed": seed}), known) for seed in (1, 0)]
     for job, result in zip(jobs, fit_together(jobs, backend), strict=True):
-        alone = Trainer(picture, job.config, backend, known=known).run()
+        alone = fit_alone(Job(picture, job.config, known), backend)
         assert result.metrics["polish"]["mse"] == pytest.approx(alone.metrics["polish"]["mse"], rel=1e-3)
         assert result.metrics["polish"]["mse_before"] > result.metrics["polish"]["mse"]
 

@@ -39,9 +39,9 @@ from coordfit.files import write_json
 from coordfit.images import load_picture, save_picture
 from coordfit.tasks.load import load as load_model
 from coordfit.tiles.trainer import TileTrainer
-from coordfit.training import trainer as training
+from coordfit.training import loop
 from coordfit.training.checkpoint import load_checkpoint, save_checkpoint
-from coordfit.training.ensemble import EnsembleTrainer
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 SMALL = ["--device", "numpy", "--threads", "1", "--hidden-size", "8", "--num-frequencies", "4", "--no-progress"]
@@ -115,7 +115,7 @@ class Outputs:
         pixels = np.random.default_rng(0).random((24, 20, 3), np.float32)
         backend = get_backend("numpy", threads=1)
         configs = [make_config({"seed": seed, "hidden_size": 64}) for seed in (0, 1)]
-        self.trainers = [Trainer(load_picture(pixels), config, backend) for config in configs]
+        self.trainers = [Trainer([Job(load_picture(pixels), config)], backend) for config in configs]
         self.pictures = [pixels, 1.0 - pixels]
 
     def write(self, version):
@@ -167,7 +167,7 @@ def saving(folder, kills, draw):
 
 
 def checkpoint_all_the_time():
-    training._TICK_SECONDS = training._CHECKPOINT_SECONDS = 0.0
+    loop._TICK_SECONDS = loop._CHECKPOINT_SECONDS = 0.0
     coordfit.report.curves.save_curves = lambda path, history: None
 
 
@@ -280,7 +280,7 @@ def sweeping(folder, kills, draw):
     finish(lambda: sweep("whole"))
     seconds, saved, counts = time.perf_counter() - begin, {}, []
     for _ in range(kills):
-        with forked(lambda: sweep("broken"), (EnsembleTrainer, "run")):
+        with forked(lambda: sweep("broken"), (Trainer, "run")):
             sleep_within(draw, 2 * seconds / kills)
         rows = rows_on_disk(folder / "broken")
         assert saved.items() <= rows.items(), "a finished row was lost or changed"

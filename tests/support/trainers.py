@@ -3,6 +3,7 @@
 from support import fake_cupy
 
 from coordfit.config import make_config
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 SETTINGS = {
@@ -17,7 +18,7 @@ SETTINGS = {
 
 def make_trainer(picture, backend=None, state=None, **options):
     config = make_config(SETTINGS | options)
-    return Trainer(picture, config, backend or fake_cupy.CupyOnHost(), state)
+    return Trainer([Job(picture, config)], backend or fake_cupy.CupyOnHost(), state)
 
 
 def parameters_of(trainer):

@@ -13,8 +13,8 @@ from coordfit.images import bundled_picture
 from coordfit.images.masks import missing_mask
 from coordfit.models.model import Model
 from coordfit.tasks.average import MOST_NETWORKS, AverageTrainer, mean_config, mean_network
-from coordfit.training.ensemble import Job, fit_together
-from coordfit.training.trainer import Trainer
+from coordfit.training.job import Job
+from coordfit.training.trainer import fit_alone, fit_together
 
 SMALL = {
     "steps": 12,
@@ -48,7 +48,7 @@ def numpy_backend():
 @pytest.mark.parametrize("encoding", ["none", "basic", "positional", "gaussian"])
 def test_the_mean_of_networks_is_a_network(numpy_backend, cat, encoding, depth, count):
     base = make_config(SMALL, {"encoding": encoding, "depth": depth, "activation": "sine", "steps": 2})
-    models = [Trainer(cat, base.replace(seed=seed), numpy_backend).run().model for seed in range(count)]
+    models = [fit_alone(Job(cat, base.replace(seed=seed)), numpy_backend).model for seed in range(count)]
     B, parameters = mean_network(models)
     mean = Model(numpy_backend, mean_config(base, count), models[0].picture, B, parameters)
     places = np.random.default_rng(0).random((40, 2))
@@ -58,9 +58,9 @@ def test_the_mean_of_networks_is_a_network(numpy_backend, cat, encoding, depth, 
 @pytest.mark.gpu_smoke
 def test_it_is_trained_as_each_of_its_networks_alone(backend, cat, known):
     config = make_config(SMALL, {"seed": 5})
-    result = AverageTrainer(cat, config, backend, 3, known=known).run()
+    [result] = AverageTrainer(Job(cat, config, known), backend, 3).run()
     jobs = [Job(cat, config.replace(seed=seed), known) for seed in (5, 6, 7)]
-    alone = [Trainer(job.picture, job.config, backend, known=known).run() for job in jobs]
+    alone = [fit_alone(Job(job.picture, job.config, known), backend) for job in jobs]
     places = np.random.default_rng(0).random((40, 2))
     expected = np.mean([one.model(places) for one in alone], axis=0)
     np.testing.assert_allclose(result.model(places), expected, atol=1e-6)
@@ -73,27 +73,27 @@ def test_it_is_trained_as_each_of_its_networks_alone(backend, cat, known):
 
 def test_the_mean_errs_less_than_its_networks_do(numpy_backend, cat, known):
     config = make_config(SMALL, {"steps": 60, "dtype": "float32"})
-    mean = AverageTrainer(cat, config, numpy_backend, 4, known=known).run()
+    [mean] = AverageTrainer(Job(cat, config, known), numpy_backend, 4).run()
     each = fit_together([Job(cat, config.replace(seed=k), known) for k in range(4)], numpy_backend)
     assert mean.metrics["psnr_held_out"] > max(one.metrics["psnr_held_out"] for one in each)
 
 
 def test_a_saved_mean_is_loaded_again(numpy_backend, cat, tmp_path):
-    result = AverageTrainer(cat, make_config(SMALL), numpy_backend, 2).run()
+    [result] = AverageTrainer(Job(cat, make_config(SMALL)), numpy_backend, 2).run()
     result.save(tmp_path / "mean.safetensors")
     again = coordfit.load(tmp_path / "mean.safetensors", device="numpy", threads=1)
     np.testing.assert_array_equal(again.render(20, 30), result.render(20, 30))
 
 
 def test_a_network_that_diverged_does_not_count(numpy_backend, cat):
-    trainer = AverageTrainer(cat, make_config(SMALL), numpy_backend, 3)
+    trainer = AverageTrainer(Job(cat, make_config(SMALL)), numpy_backend, 3)
 
     def spoil(progress):
         if progress.step == 6:
-            trainer.ensemble.parameters[1, ...] = np.nan
+            trainer.trainer.mlp.parameters[1, ...] = np.nan
 
-    result = trainer.run(callback=spoil)
-    two = [Trainer(cat, make_config(SMALL, {"seed": seed}), numpy_backend).run() for seed in (0, 2)]
+    [result] = trainer.run(callback=spoil)
+    two = [fit_alone(Job(cat, make_config(SMALL, {"seed": seed})), numpy_backend) for seed in (0, 2)]
     places = np.random.default_rng(0).random((40, 2))
     assert (result.stopped, result.metrics["averaged"]) == ("steps", 2)
     np.testing.assert_allclose(result.model(places), np.mean([one.model(places) for one in two], axis=0))
@@ -102,8 +102,8 @@ def test_a_network_that_diverged_does_not_count(numpy_backend, cat):
 
 
 def test_where_all_diverge_the_mean_has(numpy_backend, cat):
-    trainer = AverageTrainer(cat, make_config(SMALL, {"learning_rate": 1e300}), numpy_backend, 2)
-    result = trainer.run()
+    trainer = AverageTrainer(Job(cat, make_config(SMALL, {"learning_rate": 1e300})), numpy_backend, 2)
+    [result] = trainer.run()
     assert result.stopped == "diverged"
     assert np.isfinite(result.state.parameters).all()
 
@@ -115,7 +115,7 @@ def test_a_callback_is_told_and_ends_the_run(numpy_backend, cat):
         told.append(dataclasses.replace(progress, row=dict(progress.row)))
         return progress.step >= 6
 
-    result = AverageTrainer(cat, make_config(SMALL), numpy_backend, 2).run(callback=callback)
+    [result] = AverageTrainer(Job(cat, make_config(SMALL)), numpy_backend, 2).run(callback=callback)
     assert (result.stopped, result.metrics["steps"]) == ("interrupted", 6)
     assert [p.row for p in told if p.evaluated] == result.history
 
@@ -131,4 +131,4 @@ def test_a_callback_is_told_and_ends_the_run(numpy_backend, cat):
 )
 def test_what_cannot_be_averaged_is_refused(numpy_backend, cat, count, options, said):
     with pytest.raises(ConfigError, match=said):
-        AverageTrainer(cat, make_config(SMALL, options), numpy_backend, count)
+        AverageTrainer(Job(cat, make_config(SMALL, options)), numpy_backend, count)

@@ -7,7 +7,7 @@ from backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import bundled_picture, load_picture
 from coordfit.tasks.sigma import CANDIDATES, _mosaic, _peak, choose_sigma, with_sigma
-from coordfit.training.ensemble import Job
+from coordfit.training.job import Job
 
 # The choice is made of whole trainings, which other tests hold to be the same on every backend.
 FAST = {"sigma": "auto", "steps": 300, "hidden_size": 32, "num_frequencies": 32}

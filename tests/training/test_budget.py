@@ -11,8 +11,9 @@ import coordfit
 from coordfit.config import DEFAULT_STEPS, make_config
 from coordfit.images import bundled_picture
 from coordfit.training.budget import Budget
-from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.job import Job
 from coordfit.training.member import Member
+from coordfit.training.trainer import fit_together
 
 SMALL = {"num_frequencies": 8, "hidden_size": 16, "depth": 3, "batch_size": 64}
 

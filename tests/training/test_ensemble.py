@@ -9,9 +9,9 @@ from backends import get_backend
 from coordfit.config import make_config
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture, load_picture
-from coordfit.training.ensemble import EnsembleTrainer, Job, fit_together, group_by_shape
 from coordfit.training.evaluation import Evaluator
-from coordfit.training.trainer import Trainer
+from coordfit.training.job import Job, group_by_shape
+from coordfit.training.trainer import Trainer, fit_alone, fit_together
 
 SMALL = {
     "steps": 12,
@@ -56,7 +56,7 @@ def cat():
 
 
 def alone(backend, job):
-    return Trainer(job.picture, job.config, backend, known=job.known).run()
+    return fit_alone(Job(job.picture, job.config, job.known), backend)
 
 
 def assert_together_equals_alone(backend, jobs):
@@ -127,7 +127,7 @@ def test_jobs_are_grouped_by_what_shapes_them(cat):
     jobs = [Job(cat, make_config(SMALL, own)) for own in configs]
     assert group_by_shape(jobs) == [[0, 1, 4], [2, 5], [3]]
     with pytest.raises(ConfigError, match="must have the same shapes"):
-        EnsembleTrainer(jobs, None)
+        Trainer(jobs, None)
     other = load_picture(cat.pixels[:16].copy())
     assert group_by_shape([Job(cat, jobs[0].config), Job(other, jobs[0].config)]) == [[0], [1]]
 
@@ -185,7 +185,7 @@ def test_a_callback_sees_the_networks_that_its_figures_are_of(backend, cat):
 )
 def test_a_mask_that_does_not_fit_is_refused(idle_backend, cat, mask, message):
     with pytest.raises(ConfigError, match=message):
-        Trainer(cat, make_config(SMALL), idle_backend, known=mask)
+        Trainer([Job(cat, make_config(SMALL), mask)], idle_backend)
 
 
 def test_a_sample_holds_some_of_the_few_known_pixels(cat):
@@ -193,7 +193,7 @@ def test_a_sample_holds_some_of_the_few_known_pixels(cat):
     known = np.zeros(pixels.shape[:2], bool)
     known[7, 5:9] = True
     trainer = Trainer(
-        load_picture(pixels), make_config(SMALL | {"steps": 1}), get_backend("numpy"), known=known
+        [Job(load_picture(pixels), make_config(SMALL | {"steps": 1}), known)], get_backend("numpy")
     )
     figures = trainer.member.evaluate()
     assert np.isfinite([figures.psnr_train, figures.psnr_held_out, figures.loss]).all()
@@ -207,7 +207,7 @@ def test_figures_from_kept_features_are_those_of_computed_ones(cat, name, encodi
     backend = get_backend(name)
     config = make_config(SMALL | {"encoding": "gaussian", "sigma": 3.0})
     jobs = [Job(cat, config), Job(cat, dataclasses.replace(config, encoding=encoding, seed=4))]
-    trainer = EnsembleTrainer(jobs, backend)
+    trainer = Trainer(jobs, backend)
     for member in trainer.members:
         knows = member.model.encoder.num_features == trainer.encoder.num_features
         assert (member.judge.features is not None) == knows, "padded features are another network's"

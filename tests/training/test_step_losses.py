@@ -9,9 +9,9 @@ from backends import get_backend
 from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.images import load_picture
-from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.job import Job
 from coordfit.training.step_losses import StepLosses
-from coordfit.training.trainer import Trainer
+from coordfit.training.trainer import fit_alone, fit_together
 
 fake_cupy = pytest.importorskip("support.fake_cupy")
 on_host = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
@@ -47,7 +47,7 @@ def test_a_result_has_the_loss_of_every_step(picture, name):
     """Of a full batch, the loss before a step is that of the evaluation before it."""
     told = []
     trainer = make_trainer(picture, MAKERS[name](), batch_size=None, steps=30, evaluate_every=20)
-    result = trainer.run(callback=lambda progress: told.append(progress.batch_loss))
+    [result] = trainer.run(callback=lambda progress: told.append(progress.batch_loss))
     assert result.step_losses.shape == (30,)
     for row in result.history[:-1]:
         assert result.step_losses[row["step"]] == pytest.approx(row["loss"], rel=1e-4)
@@ -60,7 +60,7 @@ def test_each_member_has_its_own(picture, name):
     configs = [make_config(SETTINGS | {"steps": 5, "seed": k, "loss": ("mse", "mae")[k % 2]}) for k in range(3)]
     together = fit_together([Job(picture, config) for config in configs], MAKERS[name]())
     for config, result in zip(configs, together, strict=True):
-        alone = Trainer(picture, config, MAKERS[name]()).run()
+        alone = fit_alone(Job(picture, config), MAKERS[name]())
         np.testing.assert_allclose(result.step_losses, alone.step_losses, rtol=2e-3)
 
 
@@ -95,7 +95,7 @@ def test_an_early_layer_that_is_no_number_ends_the_run_though_the_loss_is_finite
         take_steps(limit)
 
     trainer.take_steps = break_it
-    result = trainer.run()
+    [result] = trainer.run()
     assert result.stopped == "diverged"
     assert [row["step"] for row in result.history] == [0, 2]
     assert np.isfinite(result.state.parameters).all()
@@ -109,7 +109,7 @@ def test_what_comes_back_is_finite_whatever_the_learning_rate(picture, name, dep
     """Activations that overflow in the middle: later layers see infinity minus infinity."""
     options = {"steps": 6, "evaluate_every": 3, "learning_rate": 1e30, "schedule": "constant"}
     trainer = make_trainer(picture, MAKERS[name](), **options, depth=depth, optimizer=optimizer)
-    result = trainer.run()
+    [result] = trainer.run()
     is_finite = np.isfinite(result.state.parameters).all() and np.isfinite(result.metrics["loss"])
     assert is_finite
 
@@ -125,10 +125,10 @@ def test_members_that_diverge_are_told_apart(picture, name):
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_the_next_evaluation(picture, monkeypatch):
-    monkeypatch.setattr("coordfit.training.trainer._TICK_SECONDS", 0.02)
+    monkeypatch.setattr("coordfit.training.loop._TICK_SECONDS", 0.02)
     options = {"steps": 10**6, "learning_rate": 1e38, "optimizer": "sgd", "schedule": "constant"}
     trainer = make_trainer(picture, NumpyBackend(threads=1), **options)
     with np.errstate(all="ignore"):
-        result = trainer.run()
+        [result] = trainer.run()
     assert result.stopped == "diverged"
     assert trainer.losses.array.size < 40_000  # the first evaluation is after so many

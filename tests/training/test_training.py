@@ -26,9 +26,10 @@ from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.sgd import SGD
 from coordfit.pixels.training_pixels import TrainingPixels
 from coordfit.training import member
+from coordfit.training.job import Job
 from coordfit.training.state import HISTORY_COLUMNS
 from coordfit.training.step import TrainingStep
-from coordfit.training.trainer import Trainer
+from coordfit.training.trainer import Trainer, fit_alone
 
 SMALL = {
     "num_frequencies": 8,
@@ -277,7 +278,7 @@ def test_a_run_is_evaluated_12_to_24_times_unless_told_otherwise(cat):
 @pytest.mark.parametrize("every", [None, 10, 7])
 def test_the_next_evaluation_lies_ahead_and_not_beyond_its_schedule(every):
     config = make_config({"target_psnr": 99.0, "evaluate_every": every})
-    one = Trainer(bundled_picture(32), config, NumpyBackend(threads=1)).member
+    one = Trainer([Job(bundled_picture(32), config)], NumpyBackend(threads=1)).member
     ends = {sum(one.budget.schedule_of(step)) for step in range(one.budget.steps)}
     assert len(ends) == 4, "a target has several schedules"
     for step in range(one.budget.steps):
@@ -413,9 +414,9 @@ def test_thread_counts_agree_to_rounding(cat, monkeypatch):
     picture = load_picture(cat)
     pictures = []
     for threads in (1, 2, 3):
-        trainer = Trainer(picture, config, NumpyBackend(threads=threads))
+        trainer = Trainer([Job(picture, config)], NumpyBackend(threads=threads))
         assert len(trainer.training_step.workers) == threads
-        pictures.append(trainer.run().reconstruction)
+        pictures.append(trainer.run()[0].reconstruction)
     for other in pictures[1:]:
         np.testing.assert_allclose(other, pictures[0], rtol=0, atol=1e-9)
 
@@ -460,17 +461,17 @@ def test_a_resumed_run_is_an_unbroken_one(cat, options, stop):
     picture = load_picture(cat)
 
     def trainer(state=None):
-        return Trainer(picture, config, NumpyBackend(threads=2), state)
+        return Trainer([Job(picture, config)], NumpyBackend(threads=2), state)
 
     first = trainer()
     first.member.add_history_row(first.member.evaluate(), first.step, first.seconds)
     with first.backend.activate():
         while first.step < stop:
-            first.take_step()
+            first.take_steps(1)
             if first.step % 10 == 0 or first.step == stop:  # the last is a row that no unbroken run has
                 first.member.add_history_row(first.member.evaluate(), first.step, first.seconds)
     state = first.state()
-    resumed, unbroken = trainer(state).run(), trainer().run()
+    [resumed], [unbroken] = trainer(state).run(), trainer().run()
     assert resumed.metrics["steps"] == 30
     assert same_bits(resumed.state.parameters, unbroken.state.parameters)
     for name, array in unbroken.state.optimizer.items():
@@ -482,14 +483,14 @@ def test_a_resumed_run_is_an_unbroken_one(cat, options, stop):
 @pytest.mark.parametrize("stop", [10, 30])
 def test_a_run_killed_between_a_step_and_its_row_writes_the_row_when_it_goes_on(cat, stop):
     def trainer(state=None):
-        return Trainer(load_picture(cat), make_config(SMALL), NumpyBackend(threads=1), state)
+        return Trainer([Job(load_picture(cat), make_config(SMALL))], NumpyBackend(threads=1), state)
 
     first = trainer()
     first.member.add_history_row(first.member.evaluate(), 0, 0.0)
     with first.backend.activate():
         while first.step < stop:
-            first.take_step()
-    resumed, unbroken = trainer(first.state()).run(), trainer().run()
+            first.take_steps(1)
+    [resumed], [unbroken] = trainer(first.state()).run(), trainer().run()
     rows = [row for row in unbroken.history if row["step"] in (0, *range(stop, 31))]
     assert [{**row, "seconds": 0} for row in resumed.history] == [{**row, "seconds": 0} for row in rows]
 
@@ -497,27 +498,29 @@ def test_a_run_killed_between_a_step_and_its_row_writes_the_row_when_it_goes_on(
 def test_a_run_stopped_by_a_callback_goes_on_from_its_result(cat):
     config = make_config(SMALL)
     picture = load_picture(cat)
-    half = Trainer(picture, config, NumpyBackend(threads=1)).run(callback=lambda progress: progress.step >= 10)
+    half = fit_alone(
+        Job(picture, config), NumpyBackend(threads=1), callback=lambda progress: progress.step >= 10
+    )
     assert half.stopped == "interrupted"
-    whole = Trainer(picture, config, NumpyBackend(threads=1), half.state).run()
+    whole = fit_alone(Job(picture, config), NumpyBackend(threads=1), state=half.state)
     assert whole.stopped == "steps"
     assert whole.metrics["seconds"] >= half.metrics["seconds"]
     assert same_bits(whole.reconstruction, fit(cat).reconstruction)
 
 
 def test_a_state_is_a_copy(cat):
-    trainer = Trainer(load_picture(cat), make_config(SMALL), NumpyBackend(threads=1))
+    trainer = Trainer([Job(load_picture(cat), make_config(SMALL))], NumpyBackend(threads=1))
     state = trainer.state()
     before = state.parameters.copy()
-    trainer.take_step()
+    trainer.take_steps(1)
     assert same_bits(state.parameters, before)
     assert not any(array.any() for array in state.optimizer.values())
 
 
 def test_checkpoints_are_given_at_the_end(cat):
     states = []
-    trainer = Trainer(load_picture(cat), make_config(SMALL), NumpyBackend(threads=1))
-    result = trainer.run(checkpoint=states.append)
+    trainer = Trainer([Job(load_picture(cat), make_config(SMALL))], NumpyBackend(threads=1))
+    [result] = trainer.run(checkpoint=states.append)
     assert states[-1].step == 30
     assert same_bits(states[-1].parameters, result.state.parameters)
 

@@ -18,8 +18,8 @@ from ...tasks.compare import AUTO, Comparison, compare_on, compare_tiles, config
 from ...tiles.fit import TiledJob, TiledResult
 from ...tiles.model import TiledModel
 from ...tiles.plan import TILE_OPTIONS, TileOptions
-from ...training.ensemble import EnsembleProgress
 from ...training.result import Result
+from ...training.state import Progress
 from ..animation import AnimationCallback
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..options import Options
@@ -87,7 +87,7 @@ def _of_networks(
     shown = _is_shown(options)
     with SigmaReport(shown=shown) as trials, EnsembleReport(list(configs), shown=shown) as report:
 
-        def callback(progress: EnsembleProgress) -> None:
+        def callback(progress: Progress) -> None:
             trials.close()
             report(progress)
             learned.see(progress)
@@ -127,7 +127,7 @@ class _Learned:
         self._configs = configs
         self.models: dict[str, Model | TiledModel] = {}
 
-    def see(self, progress: EnsembleProgress) -> None:
+    def see(self, progress: Progress) -> None:
         """Note the networks of a batch."""
         for member in progress.members:
             self.models[self._name(member.config)] = member.model

@@ -13,6 +13,7 @@ from ...config import make_config, recipe_settings
 from ...files import jsonable, printable
 from ...files.lock import output_folder
 from ...tasks.run_folder import RUN_OUTPUTS, RunFolder, check_resumable
+from ...training.job import Job
 from ...training.result import FitResult
 from ...training.state import Progress, TrainingState
 from ...training.trainer import Trainer
@@ -50,8 +51,9 @@ def _fit(
         if options.animate is None
         else AnimationCallback(options.animate, [Path(options.image or "coordfit").stem])
     )
-    for note in trainer.picture.notes:
-        log(f"{trainer.picture.name}: {note}")
+    picture = trainer.member.picture
+    for note in picture.notes:
+        log(f"{picture.name}: {note}")
     report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
     with folder.history_writer(trainer) as history, report:
 
@@ -67,7 +69,7 @@ def _fit(
             history.sync()  # a checkpoint never knows of steps whose rows a power cut may take
             folder.save_checkpoint(trainer.model, state)
 
-        result = trainer.run(callback=callback, checkpoint=checkpoint)
+        [result] = trainer.run(callback, checkpoint=checkpoint)
     if result.history:
         folder.write_result(result)
     if animation is not None:
@@ -119,7 +121,7 @@ def _prepare(
     picture = load_image(options.image, config, options.max_pixels)
     outputs = RUN_OUTPUTS.beside(options.animate)
     folder = RunFolder(held.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
-    trainer = Trainer(picture, settle_sigma(picture, config, backend, log, options), backend)
+    trainer = Trainer([Job(picture, settle_sigma(picture, config, backend, log, options))], backend)
     folder.drop_checkpoint()
     folder.write_config(trainer.config, absolute_path(options.image), backend, picture)
     return trainer, folder
@@ -160,7 +162,7 @@ def _prepare_to_go_on(
         log(f"going on from step {state.step}")
     elif begun is not None:
         log(f"the run in {printable(folder.path)} had saved nothing yet: it begins again")
-    trainer = Trainer(picture, config, backend, state)
+    trainer = Trainer([Job(picture, config)], backend, state)
     folder.write_config(config, absolute_path(image), backend, picture)
     return trainer, folder
 

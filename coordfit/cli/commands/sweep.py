@@ -36,7 +36,7 @@ from ...tasks.sweep import (
 from ...tasks.sweep_folder import SWEEP_OUTPUTS, SweepFolder
 from ...tiles.fit import TileProgress
 from ...tiles.plan import TILE_OPTIONS
-from ...training.ensemble import EnsembleProgress
+from ...training.state import Progress
 from ..interrupts import PATIENCE, GracefulStop, how_to_go_on
 from ..option_types import UsageError
 from ..options import Options
@@ -127,7 +127,7 @@ def _report(options: Options) -> Iterator[SweepCallback]:
     shown = _is_shown(options)
     with EnsembleReport([], shown=shown) as of_networks, TileReport(shown=shown) as of_tiles:
 
-        def show(progress: EnsembleProgress | TileProgress) -> None:
+        def show(progress: Progress | TileProgress) -> None:
             if isinstance(progress, TileProgress):
                 of_tiles(progress)
             else:
