@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, Self
 
-from ..tiles.fit import TileProgress
 from ..training.member import HistoryRow
 from ..training.state import Progress
 
@@ -126,50 +125,42 @@ def _tqdm() -> Any:
 
 
 class ProgressReport(Bar):
-    """Shows each `Progress`: step, loss, PSNR, rate and time left."""
+    """Shows each `Progress`: steps and figures of networks, or how many pixels of a picture tiles have learned.
 
-    def __init__(self, *, shown: bool) -> None:
-        super().__init__("step", shown=shown)
-
-    def __call__(self, progress: Progress) -> None:
-        """Show how far the run is."""
-        text = "" if progress.row is None else _figures(progress.row)
-        self.show(progress.step, progress.steps, text, line=progress.evaluated)
-
-
-def _figures(row: HistoryRow) -> str:
-    if row["psnr"] is None:  # hidden pixels have no truth: known ones are all that can be scored
-        return f"loss {row['loss']:.2e}, known pixels {row['psnr_train']:.2f} dB"
-    text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
-    held_out = row["psnr_held_out"]
-    return text if held_out is None else f"{text}, held out {held_out:.2f} dB"
-
-
-class EnsembleReport(Bar):
-    """Shows how far a batch of networks is: its step, and the range of their PSNR, or that of each in a line.
-
-    Batches that follow each other have a bar each.
+    Runs that follow each other have a bar each.
 
     Parameters
     ----------
     names : sequence of str
-        Of the members, where the batch is all of them.
+        Of networks that are trained together, if all of them are.
     """
 
-    def __init__(self, names: Sequence[str], *, shown: bool) -> None:
+    def __init__(self, names: Sequence[str] = (), *, shown: bool) -> None:
         super().__init__("step", shown=shown)
-        self.names, self._batches, self._step = names, 0, -1
+        self.names, self._runs, self._place = names, 0, -1
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far the batch is."""
-        if progress.step < self._step or self._step < 0:
+        """Show how far the run is."""
+        self.time_limited = progress.tiles > 0
+        self.unit = "pixel" if progress.tiles else "step"
+        place, total = progress.step, progress.steps
+        if progress.tiles:
+            place, total = progress.pixels, progress.total_pixels
+        if place < self._place or self._place < 0:
             self.close()
-            self._batches += 1
-            self.label = f"batch {self._batches}" if self._batches > 1 else ""
-        self._step = progress.step
-        self.show(progress.step, progress.steps, self._figures(progress), line=progress.evaluated)
+            self._runs += not progress.tiles
+            self.label = f"batch {self._runs}" if self._runs > 1 else ""
+        self._place = place
+        self.show(place, total, self._text(progress), line=progress.evaluated or progress.tiles > 0)
 
-    def _figures(self, progress: Progress) -> str:
+    def _text(self, progress: Progress) -> str:
+        if progress.tiles:
+            return "" if progress.psnr is None else f"{progress.psnr:.2f} dB"
+        if len(progress.members) > 1:
+            return self._of_each(progress)
+        return "" if progress.row is None else _figures(progress.row)
+
+    def _of_each(self, progress: Progress) -> str:
         last = [member.history[-1]["psnr"] or 0.0 for member in progress.members if member.history]
         if len(self.names) == len(last) <= 8 and not self.on_terminal:  # a bar has less room than a line
             text = ", ".join(f"{name} {psnr:.2f}" for name, psnr in zip(self.names, last, strict=True))
@@ -178,16 +169,12 @@ class EnsembleReport(Bar):
         return f"{text} dB"
 
 
-class TileReport(Bar):
-    """Shows how many pixels of a picture its tiles have learned."""
-
-    def __init__(self, *, shown: bool) -> None:
-        super().__init__("pixel", shown=shown, time_limited=True, repeats=True)
-
-    def __call__(self, progress: TileProgress) -> None:
-        """Show how far the run is."""
-        text = "" if progress.psnr is None else f"{progress.psnr:.2f} dB"
-        self.show(progress.pixels, progress.total_pixels, text)
+def _figures(row: HistoryRow) -> str:
+    if row["psnr"] is None:  # hidden pixels have no truth: known ones are all that can be scored
+        return f"loss {row['loss']:.2e}, known pixels {row['psnr_train']:.2f} dB"
+    text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
+    held_out = row["psnr_held_out"]
+    return text if held_out is None else f"{text}, held out {held_out:.2f} dB"
 
 
 class SigmaReport(Bar):

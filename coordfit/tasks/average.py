@@ -116,7 +116,7 @@ class AverageTrainer:
             if progress.evaluated:
                 self.history.append(_mean_row([member.history[-1] for member in _good(progress.members)]))
             row = self.history[-1] if self.history else None
-            told = dataclasses.replace(progress, row=row, models_now=self._models_now)
+            told = progress.with_row(row, members=(), models_now=self._models_now)
             return callback is not None and bool(callback(told))
 
         with self.backend.activate():

@@ -14,7 +14,6 @@ from ..files import escaped
 from ..fit_options import Auto, EncodingName, FitOptions, FusedMode, Precision, RecipeName, Tiles
 from ..images import Picture, load_picture, png_bytes
 from ..report.table import Table
-from ..tiles.fit import Callback as TileCallback
 from ..tiles.fit import TiledJob, TiledResult
 from ..tiles.plan import TileOptions, TilePlan
 from ..training.job import Job, group_by_shape
@@ -111,7 +110,7 @@ def compare(
     sigmas : sequence of float, optional
         For `gaussian`: one network each; too small, right and too large by default. `auto` chooses one.
     callback : callable, optional
-        Told of the progress: of a `Progress`, with tiles of a `TileProgress`.
+        Told of the progress; see `Progress`.
     tiles, budget_parameters, every_tile
         As `coordfit.fit` takes them; whole pictures without them. Sigma is then in cycles per side of a tile.
     **options
@@ -207,7 +206,7 @@ def compare_tiles(
     backend: Backend,
     picture: Picture,
     jobs: Mapping[str, TiledJob],
-    callback: TileCallback | None = None,
+    callback: Callback | None = None,
     should_stop: ShouldStop | None = None,
     on_result: Callable[[str, Result], object] | None = None,
 ) -> Comparison:

@@ -53,7 +53,7 @@ def fit(
     precision : {"float32", "tf32", "bf16", "fp16"}
         Of matrix products on a GPU; the CPU has float32 alone. See `backends.get_backend`.
     callback : callable, optional
-        Told of the progress, with tiles of a `TileProgress`; returning True ends the run.
+        Told of the progress; returning True ends the run. See `Progress`.
     tiles : {"auto", "none"} or int
         The side of a tile in pixels; `auto` cuts pictures of more than 256x256 where no option speaks of one
         network, and leaves them whole where a `config` is given.

@@ -25,7 +25,6 @@ from ..images import load_picture
 from ..images.interpolation import biharmonic_fill, mean_spacing, nearest_fill
 from ..images.masks import TRANSPARENCY, Block, Mask, MaskedPicture, hide
 from ..images.metrics import psnr, ssim
-from ..tiles.fit import Callback as TileCallback
 from ..tiles.fit import TiledFit, TiledResult
 from ..tiles.model import TiledModel
 from ..tiles.plan import TileOptions, TilePlan
@@ -300,11 +299,11 @@ class Inpainter:
         """Train until a budget is spent or the callback returns True; then fill and score."""
         with_truth = self.masked.has_truth
 
-        def told(progress: Progress) -> bool:
+        def tell(progress: Progress) -> bool:
             row = progress.row and _told(progress.row, with_truth)
-            return bool(callback is not None and callback(dataclasses.replace(progress, row=row)))
+            return callback is not None and bool(callback(progress.with_row(row)))
 
-        [fit] = self.trainer.run(told)
+        [fit] = self.trainer.run(tell)
         result = InpaintResult(**_facts(fit, self.masked))
         result.metrics.update(_figures(result))
         return result
@@ -334,7 +333,7 @@ class TiledInpainter:
             masked.picture, plan, backend, known=masked.known, every_tile=every_tile, stored=stored
         )
 
-    def run(self, callback: TileCallback | None = None) -> TiledInpaintResult:
+    def run(self, callback: Callback | None = None) -> TiledInpaintResult:
         """Train all tiles; then fill and score."""
         result = TiledInpaintResult(**_facts(self.fit.run(callback), self.masked))
         if result.stopped != "interrupted":

@@ -27,14 +27,14 @@ from ..images import Picture, load_picture
 from ..models.model import Model
 from ..models.rendering import PictureFacts
 from ..report.table import Table
-from ..tiles.fit import TiledJob, TiledResult, TileProgress
+from ..tiles.fit import TiledJob, TiledResult
 from ..tiles.layout import TileLayout
 from ..tiles.model import TiledModel
 from ..tiles.network import TileNetwork
 from ..tiles.plan import TILE_OPTIONS, TileOptions, TilePlan
 from ..training.job import Job, group_by_shape
 from ..training.result import FitResult
-from ..training.state import Progress, ShouldStop, TrainingState, Trial
+from ..training.state import Callback, ShouldStop, TrainingState, Trial
 from ..training.trainer import fit_together
 
 # More members at once gain nothing, and a group's rows come when it is done.
@@ -57,10 +57,6 @@ FIGURES = tuple(_METRICS)
 _MORE_IS_BETTER = ("psnr", "psnr_train", "psnr_held_out", "ssim")
 DIVERGED = "diverged"  # in the column `stopped`
 _LOOK_SECONDS = 0.2
-
-
-SweepCallback = Callable[[Progress | TileProgress], bool | None]
-"""Told of the progress of a batch of networks, or of the tiles of one picture; returns True to stop."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +164,7 @@ def execute(
     device: Device,
     *,
     executor: Executor | None = None,
-    callback: SweepCallback | None = None,
+    callback: Callback | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Iterator[tuple[Run, Outcome]]:
     """Train all runs and give each with its outcome, group by group as they finish.
@@ -226,7 +222,7 @@ def _execute_elsewhere(
 def _execute_here(
     groups: Sequence[Sequence[Run]],
     device: Device,
-    callback: SweepCallback | None,
+    callback: Callback | None,
     should_stop: ShouldStop | None,
 ) -> Iterator[tuple[Run, Outcome]]:
     backend = device.make()
@@ -245,7 +241,7 @@ def run_group(group: Sequence[Run], device: Device) -> list[Outcome]:
 def _outcomes(
     group: Sequence[Run],
     backend: Backend,
-    callback: SweepCallback | None = None,
+    callback: Callback | None = None,
     should_stop: ShouldStop | None = None,
 ) -> list[Outcome]:
     """Train one group: networks of one shape, or the tiles of one picture."""

@@ -27,8 +27,10 @@ from ..report.streamed_comparison import RunningComparison
 from ..training.evaluation import Evaluator
 from ..training.member import HistoryRow
 from ..training.result import Result, baselines
+from ..training.state import Callback, Progress
 from .model import TiledModel
 from .network import TileNetwork
+from .parameters_now import ParametersNow
 from .plan import TilePlan
 from .store import TileStore
 from .trainer import TileTrainer
@@ -43,28 +45,6 @@ _COPIES = 4
 _HIDDEN = 1e-6
 # Tiles under way are kept this often, for a run that is killed.
 CHECKPOINT_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class TileProgress:
-    """What a callback is told after each group of tiles, and a few times a second."""
-
-    done: int
-    """Tiles that are finished."""
-    tiles: int
-    groups: int
-    """Groups that have been trained since the last chunk of tiles was finished."""
-    seconds: float
-    psnr: float | None
-    """In dB, of all tiles so far, as far as they have been trained; None before the first figures."""
-    pixels: int = 0
-    """Pixels that have been learned; those of tiles under way count by the share of their steps."""
-    total_pixels: int = 0
-    """Of the picture."""
-
-
-Callback = Callable[[TileProgress], bool | None]
-"""Returns True to stop the run."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,7 +74,7 @@ class TiledResult(Result):
 
 @dataclass(frozen=True)
 class TiledJob:
-    """One picture to be learned by tiles: as `ensemble.Job` is for one network."""
+    """One picture to be learned by tiles: as `training.job.Job` is for one network."""
 
     picture: Picture
     plan: TilePlan
@@ -126,7 +106,7 @@ class TiledJob:
     ) -> TiledResult:
         """As `TiledFit.run`; `should_stop` is asked after each group of tiles too."""
 
-        def tell(progress: TileProgress) -> bool:
+        def tell(progress: Progress) -> bool:
             asked = callback is not None and callback(progress)
             return bool(asked) or (should_stop is not None and should_stop())
 
@@ -220,7 +200,8 @@ class TiledFit:
                 self.store.add(self.network.packed(parameters), errors, *spent)
                 raise
             self._add_history_row()
-            self._tell(trainer, 0.0, is_whole=False)  # one worker tells on the way, and it need not be the last
+            # One worker tells on the way, and it need not be the last.
+            self._tell(trainer, 0.0, is_whole=False, new=True)
 
     def _keep_under_way(self, trainer: TileTrainer) -> None:
         """Keep where the tiles that are not finished stand, for a run that goes on."""
@@ -258,11 +239,12 @@ class TiledFit:
         """The picture without anything that hidden pixels say."""
         return self.picture.colours if self.known is None else nearest_fill(self.picture.pixels, self.known)
 
-    def _tell(self, trainer: TileTrainer, trained: float, is_whole: bool) -> bool:
+    def _tell(self, trainer: TileTrainer, trained: float, is_whole: bool, *, new: bool = False) -> bool:
         """Tell the callback; whether the seconds are spent."""
         self._groups += is_whole
         now = time.perf_counter()
-        if self._callback is not None and self._callback(self._progress(trainer, trained, now - self._began)):
+        progress = functools.partial(self._progress, trainer, trained, now - self._began, new=new)
+        if self._callback is not None and self._callback(progress()):
             self._asked = True
             trainer.break_off()
         elif now - self._last_kept >= CHECKPOINT_SECONDS:
@@ -271,14 +253,36 @@ class TiledFit:
         self._late = self._late or (is_whole and limit is not None and now - self._began >= limit)
         return self._late
 
-    def _progress(self, trainer: TileTrainer, trained: float, seconds: float) -> TileProgress:
-        done, total = self.store.done, self.picture.height * self.picture.width
-        pixels = int(total * min(1.0, (done + trained) / len(self.plan.layout)))
+    def _progress(self, trainer: TileTrainer, trained: float, seconds: float, *, new: bool) -> Progress:
+        done, tiles = self.store.done, len(self.plan.layout)
+        total = self.picture.height * self.picture.width
+        pixels = int(total * min(1.0, (done + trained) / tiles))
         self._pixels = max(self._pixels, pixels)  # a tile that was good enough may be trained again
-        errors = np.concatenate([self.store.errors, trainer.errors])
-        mse = float(errors.mean())
-        psnr = psnr_from_mse(mse) if math.isfinite(mse) else None
-        return TileProgress(done, len(self.plan.layout), self._groups, seconds, psnr, self._pixels, total)
+        mse = float(np.concatenate([self.store.errors, trainer.errors]).mean())
+        return Progress(
+            done,
+            tiles,
+            seconds,
+            done / max(self.store.seconds, 1e-9),
+            self.history[-1] if self.history else None,
+            evaluated=new,
+            psnr=psnr_from_mse(mse) if math.isfinite(mse) else None,
+            tiles=tiles,
+            groups=self._groups,
+            pixels=self._pixels,
+            total_pixels=total,
+            models_now=lambda: [self._model_now(trainer)],
+        )
+
+    def _model_now(self, trainer: TileTrainer) -> TiledModel:
+        """Return the model of what has been learned so far, on the backend of the worker that tells."""
+
+        def under_way(tiles: NDArray[np.integer]) -> NDArray[np.floating]:
+            return self.network.packed(trainer.parameters_now(tiles))
+
+        # Only rows of it are read, as of a map of a file.
+        parameters: Any = ParametersNow(self.store, under_way)
+        return TiledModel(trainer.crews[0].backend, self._facts, self.network, self.plan.layout, parameters)
 
     def _add_history_row(self) -> None:
         mse = self.store.mse
@@ -294,16 +298,19 @@ class TiledFit:
             }
         )
 
-    def _result(self, trainer: TileTrainer) -> TiledResult:
+    @property
+    def _facts(self) -> PictureFacts:
         own = self.picture
-        facts = PictureFacts(own.height, own.width, own.channels, own.bit_depth, own.name)
+        return PictureFacts(own.height, own.width, own.channels, own.bit_depth, own.name)
+
+    def _result(self, trainer: TileTrainer) -> TiledResult:
         whole = self.store.done == len(self.plan.layout)
-        model = TiledModel(self.backend, facts, self.network, self.plan.layout, self.store.parameters)
+        model = TiledModel(self.backend, self._facts, self.network, self.plan.layout, self.store.parameters)
         stopped = "interrupted"
         if whole:
             model.metrics = self._metrics(model, trainer)
             stopped = model.metrics["stopped"]
-        return TiledResult(model.metrics, list(self.history), stopped, model, own, self.known)
+        return TiledResult(model.metrics, list(self.history), stopped, model, self.picture, self.known)
 
     def _why_it_ended(self, psnr: float, trainer: TileTrainer) -> str:
         target = self.plan.config.target_psnr

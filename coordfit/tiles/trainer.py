@@ -59,6 +59,11 @@ Host = NDArray[np.floating]
 class TileGroup:
     """Up to K tiles that are trained together; its buffers serve one batch of them after the other.
 
+    Its steps are `TrainingStep`s, but no `training.loop.Loop` takes them: groups run side by side in workers, a
+    round of steps has no evaluation before its end, and its end is a closed form that each tile keeps or not.
+    What the loop does for networks (clocks, callbacks, what is kept of a killed run) is `TiledFit`'s, for all
+    groups together.
+
     Parameters
     ----------
     masked : bool
@@ -289,7 +294,7 @@ class TileTrainer:
         self.seconds += time.perf_counter() - start
         if not self.broken_off:
             self._tiles = self._round = None
-            self._take_the_scale_back(tiles)
+            self._take_the_scale_back(tiles.parameters, tiles.mean, tiles.spread)
         return tiles.parameters, tiles.error
 
     def break_off(self) -> None:
@@ -303,6 +308,24 @@ class TileTrainer:
                 return None
             round_ = dataclasses.replace(self._round, trained=self._round.trained.copy())
             return UnderWay(self._tiles.parameters.copy(), self._tiles.error.copy(), round_, self.diverged)
+
+    def parameters_now(self, chosen: NDArray[np.integer]) -> Host:
+        """Return the flat parameters (k, P) of some tiles of a `fit` that is at work, for colours as they are.
+
+        A tile of which nothing is known yet is NaN.
+        """
+        found = np.full((len(chosen), len(self.first)), math.nan, self.network.config.dtype)
+        with self._lock:
+            if self._tiles is None or not len(chosen):
+                return found
+            inside = np.flatnonzero(chosen < len(self._tiles.error))
+            inside = inside[np.isfinite(self._tiles.error[chosen[inside]])]
+            numbers = chosen[inside]
+            parameters = self._tiles.parameters[numbers]
+            mean, spread = self._tiles.mean[numbers], self._tiles.spread[numbers]
+        self._take_the_scale_back(parameters, mean, spread)
+        found[inside] = parameters
+        return found
 
     @property
     def errors(self) -> NDArray[np.floating]:
@@ -463,13 +486,13 @@ class TileTrainer:
         steps = sum(rounds[:number]) * chosen + rounds[number] * (self._round.tiles_trained + sum(self._now))
         return len(self._round.group) - chosen + steps / max(1, sum(rounds))
 
-    def _take_the_scale_back(self, tiles: Tiles) -> None:
-        """From networks of the scaled target to networks of the colours: the last layer is linear."""
+    def _take_the_scale_back(self, parameters: Host, mean: Host, spread: Host) -> None:
+        """Make networks of the scaled target networks of the colours: the last layer is linear."""
         if self.network.config.output_activation == "identity":
-            W, b = list(self.network.layout.views(np, tiles.parameters))[-1]
-            W *= tiles.spread
-            b *= tiles.spread
-            b += tiles.mean
+            W, b = list(self.network.layout.views(np, parameters))[-1]
+            W *= spread
+            b *= spread
+            b += mean
 
     def routes(self) -> dict[str, dict[str, int]]:
         """Calls of each primitive by route, of all workers."""

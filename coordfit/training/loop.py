@@ -254,6 +254,7 @@ class Loop:
             evaluated=point is not None,
             batch_loss=trainer.losses.recent_mean,
             members=trainer.members,
+            psnr=rows[0]["psnr"] if rows else None,
             models_now=trainer.models_now,
         )
         self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from ..models.rendering import Rendered
 from .member import HistoryRow, Member
 
 HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
+
+MOST_RENDERED = 512
+"""Pixels of the longer side of a picture of tiles that is drawn while they are trained."""
 
 Models = Callable[[], Sequence[Rendered]]
 """Returns the models of a run as they are now."""
@@ -26,7 +31,7 @@ def no_models() -> Sequence[Rendered]:
 class Progress:
     """What a callback is told a few times a second and after each evaluation, whatever is trained.
 
-    Tiles count as steps: `step` of `steps` are finished, and `psnr` is that of all so far.
+    Of tiles, `step` of `steps` tiles are finished.
     """
 
     step: int
@@ -44,7 +49,22 @@ class Progress:
     """Mean loss of the latest batches, before their steps, as far as it is known; None before the first."""
     members: Sequence[Member] = field(default=(), repr=False)
     """The networks in the order of the jobs, each with its settings and its history; none of tiles."""
+    psnr: float | None = None
+    """In dB, of the latest row, or of all tiles so far; None before the first figures."""
+    tiles: int = 0
+    """Tiles of the picture; 0 where networks learn it as a whole."""
+    groups: int = 0
+    """Groups of tiles that have been trained since the last chunk of them was finished."""
+    pixels: int = 0
+    """Pixels that tiles have learned; those of tiles under way count by the share of their steps."""
+    total_pixels: int = 0
+    """Pixels of a picture that tiles learn."""
     models_now: Models = field(default=no_models, repr=False, compare=False)
+
+    @property
+    def done(self) -> int:
+        """Tiles that are finished."""
+        return self.step if self.tiles else 0
 
     @property
     def models(self) -> Sequence[Rendered]:
@@ -56,14 +76,22 @@ class Progress:
         """The first model as it is now."""
         return self.models[0]
 
-    @property
-    def psnr(self) -> float | None:
-        """PSNR of the latest row in dB; None before the first, and if true colours are not known."""
-        return None if self.row is None else self.row["psnr"]
+    def with_row(self, row: HistoryRow | None, **changes: Any) -> Self:
+        """Return a copy that tells another row."""
+        return dataclasses.replace(self, row=row, psnr=None if row is None else row["psnr"], **changes)
 
     def render(self, height: int | None = None, width: int | None = None) -> NDArray[np.floating]:
-        """Return the first model's picture (H, W, C) in [0, 1] as it is now; see `Model.render`."""
-        return self.model.render(height, width)
+        """Return the first model's picture (H, W, C) in [0, 1] as it is now; see `Model.render`.
+
+        Of tiles, without a size, the longer side has `MOST_RENDERED` pixels at most. Pixels of which nothing is
+        known yet are NaN.
+        """
+        model = self.model
+        own = model.picture
+        longer = max(own.height, own.width)
+        if self.tiles and height is None and width is None and longer > MOST_RENDERED:
+            height, width = (max(1, side * MOST_RENDERED // longer) for side in (own.height, own.width))
+        return model.render(height, width)
 
 
 @dataclass

@@ -10,10 +10,9 @@ import pytest
 
 from coordfit._backends import get_backend
 from coordfit.cli import main
-from coordfit.cli.progress import Bar, ProgressReport, SigmaReport, TileReport, _tqdm
+from coordfit.cli.progress import Bar, ProgressReport, SigmaReport, _tqdm
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
-from coordfit.tiles.fit import TileProgress
 from coordfit.training.job import Job
 from coordfit.training.state import Progress
 from coordfit.training.trainer import Trainer, fit_alone
@@ -67,7 +66,7 @@ def test_a_line_counts_new_steps_too(capsys):
 
 def test_there_is_no_bar_without_figures_and_one_for_each_piece_of_work(monkeypatch):
     terminal = on_a_terminal(monkeypatch)
-    with TileReport(shown=True), SigmaReport(shown=True) as trials:
+    with ProgressReport(shown=True), SigmaReport(shown=True) as trials:
         trials.show(0, 50)
         trials.show(50, 50)
         trials.show(0, 70)
@@ -77,9 +76,9 @@ def test_there_is_no_bar_without_figures_and_one_for_each_piece_of_work(monkeypa
 
 def test_tiles_count_pixels(monkeypatch):
     terminal = on_a_terminal(monkeypatch)
-    with TileReport(shown=True) as report:
-        report(TileProgress(0, 100, 0, 0.0, None, 10, 6400))
-        report(TileProgress(0, 100, 1, 1.0, 30.0, 3200, 6400))
+    with ProgressReport(shown=True) as report:
+        report(Progress(0, 100, 0.0, tiles=100, pixels=10, total_pixels=6400))
+        report(Progress(0, 100, 1.0, psnr=30.0, tiles=100, pixels=3200, total_pixels=6400))
     assert bars(terminal.getvalue()) == [(None, "3.20k", "6.40k")]
     assert "pixel/s, 30.00 dB" in terminal.getvalue()
 

@@ -23,7 +23,7 @@ from ...training.state import Progress
 from ..animation import AnimationCallback
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..options import Options
-from ..progress import EnsembleReport, SigmaReport, TileReport
+from ..progress import ProgressReport, SigmaReport
 from ..session import exit_code_of_many, load_image, make_backend, make_log, setting_layers
 from .fit_tiles import refuse_animation
 
@@ -85,7 +85,7 @@ def _of_networks(
 ) -> Comparison:
     """All networks as one batch."""
     shown = _is_shown(options)
-    with SigmaReport(shown=shown) as trials, EnsembleReport(list(configs), shown=shown) as report:
+    with SigmaReport(shown=shown) as trials, ProgressReport(list(configs), shown=shown) as report:
 
         def callback(progress: Progress) -> None:
             trials.close()
@@ -106,7 +106,7 @@ def _of_tiles(
     learned: _Learned,
 ) -> Comparison:
     """Each encoding's tiles as a batch, one after the other."""
-    with TileReport(shown=_is_shown(options)) as report:
+    with ProgressReport(shown=_is_shown(options)) as report:
         return compare_tiles(backend, picture, jobs, report, stop.is_asked_for, learned.finish)
 
 

@@ -19,14 +19,15 @@ from ...images import Picture
 from ...report.streamed_comparison import RunningComparison
 from ...tasks.load import load as load_model
 from ...tasks.run_folder import RUN_OUTPUTS, RunFolder
-from ...tiles.fit import TiledFit, TiledJob, TiledResult, TileProgress
+from ...tiles.fit import TiledFit, TiledJob, TiledResult
 from ...tiles.model import TiledModel
 from ...tiles.plan import AUTO_PIXELS, TilePlan, plan_tiles
+from ...training.state import Progress
 from ..exit_codes import EXIT_DIVERGED, EXIT_OK
 from ..interrupts import GracefulStop, how_to_go_on
 from ..option_types import UsageError
 from ..options import Options
-from ..progress import TileReport
+from ..progress import ProgressReport
 from ..result_lines import Row, held_out_figures, in_words, training_figure
 from ..streams import complain
 
@@ -217,9 +218,9 @@ def run(prepared: Prepared, options: Options, log: Log) -> int:
 
 def _trained(fit: TiledFit, options: Options, stop: GracefulStop) -> TiledResult:
     shown = not (options.no_progress or options.quiet or options.json)
-    with TileReport(shown=shown) as report:
+    with ProgressReport(shown=shown) as report:
 
-        def callback(progress: TileProgress) -> bool:
+        def callback(progress: Progress) -> bool:
             report(progress)
             return stop.is_asked_for()
 

@@ -18,14 +18,13 @@ from ...images.masks import MaskedPicture, hide
 from ...tasks.average import check_average
 from ...tasks.inpaint import Inpainted, Inpainter, TiledInpainter, TiledInpaintResult, inpainting_config
 from ...tasks.run_folder import RUN_OUTPUTS, RunFolder
-from ...tiles.fit import TileProgress
 from ...training.member import HistoryRow
 from ...training.state import Progress
 from ..animation import AnimationCallback
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..option_types import UsageError
 from ..options import Options
-from ..progress import ProgressReport, TileReport
+from ..progress import ProgressReport
 from ..result_lines import Row, in_words, training_figure
 from ..session import absolute_path, load_image, make_backend, make_log, setting_layers, settle_sigma
 from . import fit as fit_command
@@ -98,9 +97,9 @@ def _run_tiles(
     stop: GracefulStop,
 ) -> int:
     shown = not (options.no_progress or options.quiet or options.json)
-    with TileReport(shown=shown) as report:
+    with ProgressReport(shown=shown) as report:
 
-        def callback(progress: TileProgress) -> bool:
+        def callback(progress: Progress) -> bool:
             report(progress)
             return stop.is_asked_for()
 

@@ -26,7 +26,6 @@ from ...tasks.sweep import (
     FIGURES,
     Device,
     Run,
-    SweepCallback,
     execute,
     model_of,
     plan,
@@ -34,13 +33,11 @@ from ...tasks.sweep import (
     resolved,
 )
 from ...tasks.sweep_folder import SWEEP_OUTPUTS, SweepFolder
-from ...tiles.fit import TileProgress
 from ...tiles.plan import TILE_OPTIONS
-from ...training.state import Progress
 from ..interrupts import PATIENCE, GracefulStop, how_to_go_on
 from ..option_types import UsageError
 from ..options import Options
-from ..progress import Bar, EnsembleReport, SigmaReport, TileReport
+from ..progress import Bar, ProgressReport, SigmaReport
 from ..session import exit_code_of_many, make_backend, make_log
 
 
@@ -98,7 +95,11 @@ def _train(
     missing = [run for run in settled if run.key not in folder.rows]
     log(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
     elsewhere = Bar("network", shown=_is_shown(options) and options.jobs > 1)
-    with _executor(options.jobs, stop) as executor, _report(options) as report, elsewhere:
+    with (
+        _executor(options.jobs, stop) as executor,
+        ProgressReport(shown=_is_shown(options)) as report,
+        elsewhere,
+    ):
         elsewhere.show(0, len(missing), "none finished yet")
         for number, (done, outcome) in enumerate(
             execute(missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for), start=1
@@ -119,21 +120,6 @@ def _take_tile_options(options: Options) -> None:
 
 def _is_shown(options: Options) -> bool:
     return not (options.no_progress or options.quiet or options.json)
-
-
-@contextlib.contextmanager
-def _report(options: Options) -> Iterator[SweepCallback]:
-    """How far the batch at hand is, of networks or of tiles."""
-    shown = _is_shown(options)
-    with EnsembleReport([], shown=shown) as of_networks, TileReport(shown=shown) as of_tiles:
-
-        def show(progress: Progress | TileProgress) -> None:
-            if isinstance(progress, TileProgress):
-                of_tiles(progress)
-            else:
-                of_networks(progress)
-
-        yield show
 
 
 def _say_chosen(runs: list[Run], settled: list[Run], log: Callable[[str], None]) -> None:
