@@ -1,7 +1,7 @@
-"""The study: small experiments, each a question, a table, pictures, and one sentence that its numbers give.
+"""Run the study: small experiments, each a question, a table, pictures, and one sentence from its numbers.
 
 An experiment is a module with `TITLE` and `run(study)`; it trains its networks as few batches, whose members
-differ in what is asked about.
+differ in what the question is about.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ NAMES = (
 
 
 def check_names(names: list[str]) -> tuple[str, ...]:
-    """Return the experiments that were named, each once, in the order of `NAMES`; all where none was.
+    """Return the experiments that were named, each once, in the order of `NAMES`; all if none was.
 
     Raises
     ------
     ConfigError
-        There is no experiment of a name.
+        A name is not that of an experiment.
     """
     for name in names:
         if name not in NAMES:

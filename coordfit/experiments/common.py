@@ -1,4 +1,4 @@
-"""What the experiments share: the picture, the training of many networks, and what comes of it."""
+"""Share what all experiments need: the picture, the training of many networks, and their outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL, LARGE = 32, 128
 
 
 class InterruptedStudyError(Exception):
-    """The experiment was asked to stop before it was done."""
+    """Raised if the experiment was asked to stop before it was done."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Outcome:
     finding : str
         One sentence, made from the numbers of this run.
     best : tuple of str
-        Columns of the table of which the highest value matters.
+        Columns of the table whose highest value is marked.
     within : str
-        A column whose values are told apart there: the highest for each of them.
+        A column by whose values rows are grouped there: the highest in each group is marked.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Study:
     image : picture, path, or array, optional
         Instead of the bundled picture.
     quick : bool
-        Small pictures and few steps: whether everything runs, not what is true.
+        Small pictures and few steps: this shows that everything runs, and not what is true.
     should_stop : callable
         Asked after each evaluation; True ends the experiment with `InterruptedStudyError`.
     """
@@ -92,14 +92,14 @@ class Study:
 
     @cached_property
     def original(self) -> Picture:
-        """The picture at its own size."""
+        """Return the picture at its own size."""
         picture = bundled_picture(LARGE) if self.image is None else load_picture(self.image)
         if picture.height * picture.width == 1:
             raise PictureError(f"{picture.name} has one pixel, and none to hold out: take a larger picture")
         return picture
 
     def picture(self, size: int) -> Picture:
-        """The picture with a longer side of `size` pixels, or its own where that is less."""
+        """Return the picture with a longer side of `size` pixels, or its own if that is less."""
         if self.image is None and size in (SMALL, LARGE):
             return bundled_picture(size)
         longer = max(self.original.height, self.original.width)
@@ -107,26 +107,26 @@ class Study:
 
     @property
     def size(self) -> int:
-        """The longer side of the picture that most experiments use, in pixels."""
+        """Return the longer side of the picture that most experiments use, in pixels."""
         return SMALL if self.quick else LARGE
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The longer sides of experiments at two sizes; one where the picture is too small for a second."""
+        """Return the longer sides of experiments at two sizes; one if the picture is too small for a second."""
         small = self.quick or max(self.original.height, self.original.width) <= SMALL
         return (SMALL,) if small else (SMALL, LARGE)
 
     def steps(self, steps: int) -> int:
-        """The budget of an experiment: `steps`, or few of them in a quick study."""
+        """Return the budget of an experiment: `steps`, or few of them in a quick study."""
         return min(steps, 60) if self.quick else steps
 
     def config(self, *, recipe: str | None = None, **settings: Any) -> FitConfig:
-        """Settings of one network, with the study's seed where none is given; 12 evaluations in all."""
+        """Return the settings of one network: the study's seed unless one is given, 12 evaluations in all."""
         every = max(1, math.ceil(settings["steps"] / 12))
         return make_config({"seed": self.seed, "evaluate_every": every}, settings, recipe=recipe)
 
     def train(self, jobs: Sequence[Job]) -> list[FitResult]:
-        """Train networks, those of one shape as one batch; results in the order of the jobs."""
+        """Train networks, those of one shape as one batch; return results in the order of the jobs."""
         results: dict[int, FitResult] = {}
         for group in group_by_shape(jobs):
             if self.should_stop():
@@ -139,14 +139,14 @@ class Study:
 
 
 def figures_of(result: FitResult) -> dict[str, float | None]:
-    """The columns that tell how good a network is, training and held-out pixels apart."""
+    """Return the columns that tell how good a network is, training and held-out pixels apart."""
     metrics = result.metrics
     names = ("psnr_train", "psnr_held_out") if metrics["psnr_held_out"] is not None else ("psnr",)
     return {name: metrics[name] for name in (*names, "ssim")}
 
 
 def captions_of(result: FitResult) -> list[tuple[str, str]]:
-    """The same below a picture."""
+    """Return the same as captions below a picture."""
     words = {"psnr": "PSNR", "psnr_train": "train", "psnr_held_out": "held out"}
     figures = figures_of(result)
     lines = [(words[name], decibel(value)) for name, value in figures.items() if name in words]
@@ -155,7 +155,7 @@ def captions_of(result: FitResult) -> list[tuple[str, str]]:
 
 
 def trouble_of(result: FitResult) -> str:
-    """What went wrong in training, for people: nothing for most."""
+    """Return what went wrong in training, in words; usually nothing."""
     if result.stopped == "diverged":
         return "diverged"
     pixels = result.picture.pixels
@@ -164,23 +164,23 @@ def trouble_of(result: FitResult) -> str:
 
 
 def curve(result: FitResult, column: str) -> list[tuple[float, float]]:
-    """Points (step, value) of one column of a history, without those that are missing."""
+    """Return points (step, value) of one column of a history, without missing ones."""
     rows = [(row["step"], row[column]) for row in result.history]
     return [(float(step), float(value)) for step, value in rows if step is not None and value is not None]
 
 
 def decibel(value: float | None) -> str:
-    """A PSNR as people read it."""
+    """Return a PSNR as people read it."""
     return "no value" if value is None else f"{value:.2f} dB"
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation of the same network from several seeds; 0 for one alone."""
+    """Return mean and standard deviation of the same network from several seeds; 0 for one alone."""
     return fmean(values), stdev(values) if len(values) > 1 else 0.0
 
 
 def common_settings(config: FitConfig, picture: Picture, *varied: str) -> dict[str, Any]:
-    """What a report says of the networks of an experiment, without what was varied."""
+    """Return what a report says of all networks of an experiment, without what was varied."""
     names = (
         "encoding",
         "sigma",

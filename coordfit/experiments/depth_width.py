@@ -1,4 +1,4 @@
-"""How deep, how wide: PSNR of all pixels over the number of layers and the units of each."""
+"""Ask how deep and how wide: PSNR of all pixels over the number of layers and the units of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TITLE = "Depth and width"
 _DEPTHS = (2, 3, 4, 6)
 _WIDTHS = (32, 64, 128, 256)
 _QUICK_DEPTHS, _QUICK_WIDTHS = (2, 4), (16, 64)
-_RATES = (8e-3, 1.6e-2)  # what suits a small network may be too much for a large one
+_RATES = (8e-3, 1.6e-2)  # a rate for a small network may be too high for a large one
 _STEPS = 400
 
 
@@ -89,7 +89,7 @@ def _pictures(truth: Any, name: str, table: Table, results: list[FitResult]) -> 
 
 
 def finding(rows: list[dict[str, Any]]) -> str:
-    """Say which network is best, and whether width or depth brought more from the smallest one."""
+    """Return in words which network is best, and whether width or depth brought more from the smallest one."""
     smallest = min(rows, key=lambda row: row["parameters"])
     best = max(rows, key=lambda row: row["psnr"])
     wider = max(_same(rows, "depth", smallest), key=lambda row: row["psnr"])

@@ -1,4 +1,4 @@
-"""Encodings of (x, y): which one fills the gaps between training pixels best, and at which sigma."""
+"""Ask which encoding of (x, y) fills the gaps between training pixels best, and at which sigma."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .common import LARGE, SMALL, Drawing, Outcome, Study, captions_of, common_s
 TITLE = "Encodings"
 _SIGMAS = {SMALL: (0.06, 0.25, 0.5, 1.0, 2.0, 8.0), LARGE: (0.5, 1.5, 3.0, 6.0, 12.0, 32.0)}
 _STEPS = 1500
-_CLEAR = 0.3  # differences of PSNR below this, in dB, are not worth a word
+_CLEAR = 0.3  # smaller differences of PSNR, in dB, are not mentioned
 
 
 def run(study: Study) -> Outcome:
-    """Train every encoding on every second row and column, at both sizes, and judge the pixels between."""
+    """Train every encoding on every second row and column, at both sizes, and score the pixels between."""
     rows: list[dict[str, Any]] = []
     pictures: list[Drawing] = []
     findings: list[str] = []
@@ -54,7 +54,7 @@ def _at_one_size(study: Study, size: int) -> tuple[list[dict[str, Any]], list[Dr
     variants: list[tuple[str, float | None]] = [("none", None), ("basic", None)]
     nyquist_half = (
         max(picture.height, picture.width) / 16.0
-    )  # what `--train-on every-second` takes for 128 pixels
+    )  # the choice of `--train-on every-second` for 128 pixels
     variants += [("positional", nyquist_half), *(("gaussian", sigma) for sigma in _SIGMAS[size])]
     steps = study.steps(_STEPS)
     jobs = [
@@ -62,7 +62,7 @@ def _at_one_size(study: Study, size: int) -> tuple[list[dict[str, Any]], list[Dr
         for name, sigma in variants
     ]
     results = study.train(jobs)
-    shape = f"{picture.width} x {picture.height}"  # an own picture may be smaller, or no square
+    shape = f"{picture.width} x {picture.height}"  # a user's picture may be smaller, or no square
     pairs = list(zip(variants, results, strict=True))
     rows = [
         {"size": shape, "encoding": name, "sigma": sigma, **figures_of(result)}
@@ -94,7 +94,7 @@ def _by_sigma(rows: list[dict[str, Any]], shape: str) -> str:
 
 
 def finding(rows: list[dict[str, Any]]) -> str:
-    """Say whether the expected order came out, from the rows of one size."""
+    """Return in words whether the expected order came out, from the rows of one size."""
     held = {row["encoding"]: row["psnr_held_out"] for row in rows if row["encoding"] in ("none", "basic")}
     gaussian = [row for row in rows if row["encoding"] == "gaussian"]
     best = max(gaussian, key=lambda row: row["psnr_held_out"])

@@ -1,4 +1,4 @@
-"""How many Gaussian frequencies, and how widely spread: m against sigma."""
+"""Ask how many Gaussian frequencies are best, and how widely spread: m against sigma."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _pictures(truth: Any, name: str, table: Table, results: list[FitResult]) -> 
 
 
 def finding(rows: Rows) -> str:
-    """Say which pair is best between the training pixels, and whether m or sigma matters more there."""
+    """Return in words which pair is best between the training pixels, and whether m or sigma matters more."""
     best = max(rows, key=lambda row: row["psnr_held_out"])
     by_sigma = _range([row for row in rows if row["num_frequencies"] == best["num_frequencies"]])
     by_number = _range([row for row in rows if row["sigma"] == best["sigma"]])

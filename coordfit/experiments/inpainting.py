@@ -1,4 +1,4 @@
-"""Half of the pixels are hidden: networks that guess them, beside fillings that learn nothing."""
+"""Hide half of the pixels: networks that guess them, beside fillings that learn nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLE = "Inpainting"
 _HIDDEN_SHARE = 0.5
 _SIGMAS = {SMALL: (0.5, 1.0, 2.0), LARGE: (1.0, 2.0, 3.0, 6.0)}
 _STEPS = 600
-_GREY = 0.5  # of hidden pixels, where the masked picture is shown
+_GREY = 0.5  # colour of hidden pixels in the masked picture
 _NEAREST, _BIHARMONIC = "nearest known pixel", "biharmonic equations"
 
 FloatArray = NDArray[np.floating[Any]]
@@ -75,7 +75,7 @@ def run(study: Study) -> Outcome:
 
 
 def _fills(pixels: FloatArray, known: NDArray[np.bool_]) -> tuple[dict[str, FloatArray], list[str]]:
-    """The fillings without a network by name, and why one of them is missing."""
+    """Return the fillings without a network by name, and why one of them is missing."""
     notes: list[str] = []
     fills: dict[str, FloatArray] = {_NEAREST: nearest_fill(pixels, known)}
     biharmonic = biharmonic_or_note(pixels, known, notes)
@@ -83,7 +83,7 @@ def _fills(pixels: FloatArray, known: NDArray[np.bool_]) -> tuple[dict[str, Floa
 
 
 def finding(rows: Rows) -> str:
-    """Say which fill is best on the hidden pixels, and where the others stand."""
+    """Return in words which fill is best on the hidden pixels, and how far behind the others are."""
     by_name = {row["fill"]: row for row in rows}
     nearest, biharmonic = by_name.pop(_NEAREST), by_name.pop(_BIHARMONIC, None)
     none, *gaussian = by_name.values()
@@ -101,7 +101,7 @@ def finding(rows: Rows) -> str:
 
 
 def _beside(best: dict[str, Any], biharmonic: dict[str, Any] | None) -> str:
-    """Where the best network stands beside biharmonic equations; nothing where these were not solved."""
+    """Return in words how the best network compares with biharmonic equations, or nothing without them."""
     if biharmonic is None:
         return ""
     lead = best["psnr_hidden"] - biharmonic["psnr_hidden"]

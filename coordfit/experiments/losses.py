@@ -1,4 +1,4 @@
-"""Which loss: MSE, MAE or Huber's at several deltas, for the same network on the same pixels."""
+"""Ask which loss is best: MSE, MAE or Huber's at several deltas, for the same network and pixels."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _name(loss: str, delta: float | None) -> str:
 
 
 def _figures(group: list[FitResult]) -> dict[str, float]:
-    """Means over the seeds, the spread of what is judged, and the mean absolute error of held-out pixels."""
+    """Return means over the seeds, the spread of the PSNR, and the mean absolute error of held-out pixels."""
     columns: dict[str, float] = {}
     for name in ("psnr_train", "psnr_held_out", "ssim"):
         columns[name], spread = mean_and_spread([float(figures_of(result)[name] or 0.0) for result in group])
@@ -99,7 +99,7 @@ def _pictures(truth: Any, name: str, groups: dict[str, list[FitResult]]) -> list
 
 
 def finding(rows: list[dict[str, Any]]) -> str:
-    """Say which loss is best on held-out pixels, and whether by more than seeds differ."""
+    """Return in words which loss is best on held-out pixels, and whether by more than seeds differ."""
     first, second, *_ = sorted(rows, key=lambda row: row["psnr_held_out"], reverse=True)
     lead = first["psnr_held_out"] - second["psnr_held_out"]
     spread = max(first["psnr_held_out_spread"], second["psnr_held_out_spread"])

@@ -1,4 +1,4 @@
-"""SGD with momentum, Adam and Muon: each at several learning rates, with the same number of pixel visits."""
+"""Compare SGD with momentum, Adam and Muon, each at several learning rates, with equal pixel visits."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _pictures(truth: Any, name: str, rows: Rows, results: list[FitResult]) -> li
 
 
 def _sound(rows: Rows, optimizer: str) -> Rows:
-    """The runs of an optimizer without trouble; all of them where there is none."""
+    """Return the runs of an optimizer without trouble, or all of them if there is none."""
     own = [row for row in rows if row["optimizer"] == optimizer]
     return [row for row in own if not row["trouble"]] or own
 
@@ -113,7 +113,7 @@ def _best(rows: Rows, optimizer: str) -> dict[str, Any]:
 
 
 def finding(rows: Rows) -> str:
-    """Say which optimizer came further, by how much, and whether its best rate was bracketed."""
+    """Return in words which optimizer came further, by how much, and whether its best rate was bracketed."""
     tried = dict.fromkeys(row["optimizer"] for row in rows)
     best = sorted((_best(rows, optimizer) for optimizer in tried), key=lambda row: row["psnr"], reverse=True)
     first, *others = best

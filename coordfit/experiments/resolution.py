@@ -1,4 +1,4 @@
-"""A network is a function: rendered at four times its size, beside bicubic interpolation."""
+"""Render a network at four times its size, beside bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TITLE = "Resolution"
 _TIMES = 4
 _SIGMAS = {SMALL: (0.5, 1.0, 2.0, 4.0), LARGE: (2.0, 4.0, 6.0, 12.0)}
 _STEPS = 800
-_CLEAR = 0.1  # dB; less than another seed would change
+_CLEAR = 0.1  # dB; another seed changes more than this
 
 FloatArray = NDArray[np.floating[Any]]
 Rows = list[dict[str, Any]]
 
 
 def run(study: Study) -> Outcome:
-    """Train on small pictures, render them larger, and judge by the true large ones where there are any."""
+    """Train on small pictures, render them larger, and score by the true large ones if there are any."""
     rows: Rows = []
     pictures: list[Drawing] = []
     notes: dict[str, str] = {}
@@ -58,13 +58,13 @@ def run(study: Study) -> Outcome:
 
 
 def _truth(study: Study, size: int) -> Picture | None:
-    """The picture at the size of the rendering, or None where the original is smaller than that."""
+    """Return the picture at the size of the rendering, or None if the original is smaller."""
     longer = max(study.original.height, study.original.width)
     return study.picture(_TIMES * size) if longer >= _TIMES * size else None
 
 
 def _at_one_size(study: Study, size: int, truth: Picture | None) -> tuple[Rows, list[Drawing]]:
-    # The small picture is made from the truth, so that both show the very same.
+    # The small picture is made from the truth, so that both show the same.
     small = study.picture(size) if truth is None else load_picture(truth, size=size)
     height, width = (_TIMES * small.height, _TIMES * small.width) if truth is None else truth.pixels.shape[:2]
     steps = study.steps(_STEPS)
@@ -76,7 +76,7 @@ def _at_one_size(study: Study, size: int, truth: Picture | None) -> tuple[Rows, 
         name = f"network, sigma {result.config.sigma:g}"
         large[name] = result.render(height, width)
         own[name] = result.metrics["psnr"]
-    longer = max(small.height, small.width)  # less than `size` in small pictures of one's own
+    longer = max(small.height, small.width)  # less than `size` if the user's picture is small
     scale = f"{longer} to {_TIMES * longer}"
     rows = [
         {
@@ -118,7 +118,7 @@ def bicubic(pixels: FloatArray, height: int, width: int) -> FloatArray:
 
 
 def finding(rows: Rows) -> str:
-    """Say for each size with a truth whether the best network is ahead of bicubic interpolation."""
+    """Return in words, for each size with a truth, whether the best network is ahead of bicubic."""
     told = []
     for scale in dict.fromkeys(row["pixels"] for row in rows):
         own = [row for row in rows if row["pixels"] == scale]

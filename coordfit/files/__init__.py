@@ -1,4 +1,4 @@
-"""Files that a reader finds whole, old or new, and never half written; run folders and histories.
+"""Write files that a reader finds whole, old or new, and never half written; run folders and histories.
 
 Everything a run leaves behind goes through `atomic_write`, except ``history.csv``, which grows row by row so
 that a killed run keeps its curve. A command says which names it will write (`Outputs`), and they are

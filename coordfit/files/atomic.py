@@ -1,4 +1,4 @@
-"""One file, whole or not at all: a temporary beside it, on disk, renamed."""
+"""Write one file whole or not at all: into a temporary file beside it, which is then renamed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
     Parameters
     ----------
     path
-        Where the file shall be; its folder must exist.
+        Where the file will be; its folder must exist.
 
     Yields
     ------
@@ -83,7 +83,7 @@ def probe(folder: Path) -> None:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Status of what is at `path`, links followed; None if nothing is there."""
+    """Return the status of what is at `path`, following links; None if nothing is there."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -93,14 +93,14 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _is_stream(path: Path, status: os.stat_result) -> bool:
-    """Whether what is there is to be written into, being neither a file nor a folder."""
+    """Whether what is there is written into directly, since it is neither a file nor a folder."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return not stat.S_ISREG(status.st_mode)
 
 
 def _standard_descriptor(path: Path) -> int | None:
-    """Descriptor that a name such as ``/dev/stdout`` or ``/dev/fd/3`` stands for, None for any other name."""
+    """Return the descriptor that a name such as ``/dev/stdout`` or ``/dev/fd/3`` stands for, or None."""
     match = re.fullmatch(r"/dev/(?:(stdout)|(stderr)|fd/([0-9]{1,9}))", str(path))
     if match is None or sys.platform == "win32":
         return None
@@ -116,7 +116,7 @@ def _write_straight(descriptor: int) -> Iterator[BinaryIO]:
 def _write_beside(path: Path, status: os.stat_result | None) -> Iterator[BinaryIO]:
     """Yield a temporary beside the file; put it in the file's place when the block ends well."""
     if status is not None and not os.access(path, os.W_OK) and path.exists():
-        # A rename would succeed, but a file somebody has protected is not ours to replace.
+        # A rename would succeed, but a protected file must not be replaced.
         raise OutputError(f"cannot write {printable(path)}: the file is read-only")
     target = Path(os.path.realpath(path))
     _remove_leftovers(target)
@@ -136,8 +136,9 @@ def _write_beside(path: Path, status: os.stat_result | None) -> Iterator[BinaryI
 def _open_temporary(target: Path, undo: ExitStack) -> tuple[Path, BinaryIO]:
     """Create a temporary for `target`, locked until `undo` closes it, unlocks it and removes it if it is there.
 
-    The lock is what tells a file being written from one a killed process left: the system drops it with the
-    process. It is held on a second descriptor, for it must outlive the closing of the file, up to the rename.
+    The lock tells a file that is being written from one that a killed process left: the system drops it with
+    the process. It is held on a second descriptor, since it must outlive the closing of the file, up to the
+    rename.
     """
     while True:
         temporary = target.with_name(f"{_prefix(target)}{os.urandom(_RANDOM_BYTES).hex()}.tmp")
@@ -159,7 +160,7 @@ def _quietly(action: Callable[[], None]) -> None:
 
 
 def _prefix(target: Path) -> str:
-    """Start of the names of temporaries of `target`; cut, since a file name has at most 255 bytes."""
+    """Return the start of the names of temporaries of `target`, cut to the 255 bytes of a file name."""
     return f"{_PREFIX}{target.name[:50]}-"
 
 
@@ -183,7 +184,7 @@ def _lock(descriptor: int) -> int | None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove the temporaries of `target` whose writers are dead. Never fails: litter does no harm."""
+    """Remove the temporaries of `target` whose writers are dead. Never fail: a leftover does no harm."""
     pattern = re.compile(re.escape(_prefix(target)) + f"[0-9a-f]{{{2 * _RANDOM_BYTES}}}" + r"\.tmp")
     with suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
@@ -193,7 +194,7 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _remove_if_abandoned(temporary: Path) -> None:
-    """Remove a temporary unless its writer still lives (then BlockingIOError) or nobody can tell."""
+    """Remove a temporary unless its writer lives (BlockingIOError), or that cannot be told."""
     if sys.platform == "win32":
         if time.time() - temporary.stat().st_mtime > _STALE_AFTER:
             temporary.unlink()
@@ -207,7 +208,7 @@ def _remove_if_abandoned(temporary: Path) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Have the system put an open file on the disk, where the file system knows such a thing."""
+    """Have the system put an open file on the disk, if the file system can do that."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -247,7 +248,7 @@ def _concerns(error: OSError, path: Path) -> bool:
 
 
 def cause(error: OSError, path: Path) -> str:
-    """Tell what is wrong in words for a user."""
+    """Return what is wrong, in words for a user."""
     link = os.path.islink(path)  # noqa: PTH114 - Path.is_symlink() raises where a name is too long
     folder = printable((Path(os.path.realpath(path)) if link else path).parent)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

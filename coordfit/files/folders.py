@@ -1,4 +1,4 @@
-"""Folders for results: a numbered one, or the one that a user names."""
+"""Make folders for results: a numbered one, or the one that a user names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def new_run_folder(parent: FilePath = RUNS) -> Path:
 def prepare_output_folder(
     path: FilePath, outputs: Outputs, *, overwrite: bool = False, resume: bool = False
 ) -> Path:
-    """Make the folder that a user named for results, and find out before training whether it can be written.
+    """Make the folder that a user named, and find out before training whether it can be written.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def prepare_output_folder(
 
 
 def make_folder(path: FilePath) -> Path:
-    """Make a folder and its parents where they are missing; OutputError where that cannot be."""
+    """Make a folder and its missing parents; OutputError if that fails."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

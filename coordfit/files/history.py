@@ -1,4 +1,4 @@
-"""``history.csv``, which grows row by row so that a killed run keeps its curve."""
+"""Write and read ``history.csv``, which grows row by row so that a killed run keeps its curve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Number = float | int | None
 
 
 class HistoryWriter:
-    """Writes ``history.csv``: one row for each evaluation, on its way to the disk as soon as it is appended.
+    """Write ``history.csv``: one row for each evaluation, sent to the disk as soon as it is appended.
 
     A killed process keeps all its rows (a power cut may lose the last ones). The file has a header line; an
     empty field means that a figure was not measured. Floats are written so that reading gives the same bits.
@@ -30,7 +30,7 @@ class HistoryWriter:
     columns
         Names of the columns: letters, digits, ``_``, ``.`` and ``-``.
     rows
-        Rows to begin with, those of a run that goes on: they are in place, whole, before the old file is gone.
+        First rows, from a run that goes on: they are in place, whole, before the old file is gone.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class HistoryWriter:
 
 
 def read_history(path: FilePath) -> list[dict[str, Number]]:
-    """Read a history, also of a run that is still going on or was killed: a last line cut short is left out.
+    """Read a history, even of a run that still goes on or was killed: leave out a last line cut short.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def read_history(path: FilePath) -> list[dict[str, Number]]:
 
 
 def _history_lines(path: Path) -> tuple[list[str], list[str]]:
-    """Header and complete lines of a history."""
+    """Return the header and the complete lines of a history."""
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
@@ -127,7 +127,7 @@ def _history_lines(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _parse_row(path: Path, header: Sequence[str], line: str, number: int) -> dict[str, Number]:
-    """Values of line `number` (the header is line 1)."""
+    """Return the values of line `number` (the header is line 1)."""
     try:
         return {name: _number(field) for name, field in zip(header, line.split(","), strict=True)}
     except ValueError as error:
@@ -141,14 +141,14 @@ def _line(columns: Sequence[str], row: Mapping[str, Any]) -> str:
 
 
 def _field(value: Any) -> str:
-    """Tell a number as text that reads back to the same bits; nothing for None."""
+    """Return a number as text that reads back to the same bits, or nothing for None."""
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, Integral) else repr(float(value))
 
 
 def _number(field: str) -> Number:
-    """Value of one field: `repr` of a float always has a mark that no integer has."""
+    """Return the value of a field: `repr` of a float always has a mark that no integer has."""
     if not field:
         return None
     return int(field) if re.fullmatch("-?[0-9]{1,18}", field) else float(field)

@@ -1,4 +1,4 @@
-"""One process at a time in a folder of results; the lock dies with its owner, however that ends."""
+"""Keep a folder of results to one process at a time; the lock ends with its owner."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def output_folder(
 ) -> Iterator[Path]:
     """Make the folder for the results of one run if it is missing, and lock it until the block ends.
 
-    It is locked before it is looked into: what is found there is whole, and nobody adds to it meanwhile.
+    It is locked before it is looked into: what is found there is whole, and no process adds to it meanwhile.
     Folders made here are removed again if the block fails before anything is in them.
 
     Parameters
@@ -35,7 +35,7 @@ def output_folder(
     path
         The folder that the user named, or None for the next numbered one.
     outputs, overwrite, resume
-        As `prepare_output_folder` has them.
+        See `prepare_output_folder`.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def _lock(folder: Path) -> int:
 
 
 def _taken(descriptor: int, folder: Path) -> int:
-    """The descriptor, locked at once or not at all; closed where that fails."""
+    """Return the descriptor, locked at once; close it if it cannot be locked."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -1,4 +1,4 @@
-"""The names that a run writes, looked at before anything is computed or written."""
+"""Check the names that a run writes, before anything is computed or written."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Outputs:
         return self if file is None else dataclasses.replace(self, files=(*self.files, file))
 
     def check(self, folder: Path, *, overwrite: bool = False, resume: bool = False) -> None:
-        """Refuse to begin where a name is taken; see `_check_files` for what is refused.
+        """Refuse to begin if a name is taken; see `_check_files` for what is refused.
 
-        Files may be replaced with `overwrite`, and with `resume` where a run has begun.
+        Files may be replaced with `overwrite`, and with `resume` if a run has begun.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class Outputs:
 
 
 def _check_files(paths: Iterable[Path], *, replace: bool) -> None:
-    """Refuse to write where something is in the way.
+    """Refuse to write if something is in the way.
 
     That is a link, since what is written would go elsewhere; a folder, pipe, socket or device; a file that is
     read-only; and any file unless `replace`.
@@ -93,7 +93,7 @@ def _check_files(paths: Iterable[Path], *, replace: bool) -> None:
 
 
 def _kind(path: Path) -> str | None:
-    """Return what is at `path` itself, links not followed; None if nothing is."""
+    """Return the kind of what is at `path` itself, links not followed; None if nothing is."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -115,7 +115,7 @@ def _check_folder(path: Path) -> None:
 
 
 def _found(path: Path) -> list[Path]:
-    """Return what a name stands for: itself, or with ``*`` the names that are there."""
+    """Return the paths that a name stands for: itself, or with ``*`` the names that are there."""
     if "*" not in path.name:
         return [path]
     if _kind(path.parent) is None:

@@ -1,4 +1,4 @@
-"""Text files of a run, read without trust: regular files of bounded size alone."""
+"""Read text files of a run without trusting them: regular files of bounded size alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MAX_TEXT_BYTES = 2**28
 
 
 def read_text(path: Path, errors: str = "strict", *, max_bytes: int = MAX_TEXT_BYTES) -> str:
-    """Read a UTF-8 file, after a look at what it is; `errors` is that of `bytes.decode`.
+    """Read a UTF-8 file after checking what it is; `errors` is that of `bytes.decode`.
 
     Raises
     ------
     OSError
-        There is none, it cannot be read, it has more than `max_bytes`, or it is no file: a pipe would
-        never end. `strerror` says what is wrong.
+        It is missing, cannot be read, has more than `max_bytes`, or is no file (a pipe would never end).
+        `strerror` says what is wrong.
     UnicodeDecodeError
         It is not text.
     """

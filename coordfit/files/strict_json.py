@@ -1,4 +1,4 @@
-"""Strict JSON: no NaN, no infinity, no key twice, valid Unicode alone."""
+"""Read and write strict JSON: no NaN, no infinity, no key twice, valid Unicode alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_json(path: FilePath, document: Any) -> None:
     OutputError
         The file cannot be written.
     TypeError, ValueError
-        The document holds what JSON cannot tell; see `jsonable`. The file is not touched.
+        The document holds what JSON cannot express; see `jsonable`. The file is not touched.
     """
     text = json.dumps(jsonable(document), indent=2, allow_nan=False, ensure_ascii=False)
     with atomic_write(path) as file:
@@ -51,7 +51,7 @@ def write_json(path: FilePath, document: Any) -> None:
 
 
 def jsonable(value: Any) -> Any:
-    """Turn `value` into what strict JSON can tell.
+    """Turn `value` into what strict JSON can express.
 
     Dataclasses and mappings become objects, lists, tuples, ranges and arrays become lists, paths text,
     enumeration members their values, NumPy scalars Python numbers. NaN and infinities become None, since JSON
@@ -92,7 +92,7 @@ def _json_object(mapping: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _from_array(value: Any) -> Any:
-    """Take the Python numbers of an array or array scalar; by ``tolist``, for that needs no array library."""
+    """Return the Python numbers of an array or array scalar, by ``tolist``, which needs no array library."""
     plain = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(plain, (bool, int, float, str, list)):
         raise TypeError(f"JSON cannot tell a {type(value).__name__}")

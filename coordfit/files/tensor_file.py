@@ -1,9 +1,9 @@
-"""A file of named tensors with metadata, safe to read from strangers: the container under the model file.
+"""Read and write files of named tensors with metadata, safe to read from strangers.
 
 The container is safetensors: data only, never code. Two things are added to it, both in one JSON text under
 the metadata key ``coordfit``: metadata with numbers and structure (safetensors knows text alone), and a
 SHA-256 over tensors and metadata, so that damage is found (safetensors would load a flipped bit). What the
-tensors mean is not this module's business.
+tensors mean is left to the callers.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ Check = Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], object]
 
 
 class _RefusedError(Exception):
-    """The file cannot be used; the text completes "cannot load FILE: it ..."."""
+    """Raised for a file that cannot be used; the text completes "cannot load FILE: it ..."."""
 
 
 # --- save ---------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def save_tensors(path: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: 
 
 
 def _head(arrays: Mapping[str, NDArray[Any]], text: str) -> tuple[bytes, list[str]]:
-    """The head of a file, with the place of each array, and the order of the arrays after it.
+    """Return the head of a file, with the place of each array, and the order of the arrays after it.
 
     Wide types come first, so that each array begins at a multiple of its own width.
     """
@@ -146,7 +146,7 @@ def _head(arrays: Mapping[str, NDArray[Any]], text: str) -> tuple[bytes, list[st
 
 
 def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Array in C order and little-endian, as safetensors wants it; the same shape (0-d stays 0-d)."""
+    """Return the array in C order and little-endian, as safetensors wants it; the same shape."""
     if not _NAME.fullmatch(name) or name == _METADATA:
         raise ValueError(f"no name for a tensor in a file: {name!r}")
     dtype = np.asarray(array).dtype.newbyteorder("<")
@@ -156,7 +156,7 @@ def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _raw(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Bytes of a contiguous array, not copied."""
+    """Return the bytes of a contiguous array, not copied."""
     return array.reshape(-1).view(np.uint8)
 
 
@@ -183,7 +183,7 @@ def load_tensors(
     tensors
         Writable arrays of their own, C order, native byte order, all floats finite.
     metadata
-        What `save_tensors` was given, as JSON tells it.
+        What `save_tensors` was given, as JSON holds it.
 
     Raises
     ------
@@ -201,16 +201,16 @@ def load_tensors(
 def map_tensors(
     path: FilePath, check: Check | None = None, *, max_bytes: int = MAX_MAPPED_BYTES
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """As `load_tensors`, but the tensors stay in the file until their elements are asked for.
+    """Map a file like `load_tensors`, but leave the tensors in it until their elements are needed.
 
-    The file is read through once for its checksum, a piece at a time; memory is not.
+    The file is read through once for its checksum, a piece at a time; it is not kept in memory.
 
     Returns
     -------
     tensors
         Views of one map of the file, read-only and little-endian. Floats are those of the file, finite or not.
     metadata
-        As of `load_tensors`.
+        See `load_tensors`.
     """
     with _refusals_of(path), _described(Path(path), max_bytes) as found:
         if check is not None:
@@ -229,7 +229,7 @@ def map_tensors(
 
 
 def read_metadata(path: FilePath) -> dict[str, Any]:
-    """Return the metadata alone, of a file that may be large; the checksum is not looked at."""
+    """Return the metadata alone, of a file that may be large; the checksum is not verified."""
     with _refusals_of(path), _described(Path(path), MAX_MAPPED_BYTES) as found:
         return found.metadata
 
@@ -262,7 +262,7 @@ def _place(name: str, entry: Any) -> _Place:
 
 
 def _stand_in(dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Return an array of that type and shape; all its elements are the same one, so it takes no memory."""
+    """Return an array of that type and shape whose elements are all the same one, so it takes no memory."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
@@ -300,7 +300,7 @@ class _FilePart:
 
 @dataclass(frozen=True)
 class _Described:
-    """An open file, and what its header says: no tensor has been read."""
+    """An open file and what its header says, before any tensor is read."""
 
     file: BinaryIO
     size: int
@@ -371,9 +371,9 @@ def _unreadable(error: OSError) -> _RefusedError:
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """Header of a safetensors file: 8 bytes of length (little-endian), then JSON that begins with ``{``.
+    """Return the header of a safetensors file: 8 bytes of length (little-endian), then JSON.
 
-    Read here because safetensors gives out the metadata of files alone, not of bytes, and does not see two
+    It is read here because safetensors gives the metadata of files alone, not of bytes, and does not see two
     equal keys. The layout of the tensors is left to safetensors.
     """
     size = int.from_bytes(data[:8], "little")
@@ -390,7 +390,7 @@ def _header(data: bytes) -> dict[str, Any]:
 
 
 def _document(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Our JSON text in the header, of the right format and version."""
+    """Return our JSON text in the header, after checking format and version."""
     metadata = header.get(_METADATA)
     text = metadata.get(FORMAT) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
@@ -413,7 +413,7 @@ def _document(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tensors(data: bytes, document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Arrays of the file, after all checks."""
+    """Return the arrays of the file, after all checks."""
     try:
         found = deserialize(data)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
@@ -434,7 +434,7 @@ def _check_entry(name: str, entry: object) -> None:
 
 
 def _array(entry: _Entry) -> NDArray[Any]:
-    """Copy of one tensor in native byte order, finite."""
+    """Return a copy of one tensor in native byte order, finite."""
     name, code, shape, raw = entry
     view = np.frombuffer(raw, dtype=_DTYPES[code]).reshape(shape)
     array = view.astype(view.dtype.newbyteorder("="))
@@ -454,10 +454,10 @@ def _is_finite(array: NDArray[Any]) -> bool:
 
 
 def _digest(entries: Iterable[_Entry], document: Mapping[str, Any]) -> str:
-    """SHA-256 over the metadata (but the digest) and the tensors in the order of their names, in hexadecimal.
+    """Return the SHA-256 over the metadata (but the digest) and the tensors by name, in hexadecimal.
 
-    Each tensor's bytes follow its name, type and shape, which tell their number; so no two contents give the
-    same stream. White space and the order of keys in the metadata do not count.
+    The bytes of a tensor follow its name, type and shape, which determine their number; so no two contents
+    give the same stream. White space and the order of keys in the metadata do not count.
     """
     digest = hashlib.sha256()
     digest.update(_canonical({name: value for name, value in document.items() if name != "sha256"}))
@@ -469,14 +469,14 @@ def _digest(entries: Iterable[_Entry], document: Mapping[str, Any]) -> str:
 
 
 def _parts(raw: Any) -> Iterable[Any]:
-    """The bytes of a tensor one stretch after the other: neither file nor map comes into memory whole."""
+    """Return the bytes of a tensor one stretch after the other: neither file nor map is read whole."""
     if isinstance(raw, _FilePart):
         return raw.pieces()
     return pieces(raw) if isinstance(raw, np.ndarray) else (raw,)
 
 
 def _canonical(value: Any) -> bytes:
-    """JSON with one spelling for each content, ended by a line break."""
+    """Return JSON with one spelling for each content, ended by a line break."""
     text = json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return text.encode("ascii") + b"\n"
 
@@ -500,7 +500,7 @@ def _json(text: bytes, what: str) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Object of its pairs, each key once: readers differ in which of two they take."""
+    """Return an object of its pairs, refusing a key that is there twice: readers differ in which they take."""
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("a key is there twice")
@@ -530,5 +530,5 @@ def _check_depth(value: Any, levels: int) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """Start of an error's text, fit for a message of one line."""
+    """Return the start of an error's text, fit for a message of one line."""
     return "".join(c if c.isprintable() else " " for c in str(error))[:120]

@@ -1,7 +1,7 @@
-"""Read and write pictures. Whatever a file holds becomes colours (H, W, C) in [0, 1], or one clear error.
+"""Read and write pictures: any file becomes colours (H, W, C) in [0, 1], or one clear error.
 
-Pictures are read here alone, with Pillow and tifffile. What was done to a picture on the way is told in its
-`notes`.
+Pictures are read here alone, with Pillow and tifffile. The `notes` of a picture say what was done to it on
+the way.
 """
 
 from .formats.levels import Colours

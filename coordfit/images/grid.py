@@ -1,4 +1,4 @@
-"""Pixel centres as coordinates, for any size of picture and any crop, a few rows at a time.
+"""Turn pixel centres into coordinates, for any size of picture and any crop, a few rows at a time.
 
 Coordinates are `(i + 0.5) / longer side`, x to the right and y down, so that a frequency means cycles per
 longer side whatever the shape of the picture; a rendering at another size covers the same field of view.
@@ -39,16 +39,16 @@ class PixelGrid:
 
     @classmethod
     def of_picture(cls, height: int, width: int) -> PixelGrid:
-        """The grid of a picture's own pixels."""
+        """Return the grid of a picture's own pixels."""
         longer = max(height, width)
         return cls(height, width, height / longer, width / longer, height, width)
 
     def resized(self, height: int, width: int) -> PixelGrid:
-        """The same field of view with other numbers of pixels."""
+        """Return the same field of view with other numbers of pixels."""
         return PixelGrid(height, width, self.extent_y, self.extent_x, height, width)
 
     def cropped(self, left: int, top: int, width: int, height: int) -> PixelGrid:
-        """A window of this grid, in its pixels; ValueError where it does not lie inside."""
+        """Return a window of this grid, in its pixels; ValueError if it does not lie inside."""
         inside = min(left, top) >= 0 and left + width <= self.width and top + height <= self.height
         if not inside or width < 1 or height < 1:
             raise ValueError(
@@ -67,26 +67,26 @@ class PixelGrid:
 
     @property
     def x_step(self) -> float:
-        """Distance of neighbouring columns in coordinates."""
+        """Return the distance of neighbouring columns in coordinates."""
         return self.extent_x / self.full_width
 
     @property
     def y_step(self) -> float:
-        """Distance of neighbouring rows in coordinates."""
+        """Return the distance of neighbouring rows in coordinates."""
         return self.extent_y / self.full_height
 
     def __len__(self) -> int:
-        """Number of pixels."""
+        """Return the number of pixels."""
         return self.height * self.width
 
     def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The x of each column (width,) and the y of each row (height,)."""
+        """Return the x of each column (width,) and the y of each row (height,)."""
         columns = np.arange(self.width, dtype=np.float64) + (self.left + 0.5)
         rows = np.arange(self.height, dtype=np.float64) + (self.top + 0.5)
         return np.multiply(columns, self.x_step), np.multiply(rows, self.y_step)
 
     def coordinates(self, pixels: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Coordinates (N, 2), columns x and y, of pixels (N,) counted row by row."""
+        """Return coordinates (N, 2), columns x and y, of pixels (N,) counted row by row."""
         rows, columns = np.divmod(pixels, self.width)
         x, y = self.axes()
         return np.stack([x[columns], y[rows]], axis=-1)

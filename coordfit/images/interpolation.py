@@ -1,4 +1,4 @@
-"""Simple fillings of hidden pixels, for a network to beat: the nearest known pixel, biharmonic equations."""
+"""Fill hidden pixels by simple methods: the nearest known pixel, biharmonic equations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Mask = NDArray[np.bool_]
 
 
 def mean_spacing(known: Mask) -> float:
-    """Mean distance between neighbours among the known pixels, in pixels: 1 where all are known (True)."""
+    """Return the mean distance between neighbouring known pixels, in pixels: 1 if all are known (True)."""
     return math.sqrt(known.size / np.count_nonzero(known))
 
 
 def nearest_fill(pixels: Pixels, known: Mask) -> Pixels:
-    """The picture (H, W, C) with each hidden pixel as the known one at the least Euclidean distance.
+    """Return the picture (H, W, C) with each hidden pixel as the nearest known one (Euclidean distance).
 
     Exact, in two passes, after the distance transform of Meijster, Roerdink and Hesselink (2000): first the
     nearest known pixel of each column, then the best of these along each row. The second pass looks one column
@@ -29,9 +29,9 @@ def nearest_fill(pixels: Pixels, known: Mask) -> Pixels:
     Parameters
     ----------
     pixels
-        (H, W, C); hidden ones are not looked at.
+        (H, W, C); hidden ones are not read.
     known
-        (H, W), True is known; one pixel at least.
+        (H, W), True is known; at least one pixel is.
     """
     height, width = known.shape
     source = _nearest_in_column(known)  # a row for each pixel, or one that is too far off to be taken
@@ -51,7 +51,7 @@ def nearest_fill(pixels: Pixels, known: Mask) -> Pixels:
 
 
 def _nearest_in_column(known: Mask) -> NDArray[np.int64]:
-    """The row (H, W) of the known pixel that is nearest in the same column; far outside where there is none."""
+    """Return the row (H, W) of the nearest known pixel in the same column; far outside if it has none."""
     height, far = known.shape[0], 2 * sum(known.shape)
     own = np.arange(height)[:, None]
     above = np.maximum.accumulate(np.where(known, own, -far), axis=0)
@@ -60,10 +60,10 @@ def _nearest_in_column(known: Mask) -> NDArray[np.int64]:
 
 
 def biharmonic_fill(pixels: Pixels, known: Mask) -> Pixels:
-    """The picture (H, W, C) with hidden pixels, False in `known` (H, W), by biharmonic equations.
+    """Return the picture (H, W, C) with hidden pixels, False in `known` (H, W), by biharmonic equations.
 
-    Damelin and Hoang, On Surface Completion and Image Inpainting by Biharmonic Functions (2018), as
-    scikit-image has it.
+    Damelin and Hoang, On Surface Completion and Image Inpainting by Biharmonic Functions (2018), by
+    scikit-image.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Text in pictures: its font, and how names are made fit to be drawn."""
+"""Draw text in pictures: load its font, and make names fit to be drawn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ABSENT = "\N{REPLACEMENT CHARACTER}"
 def load_font(size: float) -> Font:
     """Return DejaVu Sans, which has Latin, Greek and Cyrillic letters and draws a box for what it lacks.
 
-    Where its file is missing, it is Pillow's own font, which has ASCII alone.
+    If its file is missing, return Pillow's own font, which has ASCII alone.
     """
     try:
         return ImageFont.truetype(MATPLOTLIB_DATA / "fonts" / "ttf" / "DejaVuSans.ttf", _SCALE * size)
@@ -32,13 +32,13 @@ def load_font(size: float) -> Font:
 
 
 def plain_text(text: str) -> str:
-    """Return text on one line, its accents joined to their letters; what cannot be drawn as a sign for that."""
+    """Return text on one line, its accents joined to their letters, and a sign for what cannot be drawn."""
     composed = unicodedata.normalize("NFC", text)
     return " ".join("".join(map(_drawn, composed)).split())
 
 
 def _drawn(letter: str) -> str:
-    """A letter as it is drawn: nothing for signs that only steer others, such as the direction of writing."""
+    """Return a letter as it is drawn: nothing for signs that only steer others, such as writing direction."""
     if letter.isspace():
         return " "
     if unicodedata.category(letter) == "Cf":

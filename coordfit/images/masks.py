@@ -1,4 +1,4 @@
-"""Which pixels of a picture are known and which are hidden: masks from files, numbers, words, lines, alpha.
+"""Make masks of known and hidden pixels from files, numbers, words, lines and alpha.
 
 A mask is a boolean array (H, W). True is known, False is hidden; in a mask file white is known, black hidden.
 """
@@ -63,7 +63,7 @@ class MaskedPicture(NamedTuple):
         Whether the hidden pixels of `picture` are true colours, so that a filling can be scored. They are where
         a whole picture was hidden in part, and not where a mask or alpha marks damage, unless a truth is given.
     hiding : str
-        What hides the pixels, for people.
+        What hides the pixels, in words.
     """
 
     picture: Picture
@@ -85,7 +85,7 @@ def hide(
     block: Block | None = None,
     seed: int = 0,
 ) -> MaskedPicture:
-    """Hide pixels of a picture in the one way that is asked for; without any, those that are transparent.
+    """Hide pixels of a picture in the one way that is asked for, or else those that are transparent.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def hide(
     missing, text, scribble, block
         See `missing_mask`, `text_mask`, `scribble_mask`, `block_mask`.
     seed
-        Of `missing` and `scribble`.
+        Seed of `missing` and `scribble`.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def hide(
 
 
 def _with_truth(masked: MaskedPicture, truth: Picture | None) -> MaskedPicture:
-    """The same with the true colours of hidden pixels, where there are any; known pixels stay as they are."""
+    """Return the same with the true colours of hidden pixels, if there are any; keep known pixels."""
     if truth is None:
         return masked
     picture = masked.picture
@@ -161,7 +161,7 @@ def _shape(picture: Picture) -> str:
 
 
 def check_mask(known: Mask, name: str = "the mask", cure: str = "") -> Mask:
-    """The mask (H, W), True known, if it hides some pixels and leaves some; else ConfigError with the cure."""
+    """Return the mask (H, W), True known, if it hides some pixels and leaves some; else raise ConfigError."""
     size = f"{known.shape[1]}x{known.shape[0]}"
     if known.all():
         raise ConfigError(f"nothing is hidden: {name} leaves all {size} pixels known{cure and f'; {cure}'}")
@@ -175,7 +175,7 @@ def check_mask(known: Mask, name: str = "the mask", cure: str = "") -> Mask:
 def read_mask(
     source: Source, height: int, width: int, *, invert: bool = False, threshold: float | None = None
 ) -> tuple[Mask, tuple[str, ...]]:
-    """Return the mask that a grey picture draws, and a note where grey pixels were told to one side.
+    """Return the mask that a grey picture draws, and a note if grey pixels had to be decided.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def read_mask(
 
 
 def missing_mask(height: int, width: int, fraction: float, seed: int) -> Mask:
-    """A mask (H, W), True known, that hides this share of the pixels, rounded, drawn from the seed."""
+    """Return a mask (H, W), True known, that hides this share of the pixels, rounded, drawn from the seed."""
     if not 0.0 < fraction < 1.0:  # NaN is neither
         raise ConfigError(f"the missing share of the pixels must be between 0 and 1, not {fraction!r}")
     number = height * width
@@ -232,7 +232,7 @@ def missing_mask(height: int, width: int, fraction: float, seed: int) -> Mask:
 
 
 def text_mask(height: int, width: int, words: str) -> Mask:
-    """A mask (H, W), True known, that hides words written across the picture, wrapped, as large as fits."""
+    """Return a mask (H, W), True known, that hides words across the picture, wrapped, as large as fits."""
     text = plain_text(words)
     if not text:
         raise ConfigError(f"the text {words!r} has no letters to write across the picture")
@@ -250,7 +250,7 @@ def text_mask(height: int, width: int, words: str) -> Mask:
 
 
 def _largest_size(text: str, height: int, width: int) -> int | None:
-    """Size in pixels of the largest letters in which the wrapped text fits, by halving; None where none fit."""
+    """Return the size in pixels of the largest letters that fit, by halving; None if none fit."""
     fits, too_large = None, max(_SMALLEST_FONT, min(height, width) // 3) + 1  # larger ones would be blocks
     smallest = _SMALLEST_FONT
     while smallest < too_large:
@@ -267,7 +267,7 @@ def _largest_size(text: str, height: int, width: int) -> int | None:
 
 
 def _wrapped(text: str, font: Font, length: float) -> list[str]:
-    """The words in lines no longer than `length` pixels, but for a word that is longer alone."""
+    """Return the words in lines no longer than `length` pixels, except for a longer single word."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else ""
@@ -279,7 +279,7 @@ def _wrapped(text: str, font: Font, length: float) -> list[str]:
 
 
 def scribble_mask(height: int, width: int, seed: int) -> Mask:
-    """A mask (H, W), True known, that hides wandering lines drawn from the seed."""
+    """Return a mask (H, W), True known, that hides wandering lines drawn from the seed."""
     rng = _generator(seed, _SCRIBBLE_STREAM)
     image = Image.new("L", (width, height), 255)
     pen = ImageDraw.Draw(image)
@@ -300,7 +300,7 @@ def scribble_mask(height: int, width: int, seed: int) -> Mask:
 
 
 def block_mask(height: int, width: int, block: Block) -> Mask:
-    """A mask (H, W), True known, that hides a rectangle: x, y of its upper left pixel, width, height."""
+    """Return a mask (H, W), True known, that hides a rectangle: x, y of its upper left, width, height."""
     x, y, across, down = block
     told = f"the block {x},{y},{across},{down} (x, y, width, height)"
     if across < 1 or down < 1:
@@ -313,14 +313,14 @@ def block_mask(height: int, width: int, block: Block) -> Mask:
 
 
 def alpha_mask(picture: Picture) -> tuple[Picture, Mask]:
-    """The picture without its alpha, RGB or grey, and a mask (H, W): opaque is known (True), the rest hidden.
+    """Return the picture without its alpha, RGB or grey, and a mask (H, W): opaque is known (True).
 
-    What is less than half opaque counts as transparent, and the picture's notes tell where that was decided.
+    Pixels less than half opaque count as transparent; the picture's notes say if that had to be decided.
 
     Raises
     ------
     ConfigError
-        The picture has no transparency, or nothing else.
+        The picture has no transparency, or is all transparent.
     """
     if not picture.has_alpha:
         raise ConfigError(
@@ -334,7 +334,7 @@ def alpha_mask(picture: Picture) -> tuple[Picture, Mask]:
     if between:
         notes = (*notes, f"{between} pixels are half transparent: known from an alpha of 50 % on")
     colour = np.ascontiguousarray(picture.pixels[:, :, :-1])
-    colour[~known] = 0.0  # nobody knows them, so nothing may depend on them
+    colour[~known] = 0.0  # unknown, so nothing may depend on them
     colour.flags.writeable = False
     return Picture(colour, picture.bit_depth, picture.name, notes), known
 

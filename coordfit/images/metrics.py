@@ -1,7 +1,7 @@
-"""How close a prediction comes to a picture: PSNR, SSIM, baselines, bits per pixel.
+"""Measure how close a prediction comes to a picture: PSNR, SSIM, baselines, bits per pixel.
 
 Pictures are float arrays of shape (H, W, C) with values in [0, 1]. A prediction may leave that range; it
-is clipped before it is scored, because a clipped picture is what anybody gets to see. All sums are float64.
+is clipped before it is scored, since a picture is shown clipped. All sums are float64.
 """
 
 import math
@@ -30,7 +30,7 @@ _PAD = 3  # the bicubic kernel reaches two pixels past the edge; one more for sa
 
 
 def check_pair(prediction: FloatArray, target: FloatArray) -> None:
-    """Refuse what broadcasting or an 8-bit picture would silently turn into a wrong figure.
+    """Refuse what broadcasting or an 8-bit picture would silently turn into a wrong number.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_]
     Raises
     ------
     ValueError
-        If shapes or dtypes are not as told above; nothing is broadcast.
+        If shapes or dtypes differ from those above; nothing is broadcast.
     """
     check_pair(prediction, target)
     height, width, channels = target.shape
@@ -203,7 +203,7 @@ class RunningSSIM:
 
     @property
     def mean(self) -> float | None:
-        """The mean over the picture; None if a side is shorter than the window or there is no channel."""
+        """Return the mean; None if a side is shorter than the window or there is no channel."""
         height, width, channels = self._target.shape
         if min(height, width) <= 2 * _SSIM_RADIUS or channels == 0:
             return None
@@ -213,13 +213,13 @@ class RunningSSIM:
 def interpolate_every_second(pixels: FloatArray, method: Literal["bilinear", "bicubic"]) -> NDArray[np.float32]:
     """Rebuild a picture from its rows and columns 0, 2, 4, ... by classical interpolation.
 
-    This is what a network trained on those pixels has to beat. Training pixel k lies exactly on full
-    position 2k, and is returned unchanged there; past the last training pixel the edge value holds.
+    A network trained on those pixels has to beat this. Training pixel k lies exactly on full position 2k,
+    and is returned unchanged there; past the last training pixel the edge value holds.
 
     Parameters
     ----------
     pixels
-        The full picture, (H, W, C), float; only every second row and column is looked at.
+        The full picture, (H, W, C), float; only every second row and column is read.
     method
         "bilinear", or "bicubic" for the cubic convolution of Keys (1981) with a = -0.5.
 

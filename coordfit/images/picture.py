@@ -1,4 +1,4 @@
-"""A picture as the networks see it, and how to come by one."""
+"""Load pictures as the networks see them."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Picture:
     Attributes
     ----------
     levels
-        (H, W, C) uint8, uint16, or float32 in [0, 1], not writable: the source's own, where nothing was done
-        to its colours. C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Alpha is straight, and the colour of a fully
+        (H, W, C) uint8, uint16, or float32 in [0, 1], not writable: the source's own, if nothing was done to
+        its colours. C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Alpha is straight, and the colour of a fully
         transparent pixel is 0.
     bit_depth
         8 or 16: the steps of the source, for the files made from it. Floating sources count as 8.
     name
         The file's name without its folder, or "array".
     notes
-        One short sentence for each thing that was done to the picture.
+        A short sentence for each thing that was done to the picture.
     """
 
     levels: Levels
@@ -63,7 +63,7 @@ class Picture:
         return f"<Picture {escaped(self.name)}, {self.width}x{self.height}: {kind}, {self.levels.dtype}>"
 
     def _repr_png_(self) -> bytes:
-        """The picture where a notebook shows it, a large one smaller."""
+        """Return the picture as a notebook shows it, a large one reduced."""
         step = max(1, max(self.height, self.width) // (4 * _MOST_SHOWN))
         levels = self.levels[::step, ::step]
         image = image_of(levels if levels.dtype == np.uint8 else quantize(to_pixels(levels)))
@@ -72,29 +72,29 @@ class Picture:
 
     @cached_property
     def pixels(self) -> Pixels:
-        """(H, W, C) float32 in [0, 1], not writable; made when they are first asked for, and kept."""
+        """Return (H, W, C) float32 in [0, 1], not writable; made at the first call, and kept."""
         pixels = to_pixels(self.levels)
         pixels.flags.writeable = False
         return pixels
 
     @property
     def colours(self) -> Colours:
-        """The same without a copy of the whole: what is looked at alone becomes float32."""
+        """Return the same without a copy of the whole: only what is read becomes float32."""
         return Colours(self.levels)
 
     @property
     def height(self) -> int:
-        """H, in pixels."""
+        """Return H, in pixels."""
         return int(self.levels.shape[0])
 
     @property
     def width(self) -> int:
-        """W, in pixels."""
+        """Return W, in pixels."""
         return int(self.levels.shape[1])
 
     @property
     def channels(self) -> int:
-        """C, alpha included."""
+        """Return C, alpha included."""
         return int(self.levels.shape[2])
 
     @property
@@ -104,7 +104,7 @@ class Picture:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of shape and pixels, hexadecimal; the same on every machine."""
+        """Return the SHA-256 of shape and pixels, in hexadecimal; the same on every machine."""
         shape = "x".join(str(length) for length in self.levels.shape)
         digest = hashlib.sha256(shape.encode() + b"\n")
         for top in range(0, self.height, _ROWS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Another number of pixels, with Lanczos and in float."""
+"""Resample pictures to another number of pixels, with Lanczos and in float."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_size(size: Any) -> None:
 
 
 def _target_size(width: int, height: int, size: int | tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the resampled picture; the shorter side is rounded, half up, and at least 1."""
+    """Return width and height of the resampled picture; the shorter side is rounded, half up, at least 1."""
     if not isinstance(size, int | np.integer):
         return int(size[0]), int(size[1])
     longer = max(width, height)
@@ -30,7 +30,7 @@ def _target_size(width: int, height: int, size: int | tuple[int, int]) -> tuple[
 
 
 def resample(levels: Levels, size: int | tuple[int, int] | None, max_pixels: int, notes: list[str]) -> Levels:
-    """Bring levels (H, W, C) to a size, channel by channel in float: Pillow resamples no 16-bit colour."""
+    """Resample levels (H, W, C), channel by channel in float: Pillow resamples no 16-bit colour."""
     height, width, channels = levels.shape
     target = (width, height) if size is None else _target_size(width, height, size)
     if target == (width, height):

@@ -1,1 +1,1 @@
-"""Pictures and curves that show how good a fit is."""
+"""Draw pictures and curves that show how good a fit is."""

@@ -1,4 +1,4 @@
-"""How pictures come into focus while networks learn them: an animated WebP, PNG or GIF."""
+"""Show how pictures come into focus while networks learn them: an animated WebP, PNG or GIF."""
 
 import io
 import math
@@ -34,7 +34,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def check_suffix(path: str | Path) -> None:
-    """Refuse a file whose suffix names no animated format; to be asked before any training.
+    """Refuse a file whose suffix names no animated format; called before any training.
 
     Raises
     ------
@@ -54,8 +54,8 @@ def check_suffix(path: str | Path) -> None:
 class Animation:
     """Frames of pictures side by side, gathered while networks train.
 
-    Memory is bounded: a frame is kept compressed and at the size at which it is shown, and where there are
-    too many frames, every second one is dropped, and so on; the first and the latest always stay. Saving
+    Memory is bounded: a frame is kept compressed and at the size at which it is shown. If there are too many
+    frames, every second one is dropped, and so on; the first and the latest always stay. Saving
     unpacks them all, which is 60 MB for one small picture and 350 MB for the widest sheet.
 
     Parameters
@@ -82,7 +82,7 @@ class Animation:
         self._latest = b""
 
     def __len__(self) -> int:
-        """How many frames will be shown."""
+        """Return how many frames will be shown."""
         return len(self._frames) + (1 if self._latest_is_apart else 0)
 
     @property
@@ -102,7 +102,7 @@ class Animation:
         Raises
         ------
         ValueError
-            If there is not one picture for each title, or their number of captions is another.
+            If there is not one picture for each title, or the number of captions differs.
         """
         captions = [caption] if isinstance(caption, str) else list(caption)
         if len(frames) != len(self.titles) or len(captions) not in (1, len(self.titles)):
@@ -151,7 +151,7 @@ class Animation:
             file.write(content.getbuffer())
 
     def _draw(self, frames: Sequence[NDArray[np.floating[Any]]], captions: list[str]) -> Image.Image:
-        """One frame: titles, pictures, and captions below."""
+        """Draw one frame: titles, pictures, and captions below."""
         width, height = _shown_size(frames[0].shape[1], frames[0].shape[0], self._side)
         cell = max(width, _NARROW_CELL)
         content = len(frames) * (cell + _GAP) - _GAP
@@ -182,7 +182,7 @@ def _compressed(sheet: Image.Image) -> bytes:
 
 
 def _decoded(frames: Sequence[bytes], name: str) -> Iterator[Image.Image]:
-    """The frames as pictures; for GIF with one palette, or its colours would flicker."""
+    """Return the frames as pictures; for GIF with one palette, since colours would flicker otherwise."""
     pictures = (Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames)
     if name != "GIF":
         yield from pictures
@@ -193,7 +193,7 @@ def _decoded(frames: Sequence[bytes], name: str) -> Iterator[Image.Image]:
 
 
 def _palette(frames: Sequence[bytes]) -> Image.Image:
-    """255 colours that suit the first frame, the last, and some between: early ones are grey and blurred."""
+    """Return 255 colours for the first frame, the last, and some between: early ones are grey and blurred."""
     chosen = sorted({round(place) for place in np.linspace(0, len(frames) - 1, _PALETTE_FRAMES)})
     pictures = [Image.open(io.BytesIO(frames[number])).convert("RGB") for number in chosen]
     width, height = pictures[0].size

@@ -1,4 +1,4 @@
-"""The picture of a fit: original, reconstruction and error side by side, with the figures written in."""
+"""Draw the picture of a fit: original, reconstruction and error side by side, with the figures."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ _COLOUR_ANCHORS = np.array(
 # Tops of the error scale in 8-bit levels with the number of intervals between ticks.
 SCALES = {1: 5, 2: 4, 5: 5, 10: 5, 20: 4, 50: 5, 100: 5, 200: 4, 255: 5}
 SCALE_ROUNDING = 1e-3
-SCALE_QUANTILE = 0.995  # a few stray pixels must not darken the map of all the others
+SCALE_QUANTILE = 0.995  # a few outliers must not darken the map of all other pixels
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
@@ -85,12 +85,12 @@ def absolute_error(truth: FloatArray, prediction: FloatArray) -> NDArray[np.floa
     Returns
     -------
     numpy.ndarray
-        Error in [0, 1], (H, W), float32. What is not a number counts as 1, the largest error there is.
+        Error in [0, 1], (H, W), float32. NaN counts as 1, the largest error.
 
     Raises
     ------
     ValueError
-        If the shapes differ, hold no pixel, or are not of the form told above.
+        If the shapes differ, hold no pixel, or are not as above.
     """
     check_pair(prediction, truth)
     height, width, channels = truth.shape
@@ -123,7 +123,7 @@ def error_scale(error: FloatArray) -> int:
 
 
 def error_picture(truth: FloatArray, prediction: FloatArray, *, scale: int | None = None) -> Image.Image:
-    """Return the absolute error, averaged over channels, through a colour map: dark is right, light is wrong.
+    """Return the absolute error, averaged over channels, through a colour map: dark is right, light wrong.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def comparison_picture(
         Pictures of one shape (H, W, C), float in [0, 1], with 1 (grey), 2 (grey and alpha), 3 (RGB) or
         4 (RGBA, not premultiplied) channels. The prediction is clipped.
     title
-        Headline; shortened where it does not fit.
+        Headline; shortened if it does not fit.
     figures
         Pairs of a label and a value, such as ``("PSNR", "38.2 dB")``, in reading order.
     scale
@@ -189,7 +189,7 @@ def comparison_picture(
 
 
 class Compared(NamedTuple):
-    """What a comparison shows; pictures (h, w, C) and error (h, w) may be smaller than what they are of."""
+    """What a comparison shows; pictures (h, w, C) and error (h, w) may be smaller than the originals."""
 
     truth: FloatArray
     prediction: FloatArray
@@ -200,7 +200,7 @@ class Compared(NamedTuple):
 
 
 def draw_compared(seen: Compared, whole: Size, title: str, figures: Sequence[tuple[str, str]]) -> Image.Image:
-    """Return the sheet of `comparison_picture` for pictures of which the `whole` has (width, height) pixels."""
+    """Return the sheet of `comparison_picture`; `whole` is the (width, height) of the full pictures."""
     width, height = whole
     stacked = width > _STACK_ASPECT * height
     size = _panel_size(width, height, stacked)
@@ -247,7 +247,7 @@ def _panel_size(width: int, height: int, stacked: bool) -> Size:
 
 
 def _shown_as(width: int, height: int, size: Size) -> str:
-    """Tell a picture's true size and how it is shown."""
+    """Return a picture's true size and how it is shown, in words."""
     pixels = f"{width} x {height} px"
     if size == (width, height):
         return pixels
@@ -259,7 +259,7 @@ def _shown_as(width: int, height: int, size: Size) -> str:
 
 
 def resize_to(image: Image.Image, size: Size, smooth: Image.Resampling) -> Image.Image:
-    """Resize: smoothly where `image` is larger than `size`, by whole pixels where it is smaller."""
+    """Resize: smoothly if `image` is larger than `size`, by whole pixels if it is smaller."""
     reduced = (min(image.width, size[0]), min(image.height, size[1]))
     return image.resize(reduced, smooth).resize(size, Image.Resampling.NEAREST)
 
@@ -312,7 +312,7 @@ class _Panel(NamedTuple):
 
 
 class ErrorBar(NamedTuple):
-    """What the colour bar below an error map tells; `scale` in 8-bit levels."""
+    """What the colour bar below an error map shows; `scale` in 8-bit levels."""
 
     scale: int
     clipped: bool  # whether some errors lie above the scale
@@ -320,7 +320,7 @@ class ErrorBar(NamedTuple):
 
 
 class _Sheet:
-    """The layout of one comparison: where everything stands and how large the type is.
+    """The layout of one comparison: where everything lies and how large the type is.
 
     Parameters
     ----------
@@ -347,7 +347,7 @@ class _Sheet:
         return max(cell, round(600 * unit)) if self.stacked else 3 * cell + 2 * round(24 * unit)
 
     def px(self, length: float) -> int:
-        """Return a length, told for a sheet of usual width, in this sheet's pixels."""
+        """Return a length, given for a sheet of usual width, in this sheet's pixels."""
         return round(length * self.unit)
 
     def draw(

@@ -1,4 +1,4 @@
-"""The curves of a fit: PSNR and loss against optimization steps, as one SVG file."""
+"""Draw the curves of a fit: PSNR and loss against optimization steps, as one SVG file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _PSNR_CURVES = (
     ("psnr_held_out", "held-out pixels", "#e0703a", 1.5),
 )
 _LOSS_COLOUR = "#222a5c"
-_FEW_POINTS = 30  # up to so many evaluations each gets a dot
+_FEW_POINTS = 30  # up to this many evaluations, each gets a dot
 
 
 def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
@@ -56,7 +56,7 @@ def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
 def _draw(history: Sequence[Row]) -> "Figure":
     """Return the figure with its two panels."""
     figure = new_figure(10, 3.9)
-    # Fixed margins hold the widest tick labels there can be; fitting them would double the time.
+    # Fixed margins hold the widest possible tick labels; fitting them would double the time.
     figure.subplots_adjust(left=0.075, right=0.98, bottom=0.15, top=0.88, wspace=0.3)
     left, right = figure.subplots(1, 2)
     _draw_psnr(left, history)
@@ -132,7 +132,7 @@ def _draw_exact(axes: "Axes", steps: list[float], label: str, colour: str) -> No
 
 
 def _finish(axes: "Axes", drawn: list[Point], evaluated: bool) -> None:
-    """Scale the axis of steps, or say that there is nothing to see."""
+    """Scale the axis of steps, or write that there is nothing to see."""
     from matplotlib.ticker import MaxNLocator
 
     steps = {step for step, _ in drawn}

@@ -1,4 +1,4 @@
-"""A figure over two settings, as coloured cells with the values written in, as an SVG file."""
+"""Draw a figure over two settings as an SVG file: coloured cells with the values in them."""
 
 import math
 from os import PathLike
@@ -30,8 +30,8 @@ def save_heat_map(path: str | PathLike[str], table: Table, x: str, y: str, value
         The columns that name the cells' columns and rows, in the order of their first appearance; numbers
         are sorted, y upwards.
     value
-        The column of numbers that is shown; a light cell is a high value. What is not finite leaves its cell
-        grey.
+        The column of numbers that is shown; a light cell is a high value. A value that is not finite leaves
+        its cell grey.
     title
         Written above.
 
@@ -46,7 +46,7 @@ def save_heat_map(path: str | PathLike[str], table: Table, x: str, y: str, value
 
 
 def heat_map_svg(table: Table, x: str, y: str, value: str, *, title: str) -> str:
-    """Return the text of the SVG that `save_heat_map` writes; its parameters."""
+    """Return the text of the SVG that `save_heat_map` writes; see there for the parameters."""
     xs, ys = _settings(table, x), _settings(table, y)
     known = [row for row in table if _is_finite(row[value])]
     values = {(_plain(row[x]), _plain(row[y])): row[value] for row in known}
@@ -68,7 +68,7 @@ def _settings(table: Table, column: str) -> list[Any]:
 
 
 def _plain(setting: Any) -> Any:
-    """A setting that can be a key: a size may come as a list."""
+    """Return a setting that can be a key: a size may come as a list."""
     return tuple(setting) if isinstance(setting, list) else setting
 
 
@@ -108,7 +108,7 @@ def _draw_cells(axes: "Axes", xs: list[Any], ys: list[Any], values: dict[tuple[A
 
 
 def _colour_range(values: list[float]) -> tuple[float, float]:
-    """What the darkest and the lightest colour stand for; a few that failed must not use up the scale."""
+    """Return the values of the darkest and the lightest colour; outliers must not use up the scale."""
     if not values:
         return 0.0, 1.0
     ordered = sorted(values)

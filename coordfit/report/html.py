@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: pictures and drawings inside, no script, no address.
+"""Write a report as one HTML file that needs nothing else: no script, no address, all pictures inside.
 
 section = Section("Encodings")
 section.add_text("Which encoding fills the gaps best?")
@@ -103,11 +103,11 @@ class Section:
         return self._add(f"<dl>{''.join(pairs)}</dl>")
 
     def add_table(self, table: Table, *, best: Sequence[str] = (), within: str = "") -> Section:
-        """Add a table; of the columns in `best`, the highest number stands out, for each value of `within`."""
+        """Add a table; in the columns of `best` the highest number is marked, for each value of `within`."""
         return self._add(f'<div class="scroll" tabindex="0">{_table(table, best, within)}</div>')
 
     def add_picture(self, picture: Image.Image | str, caption: str = "") -> Section:
-        """Add a Pillow picture, or the text of an SVG that this package has drawn, with a caption."""
+        """Add a Pillow picture, or the text of an SVG from this package, with a caption."""
         if isinstance(picture, str):
             label = f' role="img" aria-label="{_escape(caption)}"'
             inside = _inline(picture).replace("<svg", f"<svg{label}", 1)
@@ -126,7 +126,7 @@ class Section:
         return self
 
     def to_html(self, number: int) -> str:
-        """The section as HTML; its number keeps the ids of its drawings apart from those of others."""
+        """Return the section as HTML; its number keeps the ids of its drawings apart from those of others."""
         parts = [_with_own_ids(part, f"s{number}p{place}-") for place, part in enumerate(self._parts)]
         head = f'<section id="section-{number}"><h2>{_escape(self.title)}</h2>\n'
         return head + "\n".join(parts) + "\n</section>"
@@ -142,7 +142,7 @@ def report_html(title: str, introduction: Sequence[str], sections: Sequence[Sect
     introduction
         Paragraphs before the first section.
     sections
-        In their order; with two or more, a list of them stands above.
+        In their order; with two or more, a list of them comes first.
     """
     links = "".join(
         f'<a href="#section-{number}">{_escape(section.title)}</a> ' for number, section in enumerate(sections)
@@ -209,7 +209,7 @@ def _table(table: Table, best: Sequence[str], within: str) -> str:
 
 
 def _column_texts(values: Sequence[Any]) -> list[str]:
-    """The values of a column as people read them: settings as they were given, figures with equal decimals."""
+    """Return the values of a column as people read them: settings as given, figures with equal decimals."""
     floats = [v for v in values if isinstance(v, float) and math.isfinite(v)]
     if all(float(f"{v:.3g}") == v for v in floats):
         return [f"{v:g}" if isinstance(v, float) else cell(v) for v in values]
@@ -218,7 +218,7 @@ def _column_texts(values: Sequence[Any]) -> list[str]:
 
 
 def _words(column: str) -> str:
-    """A column's name for people; PSNR has its unit said."""
+    """Return a column's name for people; the unit of PSNR is added."""
     words = column.replace("_", " ")
     for name in ("psnr", "ssim", "mae"):
         words = words.replace(name, name.upper())
@@ -241,7 +241,7 @@ def _data_address(picture: Image.Image) -> str:
 
 
 def _inline(svg: str) -> str:
-    """Make a drawing part of a page: nothing that belongs to a file, and colours that follow light and dark."""
+    """Make a drawing part of a page: drop what belongs to a file, and let colours follow light and dark."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
@@ -254,7 +254,7 @@ def _inline(svg: str) -> str:
 
 
 def _with_own_ids(part: str, prefix: str) -> str:
-    """Two drawings of a page may have the same ids: put a prefix before those of this part."""
+    """Put a prefix before the ids of a drawing: two drawings of a page may have the same."""
     if "<svg" not in part:  # texts are escaped: none of them can hold this
         return part
     part = re.sub(r'\b(id="|href="#)', rf"\g<1>{prefix}", part)

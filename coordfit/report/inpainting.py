@@ -1,4 +1,4 @@
-"""The sheet of an inpainting: the picture, its mask, the filled picture and, with a truth, the error."""
+"""Draw the sheet of an inpainting: the picture, its mask, the filled picture and, with a truth, the error."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ __all__ = ["inpainting_picture", "paint_hidden"]
 
 Mask = NDArray[np.bool_]
 
-# Stripes of two colours, one darker than the other: no colour of a picture, be it white or magenta, is both.
+# Stripes of two colours, one darker than the other: no colour of a picture, even white or magenta, is both.
 _STRIPES = np.array([(0.85, 0.1, 0.55), (0.97, 0.62, 0.86)], np.float32)
 _NUM_STRIPES = 32  # along the longer side
 _MARGIN, _GAP = 36, 22  # of the strip
@@ -51,11 +51,11 @@ def inpainting_picture(
     filled
         The picture with its hidden pixels filled, (H, W, C).
     title
-        Headline; shortened where it does not fit.
+        Headline; shortened if it does not fit.
     has_truth
         Whether the hidden pixels of `pixels` are true.
     mask_figures, filled_figures
-        Pairs of a label and a value to stand below those panels.
+        Pairs of a label and a value below those panels.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def inpainting_picture(
 
 
 def _with_bar(sheet: Image.Image, bar: ErrorBar) -> Image.Image:
-    """The sheet with the error's colour bar below it, at the right, where the error stands."""
+    """Return the sheet with the error's colour bar below the error."""
     taller = Image.new("RGB", (sheet.width, sheet.height + _BAR_HEIGHT), PAPER)
     taller.paste(sheet)
     column = (sheet.width - 2 * _MARGIN - 3 * _GAP) // 4  # where all four panels are in one row

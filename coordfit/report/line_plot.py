@@ -1,4 +1,4 @@
-"""Lines of one figure against another, several in one diagram, as an SVG file."""
+"""Draw lines of one figure against another, several in one diagram, as an SVG file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ SERIES_COLOURS = (
     "#4a5160",
 )
 _MARKERS = "os^Dv"  # another one for each round through the colours
-_FEW_POINTS = 30  # up to so many points each gets a mark
-_MANY_LINES = 9  # more than so many names stand in two columns
-_LABEL_SHARE = 0.06  # of the axis, that a number below it takes
+_FEW_POINTS = 30  # up to this many points, each gets a mark
+_MANY_LINES = 9  # more names than this get two columns
+_LABEL_SHARE = 0.06  # share of the axis that a number below it takes
 
 
 def save_lines(
@@ -50,8 +50,8 @@ def save_lines(
     path
         The file to write; an existing one is replaced.
     series
-        Points (x, y) by name, in the order in which they are joined. What is not finite, and on a logarithmic
-        axis what is not positive, leaves a point out.
+        Points (x, y) by name, in the order in which they are joined. A point is left out if it is not finite,
+        or not positive on a logarithmic axis.
     title, x_label, y_label
         Written above and at the axes; the labels say the unit.
     x_log
@@ -78,7 +78,7 @@ def lines_svg(
     x_log: bool = False,
     dashed: Mapping[str, Points] | None = None,
 ) -> str:
-    """Return the text of the SVG that `save_lines` writes; its parameters."""
+    """Return the text of the SVG that `save_lines` writes; see there for the parameters."""
     with own_style():
         figure = new_figure(7.6, 4.2, layout="constrained")
         axes = figure.subplots()
@@ -109,7 +109,7 @@ def _draw(axes: "Axes", series: Mapping[str, Points], dashed: Mapping[str, Point
 
 
 def _looks(number: int) -> list[tuple[str, str]]:
-    """A colour and a mark for each line, no two alike."""
+    """Return a colour and a mark for each line, no two alike."""
     rounds = -(-number // len(SERIES_COLOURS))
     return [(colour, mark) for mark in (_MARKERS * rounds)[: max(1, rounds)] for colour in SERIES_COLOURS]
 
@@ -141,7 +141,7 @@ def _draw_line(
 
 
 def _scale_by_logarithm(axes: "Axes", values: list[float]) -> None:
-    """A logarithmic axis whose ticks are the values themselves where there are few, and room."""
+    """Make an axis logarithmic; its ticks are the values themselves if they are few and have room."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_xscale("log")
@@ -152,7 +152,7 @@ def _scale_by_logarithm(axes: "Axes", values: list[float]) -> None:
 
 
 def _apart(values: list[float]) -> list[float]:
-    """Those of some rising values above 0 that are a label's width or more from the one kept before."""
+    """Return those of some rising values above 0 that are a label's width or more from the one before."""
     width = _LABEL_SHARE * math.log(values[-1] / values[0])
     kept = values[:1]
     for value in values[1:]:
@@ -175,5 +175,5 @@ def _add_legend(axes: "Axes", has_dashed: bool) -> None:
 
 
 def literal(text: str) -> str:
-    """A dollar sign would begin a formula; control codes may not stand in XML."""
+    """Return text that Matplotlib and XML take literally: no dollar sign, no control codes."""
     return escaped(text).replace("$", r"\$")

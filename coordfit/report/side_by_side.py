@@ -1,4 +1,4 @@
-"""Several reconstructions of one picture on a sheet: each with its figures, and their errors on one scale."""
+"""Draw several reconstructions of one picture on a sheet, each with its figures, errors on one scale."""
 
 import math
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ Figures = Sequence[tuple[str, str]]
 Panel = tuple[str, FloatArray, Figures]
 """Name, picture (H, W, C), and pairs of a label and a value."""
 
-_SHEET_WIDTH = 1600  # what is wider would be viewed reduced
+_SHEET_WIDTH = 1600  # a wider sheet would be viewed reduced
 _FEW_SIDE, _MANY_SIDE = 384, 256  # the longer side of a picture, for up to three on a sheet and for more
-_LONG_SIDE = 640  # and where a picture is much longer than it is high, or the other way round
+_LONG_SIDE = 640  # the same if a picture is much longer than it is high, or the other way round
 _LONG_ASPECT = 2.2
 _THIN_SIDE = 24
 _NARROW_CELL = 210  # room for a name and for figures
@@ -42,8 +42,8 @@ _MARGIN, _GAP = 36, 22
 def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> Image.Image:
     """Return a sheet with the truth, each reconstruction, and below each its error, all on one scale.
 
-    Small pictures are enlarged a whole number of times without smoothing, large ones reduced; where they do
-    not fit side by side, they go on in further rows. Alpha is shown over a light checkerboard.
+    Small pictures are enlarged a whole number of times without smoothing, large ones reduced. If they do not
+    fit side by side, they continue in further rows. Alpha is shown over a light checkerboard.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> I
     panels
         A name, a reconstruction of the same shape and its figures, pairs such as ``("held out", "29.1 dB")``.
     title
-        Headline; shortened where it does not fit.
+        Headline; shortened if it does not fit.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> I
     size = _shown_size(width, height, 1 + len(panels))
     cells = [_Cell("truth", show_pixels(truth, size), [("", _size_note(width, height, size))])]
     errors = [_error_of(truth, prediction, size) for _, prediction, _ in panels]
-    # One that failed would darken the maps of all the others: the bar says that there is more.
+    # A failed one would darken the maps of all others: the bar says that there is more.
     scale = sorted(error.scale for error in errors)[len(errors) // 2] if errors else 1
     for (name, prediction, figures), error in zip(panels, errors, strict=True):
         note = f"error: mean {error.mean:.2f}, max {error.largest:.0f}"
@@ -80,7 +80,7 @@ def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> I
 
 
 def picture_strip(panels: Sequence[Panel], *, title: str) -> Image.Image:
-    """Return a sheet of pictures of one shape with their names and figures, where there is no truth.
+    """Return a sheet of pictures of one shape with their names and figures, without a truth.
 
     Raises
     ------
@@ -112,14 +112,14 @@ class _Error(NamedTuple):
 
 
 def _error_of(truth: FloatArray, prediction: FloatArray, size: tuple[int, int]) -> _Error:
-    """The error of one reconstruction, reduced to what is shown: many large ones must fit into memory."""
+    """Return the error of one reconstruction, reduced to what is shown: many large ones must fit in memory."""
     error = absolute_error(truth, prediction)
     shown = resize_to(Image.fromarray(error), size, Image.Resampling.BOX)
     return _Error(shown, error_scale(error), 255 * float(error.mean()), 255 * float(error.max()))
 
 
 def _shown_size(width: int, height: int, number: int) -> tuple[int, int]:
-    """Width and height at which each of `number` pictures is shown."""
+    """Return width and height at which each of `number` pictures is shown."""
     longer, shorter = max(width, height), min(width, height)
     side = _FEW_SIDE if number <= 3 else _MANY_SIDE
     if longer > _LONG_ASPECT * shorter:
@@ -129,7 +129,7 @@ def _shown_size(width: int, height: int, number: int) -> tuple[int, int]:
 
 
 def _size_note(width: int, height: int, size: tuple[int, int]) -> str:
-    """Tell a picture's true size and how it is shown."""
+    """Return a picture's true size and how it is shown, in words."""
     pixels = f"{width} x {height} px"
     if size == (width, height):
         return pixels
@@ -185,7 +185,7 @@ class _Sheet:
     def _draw_band(
         self, sheet: Image.Image, pen: ImageDraw.ImageDraw, band: list[_Cell], top: int, bar: ErrorBar | None
     ) -> int:
-        """Draw one band; the bar stands where the truth has no error. Return the lower edge."""
+        """Draw one band, the bar where the truth has no error; return the lower edge."""
         lefts = [_MARGIN + column * (self.cell + _GAP) for column in range(len(band))]
         below = top + 26 + self.size[1] + 6
         lowest = max(self._draw_cell(sheet, pen, cell, x, top) for cell, x in zip(band, lefts, strict=True))

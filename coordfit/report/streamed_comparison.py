@@ -1,4 +1,4 @@
-"""The picture of a fit whose reconstruction comes a few rows at a time, and is never there as a whole."""
+"""Draw the picture of a fit whose reconstruction comes a few rows at a time, and is never whole in memory."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from .comparison import (
 __all__ = ["RunningComparison"]
 
 FloatArray = NDArray[np.floating[Any]]
-# Panels are drawn from means of squares, of which the longer side has this many for each pixel that is shown.
+# Panels are drawn from means of squares; the longer side has this many of them for each pixel that is shown.
 _FINER = 2
 
 
@@ -65,7 +65,7 @@ class RunningComparison:
         self._small.append((_mean_colours(truth, side), _mean_colours(prediction, side), small))
 
     def draw(self, title: str, figures: Sequence[tuple[str, str]]) -> Image.Image:
-        """Return the sheet, once all rows are there."""
+        """Return the sheet, once all rows are added."""
         height, width = self._truth.shape[:2]
         truth, prediction, error = (np.concatenate(parts) for parts in zip(*self._small, strict=True))
         shares = self._within / (height * width)
@@ -76,7 +76,7 @@ class RunningComparison:
 
 
 def _means(pixels: FloatArray, side: int) -> NDArray[np.float32]:
-    """The means of squares of `side` pixels, of what is there of them at the right and at the bottom."""
+    """Return the means of squares of `side` pixels; squares at the right and bottom may be smaller."""
     means: NDArray[np.float32] = np.asarray(pixels, np.float32)
     for axis in (0, 1):
         starts = np.arange(0, means.shape[axis], side)
@@ -87,7 +87,7 @@ def _means(pixels: FloatArray, side: int) -> NDArray[np.float32]:
 
 
 def _mean_colours(pixels: FloatArray, side: int) -> NDArray[np.float32]:
-    """The same of colours, which alpha weighs."""
+    """Return the same means of colours, weighted by alpha."""
     if pixels.shape[2] in (1, 3) or side == 1:
         return _means(pixels, side)
     return unpremultiply(_means(premultiply(np.asarray(pixels, np.float32)), side))

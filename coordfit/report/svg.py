@@ -1,4 +1,4 @@
-"""Figures as SVG, drawn by Matplotlib without the user's settings, and without a trace in Matplotlib's own."""
+"""Draw figures as SVG by Matplotlib, without the user's settings, and leave Matplotlib's settings alone."""
 
 from __future__ import annotations
 
@@ -47,17 +47,15 @@ _STYLE = {
     "legend.frameon": False,
 }
 
-_LOCK = (
-    threading.RLock()
-)  # Matplotlib's settings are the process's: of two contexts the first must not end first
+_LOCK = threading.RLock()  # Matplotlib's settings belong to the process: two contexts must not overlap
 
 
 @contextlib.contextmanager
 def own_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Draw in this package's style, with `changes`, over Matplotlib's defaults.
 
-    The user's matplotlibrc, MPLBACKEND and `rcParams` do not count, and `rcParams` are as before afterwards.
-    One thread draws at a time. Matplotlib is imported here, and pyplot never.
+    The user's matplotlibrc, MPLBACKEND and `rcParams` are ignored, and `rcParams` are as before afterwards.
+    One thread draws at a time. Matplotlib is imported here; pyplot never is.
     """
     matplotlib = _import_matplotlib()
     with _LOCK, matplotlib.rc_context():
@@ -67,7 +65,7 @@ def own_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 
 def _import_matplotlib() -> Any:
-    """Import Matplotlib where MPLBACKEND names no backend, or matplotlibrc cannot be read: it fails at both."""
+    """Import Matplotlib despite an unknown MPLBACKEND or an unreadable matplotlibrc, at which it fails."""
     if "matplotlib" in sys.modules:
         return importlib.import_module("matplotlib")
     backend = os.environ.pop("MPLBACKEND", "")
@@ -90,7 +88,7 @@ def _import_matplotlib() -> Any:
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
-    """Return an empty figure of a size in inches, on a canvas of its own; to be called in `own_style`."""
+    """Return an empty figure of a size in inches, on its own canvas; call it within `own_style`."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -100,7 +98,7 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
 
 
 def svg_of(figure: Figure) -> str:
-    """Return a figure as SVG, the same text for equal figures; to be called in `own_style`."""
+    """Return a figure as SVG, the same text for equal figures; call it within `own_style`."""
     drawing = io.BytesIO()
     figure.savefig(drawing, format="svg", metadata={"Date": None})
     return drawing.getvalue().decode()

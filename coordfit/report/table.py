@@ -1,4 +1,4 @@
-"""A small table of results: rows by column name, for terminals, notebooks, files and pandas."""
+"""Tabulate results: rows by column name, for terminals, notebooks, files and pandas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from ..files import escaped
 
 Row = Mapping[str, Any]
-_MOST_LETTERS = 120  # of the names in a table's repr
+_MOST_LETTERS = 120  # letters of the names in a table's repr
 
 
 class Table(Sequence[Row]):
@@ -24,7 +24,7 @@ class Table(Sequence[Row]):
     ----------
     rows : iterable of mappings
     columns : sequence of str, optional
-        Which columns, in this order; those of the rows in the order of their first appearance if not given.
+        Which columns, in this order; by default those of the rows, in the order of their first appearance.
     """
 
     def __init__(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
@@ -36,7 +36,7 @@ class Table(Sequence[Row]):
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
-        """A row by number, a column by name (a list), or a table of a slice of rows."""
+        """Return a row by number, a column by name (a list), or a table of a slice of rows."""
         if isinstance(index, str):
             return [row[index] for row in self.rows]
         if isinstance(index, slice):
@@ -47,7 +47,7 @@ class Table(Sequence[Row]):
         return iter(self.rows)
 
     def sorted_by(self, column: str, *, descending: bool = True) -> Table:
-        """The table in the order of a column; words come after numbers, and rows without a value last."""
+        """Return the table in the order of a column; words come after numbers, rows without a value last."""
 
         def has_value(row: Row) -> bool:
             value = row[column]
@@ -62,18 +62,18 @@ class Table(Sequence[Row]):
         return Table([*present, *(row for row in self.rows if not has_value(row))], self.columns)
 
     def to_pandas(self) -> Any:
-        """The table as a `pandas.DataFrame`; pandas must be installed."""
-        import pandas  # not a dependency: whoever asks for it has it
+        """Return the table as a `pandas.DataFrame`; pandas must be installed."""
+        import pandas  # not a dependency of coordfit
 
         return pandas.DataFrame(self.rows, columns=list(self.columns))
 
     def to_markdown(self) -> str:
-        """The table in Markdown."""
+        """Return the table in Markdown."""
         lines = [_pipes(self.columns), _pipes("---" for _ in self.columns)]
         return "\n".join([*lines, *(_pipes(cell(row[name]) for name in self.columns) for row in self.rows)])
 
     def to_csv(self) -> str:
-        """The table as CSV (RFC 4180, but with plain line feeds), every digit of its floats."""
+        """Return the table as CSV (RFC 4180, but with plain line feeds), with every digit of its floats."""
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
@@ -85,10 +85,10 @@ class Table(Sequence[Row]):
         return f"<Table, rows: {len(self)}, columns: {names}>"
 
     def __str__(self) -> str:
-        """The table in aligned columns, for a terminal, as wide as that is (`COLUMNS`; 80 where there is none).
+        """Return the table in aligned columns, as wide as the terminal (`COLUMNS`, or 80).
 
-        Where there is too little room, names of columns break into several lines, and the columns that are left
-        over come in further tables below, each of which begins with the columns that tell the rows apart.
+        If there is too little room, names of columns break into several lines, and the columns left over
+        follow in further tables, each of which begins with the columns that tell the rows apart.
         """
         room = shutil.get_terminal_size((80, 24)).columns
         whole = {name: max(cell_width(name), self._widest(name)) for name in self.columns}
@@ -98,7 +98,7 @@ class Table(Sequence[Row]):
         return "\n\n".join(_drawn(part, broken) for part in self._parts(broken, room))
 
     def _parts(self, widths: Mapping[str, int], room: int) -> Iterator[Table]:
-        """The table in parts of as many columns as there is room for."""
+        """Yield the table in parts of as many columns as there is room for."""
         keys = list(self._keys(widths, room // 2))
         names = keys
         for name in self.columns[len(keys) :]:
@@ -110,7 +110,7 @@ class Table(Sequence[Row]):
         yield Table(self.rows, names)
 
     def _keys(self, widths: Mapping[str, int], room: int) -> tuple[str, ...]:
-        """The fewest columns from the left that tell all rows apart, or the first one."""
+        """Return the fewest columns from the left that tell all rows apart, or the first one."""
         for count in range(1, len(self.columns)):
             keys = self.columns[:count]
             if not _fits([widths[name] for name in keys], room):
@@ -126,7 +126,7 @@ class Table(Sequence[Row]):
         return [cell(row[name]) for row in self.rows]
 
     def _repr_html_(self) -> str:
-        """The table where a notebook shows it; every cell is escaped."""
+        """Return the table as a notebook shows it; every cell is escaped."""
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell(row[name]))}</td>" for name in self.columns) + "</tr>"
@@ -136,7 +136,7 @@ class Table(Sequence[Row]):
 
 
 def cell(value: Any) -> str:
-    """A value as people read it: four significant digits, two decimals from 10 on; nothing for None."""
+    """Return a value as people read it: four significant digits, two decimals from 10 on; nothing for None."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -148,7 +148,7 @@ _GAP = 2  # places between columns
 
 
 def _drawn(table: Table, widths: Mapping[str, int]) -> str:
-    """A table as lines of text, its columns of these widths."""
+    """Return a table as lines of text, its columns of these widths."""
     from rich.console import Console
     from rich.table import Table as Grid
     from rich.text import Text
@@ -172,7 +172,7 @@ def _fits(widths: Iterable[int], room: int) -> bool:
 
 
 def cell_width(text: str) -> int:
-    """How many places a terminal needs for a text: two for a letter of Chinese, Japanese or Korean."""
+    """Return how many places a terminal needs for a text: two for a Chinese, Japanese or Korean letter."""
     from rich.cells import cell_len
 
     return cell_len(text)

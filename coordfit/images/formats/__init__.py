@@ -1,1 +1,1 @@
-"""Picture files: decode, encode, and what each format is trusted with."""
+"""Decode and encode picture files."""

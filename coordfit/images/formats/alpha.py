@@ -1,4 +1,4 @@
-"""Alpha: what it hides, how colours are averaged under it, what is laid under it."""
+"""Handle alpha: what it hides, how colours are averaged under it, what is laid under it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from PIL import ImageColor
 from ...errors import ConfigError
 from .levels import MAX_16_BIT, Levels, Pixels, highest, to_pixels
 
-# Alpha below half of a 16-bit step is nothing: colour cannot be had back from it by division.
+# Alpha below half of a 16-bit step counts as 0: division cannot restore the colour under it.
 _NO_ALPHA = 0.5 / MAX_16_BIT
 
 
 def settle_alpha(levels: Levels, notes: list[str]) -> Levels:
-    """Drop alpha that says nothing, and colour that nobody sees: no network should spend itself on them."""
+    """Drop alpha that is 1 everywhere, and colour under alpha 0, which no network should learn."""
     if levels.shape[2] not in (2, 4):
         return levels
     alpha = levels[:, :, -1]
@@ -28,13 +28,13 @@ def settle_alpha(levels: Levels, notes: list[str]) -> Levels:
 
 
 def premultiply(pixels: Pixels) -> Pixels:
-    """Multiply colour by alpha (H, W, C): only so may pixels be averaged."""
+    """Multiply colour by alpha (H, W, C), as pixels must be before they are averaged."""
     alpha = pixels[:, :, -1:]
     return np.concatenate([pixels[:, :, :-1] * alpha, alpha], axis=2)
 
 
 def unpremultiply(pixels: Pixels) -> Pixels:
-    """Divide colour by alpha (H, W, C); where alpha is nothing, so is colour."""
+    """Divide colour by alpha (H, W, C); colour is 0 where alpha is."""
     alpha = np.where(pixels[:, :, -1:] < _NO_ALPHA, np.float32(0), pixels[:, :, -1:])
     colour = np.zeros_like(pixels[:, :, :-1])
     np.divide(pixels[:, :, :-1], alpha, out=colour, where=alpha > 0)

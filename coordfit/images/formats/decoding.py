@@ -28,7 +28,7 @@ _CONVERTED_MODES = {
     "HSV": "RGB",
 }
 _ROWS_AT_ONCE = 256
-# Of 16-bit samples Pillow keeps the first byte. These names for the samples keep the second, or for grey both.
+# Pillow keeps the first byte of 16-bit samples. These names for the samples keep the second, or for grey both.
 _OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 # Pillow widens samples of 2 and 4 bits to 8, but not the level that its files declare transparent.
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
@@ -46,7 +46,7 @@ _TURNS: dict[int, Callable[[Levels], Levels]] = {
 
 
 def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) -> tuple[Levels, int]:
-    """Decode an opened image: upright levels (H, W, C), alpha still as it came, and bit depth."""
+    """Decode an opened image: upright levels (H, W, C), alpha as the file has it, and bit depth."""
     raw_mode, turned = _raw_mode(image), _turns_by_itself(image)
     frame, other_bytes, without_alpha = None, None, False
     if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
@@ -71,7 +71,7 @@ def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) ->
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Pillow's name for the samples in the file, such as "RGB;16B"; "" once decoded, or without a file."""
+    """Return Pillow's name for the samples in the file, such as "RGB;16B"; "" if decoded or without a file."""
     tiles = getattr(image, "tile", None)
     if not tiles:
         return ""
@@ -84,13 +84,13 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _turns_by_itself(image: Image.Image) -> bool:
-    """Whether this is a TIFF that Pillow will turn upright while decoding, and then forget that it did."""
+    """Whether this is a TIFF that Pillow turns upright while decoding, and then forgets that it did."""
     tags = getattr(image, "tag_v2", None) or {}
     return tags.get(ExifTags.Base.Orientation) in range(2, 9)
 
 
 def _orientation(image: Image.Image, notes: list[str]) -> tuple[int, str]:
-    """The orientation and which metadata say so; damaged EXIF data is no reason to refuse a picture."""
+    """Return the orientation and which metadata give it; damaged EXIF data are ignored."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
         own = Image.Exif()
@@ -105,7 +105,7 @@ def _orientation(image: Image.Image, notes: list[str]) -> tuple[int, str]:
 
 
 def xmp_orientation(xmp: str | bytes | None) -> int:
-    """The orientation that XMP metadata declare; 1, upright, without any."""
+    """Return the orientation that XMP metadata declare; 1, upright, without any."""
     text = xmp if isinstance(xmp, bytes) else (xmp or "").encode(errors="replace")
     found = re.search(rb'tiff:Orientation(?:="|>)([1-8])', text)
     return int(found[1]) if found else 1
@@ -134,7 +134,7 @@ def note_frames(count: Callable[[], int], notes: list[str]) -> None:
 
 
 def note_colour_space(info: dict[Any, Any], notes: list[str]) -> None:
-    """Note what an image's metadata say about its colours that is not applied: they are taken for sRGB."""
+    """Note what metadata say about colours that is not applied: colours are taken for sRGB."""
     if info.get("icc_profile"):
         notes.append("embedded colour profile not applied")
         return
@@ -148,7 +148,7 @@ def note_colour_space(info: dict[Any, Any], notes: list[str]) -> None:
 
 
 def _clear_outside(levels: Levels, frame: tuple[int, int, int, int] | None) -> Levels:
-    """Levels (H, W, C) with alpha, 0 outside the frame, where the picture has no colour."""
+    """Return levels (H, W, C) with alpha 0 outside the frame, where the picture has no colour."""
     if frame is None:
         return levels
     left, top, right, bottom = frame
@@ -161,7 +161,7 @@ def _clear_outside(levels: Levels, frame: tuple[int, int, int, int] | None) -> L
 
 
 def _decode_deep_pixmap(image: ImageFile.ImageFile, label: str) -> Levels:
-    """The levels (H, W, 3) of a binary portable pixmap of more than 8 bits, which Pillow cuts to 8."""
+    """Return the levels (H, W, 3) of a binary portable pixmap of more than 8 bits, which Pillow cuts to 8."""
     codec, _, offset, arguments = image.tile[0]
     highest_level: int = arguments[1]  # type: ignore[index,assignment]
     if codec != "ppm":
@@ -178,7 +178,7 @@ def _decode_deep_pixmap(image: ImageFile.ImageFile, label: str) -> Levels:
 
 
 def _decode_other_bytes(image: ImageFile.ImageFile, raw_mode: str) -> NDArray[np.uint8]:
-    """The bytes (H, W, C) of a PNG that another name for its samples gives, by decoding the file once more."""
+    """Return bytes (H, W, C) of a PNG by another name for its samples, decoding the file once more."""
     assert image.fp is not None
     place = image.fp.tell()
     with Image.open(image.fp, formats=["PNG"]) as again:
@@ -191,7 +191,7 @@ def _decode_other_bytes(image: ImageFile.ImageFile, raw_mode: str) -> NDArray[np
 
 
 def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels, int]:
-    """Levels and bit depth of the single-channel modes I;16*, I and F, which `convert` would clip at 255."""
+    """Return levels and bit depth of the single-channel modes I;16*, I and F, which `convert` clips at 255."""
     levels = np.asarray(image)[:, :, np.newaxis]
     if image.mode == "F":
         return as_levels(levels, label)
@@ -211,7 +211,7 @@ def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels,
 def _decode_8_bit(
     image: Image.Image, raw_mode: str, other_bytes: NDArray[np.uint8] | None, label: str, notes: list[str]
 ) -> tuple[Levels, int]:
-    """Levels and bit depth of the modes with 8 bits per sample, or of 16 where there are `other_bytes`."""
+    """Return levels and bit depth of modes with 8 bits per sample, or of 16 if `other_bytes` is given."""
     if image.mode in _PREMULTIPLIED_MODES:
         premultiplied, bit_depth = as_levels(np.asarray(image), label)
         return unpremultiply(to_pixels(premultiplied)), bit_depth
@@ -233,7 +233,7 @@ def _decode_8_bit(
 
 
 def _levels(image: Image.Image) -> NDArray[np.uint8]:
-    """The levels (H, W, C) of a plain mode, some rows at a time: Pillow would make them twice."""
+    """Return the levels (H, W, C) of a plain mode, some rows at a time: Pillow would make them twice."""
     levels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
     for top in range(0, image.height, _ROWS_AT_ONCE):
         rows = image.crop((0, top, image.width, min(top + _ROWS_AT_ONCE, image.height)))

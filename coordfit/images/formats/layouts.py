@@ -1,4 +1,4 @@
-"""Which files Pillow is trusted with: formats and layouts that tests compare with independent readers."""
+"""Say which files Pillow reads: formats and layouts that tests compare with independent readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", *_AVIF, "ICO", "JPEG2000", "QOI", "PCX", "SGI", "TGA")
 TOLD_FORMATS = "PNG, JPEG, GIF, WebP, AVIF, TIFF, BMP, PPM, TGA, ICO, JPEG 2000, QOI, PCX, SGI"
 
-_HEAD_BYTES = 2**22  # how far in the first frame's header is looked for; colour profiles come before it
+_HEAD_BYTES = 2**22  # bytes in which the first frame's header is searched for; colour profiles come before it
 
 
 def check_layout(image: ImageFile.ImageFile, raw_mode: str, label: str, notes: list[str]) -> None:
@@ -33,7 +33,7 @@ def check_layout(image: ImageFile.ImageFile, raw_mode: str, label: str, notes: l
 
 
 def first_frame(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
-    """Left, top, right and bottom of the first frame of a GIF or WebP where it does not fill the picture."""
+    """Return left, top, right and bottom of the first frame of a GIF or WebP that does not fill the picture."""
     box = (0, 0, *image.size)
     if image.format == "GIF" and image.tile and image.tell() == 0:
         box = image.tile[0][1] or box
@@ -46,12 +46,12 @@ def first_frame(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
 
 
 def declares_no_alpha(image: ImageFile.ImageFile) -> bool:
-    """Whether a TGA says that it has no alpha, though there may be a byte for it that many programs leave 0."""
+    """Whether a TGA says that it has no alpha; many programs leave a byte for it at 0."""
     return image.format == "TGA" and not _head(image)[17] & 0x0F
 
 
 def _head(image: ImageFile.ImageFile) -> bytes:
-    """The first bytes of an image's file."""
+    """Return the first bytes of an image's file."""
     assert image.fp is not None
     place = image.fp.tell()
     image.fp.seek(0)

@@ -1,4 +1,4 @@
-"""Levels of any kind, and what they are as float32 in [0, 1].
+"""Handle levels of any kind, and turn them into float32 in [0, 1].
 
 A picture keeps the levels of its source: 3 bytes for a pixel of 8-bit RGB, where float32 has 12.
 """
@@ -19,13 +19,14 @@ Levels = NDArray[Any]
 MAX_16_BIT = 65535
 # Colours computed in float32 may leave [0, 1] by rounding; more than this is another range.
 _ROUNDING = 1e-6
-# How far filters such as Lanczos overshoot, of the range; and a maximum below which white is hardly 255.
+# How far filters such as Lanczos overshoot, as a share of the range; and a maximum below which white is
+# hardly 255.
 _OVERSHOOT = 0.15
 _LEAST_OF_255 = 16
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int, label: str) -> None:
-    """Refuse a picture (width, height) without pixels or with more than memory is meant for."""
+    """Refuse a picture (width, height) without pixels, or with more than the limit."""
     width, height = size
     if width < 1 or height < 1:
         raise PictureError(f"{label} has no pixels: its size is {width}x{height}")
@@ -38,7 +39,7 @@ def check_pixels(size: tuple[int, int], max_pixels: int, label: str) -> None:
 
 
 def as_levels(values: NDArray[Any], label: str) -> tuple[Levels, int]:
-    """Levels, or floats in [0, 1], of any shape as a picture keeps them: a new array, and bit depth."""
+    """Return levels, or floats in [0, 1], of any shape as a picture keeps them: a new array, and bit depth."""
     if values.dtype.kind == "f":
         _check_range(values, label)
         return np.clip(values, 0, 1).astype(np.float32), 8
@@ -53,19 +54,19 @@ def as_levels(values: NDArray[Any], label: str) -> tuple[Levels, int]:
 
 
 def highest(levels: Levels) -> int:
-    """What white and full alpha are."""
+    """Return the level of white and of full alpha."""
     return 1 if levels.dtype.kind == "f" else int(np.iinfo(levels.dtype).max)
 
 
 def to_pixels(levels: Levels) -> Pixels:
-    """Colours in [0, 1]; a new array, but of float32, which are colours already."""
+    """Return colours in [0, 1]: a new array, unless the levels are float32, which are colours already."""
     if levels.dtype == np.float32:
         return levels
     return np.divide(levels, np.float32(highest(levels)), dtype=np.float32)
 
 
 class Colours:
-    """Levels that become colours where they are looked at: a picture without the memory of its float32.
+    """Levels that become colours when they are read: a picture without the memory of its float32.
 
     Parameters
     ----------
@@ -78,24 +79,24 @@ class Colours:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the levels."""
+        """Return the shape of the levels."""
         return self.levels.shape
 
     def __len__(self) -> int:
-        """The length of the first axis."""
+        """Return the length of the first axis."""
         return len(self.levels)
 
     def __getitem__(self, index: Any) -> Pixels:
-        """Colours in [0, 1] at any index that an array has."""
+        """Return colours in [0, 1] at any index that an array takes."""
         return to_pixels(self.levels[index])
 
     def reshape(self, *shape: int) -> Colours:
-        """The same in another shape."""
+        """Return the same levels in another shape."""
         return Colours(self.levels.reshape(*shape))
 
 
 def _check_range(values: NDArray[np.floating], label: str) -> None:
-    """Refuse floats outside [0, 1], saying what probably was meant."""
+    """Refuse floats outside [0, 1], and say what was probably meant."""
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise PictureError(f"{label} holds NaN or infinite values: replace them first")
@@ -105,7 +106,7 @@ def _check_range(values: NDArray[np.floating], label: str) -> None:
 
 
 def _range_cure(low: float, high: float) -> str:
-    """What brings values of this extent to [0, 1], as far as the extent tells."""
+    """Return what brings values of this extent to [0, 1], as far as the extent tells."""
 
     def fits(bottom: float, top: float) -> bool:
         margin = _OVERSHOOT * (top - bottom)

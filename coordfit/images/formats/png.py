@@ -1,6 +1,6 @@
 """Write PNG files row by row, 8 or 16 bits deep, so that a picture larger than memory can be written.
 
-Pillow wants the whole picture at once, and has no 16-bit colour; this needs nothing but `zlib` and NumPy.
+Pillow needs the whole picture at once, and has no 16-bit colour; this needs only `zlib` and NumPy.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def quantize(pixels: NDArray[np.floating], bit_depth: int = 8) -> NDArray[np.uin
     Raises
     ------
     PictureError
-        A colour is NaN: no level stands for it.
+        A colour is NaN, which no level represents.
     ValueError
         `pixels` is not floating, or `bit_depth` is neither 8 nor 16.
     """
@@ -150,11 +150,11 @@ class PngWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:  # a second error about missing rows would only hide the first
+        if kind is None:  # a second error about missing rows would hide the first
             self.close()
 
     def _check(self, rows: NDArray[np.unsignedinteger]) -> None:
-        """Refuse rows that do not belong into this picture."""
+        """Refuse rows that do not fit this picture."""
         if self._closed:
             raise ValueError("the PNG is closed")
         if rows.dtype.newbyteorder("=") != self._dtype:
@@ -193,14 +193,14 @@ class PngWriter:
 
 
 def _sample_dtype(bit_depth: int) -> np.dtype[np.unsignedinteger]:
-    """Type of one sample of a pixel, in the machine's byte order."""
+    """Return the type of one sample of a pixel, in the machine's byte order."""
     if bit_depth not in (8, 16):
         raise ValueError(f"the bit depth must be 8 or 16, not {bit_depth}")
     return np.dtype(np.uint8 if bit_depth == 8 else np.uint16)
 
 
 def _cost(residuals: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Sum of the absolute differences in each row, (n, B) -> (n,); a byte of 255 stands for -1."""
+    """Sum the absolute differences in each row, (n, B) -> (n,); a byte of 255 stands for -1."""
     differences: NDArray[np.uint8] = np.minimum(residuals, np.negative(residuals))
     cost: NDArray[np.int64] = differences.sum(axis=1, dtype=np.int64)
     return cost

@@ -1,4 +1,4 @@
-"""Where pictures come from: files, Pillow images and arrays; whatever goes wrong is one clear error."""
+"""Read pictures from files, Pillow images and arrays; whatever goes wrong is one clear error."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .layouts import FORMATS, TOLD_FORMATS
 from .levels import Levels, as_levels, check_pixels
 from .tiff import SIGNATURES, read_tiff
 
-# 8000x8000: as RGB, 0.8 GB of float32 where one network learns it. Below Pillow's own limit (89 million, then a
-# warning), so that it is this one that counts.
+# 8000x8000: as RGB, 0.8 GB of float32 if one network learns it. Below Pillow's own limit (89 million, then a
+# warning), so that this one counts.
 MAX_PIXELS = 64_000_000
 _FILTERS = threading.RLock()
 
@@ -35,7 +35,7 @@ for _library in ("PIL", "tifffile"):
 
 
 def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Levels, int]:
-    """Decode a file: levels and bit depth."""
+    """Decode a file to levels and bit depth."""
     _check_file(path)
     label = printable(path)
     # Opened here, since Pillow leaves files it opened itself to the garbage collector when a decoder fails.
@@ -54,7 +54,7 @@ def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Levels, in
 
 
 def read_image(image: Image.Image, max_pixels: int, notes: list[str]) -> tuple[Levels, int]:
-    """Decode a Pillow image at the frame it stands on: levels and bit depth."""
+    """Decode the current frame of a Pillow image to levels and bit depth."""
     label = f"the Pillow image ({image.mode})"
     if image.format not in (None, "TIFF", "MPO", *FORMATS):
         cure = "save it as PNG, or give image.copy() to take the pixels as they are"
@@ -68,7 +68,7 @@ def read_image(image: Image.Image, max_pixels: int, notes: list[str]) -> tuple[L
 
 
 def read_array(source: Any) -> tuple[Levels, int]:
-    """Take an array (H, W) or (H, W, C): levels, never sharing memory with it, and bit depth."""
+    """Copy an array (H, W) or (H, W, C) to levels, and return them with the bit depth."""
     if isinstance(source, np.ma.MaskedArray):
         raise PictureError("a masked array is no picture: fill it first, with .filled()")
     if not hasattr(source, "__array__"):
@@ -90,7 +90,7 @@ def read_array(source: Any) -> tuple[Levels, int]:
 
 
 def _array_cure(error: Exception) -> str:
-    """What turns an array of another library into one of NumPy, as far as its own refusal tells."""
+    """Return what turns an array of another library into one of NumPy, as far as its error tells."""
     told = str(error)
     cures = {"grad": "give array.detach()", "cpu()": "give array.cpu()", ".get()": "give array.get()"}
     cures["BFloat16"] = "give array.float()"
@@ -99,7 +99,7 @@ def _array_cure(error: Exception) -> str:
 
 
 def _shape_cure(shape: tuple[int, ...], transpose: str) -> str:
-    """How to make a picture of an array of this shape, where that is clear; else nothing."""
+    """Return how to make a picture of an array of this shape, if that is clear; else nothing."""
     if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4:
         # A few rows of many channels are no picture with its channels first.
         return f": channels come last, so use array.{transpose}(1, 2, 0)" if shape[1] > 4 else ""
@@ -111,7 +111,7 @@ def _shape_cure(shape: tuple[int, ...], transpose: str) -> str:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no file with something in it."""
+    """Refuse a path that is no file, or an empty one."""
     label = printable(path)
     try:
         status = path.stat()
@@ -139,7 +139,7 @@ class _BoundedReader(io.BufferedReader):
         self._size = os.fstat(raw.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:
-        """At most `size` bytes, or all that are left."""
+        """Return at most `size` bytes, or all that are left."""
         if size is not None and size > io.DEFAULT_BUFFER_SIZE:
             size = min(size, max(0, self._size - self.tell()))
         return super().read(size)
@@ -173,12 +173,12 @@ def _one_error(label: str) -> Iterator[None]:
 def _pillow_warnings(max_pixels: int, notes: list[str]) -> Iterator[None]:
     """Turn Pillow's warnings into notes, and that of a decompression bomb into an error.
 
-    The filters are the process's: threads that decode at once would put each other's back.
+    Filters belong to the process: threads that decode at once would restore each other's.
     """
     with _FILTERS, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # A plugin may find while decoding that a picture is larger than its header said. Only who asks for
-        # more pixels than Pillow warns of gets them, up to twice as many, where Pillow itself raises.
+        # A plugin may find while decoding that a picture is larger than its header said. More pixels than
+        # Pillow warns of are read only if they were asked for, up to twice as many, where Pillow raises.
         if max_pixels <= (Image.MAX_IMAGE_PIXELS or 0):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield

@@ -69,7 +69,7 @@ def read_tiff(file: BinaryIO, number: int, max_pixels: int, label: str, notes: l
 
 
 def _is_left_to_pillow(page: TiffPage) -> bool:
-    """Whether the layout is one of those that tests prove Pillow to read right, and tifffile alone does not."""
+    """Whether tests prove that Pillow reads the layout right, and tifffile alone does not."""
     layout = page.photometric, page.samplesperpixel, page.bitspersample
     if page.sampleformat != 1 or page.planarconfig != 1 or page.imagedepth != 1:
         return False
@@ -97,14 +97,14 @@ def _check_layout(page: TiffPage, max_pixels: int, label: str) -> None:
 
 
 def _colours_not_read(page: TiffPage) -> str:
-    """What is not read of how a page's samples make colours; "" if all is."""
+    """Return what is not read of how a page's samples make colours; "" if all is."""
     colours = _NUM_COLOURS.get(page.photometric, 0)
     spare = page.samplesperpixel - colours
     if colours == 0:
         return f"has colours of the kind {_name(page.photometric)}"
     if page.photometric == _PALETTE and page.bitspersample != 8:
         return "has a palette of more than 256 colours"
-    # A fourth sample of RGB that nothing is said of is alpha to most readers.
+    # Most readers take a fourth sample of RGB without a stated meaning for alpha.
     is_alpha = page.photometric == _RGB and spare == 1 and not page.extrasamples
     if not 0 <= spare <= _MOST_SAMPLES - colours or not (is_alpha or len(page.extrasamples) == spare):
         return f"has {page.samplesperpixel} samples for a colour of {colours}"
@@ -112,7 +112,7 @@ def _colours_not_read(page: TiffPage) -> str:
 
 
 def _samples_not_read(page: TiffPage) -> str:
-    """What is not read of how a page holds its samples; "" if all is."""
+    """Return what is not read of how a page holds its samples; "" if all is."""
     if page.compression not in (_UNCOMPRESSED, _LZW, *_DEFLATE, _PACKBITS):
         return f"is compressed by {_name(page.compression)}"
     if page.dtype is None or np.ndim(page.bitspersample) or page.bitspersample % 8:
@@ -129,19 +129,19 @@ def _samples_not_read(page: TiffPage) -> str:
 
 
 def _name(value: Any) -> str:
-    """The name of a tag's value, or as much of the value as a message has room for."""
+    """Return the name of a tag's value, or as much of the value as fits into a message."""
     return str(getattr(value, "name", value))[:40]
 
 
 def _num_segments(page: TiffPage) -> int:
-    """How many strips or tiles the picture has to have."""
+    """Return how many strips or tiles the picture must have."""
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     return planes * math.ceil(page.imagelength / height) * math.ceil(page.imagewidth / width)
 
 
 def _decode_samples(page: TiffPage, file: BinaryIO) -> NDArray[Any]:
-    """All samples (H, W, S), in the machine's byte order."""
+    """Return all samples (H, W, S), in the machine's byte order."""
     assert page.dtype is not None
     unpack = _unpacker(int(page.compression))
     page.compression = _UNCOMPRESSED  # segments are unpacked here, within bounds; tifffile does the rest
@@ -160,7 +160,7 @@ def _decode_samples(page: TiffPage, file: BinaryIO) -> NDArray[Any]:
 
 
 def _segment_size(page: TiffPage, index: int) -> tuple[int, int]:
-    """Height and width of a tile, padding included, or of a strip, of which the last may be lower."""
+    """Return height and width of a tile, padding included, or of a strip, of which the last may be lower."""
     if page.is_tiled:
         return page.tilelength, page.tilewidth
     top = index % math.ceil(page.imagelength / page.rowsperstrip) * page.rowsperstrip
@@ -168,7 +168,7 @@ def _segment_size(page: TiffPage, index: int) -> tuple[int, int]:
 
 
 def _unpacker(compression: int) -> Callable[[bytes, int, int], bytes]:
-    """The function (packed, row_bytes, height) -> bytes of a compression; it makes no more than asked for."""
+    """Return the function (packed, row_bytes, height) -> bytes of a compression, bounded by what is asked."""
     if compression == _UNCOMPRESSED:
         return lambda packed, row_bytes, height: packed
     if compression in _DEFLATE:
@@ -177,7 +177,7 @@ def _unpacker(compression: int) -> Callable[[bytes, int, int], bytes]:
 
 
 def _unpack_by_pillow(compression: int, packed: bytes, row_bytes: int, height: int) -> bytes:
-    """Unpack a segment as if it were a grey picture of bytes: tifffile alone has no LZW, and Pillow has."""
+    """Unpack a segment as if it were a grey picture of bytes: Pillow has LZW, and tifffile alone has not."""
     entries = {256: row_bytes, 257: height, 258: 8, 259: compression, 262: _BLACK_IS_ZERO, 277: 1, 278: height}
     entries |= {273: 8 + 2 + 12 * 9 + 4, 279: len(packed)}
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, entries[tag]) for tag in sorted(entries))
@@ -187,7 +187,7 @@ def _unpack_by_pillow(compression: int, packed: bytes, row_bytes: int, height: i
 
 
 def _as_colours(page: TiffPage, samples: NDArray[Any], label: str, notes: list[str]) -> tuple[Levels, int]:
-    """Levels (H, W, C) and bit depth of samples (H, W, S)."""
+    """Return levels (H, W, C) and bit depth of samples (H, W, S)."""
     colours = _NUM_COLOURS[page.photometric]
     kinds = [int(kind) for kind in page.extrasamples] or [_STRAIGHT] * (samples.shape[2] - colours)
     alpha = next((index for index, kind in enumerate(kinds) if kind in (_PREMULTIPLIED, _STRAIGHT)), None)
@@ -206,7 +206,7 @@ def _as_colours(page: TiffPage, samples: NDArray[Any], label: str, notes: list[s
 
 
 def _palette(page: TiffPage) -> NDArray[Any]:
-    """The colours (256, 3) of a palette as uint8, of which the file has 16 bits."""
+    """Return the colours (256, 3) of a palette as uint8; the file has 16 bits."""
     table = np.zeros((256, 3), np.uint16)
     stored = np.asarray(page.colormap, np.uint16).T[:256]
     table[: len(stored)] = stored

@@ -1,4 +1,4 @@
-"""Pictures as files, without any metadata."""
+"""Write pictures to files, without any metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .png import PngWriter, quantize
 
 _ROWS_AT_ONCE = 256
 
-# Suffixes that `save_picture` knows besides .png: Pillow's name of the format, and options for best quality.
+# Suffixes that `save_picture` knows beside .png: Pillow's name of the format, and options for best quality.
 _SAVE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
