@@ -1,1 +1,1 @@
-"""Benchmarks and the evidence that they leave; `suites` is asv's."""
+"""Measure coordfit, and keep the records in `results`; `suites` belongs to asv."""

@@ -1,4 +1,4 @@
-"""What the command lines of the benchmarks share: bad input is one line that names the thing and the cure."""
+"""Share what the command lines of the benchmarks need: bad input is one line with the thing and the cure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from coordfit.errors import CoordfitError
 
 WRONG_USAGE = 2
 
-# scikit-image carries them, so that anybody has the same.
+# scikit-image has them, so that all users have the same.
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee")
 
 
 class BadInputError(Exception):
-    """What was asked for cannot be done; the message says why, and what to do."""
+    """Raised if what was asked for cannot be done; the message says why, and what to do."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_main(name: str, main: Callable[[], int | None]) -> NoReturn:
-    """End the process with what `main` returns, or with 2 and one line where its input cannot be used."""
+    """End the process with what `main` returns, or with 2 and one line if its input cannot be used."""
     try:
         code = main()
     except (BadInputError, CoordfitError, OSError) as error:
@@ -41,13 +41,13 @@ def run_main(name: str, main: Callable[[], int | None]) -> NoReturn:
 
 
 def need(module: str, cure: str) -> None:
-    """Raise BadInputError with the cure where a library is not installed."""
+    """Raise BadInputError with the cure if a library is not installed."""
     if importlib.util.find_spec(module) is None:
         raise BadInputError(f"this needs {module}, which is not installed: {cure}")
 
 
 def picture_name(text: str) -> str:
-    """The name of a photograph of scikit-image or of a file that is there, for `type=` of an option."""
+    """Return the name of a photograph of scikit-image or of an existing file, for `type=` of an option."""
     if text in PHOTOGRAPHS or Path(text).is_file():
         return text
     raise argparse.ArgumentTypeError(
@@ -56,21 +56,21 @@ def picture_name(text: str) -> str:
 
 
 def count(text: str) -> int:
-    """A whole number of 1 or more, for `type=` of an option."""
+    """Return a whole number of 1 or more, for `type=` of an option."""
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
 
 
 def share(text: str) -> float:
-    """A number between 0 and 1, for `type=` of an option."""
+    """Return a number between 0 and 1, for `type=` of an option."""
     if 0.0 < float(text) < 1.0:
         return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
 
 
 def device_name(text: str) -> str:
-    """A device that is there, for `type=` of an option."""
+    """Return a device that is available, for `type=` of an option."""
     from coordfit import DeviceUnavailableError, get_backend
 
     try:
@@ -81,7 +81,7 @@ def device_name(text: str) -> str:
 
 
 def new_file(text: str) -> Path:
-    """A file to be written into a folder that is there, for `type=` of an option: runs take long."""
+    """Return a file in an existing folder, for `type=` of an option: runs take long, so check first."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text} cannot be written: name a file in a folder that is there")
@@ -89,7 +89,7 @@ def new_file(text: str) -> Path:
 
 
 def recorded(path: Path, name: str) -> list[dict[str, Any]]:
-    """The list of a benchmark's JSON file."""
+    """Return the list in a benchmark's JSON file."""
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Encodings on pixels that training has not seen: the right order, and how a wrong sigma fails.
+"""Score encodings on pixels that training has not seen: the right order, and how a wrong sigma fails.
 
     python -m bench.held_out                  # twelve cases: some ten minutes on two quiet cores
     python -m bench.held_out --json bench/results/held_out.json --show
@@ -32,7 +32,7 @@ FAILS = 0.3  # dB; less than this below the best is no failure
 
 
 def measure(key: Case, shares: list[float], backend: Any) -> Case:
-    """All networks of one case: PSNR of training pixels, of held-out ones and of all."""
+    """Fit all networks of one case: PSNR of training pixels, of held-out ones and of all."""
     size = key["size"]
     picture = square_photograph(key["picture"], size)
     base = make_config(key["settings"], {"train_on": "every-second", "size": None}, recipe=key["recipe"])
@@ -52,17 +52,17 @@ def measure(key: Case, shares: list[float], backend: Any) -> Case:
 
 
 def best(case: Case) -> Case:
-    """The Gaussian network with the highest PSNR on held-out pixels."""
+    """Return the Gaussian network with the highest PSNR on held-out pixels."""
     return max(gaussians(case), key=lambda row: row["psnr_held_out"])
 
 
 def gaussians(case: Case) -> list[Case]:
-    """The rows of the Gaussian encoding, from the smallest sigma to the largest."""
+    """Return the rows of the Gaussian encoding, from the smallest sigma to the largest."""
     return [row for row in case["rows"] if row["encoding"] == "gaussian"]
 
 
 def at_sigma(case: Case, sigma: float) -> Case:
-    """The Gaussian network of one sigma."""
+    """Return the Gaussian network of one sigma."""
     return next(row for row in gaussians(case) if row["sigma"] == sigma)
 
 
@@ -87,13 +87,13 @@ def is_noise(case: Case) -> bool:
 
 
 def verdicts(case: Case) -> list[bool]:
-    """Whether what is expected came out: the order, and where wrong sigmas were tried, how they fail."""
+    """Return whether what is expected came out: the order, and, for wrong sigmas, how they fail."""
     tried = len(gaussians(case)) > 2
     return [has_order(case), *([blurs(case), is_noise(case)] if tried else [])]
 
 
 def show(cases: list[Case]) -> None:
-    """A line for each case: for each sigma PSNR of the training pixels, then of the held-out ones."""
+    """Print a line for each case: for each sigma PSNR of the training pixels, then of the held-out ones."""
     print("PSNR / dB of held-out pixels, for the Gaussian encoding after that of training pixels")
     print(
         f"{'picture':<10}{'size':>5}{'none':>7}{'basic':>7}{'sigma too small':>22}{'best sigma':>22}"
@@ -113,7 +113,7 @@ def show(cases: list[Case]) -> None:
 
 
 def main() -> int:
-    """Measure, write, print; 1 where the order does not come out or a wrong sigma does not fail."""
+    """Measure, write, print; return 1 if the order does not come out or a wrong sigma does not fail."""
     parser = study_parser("held_out", __doc__, SIZES)
     parser.add_argument("--recipe", choices=RECIPES, default="interpolate")
     parser.add_argument("--shares", nargs="*", type=float, default=SHARES)

@@ -1,4 +1,4 @@
-"""Half of the pixels hidden: what `coordfit inpaint` makes of them, beside fillings that learn nothing.
+"""Hide half of the pixels: what `coordfit inpaint` makes of them, beside fillings that learn nothing.
 
     python -m bench.inpainting                # four photographs at 128x128: a minute on two quiet cores
     python -m bench.inpainting --average 4    # the mean of four networks each: some three minutes
@@ -34,7 +34,7 @@ FIGURES = {
 
 
 def measure(key: Case, backend: Any) -> Case:
-    """One photograph, filled by the mean of as many networks as the key says."""
+    """Fill one photograph by the mean of as many networks as the key says."""
     config = inpainting_config(key["settings"])
     picture = square_photograph(key["picture"], key["size"])
     masked = hide(picture, missing=key["missing"], seed=config.seed)
@@ -43,7 +43,7 @@ def measure(key: Case, backend: Any) -> Case:
 
 
 def show(cases: list[Case]) -> None:
-    """A line for each case and their mean."""
+    """Print a line for each case, and their mean."""
     print(f"{'':<22}{'PSNR of hidden pixels / dB':^36}{'SSIM of the filled picture':^36}")
     print(f"{'picture':<12}{'size':>5}{'sigma':>5}" + "".join(f"{label:>12}" for label in FIGURES.values()))
     for case in cases:
@@ -54,7 +54,7 @@ def show(cases: list[Case]) -> None:
 
 
 def main() -> int:
-    """Measure, write, print; 1 where a network is not better than the nearest pixel."""
+    """Measure, write, print; return 1 if a network is not better than the nearest pixel."""
     parser = study_parser("inpainting", __doc__, (128,))
     parser.add_argument("--missing", type=share, default=0.5)
     parser.add_argument("--average", type=count, default=1, help="networks that the mean is taken of")

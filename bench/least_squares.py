@@ -1,4 +1,4 @@
-"""What the least-squares pieces bring: each with and without, on the same pictures in the same process.
+"""Measure what each least-squares piece brings: with and without, same pictures, same process.
 
     python -m bench.least_squares gauss-newton --json bench/results/gauss_newton.json
 
@@ -6,7 +6,7 @@
 `polish`: PSNR with and without the last layer's closed form after Adam, and its seconds.
 `average`: PSNR of the last weights, and of averages of the last ones, with a constant rate and a cosine.
 
-Processor time, with `--threads 1`, says more than the clock where a machine is shared. Figures are medians
+Processor time, with `--threads 1`, says more than the clock if a machine is shared. Figures are medians
 of `--repeats` runs that take turns; the first is left out.
 """
 
@@ -50,13 +50,13 @@ WITHOUT = ("all pieces", "principal colours", "ridge start", "preconditioner")
 
 
 def channels_as_they_are(mlp: Any) -> Any:
-    """Red, green and blue, instead of principal colours."""
+    """Return red, green and blue, instead of principal colours."""
     return np.eye(mlp.layers[-1].W.shape[-1], dtype=mlp.dtype)
 
 
 @contextlib.contextmanager
 def without(piece: str) -> Iterator[None]:
-    """Gauss-Newton with a piece left out."""
+    """Run Gauss-Newton with a piece left out."""
     if piece == "principal colours":
         with mock.patch.object(gauss_newton, "principal_colours", channels_as_they_are):
             yield
@@ -75,13 +75,13 @@ def without(piece: str) -> Iterator[None]:
 
 
 def pictures(names: Sequence[str], size: int) -> dict[str, Picture]:
-    """The bundled picture, and those that are named, at a size."""
+    """Return the bundled picture, and those that are named, at a size."""
     found = {"bundled": bundled_picture(32) if size == 32 else load_picture(bundled_picture(), size=size)}
     return found | {Path(name).stem: load_picture(picture_named(name), size=size) for name in names}
 
 
 def fit(picture: Picture, settings: dict[str, Any], threads: int | None) -> dict[str, Any]:
-    """Seconds from nothing to the end of training, evaluations included, and the figures."""
+    """Return seconds from nothing to the end of training, evaluations included, and the figures."""
     start, cpu_start = time.perf_counter(), time.process_time()
     trainer = Trainer([Job(picture, make_config(settings))], get_backend("cpu", threads=threads))
     [result] = trainer.run()
@@ -97,13 +97,13 @@ def fit(picture: Picture, settings: dict[str, Any], threads: int | None) -> dict
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Of each figure, the first run left out where there are several."""
+    """Return medians of each figure, the first run left out if there are several."""
     rows = rows[1:] or rows
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
 def measure_gauss_newton(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Rows of seconds and steps to the target, a picture and a piece each."""
+    """Yield rows of seconds and steps to the target, a picture and a piece each."""
     for name, picture in pictures(options.pictures, 32).items():
         runs: dict[str, list[dict[str, Any]]] = {piece: [] for piece in options.without}
         for _ in range(options.repeats):
@@ -115,7 +115,7 @@ def measure_gauss_newton(options: argparse.Namespace) -> Iterator[dict[str, Any]
 
 
 def measure_polish(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Rows of PSNR and seconds, a picture, a budget and a polish each."""
+    """Yield rows of PSNR and seconds, a picture, a budget and a polish each."""
     for name, picture in pictures(options.pictures, 128).items():
         for steps in options.steps:
             runs: dict[str, list[dict[str, Any]]] = {"none": [], "ridge": []}
@@ -128,7 +128,7 @@ def measure_polish(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def measure_average(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Rows of PSNR, a picture, a schedule and a kind of average each."""
+    """Yield rows of PSNR, a picture, a schedule and a kind of average each."""
     for name, picture in pictures(options.pictures, 64).items():
         for schedule in ("constant", "cosine"):
             steps = options.steps[0]
@@ -158,7 +158,7 @@ MEASURES = {"gauss-newton": measure_gauss_newton, "polish": measure_polish, "ave
 
 
 def main() -> None:
-    """Print a line for each figure, and write them all where `--json` says."""
+    """Print a line for each figure, and write them all to the file of `--json`."""
     prog, form = "python -m bench.least_squares", argparse.RawDescriptionHelpFormatter
     parser = Parser(prog=prog, description=__doc__, formatter_class=form)
     parser.add_argument("measure", choices=MEASURES)

@@ -1,4 +1,4 @@
-"""The encodings in the setting of the paper, beside its Table 1: 512 x 512, every second pixel trained.
+"""Compare encodings in the setting of the paper, beside its Table 1: 512 x 512, every second pixel trained.
 
     python -m bench.paper                     # four photographs: some ten minutes on two quiet cores
     python -m bench.paper --pictures astronaut --encodings none gaussian --json bench/results/paper.json
@@ -42,7 +42,7 @@ Row = dict[str, Any]
 
 
 def measure(name: str, encoding: str, settings: dict[str, Any], backend: Any) -> Row:
-    """One network on one photograph: PSNR of the training and of the paper's test pixels."""
+    """Fit one network on one photograph: PSNR of the training and of the paper's test pixels."""
     picture = square_photograph(name, SIZE)
     own = {"encoding": encoding, "train_on": "every-second", "initializer": "glorot"} | OWN[encoding]
     config = make_config(settings, own, recipe="paper")
@@ -61,7 +61,7 @@ def measure(name: str, encoding: str, settings: dict[str, Any], backend: Any) ->
 
 
 def show(rows: list[Row]) -> None:
-    """Test PSNR of each encoding, and what it has more than `none`, beside the paper's."""
+    """Print the test PSNR of each encoding, and what it has more than `none`, beside the paper's."""
     names = list(dict.fromkeys(row["picture"] for row in rows))
     values = {(row["picture"], row["encoding"]): row["psnr_test"] for row in rows}
     means = {e: fmean(values[n, e] for n in names) for e in PAPER if all((n, e) in values for n in names)}

@@ -1,8 +1,8 @@
-"""A quick look at the fused bodies against the generic ones, side by side in one process.
+"""Compare fused bodies with the generic ones, side by side in one process.
 
     pytest bench/pytest_primitives.py --benchmark-enable
 
-Not part of the tests. The history of these times is asv's business (`suites/primitives.py`).
+This is not part of the tests. asv keeps the history of these times (`suites/primitives.py`).
 """
 
 import pytest
@@ -12,7 +12,7 @@ from bench.suites.training_step import CASES, TrainingSteps
 
 
 def prepared(suite, *parameters):
-    """A suite after its setup; skips what this machine lacks."""
+    """Return a suite after its setup; skip if this machine lacks something."""
     try:
         suite.setup(*parameters)
     except NotImplementedError as reason:
@@ -24,7 +24,7 @@ def prepared(suite, *parameters):
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 @pytest.mark.parametrize("suite", [Linear, LinearBackward, FourierFeatures, AdamStep])
 def test_primitive(benchmark, suite, device, fused):
-    """Generic and fused body of one primitive, in one group."""
+    """Time the generic and the fused body of one primitive, in one group."""
     benchmark.group = f"{suite.__name__} on {device}"
     primitive = prepared(suite(), device, fused)
     benchmark(primitive.run)
@@ -35,7 +35,7 @@ def test_primitive(benchmark, suite, device, fused):
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 @pytest.mark.parametrize("case", ["32x32 batch 32", "128x128 batch 1024"])
 def test_step(benchmark, case, device, fused):
-    """A whole training step with generic and with fused bodies, in one group."""
+    """Time a whole training step with generic and with fused bodies, in one group."""
     assert case in CASES
     benchmark.group = f"training step, {case}, on {device}"
     steps = prepared(TrainingSteps(), case, fused, device)

@@ -1,4 +1,4 @@
-"""Cases of a study on photographs, and the JSON file that keeps them from run to run."""
+"""Keep the cases of a study on photographs in a JSON file from run to run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Case = dict[str, Any]
 
 
 def study_parser(name: str, doc: str | None, sizes: Sequence[int]) -> argparse.ArgumentParser:
-    """The options that such studies share; `name` and `doc` are the module's, `sizes` the usual ones."""
+    """Return the options that such studies share; `name` and `doc` are the module's, `sizes` the usual ones."""
     parser = Parser(prog=f"python -m bench.{name}", description=(doc or "").splitlines()[0])
     parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
     parser.add_argument("--sizes", nargs="+", type=count, default=sizes)
@@ -28,12 +28,12 @@ def study_parser(name: str, doc: str | None, sizes: Sequence[int]) -> argparse.A
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Settings that all cases of the run share."""
+    """Return settings that all cases of the run share."""
     return {} if args.steps is None else {"steps": args.steps}
 
 
 def cases_of(args: argparse.Namespace, keys: Iterable[Case], measure: Callable[[Case], Case]) -> list[Case]:
-    """The cases that `keys` name: measured, and written as they come, or those of the file.
+    """Return the cases that `keys` name: measured, and written as they come, or those of the file.
 
     Parameters
     ----------

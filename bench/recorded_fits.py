@@ -1,4 +1,4 @@
-"""Many small fits, recorded to the last bit: they tell whether a change of the code changes a number.
+"""Record many small fits to the last bit, to tell whether a change of the code changes a number.
 
     python -m bench.recorded_fits --save /tmp/before.npz       # before the change: 40 seconds on two cores
     python -m bench.recorded_fits --compare /tmp/before.npz    # after it; 1 where a number has changed
@@ -77,14 +77,14 @@ COMMANDS = {
 
 
 def numbers(rows: Any) -> np.ndarray:
-    """Rows by column name as an array, without seconds and words; a missing value is NaN."""
+    """Return rows by column name as an array, without seconds and words; a missing value is NaN."""
     names = [name for row in rows for name in row if "seconds" not in name]
     cells = [[row.get(name) for name in dict.fromkeys(names)] for row in rows]
     return np.array([[c if isinstance(c, int | float) else np.nan for c in row] for row in cells], float)
 
 
 def arrays_of(made: Any) -> Arrays:
-    """What is recorded of a fit, of a comparison or of a sweep."""
+    """Return what is recorded of a fit, of a comparison or of a sweep."""
     if isinstance(made, coordfit.Table):
         return {"table": numbers(made)}
     if isinstance(made, coordfit.Comparison):
@@ -96,7 +96,7 @@ def arrays_of(made: Any) -> Arrays:
 
 
 def pictures() -> dict[str, np.ndarray]:
-    """Crops of the bundled picture: grey, of 16 bits and with alpha too."""
+    """Return crops of the bundled picture: grey, of 16 bits and with alpha too."""
     pixels = coordfit.bundled_picture().pixels
     small = pixels[30:62, 40:80]
     deep = np.round(65535 * small).astype(np.uint16)
@@ -105,13 +105,13 @@ def pictures() -> dict[str, np.ndarray]:
 
 
 def choices() -> Iterator[Options]:
-    """Each choice of each option that has some, but what is the default."""
+    """Yield each choice of each option that has some, except the default."""
     for spec in dataclasses.fields(coordfit.FitConfig):
         yield from ({spec.name: choice} for choice in spec.metadata["choices"] if choice != spec.default)
 
 
 def cases() -> Iterator[Case]:
-    """All that is fitted, but by the command line."""
+    """Yield all that is fitted, except by the command line."""
     for recipe in RECIPES:
         yield "fit", "small", {"recipe": recipe}, {"steps": 6, "size": 24}
     for picture in pictures():
@@ -130,7 +130,7 @@ def cases() -> Iterator[Case]:
 
 
 def by_command_line(machine: Options) -> Arrays:
-    """Models and pictures that the commands leave: a run that goes on, one of tiles, and a rendering."""
+    """Return models and pictures of commands: a run that goes on, one of tiles, and a rendering."""
     found: Arrays = {}
     more = [word for name, value in machine.items() for word in (f"--{name}", str(value))]
     environment = os.environ | {"PYTHONPATH": str(Path(coordfit.__file__).parents[1])}
@@ -145,7 +145,7 @@ def by_command_line(machine: Options) -> Arrays:
 
 
 def record(only: str) -> Arrays:
-    """Fit everything whose name has `only` in it; arrays by machine, case and part."""
+    """Fit everything whose name has `only` in it; return arrays by machine, case and part."""
     found: Arrays = {}
     for machine, words in MACHINES.items():
         if reason := coordfit.available_backends()[words["device"]]:
@@ -160,7 +160,7 @@ def record(only: str) -> Arrays:
 
 
 def runs(machine: Options) -> Iterator[tuple[str, Callable[[], Arrays]]]:
-    """Each case on a machine: its name, and what gives its arrays."""
+    """Yield each case on a machine: its name, and what gives its arrays."""
     images = pictures()
     for function, picture, options, others in cases():
         name = " ".join([function, picture, *(f"{name}={value}" for name, value in options.items())])
@@ -170,7 +170,7 @@ def runs(machine: Options) -> Iterator[tuple[str, Callable[[], Arrays]]]:
 
 
 def difference(before: np.ndarray | None, after: np.ndarray | None) -> str:
-    """What became of an array, in words; nothing where all its bits are the same."""
+    """Return what became of an array, in words; nothing if all its bits are the same."""
     if before is None or after is None:
         return "new" if before is None else "missing"
     if (before.shape, before.dtype) != (after.shape, after.dtype):
@@ -183,12 +183,12 @@ def difference(before: np.ndarray | None, after: np.ndarray | None) -> str:
 
 
 def case_of(name: str) -> str:
-    """Machine and case that an array is of."""
+    """Return the machine and the case of an array."""
     return name.rsplit(": ", 1)[0]
 
 
 def compare(before: Arrays, after: Arrays) -> bool:
-    """Print a line for each fit, and whether all of them are the same bit for bit."""
+    """Print a line for each fit; return whether all of them are the same bit for bit."""
     changed = 0
     for case, names in itertools.groupby(sorted(before.keys() | after.keys()), case_of):
         told = {name.rsplit(": ", 1)[1]: difference(before.get(name), after.get(name)) for name in names}
@@ -200,7 +200,7 @@ def compare(before: Arrays, after: Arrays) -> bool:
 
 
 def main() -> int:
-    """Record, and save or compare; 1 where a number has changed."""
+    """Record, and save or compare; return 1 if a number has changed."""
     parser = Parser(
         prog="python -m bench.recorded_fits",
         description=__doc__,

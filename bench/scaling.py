@@ -1,4 +1,4 @@
-"""How cost and memory of a fit grow with the picture: a process of its own for each size.
+"""Measure how cost and memory of a fit grow with the picture: a process of its own for each size.
 
     python -m bench.scaling                    # prints a table
     python -m bench.scaling --json FILE --plot FILE.svg
@@ -26,7 +26,7 @@ STEPS = 150
 
 
 def measure(size: int) -> dict[str, float]:
-    """Figures of one size, in this process."""
+    """Return figures of one size, measured in this process."""
     import numpy as np
 
     import coordfit
@@ -64,14 +64,14 @@ def _peak_bytes() -> int:
 
 
 def in_a_process(size: int) -> dict[str, float]:
-    """Figures of one size, from a process that has seen no other."""
+    """Return figures of one size, from a process that has seen no other."""
     command = [sys.executable, "-m", "bench.scaling", "--one", str(size)]
     answer: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return answer
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """Nanoseconds per pixel, and megabytes, against the picture's side."""
+    """Plot nanoseconds per pixel, and megabytes, against the picture's side."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

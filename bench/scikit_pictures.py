@@ -1,4 +1,4 @@
-"""Pictures by name: the photographs of scikit-image that figures are told of, and files."""
+"""Open pictures by name: the photographs of scikit-image that the figures use, and files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["PHOTOGRAPHS", "image_named", "photograph", "picture_named", "picture
 
 
 def photograph(name: str) -> NDArray[Any]:
-    """The levels of a photograph of scikit-image, (H, W) or (H, W, 3), uint8."""
+    """Return the levels of a photograph of scikit-image, (H, W) or (H, W, 3), uint8."""
     need("skimage", "pip install -e '.[study]', which brings scikit-image and its photographs")
     from skimage import data
 
@@ -24,17 +24,17 @@ def photograph(name: str) -> NDArray[Any]:
 
 
 def image_named(name: str) -> Image.Image:
-    """A photograph of scikit-image, or the picture of a file, as Pillow opens it."""
+    """Return a photograph of scikit-image, or the picture of a file, as Pillow opens it."""
     return Image.fromarray(photograph(name)) if name in PHOTOGRAPHS else Image.open(name)
 
 
 def picture_named(name: str) -> Picture:
-    """A photograph of scikit-image, or the picture of a file."""
+    """Return a photograph of scikit-image, or the picture of a file."""
     return load_picture(photograph(name) if name in PHOTOGRAPHS else name)
 
 
 def square_photograph(name: str, size: int) -> Picture:
-    """The middle square of a photograph of scikit-image, size x size; enlarged where it is smaller."""
+    """Return the middle square of a photograph of scikit-image, size x size; enlarged if it is smaller."""
     pixels = photograph(name)
     side = min(pixels.shape[:2])
     top, left = ((length - side) // 2 for length in pixels.shape[:2])
@@ -42,7 +42,7 @@ def square_photograph(name: str, size: int) -> Picture:
 
 
 def picture_of(name: str, size: int) -> Picture:
-    """The middle square of a photograph of scikit-image, or of a file, in colour, size x size."""
+    """Return the middle square of a photograph of scikit-image, or of a file, in colour, size x size."""
     image = image_named(name)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2

@@ -1,4 +1,4 @@
-"""What `--sigma auto` brings over sigma = 1 in the setting of the course project that coordfit grew out of.
+"""Measure what `--sigma auto` gains over sigma = 1 in the course project's setting.
 
     python -m bench.seed_setting              # eight cases: some ten minutes on two quiet cores
     python -m bench.seed_setting --json bench/results/seed_setting.json --show
@@ -28,11 +28,11 @@ from .scikit_pictures import square_photograph
 SEEDS = {"all": 1, "every-second": 3}
 MODES = tuple(SEEDS)
 FIGURES = ("psnr_train", "psnr_held_out", "psnr")
-AIM = 2.0  # dB, of all pixels, where all are trained
+AIM = 2.0  # dB, of all pixels, if all are trained
 
 
 def measure(key: Case, backend: Any) -> Case:
-    """PSNR in dB of training, held-out and all pixels, at sigma 1 and at the chosen one."""
+    """Return PSNR in dB of training, held-out and all pixels, at sigma 1 and at the chosen one."""
     mode = key["mode"]
     picture = square_photograph(key["picture"], key["size"])
     base = make_config(key["settings"], {"train_on": mode, "size": None}, recipe="seed-adam")
@@ -45,18 +45,18 @@ def measure(key: Case, backend: Any) -> Case:
 
 
 def _means(results: list[FitResult]) -> dict[str, float | None]:
-    """Each figure, a mean over the seeds; None where no pixel is held out."""
+    """Return each figure as a mean over the seeds; None if no pixel is held out."""
     columns = {figure: [result.metrics[figure] for result in results] for figure in FIGURES}
     return {figure: None if None in column else fmean(column) for figure, column in columns.items()}
 
 
 def gain(case: Case, figure: str) -> float:
-    """What the chosen sigma has more than 1, in dB."""
+    """Return what the chosen sigma has more than 1, in dB."""
     return float(case["auto"][figure] - case["one"][figure])
 
 
 def show(cases: list[Case]) -> None:
-    """A line for each case, and for each mode the mean gain."""
+    """Print a line for each case, and for each mode the mean gain."""
     print("PSNR / dB at sigma 1, at the chosen one, and the gain")
     heads = "".join(f"{kind + ' pixels':>24}" for kind in ("training", "held-out", "all"))
     print(f"{'picture':<10}{'trained':<13}{'auto':>5}{heads}")
@@ -75,7 +75,7 @@ def _cells(case: Case) -> list[str]:
 
 
 def main() -> int:
-    """Measure, write, print; 1 where a gain on all pixels, all of them trained, is below the aim."""
+    """Measure, write, print; return 1 if a gain on all pixels, all of them trained, is below the aim."""
     parser = study_parser("seed_setting", __doc__, (128,))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What `--sigma auto` loses against the best of a dense sweep, on the four photographs of scikit-image.
+"""Measure what `--sigma auto` loses against the best of a dense sweep, on four photographs.
 
     python -m bench.sigma_auto                # all cases: some twenty minutes on two quiet cores
     python -m bench.sigma_auto --sizes 32 --modes all --pictures coffee
@@ -6,7 +6,7 @@
     python -m bench.sigma_auto --json bench/results/sigma_auto.json --show
 
 A case is a photograph, cut to its middle square and resampled to N x N pixels, and a mode: `all` pixels trained
-and judged, or `every-second` trained and the others judged. `auto` chooses on its own; the sigmas of the sweep
+and scored, or `every-second` trained and the others scored. `auto` chooses on its own; the sigmas of the sweep
 and the chosen one are fits with the default settings, trained together as one batch. The loss is what the best
 of them has more than the chosen one, in dB. Small pictures are memorised beyond the rounding of their 8 bits
 (58.92 dB), where seeds differ by some dB: the table tells such figures, and the loss counts up to there.
@@ -31,7 +31,7 @@ from coordfit.training.trainer import fit_together
 from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file, recorded, run_main
 from .scikit_pictures import square_photograph
 
-# Neighbours differ by a factor of 1.4. Where the best of a sweep is its first or last, it was too narrow.
+# Neighbours differ by a factor of 1.4. If the best of a sweep is its first or last, it was too narrow.
 SWEEPS = {
     ("all", 32): (4.0, 5.6, 8.0, 11.0, 16.0, 22.0, 32.0),
     ("all", 128): (5.6, 8.0, 11.0, 16.0, 22.0),
@@ -51,7 +51,7 @@ Case = dict[str, Any]
 def trained(
     picture: Picture, mode: str, sigmas: list[float], settings: Case, backend: Any
 ) -> tuple[dict[str, float], float]:
-    """PSNR by sigma, a mean over the seeds, and the seconds that one of the batch's networks took."""
+    """Return PSNR by sigma, a mean over the seeds, and the seconds that one of the batch's networks took."""
     once = make_config(settings, {"train_on": mode}).resolved_steps(picture.height * picture.width)
     seeds = SEEDS.get((mode, picture.height), 1)
     base = make_config(settings, {"train_on": mode, "evaluate_every": once})
@@ -63,7 +63,7 @@ def trained(
 
 
 def measure(case: Case, settings: Case, known: Case | None, backend: Any) -> Case:
-    """A case with its sweep and its choice; figures in `known`, an earlier measurement, are not made again."""
+    """Measure a case with its sweep and its choice; figures in `known`, an earlier measurement, are kept."""
     mode, size = case["mode"], case["size"]
     picture = square_photograph(case["picture"], size)
     start = time.perf_counter()
@@ -87,13 +87,13 @@ def measure(case: Case, settings: Case, known: Case | None, backend: Any) -> Cas
 
 
 def loss(case: Case) -> float:
-    """What the chosen sigma loses, in dB, of figures up to the rounding of 8 bits."""
+    """Return what the chosen sigma loses, in dB, of figures up to the rounding of 8 bits."""
     best = max(case["psnr"].values())
     return max(0.0, min(best, ROUNDING) - min(case["psnr"][f"{case['chosen']:g}"], ROUNDING))
 
 
 def show(cases: list[Case]) -> None:
-    """The table."""
+    """Print the table."""
     print("picture    size mode           auto     dB   best     dB  loss  cost")
     for case in cases:
         figures = case["psnr"]
@@ -108,13 +108,13 @@ def show(cases: list[Case]) -> None:
 
 
 def _cost(case: Case) -> str:
-    """The time of the choice as a share of a fit's; nothing where the machine was too busy to tell."""
+    """Return the time of the choice as a share of a fit's; nothing if the machine was too busy to tell."""
     choice, fit = case["seconds_choice"], case["seconds_fit"]
     return f"{choice / fit:.0%}" if choice and fit else ""
 
 
 def main() -> int:
-    """Measure, write, print; 1 where a loss is above the bound."""
+    """Measure, write, print; return 1 if a loss is above the bound."""
     parser = Parser(prog="python -m bench.sigma_auto", description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", nargs="+", choices=PHOTOGRAPHS, default=PHOTOGRAPHS)
     parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES)

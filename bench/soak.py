@@ -1,4 +1,4 @@
-"""Fits, renderings and sweeps for minutes or nights: memory, file handles and threads must stay flat.
+"""Run fits, renderings and sweeps for minutes or nights: memory, handles and threads must stay flat.
 
     python -m bench.soak --minutes 30            # prints a table; ends with 1 if something grew
     python -m bench.soak --minutes 30 --json FILE
@@ -61,7 +61,7 @@ def sample(began: float, rounds: int) -> Sample:
 
 
 def growth(samples: Sequence[Sample]) -> list[str]:
-    """What grew between the first and the last third after the warm-up, in words; empty if nothing did."""
+    """Return what grew between the first and the last third after the warm-up, in words; empty if nothing."""
     settled = samples[int(WARM_UP_SHARE * len(samples)) :]
     third = max(1, len(settled) // 3)
     first, last = settled[:third], settled[-third:]
@@ -77,7 +77,7 @@ def growth(samples: Sequence[Sample]) -> list[str]:
 
 
 def rounds(seed: int) -> Iterator[Callable[[], object]]:
-    """Work without an end, each round another."""
+    """Yield work without an end, each round another."""
     import numpy as np
 
     import coordfit
@@ -154,7 +154,7 @@ def rounds(seed: int) -> Iterator[Callable[[], object]]:
 
 
 def soak(minutes: float, seed: int) -> list[Sample]:
-    """Work for so long; a sample after each round, a line now and then."""
+    """Work for that many seconds; return a sample after each round, and print a line now and then."""
     began, samples, told = time.monotonic(), [], 0
     print(
         f"{'minutes':>8} {'rounds':>7} {'RSS/MB':>8} {'handles':>8} {'threads':>8} {'children':>9}", flush=True

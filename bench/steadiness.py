@@ -1,9 +1,9 @@
-"""Does the default ever diverge, or end low? Many seeds, four pictures, three sizes; one batch of each.
+"""Ask whether the default ever diverges, or ends low: many seeds, four pictures, three sizes.
 
     python -m bench.steadiness                    # 20 seeds, sizes 32, 64 and 128: some ten minutes
     python -m bench.steadiness --seeds 5 --sizes 128 --recipe sharp
 
-Prints the least, mean and greatest PSNR on the training pixels; ends with 1 where a run is below the limit.
+Prints the least, mean and greatest PSNR on the training pixels; ends with 1 if a run is below the limit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .scikit_pictures import picture_of
 
 
 def measure(picture: str, size: int, seeds: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The PSNR of all seeds on one picture."""
+    """Return the PSNR of all seeds on one picture."""
     image = picture_of(picture, size)
     settings = {} if options.steps is None else {"steps": options.steps}
     configs = [make_config(settings, {"seed": seed}, recipe=options.recipe) for seed in range(seeds)]

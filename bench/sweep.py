@@ -1,8 +1,8 @@
-"""A whole sweep of 16 settings beside PyTorch: one after the other, and as batched products.
+"""Time a whole sweep of 16 settings beside PyTorch: one after the other, and as batched products.
 
     pip install -e . --group peers
     python -m bench.sweep         # six minutes: 600 steps of each, as by default; three rounds
-    python -m bench.sweep --steps 100     # where setting up and judging weigh more
+    python -m bench.sweep --steps 100     # set-up and evaluation weigh more
     python -m bench.sweep --json bench/results/sweep.json
 
 The sweep is `coordfit.sweep` on the bundled 128x128 picture, default network and batches, Adam with four
@@ -32,7 +32,7 @@ WAYS = ("coordfit", "torch-loop", "torch-batched")
 
 
 def with_coordfit(steps: int) -> list[float]:
-    """PSNR of the 16 networks, best first."""
+    """Return the PSNR of the 16 networks, best first."""
     import coordfit
     from coordfit.images import bundled_picture
 
@@ -50,7 +50,7 @@ def with_coordfit(steps: int) -> list[float]:
 
 
 def with_torch(steps: int, *, batched: bool) -> list[float]:
-    """The same networks by PyTorch: 16 times one, or once all of them."""
+    """Train the same networks in PyTorch: 16 times one, or once all of them."""
     from coordfit.images import bundled_picture
 
     pixels = bundled_picture(128).pixels
@@ -60,7 +60,7 @@ def with_torch(steps: int, *, batched: bool) -> list[float]:
 
 
 def _train(pixels: Any, settings: list[tuple[float, int]], steps: int) -> list[float]:
-    """PSNR of K networks on (K, N, F) features; for one of them the axis K is left out."""
+    """Return the PSNR of K networks on (K, N, F) features; for one of them the axis K is left out."""
     import torch
 
     from coordfit import make_config
@@ -105,7 +105,7 @@ def _train(pixels: Any, settings: list[tuple[float, int]], steps: int) -> list[f
 
 
 def _answer(way: str) -> None:
-    """Train whenever a line with a number of steps comes in; say how long it took, and the best PSNR."""
+    """Train when a line with a number of steps comes in; print how long it took, and the best PSNR."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         start = time.perf_counter()
@@ -118,7 +118,7 @@ def _answer(way: str) -> None:
 
 
 def main() -> int:
-    """Measure in turns, write, print; 1 where coordfit misses what is asked of it."""
+    """Measure in turns, write, print; return 1 if coordfit misses its aim."""
     parser = Parser(prog="python -m bench.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=count, default=600)
     parser.add_argument("--rounds", type=count, default=3)

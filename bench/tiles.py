@@ -1,9 +1,9 @@
-"""What a photograph costs as a batch of small networks: tile size x frequencies x hidden size.
+"""Measure what a photograph costs as a batch of small networks: tile size x frequencies x hidden size.
 
     python -m bench.tiles astronaut coffee --tiles 400 --json FILE
 
 Each row is the mean over the pictures of: PSNR after the default steps and its cost for the whole picture, and
-the seconds and steps that 40 dB take, with parameters beside them. "twice" tells how calm the picture is
+the seconds and steps that 40 dB take, with parameters beside them. "twice" measures how smooth the picture is
 between its pixels: tiles learn a picture of half the size, and are compared at the full size, less what bicubic
 interpolation gives.
 """
@@ -41,7 +41,7 @@ _TIMES = ("seconds_aimed", "rate")
 
 
 def table_shapes() -> list[Shape]:
-    """The shapes that are compared: those of the table in use, and their neighbours."""
+    """Return the shapes that are compared: those of the table in use, and their neighbours."""
     around = [
         Shape(tile, m, hidden, sigma)
         for tile, sigma in ((8, 1.0), (12, 1.25), (16, 1.5), (32, 2.5))
@@ -55,7 +55,7 @@ def _name(shape: Shape) -> str:
 
 
 def measure(backend: Backend, pictures: Sequence[Picture], shape: Shape, count: int) -> dict[str, Any]:
-    """One row of the table, means over the pictures."""
+    """Return one row of the table, means over the pictures."""
     rows = [_measure_one(backend, picture, shape, count) for picture in pictures]
     means = {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
     facts = {
@@ -93,9 +93,7 @@ def _trained(
     backend: Backend, picture: Picture, layout: TileLayout, shape: Shape, pixels: Any, target: float | None
 ) -> tuple[TileTrainer, Any]:
     network = TileNetwork.drawn(_config(shape, target), picture.channels)
-    TileTrainer(backend, network, layout).fit(
-        pixels[:8], 1
-    )  # what is compiled or loaded is there before the clock
+    TileTrainer(backend, network, layout).fit(pixels[:8], 1)  # compile and load before the clock starts
     trainer = TileTrainer(backend, network, layout)
     return trainer, trainer.fit(pixels, STEPS)[1]
 
@@ -110,14 +108,14 @@ def _config(shape: Shape, target: float | None) -> Any:
 
 
 def _step_flops(network: TileNetwork, layout: TileLayout) -> float:
-    """Operations of the products of one step of one tile: forward, dW, and dx but for the first layer."""
+    """Return the operations of the products of a tile's step: forward, dW, and dx except for layer 0."""
     sizes = network.layout.layer_sizes
     products = [n_in * n_out for n_in, n_out in itertools.pairwise(sizes)]
     return float((6 * sum(products) - 2 * products[0]) * len(layout.grid))
 
 
 def _between_pixels(backend: Backend, picture: Picture, shape: Shape) -> float:
-    """PSNR at twice the size of what was learned, less that of bicubic interpolation, on a crop."""
+    """Return the PSNR at twice the learned size, less that of bicubic interpolation, on a crop."""
     side = min(_CROP, picture.height, picture.width) // 2 * 2
     top, left = (picture.height - side) // 2, (picture.width - side) // 2
     truth = picture.pixels[top : top + side, left : left + side]
@@ -138,7 +136,7 @@ def _resized(channel: Any, side: int) -> Any:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """As Markdown; costs are for 400 000 pixels."""
+    """Print Markdown; costs are for 400 000 pixels."""
     print(
         f"| tile | m | hidden | PSNR, {STEPS} steps | GFLOP | steps to {TARGET:g} dB | reached | GFLOP "
         "| s | GFLOP/s | parameters per value | twice |"

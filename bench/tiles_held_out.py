@@ -1,10 +1,10 @@
-"""Pixels that training has not seen: tiles beside one network, and beside bicubic interpolation.
+"""Score tiles on pixels that training has not seen, beside one network and bicubic interpolation.
 
     python -m bench.tiles_held_out [NAME|FILE ...] [--size 256] [--tiles 32] --json FILE
     python -m bench.tiles_held_out --missing 0.5 --size 128 --tiles 16
 
-Each picture is made square, and trained on every second row and column with the settings that each way has; or
-filled where a share of its pixels is missing, and then biharmonic equations stand for interpolation.
+Each picture is made square, and trained on every second row and column with the settings of each way. With
+`--missing` it is filled where pixels are missing, and biharmonic equations take the place of interpolation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHARED = ("psnr_train", "steps", "seconds", "parameters")
 
 
 def measure(name: str, size: int, tile: int, device: str, missing: float | None = None) -> dict[str, Any]:
-    """Figures of one picture: of one network, of tiles, and of what learns nothing."""
+    """Return figures of one picture: of one network, of tiles, and of methods that learn nothing."""
     row: dict[str, Any] = {"picture": Path(name).name, "size": size, "tile": tile, "missing": missing}
     ways: dict[str, Any] = {"network": "none", "tiles": tile}
     picture = picture_named(name)

@@ -1,4 +1,4 @@
-"""Whole photographs by tiles: seconds to a PSNR, and that time and memory grow with the pixels alone.
+"""Fit whole photographs by tiles: seconds to a PSNR; time and memory grow with the pixels alone.
 
     python -m bench.whole_pictures [NAME|FILE ...] [--target 40] [--repeats 3]
     python -m bench.whole_pictures coffee --megapixels 1.5 3 12 --fit "--tiles 8 --target-psnr 38" --json FILE
@@ -53,7 +53,7 @@ _TIMES = ("seconds", "rate", "seconds_in_all", "crop_seconds")
 
 
 def fit(picture: Picture, target: float, device: str) -> dict[str, Any]:
-    """One fit by the tiles that `auto` takes for large pictures, and its figures."""
+    """Return one fit by the tiles that `auto` takes for large pictures, and its figures."""
     plan = plan_tiles(picture, 8, {"target_psnr": target})
     if not isinstance(plan, TilePlan):
         raise BadInputError(plan)
@@ -65,7 +65,7 @@ def fit(picture: Picture, target: float, device: str) -> dict[str, Any]:
 
 
 def enlarge(name: str, megapixels: float, to: Path) -> tuple[int, int]:
-    """Write a picture of so many pixels: one that is there enlarged, and detail from its own grain added."""
+    """Write a picture of that many pixels: an existing one enlarged, with detail from its own grain."""
     image = image_named(name).convert("RGB")
     scale = math.sqrt(megapixels * 1e6 / (image.width * image.height))
     width, height = round(image.width * scale), round(image.height * scale)
@@ -83,7 +83,7 @@ def enlarge(name: str, megapixels: float, to: Path) -> tuple[int, int]:
 
 
 def in_a_process(*words: str) -> tuple[Any, float, float]:
-    """What `coordfit` says as JSON, its seconds from start to end, and the peak of its memory in MiB."""
+    """Return what `coordfit` prints as JSON, its seconds, and the peak of its memory in MiB."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         command = [sys.executable, "-m", "coordfit", *words, "--json"]
@@ -98,7 +98,7 @@ def in_a_process(*words: str) -> tuple[Any, float, float]:
 
 
 def large(picture: str, megapixels: float, words: list[str], device: str) -> dict[str, Any]:
-    """The figures of a fit of an enlarged picture, and of a window of its model."""
+    """Return the figures of a fit of an enlarged picture, and of a window of its model."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         width, height = enlarge(picture, megapixels, folder / "picture.png")
@@ -146,7 +146,7 @@ def main() -> None:
     print("|---" * 8 + "|")
     for name in options.pictures:
         picture = picture_named(name)
-        fit(load_picture(picture.pixels[:64, :64]), options.target, options.device)  # what is compiled is there
+        fit(load_picture(picture.pixels[:64, :64]), options.target, options.device)  # compile first
         runs = [fit(picture, options.target, options.device) for _ in range(options.repeats)]
         middle = statistics.median(run["seconds"] for run in runs)
         cells = _cells(next(run for run in runs if run["seconds"] == middle))

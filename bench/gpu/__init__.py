@@ -1,1 +1,1 @@
-"""What there is to know about the GPU path, from one command: `python -m bench.gpu`."""
+"""Prove and measure the GPU path by one command: `python -m bench.gpu`."""

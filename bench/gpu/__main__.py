@@ -1,9 +1,9 @@
 """Prove and measure the GPU path: `python -m bench.gpu [--out DIR] [--seconds S] [--parts A,B] [--merge FILE]`.
 
-Every part is a process of its own, which a fault of the device cannot take with it, and every row is in the
-report within a moment: a run that is killed leaves what it had. A second run takes an earlier report with
+Every part is a process of its own, so a fault of the device ends that part alone. Every row is in the report
+within a moment: a run that is killed leaves what it had. A second run takes an earlier report with
 `--merge` and measures what that one lacks. Exit codes: 0 when all that was checked holds, 1 when something does
-not, 2 for wrong usage, 3 where there is no GPU.
+not, 2 for wrong usage, 3 if there is no GPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .report import ROOT, Report
 from .summary import summary
 
 SECONDS = 545  # of the whole command: with its start and its end it stays under ten minutes
-FEWEST_SECONDS = 5  # in which a part can do anything
+FEWEST_SECONDS = 5  # seconds in which a part can do anything
 _BEGAN = time.monotonic()
 _TO_START = 8  # seconds of a part that importing and a first look at the device may take
 _LOOK_EVERY = 0.2  # seconds: how much of a killed run may be lost
@@ -36,11 +36,11 @@ Row = dict[str, Any]
 
 
 class NoGpuError(Exception):
-    """There is nothing to measure; the message says why."""
+    """Raised if there is nothing to measure; the message says why."""
 
 
 def measure(report: Report, names: list[str], out: Path, seconds: float, words: list[str]) -> None:
-    """Measure parts one after the other, within so many seconds since this process began."""
+    """Measure parts one after the other, within this many seconds since the process began."""
     for name in names:
         start = time.monotonic()
         limit = min(PARTS[name].seconds, seconds - (start - _BEGAN))
@@ -59,7 +59,7 @@ def measure(report: Report, names: list[str], out: Path, seconds: float, words: 
 
 
 def child(name: str, log: Path, seconds: float, words: list[str]) -> Iterator[list[Row]]:
-    """The rows of a part as they come, measured by a process of its own; a fault of that is the last row."""
+    """Yield the rows of a part, measured by a process of its own; if that fails, the last row says how."""
     with tempfile.TemporaryDirectory() as folder, log.open("ab") as stream:
         file, fault = Path(folder) / "rows.json", ""
         stream.write(f"\n== {name}\n".encode())
@@ -86,11 +86,11 @@ def child(name: str, log: Path, seconds: float, words: list[str]) -> Iterator[li
 
 @contextlib.contextmanager
 def session(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ended with all that it has started, however this block is left."""
+    """Start a process, and end it with all that it has started however this block is left."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        stdin=subprocess.PIPE,  # held open: a child whose parent is killed ends too
+        stdin=subprocess.PIPE,  # held open: a child ends when its parent is killed
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -110,23 +110,23 @@ def session(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def child_command() -> list[str]:
-    """What a part is measured by."""
+    """Return the command that measures a part."""
     return [sys.executable, "-m", "bench.gpu.part"]
 
 
 def rows_in(file: Path) -> list[Row]:
-    """The rows that a child has written so far."""
+    """Return the rows that a child has written so far."""
     found: list[Row] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     return found
 
 
 def tail(log: Path, lines: int) -> str:
-    """The last lines of a log, as one."""
+    """Return the last lines of a log, as one."""
     return " / ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def chosen_parts(text: str | None, report: Report, merging: bool) -> list[str]:
-    """The parts to measure, in their order; ValueError for one that is not known."""
+    """Return the parts to measure, in their order; ValueError for an unknown one."""
     if text is None:
         return ["machine", *report.lacks([n for n in PARTS if n != "machine"])] if merging else list(PARTS)
     wanted = [word.strip() for word in text.split(",") if word.strip()]
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
         if reason := pretended().why_unavailable():
             print(f"bench.gpu: --dry-run runs the kernels on the CPU: {reason}", file=sys.stderr)
             return 2
-        pretended().shim()  # compiled once, before any part is on the clock
+        pretended().shim()  # compiled once, before any part is timed
     words = [*(["--quick"] if quick else []), *(["--dry-run"] if options.dry_run else [])]
     report.begin(shlex.join(["python", "-m", "bench.gpu", *(sys.argv[1:] if arguments is None else arguments)]))
     try:

@@ -1,4 +1,4 @@
-"""What the card can do at most, measured in the same run as what is held against it."""
+"""Measure what the card can do at most, in the same run as the steps that are compared with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NODES = 400
 
 
 def ceilings(make: Any, quick: bool, seconds: float) -> Rows:
-    """Rows of the copy, of large products by precision, and of a kernel that does nothing."""
+    """Yield rows of the copy, of large products by precision, and of a kernel that does nothing."""
     n, size = (64, 1 << 16) if quick else (8192, 1 << 30)
     backend = make()
     with backend.activate():
@@ -30,7 +30,7 @@ def ceilings(make: Any, quick: bool, seconds: float) -> Rows:
 
 
 def attempt(what: str, measure: Callable[[], Row]) -> Rows:
-    """A row of what was measured, or of its fault."""
+    """Yield a row of what was measured, or of its fault."""
     try:
         yield {"what": what} | measure()
     except Exception as error:
@@ -38,14 +38,14 @@ def attempt(what: str, measure: Callable[[], Row]) -> Rows:
 
 
 def copy(backend: Any, size: int) -> Row:
-    """GB/s of a copy on the device, counting what is read and what is written."""
+    """Return GB/s of a copy on the device, counting what is read and what is written."""
     source, target = (backend.zeros((size,), "uint8") for _ in range(2))
     milliseconds = backend._time(lambda: backend.xp.copyto(target, source))
     return {"milliseconds": milliseconds, "GB/s": 2e-6 * size / milliseconds}
 
 
 def nothing(backend: Any, nodes: int) -> Row:
-    """Microseconds of a node of a graph, and of a launch by the host, of a kernel with one thread."""
+    """Return microseconds of a graph's node, and of a launch by the host, of a kernel with one thread."""
     counter = backend.zeros((1,), "int64")
 
     def launch() -> None:
@@ -64,7 +64,7 @@ def nothing(backend: Any, nodes: int) -> Row:
 
 
 def numbers(backend: Any, *shape: int) -> Any:
-    """Normal numbers as the backend stores activations: the same million again and again."""
+    """Return normal numbers as the backend stores activations: the same million again and again."""
     host = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
     array = backend.asarray(np.resize(host, shape))
     kind = backend.stored_dtype("float32")
@@ -72,12 +72,12 @@ def numbers(backend: Any, *shape: int) -> Any:
 
 
 def timed_autotuner(backend: Any) -> Autotuner:
-    """A autotuner that times every product, and keeps nothing for later processes."""
+    """Return an autotuner that times every product, and keeps nothing for later processes."""
     return Autotuner(Planner(backend._load_cublaslt()), timer=backend._time)
 
 
 def large_product(backend: Any, n: int) -> Row:
-    """TFLOP/s of the fastest algorithm for a product that is large enough for all of the card."""
+    """Return TFLOP/s of the fastest algorithm for a product that fills the card."""
     a = numbers(backend, n, n)
     out = backend.zeros((n, n), str(a.dtype))
     product = matmul(n, n, n, backend._types(a))
@@ -86,7 +86,7 @@ def large_product(backend: Any, n: int) -> Row:
 
 
 def fastest(backend: Any, product: Any, pointers: Pointers, finish: Callable[[], None] | None = None) -> Row:
-    """Milliseconds by tier of the fastest candidate, and what was read off the one that is taken."""
+    """Return milliseconds by tier of the fastest candidate, and the facts of the one that is taken."""
     autotuner, stream = timed_autotuner(backend), backend.xp.cuda.get_current_stream().ptr
     step = autotuner.resolve(product, pointers, backend._get_workspace(), stream, finish=finish)
     times = {tier: min((t for t in found if t), default=None) for tier, found in step.milliseconds.items()}
@@ -125,7 +125,7 @@ def products_of(report: list[Row], about: Row) -> Rows:
 
 
 def sliced_weights(backend: Any, rows: int, width: int, slices: int) -> Row:
-    """Microseconds of dW and db of slices of the rows as one batch, without the sum over the slices."""
+    """Return microseconds of dW and db of slices of the rows as one batch, without the sum over slices."""
     x, dz = numbers(backend, rows, width), numbers(backend, rows, width)
     dW = backend.zeros((slices, width, width), "float32")
     db = backend.zeros((slices, 1, width), "float32")

@@ -1,6 +1,6 @@
-"""Where the time of a step goes: every kernel of a replayed step by name, as CUPTI sees it.
+"""Show where the time of a step goes: every kernel of a replayed step by name, as CUPTI sees it.
 
-PyTorch's profiler sees all kernels of a process, whoever launches them, those of a CUDA graph too.
+PyTorch's profiler sees all kernels of a process, whatever library launches them, and those of a CUDA graph.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .steps import Case, Row, Rows, fault_of, make_step
 from .timing import Stepping
 
 _ON_THE_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
-_LETTERS = 90  # of a name: templates of products are long
+_LETTERS = 90  # letters of a name: templates of products are long
 
 
 def kernels(make: Any, quick: bool, seconds: float) -> Rows:
-    """A table for each case: kernels by name, microseconds and share of a step, and what lies between them."""
+    """Yield a table for each case: kernels by name, microseconds and share of a step, and gaps between them."""
     if quick:
         yield {"skipped": "--quick"}
         return
@@ -51,14 +51,14 @@ def kernels(make: Any, quick: bool, seconds: float) -> Rows:
 
 
 def made(backend: Any, case: Case | str) -> Any:
-    """The steps of a case, or of a recipe on the bundled picture."""
+    """Return the steps of a case, or of a recipe on the bundled picture."""
     if isinstance(case, Case):
         return make_step(backend, case)
     return Trainer([Job(bundled_picture(), make_config({}, recipe=case))], backend).training_step
 
 
 def of_a_step(run: Callable[[int], None], backend: Any, steps: int = 160) -> Rows:
-    """The kernels of some steps that run one after the other."""
+    """Yield the kernels of some steps that run one after the other."""
     import torch
 
     torch.cuda.init()
@@ -76,7 +76,7 @@ def of_a_step(run: Callable[[int], None], backend: Any, steps: int = 160) -> Row
 
 
 def by_name(events: Iterable[Row], steps: int) -> Rows:
-    """Rows of a Chrome trace's kernels: launches, microseconds and share of a step; the sum, and the rest."""
+    """Yield rows of a Chrome trace's kernels: launches, microseconds and share of a step; sum and rest."""
     found = [e for e in events if e.get("ph") == "X" and e.get("cat") in _ON_THE_DEVICE]
     if not found:
         raise RuntimeError("the profiler saw no kernel")
@@ -103,7 +103,7 @@ def _row(name: str, count: int, microseconds: float, whole: float, steps: int) -
 
 
 def short(name: str) -> str:
-    """A kernel's name without its arguments."""
+    """Return a kernel's name without its arguments."""
     name = re.sub(r"^void ", "", name)
     name = re.sub(r"\((?!anonymous)[^()]*\)( \[.*\])?$", "", name)
     return name if len(name) <= _LETTERS else name[: _LETTERS - 3] + "..."

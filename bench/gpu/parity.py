@@ -1,4 +1,4 @@
-"""Whether the GPU computes what float64 NumPy does, and a graph what single steps do."""
+"""Check that the GPU computes what float64 NumPy does, and a graph what single steps do."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from coordfit.network.losses import make_loss
 
 from .steps import Case, Reference, Row, Rows, fault_of, make_step, on_rung
 
-# Relative Frobenius errors that are let pass, 3 to 4 times what is expected. A ReLU whose input is within
-# rounding of 0 may fall on its other side, and the gradient of a row goes with it: "with kinks".
+# Relative Frobenius errors that pass, 3 to 4 times what is expected. A ReLU whose input is within rounding
+# of 0 may fall on the other side, and the gradient of a row with it: "with kinks".
 LIMITS = {
     "float64": {"forward": 1e-13, "gradient": 1e-12, "with kinks": 1e-12},
     "float32": {"forward": 1e-5, "gradient": 1e-4, "with kinks": 2e-3},
@@ -28,15 +28,15 @@ TIERS = ("epilogues", "plain")  # both must be right, whichever is taken
 
 
 def relative_error(found: Any, expected: Any) -> float:
-    """Frobenius norm of the difference over that of what is expected; NaN is an error."""
+    """Return the Frobenius norm of the difference over that of what is expected; NaN is an error."""
     expected = np.asarray(expected, np.float64)
     return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-300))
 
 
 def calls(rows: int, width: int, members: int) -> Calls:
-    """Every product and kernel: its name, which limit it has, and how it is called with a maker of arrays.
+    """Yield every product and kernel: its name, its limit, and how it is called with a maker of arrays.
 
-    What `new.stored` makes is kept in 16 bits where the backend keeps activations so.
+    `new.stored` makes arrays in 16 bits if the backend keeps activations in 16 bits.
     """
     E = () if members == 1 else (members,)
     x, W, b = (*E, rows, width), (*E, width, width), (*E, 1, width)
@@ -118,29 +118,29 @@ class Maker:
         self.backend, self.dtype, self._rng = backend, dtype, np.random.default_rng(0)
 
     def __call__(self, *shape: int) -> Any:
-        """New numbers."""
+        """Return new numbers."""
         return self.backend.asarray(self._rng.standard_normal(shape).astype(np.float32), self.dtype)
 
     def stored(self, *shape: int) -> Any:
-        """Numbers as the backend keeps activations."""
+        """Return numbers as the backend keeps activations."""
         array, kind = self(*shape), self.backend.stored_dtype(self.dtype)
         return array if kind == self.dtype else self.backend._cast(array, self.backend.zeros(shape, kind))
 
     def copy(self, array: Any) -> Any:
-        """The same numbers in other memory."""
+        """Return the same numbers in other memory."""
         return self.backend.asarray(self.backend.to_numpy(array).copy())
 
 
 def on_host(backend: Any, array: Any) -> Any:
-    """An array's numbers: the words of bfloat16 are the upper halves of float32's."""
+    """Return an array's numbers on the host: the words of bfloat16 are the upper halves of float32's."""
     host = backend.to_numpy(array)
     return (host.astype(np.uint32) << 16).view(np.float32) if host.dtype == np.uint16 else host
 
 
 def parity(make: Any, precision: str, rows: int, width: int) -> Rows:
-    """A row for each product, kernel and whole step: its errors, its limit, and whether it holds.
+    """Yield a row for each product, kernel and whole step: its errors, its limit, and whether it holds.
 
-    What has products is computed with epilogues and with kernels after plain products.
+    Anything with products is computed with epilogues, and with kernels after plain products.
     """
     dtype = "float64" if precision == "float64" else "float32"
     of_backend = "float32" if precision == "float64" else precision
@@ -169,7 +169,7 @@ def _found(backend: Any, call: Callable[[Any, Any], dict[str, Any]], dtype: str)
 
 
 def gradient_of(backend: Any, case: Case, dtype: str) -> dict[str, Any]:
-    """The gradient of a whole step, layer by layer, on the host."""
+    """Return the gradient of a whole step, layer by layer, on the host."""
     with backend.activate():
         step = make_step(backend, case, dtype)
         step(None, 1e-3)
@@ -182,7 +182,7 @@ def gradient_of(backend: Any, case: Case, dtype: str) -> dict[str, Any]:
 
 
 def _judged(row: Row, work: Callable[[], dict[str, Any]], expected: dict[str, Any]) -> Row:
-    """A row with the error of each array, the largest, and whether that is within the limit."""
+    """Return a row with the error of each array, the largest, and whether that is within the limit."""
     try:
         found = work()
     except Exception as fault:
@@ -197,7 +197,7 @@ def _judged(row: Row, work: Callable[[], dict[str, Any]], expected: dict[str, An
 def graph_equals_eager(
     make: Any, case: Case, precision: str, steps: int, tier: str = "graph"
 ) -> dict[str, Any]:
-    """Parameters after some steps, replayed and one by one, which must agree bit by bit."""
+    """Compare parameters after some steps, replayed and one by one, which must agree bit by bit."""
     found = []
     for way in (tier, "eager"):
         backend = on_rung(make, way, precision=precision)

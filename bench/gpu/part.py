@@ -1,6 +1,6 @@
-"""One part in a process of its own: `python -m bench.gpu.part NAME FILE --seconds S [--quick] [--dry-run]`.
+"""Measure one part in a process: `python -m bench.gpu.part NAME FILE --seconds S [--quick] [--dry-run]`.
 
-Its rows go to the file as they come; what else there is to say goes to stdout and stderr, which are the log.
+Its rows go to the file as they come; all else goes to stdout and stderr, which are the log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_GPU = 3
 def measured(
     name: str, make: Make, quick: bool, seconds: float, keep: Callable[[list[Row]], None]
 ) -> list[Row]:
-    """The rows of a part, each told to `keep` as it comes; a fault is the last row."""
+    """Return the rows of a part, each given to `keep` as it comes; a fault is the last row."""
     rows: list[Row] = []
     try:
         for row in PARTS[name].measure(make, quick, seconds):
@@ -40,7 +40,7 @@ def measured(
 
 
 def maker(dry_run: bool) -> Make:
-    """What makes backends: the GPU's, or the pretended one's, which is for tests."""
+    """Return what makes backends: the GPU's, or the pretended one's, which is for tests."""
     if dry_run:
         made: Make = pretended().CupyOnHost
         return made
@@ -50,7 +50,7 @@ def maker(dry_run: bool) -> Make:
 
 
 def pretended() -> Any:
-    """The module that pretends CuPy and a GPU, which lies beside the tests."""
+    """Return the module that pretends CuPy and a GPU, which is among the tests."""
     if str(ROOT / "tests") not in sys.path:
         sys.path.insert(0, str(ROOT / "tests"))
     return importlib.import_module("support.fake_cupy")
@@ -63,7 +63,7 @@ def end_with_parent() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure the part; 3 where there is no GPU, which the first part alone looks for."""
+    """Measure the part; return 3 if there is no GPU, which only the first part checks."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu.part", description=__doc__)
     parser.add_argument("name", choices=PARTS)
     parser.add_argument("file", type=Path, help="for the rows, as JSON")

@@ -1,4 +1,4 @@
-"""What is proven and measured on a GPU, part by part: what is most wanted first."""
+"""Say what is proven and measured on a GPU, part by part, the most wanted first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Make = Callable[..., Any]
 class Part:
     """A part: (make, quick, seconds) -> rows, and the seconds that it may take.
 
-    Its process is told a little less, so that it ends by itself; what is over its limit is killed.
+    Its process gets a little less, so that it ends by itself; a part over its limit is killed.
     """
 
     measure: Callable[[Make, bool, float], Iterable[Row]]
@@ -34,7 +34,7 @@ class Part:
 
 
 def machine(make: Make, quick: bool, seconds: float) -> Rows:
-    """Device, driver, versions."""
+    """Yield device, driver and versions."""
     backend = make()
     planner = backend.autotuner.planner
     library = None if planner is None else planner.library
@@ -48,7 +48,7 @@ def machine(make: Make, quick: bool, seconds: float) -> Rows:
 
 
 def smoke(make: Make, quick: bool, seconds: float) -> Rows:
-    """Whether steps run at all, one by one and replayed, in every precision; whole fits of the recipes too."""
+    """Check that steps run at all, one by one and replayed, in every precision, and fits of the recipes."""
     small: Row = {"side": 32, "width": 64, "frequencies": 32, "depth": 4}
     few: Row = {"hidden_size": 8, "num_frequencies": 4, "batch_size": 20, "size": 32}
     steps = 64
@@ -112,9 +112,9 @@ def _fit(make: Make, recipe: str, precision: str, **options: Any) -> Row:
 
 
 def seconds_to_psnr(make: Make, quick: bool, seconds: float) -> Rows:
-    """Seconds of training until the bundled picture reaches some PSNR, by the recipes as they are shipped.
+    """Measure seconds of training until the bundled picture reaches some PSNR, by the shipped recipes.
 
-    Each twice: the first compiles kernels and times products. Then until 40 dB, as `--target-psnr 40` does it.
+    Each runs twice: the first compiles kernels and times products. Then until 40 dB, like `--target-psnr 40`.
     """
     if importlib.util.find_spec("PIL") is None:
         yield {"skipped": "Pillow, which reads the picture, is not installed"}
@@ -133,7 +133,7 @@ def seconds_to_psnr(make: Make, quick: bool, seconds: float) -> Rows:
 
 
 def products(make: Make, quick: bool, seconds: float) -> Rows:
-    """Each product of a step on each tier by each candidate, timed in a graph; dW in slices of rows."""
+    """Time each product of a step on each tier by each candidate, in a graph; dW in slices of rows."""
     small: Row = {"side": 8, "width": 8, "frequencies": 4, "depth": 3}
     end = time.monotonic() + seconds
     for width in (8,) if quick else (256, 64, 128):
@@ -166,7 +166,7 @@ def products(make: Make, quick: bool, seconds: float) -> Rows:
 
 
 def epilogues(make: Make, quick: bool, seconds: float) -> Rows:
-    """Which epilogues cublasLt has here, for each precision, for one network and for three."""
+    """List the epilogues that cublasLt has here, for each precision, for one network and for three."""
     from backends.cupy_backend.cublaslt import time_candidates
 
     backend = make()
@@ -177,12 +177,12 @@ def epilogues(make: Make, quick: bool, seconds: float) -> Rows:
 
 
 def parity_of(precision: str, make: Make, quick: bool, seconds: float) -> Rows:
-    """Errors against float64 of every product, kernel and whole step, with epilogues and without."""
+    """Yield errors against float64 of every product, kernel and whole step, with epilogues and without."""
     yield from parity(make, precision, *((24, 16) if quick else (4096, 128)))
 
 
 def graphs(make: Make, quick: bool, seconds: float) -> Rows:
-    """Whether replayed steps are the steps, bit by bit, in each precision."""
+    """Check that replayed steps are the steps, bit by bit, in each precision."""
     if quick:
         small = {"side": 8, "width": 8, "frequencies": 4, "depth": 3}
         yield graph_equals_eager(make, Case(**small), "bf16", 19)

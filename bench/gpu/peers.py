@@ -1,4 +1,4 @@
-"""PyTorch and JAX: the same step at a stated precision, as one that knows them would write it.
+"""Time PyTorch and JAX: the same step at a stated precision, as an expert would write it.
 
 `bf16` is what these libraries call mixed precision: float32 parameters, products of bfloat16 operands; the
 features, which do not change, are in bfloat16 from the start, as ours are. PyTorch's Adam is the fused one.
@@ -32,7 +32,7 @@ def _numbers(case: Case) -> tuple[list[Any], Any, Any]:
 
 
 def _median(run: Callable[[int], None], wait: Callable[[], None], stretches: int = STRETCHES) -> float:
-    """Median milliseconds of a step by the host's clock, each stretch to its end on the device."""
+    """Return the median milliseconds of a step by the host's clock, each stretch to its end on the device."""
     run(20)
     wait()
     times = []
@@ -45,7 +45,7 @@ def _median(run: Callable[[int], None], wait: Callable[[], None], stretches: int
 
 
 def torch_step(case: Case, precision: str, compiled: bool, device: str = "cuda") -> Callable[[], Any]:
-    """A step of PyTorch, which returns its loss."""
+    """Return a step of PyTorch, which returns its loss."""
     import torch
 
     weights, x, target = _numbers(case)
@@ -79,7 +79,7 @@ def torch_step(case: Case, precision: str, compiled: bool, device: str = "cuda")
 
 
 def captured(step: Callable[[], Any]) -> Callable[[], Any]:
-    """A step as one CUDA graph, as PyTorch's notes on graphs have it."""
+    """Return a step as one CUDA graph, as PyTorch's notes on graphs describe it."""
     import torch
 
     side = torch.cuda.Stream()
@@ -96,7 +96,7 @@ def captured(step: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def time_torch(case: Case, precision: str, way: str) -> Row:
-    """Milliseconds of a step of PyTorch, in one of `TORCH_WAYS`."""
+    """Return milliseconds of a step of PyTorch, in one of `TORCH_WAYS`."""
     import torch
 
     if not torch.cuda.is_available():
@@ -113,7 +113,7 @@ def time_torch(case: Case, precision: str, way: str) -> Row:
 
 
 def time_jax(case: Case, precision: str, way: str = "scan") -> Row:
-    """A step of JAX, compiled, some hundred of them in one `scan`."""
+    """Return milliseconds of a step of JAX, compiled, some hundred of them in one `scan`."""
     import jax
     import jax.numpy as jnp
 
@@ -159,7 +159,7 @@ def time_jax(case: Case, precision: str, way: str = "scan") -> Row:
 def peers(
     library: str, ways: Sequence[str], widths: Sequence[int], make: Any, quick: bool, budget: float
 ) -> Rows:
-    """A row for each way, width, batch and precision of one library; the end of the budget is told in a row."""
+    """Yield a row for each way, width, batch and precision of one library; the end of the budget is a row."""
     if quick:
         yield {"skipped": "--quick"}
         return

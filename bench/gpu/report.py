@@ -1,4 +1,4 @@
-"""What a run of `python -m bench.gpu` brings home: rows by part, of one run or of several that were merged."""
+"""Keep the results of `python -m bench.gpu`: rows by part, of one run or of several that were merged."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class Report:
 
     @property
     def name(self) -> str:
-        """File name without its ending, after the GPU."""
+        """Return the file name without its ending, after the GPU."""
         gpu = next((row["gpu"] for row in self.rows("machine") if "gpu" in row), "")
         return "-".join(["gpu", *re.findall("[a-z0-9]+", gpu.lower().replace("nvidia", ""))])
 
     def rows(self, part: str) -> list[Row]:
-        """The rows of a part, none where it was not measured."""
+        """Return the rows of a part, none if it was not measured."""
         return list(self.parts.get(part, {}).get("rows", []))
 
     def begin(self, command: str) -> None:
-        """Note a new run, of which the parts that follow are."""
+        """Note a new run, to which the parts that follow belong."""
         self.runs.append(
             {"command": command, "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())} | commit()
         )
@@ -64,12 +64,12 @@ class Report:
         self.parts[part] = {"run": len(self.runs) - 1, "seconds": seconds, "done": is_done, "rows": rows}
 
     def lacks(self, parts: list[str]) -> list[str]:
-        """Those of some parts that were not measured to their end, or have rows that are no results."""
+        """Return those of some parts that were not measured to their end, or have rows that are no results."""
         done = {name for name, part in self.parts.items() if part["done"]}
         return [name for name in parts if name not in done or any(map(is_bad, self.rows(name)))]
 
     def as_dict(self) -> Row:
-        """Plain data."""
+        """Return plain data."""
         return {"quick": self.quick, "holds": self.holds, "runs": self.runs, "parts": self.parts}
 
     def write(self, folder: Path) -> None:
@@ -94,7 +94,7 @@ def is_bad(row: Row) -> bool:
 
 
 def commit() -> Row:
-    """Commit and whether files differ from it: from `COORDFIT_COMMIT` where there is no history."""
+    """Return commit and whether files differ from it; from `COORDFIT_COMMIT` if there is no history."""
     if named := os.environ.get("COORDFIT_COMMIT"):
         return {"commit": named.removesuffix("-dirty"), "dirty": named.endswith("-dirty")}
     try:

@@ -1,4 +1,4 @@
-"""Networks to be measured, and the tiers on which their products are taken."""
+"""Make networks to be measured, and the tiers on which their products are taken."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class Case:
 
     @property
     def rows(self) -> int:
-        """Pixels of a step."""
+        """Return the pixels of a step."""
         return self.batch or self.side**2
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Widths from features to channels."""
+        """Return widths from features to channels."""
         return (2 * self.frequencies, *[self.width] * (self.depth - 1), 3)
 
     @property
     def flops(self) -> float:
-        """Operations of the products of a step: forward, dW, and dX but for the first layer."""
+        """Return the operations of the products of a step: forward, dW, and dX but for the first layer."""
         products = [a * b for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True)]
         return float((6 * sum(products) - 2 * products[0]) * self.rows * self.members)
 
@@ -68,7 +68,7 @@ class Reference(Backend):
 
 
 def make_step(backend: Backend, case: Case, dtype: str = "float32") -> TrainingStep:
-    """A step of that case from seed 0: the same numbers on every backend, rounded to `dtype`."""
+    """Return a step of that case from seed 0: the same numbers on every backend, rounded to `dtype`."""
     rng = np.random.default_rng(0)
     encoder = make_encoder(backend, rng.normal(0.0, 10.0, (case.frequencies, 2)).astype(np.float32), dtype)
     drawn = [initial_parameters(case.sizes, "he", omega=30.0, rng=rng) for _ in range(case.members)]
@@ -87,7 +87,7 @@ def make_step(backend: Backend, case: Case, dtype: str = "float32") -> TrainingS
 
 
 def fault_of(error: BaseException) -> Row:
-    """An error as a row has it: its type and the first line that says something, and where it was raised."""
+    """Return an error as a row has it: its type, its first telling line, and where it was raised."""
     frames = "".join(traceback.format_tb(error.__traceback__)[-_FRAMES:])
     return {"fault": f"{type(error).__name__}: {first_line(error)}", "traceback": frames}
 
@@ -107,7 +107,7 @@ products with kernels, in graphs; step by step; CuPy's products and kernels; gen
 
 
 def on_rung(make: Any, tier: str, **options: Any) -> Any:
-    """A backend whose steps are taken on a tier; `make` makes one with these options."""
+    """Return a backend whose steps are taken on a tier; `make` makes one with these options."""
     more = {"two_streams": True} if tier == "two streams" else {}
     more |= {"autotune": False} if tier == "epilogues" else {}
     backend = make(fused="never" if tier == "generic" else "auto", **options, **more)

@@ -1,4 +1,4 @@
-"""The project's own tests on the GPU, and NVIDIA's sanitizer, in processes that end when their time is over."""
+"""Run the project's tests on the GPU, and NVIDIA's sanitizer, in processes with a limit of time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .steps import Case, Row, Rows, make_step, on_rung
 
 ROOT = Path(__file__).parents[2]
 FOUND = 9  # the exit code that the sanitizer is told to end with
-_LINES = 30  # of what the sanitizer says, and of failures
+_LINES = 30  # lines of the sanitizer's output, and of failures
 
 
 def tests(marker: str, make: Any, quick: bool, seconds: float) -> Rows:
-    """One row: how many tests of a marker passed, failed and were skipped until the time was over."""
+    """Yield one row: how many tests of a marker passed, failed and were skipped within the time."""
     if quick or importlib.util.find_spec("pytest") is None:
         yield {"skipped": "--quick" if quick else "pytest is not installed"}
         return
@@ -48,7 +48,7 @@ def tests(marker: str, make: Any, quick: bool, seconds: float) -> Rows:
     yield outcome(code, text) | {"marker": marker}
 
 
-# A line of a test that has ended, as pytest says it in one process, and in several.
+# A line of a test that has ended, as pytest prints it in one process, and in several.
 _ENDED = re.compile(
     r"^(?:(?P<test>tests/.*::.*) (?P<word>PASSED|FAILED|ERROR|SKIPPED)\b.*\[ *\d+%\]"
     r"|\[gw\d+\] \[ *\d+%\] (?P<word2>PASSED|FAILED|ERROR|SKIPPED) (?P<test2>tests/.*))$"
@@ -56,7 +56,7 @@ _ENDED = re.compile(
 
 
 def outcome(code: int | None, text: str) -> Row:
-    """Counts of pytest's verbose output, which may have been cut off; no test that passed is no success."""
+    """Return counts of pytest's verbose output, which may be cut off; no test that passed is no success."""
     found = [match for line in text.splitlines() if (match := _ENDED.match(line.rstrip()))]
     words = [match["word"] or match["word2"] for match in found]
     counts = {word.lower(): words.count(word) for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
@@ -68,7 +68,7 @@ def outcome(code: int | None, text: str) -> Row:
 
 
 def run_within(command: list[str], seconds: float, more: dict[str, str]) -> tuple[int | None, str]:
-    """The exit code (None where the time was over) and all output of a process and those that it starts."""
+    """Return the exit code (None if the time was over) and all output of a process and its children."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stream:
         process = subprocess.Popen(
             command,
@@ -94,7 +94,7 @@ def run_within(command: list[str], seconds: float, more: dict[str, str]) -> tupl
 
 
 def sanitized(tool: str, make: Any, quick: bool, seconds: float) -> Rows:
-    """What compute-sanitizer finds in a few small steps on some tiers."""
+    """Yield what compute-sanitizer finds in a few small steps on some tiers."""
     program = shutil.which("compute-sanitizer")
     if quick or program is None:
         reason = "--quick" if quick else "compute-sanitizer is not on the path (it comes with the toolkit)"
@@ -110,7 +110,7 @@ def sanitized(tool: str, make: Any, quick: bool, seconds: float) -> Rows:
 
 
 def a_few_steps(make: Any) -> None:
-    """Steps of one network and of three, in two precisions, replayed and with plain products."""
+    """Take steps of one network and of three, in two precisions, replayed and with plain products."""
     for precision in ("float32", "bf16"):
         for tier in ("epilogues", "plain"):
             for members in (1, 3):

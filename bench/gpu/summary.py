@@ -1,4 +1,4 @@
-"""A report in eighty lines: what does not hold, the figures, where the time goes, and the aims."""
+"""Sum up a report in eighty lines: what does not hold, the figures, where the time goes, and the aims."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PEER_AIM, SECONDS_AIM = 1.3, 0.2
 
 
 def summary(report: Report) -> list[str]:
-    """At most `LINES` lines."""
+    """Return at most `LINES` lines."""
     text = [*_head(report), *_bad(report), *_ceilings(report), *_steps(report), *_kernels(report)]
     text = [*text[: LINES - 12], *_fits(report), *_aims(report)]
     return [line if len(line) <= LETTERS else line[: LETTERS - 3] + "..." for line in text]
@@ -35,7 +35,7 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _bad(report: Report, most: int = 22) -> Iterator[str]:
-    """A line for each part with rows that are no results, and the first few of those."""
+    """Yield a line for each part with rows that are no results, and the first few of those."""
     for name, part in report.parts.items():
         bad = [row for row in part["rows"] if is_bad(row)]
         if bad and most > 1:
@@ -58,7 +58,7 @@ def _ceilings(report: Report) -> Iterator[str]:
 
 
 def of_peers(report: Report, key: tuple[Any, ...]) -> dict[str, float]:
-    """Milliseconds of each peer's step of a width, rows and precision."""
+    """Return milliseconds of each peer's step of a width, rows and precision."""
     rows = [
         row for part in report.parts for row in report.rows(part) if "peer" in row and "milliseconds" in row
     ]
@@ -116,7 +116,7 @@ def _aims(report: Report) -> Iterator[str]:
 
 
 def aims(report: Report) -> Iterator[tuple[str, float | None, float, bool]]:
-    """Each aim: what it is of, what was found, the aim, and whether it is met."""
+    """Yield each aim: its subject, what was found, the aim, and whether it is met."""
     gpu = report.name.upper()
     step_aims = next((found for name, found in STEP_AIMS.items() if name in gpu), {})
     for precision, aim in step_aims.items():

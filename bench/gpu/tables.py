@@ -1,4 +1,4 @@
-"""A report as Markdown: what does not hold, then a table for each part, or several where rows name theirs."""
+"""Write a report as Markdown: what does not hold, then a table for each part, or several if rows name them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FOR_THE_JSON = ("table", "traceback", "plans")  # too long for a cell
 
 
 def as_markdown(report: Row) -> str:
-    """The report as tables."""
+    """Return the report as tables."""
     text = ["# The GPU path, measured", "", f"All checks hold: {report['holds']}", ""]
     text += table(report["runs"])
     failed = [
@@ -30,18 +30,18 @@ def as_markdown(report: Row) -> str:
 
 
 def without_long(row: Row) -> Row:
-    """A row without what is for the JSON alone."""
+    """Return a row without what is for the JSON alone."""
     return {key: value for key, value in row.items() if key not in _FOR_THE_JSON}
 
 
 def table(rows: list[Row]) -> list[str]:
-    """Lines of a table with a column for each key, and an empty line."""
+    """Return lines of a table with a column for each key, and an empty line."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     return [*lines, *(f"| {' | '.join(cell(row.get(key)) for key in columns)} |" for row in rows), ""]
 
 
 def cell(value: Any) -> str:
-    """A value as text in one line without a bar."""
+    """Return a value as text in one line without a bar."""
     text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
     return text.replace("|", "/").replace("\n", " ")

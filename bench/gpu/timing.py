@@ -1,4 +1,4 @@
-"""How long a step takes, by the device's own clock: medians of several stretches of steps."""
+"""Time steps by the device's own clock: medians of several stretches of steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECIPES = ("fast", "sharp")
 
 
 def median_milliseconds(backend: Any, run: Callable[[int], None], steps: int, stretches: int) -> float:
-    """Median over stretches of the milliseconds of a step, between two events on the backend's stream."""
+    """Return the median over stretches of milliseconds per step, between events on the backend's stream."""
     cuda, times = backend.xp.cuda, []
     for _ in range(stretches):
         start, end = cuda.Event(), cuda.Event()
@@ -36,7 +36,7 @@ def median_milliseconds(backend: Any, run: Callable[[int], None], steps: int, st
 
 
 class Stepping:
-    """Takes steps one after the other, so that a timing is of steps that follow each other."""
+    """Takes steps one after the other, so that a timing covers consecutive steps."""
 
     def __init__(self, step: TrainingStep) -> None:
         self.step, self.taken = step, 0
@@ -48,8 +48,8 @@ class Stepping:
 
 
 def time_steps(backend: Any, make: Callable[[], TrainingStep], seconds: float, stretches: int) -> Row:
-    """Milliseconds, memory and plans of an active backend's steps, as many as take about so many seconds."""
-    gc.collect()  # networks of earlier cases, which refer to themselves, count no more
+    """Return milliseconds, memory and plans of an active backend's steps, as many as fit into some seconds."""
+    gc.collect()  # frees networks of earlier cases, which refer to themselves
     backend.xp.get_default_memory_pool().free_all_blocks()
     before, start = backend.memory_in_use(), time.perf_counter()
     run = Stepping(make())
@@ -75,7 +75,7 @@ def time_steps(backend: Any, make: Callable[[], TrainingStep], seconds: float, s
 def time_case(
     make: Any, case: Case, tier: str, precision: str, seconds: float, stretches: int = STRETCHES
 ) -> Row:
-    """A step of a case on a tier."""
+    """Return a row of a step of a case on a tier."""
     backend = on_rung(make, tier, precision=precision)
     with backend.activate():
         row = time_steps(backend, lambda: make_step(backend, case), seconds, stretches)
@@ -85,7 +85,7 @@ def time_case(
 def time_recipe(
     make: Any, recipe: str, precision: str, seconds: float, stretches: int = STRETCHES, **options: Any
 ) -> Row:
-    """A step of a recipe as it is shipped, on the bundled picture."""
+    """Return a row of a step of a recipe as it is shipped, on the bundled picture."""
     backend = make(precision=precision)
     config = make_config(options, recipe=recipe)
     picture = bundled_picture(options.get("size", 128))
@@ -97,7 +97,7 @@ def time_recipe(
 
 
 def about(case: Case, tier: str, precision: str) -> Row:
-    """What a row of timings is of."""
+    """Return what a row of timings is about."""
     row = {"width": case.width, "rows": case.rows, "members": case.members}
     return row | {"tier": tier, "precision": precision}
 
@@ -106,7 +106,7 @@ SMALL = {"side": 8, "batch": 20, "width": 8, "frequencies": 4, "depth": 3}
 
 
 def main_cases(quick: bool) -> Iterator[tuple[Case, str, str]]:
-    """What users have: one network and sixteen, replayed, the most telling first."""
+    """Yield what users have: one network and sixteen, replayed, the most telling first."""
     if quick:
         yield Case(**SMALL), "graph", "float32"
         yield Case(members=4, **SMALL), "graph", "bf16"
@@ -120,7 +120,7 @@ def main_cases(quick: bool) -> Iterator[tuple[Case, str, str]]:
 
 
 def other_cases(quick: bool) -> Iterator[tuple[Case, str, str]]:
-    """The other tiers, and more networks together."""
+    """Yield the other tiers, and more networks together."""
     if quick:
         yield from ((Case(**SMALL), tier, "float32") for tier in TIERS[1:])
         return
@@ -135,7 +135,7 @@ def other_cases(quick: bool) -> Iterator[tuple[Case, str, str]]:
 
 
 def timings(cases: Sequence[tuple[Case, str, str]], make: Any, quick: bool, budget: float) -> Rows:
-    """A row for each case; a fault or the end of the budget is a row too."""
+    """Yield a row for each case; a fault or the end of the budget is a row too."""
     works = [
         (about(*case), lambda c=case, **o: time_case(make, *c, **o))
         for case in cases
@@ -144,7 +144,7 @@ def timings(cases: Sequence[tuple[Case, str, str]], make: Any, quick: bool, budg
 
 
 def recipes(make: Any, quick: bool, budget: float) -> Rows:
-    """A row for each recipe and precision."""
+    """Yield a row for each recipe and precision."""
     options = {"size": 32, "batch_size": 20, "hidden_size": 8, "num_frequencies": 4} if quick else {}
     works = [
         (
@@ -158,7 +158,7 @@ def recipes(make: Any, quick: bool, budget: float) -> Rows:
 
 
 def within(works: Sequence[tuple[Row, Callable[..., Row]]], quick: bool, budget: float) -> Rows:
-    """The row of each piece of work, told of the seconds and stretches that it may take; faults are rows."""
+    """Yield the row of each piece of work, given its seconds and stretches; faults are rows."""
     end = time.monotonic() + budget
     how = {"seconds": 0.0, "stretches": 1} if quick else {"seconds": 0.4, "stretches": STRETCHES}
     for row, work in works:

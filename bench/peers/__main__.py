@@ -36,7 +36,7 @@ class Child:
         )
 
     def ask(self, **command: Any) -> Any:
-        """Send a command and wait for its answer; None where the peer's process has ended."""
+        """Send a command and wait for its answer; None if the peer's process has ended."""
         if self.process.stdin is None or self.process.stdout is None:
             return None
         try:
@@ -54,7 +54,7 @@ class Child:
 
 
 def measure(case: Case, names: list[str], rounds: int, seconds: float) -> dict[str, Any]:
-    """Median seconds of one step for each peer, the peers taking turns, and whether they agree."""
+    """Return median seconds of a step for each peer, the peers taking turns, and whether they agree."""
     children = [Child(name) for name in names]
     try:
         steps = 1 if case.render else CHECK_STEPS
@@ -87,7 +87,7 @@ def check_agreement(case: Case, losses: dict[str, list[float]]) -> None:
 def summary(
     case: Case, medians: dict[str, float], times: dict[str, list[float]], rate: float | None
 ) -> dict[str, Any]:
-    """What is kept of one case."""
+    """Return what is kept of one case."""
     peers = {name: value for name, value in medians.items() if name not in OURS}
     fastest = min(peers, key=lambda name: peers[name]) if peers else None
     ours = medians.get("coordfit")
@@ -106,7 +106,7 @@ def summary(
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    """Milliseconds of a step, and ratios (above 1: coordfit is faster)."""
+    """Print milliseconds of a step, and ratios (above 1: coordfit is faster)."""
     names = list(dict.fromkeys(name for result in results for name in result["seconds"]))
     print("| case | " + " | ".join(names) + " | fastest peer / coordfit | generic / coordfit | share of GEMM |")
     print("|---" * (len(names) + 4) + "|")
@@ -126,7 +126,7 @@ def _number(value: float | None, pattern: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of the peers and the machine."""
+    """Return versions of the peers and facts of the machine."""
     found = {"python": platform.python_version(), "machine": platform.machine(), "cores": str(os.cpu_count())}
     for name in ("coordfit", "numpy", "numba", "torch", "jax"):
         try:
@@ -137,7 +137,7 @@ def versions() -> dict[str, str]:
 
 
 def peers_for(case: Case, asked: list[str]) -> list[str]:
-    """A loop over networks makes sense only where there are several."""
+    """Return the peers of a case: a loop over networks makes sense only if there are several."""
     return [name for name in asked if case.members or not name.startswith("torch-loop")]
 
 

@@ -1,4 +1,4 @@
-"""The cases that are timed, and the numbers that every peer starts from."""
+"""Define the cases that are timed, and the numbers that every peer starts from."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ class Case:
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        """Widths from features to channels."""
+        """Return widths from features to channels."""
         if self.tiles:
             return (2 * self.num_frequencies, self.hidden, 3)
         return (2 * self.num_frequencies, self.hidden, self.hidden, self.hidden, 3)
 
     @property
     def rows(self) -> int:
-        """Pixels of one step, or of the rendering."""
+        """Return the pixels of one step, or of the rendering."""
         return self.render**2 if self.render else self.batch or self.size**2
 
     @property
     def flops(self) -> float:
-        """Operations of the matrix products of one step: forward, dW, and dx but for the first layer."""
+        """Return the operations of the products of one step: forward, dW, and dx except for the first layer."""
         products = [a * b for a, b in itertools.pairwise(self.layer_sizes)]
         per_row = 2 * sum(products) if self.render else 6 * sum(products) - 2 * products[0]
         return float(per_row * self.rows * (self.members or 1))
@@ -101,7 +101,7 @@ class Problem:
 
     @classmethod
     def make(cls, case: Case) -> Problem:
-        """The same problem for the same case in every process."""
+        """Return the same problem for the same case in every process."""
         rng = np.random.default_rng(7)
         side = (np.arange(case.size) + 0.5) / case.size
         y, x = np.meshgrid(side, side, indexing="ij")
@@ -124,11 +124,11 @@ class Problem:
         return cls(case, coordinates, target, B, weights, order, batches)
 
     def batch(self, t: int) -> NDArray[np.int64] | None:
-        """The pixels of step t."""
+        """Return the pixels of step t."""
         return None if self.batches is None else self.batches[t % NUM_BATCHES]
 
     def render_coordinates(self) -> NDArray[np.float32]:
-        """Coordinates (N, 2) of the rendering."""
+        """Return coordinates (N, 2) of the rendering."""
         side = (np.arange(self.case.render or 1) + 0.5) / (self.case.render or 1)
         y, x = np.meshgrid(side, side, indexing="ij")
         return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)

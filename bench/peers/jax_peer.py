@@ -1,4 +1,4 @@
-"""JAX on the CPU: the whole step under `jit`, buffers donated; K networks by `vmap`."""
+"""Run the step in JAX on the CPU: the whole of it under `jit`, buffers donated; K networks by `vmap`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""coordfit itself: its engine, and its generic path as a yardstick."""
+"""Run coordfit itself: its compiled path, and its generic path for comparison."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class _Tiles:
             self.groups[k % len(crews)].append(group)
 
     def run(self, steps: int) -> list[float]:
-        """The mean loss of each step."""
+        """Return the mean loss of each step."""
         losses: list[np.ndarray] = []
 
         def work(groups: list[TileGroup]) -> None:
@@ -123,7 +123,7 @@ class _Tiles:
 
 
 def gemm_rate(seconds: float = 0.4) -> float:
-    """Operations per second of float32 matrix products on all cores, at the better of two sizes."""
+    """Return operations per second of float32 products on all cores, at the better of two sizes."""
     return max(_gemm_rate(seconds / 2, size) for size in (512, 1024))
 
 

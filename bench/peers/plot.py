@@ -19,7 +19,7 @@ COLOURS = {"coordfit": "#1f2a5a", "PyTorch": "#d9703a", "JAX": "#2b8ba8"}
 
 
 def best_of(result: dict[str, Any]) -> dict[str, float]:
-    """Seconds of a step by library, the best of its variants; of coordfit the engine."""
+    """Return seconds of a step by library, the best of its variants; of coordfit the compiled one."""
     found: dict[str, float] = {}
     for peer, seconds in result["seconds"].items():
         if not peer.startswith("coordfit-"):
@@ -29,12 +29,12 @@ def best_of(result: dict[str, Any]) -> dict[str, float]:
 
 
 def as_time(seconds: float) -> str:
-    """Three digits, in seconds or milliseconds."""
+    """Return three digits, in seconds or milliseconds."""
     return f"{seconds:.3g} s" if seconds >= 1.0 else f"{seconds * 1e3:.3g} ms"
 
 
 def draw(results: list[dict[str, Any]]) -> Figure:
-    """Time of each library as a multiple of coordfit's, a group of bars for each case."""
+    """Draw the time of each library as a multiple of coordfit's, a group of bars for each case."""
     figure = Figure(figsize=(9.0, 0.42 * len(results) + 1.2), layout="constrained")
     axes = figure.subplots()
     names = list(COLOURS)

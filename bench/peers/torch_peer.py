@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: eager and compiled, features computed once, Adam in its fused form."""
+"""Run the step in PyTorch on the CPU: eager and compiled, features computed once, Adam in its fused form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One peer in a process of its own: reads a JSON command a line from stdin, answers with a JSON line."""
+"""Run one peer in a process: read a JSON command a line from stdin, answer with a JSON line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _answer(peer: Any, command: dict[str, Any]) -> Any:
 
 
 def _time(peer: Any, seconds: float) -> float:
-    """Seconds of one step: as many steps as fill the time, after some that are not counted."""
+    """Return seconds of one step: as many steps as fill the time, after some that are not counted."""
     time.sleep(0.1)  # threads of the peer before may still be spinning
     start, warm_up = time.perf_counter(), 0
     while warm_up == 0 or time.perf_counter() - start < 0.2 * seconds:

@@ -1,1 +1,1 @@
-"""asv suites, one module for each concept; `bench/README.md` tells how to run them."""
+"""Define the asv suites, one module for each concept; see `bench/README.md`."""

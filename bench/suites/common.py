@@ -1,7 +1,7 @@
-"""What the suites share: the device parameter, a backend held for the time of a benchmark, and networks.
+"""Share what the suites need: the device parameter, a backend held while a benchmark runs, and networks.
 
 Parameters are the same on every machine, so that results can be compared; what a machine lacks is skipped in
-`setup`. Whatever a benchmark times ends with `synchronize`, since a GPU answers before it is done.
+`setup`. What a benchmark times ends with `synchronize`, since a GPU returns before it is done.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class OnDevice:
     timeout = 120
 
     def open(self, device, fused="auto"):
-        """Hold a backend for the benchmark, or skip the benchmark where there is no such device."""
+        """Hold a backend for the benchmark, or skip the benchmark if there is no such device."""
         try:
             self.backend = get_backend(device, fused=fused)
         except coordfit.DeviceUnavailableError as reason:
@@ -68,7 +68,7 @@ class OnDevice:
             held.close()
 
     def normal(self, *shape, scale=1.0):
-        """Normal numbers on the device, the same in every run."""
+        """Return normal numbers on the device, the same in every run."""
         numbers = np.random.default_rng(0).normal(0.0, scale, shape)
         return self.backend.asarray(numbers, "float32")
 
@@ -124,7 +124,7 @@ class Stepper:
         return StepInputs(lambda step: [LEARNING_RATE], [] if self.order is None else [self.order])
 
     def __call__(self):
-        """As many steps as training takes at once, to their end on the device; returns how many."""
+        """Take as many steps as training takes at once, to their end on the device; return how many."""
         if StepInputs is None:
             batch = None if self.order is None else self.backend.asarray(self.order.batch(self.step))
             self.training_step(batch, LEARNING_RATE)

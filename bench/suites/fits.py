@@ -1,4 +1,4 @@
-"""Short whole fits through the public function: the time, and beside it the PSNR that the time bought."""
+"""Time short whole fits through the public function, beside the PSNR that they reach."""
 
 # ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
 
@@ -7,7 +7,7 @@ from coordfit.images import bundled_picture
 
 from .common import DEVICES, OnDevice
 
-# Bundled picture's side and what is asked for. Fixed seeds: the PSNR moves only where the mathematics does.
+# Side of the bundled picture, and settings. Seeds are fixed: the PSNR moves only if the mathematics does.
 FITS = {
     "32x32, 200 steps of 256": (32, {"steps": 200, "batch_size": 256}),
     "128x128, 50 steps of 1024": (128, {"steps": 50, "batch_size": 1024}),

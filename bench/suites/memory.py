@@ -1,4 +1,4 @@
-"""Peak memory of a process; `peakmem_reference` is what the imports alone take."""
+"""Measure the peak memory of a process; `peakmem_reference` is what the imports alone take."""
 
 import numpy as np
 

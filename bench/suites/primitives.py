@@ -1,4 +1,4 @@
-"""The primitives by themselves, at the sizes of a 1024-pixel batch of the paper's network.
+"""Time the primitives by themselves, at the sizes of a 1024-pixel batch of the paper's network.
 
 On the CPU both bodies run alone and may take all threads of the BLAS.
 """

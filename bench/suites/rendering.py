@@ -1,4 +1,4 @@
-"""Rendering a model: to an array, and row by row into a PNG file."""
+"""Time renderings of a model: to an array, and row by row into a PNG file."""
 
 # ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
 

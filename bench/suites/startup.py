@@ -1,4 +1,4 @@
-"""How long a user waits before anything happens, each in a new interpreter whose own start is not counted."""
+"""Time how long a user waits before anything happens, each in a new interpreter."""
 
 
 def timeraw_import():

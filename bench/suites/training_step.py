@@ -1,4 +1,4 @@
-"""Whole training steps: forward, loss, backward and optimizer, for one network and for sixteen at once."""
+"""Time whole training steps: forward, loss, backward and optimizer, for one network and for sixteen."""
 
 # ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
 
@@ -45,7 +45,7 @@ class TrainingSteps(OnDevice):
     track_pixels_per_second.unit = "pixels/s"
 
     def steps_per_second(self):
-        """Median of some stretches of steps, each as long as a clock can be trusted."""
+        """Return the median of some stretches of steps, each long enough for the clock."""
         rates = []
         for _ in range(_STRETCHES):
             steps, start = 0, time.perf_counter()

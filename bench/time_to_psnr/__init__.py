@@ -1,1 +1,1 @@
-"""Seconds and pixel visits until a picture is right: recipes, and the paper's and a tuned Adam in PyTorch."""
+"""Measure seconds and pixel visits to a PSNR: our recipes, and the paper's and a tuned Adam in PyTorch."""

@@ -22,17 +22,17 @@ Run = dict[str, Any]
 
 
 def first_at(rows: list[dict[str, float]], level: float, figure: str) -> float:
-    """Seconds or visits at the first evaluation that reaches a level; infinite where none does."""
+    """Return seconds or visits at the first evaluation that reaches a level; infinite if none does."""
     return next((row[figure] for row in rows if row["psnr"] >= level), math.inf)
 
 
 def geometric_mean(values: list[float]) -> float:
-    """Infinite where one is."""
+    """Return the geometric mean, infinite if a value is."""
     return math.exp(sum(map(math.log, values)) / len(values)) if all(map(math.isfinite, values)) else math.inf
 
 
 def best(runs: list[Run], contender: str, level: float, figure: str) -> float:
-    """The geometric mean over pictures at the length of schedule that is best for the level."""
+    """Return the geometric mean over pictures at the length of schedule that is best for the level."""
     by_length: dict[int, list[float]] = {}
     for run in runs:
         if run["contender"] == contender:
@@ -41,7 +41,7 @@ def best(runs: list[Run], contender: str, level: float, figure: str) -> float:
 
 
 def table(runs: list[Run], figure: str, form: str) -> str:
-    """Contenders in rows, levels in columns."""
+    """Return contenders in rows, levels in columns."""
     names = list(dict.fromkeys(run["contender"] for run in runs))
     lines = [
         f"| {figure} to | " + " | ".join(f"{level:g} dB" for level in LEVELS) + " |",
@@ -55,7 +55,7 @@ def table(runs: list[Run], figure: str, form: str) -> str:
 
 
 def runs_of(contender: Contender, picture: str, size: int, device: str) -> list[dict[str, Any]]:
-    """All lengths of one contender on one picture, in this process."""
+    """Run all lengths of one contender on one picture, in this process."""
     from coordfit.config import make_config
 
     from ..scikit_pictures import picture_of
@@ -73,7 +73,7 @@ def runs_of(contender: Contender, picture: str, size: int, device: str) -> list[
 
 
 def in_a_process(name: str, picture: str, options: argparse.Namespace) -> list[Run]:
-    """The same in a process that has seen no other contender."""
+    """Run the same in a process that has seen no other contender."""
     words = ["--one", name, picture, "--size", str(options.size), "--device", options.device]
     words += ["--quick"] if options.quick else []
     command = [sys.executable, "-m", "bench.time_to_psnr", *words]
@@ -82,7 +82,7 @@ def in_a_process(name: str, picture: str, options: argparse.Namespace) -> list[R
 
 
 def contender_of(name: str, quick: bool) -> Contender:
-    """The contender of a name; a short one for a trial."""
+    """Return the contender of a name; a short one for a trial."""
     whole = CONTENDERS[name]
     if not quick:
         return whole

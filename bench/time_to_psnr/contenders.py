@@ -1,4 +1,4 @@
-"""Who is compared: a recipe with the lengths that its schedule may have, in coordfit or in PyTorch."""
+"""Define the contenders: a recipe with the lengths that its schedule may have, in coordfit or in PyTorch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Contender:
 
 
 # Adam as well as we could tune it: half the paper's width, and a rate that comes to 38.2 dB in 600 steps on two
-# of the pictures, where 0.004 comes to 36.9.
+# of the pictures; 0.004 comes to 36.9.
 _TUNED = {
     "num_frequencies": 128,
     "sigma": 10.0,

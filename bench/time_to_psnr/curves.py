@@ -1,7 +1,7 @@
-"""One run: its PSNR on all pixels against seconds and pixel visits.
+"""Record one run: its PSNR on all pixels against seconds and pixel visits.
 
 The clock runs from the picture in memory, through encoding and set-up, to the end of each step; it stands still
-while the picture is judged. Libraries are imported, compiled and warm before it starts.
+while the picture is evaluated. Libraries are imported, compiled and warm before it starts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Fitter(Protocol):
         """Train, to the end of the last step."""
 
     def picture(self) -> NDArray[Any]:
-        """The reconstruction (H, W, C), unclipped."""
+        """Return the reconstruction (H, W, C), unclipped."""
 
 
 class Ours:
@@ -60,7 +60,7 @@ class Ours:
 
 
 def make_fitter(library: str, picture: Picture, config: FitConfig, device: str) -> Any:
-    """A fit in `coordfit` or `torch`, ready for its first step."""
+    """Return a fit in `coordfit` or `torch`, ready for its first step."""
     if library == "coordfit":
         return Ours(picture, config, device)
     from .torch_fit import TorchFit
@@ -69,7 +69,7 @@ def make_fitter(library: str, picture: Picture, config: FitConfig, device: str) 
 
 
 def run(library: str, picture: Picture, config: FitConfig, *, stop_at: float, device: str = "cpu") -> list[Row]:
-    """Train until the schedule ends or the PSNR is reached; a row for each evaluation."""
+    """Train until the schedule ends or the PSNR is reached; return a row for each evaluation."""
     steps = config.steps or 0
     pixels = picture.height * picture.width
     rows: list[Row] = []
@@ -91,7 +91,7 @@ def run(library: str, picture: Picture, config: FitConfig, *, stop_at: float, de
 
 
 def _spacing(config: FitConfig, steps: int) -> float:
-    """Steps between evaluations: some fifty in all, and no more than ten for constant rates on all pixels."""
+    """Return the steps between evaluations: some fifty in all, at most ten for constant rates on all pixels."""
     return min(10.0, steps / _EVALUATIONS) if config.batch_size is None else steps / _EVALUATIONS
 
 

@@ -1,4 +1,4 @@
-"""PSNR against seconds: the mean over pictures, a line for each contender and length of schedule."""
+"""Plot PSNR against seconds: the mean over pictures, a line for each contender and length of schedule."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
 
 
 def mean_curve(curves: list[list[dict[str, float]]]) -> tuple[list[float], list[float]]:
-    """Geometric mean of the seconds and mean of the PSNR, evaluation by evaluation, as far as all runs went."""
+    """Return the geometric mean of seconds and mean of PSNR, by evaluation, as far as all runs went."""
     count = min(map(len, curves))
     seconds = [float(np.exp(np.mean([np.log(c[i]["seconds"]) for c in curves]))) for i in range(count)]
     return seconds, [float(np.mean([c[i]["psnr"] for c in curves])) for i in range(count)]

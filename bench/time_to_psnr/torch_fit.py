@@ -1,4 +1,4 @@
-"""The same fit in PyTorch, as one would write it there: eager, features computed once, fused Adam."""
+"""Run the same fit in PyTorch, as its users write it: eager, features computed once, fused Adam."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TorchFit:
         self.order = torch.empty(0, dtype=torch.int64)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Colours (n, C) of features (n, F)."""
+        """Return colours (n, C) of features (n, F)."""
         p = self.parameters
         for i in range(0, len(p), 2):
             x = torch.addmm(p[i + 1], x, p[i])

@@ -182,7 +182,7 @@ def _compressed(sheet: Image.Image) -> bytes:
 
 
 def _decoded(frames: Sequence[bytes], name: str) -> Iterator[Image.Image]:
-    """Return the frames as pictures; for GIF with one palette, since colours would flicker otherwise."""
+    """Yield the frames as pictures; for GIF with one palette, since colours would flicker otherwise."""
     pictures = (Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames)
     if name != "GIF":
         yield from pictures
