@@ -1,4 +1,4 @@
-"""Models and pictures from strangers: some hundred hostile files of each kind, judged by `fuzz.py`.
+"""Models and pictures from strangers: some hundred hostile files of each kind, checked by `fuzz.py`.
 
 `COORDFIT_FUZZ_CASES=10000` takes so many, and cuts files at every byte instead of some.
 """

@@ -1,4 +1,4 @@
-"""Every relative link and anchor of the Markdown pages leads somewhere."""
+"""Every relative link and anchor of the Markdown pages leads somewhere, and every test they name exists."""
 
 import re
 from pathlib import Path
@@ -38,6 +38,12 @@ def broken(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_links_of_a_page_lead_somewhere(page):
     assert not [*broken(page)]
+
+
+def test_the_tests_that_pages_name_are_there():
+    named = {name for page in PAGES for name in re.findall(r"\btest_\w+\.py", page.read_text(encoding="utf-8"))}
+    assert named
+    assert named <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 def test_every_page_of_docs_is_in_the_index():

@@ -1,4 +1,4 @@
-"""Numbers that are none, pictures with next to nothing in them, runs that diverge, options beyond reason."""
+"""NaN and infinity, pictures of a few pixels, runs that diverge, options beyond reason."""
 
 import contextlib
 import io

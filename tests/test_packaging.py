@@ -1,4 +1,4 @@
-"""The wheel that users install, and what README and messages tell them to type.
+"""The wheel that users install, and what pages and messages tell them to type.
 
 `COORDFIT_REQUIRE=packaging` turns the skip where the build backend is missing into a failure.
 """

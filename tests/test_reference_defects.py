@@ -1,4 +1,4 @@
-"""Defects of the student project that coordfit grew out of, one test for each that it is not here."""
+"""Defects of the student project that coordfit grew out of: each has a test that it is absent here."""
 
 import math
 import socket

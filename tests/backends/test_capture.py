@@ -1,4 +1,4 @@
-"""Steps that are recorded and replayed: the same numbers as without, no waiting, a way back where it fails."""
+"""Steps that are recorded and replayed: the same numbers as without, no waiting, a way back if it fails."""
 
 import contextlib
 import functools

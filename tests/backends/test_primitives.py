@@ -1,4 +1,4 @@
-"""Conformance: every backend gives what the formulas give, whatever the memory and whoever is in the batch.
+"""Every backend gives what the formulas give, for any layout of memory and any members in the batch.
 
 A `Call` is one primitive with its options: how to run it on a backend, and the same in float64 NumPy, written
 here a second time. All tests below take all calls, so that a new primitive or option is one more line.

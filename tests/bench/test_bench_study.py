@@ -1,4 +1,4 @@
-"""`python -m bench.held_out`, `inpainting` and `seed_setting`: what they judge, and that they run.
+"""`python -m bench.held_out`, `inpainting` and `seed_setting`: what they conclude, and that they run.
 
 And of every benchmark's command line, that bad input is one line.
 """

@@ -1,4 +1,4 @@
-"""What bars and lines say: of new steps alone, from the first of them on, and nothing where nothing is done."""
+"""What bars and lines show: new steps alone, from the first on, and nothing if nothing is done."""
 
 import io
 import re

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from support.fake_cublaslt import FakeCublasLt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "backends" / "kernels"))

@@ -1,4 +1,4 @@
-"""What a machine may lack: tests skip then, or fail where `COORDFIT_REQUIRE` names it.
+"""What a machine may lack: tests skip then, or fail if `COORDFIT_REQUIRE` names it.
 
 So a machine that is there for its compiler or its libraries cannot pass by skipping.
 """

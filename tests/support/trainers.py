@@ -1,10 +1,9 @@
 """Small trainings on the pretended CuPy."""
 
-from support import fake_cupy
-
 from coordfit.config import make_config
 from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
+from support import fake_cupy
 
 SETTINGS = {
     "hidden_size": 16,

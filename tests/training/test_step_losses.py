@@ -1,4 +1,4 @@
-"""Losses of every step come back with the result, and a run that diverges is told whatever hides it."""
+"""Losses of every step come back with the result, and a run that diverges is always reported."""
 
 import numpy as np
 import pytest

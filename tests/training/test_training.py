@@ -1,4 +1,4 @@
-"""`fit` on small pictures: it learns, stops where told, repeats bit by bit, goes on, and tells the truth."""
+"""`fit` on small pictures: it learns, stops as told, repeats bit by bit, goes on, and reports true figures."""
 
 import dataclasses
 import math
