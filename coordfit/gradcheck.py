@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Backend, get_backend
-from .encoders.base import Encoder
-from .encoders.fourier import frequency_matrix
-from .encoders.registry import ENCODINGS, make_encoder
+from .config import make_config
+from .encoders.registry import ENCODINGS, encoding_of
 from .network.activations import make_activation
 from .network.losses import Huber, Loss, make_loss
 from .network.mlp import MLP, initial_parameters
+from .network.parameters import ParameterLayout
 
 TOLERANCE = 1e-7
 ACTIVATIONS = ("relu", "sine", "tanh", "sigmoid", "identity")
@@ -32,6 +32,8 @@ _STEP = 2.5e-4
 # No kink may lie nearer than this: a difference moves a pre-activation by 2 _STEP times its input at most.
 _MARGIN = 5e-3
 _DRAWS = 2000
+# Encodings that follow the size of a picture are checked on a small one.
+_SIZE, _SMALL = (3, 4), {}
 # Relative errors are taken of numbers no smaller than this, the noise of a difference quotient in float64.
 _FLOOR = 1e-4
 
@@ -98,10 +100,12 @@ class _Case:
     ) -> None:
         self.backend, self.loss, self.members = backend, loss, members
         self.ensemble = () if members is None else (members,)
-        self.rng = np.random.default_rng([seed, len(sizes), members or 0, ENCODINGS.index(encoding)])
-        B = frequency_matrix(encoding, sizes[0] // 2, 2.0, self.rng)
-        self.encoder: Encoder = make_encoder(backend, B, "float64")
-        self.sizes = (self.encoder.num_features, *sizes[1:])
+        self.rng = np.random.default_rng([seed, len(sizes), members or 0, [*ENCODINGS].index(encoding)])
+        settings = {"encoding": encoding, "num_frequencies": sizes[0] // 2, "sigma": 2.0, **_SMALL}
+        self.encoding = encoding_of(make_config(settings), _SIZE)
+        self.state = self.encoding.draw(self.rng, "float64")
+        self.sizes = (self.encoding.num_features(self.state), *sizes[1:])
+        self.layout = ParameterLayout(self.sizes, self.encoding.parameter_shapes())
         self.activation = make_activation(activation, omega=3.0)
         # Small networks have few kinks; the big one is checked with as few pixels.
         self.rows = 4 if len(sizes) == 3 else 3
@@ -114,9 +118,12 @@ class _Case:
 
     def _draw(self) -> None:
         initializer = "sine" if self.activation.name == "sine" else "glorot"
-        flats = [
+        networks = [
             initial_parameters(self.sizes, initializer, omega=3.0, rng=self.rng)
             for _ in range(self.members or 1)
+        ]
+        flats = [
+            self.layout.with_encoder(network, self.encoding.draw_parameters(self.rng)) for network in networks
         ]
         flat = np.stack(flats) if self.members else flats[0]
         self.mlp = MLP(
@@ -127,7 +134,9 @@ class _Case:
             make_activation("identity"),
             rows=self.rows,
             dtype="float64",
+            encoder_shapes=self.layout.encoder_shapes,
         )
+        self.encoder = self.mlp.give_parameters(self.encoding.encoder(self.backend, self.state, "float64"))
         for layer in self.mlp.layers:  # biases start at zero, where ReLU networks have kinks
             layer.b[...] = self.backend.asarray(self.rng.normal(0.0, 0.3, layer.b.shape), "float64")
         self.coordinates = self.backend.asarray(self.rng.uniform(size=(self.rows, 2)), "float64")
@@ -152,21 +161,26 @@ class _Case:
             yield self.backend.to_numpy(z)
 
     def _loss_and_gradient(self) -> tuple[Any, Any]:
+        """The loss with the encoder's penalty, and its gradient by the network's output."""
         prediction = self.mlp.forward(self.encoder(self.coordinates))
-        return self.backend.loss_and_gradient(
+        value, dy = self.backend.loss_and_gradient(
             self.loss,
             prediction,
             self.backend.asarray(self.target, "float64"),
             count=self.rows * self.sizes[-1],
             weights=self.backend.asarray(self.weights, "float64"),
         )
+        return value + self.encoder.penalty(), dy
 
     def _value(self) -> NDArray[Any]:
         return np.array(self.backend.to_numpy(self._loss_and_gradient()[0]))
 
     def _analytic(self) -> NDArray[Any]:
         _, dy = self._loss_and_gradient()
-        self.mlp.backward(dy)
+        dx = self.mlp.backward(dy)
+        if dx is not None:
+            self.encoder.backward(dx)
+            self.encoder.add_penalty_gradient()
         return np.array(self.backend.to_numpy(self.mlp.gradient))
 
     def _difference(self, direction: NDArray[Any]) -> NDArray[Any]:
@@ -208,10 +222,9 @@ class _Case:
 
     def _used(self) -> NDArray[np.bool_]:
         """Which places of the flat buffer hold parameters, and not the gaps between."""
-        layout = self.mlp.layout
-        flat = np.zeros(layout.size, dtype=np.bool_)
-        for W, b in layout.views(np, flat):
-            W[...], b[...] = True, True
+        flat = np.zeros(self.layout.size, dtype=np.bool_)
+        for array in self.layout.arrays(np, flat):
+            array[...] = True
         return flat
 
 

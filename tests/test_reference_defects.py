@@ -11,8 +11,8 @@ from skimage.metrics import peak_signal_noise_ratio
 import coordfit
 from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
-from coordfit.encoders.fourier import frequency_matrix
-from coordfit.encoders.registry import make_encoder
+from coordfit.encoders.fourier import Gaussian
+from coordfit.encoders.identity import IdentityEncoder
 from coordfit.images import bundled_picture, load_picture
 from coordfit.network.activations import ReLU, Sigmoid, make_activation
 from coordfit.network.losses import MSE
@@ -81,9 +81,7 @@ def trained_with_mask(target, weights):
     optimizer = Adam(backend, flat, dtype="float64", beta1=0.9, beta2=0.999, epsilon=1e-8)
     coordinates = np.random.default_rng(1).random((len(target), 2))
     pixels = TrainingPixels(backend, coordinates, target, weights)
-    step = TrainingStep(
-        backend, make_encoder(backend, None, "float64"), mlp, MSE(), optimizer, pixels, len(target)
-    )
+    step = TrainingStep(backend, IdentityEncoder(backend), mlp, MSE(), optimizer, pixels, len(target))
     losses = [float(step(None, 1e-2)) for _ in range(10)]
     return flat, losses
 
@@ -105,19 +103,19 @@ def test_number_and_spread_of_frequencies_are_not_swapped(cat):
     """`get_B_dict(scale, size)` was called against a signature of (size, scale): the sweep tested neither."""
     for m, sigma in ((300, 2.0), (2, 300.0)):
         result = fit(cat, num_frequencies=m, sigma=sigma, steps=0)
-        assert result.state.B.shape == (m, 2)
+        assert result.state.encoder_state["B"].shape == (m, 2)
         assert result.model.mlp.layout.layer_sizes[0] == 2 * m
-    many = frequency_matrix("gaussian", 5000, 2.0, np.random.default_rng(0))
+    many = Gaussian(5000, 2.0).frequencies(np.random.default_rng(0))
     assert many.std() == pytest.approx(2.0, rel=0.05)
 
 
 def test_frequencies_are_drawn_once_and_from_the_seed(cat):
     """B was drawn anew at every call, without a seed."""
     a, b = fit(cat, seed=5), fit(cat, seed=5)
-    np.testing.assert_array_equal(a.state.B, b.state.B)
+    np.testing.assert_array_equal(a.state.encoder_state["B"], b.state.encoder_state["B"])
     np.testing.assert_array_equal(a.reconstruction, b.reconstruction)
     np.testing.assert_array_equal(a.render(), a.render())
-    np.testing.assert_array_equal(np.asarray(a.model.encoder.B), a.state.B)
+    np.testing.assert_array_equal(np.asarray(a.model.encoder.B), a.state.encoder_state["B"])
 
 
 def test_an_epoch_is_the_same_for_all_optimizers(cat):

@@ -12,7 +12,7 @@ import numpy as np
 from backends.base import Backend
 from backends.cupy_backend.checks import first_line
 from backends.cupy_backend.cublaslt import Autotuner, Epilogue, Planner, RefusedError
-from coordfit.encoders.registry import make_encoder
+from coordfit.encoders.fourier import FourierEncoder
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP, initial_parameters
@@ -70,7 +70,8 @@ class Reference(Backend):
 def make_step(backend: Backend, case: Case, dtype: str = "float32") -> TrainingStep:
     """Return a step of that case from seed 0: the same numbers on every backend, rounded to `dtype`."""
     rng = np.random.default_rng(0)
-    encoder = make_encoder(backend, rng.normal(0.0, 10.0, (case.frequencies, 2)).astype(np.float32), dtype)
+    B = rng.normal(0.0, 10.0, (case.frequencies, 2)).astype(np.float32)
+    encoder = FourierEncoder(backend, backend.asarray(B, dtype))
     drawn = [initial_parameters(case.sizes, "he", omega=30.0, rng=rng) for _ in range(case.members)]
     flat = np.stack(drawn) if case.members > 1 else drawn[0]
     parameters = backend.asarray(flat.astype(np.float32), dtype)

@@ -53,9 +53,8 @@ class Coordfit:
         for (W, b), (W0, b0) in zip(layout.views(np, flat), problem.weights, strict=True):
             W[...], b[...] = W0, b0
         settings = {"hidden_size": case.hidden, "num_frequencies": case.num_frequencies}
-        self.model = Model(
-            backend, make_config(settings), PictureFacts(case.size, case.size, 3), problem.B, flat
-        )
+        facts = PictureFacts(case.size, case.size, 3)
+        self.model = Model(backend, make_config(settings), facts, {"B": problem.B}, flat)
         if case.render:
             return
         mlp = self.model.mlp
@@ -92,7 +91,7 @@ class _Tiles:
         settings = {"num_frequencies": case.num_frequencies, "hidden_size": case.hidden, "depth": 2}
         fixed = {"batch_size": None, "output_activation": "identity", "learning_rate": LEARNING_RATE}
         config = make_config(settings, fixed, {"schedule": "constant"})
-        network = TileNetwork(config, 3, problem.B)
+        network = TileNetwork(config, 3, {"B": problem.B})
         # A tile's coordinates are those of a picture of its size.
         layout = TileLayout(case.size, case.size, case.size - 2, 2)
         crews = backend.per_worker_backends()

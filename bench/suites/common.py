@@ -10,8 +10,7 @@ import numpy as np
 
 import coordfit
 from coordfit._backends import get_backend
-from coordfit.encoders.fourier import frequency_matrix
-from coordfit.encoders.registry import make_encoder
+from coordfit.encoders.fourier import FourierEncoder, Gaussian
 from coordfit.images.grid import PixelGrid
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
@@ -87,7 +86,8 @@ class Stepper:
     def __init__(self, backend, side, batch_size, members=None):
         self.backend, self.step = backend, 0
         rng = np.random.default_rng(0)
-        encoder = make_encoder(backend, frequency_matrix("gaussian", NUM_FREQUENCIES, 10.0, rng), "float32")
+        B = Gaussian(NUM_FREQUENCIES, 10.0).frequencies(rng)
+        encoder = FourierEncoder(backend, backend.asarray(B, "float32"))
         sizes = (encoder.num_features, *[HIDDEN_SIZE] * (DEPTH - 1), CHANNELS)
         drawn = [initial_parameters(sizes, "he", omega=30.0, rng=rng) for _ in range(members or 1)]
         parameters = backend.asarray(np.stack(drawn) if members else drawn[0], "float32")

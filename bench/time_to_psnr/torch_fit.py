@@ -22,7 +22,7 @@ class TorchFit:
         torch.manual_seed(config.seed)
         member = Member(get_backend("numpy"), picture, config)
         self.member, self.config, self.size = member, config, (picture.height, picture.width)
-        if member.B is None or config.optimizer != "adam" or config.activation != "relu":
+        if "B" not in member.encoder_state or config.optimizer != "adam" or config.activation != "relu":
             raise ValueError("in PyTorch there is Adam on ReLU and Fourier features here")
         layout: ParameterLayout = member.model.mlp.layout
         flat = np.asarray(member.model.mlp.parameters)
@@ -31,7 +31,7 @@ class TorchFit:
         ]
         grid = member.model.picture.grid
         coordinates = torch.from_numpy(grid.coordinates(np.arange(len(member.target))).astype(np.float32))
-        phase = 2.0 * torch.pi * (coordinates @ torch.from_numpy(member.B).T)
+        phase = 2.0 * torch.pi * (coordinates @ torch.from_numpy(member.encoder_state["B"]).T)
         self.features = torch.cat([torch.cos(phase), torch.sin(phase)], dim=-1)
         self.target = torch.from_numpy(np.array(member.target, np.float32))
         betas = (config.beta1, config.beta2)

@@ -1,36 +1,212 @@
-"""What an encoder is."""
+"""What an encoding is: a choice of features (`Encoding`), and the same on a device (`Encoder`).
+
+A new encoding is one file with a subclass of each. One that learns nothing has features alone; one that learns
+says the shapes of its parameters too, which lie behind those of the network in the same flat buffers, so that
+optimizers, checkpoints and batches of K networks treat them alike.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self
 
-from .._backends import Array
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Array, Backend, Lattice
+from ..config import FitConfig
+
+Size = tuple[int, int]
+"""Height and width of the picture, in pixels."""
+Shapes = Mapping[str, tuple[int, ...]]
+State = Mapping[str, NDArray[Any]]
+"""What a model file keeps of an encoder beside its parameters: arrays on the host, by name."""
+Axes = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""The x of each column (width,) and the y of each row (height,) of a grid of pixels."""
+OnGrid = Callable[[slice, Array | None], Array]
+"""From a run of a grid's pixels, counted row by row, to their features (n, F); with a buffer on offer."""
 
 
-class Encoder(Protocol):
-    """gamma(v): coordinates to features, for one network or K of them."""
+class PixelLattice(Protocol):
+    """Training pixels that form a grid and are told by their number: see `pixels.rows.GridRows`."""
+
+    lattice: Lattice
+    dtype: str
+
+    def axes(self) -> Axes:
+        """Return the x of each column and the y of each row."""
+
+
+class Encoding(ABC):
+    """The choice of an encoding and its settings, before there are arrays on a device."""
+
+    name: ClassVar[str]
+    learns: ClassVar[bool] = False
+    """Whether it has parameters that training changes."""
+    has_sigma: ClassVar[bool] = False
+    """Whether `FitConfig.sigma` means something to it."""
+    sigma_times: ClassVar[float] = 1.0
+    """Its sigma, where a Gaussian one of 1 does as well."""
+    gives_coordinates: ClassVar[bool] = False
+    """Whether its features are the coordinates themselves, for which some initializers have a case."""
+    state_names: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    @abstractmethod
+    def of(cls, config: FitConfig, size: Size) -> Self:
+        """Return the encoding that settings describe, for a picture of this size."""
+
+    @classmethod
+    def title(cls, config: FitConfig) -> str:
+        """Return a few words for people."""
+        sigma = f", sigma {config.resolved_sigma:g}" if cls.has_sigma else ""
+        return f"{cls.name} encoding{sigma}"
+
+    def draw(self, rng: np.random.Generator, dtype: str) -> dict[str, NDArray[Any]]:
+        """Draw the state: what is random and never trained."""
+        return {}
+
+    def fault_of(self, state: State, dtype: str) -> str:
+        """Return why a file's state cannot be used, by its types and shapes; empty if it can."""
+        return ""
+
+    @abstractmethod
+    def num_features(self, state: State) -> int:
+        """Return F."""
+
+    @abstractmethod
+    def encoder(self, backend: Backend, state: State, dtype: str) -> Encoder:
+        """Return the encoder on a backend; one that learns is given its parameters by `with_parameters`."""
+
+    # -- encodings that learn ------------------------------------------------------------------------
+
+    def parameter_shapes(self) -> Shapes:
+        """Return the shapes of the trained arrays by name, each of two axes or more."""
+        return {}
+
+    def draw_parameters(self, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+        """Draw the first values of the trained arrays."""
+        return {}
+
+    # -- the mean of K networks, which is one network with the features of all -------------------------
+
+    @classmethod
+    def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
+        """Return the settings with which one encoder has the features of `count`; none if they share them."""
+        return {}
+
+    @property
+    def feature_groups(self) -> int:
+        """Groups of features, one behind the other, in each of which those of K encoders lie side by side."""
+        return 1
+
+    def joined_states(self, states: Sequence[State]) -> State:
+        """Return the state of one encoder that has the features of all."""
+        return states[0]
+
+
+class Encoder(ABC):
+    """gamma(v): coordinates to features on a device, for one network or K of them.
+
+    Attributes
+    ----------
+    num_features : int
+        F.
+    """
 
     num_features: int
-    B: Array | None
-    """Frequencies (m, 2) or (*E, m, 2); None where features are not those of one matrix."""
+    learns: ClassVar[bool] = False
+    """Whether `backward` fills gradients."""
+    is_cacheable: ClassVar[bool] = True
+    """Whether the features of all pixels may be kept in a table: they stay the same, and cost something."""
+    is_recordable: ClassVar[bool] = True
+    """Whether a backend may record its part of a step; if not, the host drives every step."""
+    flops_of_a_feature: ClassVar[int] = 16
+    """What a feature of a pixel costs: it is written to memory, and little more."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
 
     @property
     def ensemble(self) -> tuple[int, ...]:
-        """(K,) where members have features of their own, () where they share them."""
-        ...
+        """(K,) if members have features of their own, () if they share them."""
+        return ()
 
     def feature_dtype(self, dtype: str) -> str:
         """Return the type in which features are kept, for a network of `dtype`."""
-        ...
+        return dtype
 
+    def buffer(
+        self,
+        scratch: Callable[[tuple[int, ...], str], Array | None],
+        ensemble: tuple[int, ...],
+        rows: int,
+        dtype: str,
+    ) -> Array | None:
+        """Return a buffer to offer for the features of some rows, with ensemble axes if members differ."""
+        own = ensemble if self.ensemble else ()
+        return scratch((*own, rows, self.num_features), self.feature_dtype(dtype))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what a model file keeps beside the parameters, on the host."""
+        return {}
+
+    # -- features ------------------------------------------------------------------------------------
+
+    @abstractmethod
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """Return features (N, F) of coordinates (N, 2), or (*E, N, F) where members differ."""
-        ...
+        """Return features (N, F) of coordinates (N, 2), or (*E, N, F) if one of the two differs by member."""
+
+    def of_pixels(self, index: Array, lattice: Lattice, dtype: str, out: Array | None = None) -> Array:
+        """Return the features of a lattice's pixels by number, index (N,) or (*E, N)."""
+        return self(self.backend.pixel_coordinates(index, lattice, dtype), out)
+
+    def of_run(self, pixels: PixelLattice, rows: slice, out: Array | None = None) -> Array:
+        """Return the features of training pixels in order, from `rows.start` to `rows.stop`."""
+        return self.of_pixels(self.backend.arange(rows.start, rows.stop), pixels.lattice, pixels.dtype, out)
+
+    def on_grid(self, axes: Axes, dtype: str) -> OnGrid:
+        """Return what gives the features of a grid's pixels, run by run, to draw a picture."""
+        xp, backend = self.backend.xp, self.backend
+        x, y = (backend.asarray(positions, dtype) for positions in axes)
+
+        def features(rows: slice, out: Array | None = None) -> Array:
+            index = backend.arange(rows.start, rows.stop)
+            row = index // x.shape[0]
+            column = index - row * x.shape[0]
+            return self(xp.stack([xp.take(x, column), xp.take(y, row)], axis=-1), out)
+
+        return features
+
+    # -- encoders that learn -------------------------------------------------------------------------
+
+    def with_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> Encoder:
+        """Return an encoder on these arrays, shapes (*E, ...), for one worker; itself if it learns nothing."""
+        return self
+
+    def backward(self, dx: Array, *, accumulate: bool = False) -> None:
+        """Fill (or add to) the gradients, from dx (*E, N, F) for the pixels of the last call."""
+        raise NotImplementedError(f"{type(self).__name__} learns nothing")
+
+    def penalty(self) -> Array | float:
+        """Return what the training loss has beside the pixels' own, shape E."""
+        return 0.0
+
+    def add_penalty_gradient(self) -> None:
+        """Add the gradient of the penalty, once in a step."""
+        raise NotImplementedError(f"{type(self).__name__} learns nothing")
+
+    # -- members -------------------------------------------------------------------------------------
 
     def members(self, members: slice) -> Encoder:
-        """Return the encoder of some of the members."""
-        ...
+        """Return the encoder of some of the members; itself if they share it."""
+        return self
 
     def alone(self, member: int) -> Encoder:
-        """Return the encoder of one member."""
-        ...
+        """Return the encoder of one member; itself if they share it."""
+        return self
+
+    def joined(self, others: Sequence[Encoder]) -> Encoder | None:
+        """Return one encoder for this member and the others; None if they have features of several kinds."""
+        return self if all(type(other) is type(self) for other in others) else None

@@ -1,7 +1,6 @@
-"""Encoders gamma(v): coordinates to features, after Tancik et al. (2020), section 3 and 6.
+"""Fourier features [cos(2 pi B v), sin(2 pi B v)], after Tancik et al. (2020), sections 3 and 6.
 
-All but `none` are Fourier features [cos(2 pi B v), sin(2 pi B v)]; they differ in the rows of B alone,
-frequencies in cycles per longer side of the picture:
+The encodings differ in the rows of B alone, frequencies in cycles per longer side of the picture:
 
 - `basic`: B is the identity, one cycle along each axis;
 - `positional`: along each axis, frequencies spaced evenly on a log scale from 1 to sigma;
@@ -10,69 +9,192 @@ frequencies in cycles per longer side of the picture:
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend, Lattice
+from ..config import FitConfig
+from .base import Axes, Encoder, Encoding, OnGrid, Size, State
+
+_MOST_FREQUENCIES = 2**16
 
 
-class FourierEncoder:
+class FourierEncoding(Encoding):
+    """Fourier features; a subclass draws their frequencies. B is stored: no generator promises its stream."""
+
+    state_names = ("B",)
+
+    @abstractmethod
+    def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return B (m, 2); columns for x and y."""
+
+    def draw(self, rng: np.random.Generator, dtype: str) -> dict[str, NDArray[Any]]:
+        """Draw B."""
+        return {"B": self.frequencies(rng).astype(dtype)}
+
+    def fault_of(self, state: State, dtype: str) -> str:
+        """Return what is wrong if B is not (m, 2) of `dtype`."""
+        B = state["B"]
+        if B.ndim != 2 or B.shape[1] != 2 or not 1 <= len(B) <= _MOST_FREQUENCIES or B.dtype != dtype:
+            return f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)"
+        return ""
+
+    def num_features(self, state: State) -> int:
+        """Return 2 m."""
+        return 2 * len(state["B"])
+
+    def encoder(self, backend: Backend, state: State, dtype: str) -> FourierEncoder:
+        """Return the encoder on a backend."""
+        return FourierEncoder(backend, backend.asarray(state["B"], dtype))
+
+    @property
+    def feature_groups(self) -> int:
+        """2: the cosines, then the sines."""
+        return 2
+
+
+@dataclass(frozen=True)
+class Basic(FourierEncoding):
+    """One cycle along each axis."""
+
+    name = "basic"
+
+    @classmethod
+    def of(cls, config: FitConfig, size: Size) -> Self:
+        """Return it: there is nothing to choose."""
+        return cls()
+
+    def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return the identity."""
+        return np.eye(2)
+
+
+@dataclass(frozen=True)
+class _OfSigma(FourierEncoding):
+    """Frequencies of a number and a spread.
+
+    Attributes
+    ----------
+    num_frequencies : int
+    sigma : float
+        In cycles per longer side.
+    """
+
+    num_frequencies: int
+    sigma: float
+
+    has_sigma = True
+
+    @classmethod
+    def of(cls, config: FitConfig, size: Size) -> Self:
+        """Return it with the settings' frequencies and sigma."""
+        return cls(config.num_frequencies, config.resolved_sigma)
+
+
+class Positional(_OfSigma):
+    """`num_frequencies // 2` frequencies (at least 1) along each axis, from 1 to sigma on a log scale."""
+
+    name = "positional"
+    sigma_times = 3.0
+
+    def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return those along x, then those along y."""
+        along_axis = np.geomspace(1.0, self.sigma, max(1, self.num_frequencies // 2))
+        return np.concatenate([np.outer(along_axis, axis) for axis in np.eye(2)])
+
+
+class Gaussian(_OfSigma):
+    """Every entry of B is drawn from N(0, sigma^2)."""
+
+    name = "gaussian"
+
+    def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw B."""
+        return rng.normal(0.0, self.sigma, (self.num_frequencies, 2))
+
+    @classmethod
+    def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
+        """Return the settings for the frequencies of `count` encoders: each has drawn its own."""
+        return {"num_frequencies": count * config.num_frequencies}
+
+    def joined_states(self, states: Sequence[State]) -> State:
+        """Return all frequencies, one behind the other."""
+        return {"B": np.concatenate([state["B"] for state in states])}
+
+
+class FourierEncoder(Encoder):
     """gamma(v) = [cos(2 pi B v), sin(2 pi B v)].
 
     Parameters
     ----------
     B : array, shape (m, 2) shared by the members, or (*E, m, 2)
-        Frequencies in cycles per longer side of the picture; columns for x and y.
+        Frequencies in cycles per longer side of the picture, on the device.
     """
 
     def __init__(self, backend: Backend, B: Array) -> None:
-        self.backend, self.B = backend, B
-        self.num_features: int = 2 * B.shape[-2]
+        super().__init__(backend)
+        self.B, self.num_features = B, 2 * B.shape[-2]
 
     @property
     def ensemble(self) -> tuple[int, ...]:
-        """(K,) where members have frequencies of their own, () where they share them."""
+        """(K,) if members have frequencies of their own, () if they share them."""
         return tuple(self.B.shape[:-2])
 
     def feature_dtype(self, dtype: str) -> str:
-        """In which dtype features are kept, for a network of `dtype`: all lie between -1 and 1."""
+        """Return the type in which hidden units are kept: all features lie between -1 and 1."""
         return self.backend.stored_dtype(dtype)
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return B on the host."""
+        return {"B": self.backend.to_numpy(self.B)}
+
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """Features (N, 2 m), or (*E, N, 2 m) where B or the coordinates differ by member."""
+        """Return features (N, 2 m), or (*E, N, 2 m) if B or the coordinates differ by member."""
         return self.backend.fourier_features(coordinates, self.B, out=out)
 
     def of_pixels(self, index: Array, lattice: Lattice, dtype: str, out: Array | None = None) -> Array:
-        """The same for pixels of a lattice by number, index (N,) or (*E, N)."""
+        """Return the features of a lattice's pixels by number, index (N,) or (*E, N)."""
         return self.backend.pixel_fourier_features(index, lattice, self.B, dtype=dtype, out=out)
 
+    def on_grid(self, axes: Axes, dtype: str) -> OnGrid:
+        """Return what gives the features of a grid's pixels, from one table for columns and one for rows.
+
+        Memory is (height + width) m, not height width m, and there are as many sines to take.
+        """
+        x_tables, y_tables = (self._tables(axes[i], i, dtype) for i in (0, 1))
+
+        def features(rows: slice, out: Array | None = None) -> Array:
+            return self.backend.grid_fourier_features(x_tables, y_tables, rows, out=out)
+
+        return features
+
+    def _tables(self, positions: NDArray[np.float64], axis: int, dtype: str) -> tuple[Array, Array]:
+        coordinates = np.zeros((len(positions), 2))
+        coordinates[:, axis] = positions
+        features = self(self.backend.asarray(coordinates, dtype))
+        m = features.shape[-1] // 2
+        return features[:, :m], features[:, m:]
+
     def members(self, members: slice) -> FourierEncoder:
-        """The encoder of some of the members; itself where they share it."""
+        """Return the encoder of some of the members; itself if they share it."""
         return self if self.B.ndim == 2 else FourierEncoder(self.backend, self.B[members, ...])
 
     def alone(self, member: int) -> FourierEncoder:
-        """The encoder of one member; itself where they share it."""
+        """Return the encoder of one member; itself if they share it."""
         return self if self.B.ndim == 2 else FourierEncoder(self.backend, self.B[member, ...])
 
-
-def frequency_matrix(
-    encoding: str, num_frequencies: int, sigma: float, rng: np.random.Generator
-) -> NDArray[np.float64] | None:
-    """B of shape (m, 2) on the host, or None for the encoding `none`.
-
-    Parameters
-    ----------
-    encoding : {"none", "basic", "positional", "gaussian"}
-    num_frequencies : int
-        m for `gaussian`; `positional` takes m // 2 (at least 1) along each axis; `basic` has 2 always.
-    sigma : float
-        Standard deviation of the Gaussian frequencies, or the highest positional one; cycles per longer side.
-    """
-    if encoding == "none":
-        return None
-    if encoding == "basic":
-        return np.eye(2)
-    if encoding == "positional":
-        along_axis = np.geomspace(1.0, sigma, max(1, num_frequencies // 2))
-        return np.concatenate([np.outer(along_axis, axis) for axis in np.eye(2)])
-    return rng.normal(0.0, sigma, (num_frequencies, 2))
+    def joined(self, others: Sequence[Encoder]) -> Encoder | None:
+        """Return one encoder for all: this one if they are alike, or one with an ensemble axis."""
+        if super().joined(others) is None:
+            return None
+        Bs = [encoder.state()["B"] for encoder in (self, *others)]
+        if len({B.shape for B in Bs}) > 1:
+            return None
+        if all(np.array_equal(B, Bs[0]) for B in Bs):
+            return self
+        return FourierEncoder(self.backend, self.backend.asarray(np.stack(Bs)))

@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
-from .._backends import Array
+from collections.abc import Callable
+from typing import Self
+
+from .._backends import Array, Backend
+from ..config import FitConfig
+from .base import Encoder, Encoding, Size, State
 
 
-class IdentityEncoder:
-    """gamma(v) = v: the network sees the two coordinates themselves."""
+class NoEncoding(Encoding):
+    """gamma(v) = v."""
+
+    name = "none"
+    gives_coordinates = True
+
+    @classmethod
+    def of(cls, config: FitConfig, size: Size) -> Self:
+        """Return it: there is nothing to choose."""
+        return cls()
+
+    @classmethod
+    def title(cls, config: FitConfig) -> str:
+        """Return a few words for people."""
+        return "no encoding"
+
+    def num_features(self, state: State) -> int:
+        """Return 2."""
+        return 2
+
+    def encoder(self, backend: Backend, state: State, dtype: str) -> IdentityEncoder:
+        """Return the encoder on a backend."""
+        return IdentityEncoder(backend)
+
+
+class IdentityEncoder(Encoder):
+    """gamma(v) = v: the network sees the two coordinates, in all their bits.
+
+    With 8 of them, as features may be kept, 256 columns could not be told apart.
+    """
 
     num_features = 2
-    B: Array | None = None
+    is_cacheable = False
 
-    @property
-    def ensemble(self) -> tuple[int, ...]:
-        """(): members share it."""
-        return ()
-
-    def feature_dtype(self, dtype: str) -> str:
-        """Coordinates keep all their bits: with 8 of them, 256 columns could not be told apart."""
-        return dtype
+    def buffer(
+        self,
+        scratch: Callable[[tuple[int, ...], str], Array | None],
+        ensemble: tuple[int, ...],
+        rows: int,
+        dtype: str,
+    ) -> None:
+        """Return None: the coordinates are there already."""
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """The coordinates, as they are."""
+        """Return the coordinates."""
         return coordinates
-
-    def members(self, members: slice) -> IdentityEncoder:
-        """The encoder of some of the members: this one."""
-        return self
-
-    def alone(self, member: int) -> IdentityEncoder:
-        """The encoder of one member: this one."""
-        return self

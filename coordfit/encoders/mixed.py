@@ -8,30 +8,25 @@ from .._backends import Array, Backend
 from .base import Encoder
 
 
-class MixedEncoder:
+class MixedEncoder(Encoder):
     """Encoders of several kinds, one for each member; the features of those that have fewer end in zeros.
 
     A weight that meets a zero in every pixel has no gradient and no effect: padded networks learn what they
-    would learn without the padding.
+    would learn without the padding. Some features may be coordinates, which keep all their bits.
     """
 
-    B: Array | None = None
-
     def __init__(self, backend: Backend, encoders: Sequence[Encoder], dtype: str) -> None:
-        self.backend, self.encoders, self.dtype = backend, encoders, dtype
-        self.num_features: int = max(encoder.num_features for encoder in encoders)
+        super().__init__(backend)
+        self.encoders, self.dtype = encoders, dtype
+        self.num_features = max(encoder.num_features for encoder in encoders)
 
     @property
     def ensemble(self) -> tuple[int, ...]:
         """(K,): each member has features of its own."""
         return (len(self.encoders),)
 
-    def feature_dtype(self, dtype: str) -> str:
-        """Some of the features may be coordinates, which keep all their bits."""
-        return dtype
-
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """Features (K, N, F) of coordinates (N, 2), or (K, N, 2) where members have their own."""
+        """Return features (K, N, F) of coordinates (N, 2), or (K, N, 2) if members have their own."""
         xp, features = self.backend.xp, []
         for k, encoder in enumerate(self.encoders):
             own = encoder(coordinates if coordinates.ndim == 2 else coordinates[k, ...])
@@ -40,11 +35,11 @@ class MixedEncoder:
         return xp.stack(features)
 
     def members(self, members: slice) -> MixedEncoder:
-        """The encoders of some of the members, padded as before."""
+        """Return the encoders of some of the members, padded as before."""
         part = MixedEncoder(self.backend, self.encoders[members], self.dtype)
         part.num_features = self.num_features
         return part
 
     def alone(self, member: int) -> Encoder:
-        """The encoder of one member, without padding."""
+        """Return the encoder of one member, without padding."""
         return self.encoders[member]

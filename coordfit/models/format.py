@@ -1,8 +1,8 @@
 """Models on disk: one `.safetensors` file with tensors by name and self-describing metadata.
 
-`encoding.B` (m, 2), `layers.N.weight` (n_in, n_out), `layers.N.bias` (n_out,); a checkpoint has the optimizer's
-state beside them as `optimizer.NAME.layers.N.weight` and so on. B is stored, not drawn anew: no generator
-promises its stream for ever. Nothing in a file is run, and nothing is taken from it unchecked.
+`encoding.B` (m, 2), `layers.N.weight` (n_in, n_out), `layers.N.bias` (n_out,), `encoding.NAME` of an encoder
+that learns; a checkpoint has the optimizer's state beside them as `optimizer.NAME.layers.N.weight` and so on.
+Nothing in a file is run, and nothing is taken from it unchecked.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from .._version import __version__
 from ..config import FitConfig, make_config
+from ..encoders.base import Encoding, State
+from ..encoders.registry import encoding_of
 from ..errors import ConfigError, ModelFileError
 from ..files import printable
 from ..files.tensor_file import save_tensors
-from ..network.cost import layer_sizes
+from ..network.cost import layout_for
 from ..network.parameters import ParameterLayout
 from ..optimizers.base import state_names
 from .rendering import PictureFacts
@@ -34,7 +36,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 _COORDINATES = "pixel centres (i + 0.5) / longer side, x right, y down"
 _COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
-MOST_STEPS, MOST_SECONDS, _MOST_FREQUENCIES = 10**9, 1e12, 2**16
+MOST_STEPS, MOST_SECONDS = 10**9, 1e12
 _MOST_NAMES = 6  # of files, in a message
 _MOST_LETTERS = 300  # of a reason, which may quote the file
 _LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
@@ -43,7 +45,7 @@ _LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
 def save_model(path: str | PathLike[str], model: Model) -> None:
     """Write a model, atomically; OutputError where that cannot be done."""
     parameters = model.backend.to_numpy(model.mlp.parameters)
-    tensors = model_tensors(model.mlp.layout, model_frequencies(model), parameters)
+    tensors = model_tensors(model.mlp.layout, model.encoder.state(), parameters)
     save_tensors(path, tensors, describe_model(model) | {"kind": "model"})
 
 
@@ -73,17 +75,19 @@ def model_in(path: str | PathLike[str]) -> Path:
     raise refused(path, f"the folder holds {len(found)} models; name one of its files ({names}{more})")
 
 
-def model_frequencies(model: Model) -> NDArray[Any] | None:
-    """B (m, 2) of a model's encoder on the host, or None."""
-    return None if model.encoder.B is None else model.backend.to_numpy(model.encoder.B)
+def model_tensors(layout: ParameterLayout, state: State, parameters: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a model by name, its encoder's state first."""
+    return state_tensors(state) | layout.to_tensors(parameters)
 
 
-def model_tensors(
-    layout: ParameterLayout, B: NDArray[Any] | None, parameters: NDArray[Any]
-) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a model by name, its frequencies first."""
-    tensors = layout.to_tensors(parameters)
-    return tensors if B is None else {"encoding.B": B, **tensors}
+def state_tensors(state: State) -> dict[str, NDArray[Any]]:
+    """Return the tensors of an encoder's state: `encoding.B` of Fourier features."""
+    return {f"encoding.{name}": array for name, array in state.items()}
+
+
+def stored_state(tensors: Tensors, encoding: type[Encoding]) -> dict[str, NDArray[Any]]:
+    """Return an encoder's state from the tensors of a file."""
+    return {name: tensors[f"encoding.{name}"] for name in encoding.state_names}
 
 
 def describe_model(model: Model | TiledModel) -> dict[str, Any]:
@@ -115,10 +119,11 @@ def checked_model(
         config, picture = read_description(metadata)
     except (ConfigError, TypeError, ValueError) as error:
         raise refused(path, f"its metadata cannot be used ({error})") from error
-    B = checked_frequencies(path, tensors, config)
-    layout = ParameterLayout(layer_sizes(config, 2 if B is None else 2 * len(B), picture.channels))
+    encoding = encoding_of(config, picture.size)
+    state = checked_state(path, tensors, encoding, config.dtype)
+    layout = layout_for(config, encoding, state, picture.channels)
     expected = _expected_tensors(config, layout, with_state=metadata.get("kind") == "checkpoint")
-    found = {name: array for name, array in tensors.items() if name != "encoding.B"}
+    found = {name: tensors[name] for name in set(tensors) - state_tensors(state).keys()}
     if unknown := set(found) - set(expected):
         raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
     for name, shape in expected.items():
@@ -130,22 +135,23 @@ def checked_model(
     return config, picture, layout
 
 
-def checked_frequencies(path: str | PathLike[str], tensors: Tensors, config: FitConfig) -> NDArray[Any] | None:
-    """Return B (m, 2) of a file, or None, as the encoding wants it; only its type and shape are looked at."""
-    B = tensors.get("encoding.B")
-    if (B is None) != (config.encoding == "none"):
-        raise refused(path, f"its frequencies do not fit the encoding {config.encoding!r}")
-    if B is None:
-        return None
-    if B.ndim != 2 or B.shape[1] != 2 or not 1 <= len(B) <= _MOST_FREQUENCIES or B.dtype != config.dtype:
-        raise refused(path, f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)")
-    return B
+def checked_state(
+    path: str | PathLike[str], tensors: Tensors, encoding: Encoding, dtype: str
+) -> dict[str, NDArray[Any]]:
+    """Return the state of a file's encoder; only types and shapes are looked at."""
+    fitting = all(f"encoding.{name}" in tensors for name in encoding.state_names)
+    if not fitting or ("encoding.B" in tensors and "B" not in encoding.state_names):
+        raise refused(path, f"its frequencies do not fit the encoding {encoding.name!r}")
+    state = stored_state(tensors, type(encoding))
+    if fault := encoding.fault_of(state, dtype):
+        raise refused(path, fault)
+    return state
 
 
 def _expected_tensors(
     config: FitConfig, layout: ParameterLayout, *, with_state: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors but B."""
+    """Return names and shapes of all tensors but the encoder's state."""
     states = state_names(config.optimizer, config.momentum) if with_state else ()
     nothing = np.broadcast_to(np.float32(0), layout.size)  # shapes without memory
     return {

@@ -15,10 +15,9 @@ import numpy as np
 
 from .._backends import Backend
 from ..config import FitConfig
-from ..encoders.fourier import frequency_matrix
+from ..encoders.registry import encoding_of
 from ..errors import NotEnoughMemoryError
-from ..network.cost import cost_of_a_row, item_size, table_fits
-from ..network.parameters import ParameterLayout
+from ..network.cost import cost_of_a_row, item_size, layout_for, table_fits
 from ..optimizers.base import state_names
 from ..optimizers.gauss_newton import MOST_ROWS, kernel_bytes
 
@@ -66,7 +65,8 @@ def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend
     """What training `members` networks on one picture of this shape (H, W, C) takes at its peak."""
     height, width, channels = shape
     item, N = item_size(config.dtype), height * width
-    layout = ParameterLayout((num_features(config), *[config.hidden_size] * (config.depth - 1), channels))
+    encoding = encoding_of(config, (height, width))
+    layout = layout_for(config, encoding, encoding.draw(np.random.default_rng(0), config.dtype), channels)
     row_bytes, row_flops = cost_of_a_row(layout.layer_sizes, config.dtype)
     seen = N if config.train_on == "all" else math.ceil(height / 2) * math.ceil(width / 2)
 
@@ -104,14 +104,6 @@ def _largest(groups: Sequence[slice | None], members: int) -> int:
 def need_of_rendering(height: int, width: int, channels: int, dtype: str) -> Need:
     """What a rendering that is returned as one array takes."""
     return Need(network=0, rows=0, pixels=height * width * channels * item_size(dtype))
-
-
-def num_features(config: FitConfig) -> int:
-    """F, the encoder's features for each pixel."""
-    B = frequency_matrix(
-        config.encoding, config.num_frequencies, config.resolved_sigma, np.random.default_rng(0)
-    )
-    return 2 if B is None else 2 * len(B)
 
 
 def in_words(size: int) -> str:

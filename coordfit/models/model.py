@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from os import PathLike
 from typing import Any
 
@@ -12,24 +12,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Array, Backend
 from ..config import FitConfig
-from ..encoders.base import Encoder
-from ..encoders.grid_features import GridFeatures
-from ..encoders.registry import make_encoder
+from ..encoders.base import Encoder, OnGrid, State
+from ..encoders.registry import encoding_of
 from ..images.grid import PixelGrid
 from ..network.activations import make_activation
-from ..network.cost import cost_of_a_row, feature_buffer, layer_sizes
+from ..network.cost import cost_of_a_row, layer_sizes
 from ..network.mlp import MLP, first_rows
 from .format import save_model
 from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, PictureFacts, Rendered, as_coordinates
 
 
 class Model(Rendered):
-    """A coordinate network: the encoder's frequencies, the layers, and the picture's facts.
+    """A coordinate network: the encoder, the layers, and the picture's facts.
 
     Parameters
     ----------
-    B : array, shape (m, 2), or None
-        Frequencies of the encoder on the host.
+    state : mapping
+        What the encoder has beside its parameters, on the host: see `Encoding.draw`.
     parameters : array, shape (P,)
         In the order of `ParameterLayout`, on the host or the device. Copied.
     metrics : dict, optional
@@ -41,14 +40,15 @@ class Model(Rendered):
         backend: Backend,
         config: FitConfig,
         picture: PictureFacts,
-        B: NDArray[np.floating] | None,
+        state: State,
         parameters: Array,
         metrics: dict[str, Any] | None = None,
     ) -> None:
         self.backend, self.config, self.picture = backend, config, picture
         self.metrics = metrics or {}
-        self.encoder = make_encoder(backend, B, config.dtype)
-        sizes = layer_sizes(config, self.encoder.num_features, picture.channels)
+        encoding = encoding_of(config, picture.size)
+        encoder = encoding.encoder(backend, state, config.dtype)
+        sizes = layer_sizes(config, encoder.num_features, picture.channels)
         flat = backend.zeros(parameters.shape, config.dtype)
         flat += backend.asarray(parameters, config.dtype)
         self.mlp = MLP(
@@ -59,7 +59,9 @@ class Model(Rendered):
             make_activation(config.output_activation, omega=config.omega),
             rows=1,
             dtype=config.dtype,
+            encoder_shapes=encoding.parameter_shapes(),
         )
+        self.encoder = self.mlp.give_parameters(encoder)
 
     @property
     def num_parameters(self) -> int:
@@ -67,8 +69,8 @@ class Model(Rendered):
         return self.mlp.layout.num_parameters
 
     def _data(self) -> tuple[Any, ...]:
-        B = None if self.encoder.B is None else self.backend.to_numpy(self.encoder.B)
-        return self.config, self.picture, B, self.backend.to_numpy(self.mlp.parameters), self.metrics
+        parameters = self.backend.to_numpy(self.mlp.parameters)
+        return self.config, self.picture, self.encoder.state(), parameters, self.metrics
 
     def __call__(self, coordinates: ArrayLike) -> NDArray[np.floating]:
         """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the longer side."""
@@ -84,7 +86,7 @@ class Model(Rendered):
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """As `render_rows`, but as the network gives them, unclipped."""
-        # The tables of `GridFeatures` grow with height + width, so that long sides are taken in parts.
+        # An encoder's tables for a grid grow with height + width, so that long sides are taken in parts.
         for top in range(0, grid.height, CHUNK_PIXELS):
             band = grid.cropped(0, top, grid.width, min(CHUNK_PIXELS, grid.height - top))
             yield from self._predict_wide_rows(band) if band.width > CHUNK_PIXELS else self._predict_band(band)
@@ -111,20 +113,16 @@ class Model(Rendered):
         save_model(path, self)
 
 
-Features = Callable[[slice, Array | None], Array]
-"""Gives the features (n, F) of a run of pixels, in a buffer where one is offered."""
-
-
-Part = tuple[Features, int, int]
+Part = tuple[OnGrid, int, int]
 """What gives the features of a run of pixels, the first of them, and where it ends."""
 
 
 def _parts_of_grid(model: Model, band: PixelGrid, table: Array | None = None) -> Iterator[Part]:
     """Whole rows of a grid, a bounded number of pixels at a time; `table` has their features where known."""
-    features: Features
+    features: OnGrid
     if table is None:
         with model.backend.activate():
-            features = GridFeatures(model.backend, model.encoder, band.axes(), model.config.dtype)
+            features = model.encoder.on_grid(band.axes(), model.config.dtype)
     else:
         features = functools.partial(_rows_of, table)
     step = max(1, CHUNK_PIXELS // band.width)
@@ -157,8 +155,6 @@ class Watch:
         features: Array | None = None,
     ) -> None:
         grid = model.picture.grid
-        if coordinates is None and model.encoder.B is None:
-            coordinates = grid.coordinates(np.arange(grid.height * grid.width))
         self._model = model
         self._parts = list(
             _parts_of_grid(model, grid, features) if coordinates is None else _parts_of(model, coordinates)
@@ -179,7 +175,7 @@ class _Forward:
         self.rows, self.most_rows = 0, CHUNK_PIXELS
         self.workers: list[_ForwardWorker] = []
 
-    def __call__(self, features: Features, start: int, stop: int) -> Array:
+    def __call__(self, features: OnGrid, start: int, stop: int) -> Array:
         """Colours (N, C), unclipped, on the device, of the pixels from `start` to `stop`."""
         colours = self.model.backend.zeros((stop - start, self.model.picture.channels), self.model.config.dtype)
         done = 0
@@ -195,7 +191,7 @@ class _Forward:
                 done += rows
         return colours
 
-    def _run(self, features: Features, start: int, colours: Array) -> None:
+    def _run(self, features: OnGrid, start: int, colours: Array) -> None:
         """Fill `colours` (n, C) with those of n pixels from `start` on."""
         backend = self.model.backend
         if colours.shape[0] != self.rows:
@@ -225,9 +221,9 @@ class _ForwardWorker:
         self.model, self.blocks = model, blocks
         rows = max(block.stop - block.start for block in blocks)
         self.mlp = model.mlp.replica(rows)
-        self.buffer = feature_buffer(model.backend.scratch, model.encoder, (), rows, model.config.dtype)
+        self.buffer = model.encoder.buffer(model.backend.scratch, (), rows, model.config.dtype)
 
-    def begin(self, features: Features, start: int, colours: Array) -> None:
+    def begin(self, features: OnGrid, start: int, colours: Array) -> None:
         """Note what `run` is to work on."""
         self.features, self.start, self.colours = features, start, colours
 

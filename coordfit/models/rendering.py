@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend, DeviceUnavailableError, get_backend
 from ..config import FitConfig
+from ..encoders.registry import ENCODINGS
 from ..files import escaped
 from ..images.grid import PixelGrid
 from . import memory
@@ -33,6 +34,11 @@ class PictureFacts:
     channels: int
     bit_depth: int = 8
     name: str = "array"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
 
     @property
     def grid(self) -> PixelGrid:
@@ -59,11 +65,8 @@ class Rendered:
     @property
     def title(self) -> str:
         """The picture and the encoding in one line, for people."""
-        config, own = self.config, self.picture
-        encoding = {"none": "no encoding", "basic": "basic encoding"}.get(
-            config.encoding, f"{config.encoding} encoding, sigma {config.resolved_sigma:g}"
-        )
-        return f"{own.name}, {own.width}x{own.height}: {encoding}"
+        own, encoding = self.picture, ENCODINGS[self.config.encoding]
+        return f"{own.name}, {own.width}x{own.height}: {encoding.title(self.config)}"
 
     def __repr__(self) -> str:
         name, where = type(self).__name__, self.backend.device

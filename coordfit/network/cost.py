@@ -7,16 +7,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._backends import Array
 from ..config import FitConfig
-from ..encoders.base import Encoder
-from ..encoders.identity import IdentityEncoder
-from .buffers import Scratch
+from ..encoders.base import Encoding, State
+from .parameters import ParameterLayout
 
 
 def layer_sizes(config: FitConfig, num_features: int, channels: int) -> tuple[int, ...]:
     """Widths from the features to the channels: `depth` layers, all but the last of `hidden_size` units."""
     return (num_features, *[config.hidden_size] * (config.depth - 1), channels)
+
+
+def layout_for(config: FitConfig, encoding: Encoding, state: State, channels: int) -> ParameterLayout:
+    """Return where the parameters of a network and of its encoder lie."""
+    sizes = layer_sizes(config, encoding.num_features(state), channels)
+    return ParameterLayout(sizes, encoding.parameter_shapes())
 
 
 # Features of all training pixels are computed once where they take no more memory than this.
@@ -25,16 +29,6 @@ FEATURE_TABLE_BYTES = 128 * 2**20
 
 # Networks with frequencies of their own may have so many times that together.
 _MEMBERS_SHARE = 4
-
-
-def feature_buffer(
-    scratch: Scratch, encoder: Encoder, ensemble: tuple[int, ...], rows: int, dtype: str
-) -> Array | None:
-    """A buffer on offer for an encoder's features, with ensemble axes only where B has them."""
-    if isinstance(encoder, IdentityEncoder):
-        return None
-    own = ensemble if encoder.ensemble else ()
-    return scratch((*own, rows, encoder.num_features), encoder.feature_dtype(dtype))
 
 
 def table_fits(table_bytes: int, members: int) -> bool:

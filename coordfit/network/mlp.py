@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend, OutputBuffers
+from ..encoders.base import Encoder, Shapes
 from ..errors import ConfigError
-from .activations import ActivationFunction
+from .activations import ActivationFunction, Identity
 from .buffers import Scratch
 from .initializers import INITIALIZERS
 from .losses import Loss
 from .parameters import ParameterLayout
+
+Previous = tuple[ActivationFunction, Array]
+"""The activation of which a layer's input is the output, and what that saved: as `linear_backward` takes it."""
 
 
 class Layer:
@@ -70,18 +74,11 @@ class Layer:
         return self.y
 
     def backward(
-        self, dz: Array, previous: Layer | None, *, accumulate: bool, out: Array | None
+        self, dz: Array, previous: Previous | None, *, accumulate: bool, out: Array | None
     ) -> Array | None:
-        """Fill (or add to) dW and db from dz (*E, N, n_out); the dz of the layer below, if there is one."""
+        """Fill (or add to) dW and db from dz (*E, N, n_out); return the dz of what is previous, if any is."""
         return self.backend.linear_backward(
-            dz,
-            self.x,
-            self.W,
-            dW=self.dW,
-            db=self.db,
-            accumulate=accumulate,
-            previous=None if previous is None else (previous.activation, previous.saved),
-            out=out,
+            dz, self.x, self.W, dW=self.dW, db=self.db, accumulate=accumulate, previous=previous, out=out
         )
 
 
@@ -100,9 +97,11 @@ class MLP:
     rows : int
         The most rows that one call of `forward` brings.
     gradient : array, shape (*E, P), optional
-        Where `backward` puts the gradient; a new buffer where none is given.
+        Where `backward` puts the gradient; a new buffer if none is given.
     scratch : callable, optional
-        Where buffers of activations come from; `Backend.scratch` where none is given.
+        Where buffers of activations come from; `Backend.scratch` if none is given.
+    encoder_shapes : mapping, optional
+        Of the arrays that an encoder learns, behind the network's: it is then told dx too.
 
     Raises
     ------
@@ -122,13 +121,14 @@ class MLP:
         dtype: str,
         gradient: Array | None = None,
         scratch: Scratch | None = None,
+        encoder_shapes: Shapes | None = None,
     ) -> None:
         if dtype != "float32" and backend.precision != "float32":
             raise ConfigError(
                 f"precision {backend.precision} is of float32 networks, not {dtype}; leave one of the two out"
             )
         self.backend, self.dtype = backend, dtype
-        self.layout = ParameterLayout(layer_sizes)
+        self.layout = ParameterLayout(layer_sizes, encoder_shapes)
         self.activation, self.output_activation = activation, output_activation
         self.parameters = parameters
         self.gradient = backend.zeros(parameters.shape, dtype) if gradient is None else gradient
@@ -141,7 +141,9 @@ class MLP:
             Layer(backend, W, b, dW, db, of_layer[i][0], rows, of_layer[i][1], scratch)
             for i, ((W, b), (dW, db)) in enumerate(views)
         ]
-        self._dz_buffers = [self._dz_buffer(layer, rows, scratch) for layer in self.layers[1:]]
+        dx_shape = (*parameters.shape[:-1], rows, layer_sizes[0])
+        dx_buffer = scratch(dx_shape, dtype) if self.layout.encoder_shapes else None
+        self._dz_buffers = [dx_buffer, *(self._dz_buffer(layer, rows, scratch) for layer in self.layers[1:])]
 
     def _dz_buffer(self, layer: Layer, rows: int, scratch: Scratch) -> Array | None:
         # A layer's own output is dead once its dz is known, so the dz of the layer below may lie there: memory
@@ -181,7 +183,13 @@ class MLP:
             dtype=self.dtype,
             gradient=gradient,
             scratch=scratch,
+            encoder_shapes=self.layout.encoder_shapes,
         )
+
+    def give_parameters(self, encoder: Encoder) -> Encoder:
+        """Return the encoder on its part of this network's parameters and gradient."""
+        xp, views = self.backend.xp, self.layout.encoder_views
+        return encoder.with_parameters(views(xp, self.parameters), views(xp, self.gradient))
 
     def forward(self, x: Array) -> Array:
         """The output (*E, N, C) for features (N, F) or (*E, N, F); layers remember what backward needs."""
@@ -189,11 +197,17 @@ class MLP:
             x = layer.forward(x)
         return x
 
-    def backward(self, dy: Array, *, accumulate: bool = False) -> None:
-        """Fill the flat gradient buffer from dy (*E, N, C), the loss's gradient; `accumulate` adds to it."""
+    def backward(self, dy: Array, *, accumulate: bool = False) -> Array | None:
+        """Fill the flat gradient buffer from dy (*E, N, C), the loss's gradient; `accumulate` adds to it.
+
+        Returns
+        -------
+        dx : array, shape (*E, N, F), or None
+            The gradient with respect to the features, if an encoder learns from it.
+        """
         last = self.layers[-1]
         dz = self.backend.activation_backward(last.activation, dy, last.saved)
-        self._backward_from(len(self.layers), dz, accumulate)
+        return self._backward_from(len(self.layers), dz, accumulate)
 
     def forward_and_backward(
         self,
@@ -206,8 +220,8 @@ class MLP:
         accumulate: bool = False,
         dy: Array | None = None,
         value: Array | None = None,
-    ) -> Array:
-        """`forward`, the loss, and `backward`, with the output layer in one pass where the backend has that.
+    ) -> tuple[Array, Array | None]:
+        """Do `forward`, the loss, and `backward`, with the output layer in one pass if the backend has that.
 
         Parameters
         ----------
@@ -219,14 +233,17 @@ class MLP:
         Returns
         -------
         value : array, shape E
+        dx : array, shape (*E, N, F), or None
+            As `backward` returns it.
         """
         *hidden, last = self.layers
+        h = x
         for layer in hidden:
-            x = layer.forward(x)
-        n, previous = x.shape[-2], hidden[-1] if hidden else None
+            h = layer.forward(h)
+        last.x, n = h, x.shape[-2]
         value, dz = self.backend.output_step(
             loss,
-            x,
+            h,
             last.W,
             last.b,
             last.activation,
@@ -236,24 +253,29 @@ class MLP:
             dW=last.dW,
             db=last.db,
             accumulate=accumulate,
-            previous=None if previous is None else (previous.activation, previous.saved),
+            previous=self._previous(len(hidden)),
             buffers=OutputBuffers(
                 first_rows(last.output_buffer, n),
                 first_rows(last.kept_buffer, n),
                 dy,
-                first_rows(self._dz_buffers[-1], n) if hidden else None,
+                first_rows(self._dz_buffers[-1], n),
                 value,
             ),
         )
-        self._backward_from(len(hidden), dz, accumulate)
-        return value
+        return value, self._backward_from(len(hidden), dz, accumulate)
 
-    def _backward_from(self, count: int, dz: Array, accumulate: bool) -> None:
-        """Backward through the first `count` layers, from the dz of the last of them."""
+    def _backward_from(self, count: int, dz: Array, accumulate: bool) -> Array | None:
+        """Go backward through the first `count` layers, from the dz of the last of them, to dx."""
         for i in reversed(range(count)):
-            previous, buffer = (self.layers[i - 1], self._dz_buffers[i - 1]) if i else (None, None)
-            room = first_rows(buffer, dz.shape[-2])
-            dz = self.layers[i].backward(dz, previous, accumulate=accumulate, out=room)
+            out = first_rows(self._dz_buffers[i], dz.shape[-2])
+            dz = self.layers[i].backward(dz, self._previous(i), accumulate=accumulate, out=out)
+        return dz
+
+    def _previous(self, i: int) -> Previous | None:
+        """Return what layer i's input comes from: the layer before, features that are learned, or nothing."""
+        if i:
+            return self.layers[i - 1].activation, self.layers[i - 1].saved
+        return (Identity(), self.layers[0].x) if self.layout.encoder_shapes else None
 
 
 def first_rows(buffer: Array | None, n: int) -> Array | None:

@@ -1,4 +1,4 @@
-"""One flat buffer for all parameters of a network (or of K networks), and shaped views into it.
+"""One flat buffer for all parameters of a network and its encoder (or of K), and shaped views into it.
 
 Gradients and optimizer state have the same layout, so an optimizer is written once, on a vector. The buffer
 has shape (*E, P): member by member, so that a member is a row to rate, stop, drop and save. Each array starts
@@ -8,7 +8,9 @@ anything but zero, since its gradient is.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,57 +19,90 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array
+from ..encoders.base import Shapes
 
 _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """Where each layer's W and b lie in a flat buffer.
+    """Where each layer's W and b, and behind them the encoder's arrays, lie in a flat buffer.
 
     Parameters
     ----------
     layer_sizes : sequence of int
         Widths from input to output, e.g. (512, 256, 256, 3) for two hidden layers.
+    encoder_shapes : mapping
+        Shapes of the arrays that an encoder learns, by name: `Encoding.parameter_shapes`.
     """
 
     layer_sizes: tuple[int, ...]
+    encoder_shapes: Shapes
     size: int = field(init=False)
     """P, the length of the flat buffer with its gaps."""
-    _offsets: tuple[tuple[int, int], ...] = field(init=False, repr=False)
+    _starts: tuple[int, ...] = field(init=False, repr=False)
+    _shapes: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
 
-    def __init__(self, layer_sizes: Sequence[int]) -> None:
-        offsets, end = [], 0
+    def __init__(self, layer_sizes: Sequence[int], encoder_shapes: Shapes | None = None) -> None:
+        shapes: list[tuple[int, ...]] = []
         for n_in, n_out in itertools.pairwise(layer_sizes):
-            b_start = _aligned(end + n_in * n_out)
-            offsets.append((end, b_start))
-            end = _aligned(b_start + n_out)
-        object.__setattr__(self, "layer_sizes", tuple(layer_sizes))
-        object.__setattr__(self, "size", end)
-        object.__setattr__(self, "_offsets", tuple(offsets))
+            shapes += [(n_in, n_out), (1, n_out)]
+        shapes += (encoder_shapes or {}).values()
+        ends = [*itertools.accumulate(_aligned(math.prod(shape)) for shape in shapes)]
+        fields = (tuple(layer_sizes), dict(encoder_shapes or {}), ends[-1], (0, *ends[:-1]), tuple(shapes))
+        for spec, value in zip(dataclasses.fields(self), fields, strict=True):
+            object.__setattr__(self, spec.name, value)
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers of one network, without the gaps."""
-        return sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(self.layer_sizes))
+        """Trainable numbers of one network and its encoder, without the gaps."""
+        return sum(map(math.prod, self._shapes))
+
+    def arrays(self, xp: Any, flat: Array) -> list[Array]:
+        """Return views of all arrays in a (*E, P) buffer: W and b layer by layer, then the encoder's."""
+        ensemble = flat.shape[:-1]
+        return [
+            xp.reshape(flat[..., start : start + math.prod(shape)], (*ensemble, *shape))
+            for start, shape in zip(self._starts, self._shapes, strict=True)
+        ]
 
     def views(self, xp: Any, flat: Array) -> Iterator[tuple[Array, Array]]:
-        """Views (W, b) of each layer, shapes (*E, n_in, n_out) and (*E, 1, n_out), of a (*E, P) buffer."""
-        ensemble = flat.shape[:-1]
-        for (w, b), (n_in, n_out) in zip(self._offsets, itertools.pairwise(self.layer_sizes), strict=True):
-            W = xp.reshape(flat[..., w : w + n_in * n_out], (*ensemble, n_in, n_out))
-            yield W, xp.reshape(flat[..., b : b + n_out], (*ensemble, 1, n_out))
+        """Yield views (W, b) of each layer in a (*E, P) buffer, shapes (*E, n_in, n_out) and (*E, 1, n_out)."""
+        arrays = self.arrays(xp, flat)[: self._num_layer_arrays]
+        yield from zip(arrays[::2], arrays[1::2], strict=True)
+
+    def encoder_views(self, xp: Any, flat: Array) -> dict[str, Array]:
+        """Return views of the encoder's arrays by name, shapes (*E, ...), of a (*E, P) buffer."""
+        arrays = self.arrays(xp, flat)[self._num_layer_arrays :]
+        return dict(zip(self.encoder_shapes, arrays, strict=True))
+
+    @property
+    def _num_layer_arrays(self) -> int:
+        return 2 * (len(self.layer_sizes) - 1)
 
     def weight_range(self, layer: int) -> tuple[int, int]:
-        """Where a layer's W starts and ends in the flat buffer."""
-        start, n_in, n_out = self._offsets[layer][0], *self.layer_sizes[layer : layer + 2]
-        return start, start + n_in * n_out
+        """Return the start and the end of a layer's W in the flat buffer."""
+        start = self._starts[2 * layer]
+        return start, start + math.prod(self._shapes[2 * layer])
+
+    def with_encoder(self, network: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return the host vector (P,) of a network's part alone and the encoder's arrays by name."""
+        flat = np.zeros(self.size, network.dtype)
+        flat[: network.size] = network
+        for name, view in self.encoder_views(np, flat).items():
+            view[...] = arrays[name]
+        return flat
 
     def to_tensors(self, flat: NDArray[Any], prefix: str = "") -> dict[str, NDArray[Any]]:
-        """Arrays by name of a host vector (P,): `layers.0.weight` (n_in, n_out), `layers.0.bias` (n_out,)."""
+        """Return the arrays of a host vector (P,) by name.
+
+        `layers.0.weight` (n_in, n_out), `layers.0.bias` (n_out,), and so on; `encoding.NAME` of an encoder's.
+        """
         tensors = {}
         for i, (W, b) in enumerate(self.views(np, flat)):
             tensors[f"{prefix}layers.{i}.weight"], tensors[f"{prefix}layers.{i}.bias"] = W, b[0]
+        for name, array in self.encoder_views(np, flat).items():
+            tensors[f"{prefix}encoding.{name}"] = array
         return tensors
 
     def from_tensors(self, tensors: Mapping[str, NDArray[Any]], dtype: str, prefix: str = "") -> NDArray[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend, Lattice
+from ..encoders.base import Encoder, OnGrid
 from ..images.grid import PixelGrid
 
 
@@ -26,6 +27,21 @@ class Rows(Protocol):
 
     def members(self, members: slice) -> Rows:
         """What some of the members see; itself where they share it."""
+
+
+class Coordinates(Rows, Protocol):
+    """The coordinates (N, 2) of pixels, and how an encoder sees them."""
+
+    def members(self, members: slice) -> Coordinates:
+        """What some of the members see; itself if they share it."""
+
+    def encoded(
+        self, encoder: Encoder, rows: slice, batch: Array | None = None, out: Array | None = None
+    ) -> Array:
+        """Return features of pixels in order, or of those that `batch` (n,) or (*E, n) has at these places."""
+
+    def encoded_in_order(self, encoder: Encoder, dtype: str) -> OnGrid:
+        """Return what gives the features (n, F) of runs of pixels, to fill a table."""
 
 
 class ArrayRows:
@@ -45,6 +61,20 @@ class ArrayRows:
     def members(self, members: slice) -> ArrayRows:
         """Some of the members' rows; itself where they share them."""
         return self if self.array.ndim == 2 else ArrayRows(self.backend, self.array[members, ...])
+
+    def encoded(
+        self, encoder: Encoder, rows: slice, batch: Array | None = None, out: Array | None = None
+    ) -> Array:
+        """See `Coordinates.encoded`."""
+        return encoder(self.rows(rows) if batch is None else self.take(batch[..., rows]), out)
+
+    def encoded_in_order(self, encoder: Encoder, dtype: str) -> OnGrid:
+        """See `Coordinates.encoded_in_order`."""
+
+        def features(rows: slice, out: Array | None = None) -> Array:
+            return encoder(self.rows(rows), out)
+
+        return features
 
 
 class GridRows:
@@ -80,3 +110,15 @@ class GridRows:
     def members(self, members: slice) -> GridRows:
         """All members see the same grid."""
         return self
+
+    def encoded(
+        self, encoder: Encoder, rows: slice, batch: Array | None = None, out: Array | None = None
+    ) -> Array:
+        """See `Coordinates.encoded`."""
+        if batch is None:
+            return encoder.of_run(self, rows, out)
+        return encoder.of_pixels(batch[..., rows], self.lattice, self.dtype, out)
+
+    def encoded_in_order(self, encoder: Encoder, dtype: str) -> OnGrid:
+        """See `Coordinates.encoded_in_order`."""
+        return encoder.on_grid(self.axes(), dtype)

@@ -8,13 +8,8 @@ from collections.abc import Sequence
 
 from .._backends import Array, Backend, Partition
 from ..encoders.base import Encoder
-from ..encoders.grid_features import GridFeatures
-from ..encoders.identity import IdentityEncoder
 from ..network.cost import item_size, table_fits
-from .rows import ArrayRows, GridRows, Rows
-
-# What a feature of a pixel costs, beside a product's operations: it is written to memory, and little more.
-_FLOPS_PER_FEATURE = 16
+from .rows import ArrayRows, Coordinates
 
 
 class TrainingPixels:
@@ -22,28 +17,26 @@ class TrainingPixels:
 
     Parameters
     ----------
-    coordinates : array of shape (N, 2), or Rows
+    coordinates : array of shape (N, 2), or Coordinates
     target : array of shape (N, C), or (*E, N, C) where members learn different pictures
     weights : array of shape (N, 1) or (*E, N, 1), optional
         Of mean 1 over N; 0 hides a pixel.
     """
 
     def __init__(
-        self, backend: Backend, coordinates: Array | Rows, target: Array, weights: Array | None = None
+        self, backend: Backend, coordinates: Array | Coordinates, target: Array, weights: Array | None = None
     ) -> None:
         self.backend = backend
         self.size = target.shape[-2]
-        self.coordinates: Rows = (
-            coordinates
-            if hasattr(coordinates, "take") and hasattr(coordinates, "rows")
-            else ArrayRows(backend, coordinates)
+        self.coordinates: Coordinates = (
+            coordinates if hasattr(coordinates, "encoded") else ArrayRows(backend, coordinates)
         )
         self.target = ArrayRows(backend, target)
         self.weights = None if weights is None else ArrayRows(backend, weights)
 
     def feature_table(self, encoder: Encoder, dtype: str) -> ArrayRows | None:
-        """The features of all pixels, where they fit; None where they are to be computed in each step."""
-        if isinstance(encoder, IdentityEncoder):
+        """Return the features of all pixels if they fit; None if they are to be computed in each step."""
+        if not encoder.is_cacheable:
             return None
         shape = (*encoder.ensemble, self.size, encoder.num_features)
         members, stored = math.prod(encoder.ensemble), encoder.feature_dtype(dtype)
@@ -51,7 +44,7 @@ class TrainingPixels:
         if not table_fits(self.size * row_bytes, members):
             return None
         table = self.backend.zeros(shape, stored)
-        row_flops = _FLOPS_PER_FEATURE * encoder.num_features
+        row_flops = encoder.flops_of_a_feature * encoder.num_features
         partitions = self.backend.partition(self.size, members, row_bytes, row_flops)
         with self.backend.activate():
             self.backend.run_workers(
@@ -69,12 +62,9 @@ class TrainingPixels:
 
     def _fill_one(self, table: Array, encoder: Encoder, blocks: Sequence[slice], dtype: str) -> None:
         """Rows of one member's table (N, F); features that its encoder lacks stay 0."""
-        on_grid = None
-        if isinstance(self.coordinates, GridRows):
-            on_grid = GridFeatures(self.backend, encoder, self.coordinates.axes(), dtype)
+        encoded = self.coordinates.encoded_in_order(encoder, dtype)
         for rows in blocks:
             room = table[rows, :]
-            out = room if encoder.num_features == room.shape[-1] else None
-            features = on_grid(rows, out) if on_grid else encoder(self.coordinates.rows(rows), out)
+            features = encoded(rows, room if encoder.num_features == room.shape[-1] else None)
             if features is not room:
                 room[:, : encoder.num_features] = features

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from .._backends import Backend
 from ..config import FitConfig
+from ..encoders.base import State
+from ..encoders.registry import ENCODINGS, encoding_of
 from ..errors import ConfigError
 from ..models.model import Model
-from ..network.cost import layer_sizes
-from ..network.parameters import ParameterLayout
+from ..network.cost import layout_for
 from ..training.job import Job
 from ..training.member import HistoryRow, Member
 from ..training.result import FitResult, make_result
@@ -36,35 +37,32 @@ Array = NDArray[np.floating]
 
 def mean_config(config: FitConfig, count: int) -> FitConfig:
     """Settings of the network that is the mean of `count` networks of these settings."""
-    wide = config.replace(hidden_size=count * config.hidden_size)
-    return wide.replace(num_frequencies=count * config.num_frequencies) if _draws_its_own(config) else wide
+    own = ENCODINGS[config.encoding].settings_of_mean(config, count)
+    return config.replace(hidden_size=count * config.hidden_size, **own)
 
 
-def mean_network(models: Sequence[Model]) -> tuple[Array | None, Array]:
-    """Frequencies B (m, 2) and flat parameters (P,) of the mean of K models of one shape, on the host."""
+def mean_network(models: Sequence[Model]) -> tuple[State, Array]:
+    """Return the encoder's state and the flat parameters (P,) of the mean of K models of one shape."""
     first = models[0]
-    config, own = mean_config(first.config, len(models)), _draws_its_own(first.config)
-    Bs = [model.backend.to_numpy(model.encoder.B) for model in models if model.encoder.B is not None]
-    B = (np.concatenate(Bs) if own else Bs[0]) if Bs else None
-    sizes = layer_sizes(config, 2 if B is None else 2 * len(B), first.picture.channels)
-    layout = ParameterLayout(sizes)
+    config = mean_config(first.config, len(models))
+    encoding = encoding_of(config, first.picture.size)
+    own = bool(encoding.settings_of_mean(first.config, len(models)))
+    state = encoding.joined_states([model.encoder.state() for model in models])
+    layout = layout_for(config, encoding, state, first.picture.channels)
     flat = np.zeros(layout.size, config.dtype)
     members = np.stack([model.backend.to_numpy(model.mlp.parameters) for model in models])
+    for name, arrays in first.mlp.layout.encoder_views(np, members).items():
+        layout.encoder_views(np, flat)[name][...] = np.concatenate(arrays, axis=-1)
     layers = list(zip(first.mlp.layout.views(np, members), layout.views(np, flat), strict=True))
     for i, ((W, b), (W_mean, b_mean)) in enumerate(layers):
         last = i == len(layers) - 1
         inputs = ("own" if own else "shared") if i == 0 else "hidden"
-        W_mean[...] = _side_by_side(W, inputs, last=last).reshape(W_mean.shape)
+        W_mean[...] = _side_by_side(W, inputs, encoding.feature_groups, last=last).reshape(W_mean.shape)
         b_mean[...] = b.mean(axis=0) if last else b.reshape(b_mean.shape)
-    return B, flat
+    return state, flat
 
 
-def _draws_its_own(config: FitConfig) -> bool:
-    """Whether each network has frequencies of its own, and features with them."""
-    return config.encoding == "gaussian"
-
-
-def _side_by_side(W: Array, inputs: str, *, last: bool) -> Array:
+def _side_by_side(W: Array, inputs: str, groups: int, *, last: bool) -> Array:
     """One layer's weights (K, n_in, n_out) as those of one network: (K, n_in, K, n_out), zero between the K.
 
     Shared inputs, and the mean at the end, take the sum and the mean over the axis that they do not have.
@@ -74,8 +72,8 @@ def _side_by_side(W: Array, inputs: str, *, last: bool) -> Array:
     wide[k, :, k, :] = W
     if inputs == "shared":
         wide = wide.sum(axis=0)
-    elif inputs == "own":  # cosines of all frequencies come first, then the sines
-        wide = wide.reshape(count, 2, n_in // 2, count, n_out).swapaxes(0, 1)
+    elif inputs == "own":  # such as the cosines of all networks first, then the sines
+        wide = wide.reshape(count, groups, n_in // groups, count, n_out).swapaxes(0, 1)
     return wide.mean(axis=-2) if last else wide
 
 
@@ -129,7 +127,7 @@ class AverageTrainer:
                 seconds=good[0].metrics["seconds"],
                 parameters=self.backend.to_numpy(mean.model.mlp.parameters),
                 optimizer={},
-                B=mean.B,
+                encoder_state=mean.encoder_state,
                 picture_digest=self.job.picture.digest,
                 history=list(self.history),
             )
@@ -143,9 +141,9 @@ class AverageTrainer:
         return [self.model]
 
     def _mean_of(self, models: Sequence[Model]) -> Member:
-        B, parameters = mean_network(models)
         config, known = mean_config(models[0].config, len(models)), self.job.known
-        return Member(self.backend, self.job.picture, config, known=known, B=B, parameters=parameters)
+        before = mean_network(models)
+        return Member(self.backend, self.job.picture, config, known=known, before=before)
 
 
 def _good(members: Sequence[Member]) -> list[Member]:

@@ -86,7 +86,7 @@ class Comparison:
 def compare(
     image: Any,
     *,
-    encodings: Sequence[EncodingName] = ENCODINGS,
+    encodings: Sequence[EncodingName] | None = None,
     sigmas: Sequence[float | Auto] | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -105,8 +105,8 @@ def compare(
     ----------
     image : picture
         As `coordfit.fit` takes it.
-    encodings : sequence of str
-        Of `none`, `basic`, `positional`, `gaussian`.
+    encodings : sequence of str, optional
+        All by default: `none`, `basic`, `positional`, `gaussian`; of tiles, those that learn nothing.
     sigmas : sequence of float, optional
         For `gaussian`: one network each; too small, right and too large by default. `auto` chooses one.
     callback : callable, optional
@@ -127,11 +127,11 @@ def compare(
 
 
 def configs_for(
-    base: FitConfig, encodings: Sequence[str], sigmas: Sequence[float | str] | None
+    base: FitConfig, encodings: Sequence[str] | None, sigmas: Sequence[float | str] | None
 ) -> dict[str, FitConfig]:
-    """Settings by name: each encoding once, `gaussian` once for each sigma."""
+    """Return settings by name: each encoding once (all for None), `gaussian` once for each sigma."""
     right = base.replace(encoding="gaussian").resolved_sigma
-    return {name: base.replace(**own) for name, own in _variants(encodings, sigmas, right)}
+    return {name: base.replace(**own) for name, own in _variants(encodings or [*ENCODINGS], sigmas, right)}
 
 
 def _variants(
@@ -151,7 +151,7 @@ def tiled_jobs(
     picture: Picture,
     asked: TileOptions,
     settings: Mapping[str, Any],
-    encodings: Sequence[str],
+    encodings: Sequence[str] | None,
     sigmas: Sequence[float | str] | None,
     *,
     recipe: str | None = None,
@@ -169,7 +169,8 @@ def tiled_jobs(
     side = plan.layout.tile if asked.budget_parameters is None else None
     of_all = dataclasses.replace(asked, tiles=side or asked.tiles)  # `auto` has decided
     jobs = {}
-    for name, own in _variants(encodings, sigmas, plan.config.resolved_sigma):
+    able = [name for name, encoding in ENCODINGS.items() if not encoding.learns]
+    for name, own in _variants(encodings or able, sigmas, plan.config.resolved_sigma):
         given = {setting: value for setting, value in own.items() if value is not None}
         plan = of_all.plan(picture, {**settings, **given}, recipe=recipe)
         if isinstance(plan, TilePlan):
@@ -227,7 +228,7 @@ def compare_tiles(
 
 def _sigma(result: Result) -> float | None:
     """The sigma of an encoding that has one."""
-    return result.config.resolved_sigma if result.config.encoding in ("positional", "gaussian") else None
+    return result.config.resolved_sigma if ENCODINGS[result.config.encoding].has_sigma else None
 
 
 def _label(name: str, result: Result) -> str:

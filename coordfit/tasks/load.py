@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from .._backends import Backend, get_backend
+from ..encoders.registry import ENCODINGS
 from ..files.tensor_file import load_tensors, map_tensors, read_metadata
 from ..fit_options import FusedMode, Precision
-from ..models.format import Tensors, checked_model, model_in
+from ..models.format import Tensors, checked_model, model_in, stored_state
 from ..models.model import Model
 from ..tiles.file import checked_tiles
 from ..tiles.model import TiledModel
@@ -60,7 +61,7 @@ def _build(path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, A
         backend,
         config,
         picture,
-        tensors.get("encoding.B"),
+        stored_state(tensors, ENCODINGS[config.encoding]),
         parameters,
         metrics if isinstance(metrics, dict) else None,
     )
@@ -70,8 +71,9 @@ def load_tiled(path: str | PathLike[str], backend: Backend) -> TiledModel:
     """Map a tiled model onto memory; ModelFileError where it cannot be used."""
     tensors, metadata = map_tensors(path, partial(checked_tiles, path))
     config, picture, layout = checked_tiles(path, tensors, metadata)
-    B, metrics = tensors.get("encoding.B"), metadata.get("metrics")
-    network = TileNetwork(config, picture.channels, None if B is None else np.array(B))
+    metrics = metadata.get("metrics")
+    state = stored_state(tensors, ENCODINGS[config.encoding])
+    network = TileNetwork(config, picture.channels, {name: np.array(array) for name, array in state.items()})
     return TiledModel(
         backend,
         picture,

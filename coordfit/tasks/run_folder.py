@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .._backends import Backend
 from .._version import __version__
 from ..config import BUDGETS, FitConfig, make_config
+from ..encoders.registry import ENCODINGS
 from ..errors import ConfigError, OutputError
 from ..files import HistoryWriter, Outputs, atomic_write, printable, read_history, read_json, write_json
 from ..images import Picture, save_picture
@@ -193,7 +194,7 @@ def describe_settings(config: FitConfig) -> dict[str, Any]:
     """The settings that shape a network, for people."""
     return {
         "encoding": config.encoding,
-        "sigma": config.resolved_sigma if config.encoding in ("gaussian", "positional") else None,
+        "sigma": config.resolved_sigma if ENCODINGS[config.encoding].has_sigma else None,
         "depth": config.depth,
         "hidden_size": config.hidden_size,
         "activation": config.activation,

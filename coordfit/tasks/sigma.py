@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from .._backends import Backend
 from ..config import FitConfig
+from ..encoders.registry import ENCODINGS
 from ..images.metrics import psnr_from_mse
 from ..pixels.masks import training_mask
 from ..training.job import Job
@@ -34,7 +35,6 @@ CANDIDATES = (2.5, 4.0, 6.3, 10.0, 16.0, 25.0, 40.0)
 """For memorising: cycles per longer side of the picture."""
 SHARES = (1 / 80, 1 / 50, 1 / 31, 1 / 20, 1 / 12, 1 / 7.6, 1 / 4.8)
 """For interpolating: of the number of training pixels along the longer side."""
-_HIGHEST = 3.0  # the positional encoding's highest frequency, where a Gaussian sigma of 1 does as well
 
 _MOSAICS = 2
 _MOSAIC_SHARE = 16  # of the pixels, one in so many
@@ -56,7 +56,9 @@ class _Trial:
 
 
 def with_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> FitConfig:
-    """The job's settings with a sigma chosen for its picture, its training pixels and its encoding."""
+    """Return the settings with a sigma for picture, training pixels and encoding; with none if it has none."""
+    if not ENCODINGS[job.config.encoding].has_sigma:
+        return job.config.replace(sigma=None)
     return job.config.replace(sigma=choose_sigma(job, backend, trial)[0])
 
 
@@ -76,8 +78,8 @@ def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tupl
         rate = max(height, width) * math.sqrt(np.count_nonzero(train) / train.size)
         candidates = tuple(rate * share for share in SHARES)
         trials = _interpolating(job, train)
-    if job.config.encoding == "positional":
-        candidates = tuple(_HIGHEST * sigma for sigma in candidates)
+    times = ENCODINGS[job.config.encoding].sigma_times
+    candidates = tuple(times * sigma for sigma in candidates)
     scores = dict(zip(candidates, _scores(job, trials, candidates, backend, trial), strict=True))
     return float(f"{_peak(scores):.2g}"), scores
 

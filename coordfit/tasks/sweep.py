@@ -269,7 +269,7 @@ def model_of(run: Run, outcome: Outcome) -> Model | TiledModel:
     if isinstance(learned, LearnedTiles):
         network = TileNetwork.drawn(run.job.config, picture.channels)
         return TiledModel(backend, facts, network, learned.layout, learned.parameters, metrics)
-    return Model(backend, run.job.config, facts, learned.B, learned.parameters, metrics)
+    return Model(backend, run.job.config, facts, learned.encoder_state, learned.parameters, metrics)
 
 
 def sweep(

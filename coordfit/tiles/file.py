@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..config import FitConfig
+from ..encoders.registry import encoding_of
 from ..errors import ConfigError
 from ..files.tensor_file import save_tensors
-from ..models.format import checked_frequencies, describe_model, read_description, refused
+from ..models.format import checked_state, describe_model, read_description, refused, state_tensors
 from ..models.rendering import PictureFacts
 from .layout import TileLayout
 from .network import TileNetwork
@@ -29,9 +30,7 @@ _MOST_SIDE = 2**14
 def save_tiled(path: str | PathLike[str], model: TiledModel, dtype: str | None = None) -> None:
     """Write a tiled model, atomically; `dtype` is that of the stored parameters, the model's own by default."""
     stored = model.parameters if dtype is None else model.parameters.astype(dtype, copy=False)
-    tensors: dict[str, NDArray[Any]] = {"tiles.parameters": stored}
-    if model.network.B is not None:
-        tensors["encoding.B"] = model.network.B
+    tensors = {"tiles.parameters": stored} | state_tensors(model.network.encoder_state)
     tiles = {"tile": model.layout.tile, "overlap": model.layout.overlap, "count": len(model.layout)}
     save_tensors(path, tensors, describe_model(model) | {"kind": "tiled", "tiles": tiles})
 
@@ -47,7 +46,10 @@ def checked_tiles(
         raise refused(path, f"its metadata cannot be used ({error})") from error
     if unknown := set(tensors) - {"encoding.B", "tiles.parameters"}:
         raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
-    network = TileNetwork(config, picture.channels, checked_frequencies(path, tensors, config))
+    encoding = encoding_of(config, (layout.side, layout.side))
+    if encoding.learns:
+        raise refused(path, f"tiles have no encoding {encoding.name!r}")
+    network = TileNetwork(config, picture.channels, checked_state(path, tensors, encoding, config.dtype))
     parameters, wanted = tensors.get("tiles.parameters"), (len(layout), network.layout.num_parameters)
     if parameters is None or parameters.shape != wanted or parameters.dtype.kind != "f":
         raise refused(path, f"its parameters are not of shape {wanted}")

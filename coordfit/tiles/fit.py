@@ -328,7 +328,7 @@ class TiledFit:
         train = all_of_them if self.known is None else self.known.reshape(-1)
         judge = Evaluator(model, make_loss(config.loss, delta=config.delta), target, train)
         figures, similarity = judge.with_ssim()
-        shared = 0 if self.network.B is None else self.network.B.size
+        shared = sum(array.size for array in self.network.encoder_state.values())
         size = {bits: (model.num_parameters + shared) * bits // 8 for bits in (16, 32)}
         per_pixel = {bits: bits_per_pixel(size[bits], picture.height, picture.width) for bits in size}
         return {

@@ -18,8 +18,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend
-from ..encoders.grid_features import GridFeatures
-from ..encoders.registry import make_encoder
 from ..files import forget_pages
 from ..images.grid import PixelGrid
 from ..models.rendering import CHUNK_PIXELS, PictureFacts, Rendered, as_coordinates
@@ -79,7 +77,7 @@ class TiledModel(Rendered):
         given = as_coordinates(coordinates)
         points = given.reshape(-1, 2).astype(np.float64) * max(self.picture.height, self.picture.width)
         colours = np.zeros((len(points), self.picture.channels), self.config.dtype)
-        encoder = make_encoder(self.backend, self.network.B, self.config.dtype)
+        encoder = self.network.encoder(self.backend)
         for tile, which, weights in self._tiles_of(points):
             row, column = self.layout.place(tile)
             start = np.array([self.layout.columns.starts[column], self.layout.rows.starts[row]])
@@ -220,9 +218,9 @@ class _Band:
         model = self.model
         height, width = len(row.weights), len(columns[0].weights)
         tiles = np.array([row.tile * len(model.layout.columns) + column.tile for column in columns])
-        encoder = make_encoder(backend, model.network.B, model.config.dtype)
-        places = self._places(row, columns[0])
-        features = GridFeatures(backend, encoder, places.axes(), model.config.dtype)(slice(0, height * width))
+        axes = self._places(row, columns[0]).axes()
+        on_grid = model.network.encoder(backend).on_grid(axes, model.config.dtype)
+        features = on_grid(slice(0, height * width), None)
         mlp = model.networks(backend, tiles, height * width)
         y = backend.to_numpy(mlp.forward(features)).reshape(len(tiles), height, width, -1)
         with self._lock:

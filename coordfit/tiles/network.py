@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from .._backends import Array, Backend
 from ..config import FitConfig
+from ..encoders.base import Encoder, Encoding, State
+from ..encoders.registry import encoding_of
 from ..network.activations import make_activation
-from ..network.cost import layer_sizes
+from ..network.cost import layout_for
 from ..network.mlp import MLP, initial_parameters
 from ..network.parameters import ParameterLayout
 from ..network.random_streams import RandomStreams
+
+_ANY_SIZE = (1, 1)  # what learns nothing is the same for all sizes
 
 
 @dataclass(frozen=True)
@@ -28,30 +32,37 @@ class TileNetwork:
 
     Attributes
     ----------
-    B : array, shape (m, 2), or None
-        Frequencies in cycles per side of a tile, shared by all tiles.
+    encoder_state : mapping
+        Of the encoder that all tiles share: frequencies in cycles per side of a tile.
     """
 
     config: FitConfig
     channels: int
-    B: NDArray[np.floating] | None
+    encoder_state: State
 
     @classmethod
     def drawn(cls, config: FitConfig, channels: int) -> TileNetwork:
-        """With frequencies from the settings' seed."""
-        B = RandomStreams(config.seed).frequencies(config)
-        return cls(config, channels, None if B is None else B.astype(config.dtype))
+        """Return one whose encoder is drawn from the settings' seed."""
+        rng = RandomStreams(config.seed).encoding
+        return cls(config, channels, encoding_of(config, _ANY_SIZE).draw(rng, config.dtype))
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of all tiles; it learns nothing."""
+        return encoding_of(self.config, _ANY_SIZE)
+
+    def encoder(self, backend: Backend) -> Encoder:
+        """Return the encoder of all tiles on a backend."""
+        return self.encoding.encoder(backend, self.encoder_state, self.config.dtype)
 
     @property
     def layout(self) -> ParameterLayout:
         """Where its parameters lie in a flat buffer."""
-        num_features = 2 if self.B is None else 2 * len(self.B)
-        return ParameterLayout(layer_sizes(self.config, num_features, self.channels))
+        return layout_for(self.config, self.encoding, self.encoder_state, self.channels)
 
     def first_parameters(self) -> NDArray[np.floating]:
         """The flat parameters (P,) from which every tile starts."""
         config, streams = self.config, RandomStreams(self.config.seed)
-        streams.frequencies(config)
         return initial_parameters(
             self.layout.layer_sizes, config.resolved_initializer, omega=config.omega, rng=streams.weights
         ).astype(config.dtype)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import STORED, FitConfig, make_config
+from ..encoders.registry import ENCODINGS
 from ..errors import ConfigError
 from ..images import Picture
 from .layout import TileLayout
@@ -40,8 +41,6 @@ DEFAULTS: Mapping[str, Any] = {
 _BETWEEN_PIXELS: Mapping[str, Any] = {"depth": 4, "steps": 200}
 # Sigma as a share of the training pixels along the side of a tile.
 _SIGMA_SHARE = 1 / 30
-# The positional encoding's sigma is its highest frequency, the Gaussian one's the spread of them.
-_POSITIONAL_TIMES = 3.0
 
 # Settings that do not say what a network looks like or how it is trained: `auto` may still cut into tiles.
 _NEUTRAL = frozenset({"target_psnr", "seconds", "seed", "dtype", "size", "background"})
@@ -211,6 +210,8 @@ def _refuse_what_tiles_cannot(settings: Mapping[str, Any], recipe: str | None) -
         raise ConfigError("a step of tiles takes all their pixels; leave batch_size out, or take tiles=none")
     if settings.get("epochs") is not None:
         raise ConfigError("an epoch of tiles is a step; give steps instead of epochs, or take tiles=none")
+    if ENCODINGS[settings.get("encoding", "basic")].learns:
+        raise ConfigError(f"the encoding {settings['encoding']} is for one network; take tiles=none")
     if settings.get("sigma") == "auto":
         raise ConfigError("sigma=auto is for one network; give a number of cycles per tile, or take tiles=none")
 
@@ -226,8 +227,8 @@ def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: s
     if spacing > 1.0:
         defaults |= _BETWEEN_PIXELS
         of_shape["sigma"] = round(_SIGMA_SHARE * layout.side / spacing, 3)
-    if settings.get("encoding") == "positional":
-        of_shape["sigma"] *= _POSITIONAL_TIMES
+    if (encoding := ENCODINGS.get(str(settings.get("encoding")))) is not None:
+        of_shape["sigma"] *= encoding.sigma_times
     config = make_config(defaults, of_shape, settings)
     return TilePlan(layout, config, reason)
 

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend
-from ..encoders.registry import make_encoder
 from ..network.cost import cost_of_a_row
 from ..network.losses import make_loss
 from ..optimizers.base import Optimizer
@@ -79,7 +78,7 @@ class TileGroup:
         self.target = backend.zeros((count, rows, network.channels), dtype)
         self.weights = backend.zeros((count, rows, 1), dtype) if masked else None
         self.coordinates = GridRows(backend, layout.grid, 1, dtype)
-        self.encoder = make_encoder(backend, network.B, dtype)
+        self.encoder = network.encoder(backend)
         self.features = self.encoder(self.coordinates.rows(slice(0, rows)))
         self.mlp = network.mlp(backend, self.parameters, rows)
         self.steps = 1

@@ -6,6 +6,7 @@ from functools import partial
 from os import PathLike
 
 from ..config import FitConfig
+from ..encoders.registry import ENCODINGS
 from ..files.tensor_file import load_tensors, save_tensors
 from ..models.format import (
     MOST_SECONDS,
@@ -14,6 +15,7 @@ from ..models.format import (
     describe_model,
     model_tensors,
     refused,
+    stored_state,
 )
 from ..models.model import Model
 from ..optimizers.base import state_names
@@ -23,7 +25,7 @@ from .state import TrainingState
 def save_checkpoint(path: str | PathLike[str], model: Model, state: TrainingState) -> None:
     """Write where a run stands, atomically: the model, the optimizer's state, the step."""
     layout = model.mlp.layout
-    tensors = model_tensors(layout, state.B, state.parameters)
+    tensors = model_tensors(layout, state.encoder_state, state.parameters)
     for name, flat in state.optimizer.items():
         tensors |= layout.to_tensors(flat, prefix=f"optimizer.{name}.")
     progress = {"step": state.step, "seconds": state.seconds, "picture_digest": state.picture_digest}
@@ -46,7 +48,7 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState
             name: layout.from_tensors(tensors, config.dtype, f"optimizer.{name}.")
             for name in state_names(config.optimizer, config.momentum)
         },
-        B=tensors.get("encoding.B"),
+        encoder_state=stored_state(tensors, ENCODINGS[config.encoding]),
         picture_digest=digest,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import FitConfig
+from ..encoders.registry import encoding_of
 from ..images import Picture
 
 # Settings in which networks that are trained together may differ.
@@ -46,7 +47,8 @@ class Job:
         fixed = tuple((name, value) for name, value in settings.items() if name not in FREE)
         num_pixels = None if self.known is None else int(self.known.sum())
         train_on = self.config.train_on if self.known is None else ""
-        return (*fixed, self.picture.pixels.shape, num_pixels, train_on)
+        learned = encoding_of(self.config, self.picture.pixels.shape[:2]).parameter_shapes()
+        return (*fixed, self.picture.pixels.shape, num_pixels, train_on, *learned.items())
 
 
 def group_by_shape(jobs: Sequence[Job]) -> list[list[int]]:

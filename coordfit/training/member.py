@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from .._backends import Array, Backend
 from ..config import FitConfig
+from ..encoders.base import State
+from ..encoders.registry import ENCODINGS, encoding_of
 from ..errors import ConfigError
 from ..images import Picture
 from ..models.model import Model
 from ..models.rendering import PictureFacts
-from ..network.cost import layer_sizes
+from ..network.cost import layout_for
 from ..network.initializers import bias_for_mean
 from ..network.losses import make_loss
 from ..network.mlp import initial_parameters
@@ -44,9 +46,8 @@ class Member:
     ----------
     known : boolean array (H, W), optional
         The pixels that training may see, instead of those that `config.train_on` names.
-    B, parameters : arrays, optional
-        Frequencies and flat parameters of an earlier run, instead of what the seed gives; B is only looked at
-        where `parameters` is given.
+    before : pair, optional
+        The encoder's state and the flat parameters of an earlier run, instead of what the seed gives.
     """
 
     def __init__(
@@ -56,25 +57,24 @@ class Member:
         config: FitConfig,
         *,
         known: NDArray[np.bool_] | None = None,
-        B: NDArray[np.floating] | None = None,
-        parameters: NDArray[np.floating] | None = None,
+        before: tuple[State, NDArray[np.floating]] | None = None,
     ) -> None:
-        _check_loss(config)
+        _check_settings(config)
         self.picture, self.config, self.known = picture, config, known
-        drawn = RandomStreams(config.seed)
         self.target = picture.pixels.reshape(-1, picture.channels)
         self.train = training_mask(config.train_on, picture.height, picture.width)
         if known is not None:
             self.train = _checked_mask(known, picture)
-        frequencies = drawn.frequencies(config) if parameters is None else B
-        self.B = None if frequencies is None else frequencies.astype(config.dtype)
-        self.model = self._new_model(backend, drawn, parameters)
+        self.encoder_state, parameters = before or self._draw(RandomStreams(config.seed))
+        facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
+        self.model = Model(backend, config, facts, self.encoder_state, parameters)
 
         self.num_training_pixels = num_pixels = int(self.train.sum())
         self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
         self.budget = Budget(config, num_pixels)
         self.steps = self.budget.steps
-        self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, drawn.order_seed)
+        streams = RandomStreams(config.seed)
+        self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, streams.order_seed)
         self.loss = make_loss(config.loss, delta=config.delta)
         self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
         self.judge = Evaluator(self.model, self.loss, self.target, self.train)
@@ -85,22 +85,21 @@ class Member:
         if table.shape[-1] == self.model.encoder.num_features:
             self.evaluate.features = self.judge.features = table
 
-    def _new_model(
-        self, backend: Backend, drawn: RandomStreams, parameters: NDArray[np.floating] | None
-    ) -> Model:
-        config, picture = self.config, self.picture
-        facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
-        if parameters is None:
-            num_features = 2 if self.B is None else 2 * len(self.B)
-            parameters = initial_parameters(
-                layer_sizes(config, num_features, picture.channels),
-                config.resolved_initializer,
-                omega=config.omega,
-                rng=drawn.weights,
-                encoded=self.B is not None,
-                output_bias=self._output_bias(),
-            )
-        return Model(backend, config, facts, self.B, parameters)
+    def _draw(self, streams: RandomStreams) -> tuple[State, NDArray[np.float64]]:
+        """Draw the encoder's state and the flat parameters of network and encoder."""
+        config, channels = self.config, self.picture.channels
+        encoding = encoding_of(config, (self.picture.height, self.picture.width))
+        state = encoding.draw(streams.encoding, config.dtype)
+        layout = layout_for(config, encoding, state, channels)
+        network = initial_parameters(
+            layout.layer_sizes,
+            config.resolved_initializer,
+            omega=config.omega,
+            rng=streams.weights,
+            encoded=not encoding.gives_coordinates,
+            output_bias=self._output_bias(),
+        )
+        return state, layout.with_encoder(network, encoding.draw_parameters(streams.encoding))
 
     def _output_bias(self) -> NDArray[np.float64] | None:
         """The bias that gives the training pixels' mean colour; None where it is not asked for."""
@@ -165,7 +164,11 @@ class Member:
         return step <= last_step and (self.budget.time_limited or self.is_evaluated_at(step))
 
 
-def _check_loss(config: FitConfig) -> None:
+def _check_settings(config: FitConfig) -> None:
+    if config.optimizer == "gauss-newton" and ENCODINGS[config.encoding].learns:
+        raise ConfigError(
+            f"gauss-newton trains no encoding; take another optimizer for encoding {config.encoding}"
+        )
     for setting, value in (("optimizer", "gauss-newton"), ("polish", "ridge")):
         if getattr(config, setting) == value and config.loss != "mse":
             raise ConfigError(

@@ -154,7 +154,7 @@ def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backen
     picture, config, model = member.picture, member.config, member.model
     figures, similarity = member.judge.with_ssim()
     item = item_size(config.dtype)
-    stored = model.num_parameters + (0 if member.B is None else member.B.size)
+    stored = model.num_parameters + sum(array.size for array in member.encoder_state.values())
     return {
         "psnr": figures.psnr,
         "psnr_train": figures.psnr_train,
@@ -174,6 +174,7 @@ def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backen
         "precision": backend.precision,
         "fused": backend.routes(),
         "parameters": model.num_parameters,
+        "parameters_per_value": model.num_parameters / picture.levels.size,
         "bits_per_pixel": bits_per_pixel(stored * item, picture.height, picture.width),
         "height": picture.height,
         "width": picture.width,

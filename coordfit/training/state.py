@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..encoders.base import State
 from ..models.rendering import Rendered
 from .member import HistoryRow, Member
 
@@ -102,7 +103,8 @@ class TrainingState:
     seconds: float
     parameters: NDArray[np.floating] = field(repr=False)
     optimizer: dict[str, NDArray[np.floating]] = field(repr=False)
-    B: NDArray[np.floating] | None = field(repr=False)
+    encoder_state: State = field(repr=False)
+    """What the encoder has beside its parameters."""
     picture_digest: str
     history: list[HistoryRow] = field(default_factory=list, repr=False)
 

@@ -3,13 +3,14 @@
     x  = encoder(coordinates[rows])
     y  = mlp.forward(x)
     dy = loss(y, target[rows])
-    mlp.backward(dy)
+    dx = mlp.backward(dy)
+    encoder.backward(dx)
     optimizer.step()
 
-The second to the fourth are one call where all members share a loss (`MLP.forward_and_backward`), since a
-backend may take the output layer and the loss in one pass. The backend decides how a batch is cut into blocks
-of rows (and of members) and dealt to workers; the mathematics does not know. Everything a step touches is
-allocated before the first one, where the backend can reuse memory.
+The fifth is there if the encoder learns. The second to the fourth are one call if all members share a loss
+(`MLP.forward_and_backward`), since a backend may take the output layer and the loss in one pass. The backend
+decides how a batch is cut into blocks of rows (and of members) and dealt to workers; the mathematics does not
+know. Everything a step touches is allocated before the first one, if the backend can reuse memory.
 """
 
 from __future__ import annotations
@@ -24,13 +25,12 @@ from numpy.typing import NDArray
 
 from .._backends import Array, Backend, NotRecordedError, Partition
 from ..encoders.base import Encoder
-from ..encoders.fourier import FourierEncoder
 from ..network.buffers import Workspace
-from ..network.cost import cost_of_a_row, feature_buffer
+from ..network.cost import cost_of_a_row
 from ..network.losses import Loss
 from ..network.mlp import MLP, first_rows
 from ..optimizers.base import Optimizer
-from ..pixels.rows import GridRows, Rows
+from ..pixels.rows import Rows
 from ..pixels.step_inputs import StepInputs
 from ..pixels.training_pixels import TrainingPixels
 from .recorded_steps import RecordedSteps
@@ -78,7 +78,8 @@ class TrainingStep:
         self._tasks = [worker.run for worker in self.workers]
         self._gradients = [shared] if self._by_members else [part.mlp.gradient for part in self.parts]
         self._values: list[Array] = []
-        self._recorded = self._new_recorded_steps(3.0 * row_flops * batch_rows * members)
+        flops = 3.0 * row_flops * batch_rows * members
+        self._recorded = self._new_recorded_steps(flops) if encoder.is_recordable else None
 
     def _new_recorded_steps(self, flops: float) -> RecordedSteps | None:
         """Steps that the device drives; None where the host does."""
@@ -215,6 +216,8 @@ class _Part:
     ) -> None:
         self.backend, self.optimizer, self.count = common.backend, common.optimizer, common.count
         self.members, self.blocks = members, blocks
+        # Workers with different rows share a penalty on the parameters: that of the first adds its gradient.
+        self.adds_penalty = common.encoder.learns and blocks[0].start == 0
         rows = max(block.stop - block.start for block in blocks)
         own = slice(None) if members is None else members
 
@@ -223,14 +226,16 @@ class _Part:
 
         loss, pixels, scratch = common.loss, common.pixels, workspace.scratch
         self.losses = _runs_of_equals(loss[own]) if isinstance(loss, Sequence) else [(slice(None), loss)]
-        self.encoder = common.encoder if members is None else common.encoder.members(own)
-        self.coordinates, self.target = of_members(pixels.coordinates), of_members(pixels.target)
+        self.coordinates = pixels.coordinates if members is None else pixels.coordinates.members(own)
+        self.target = of_members(pixels.target)
         self.weights = None if pixels.weights is None else of_members(pixels.weights)
         self.table = None if common.table is None else of_members(common.table)
         gradient = None if common.gradient is None else common.gradient[own, ...]
         self.mlp = common.mlp.replica(rows, members=members, gradient=gradient, scratch=scratch)
+        encoder = common.encoder if members is None else common.encoder.members(own)
+        self.encoder = self.mlp.give_parameters(encoder)
         ensemble, dtype = self.mlp.parameters.shape[:-1], self.mlp.dtype
-        self.features = feature_buffer(scratch, self.encoder, ensemble, rows, dtype)
+        self.features = self.encoder.buffer(scratch, ensemble, rows, dtype)
         self.dy = scratch((*ensemble, rows, self.mlp.layout.layer_sizes[-1]), dtype)
 
     def begin(
@@ -253,6 +258,8 @@ class _Part:
         self.value = self.backend.total(
             [self._block(rows, accumulate=k > 0) for k, rows in enumerate(self.blocks)]
         )
+        if self.adds_penalty:
+            self.encoder.add_penalty_gradient()
         if self.members is not None:
             self.optimizer.update(
                 self.mlp.parameters, [self.mlp.gradient], self.learning_rate, self.members, self.counter
@@ -263,7 +270,7 @@ class _Part:
         target = self._of_batch(self.target, rows)
         weights = None if self.weights is None else self._of_batch(self.weights, rows)
         if len(self.losses) == 1:
-            return self.mlp.forward_and_backward(
+            value, dx = self.mlp.forward_and_backward(
                 x,
                 self.losses[0][1],
                 target,
@@ -273,9 +280,11 @@ class _Part:
                 dy=first_rows(self.dy, x.shape[-2]),
                 value=self.value_room,
             )
-        y = self.mlp.forward(x)
-        value, dy = self._loss(y, target, weights)
-        self.mlp.backward(dy, accumulate=accumulate)
+        else:
+            value, dy = self._loss(self.mlp.forward(x), target, weights)
+            dx = self.mlp.backward(dy, accumulate=accumulate)
+        if dx is not None:
+            self.encoder.backward(dx, accumulate=accumulate)
         return value
 
     def _loss(self, y: Array, target: Array, weights: Array | None) -> tuple[Array, Array]:
@@ -299,13 +308,8 @@ class _Part:
         """encoder(coordinates[rows]), from the table where there is one."""
         if self.table is not None:
             return self._of_batch(self.table, rows, first_rows(self.features, rows.stop - rows.start))
-        if isinstance(self.coordinates, GridRows) and isinstance(self.encoder, FourierEncoder):
-            grid = self.coordinates
-            index = self.backend.arange(rows.start, rows.stop) if self.batch is None else self.batch[..., rows]
-            out = self._room_for_features(index.shape)
-            return self.encoder.of_pixels(index, grid.lattice, grid.dtype, out=out)
-        coordinates = self._of_batch(self.coordinates, rows)
-        return self.encoder(coordinates, out=self._room_for_features(coordinates.shape[:-1]))
+        pixels = (*(() if self.batch is None else self.batch.shape[:-1]), rows.stop - rows.start)
+        return self.coordinates.encoded(self.encoder, rows, self.batch, self._room_for_features(pixels))
 
     def _room_for_features(self, pixels: tuple[int, ...]) -> Array | None:
         """A buffer for the features of pixels of shape (n,) or (*E, n)."""

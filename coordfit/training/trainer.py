@@ -57,9 +57,9 @@ class Trainer:
     def __init__(self, jobs: Sequence[Job], backend: Backend, state: TrainingState | None = None) -> None:
         _check(jobs, backend)
         self.backend, self.config = backend, jobs[0].config
-        B, before = (None, None) if state is None else (state.B, state.parameters)
+        before = None if state is None else (state.encoder_state, state.parameters)
         self.members = [
-            Member(backend, job.picture, job.config, known=job.known, B=B, parameters=before) for job in jobs
+            Member(backend, job.picture, job.config, known=job.known, before=before) for job in jobs
         ]
         # Neighbours share a loss, so that the loss of the batch is one call for each kind.
         self.ordered = sorted(self.members, key=lambda m: (m.config.loss, m.config.delta))
@@ -123,8 +123,10 @@ class Trainer:
         activations = (
             make_activation(name, omega=config.omega) for name in (config.activation, config.output_activation)
         )
-        parameters = backend.zeros((len(self.members), ParameterLayout(sizes).size), config.dtype)
-        return encoder, MLP(backend, sizes, parameters, *activations, rows=1, dtype=config.dtype)
+        shapes = self.model.mlp.layout.encoder_shapes
+        parameters = backend.zeros((len(self.members), ParameterLayout(sizes, shapes).size), config.dtype)
+        mlp = MLP(backend, sizes, parameters, *activations, rows=1, dtype=config.dtype, encoder_shapes=shapes)
+        return mlp.give_parameters(encoder), mlp
 
     def _step_inputs(self) -> StepInputs:
         """Return which pixels a step takes: one order of batches and one set of pixels, or one for each."""
@@ -184,14 +186,14 @@ class Trainer:
     def _copy_member(self, k: int, batch: Array, own: Array | None = None, *, into_batch: bool = False) -> None:
         """Copy between row k of a batch (K, P) and a network's own layout: its model's, or `own`."""
         xp, mlp = self.backend.xp, self.ordered[k].model.mlp
-        own_views = mlp.layout.views(xp, mlp.parameters if own is None else own)
-        views = zip(own_views, self.mlp.layout.views(xp, batch[k, ...]), strict=True)
-        for (W, b), (W_batch, b_batch) in views:
-            inputs = W.shape[-2]  # the first layer of an encoding with fewer features is padded
+        own_arrays = mlp.layout.arrays(xp, mlp.parameters if own is None else own)
+        arrays = zip(own_arrays, self.mlp.layout.arrays(xp, batch[k, ...]), strict=True)
+        for array, in_batch in arrays:
+            part = in_batch[..., : array.shape[-2], :]  # the first layer may be padded: see `MixedEncoder`
             if into_batch:
-                W_batch[..., :inputs, :], b_batch[...] = W, b
+                part[...] = array
             else:
-                W[...], b[...] = W_batch[..., :inputs, :], b_batch
+                array[...] = part
 
     # -- steps ---------------------------------------------------------------------------------------
 
@@ -312,7 +314,7 @@ class Trainer:
             seconds=seconds,
             parameters=own[0],
             optimizer=dict(zip(self.optimizer.state, own[1:], strict=True)),
-            B=member.B,
+            encoder_state=member.encoder_state,
             picture_digest=member.picture.digest,
             history=list(member.history),
         )

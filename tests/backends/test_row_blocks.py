@@ -14,8 +14,9 @@ import coordfit
 from backends import get_backend
 from backends.numpy_backend.backend import NumpyBackend
 from backends.protocols import Partition
-from coordfit.encoders.grid_features import GridFeatures
-from coordfit.encoders.registry import join_encoders, make_encoder
+from coordfit.encoders.fourier import FourierEncoder
+from coordfit.encoders.identity import IdentityEncoder
+from coordfit.encoders.registry import join_encoders
 from coordfit.images.grid import PixelGrid
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
@@ -51,7 +52,7 @@ def make_step(backend, *, members=None, batch_rows=512, own_frequencies=False, d
     draws = [initial_parameters(SIZES, "he", omega=30.0, rng=rng) for _ in range(members or 1)]
     parameters = backend.asarray(np.stack(draws) if members else draws[0], dtype)
     shape = (*ensemble, 16, 2) if own_frequencies else (16, 2)
-    encoder = make_encoder(backend, rng.normal(0.0, 5.0, shape), dtype)
+    encoder = FourierEncoder(backend, backend.asarray(rng.normal(0.0, 5.0, shape), dtype))
     hidden, last = make_activation("relu"), make_activation("sigmoid")
     mlp = MLP(backend, SIZES, parameters, hidden, last, rows=1, dtype=dtype)
     adams = {"dtype": dtype, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
@@ -205,8 +206,8 @@ GRIDS = [
 def test_grid_features_are_those_of_the_coordinates(make_backend, grid, fused):
     backend = make_backend(fused=fused)
     B = np.random.default_rng(0).normal(0.0, 10.0, (6, 2))
-    encoder = make_encoder(backend, B, "float64")
-    features = GridFeatures(backend, encoder, grid.axes(), "float64")
+    encoder = FourierEncoder(backend, B)
+    features = encoder.on_grid(grid.axes(), "float64")
     expected = encoder(grid.coordinates(np.arange(len(grid))))
     np.testing.assert_allclose(features(slice(0, len(grid))), expected, atol=1e-12)
     for start, stop in itertools.combinations(range(0, len(grid) + 1, 4), 2):
@@ -234,9 +235,9 @@ def test_the_table_of_features_is_what_the_encoder_gives(make_backend, monkeypat
     monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
     backend, grid = make_backend(threads=threads), PixelGrid.of_picture(50, 37)
     draw = np.random.default_rng(0).normal
-    own = [make_encoder(backend, draw(0.0, 10.0, (m, 2)), "float64") for m in (6, 6, 6)]
+    own = [FourierEncoder(backend, draw(0.0, 10.0, (m, 2))) for m in (6, 6, 6)]
     if kinds == "mixed":
-        own[1:] = [make_encoder(backend, np.eye(2), "float64"), make_encoder(backend, None, "float64")]
+        own[1:] = [FourierEncoder(backend, np.eye(2)), IdentityEncoder(backend)]
     encoder = own[0] if kinds == "one" else join_encoders(backend, own, "float64")
     rows = GridRows(backend, grid, stride, "float64")
     pixels = TrainingPixels(backend, rows, np.zeros((rows.size, 3)))

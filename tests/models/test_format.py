@@ -116,9 +116,9 @@ def test_a_checkpoint_comes_back_bit_by_bit(tmp_path, optimizer, encoding):
     for name, array in state.optimizer.items():
         np.testing.assert_array_equal(array, result.state.optimizer[name])
         assert array.any()
-    assert (state.B is None) == (encoding == "none")
-    if state.B is not None:
-        np.testing.assert_array_equal(state.B, result.state.B)
+    assert (not state.encoder_state) == (encoding != "gaussian")
+    for name, array in state.encoder_state.items():
+        np.testing.assert_array_equal(array, result.state.encoder_state[name])
 
 
 def test_a_checkpoint_is_a_model_too(checkpoint_path, result):
@@ -266,7 +266,7 @@ def test_only_whole_models_are_saved(tmp_path, result):
         result.model.backend,
         make_config(result.config.as_dict()),
         result.model.picture,
-        result.state.B,
+        result.state.encoder_state,
         np.full_like(result.state.parameters, np.nan),
     )
     with pytest.raises(ModelFileError, match="NaN"):

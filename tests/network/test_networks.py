@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from backends import Partition
 from backends.numpy_backend.backend import NumpyBackend
-from coordfit.encoders.fourier import FourierEncoder, frequency_matrix
-from coordfit.encoders.registry import ENCODINGS, make_encoder
+from coordfit.encoders.fourier import Basic, FourierEncoder, Gaussian, Positional
+from coordfit.encoders.identity import IdentityEncoder
 from coordfit.network.activations import Identity, ReLU, Sigmoid, Sine, Tanh, make_activation
 from coordfit.network.initializers import INITIALIZERS, bias_for_mean
 from coordfit.network.losses import MAE, MSE, Huber, make_loss
@@ -155,9 +155,7 @@ def test_gaps_stay_zero_while_parameters_move(backend, ensemble):
     pixels = TrainingPixels(
         backend, *(backend.asarray(rng.random(shape), "float64") for shape in ((9, 2), (9, 3)))
     )
-    step = TrainingStep(
-        backend, make_encoder(backend, None, "float64"), mlp, MSE(), optimizer, pixels, batch_rows=9
-    )
+    step = TrainingStep(backend, IdentityEncoder(backend), mlp, MSE(), optimizer, pixels, batch_rows=9)
     for _ in range(5):
         step(None, 1e-2)
     end = backend.to_numpy(mlp.parameters)
@@ -244,28 +242,19 @@ def test_fewer_rows_than_there_is_room_for(backend):
 # --- encoders -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("num_frequencies", [1, 2, 7, 16])
-def test_num_features_is_what_comes_out(backend, encoding, num_frequencies):
-    B = frequency_matrix(encoding, num_frequencies, 4.0, np.random.default_rng(0))
-    encoder = make_encoder(backend, B, "float32")
-    features = encoder(backend.asarray(np.full((5, 2), 0.3), "float32"))
-    assert features.shape == (5, encoder.num_features)
-
-
 def test_no_encoding_hands_the_coordinates_on(backend):
     v = np.array([[0.25, 0.75]])
-    encoder = make_encoder(backend, frequency_matrix("none", 9, 9.0, np.random.default_rng(0)), "float64")
+    encoder = IdentityEncoder(backend)
     np.testing.assert_array_equal(backend.to_numpy(encoder(backend.asarray(v))), v)
 
 
 def test_the_basic_encoding_at_known_points(backend):
     # gamma(v) = [cos(2 pi v), sin(2 pi v)]: quarter and eighth turns.
-    B = frequency_matrix("basic", 64, 10.0, np.random.default_rng(0))
+    B = Basic().frequencies(np.random.default_rng(0))
     v = np.array([[0.0, 0.25], [0.5, 0.75], [0.125, 1.0]])
     r = math.sqrt(0.5)
     expected = [[1, 0, 0, 1], [-1, 0, 0, -1], [r, 1, r, 0]]
-    features = make_encoder(backend, B, "float64")(backend.asarray(v, "float64"))
+    features = FourierEncoder(backend, backend.asarray(B, "float64"))(backend.asarray(v, "float64"))
     np.testing.assert_allclose(backend.to_numpy(features), expected, rtol=0, atol=1e-15)
 
 
@@ -274,7 +263,9 @@ def test_features_are_first_the_cosines_then_the_sines(backend):
     x, y = 0.1, 0.3
     turns = [x, 2 * y, 3 * x - y]
     expected = [math.cos(2 * math.pi * t) for t in turns] + [math.sin(2 * math.pi * t) for t in turns]
-    features = make_encoder(backend, B, "float64")(backend.asarray(np.array([[x, y]]), "float64"))
+    features = FourierEncoder(backend, backend.asarray(B, "float64"))(
+        backend.asarray(np.array([[x, y]]), "float64")
+    )
     np.testing.assert_allclose(backend.to_numpy(features)[0], expected, rtol=0, atol=1e-14)
 
 
@@ -285,14 +276,14 @@ def test_every_member_has_its_own_frequencies(backend):
     together = FourierEncoder(backend, backend.asarray(B, "float64"))(v)
     assert together.shape == (3, 6, 8)
     for k in range(3):
-        alone = make_encoder(backend, B[k], "float64")(v)
+        alone = FourierEncoder(backend, backend.asarray(B[k], "float64"))(v)
         np.testing.assert_allclose(backend.to_numpy(together)[k], backend.to_numpy(alone), rtol=0, atol=1e-14)
 
 
 @given(st.integers(4, 300), st.floats(1.5, 1e4))
 @settings(max_examples=50, deadline=None)
 def test_positional_frequencies_go_from_one_to_sigma_along_each_axis(num_frequencies, sigma):
-    B = frequency_matrix("positional", num_frequencies, sigma, np.random.default_rng(0))
+    B = Positional(num_frequencies, sigma).frequencies(np.random.default_rng(0))
     along_x, along_y = np.split(B, 2)
     assert len(B) == num_frequencies // 2 * 2
     np.testing.assert_array_equal(along_x, along_y[:, ::-1])
@@ -305,13 +296,13 @@ def test_positional_frequencies_go_from_one_to_sigma_along_each_axis(num_frequen
 
 def test_gaussian_frequencies_have_the_spread_asked_for():
     draw = np.random.default_rng
-    B = frequency_matrix("gaussian", 20_000, 7.0, draw(5))
+    B = Gaussian(20_000, 7.0).frequencies(draw(5))
     assert B.shape == (20_000, 2)
     assert B.std(axis=0) == pytest.approx([7.0, 7.0], rel=0.02)
     assert abs(B.mean()) < 0.15
     assert np.mean(np.abs(B) < 7.0) == pytest.approx(0.6827, abs=0.01)  # a normal distribution's share
-    np.testing.assert_array_equal(B, frequency_matrix("gaussian", 20_000, 7.0, draw(5)))
-    assert not np.array_equal(B, frequency_matrix("gaussian", 20_000, 7.0, draw(6)))
+    np.testing.assert_array_equal(B, Gaussian(20_000, 7.0).frequencies(draw(5)))
+    assert not np.array_equal(B, Gaussian(20_000, 7.0).frequencies(draw(6)))
 
 
 # --- initial weights ----------------------------------------------------------------------------------------
@@ -519,7 +510,7 @@ def test_the_step_averages_over_the_whole_batch_however_it_is_cut(monkeypatch):
         expected = np.mean((prediction - target) ** 2)
         step = TrainingStep(
             backend,
-            make_encoder(backend, None, "float64"),
+            IdentityEncoder(backend),
             mlp,
             MSE(),
             Adam(backend, mlp.parameters, dtype="float64", beta1=0.9, beta2=0.999, epsilon=1e-8),

@@ -148,7 +148,7 @@ def step_on(mlp, x, target, weights=None, damping=1e-3):
     pixels = TrainingPixels(backend, x, target, weights)
     state = Damping(backend, mlp.parameters, dtype="float64", initial=damping)
     return GaussNewtonStep(
-        backend, IdentityEncoder(), mlp, state, pixels, target.shape[-2], StepInputs(lambda step: (1.0,))
+        backend, IdentityEncoder(backend), mlp, state, pixels, target.shape[-2], StepInputs(lambda step: (1.0,))
     )
 
 

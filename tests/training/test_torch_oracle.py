@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordfit.encoders.registry import make_encoder
+from coordfit.encoders.fourier import FourierEncoder
 from coordfit.network.activations import Sigmoid, make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP
@@ -60,7 +60,7 @@ def step_of(backend, case):
     coordinates, target, weights = (backend.asarray(array, "float64") for array in oracle.pixels())
     return TrainingStep(
         backend,
-        make_encoder(backend, oracle.frequencies(), "float64"),
+        FourierEncoder(backend, backend.asarray(oracle.frequencies(), "float64")),
         mlp,
         make_loss(case["loss"], delta=oracle.DELTA),
         optimizer,

@@ -32,9 +32,9 @@ def run(options: Options) -> int:
     """Train, write the folder, print the table."""
     log = make_log(options)
     settings = dict(options.settings)
-    encodings = settings.pop("encoding", list(ENCODINGS))
+    encodings = settings.pop("encoding", None)
     sigmas = settings.pop("sigma", None)
-    _check_encodings(encodings)
+    _check_encodings(encodings or [])
     options.settings = settings
     layers, recipe = setting_layers(options)
     base = make_config(*layers, recipe=recipe)
@@ -83,7 +83,7 @@ def _of_networks(
     stop: GracefulStop,
     learned: _Learned,
 ) -> Comparison:
-    """All networks as one batch."""
+    """Train networks of one shape as one batch."""
     shown = _is_shown(options)
     with SigmaReport(shown=shown) as trials, ProgressReport(list(configs), shown=shown) as report:
 
@@ -137,6 +137,7 @@ class _Learned:
         self.models[name] = result.model
 
     def _name(self, config: FitConfig) -> str:
+        """Return the name of the network with these settings."""
         return next((name for name, own in self._configs.items() if own == config), AUTO)
 
     def save(self, folder: Path) -> None:
