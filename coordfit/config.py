@@ -65,11 +65,12 @@ def option(
     group: str,
     word_for_none: str = "",
     names: tuple[str, ...] = (),
+    is_new: bool = False,
 ) -> Any:
     """A field of `FitConfig` with what the command line and the checks need to know of it.
 
     `limits` are inclusive; `word_for_none` is what a user types for None, where None can be asked for; `names`
-    are words that stand for themselves beside numbers.
+    are words that stand for themselves beside numbers; files of 0.1 lack what `is_new`, and mean its default.
     """
     facts = {
         "help": help,
@@ -78,6 +79,7 @@ def option(
         "group": group,
         "word_for_none": word_for_none,
         "names": names,
+        "is_new": is_new,
     }
     return field(default=default, metadata=facts)
 
@@ -102,6 +104,30 @@ class FitConfig:
         limits=(1e-6, 1e6),
         names=get_args(Auto),
         group="network",
+    )
+    grid_levels: int = option(
+        5,
+        "levels of the grid, each twice as fine as the one before",
+        limits=(1, 16),
+        group="network",
+        is_new=True,
+    )
+    grid_features: int = option(
+        4, "trained numbers of each node of the grid", limits=(1, 256), group="network", is_new=True
+    )
+    grid_spacing: float | None = option(
+        None,
+        "pixels from node to node of the finest level (default 1; with --train-on every-second 2)",
+        limits=(0.5, 1e6),
+        group="network",
+        is_new=True,
+    )
+    grid_smoothness: float = option(
+        0.0,
+        "weight of the squared differences of neighbouring nodes",
+        limits=_NOT_NEGATIVE,
+        group="network",
+        is_new=True,
     )
     depth: int = option(
         4,
@@ -288,6 +314,12 @@ class FitConfig:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
         }
+
+    def as_key(self) -> dict[str, Any]:
+        """Return the settings that tell two fits apart, alike in all versions: new ones only if changed."""
+        kept = {spec.name for spec in dataclasses.fields(self) if not spec.metadata["is_new"]}
+        kept |= {spec.name for spec in dataclasses.fields(self) if getattr(self, spec.name) != spec.default}
+        return {name: value for name, value in self.as_dict().items() if name in kept}
 
     def replace(self, **changes: Any) -> FitConfig:
         """A copy with other values; unknown names are a `ConfigError`."""

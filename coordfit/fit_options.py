@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-EncodingName = Literal["none", "basic", "positional", "gaussian"]
+EncodingName = Literal["none", "basic", "positional", "gaussian", "grid"]
 ActivationName = Literal["relu", "sine", "tanh", "sigmoid", "identity"]
 OutputActivationName = Literal["sigmoid", "identity", "relu", "sine", "tanh"]
 InitializerName = Literal["auto", "he", "glorot", "sine"]
@@ -43,6 +43,10 @@ class FitOptions(TypedDict, total=False):
     encoding: EncodingName
     num_frequencies: int
     sigma: float | Auto | None
+    grid_levels: int
+    grid_features: int
+    grid_spacing: float | None
+    grid_smoothness: float
     depth: int
     hidden_size: int
     activation: ActivationName

@@ -33,7 +33,7 @@ _STEP = 2.5e-4
 _MARGIN = 5e-3
 _DRAWS = 2000
 # Encodings that follow the size of a picture are checked on a small one.
-_SIZE, _SMALL = (3, 4), {}
+_SIZE, _SMALL = (3, 4), {"grid_levels": 2, "grid_features": 1, "grid_smoothness": 0.1}
 # Relative errors are taken of numbers no smaller than this, the noise of a difference quotient in float64.
 _FLOOR = 1e-4
 

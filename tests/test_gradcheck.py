@@ -41,11 +41,13 @@ def test_everything_that_can_be_chosen_is_checked(table):
 
 
 def test_element_by_element_means_all_parameters(table):
-    # Features 4 (none: 2, basic and positional and Gaussian with m = 2: 4), 5 hidden units, 3 channels.
+    # Features 4 (none: 2, basic and positional and Gaussian with m = 2: 4), 5 hidden units, 3 channels; the
+    # grid's features are 2, of 2x3 and 3x4 nodes.
     for case in table:
         if case.method == "element":
-            features = 2 if case.encoding == "none" else 4
-            assert case.checked == (features * 5 + 5 + 5 * 3 + 3) * (case.members or 1)
+            features = {"none": 2, "grid": 2}.get(case.encoding, 4)
+            nodes = 18 if case.encoding == "grid" else 0
+            assert case.checked == (features * 5 + 5 + 5 * 3 + 3 + nodes) * (case.members or 1)
 
 
 def test_another_seed_is_another_check():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..report.animation import Animation, check_suffix
 
 
@@ -22,14 +24,19 @@ class AnimationCallback:
     def __init__(self, path: Path, names: list[str]) -> None:
         check_suffix(path)
         self.path, self.animation = path, Animation(names)
+        self._latest: dict[str, tuple[Any, str]] = {}
 
-    def __call__(self, progress: Any) -> None:
-        """Add a frame of a `Progress`, where all networks are in one batch."""
-        members = progress.members
-        if len(members) != len(self.animation.titles):
-            return
-        captions = [f"{member.history[-1]['psnr']:.2f} dB" for member in members]
-        self.add([member.model.render() for member in members], progress.step, captions)
+    def __call__(self, progress: Any, names: list[str]) -> None:
+        """Add a frame of a `Progress` with the networks of these names, and what others have shown.
+
+        Networks of a later batch are black until it begins.
+        """
+        for name, member in zip(names, progress.members, strict=True):
+            caption = f"step {progress.step:,d}: {member.history[-1]['psnr']:.2f} dB"
+            self._latest[name] = member.model.render(), caption
+        blank = np.zeros_like(self._latest[names[0]][0]), ""
+        shown = [self._latest.get(name, blank) for name in self.animation.titles]
+        self.animation.add([picture for picture, _ in shown], [caption for _, caption in shown])
 
     def add(self, pictures: list[Any], step: int, captions: list[str]) -> None:
         """One frame: a picture for each title; below each its caption with the step, or all below one."""

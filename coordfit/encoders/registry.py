@@ -8,11 +8,12 @@ from .._backends import Backend
 from ..config import FitConfig
 from .base import Encoder, Encoding, Size
 from .fourier import Basic, Gaussian, Positional
+from .grid import Grid
 from .identity import NoEncoding
 from .mixed import MixedEncoder
 
 ENCODINGS: dict[str, type[Encoding]] = {
-    encoding.name: encoding for encoding in (NoEncoding, Basic, Positional, Gaussian)
+    encoding.name: encoding for encoding in (NoEncoding, Basic, Positional, Gaussian, Grid)
 }
 """By name, in the order in which they are shown; `fit_options.EncodingName` has the same names."""
 

@@ -169,7 +169,7 @@ def read_description(metadata: Mapping[str, Any]) -> tuple[FitConfig, PictureFac
 def _config(settings: object) -> FitConfig:
     if not isinstance(settings, dict):
         raise TypeError("the settings are missing")
-    missing = {spec.name for spec in fields(FitConfig)} - set(settings)
+    missing = {spec.name for spec in fields(FitConfig) if not spec.metadata["is_new"]} - set(settings)
     if missing:
         raise ValueError(f"the settings lack {', '.join(sorted(missing)[:3])}")
     return make_config(settings)

@@ -70,7 +70,7 @@ class Run:
     def key(self) -> str:
         """Tells this run from all others: a digest of the picture and of every setting."""
         facts = self.job.facts if isinstance(self.job, TiledJob) else {}
-        settings = json.dumps(self.job.config.as_dict() | facts, sort_keys=True)
+        settings = json.dumps(self.job.config.as_key() | facts, sort_keys=True)
         return hashlib.sha256(f"{self.job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
 
 

@@ -130,8 +130,10 @@ def test_keys_tell_runs_apart(cat):
 
 def test_compare_trains_all_encodings_as_one_batch(cat):
     comparison = coordfit.compare(cat, device="numpy", train_on="every-second", sigmas=[1.0, 5.0], **SMALL)
-    assert list(comparison.results) == ["none", "basic", "positional", "gaussian 1", "gaussian 5"]
-    assert {result.metrics["networks"] for result in comparison.results.values()} == {5}
+    assert list(comparison.results) == ["none", "basic", "positional", "gaussian 1", "gaussian 5", "grid"]
+    together = {name: result.metrics["networks"] for name, result in comparison.results.items()}
+    assert together.pop("grid") == 1  # it learns its features, and is a batch of its own
+    assert set(together.values()) == {5}
     assert comparison.table["encoding"] == list(comparison.results)
     image = comparison.picture_of_all()
     assert min(image.size) > 200
@@ -227,7 +229,7 @@ def test_compare_writes_pictures_and_figures(tmp_path, capsys):
         == 0
     )
     document = json.loads(capsys.readouterr().out)
-    assert list(document["results"]) == ["none", "basic", "positional", "gaussian 1", "gaussian 4"]
+    assert list(document["results"]) == ["none", "basic", "positional", "gaussian 1", "gaussian 4", "grid"]
     with Image.open(animation) as animation:
         assert animation.n_frames > 3
     for name in ("comparison.png", "curves.svg", "metrics.json", "model-gaussian-4.safetensors"):

@@ -92,7 +92,7 @@ def _of_networks(
             report(progress)
             learned.see(progress)
             if animation is not None and progress.evaluated:
-                animation(progress)
+                animation(progress, [learned.name(member.config) for member in progress.members])
 
         return compare_on(backend, picture, configs, callback, stop.is_asked_for, trials.show)
 
@@ -130,13 +130,13 @@ class _Learned:
     def see(self, progress: Progress) -> None:
         """Note the networks of a batch."""
         for member in progress.members:
-            self.models[self._name(member.config)] = member.model
+            self.models[self.name(member.config)] = member.model
 
     def finish(self, name: str, result: Result) -> None:
         """Note a network or tiles that are finished."""
         self.models[name] = result.model
 
-    def _name(self, config: FitConfig) -> str:
+    def name(self, config: FitConfig) -> str:
         """Return the name of the network with these settings."""
         return next((name for name, own in self._configs.items() if own == config), AUTO)
 

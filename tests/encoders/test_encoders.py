@@ -1,0 +1,239 @@
+"""What every encoding keeps to, for one network and for K, on every backend; and what the grid is."""
+
+import dataclasses
+from typing import get_args
+
+import numpy as np
+import pytest
+
+import coordfit
+from backends import available_backends
+from backends.numpy_backend.backend import NumpyBackend
+from coordfit.config import make_config
+from coordfit.encoders.registry import ENCODINGS, encoding_of, join_encoders
+from coordfit.errors import ConfigError, ModelFileError
+from coordfit.files.tensor_file import load_tensors, save_tensors
+from coordfit.fit_options import EncodingName
+from coordfit.images.grid import PixelGrid
+from coordfit.network.parameters import ParameterLayout
+from coordfit.pixels.rows import GridRows
+from coordfit.tasks.average import AverageTrainer
+from coordfit.training.ensemble import Job, fit_together
+from coordfit.training.trainer import Trainer
+
+SIZE = (7, 11)
+SETTINGS = {"num_frequencies": 6, "sigma": 3.0, "grid_levels": 3, "grid_features": 2, "grid_smoothness": 0.5}
+LEARNING = [name for name, encoding in ENCODINGS.items() if encoding.learns]
+SMALL = SETTINGS | {"steps": 6, "evaluate_every": 3, "hidden_size": 12, "batch_size": 50}
+
+
+@pytest.fixture(params=ENCODINGS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def cat():
+    return coordfit.load_picture(coordfit.bundled_picture(32), size=(13, 9))
+
+
+class Built:
+    """An encoder of float64 with parameters that are far from 0, and a buffer for its gradient."""
+
+    def __init__(self, backend, name, seeds=(0,), ensemble=(), size=SIZE):
+        self.backend = backend
+        encoding = encoding_of(make_config(SETTINGS, {"encoding": name}), size)
+        drawn = [np.random.default_rng(seed) for seed in seeds]
+        encoders = [encoding.encoder(backend, encoding.draw(rng, "float64"), "float64") for rng in drawn]
+        joined = join_encoders(backend, encoders, "float64")
+        self.layout = ParameterLayout((joined.num_features, 3), encoding.parameter_shapes())
+        flat = np.stack([rng.normal(size=self.layout.size) for rng in drawn])
+        self.flat = backend.asarray(flat if ensemble else flat[0], "float64")
+        self.gradient = backend.zeros(self.flat.shape, "float64")
+        views = (self.layout.encoder_views(backend.xp, buffer) for buffer in (self.flat, self.gradient))
+        self.encoder = joined.with_parameters(*views)
+
+    def own_gradient(self):
+        """The encoder's part of the gradient, without gaps."""
+        gradient = np.array(self.backend.to_numpy(self.gradient))
+        parts = self.layout.encoder_views(np, gradient).values()
+        return np.concatenate([part.reshape(*gradient.shape[:-1], -1) for part in parts], axis=-1)
+
+
+def test_names_are_those_of_the_types():
+    assert tuple(ENCODINGS) == get_args(EncodingName)
+    assert all(encoding.name == name for name, encoding in ENCODINGS.items())
+
+
+# -- features ------------------------------------------------------------------------------------------------
+
+
+def test_features_by_coordinates_by_number_and_by_runs_are_the_same(backend, name):
+    encoder, grid = Built(backend, name).encoder, PixelGrid.of_picture(*SIZE)
+    rows = GridRows(backend, grid, 1, "float64")
+    numbers = np.random.default_rng(1).integers(0, len(grid), 40)
+    index = backend.asarray(numbers)
+    everything = backend.to_numpy(encoder(rows.rows(slice(0, len(grid)))))
+    assert everything.shape == (len(grid), encoder.num_features)
+    buffer = encoder.buffer(backend.scratch, (), len(numbers), "float64")
+    by_number = backend.to_numpy(encoder.of_pixels(index, rows.lattice, "float64", buffer))
+    np.testing.assert_allclose(by_number, everything[numbers], rtol=0, atol=1e-12)
+    on_grid = encoder.on_grid(grid.axes(), "float64")
+    for start, stop in [(0, 77), (0, 4), (3, 30), (11, 33), (70, 77)]:
+        run = slice(start, stop)
+        for found in (on_grid(run, None), encoder.of_run(rows, run)):
+            np.testing.assert_allclose(backend.to_numpy(found), everything[run], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["shared coordinates", "own coordinates"])
+def test_members_together_are_members_alone(backend, name, own):
+    together = Built(backend, name, seeds=(0, 1, 2), ensemble=(3,))
+    rng = np.random.default_rng(3)
+    places = rng.uniform(size=(3, 20, 2) if own else (20, 2))
+    features = backend.to_numpy(together.encoder(backend.asarray(places, "float64")))
+    F = together.encoder.num_features
+    dx = rng.normal(size=(3, 20, F))
+    if together.encoder.learns:
+        together.encoder.backward(backend.asarray(dx, "float64"))
+    for k in range(3):
+        alone = Built(backend, name, seeds=(k,))
+        own_places = backend.asarray(places[k] if own else places, "float64")
+        expected = backend.to_numpy(alone.encoder(own_places))
+        found = np.broadcast_to(features, (3, 20, F))[k]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+        if together.encoder.learns:
+            alone.encoder.backward(backend.asarray(dx[k], "float64"))
+            np.testing.assert_allclose(together.own_gradient()[k], alone.own_gradient(), rtol=0, atol=1e-12)
+
+
+def test_a_state_makes_the_same_encoder(name):
+    backend, settings = NumpyBackend(threads=1), make_config(SETTINGS, {"encoding": name})
+    encoding = encoding_of(settings, SIZE)
+    state = encoding.draw(np.random.default_rng(0), "float32")
+    assert set(state) == set(encoding.state_names)
+    assert not encoding.fault_of(state, "float32")
+    encoder = encoding.encoder(backend, state, "float32")
+    for key, array in encoder.state().items():
+        np.testing.assert_array_equal(array, state[key])
+    assert encoder.num_features == encoding.num_features(state)
+
+
+# -- encoders that learn ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("in_order", [False, True], ids=["any pixels", "runs"])
+def test_a_gradient_is_that_of_finite_differences(backend, name, in_order):
+    """Of sum(dx * features) along a direction, for a batch that comes in two blocks; and of the penalty."""
+    built, rng = Built(backend, name), np.random.default_rng(5)
+    rows = GridRows(backend, PixelGrid.of_picture(*SIZE), 1, "float64")
+    places, dx = rng.uniform(-0.1, 1.1, (60, 2)), rng.normal(size=(60, built.encoder.num_features))
+    places[:2] = places[2]  # pixels of a batch may come twice
+
+    def features(block):
+        if in_order:
+            return built.encoder.of_run(rows, slice(block.start + 5, block.stop + 5))
+        return built.encoder(backend.asarray(places[block], "float64"))
+
+    def value():
+        parts = [backend.to_numpy(features(block)) * dx[block] for block in blocks]
+        return sum(float(part.sum()) for part in parts) + float(built.encoder.penalty())
+
+    blocks = [slice(0, 23), slice(23, 60)]
+    built.gradient[...] = 7.0  # what an earlier step has left
+    for k, block in enumerate(blocks):
+        features(block)
+        built.encoder.backward(backend.asarray(dx[block], "float64"), accumulate=k > 0)
+    built.encoder.add_penalty_gradient()
+    direction = np.zeros(built.layout.size)
+    for view in built.layout.encoder_views(np, direction).values():
+        view[...] = rng.normal(size=view.shape)
+    analytic = float(np.sum(direction * backend.to_numpy(built.gradient)))
+    start, step = built.flat + 0.0, 1e-4
+    found = []
+    for sign in (1.0, -1.0):
+        built.flat[...] = start + sign * step * backend.asarray(direction, "float64")
+        found.append(value())
+    assert analytic == pytest.approx((found[0] - found[1]) / (2 * step), rel=1e-8)
+    assert abs(analytic) > 0.1
+
+
+def gradients(backend, name, picture, **options):
+    config = make_config(SMALL, {"encoding": name, "dtype": "float64", "optimizer": "sgd"}, options)
+    trainer = Trainer(picture, config, backend)
+    with backend.activate():
+        trainer.take_step()
+    return np.array(backend.to_numpy(trainer.training_step.gradient)), trainer
+
+
+@pytest.mark.parametrize("batch_size", [50, None], ids=["batch", "full"])
+@pytest.mark.parametrize("name", LEARNING)
+def test_blocks_and_workers_add_up_to_the_whole(monkeypatch, cat, name, batch_size):
+    """A step by two workers, in blocks, has the gradient that one call on all rows has, penalty included."""
+    whole, _ = gradients(NumpyBackend(threads=1), name, cat, batch_size=batch_size)
+    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
+    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_ROWS", 8)
+    monkeypatch.setattr("backends.numpy_backend.backend._MIN_BLOCK_ROWS", 8)
+    backend = NumpyBackend(threads=2)
+    backend.block_bytes = 1
+    parts, trainer = gradients(backend, name, cat, batch_size=batch_size)
+    assert len(trainer.training_step.parts) == 2
+    assert len(trainer.training_step.parts[0].blocks) > 1
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("device", [d for d, why in available_backends().items() if not why and d != "cupy"])
+@pytest.mark.parametrize("name", LEARNING)
+def test_networks_together_learn_what_they_learn_alone(cat, name, device):
+    backend = coordfit.get_backend(device, threads=2)
+    config = make_config(SMALL, {"encoding": name, "dtype": "float64"})
+    jobs = [Job(cat, config.replace(seed=seed, learning_rate=rate)) for seed, rate in ((0, 1e-2), (5, 2e-2))]
+    together = fit_together(jobs, backend)
+    for job, result in zip(jobs, together, strict=True):
+        alone = Trainer(cat, job.config, backend).run()
+        np.testing.assert_allclose(result.reconstruction, alone.reconstruction, rtol=0, atol=1e-11)
+        assert result.metrics["parameters"] == alone.metrics["parameters"]
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_encodings_that_learn_are_batches_of_their_own(cat, name):
+    jobs = [Job(cat, make_config(SMALL, {"encoding": encoding})) for encoding in (name, "gaussian")]
+    assert jobs[0].shape_key != jobs[1].shape_key
+    wider = dataclasses.replace(jobs[0], picture=coordfit.load_picture(cat, size=(9, 13)))
+    assert jobs[0].shape_key != wider.shape_key
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_what_trains_the_network_alone_is_refused(cat, name):
+    with pytest.raises(ConfigError, match=f"gauss-newton .*{name}"):
+        coordfit.fit(cat, encoding=name, optimizer="gauss-newton", device="numpy")
+    with pytest.raises(ConfigError, match=f"{name} is for one network; take tiles=none"):
+        coordfit.fit(cat, encoding=name, tiles=8, device="numpy")
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_the_mean_of_networks_has_the_mean_of_their_colours(cat, name):
+    """Before the last activation: here the identity."""
+    config = make_config(SMALL, {"encoding": name, "output_activation": "identity", "dtype": "float64"})
+    trainer = AverageTrainer(cat, config, NumpyBackend(threads=1), 3)
+    result = trainer.run()
+    places = np.random.default_rng(0).uniform(size=(50, 2))
+    each = [member.model(places) for member in trainer.ensemble.members]
+    np.testing.assert_allclose(result.model(places), np.mean(each, axis=0), rtol=0, atol=1e-12)
+    assert np.ptp(each, axis=0).max() > 1e-3
+
+
+# -- model files -----------------------------------------------------------------------------------------------
+
+
+def test_a_model_file_without_an_array_of_the_encoder_is_refused(tmp_path, cat, name):
+    result = coordfit.fit(cat, make_config(SMALL, {"encoding": name}), device="numpy")
+    path, broken = tmp_path / "m.safetensors", tmp_path / "broken.safetensors"
+    result.save(path)
+    np.testing.assert_array_equal(coordfit.load(path, device="numpy").render(), result.reconstruction)
+    tensors, metadata = load_tensors(path)
+    for missing in [tensor for tensor in tensors if tensor.startswith("encoding.")]:
+        others = {tensor: array for tensor, array in tensors.items() if tensor != missing}
+        save_tensors(broken, others, metadata)
+        with pytest.raises(ModelFileError, match=r"missing|frequencies"):
+            coordfit.load(broken, device="numpy")
