@@ -89,6 +89,11 @@ class Encoding(ABC):
         """Draw the first values of the trained arrays."""
         return {}
 
+    @classmethod
+    def settings_for_spacing(cls, config: FitConfig, spacing: float) -> dict[str, Any]:
+        """Return the settings that suit training pixels so far apart, where the user has given none."""
+        return {}
+
     # -- the mean of K networks, which is one network with the features of all -------------------------
 
     @classmethod

@@ -102,6 +102,11 @@ class Grid(Encoding):
         return GridEncoder(backend, self, dtype)
 
     @classmethod
+    def settings_for_spacing(cls, config: FitConfig, spacing: float) -> dict[str, Any]:
+        """Return the spacing of training pixels as that of the finest nodes."""
+        return {} if config.grid_spacing is not None else {"grid_spacing": spacing}
+
+    @classmethod
     def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
         """Return the settings for the features of `count` encoders: each has learned its own."""
         return {"grid_features": count * config.grid_features}
@@ -214,15 +219,15 @@ class GridEncoder(Encoder):
         """Add d (*E, N, F) to the four nodes around each pixel."""
         xp, (cell, right, down) = self.backend.xp, places
         rows, columns, F = gradient.shape[-3:]
-        lower, upper = down * d, (1.0 - down) * d
+        upper, lower = (1.0 - down) * d, down * d
         corners = [(1.0 - right) * upper, right * upper, (1.0 - right) * lower, right * lower]
-        sums = _cell_sums(self.backend, xp.concat(corners, axis=-1), cell, rows * columns)
-        of_cells = xp.reshape(xp.astype(sums, gradient.dtype), (*gradient.shape[:-1], 4 * F))
+        sums, last = _cell_sums(self.backend, xp.concat(corners, axis=-1), cell, rows * columns)
+        lines = xp.reshape(gradient, (*gradient.shape[:-2], columns * F))
         for k in range(4):
             y, x = divmod(k, 2)
-            part = of_cells[..., : rows - 1, : columns - 1, k * F : (k + 1) * F]
-            there = (..., slice(y, rows - 1 + y), slice(x, columns - 1 + x), slice(None))
-            gradient[there] = gradient[there] + part
+            of_cells = xp.take(sums[..., k * F : (k + 1) * F], last, axis=-2)
+            part = xp.reshape(of_cells, lines.shape)[..., : rows - 1, : (columns - 1) * F]
+            lines[..., y : rows - 1 + y, x * F : (columns - 1 + x) * F] += part
 
     # -- grids of pixels -----------------------------------------------------------------------------
 
@@ -257,10 +262,10 @@ class GridEncoder(Encoder):
             return
         for level, gradient in zip(self.levels, self.gradients, strict=True):
             down, right = (2.0 * self._weight(level) * d for d in self._differences(level))
-            gradient[..., 1:, :, :] = gradient[..., 1:, :, :] + down
-            gradient[..., :-1, :, :] = gradient[..., :-1, :, :] - down
-            gradient[..., 1:, :] = gradient[..., 1:, :] + right
-            gradient[..., :-1, :] = gradient[..., :-1, :] - right
+            gradient[..., 1:, :, :] += down
+            gradient[..., :-1, :, :] -= down
+            gradient[..., 1:, :] += right
+            gradient[..., :-1, :] -= right
 
     def _weight(self, level: Array) -> float:
         return self.grid.smoothness / float(math.prod(level.shape[-3:]))
@@ -307,7 +312,7 @@ class _OnGrid:
         whole = xp.reshape(whole, (*ensemble, lines.stop - lines.start, self.width * F))
         along_y = matmul(A_y[lines, :], whole, transpose_a=True)
         along_y = xp.reshape(along_y, (*ensemble, height, self.width, F))
-        gradient[...] = gradient + matmul(A_x, along_y, transpose_a=True)
+        gradient += matmul(A_x, along_y, transpose_a=True)
 
     def _lines(self, rows: slice) -> tuple[slice, int]:
         """Return the lines of pixels that a run touches, and how many pixels it skips in the first."""
@@ -324,25 +329,35 @@ def _interpolation(positions: NDArray[np.float64], nodes: Level, count: int) -> 
     return A
 
 
-def _cell_sums(backend: Backend, values: Array, cell: Array, count: int) -> Array:
-    """Return the sums (*E, count, m) in float64 of the values (*E, N, m) of each cell.
+def _cell_sums(backend: Backend, values: Array, cell: Array, count: int) -> tuple[Array, Array]:
+    """Return the sums of the values (*E, N, m) of each cell, added up in float64, and where they stand.
 
     Parameters
     ----------
     cell : integer array, shape (N,) shared by the members, or (*E, N)
+    count : int
+        Cells of a member.
+
+    Returns
+    -------
+    sums : array, shape (*E, N + 1, m), or (K N + 1, m) if members have their own cells
+        At the last pixel of each cell, in the order of cells; the last row is 0.
+    last : integer array, shape (count,) or (K count,)
+        The row of each cell: that of its last pixel, or the last of all if it has none.
     """
-    xp, ensemble = backend.xp, values.shape[:-2]
-    if cell.ndim > 1:  # the cells of all members in one row
+    xp = backend.xp
+    if cell.ndim > 1:
         first = xp.reshape(backend.arange(0, cell.shape[0]) * count, (-1, 1))
+        count = count * cell.shape[0]
         cell = xp.reshape(cell + first, (-1,))
         values = xp.reshape(values, (-1, values.shape[-1]))
-        count = count * ensemble[0]
     order = xp.argsort(cell)
-    in_order = xp.take(values, order, axis=-2)
+    cell, in_order = xp.take(cell, order), xp.take(values, order, axis=-2)
     # NumPy has the standard's name since 2.1 alone.
     running_sum = getattr(xp, "cumulative_sum", None) or xp.cumsum
     sums = running_sum(xp.astype(in_order, xp.float64), axis=-2)
-    sums = xp.concat([xp.zeros_like(sums[..., :1, :]), sums], axis=-2)
-    ends = xp.searchsorted(xp.take(cell, order), backend.arange(-1, count), side="right")
-    at_ends = xp.take(sums, ends, axis=-2)
-    return xp.reshape(at_ends[..., 1:, :] - at_ends[..., :-1, :], (*ensemble, -1, values.shape[-1]))
+    nothing = xp.zeros_like(sums[..., :1, :])
+    before = xp.take(xp.concat([nothing, sums], axis=-2), xp.searchsorted(cell, cell), axis=-2)
+    of_pixels = xp.astype(xp.concat([sums - before, nothing], axis=-2), values.dtype)
+    ends = xp.searchsorted(cell, backend.arange(-1, count), side="right")
+    return of_pixels, xp.where(ends[1:] > ends[:-1], ends[1:] - 1, cell.shape[0])

@@ -56,6 +56,7 @@ def _at_one_size(study: Study, size: int) -> tuple[list[dict[str, Any]], list[Dr
         max(picture.height, picture.width) / 16.0
     )  # the choice of `--train-on every-second` for 128 pixels
     variants += [("positional", nyquist_half), *(("gaussian", sigma) for sigma in _SIGMAS[size])]
+    variants += [("grid", None)]
     steps = study.steps(_STEPS)
     jobs = [
         Job(picture, study.config(encoding=name, sigma=sigma, train_on="every-second", steps=steps))
@@ -95,7 +96,7 @@ def _by_sigma(rows: list[dict[str, Any]], shape: str) -> str:
 
 def finding(rows: list[dict[str, Any]]) -> str:
     """Return in words whether the expected order came out, from the rows of one size."""
-    held = {row["encoding"]: row["psnr_held_out"] for row in rows if row["encoding"] in ("none", "basic")}
+    held = {row["encoding"]: row["psnr_held_out"] for row in rows}
     gaussian = [row for row in rows if row["encoding"] == "gaussian"]
     best = max(gaussian, key=lambda row: row["psnr_held_out"])
     order = held["none"] < held["basic"] < best["psnr_held_out"]
@@ -103,6 +104,7 @@ def finding(rows: list[dict[str, Any]]) -> str:
         f"none {decibel(held['none'])}, basic {decibel(held['basic'])}, "
         f"Gaussian {decibel(best['psnr_held_out'])} at sigma {best['sigma']:g}"
     )
+    figures += f", grid {decibel(held['grid'])}" if "grid" in held else ""
     verdict = "the expected order came out" if order else "the expected order did not come out"
     return f"On held-out pixels at {rows[0]['size']}, {verdict}: {figures}; {_of_sigma(gaussian, best)}."
 

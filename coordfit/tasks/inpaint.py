@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .._backends import Backend, get_backend
 from ..config import BUDGETS, FitConfig, make_config
+from ..encoders.registry import ENCODINGS
 from ..errors import ConfigError
 from ..fit_options import FitOptions, FusedMode, Precision, RecipeName, Tiles
 from ..images import load_picture
@@ -252,9 +253,10 @@ def inpainting_config(*layers: Mapping[str, Any], recipe: str | None = None) -> 
 
 
 def _with_sigma(config: FitConfig, masked: MaskedPicture, backend: Backend) -> FitConfig:
-    """The settings with a number for sigma: from the density of known pixels, or from trials for `auto`."""
+    """Return the settings with sigma, or a grid's spacing, from the density of known pixels; or from trials."""
     if config.encoding not in _SIGMA_SHARE:
-        return config
+        of_encoding = ENCODINGS[config.encoding].settings_for_spacing(config, mean_spacing(masked.known))
+        return config.replace(**of_encoding)
     if config.sigma == "auto":
         from .sigma import with_sigma
 

@@ -5,11 +5,13 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from coordfit.training.ensemble import Job, fit_together
 
 import coordfit
 from backends import available_backends
 from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
+from coordfit.encoders.grid import Grid
 from coordfit.encoders.registry import ENCODINGS, encoding_of, join_encoders
 from coordfit.errors import ConfigError, ModelFileError
 from coordfit.files.tensor_file import load_tensors, save_tensors
@@ -18,7 +20,6 @@ from coordfit.images.grid import PixelGrid
 from coordfit.network.parameters import ParameterLayout
 from coordfit.pixels.rows import GridRows
 from coordfit.tasks.average import AverageTrainer
-from coordfit.training.ensemble import Job, fit_together
 from coordfit.training.trainer import Trainer
 
 SIZE = (7, 11)
@@ -209,6 +210,17 @@ def test_what_trains_the_network_alone_is_refused(cat, name):
         coordfit.fit(cat, encoding=name, optimizer="gauss-newton", device="numpy")
     with pytest.raises(ConfigError, match=f"{name} is for one network; take tiles=none"):
         coordfit.fit(cat, encoding=name, tiles=8, device="numpy")
+
+
+def test_a_grid_follows_the_density_of_the_known_pixels(cat):
+    """No finer than they are apart, so that hidden pixels have nodes that were trained."""
+    result = coordfit.inpaint(
+        cat, missing=0.75, config=make_config(SMALL, {"encoding": "grid"}), device="numpy"
+    )
+    assert result.config.grid_spacing == result.metrics["spacing"] > 1.9
+    assert Grid.of(make_config({"train_on": "every-second"}), SIZE).spacing == 2.0
+    nodes = Grid.of(make_config({"grid_levels": 3, "grid_spacing": 1.0}), SIZE).nodes()
+    assert [(level.rows, level.columns) for level in nodes] == [(3, 4), (4, 6), (7, 11)]
 
 
 @pytest.mark.parametrize("name", LEARNING)
