@@ -8,7 +8,6 @@ import pytest
 from coordfit.training.ensemble import Job, fit_together
 
 import coordfit
-from backends import available_backends
 from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.encoders.grid import Grid
@@ -183,10 +182,9 @@ def test_blocks_and_workers_add_up_to_the_whole(monkeypatch, cat, name, batch_si
     np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("device", [d for d, why in available_backends().items() if not why and d != "cupy"])
 @pytest.mark.parametrize("name", LEARNING)
-def test_networks_together_learn_what_they_learn_alone(cat, name, device):
-    backend = coordfit.get_backend(device, threads=2)
+def test_networks_together_learn_what_they_learn_alone(cat, name, idle_backend):
+    backend = idle_backend
     config = make_config(SMALL, {"encoding": name, "dtype": "float64"})
     jobs = [Job(cat, config.replace(seed=seed, learning_rate=rate)) for seed, rate in ((0, 1e-2), (5, 2e-2))]
     together = fit_together(jobs, backend)
