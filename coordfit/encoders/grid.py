@@ -74,7 +74,7 @@ class Grid(Encoding):
     @classmethod
     def title(cls, config: FitConfig) -> str:
         """Return a few words for people."""
-        return f"grid encoding, {config.grid_levels} levels of {config.grid_features} features"
+        return f"grid encoding, {config.grid_levels} x {config.grid_features} features"
 
     def nodes(self) -> list[Level]:
         """Return where the nodes of each level lie, from coarse to fine."""
