@@ -44,12 +44,13 @@ def checked_tiles(
         layout = _layout(metadata.get("tiles"), picture.height, picture.width)
     except (ConfigError, TypeError, ValueError) as error:
         raise refused(path, f"its metadata cannot be used ({error})") from error
-    if unknown := set(tensors) - {"encoding.B", "tiles.parameters"}:
-        raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
     encoding = encoding_of(config, (layout.side, layout.side))
     if encoding.learns:
         raise refused(path, f"tiles have no encoding {encoding.name!r}")
-    network = TileNetwork(config, picture.channels, checked_state(path, tensors, encoding, config.dtype))
+    state = checked_state(path, tensors, encoding, config.dtype)
+    if unknown := set(tensors) - {*state_tensors(state), "tiles.parameters"}:
+        raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
+    network = TileNetwork(config, picture.channels, state)
     parameters, wanted = tensors.get("tiles.parameters"), (len(layout), network.layout.num_parameters)
     if parameters is None or parameters.shape != wanted or parameters.dtype.kind != "f":
         raise refused(path, f"its parameters are not of shape {wanted}")
