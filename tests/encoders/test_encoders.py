@@ -5,7 +5,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from coordfit.training.ensemble import Job, fit_together
 
 import coordfit
 from backends.numpy_backend.backend import NumpyBackend
@@ -19,7 +18,8 @@ from coordfit.images.grid import PixelGrid
 from coordfit.network.parameters import ParameterLayout
 from coordfit.pixels.rows import GridRows
 from coordfit.tasks.average import AverageTrainer
-from coordfit.training.trainer import Trainer
+from coordfit.training.job import Job
+from coordfit.training.trainer import Trainer, fit_alone, fit_together
 
 SIZE = (7, 11)
 SETTINGS = {"num_frequencies": 6, "sigma": 3.0, "grid_levels": 3, "grid_features": 2, "grid_smoothness": 0.5}
@@ -160,9 +160,9 @@ def test_a_gradient_is_that_of_finite_differences(backend, name, in_order):
 
 def gradients(backend, name, picture, **options):
     config = make_config(SMALL, {"encoding": name, "dtype": "float64", "optimizer": "sgd"}, options)
-    trainer = Trainer(picture, config, backend)
+    trainer = Trainer([Job(picture, config)], backend)
     with backend.activate():
-        trainer.take_step()
+        trainer.take_steps(1)
     return np.array(backend.to_numpy(trainer.training_step.gradient)), trainer
 
 
@@ -189,7 +189,7 @@ def test_networks_together_learn_what_they_learn_alone(cat, name, idle_backend):
     jobs = [Job(cat, config.replace(seed=seed, learning_rate=rate)) for seed, rate in ((0, 1e-2), (5, 2e-2))]
     together = fit_together(jobs, backend)
     for job, result in zip(jobs, together, strict=True):
-        alone = Trainer(cat, job.config, backend).run()
+        alone = fit_alone(job, backend)
         np.testing.assert_allclose(result.reconstruction, alone.reconstruction, rtol=0, atol=1e-11)
         assert result.metrics["parameters"] == alone.metrics["parameters"]
 
@@ -225,10 +225,10 @@ def test_a_grid_follows_the_density_of_the_known_pixels(cat):
 def test_the_mean_of_networks_has_the_mean_of_their_colours(cat, name):
     """Before the last activation: here the identity."""
     config = make_config(SMALL, {"encoding": name, "output_activation": "identity", "dtype": "float64"})
-    trainer = AverageTrainer(cat, config, NumpyBackend(threads=1), 3)
-    result = trainer.run()
+    trainer = AverageTrainer(Job(cat, config), NumpyBackend(threads=1), 3)
+    [result] = trainer.run()
     places = np.random.default_rng(0).uniform(size=(50, 2))
-    each = [member.model(places) for member in trainer.ensemble.members]
+    each = [member.model(places) for member in trainer.trainer.members]
     np.testing.assert_allclose(result.model(places), np.mean(each, axis=0), rtol=0, atol=1e-12)
     assert np.ptp(each, axis=0).max() > 1e-3
 
