@@ -352,7 +352,7 @@ def test_a_wrong_gradient_is_5_and_shown(wrong_derivative):
     table = [line for line in result.out.splitlines() if "!" in line]
     assert [line.split()[:2] for line in table] == [[loss, "tanh"] for loss in ("mse", "mae", "huber")]
     assert "FAILED" in result.out
-    assert re.search(r"\n48 of 240 checks failed", result.out)
+    assert re.search(r"\n60 of 300 checks failed", result.out)
 
 
 def test_out_of_memory_is_1_with_advice(monkeypatch):
@@ -1121,14 +1121,14 @@ def test_gradcheck_prints_a_table(fused):
     assert (result.code, result.err) == (0, "")
     rows = [line.split()[:2] for line in result.out.splitlines()[2:-1]]
     assert len(rows) == 15
-    assert result.last_line == "all 240 checks passed (tolerance 1e-07, float64, cpu)"
+    assert result.last_line == "all 300 checks passed (tolerance 1e-07, float64, cpu)"
 
 
 def test_gradcheck_json(wrong_derivative):
     result = call("gradcheck", "--device", "cpu", "--fused", "never", "--json", "--seed", 1)
     assert result.code == 5
     document = result.document
-    assert (document["device"], document["failed"], len(document["checks"])) == ("cpu", 48, 240)
+    assert (document["device"], document["failed"], len(document["checks"])) == ("cpu", 60, 300)
     assert {check["activation"] for check in document["checks"] if not check["passed"]} == {"tanh"}
 
 
