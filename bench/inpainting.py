@@ -17,7 +17,9 @@ from typing import Any
 
 from coordfit import get_backend
 from coordfit.images.masks import hide
-from coordfit.tasks.inpaint import Inpainter, inpainting_config
+from coordfit.tasks.inpaint import DEFAULTS, Inpainter, plan_inpainting
+from coordfit.tasks.job import Settings
+from coordfit.tiles.plan import TileOptions
 
 from .command_line import count, run_main, share
 from .recorded_cases import Case, cases_of, settings_of, study_parser
@@ -35,10 +37,11 @@ FIGURES = {
 
 def measure(key: Case, backend: Any) -> Case:
     """Fill one photograph by the mean of as many networks as the key says."""
-    config = inpainting_config(key["settings"])
+    settings = Settings([key["settings"]], defaults=DEFAULTS)
     picture = square_photograph(key["picture"], key["size"])
-    masked = hide(picture, missing=key["missing"], seed=config.seed)
-    metrics = Inpainter(masked, config, backend, key["average"]).run().metrics
+    masked = hide(picture, missing=key["missing"], seed=settings.config.seed)
+    job = plan_inpainting(masked, settings, TileOptions(), key["average"])
+    metrics = Inpainter(masked, job, backend).run().metrics
     return {column: metrics[column] for column in (*FIGURES, "sigma", "steps", "seconds")}
 
 

@@ -79,3 +79,33 @@ class FitOptions(TypedDict, total=False):
     evaluate_every: int | None
     seed: int
     dtype: DtypeName
+
+
+class DeviceOptions(TypedDict, total=False):
+    """Where a fit or a rendering runs: what `coordfit.get_backend` takes.
+
+    `device` is `auto`, `cpu`, `gpu` or `gpu:N`, and `auto` alone may fall back to the CPU. `threads` are worker
+    threads on the CPU; see `backends.Backend` for `fused`. `precision` is that of matrix products on a GPU.
+    """
+
+    device: str
+    threads: int | None
+    fused: FusedMode
+    precision: Precision
+
+
+class TileKeywords(TypedDict, total=False):
+    """How a large picture is cut into tiles.
+
+    `tiles` is `auto`, `none`, or the side of a tile in pixels. `every_tile` says that `target_psnr` is for each
+    tile, and not for the picture alone. `budget_parameters` chooses tiles and networks that have at most this
+    many parameters, all together.
+    """
+
+    tiles: Tiles | None
+    every_tile: bool
+    budget_parameters: int | None
+
+
+class AllOptions(FitOptions, DeviceOptions, TileKeywords, total=False):
+    """All keywords of a fit: settings of the network, where it runs, and tiles."""

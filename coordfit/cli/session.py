@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeVar
 
 from .._backends import Backend, get_backend
 from ..config import FitConfig, read_config_file
+from ..errors import ConfigError
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
+from ..tasks.job import AnyFit, AnyJob, Settings, plan, settled
+from ..tasks.resume import Asked
+from ..tasks.run_folder import RunFolder
+from ..tiles.plan import TILE_OPTIONS, TileOptions
+from ..training.result import FitResult
+from ..training.state import Callback, Checkpoint, Progress, TrainingState
 from .exit_codes import EXIT_DIVERGED, EXIT_OK
+from .interrupts import GracefulStop
 from .option_types import UsageError
 from .options import Options
-from .progress import SigmaReport
+from .progress import ProgressReport, SigmaReport
 from .streams import complain
+
+Result = TypeVar("Result", bound=FitResult)
 
 
 def make_backend(options: Options, log: Callable[[str], None]) -> Backend:
@@ -39,25 +48,89 @@ def make_backend(options: Options, log: Callable[[str], None]) -> Backend:
     return backend
 
 
-def settle_sigma(
-    picture: Picture,
-    config: FitConfig,
-    backend: Backend,
-    log: Callable[[str], None],
-    options: Options,
-    known: NDArray[np.bool_] | None = None,
-) -> FitConfig:
-    """The settings with a number for sigma; a choice of `auto` is said in one line."""
-    if config.sigma != "auto":
-        return config
-    from ..tasks.sigma import choose_sigma
-    from ..training.job import Job
+def settle_sigma(job: AnyJob, backend: Backend, log: Callable[[str], None], options: Options) -> AnyJob:
+    """The job with a number for sigma; a choice of `auto` is said in one line."""
+    with SigmaReport(shown=is_shown(options)) as report:
+        job, scores = settled(job, backend, report.show)
+    if scores:
+        others = ", ".join(f"{candidate:g}: {score:.1f}" for candidate, score in scores.items())
+        log(f"sigma auto: {job.config.sigma:g}, of short runs with {{{others}}} dB")
+    return job
 
-    with SigmaReport(shown=not (options.no_progress or options.quiet or options.json)) as report:
-        sigma, scores = choose_sigma(Job(picture, config, known), backend, report.show)
-    others = ", ".join(f"{candidate:g}: {score:.1f}" for candidate, score in scores.items())
-    log(f"sigma auto: {sigma:g}, of short runs with {{{others}}} dB")
-    return config.replace(sigma=sigma)
+
+def is_shown(options: Options) -> bool:
+    """Whether progress is shown."""
+    return not (options.no_progress or options.quiet or options.json)
+
+
+def plan_job(
+    picture: Picture, asked: Asked, options: Options, log: Callable[[str], None], **more: Any
+) -> AnyJob:
+    """Plan one fit, and say what was decided if it may surprise."""
+    with named_as_options():
+        job = plan(picture, asked.settings, asked.tiles, **more)
+    say_planned(job, options, log)
+    return job
+
+
+def say_planned(job: AnyJob, options: Options, log: Callable[[str], None]) -> None:
+    """Say what was decided if it may surprise, and refuse what does not go with it."""
+    if options.animate is not None and not job.can_be_animated:
+        raise UsageError("--animate shows one network; add --tiles none")
+    if job.words:
+        log(job.words)
+
+
+_OPTIONS = {"tiles=none": "--tiles none", "target_psnr": "--target-psnr"}
+
+
+@contextlib.contextmanager
+def named_as_options() -> Iterator[None]:
+    """Name options of tiles as they are typed, where they are refused."""
+    try:
+        yield
+    except ConfigError as error:
+        told = str(error)
+        for name, option in (_OPTIONS | {name: option_word(name) for name in TILE_OPTIONS[1:]}).items():
+            told = re.sub(rf"(?<![\w-]){name}(?!\w)", option, told)
+        raise UsageError(told) from error
+
+
+def option_word(name: str) -> str:
+    """How an option is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def tile_options(options: Options) -> TileOptions:
+    """What is asked of tiles."""
+    return TileOptions(**{name: vars(options)[name] for name in TILE_OPTIONS})
+
+
+def train(
+    run: Callable[[Callback, Checkpoint], Result],
+    fit: AnyFit,
+    folder: RunFolder,
+    options: Options,
+    stop: GracefulStop,
+    on_row: Callable[[Progress], object],
+) -> Result:
+    """Train with a bar and with `history.csv`; `on_row` is told of each new row."""
+    with folder.history_writer(fit) as history, ProgressReport(shown=is_shown(options)) as report:
+
+        def callback(progress: Progress) -> bool:
+            if progress.evaluated and progress.row is not None:
+                if history is not None:
+                    history.append(progress.row)
+                on_row(progress)
+            report(progress)
+            return stop.is_asked_for()
+
+        def checkpoint(state: TrainingState) -> None:
+            if history is not None and fit.model_so_far is not None:
+                history.sync()  # a checkpoint never knows of steps whose rows a power cut may take
+                folder.save_checkpoint(fit.model_so_far, state)
+
+        return run(callback, checkpoint)
 
 
 def absolute_path(image: str | None) -> str | None:
@@ -65,11 +138,17 @@ def absolute_path(image: str | None) -> str | None:
     return None if image is None else str(Path(image).absolute())
 
 
-def setting_layers(options: Options) -> tuple[list[dict[str, Any]], str | None]:
+def settings_of(options: Options, defaults: Mapping[str, Any] | None = None) -> Settings:
     """Settings from the file and from the command line, and the recipe below them."""
     from_file = read_config_file(options.config) if options.config else {}
     recipe = from_file.pop("recipe", None)
-    return [from_file, options.settings], options.recipe or recipe
+    return Settings([from_file, options.settings], options.recipe or recipe, defaults or {})
+
+
+def say_notes(picture: Picture, log: Callable[[str], None]) -> None:
+    """Say what happened to a picture when it was read."""
+    for note in picture.notes:
+        log(f"{picture.name}: {note}")
 
 
 def load_image(image: str | None, config: FitConfig, max_pixels: int | None = None) -> Picture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Any
 
@@ -62,6 +62,11 @@ class Model(Rendered):
             encoder_shapes=encoding.parameter_shapes(),
         )
         self.encoder = self.mlp.give_parameters(encoder)
+
+    @property
+    def layer_sizes(self) -> Sequence[int]:
+        """Widths from input to output."""
+        return self.mlp.layout.layer_sizes
 
     @property
     def num_parameters(self) -> int:

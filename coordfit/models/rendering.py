@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -61,6 +61,16 @@ class Rendered:
     def num_parameters(self) -> int:
         """Trainable numbers."""
         raise NotImplementedError
+
+    @property
+    def layer_sizes(self) -> Sequence[int]:
+        """Widths of a network from input to output."""
+        raise NotImplementedError
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is told of the model beside its settings, for JSON: nothing of one network."""
+        return {}
 
     @property
     def title(self) -> str:

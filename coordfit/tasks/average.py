@@ -27,7 +27,7 @@ from ..network.cost import layout_for
 from ..training.job import Job
 from ..training.member import HistoryRow, Member
 from ..training.result import FitResult, make_result
-from ..training.state import Callback, Progress, TrainingState
+from ..training.state import Callback, Checkpoint, Progress, ShouldStop, TrainingState
 from ..training.trainer import Trainer
 
 MOST_NETWORKS = 16
@@ -104,10 +104,16 @@ class AverageTrainer:
         """The mean of the networks as a callback is told of them, without those that have diverged."""
         return self._mean_of([member.model for member in _good(self.trainer.members)]).model
 
-    def run(self, callback: Callback | None = None) -> list[FitResult]:
+    def run(
+        self,
+        callback: Callback | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> list[FitResult]:
         """Train until a budget is spent or the callback returns True; networks that diverged do not count.
 
-        The mean is the one result.
+        The mean is the one result. It has no checkpoints.
         """
 
         def tell(progress: Progress) -> bool:
@@ -118,12 +124,13 @@ class AverageTrainer:
             return callback is not None and bool(callback(told))
 
         with self.backend.activate():
-            results = self.trainer.run(tell)
-            good = [result for result in results if result.stopped != "diverged"] or results
-            mean = self._mean_of([result.model for result in good])
+            results = self.trainer.run(tell, should_stop=should_stop)
+            numbers = [k for k, result in enumerate(results) if result.stopped != "diverged"]
+            good = [results[k] for k in numbers] or results
+            mean = self._mean_of([self.trainer.members[k].model for k in numbers or range(len(results))])
             mean.history = self.history
             state = TrainingState(
-                step=good[0].state.step,
+                step=good[0].metrics["steps"],
                 seconds=good[0].metrics["seconds"],
                 parameters=self.backend.to_numpy(mean.model.mlp.parameters),
                 optimizer={},

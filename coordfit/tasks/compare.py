@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
-from .._backends import Backend, get_backend
-from ..config import FitConfig, make_config
+from .._backends import Backend
 from ..encoders.registry import ENCODINGS
 from ..files import escaped
-from ..fit_options import Auto, EncodingName, FitOptions, FusedMode, Precision, RecipeName, Tiles
+from ..fit_options import AllOptions, Auto, EncodingName, RecipeName
 from ..images import Picture, load_picture, png_bytes
 from ..report.table import Table
-from ..tiles.fit import TiledJob, TiledResult
-from ..tiles.plan import TileOptions, TilePlan
-from ..training.job import Job, group_by_shape
-from ..training.result import FitResult, Result
+from ..tiles.plan import TileOptions
+from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
-from ..training.trainer import fit_together
+from .job import AnyJob, Settings, plan, settled, trained
+from .keywords import Keywords
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,13 +28,10 @@ _FIGURES = ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds", "
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What several encodings made of one picture: a result for each by name, in the order asked for.
-
-    A result is a `FitResult`, or a `TiledResult` where the picture was cut into tiles.
-    """
+    """What several encodings made of one picture: a result for each by name, in the order asked for."""
 
     picture: Picture
-    results: Mapping[str, Result]
+    results: Mapping[str, FitResult]
 
     @property
     def table(self) -> Table:
@@ -55,9 +49,7 @@ class Comparison:
 
         panels = [(_label(name, r), r.reconstruction, _figures(r)) for name, r in self.results.items()]
         title = f"{self.picture.name}, {self.picture.width}x{self.picture.height}"
-        sides = {
-            result.model.layout.tile for result in self.results.values() if isinstance(result, TiledResult)
-        }
+        sides = {result.metrics["tile"] for result in self.results.values() if "tile" in result.metrics}
         if sides:
             title += f"; tiles of {' and '.join(f'{side}x{side}' for side in sorted(sides))}"
         return side_by_side(self.picture.pixels, panels, title=title)
@@ -88,16 +80,9 @@ def compare(
     *,
     encodings: Sequence[EncodingName] | None = None,
     sigmas: Sequence[float | Auto] | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    fused: FusedMode = "auto",
-    precision: Precision = "float32",
     recipe: RecipeName | None = None,
-    callback: Callable[[Any], bool | None] | None = None,
-    tiles: Tiles | None = None,
-    budget_parameters: int | None = None,
-    every_tile: bool = False,
-    **options: Unpack[FitOptions],
+    callback: Callback | None = None,
+    **options: Unpack[AllOptions],
 ) -> Comparison:
     """Fit the same network with several encodings, together as one batch; or tiles, one encoding after another.
 
@@ -111,27 +96,34 @@ def compare(
         For `gaussian`: one network each; too small, right and too large by default. `auto` chooses one.
     callback : callable, optional
         Told of the progress; see `Progress`.
-    tiles, budget_parameters, every_tile
-        As `coordfit.fit` takes them; whole pictures without them. Sigma is then in cycles per side of a tile.
     **options
-        Fields of `FitConfig`, the same for all.
+        As `coordfit.fit` takes them, the same for all; pictures are whole if nothing is asked of tiles. Of
+        tiles, sigma is in cycles per side of a tile.
     """
-    base = make_config(options, recipe=recipe)
-    picture = load_picture(image, size=base.size, background=base.background)
-    backend = get_backend(device, fused=fused, threads=threads, precision=precision)
-    asked = TileOptions(tiles, budget_parameters, every_tile)
-    jobs = tiled_jobs(picture, asked, options, encodings, sigmas, recipe=recipe)
-    if isinstance(jobs, str):
-        return compare_on(backend, picture, configs_for(base, encodings, sigmas), callback)
-    return compare_tiles(backend, picture, jobs, callback)
+    keywords = Keywords.split(options)
+    settings = Settings([keywords.settings], recipe)
+    asked = settings.config
+    picture = load_picture(image, size=asked.size, background=asked.background)
+    backend = keywords.device.make()
+    jobs = jobs_for(picture, settings, keywords.tiles, encodings, sigmas)
+    return compare_jobs(backend, picture, settled_jobs(jobs, backend), callback)
 
 
-def configs_for(
-    base: FitConfig, encodings: Sequence[str] | None, sigmas: Sequence[float | str] | None
-) -> dict[str, FitConfig]:
-    """Return settings by name: each encoding once (all for None), `gaussian` once for each sigma."""
-    right = base.replace(encoding="gaussian").resolved_sigma
-    return {name: base.replace(**own) for name, own in _variants(encodings or [*ENCODINGS], sigmas, right)}
+def jobs_for(
+    picture: Picture,
+    settings: Settings,
+    tiles: TileOptions,
+    encodings: Sequence[str] | None,
+    sigmas: Sequence[float | str] | None,
+) -> dict[str, AnyJob]:
+    """Return jobs by name: each encoding once (None: all that can be), `gaussian` once for each sigma."""
+    first = plan(picture, settings, tiles)
+    right = first.config.replace(encoding="gaussian").resolved_sigma
+    alike = first.decided(tiles)
+    return {
+        name: plan(picture, settings.over(first.layer(own)), alike)
+        for name, own in _variants(encodings or first.encodings, sigmas, right)
+    }
 
 
 def _variants(
@@ -147,95 +139,41 @@ def _variants(
             yield f"gaussian {named}", {"encoding": encoding, "sigma": sigma}
 
 
-def tiled_jobs(
-    picture: Picture,
-    asked: TileOptions,
-    settings: Mapping[str, Any],
-    encodings: Sequence[str] | None,
-    sigmas: Sequence[float | str] | None,
-    *,
-    recipe: str | None = None,
-) -> dict[str, TiledJob] | str:
-    """As `configs_for`, of tiles; or the reason why one network learns the whole picture.
-
-    Raises
-    ------
-    ConfigError
-        Tiles are asked for and cannot be had with those settings.
-    """
-    plan = asked.plan(picture, settings, recipe=recipe)
-    if isinstance(plan, str):
-        return plan
-    side = plan.layout.tile if asked.budget_parameters is None else None
-    of_all = dataclasses.replace(asked, tiles=side or asked.tiles)  # `auto` has decided
-    jobs = {}
-    able = [name for name, encoding in ENCODINGS.items() if not encoding.learns]
-    for name, own in _variants(encodings or able, sigmas, plan.config.resolved_sigma):
-        given = {setting: value for setting, value in own.items() if value is not None}
-        plan = of_all.plan(picture, {**settings, **given}, recipe=recipe)
-        if isinstance(plan, TilePlan):
-            jobs[name] = TiledJob(picture, plan, asked.every_tile, asked.stored)
-    return jobs
+def settled_jobs(jobs: Mapping[str, AnyJob], backend: Backend, trial: Trial | None = None) -> dict[str, AnyJob]:
+    """Choose a number for each sigma that is `auto`; `trial` is told of the progress of the choice."""
+    return {name: settled(job, backend, trial)[0] for name, job in jobs.items()}
 
 
-def compare_on(
+def compare_jobs(
     backend: Backend,
     picture: Picture,
-    configs: dict[str, FitConfig],
+    jobs: Mapping[str, AnyJob],
     callback: Callback | None = None,
     should_stop: ShouldStop | None = None,
-    trial: Trial | None = None,
+    on_result: Callable[[str, FitResult], object] | None = None,
 ) -> Comparison:
-    """Train the networks that `configs` names on one picture; `auto` among the sigmas is chosen first.
-
-    `trial` is told of the progress of that choice.
-    """
-    from .sigma import with_sigma
-
-    jobs = [Job(picture, config) for config in configs.values()]
-    jobs = [
-        Job(picture, with_sigma(job, backend, trial)) if job.config.sigma == "auto" else job for job in jobs
-    ]
-    results: dict[int, FitResult] = {}
-    for group in group_by_shape(jobs):
-        trained = fit_together([jobs[i] for i in group], backend, callback, should_stop)
-        results |= dict(zip(group, trained, strict=True))
-    return Comparison(picture, {name: results[i] for i, name in enumerate(configs)})
-
-
-def compare_tiles(
-    backend: Backend,
-    picture: Picture,
-    jobs: Mapping[str, TiledJob],
-    callback: Callback | None = None,
-    should_stop: ShouldStop | None = None,
-    on_result: Callable[[str, Result], object] | None = None,
-) -> Comparison:
-    """Train the tiles that `jobs` name, one after the other; those that were finished when it was to stop.
+    """Train jobs, networks of one shape together; of tiles, those that were finished when it was to stop.
 
     `on_result` is told of each name and result as it is finished.
     """
-    results: dict[str, Result] = {}
-    for name, job in jobs.items():
-        result = job.run(backend, callback, should_stop)
-        if result.stopped == "interrupted":
-            break
-        results[name] = result
+    names, results = list(jobs), {}
+    for number, result in trained(list(jobs.values()), backend, callback, should_stop):
+        results[names[number]] = result
         if on_result is not None:
-            on_result(name, result)
-    return Comparison(picture, results)
+            on_result(names[number], result)
+    return Comparison(picture, {name: results[name] for name in names if name in results})
 
 
-def _sigma(result: Result) -> float | None:
+def _sigma(result: FitResult) -> float | None:
     """The sigma of an encoding that has one."""
     return result.config.resolved_sigma if ENCODINGS[result.config.encoding].has_sigma else None
 
 
-def _label(name: str, result: Result) -> str:
+def _label(name: str, result: FitResult) -> str:
     return f"{name}, {result.config.resolved_sigma:g}" if name == AUTO else name
 
 
-def _figures(result: Result) -> list[tuple[str, str]]:
+def _figures(result: FitResult) -> list[tuple[str, str]]:
     m = result.metrics
     rows = [("PSNR", m["psnr"]), ("train", m["psnr_train"]), ("held out", m["psnr_held_out"])]
     shown = rows if m["psnr_held_out"] is not None else rows[:1]
@@ -243,7 +181,7 @@ def _figures(result: Result) -> list[tuple[str, str]]:
     return [(label, f"{value:.2f} dB") for label, value in shown] + ssim
 
 
-def _points(result: Result, column: str) -> list[tuple[float, float]]:
+def _points(result: FitResult, column: str) -> list[tuple[float, float]]:
     return [
         (float(row["step"] or 0), float(row[column] or 0)) for row in result.history if row[column] is not None
     ]

@@ -10,45 +10,41 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend, get_backend
-from ..config import BUDGETS, FitConfig, make_config
+from .._backends import Backend
+from ..config import BUDGETS, FitConfig
 from ..encoders.registry import ENCODINGS
 from ..errors import ConfigError
-from ..fit_options import FitOptions, FusedMode, Precision, RecipeName, Tiles
-from ..images import load_picture
+from ..fit_options import AllOptions, RecipeName
+from ..images import Source, load_picture
 from ..images.interpolation import biharmonic_fill, mean_spacing, nearest_fill
 from ..images.masks import TRANSPARENCY, Block, Mask, MaskedPicture, hide
 from ..images.metrics import psnr, ssim
-from ..tiles.fit import TiledFit, TiledResult
+from ..tiles.fit import TiledResult
 from ..tiles.model import TiledModel
-from ..tiles.plan import TileOptions, TilePlan
-from ..training.job import Job
+from ..tiles.plan import TileOptions
 from ..training.member import HistoryRow
-from ..training.result import FitResult, Result
+from ..training.result import FitResult
 from ..training.state import Callback, Progress
-from ..training.trainer import Trainer
-from .average import AverageTrainer
+from .job import AnyJob, Settings, plan, settled
+from .keywords import Keywords
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..images import Source
     from ..report.streamed_comparison import RunningComparison
 
 __all__ = [
     "DEFAULTS",
     "InpaintResult",
-    "Inpainted",
     "Inpainter",
     "TiledInpaintResult",
-    "TiledInpainter",
     "biharmonic_or_note",
     "inpaint",
     "inpainting_config",
@@ -75,7 +71,7 @@ Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Inpainted(Result):
+class InpaintResult(FitResult):
     """A finished inpainting: a fit of the known pixels, and the picture with the hidden ones filled.
 
     Attributes
@@ -108,7 +104,7 @@ class Inpainted(Result):
         guess = np.clip(self.reconstruction, 0.0, 1.0)
         return np.where(self.mask[:, :, None], self.picture.pixels, guess).astype(np.float32)
 
-    def comparison(self) -> Image.Image:
+    def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
         """Draw truth, mask, filled and the error of hidden pixels; damaged, mask and filled without a truth."""
         from ..report.inpainting import inpainting_picture
 
@@ -132,49 +128,49 @@ class Inpainted(Result):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class InpaintResult(Inpainted, FitResult):
-    """A finished inpainting by one network."""
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class TiledInpaintResult(Inpainted, TiledResult):
+class TiledInpaintResult(InpaintResult, TiledResult):
     """A finished inpainting by tiles; an interrupted one has neither figures nor a picture."""
 
     model: TiledModel
-
-    def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
-        """As of every inpainting; what is `seen` already is of no use to it."""
-        return super().comparison()
 
     def _title(self) -> str:
         # Without the encoding: what hid the pixels has to find room too.
         return f"{self.picture.name}, {self.picture.width}x{self.picture.height}: {self.model.layout.title}"
 
 
+class HidingOptions(TypedDict, total=False):
+    """What hides pixels.
+
+    `invert_mask` hides what is white in the mask, and not what is black; `mask_threshold`, from 0 to 1, is the
+    level from which on a grey pixel of a soft mask is white, half by default. `truth`, the undamaged picture,
+    scores what fills a mask or transparent pixels; training does not see it. `missing` hides this share of the
+    pixels, drawn from the seed, `text` words written across the picture, `scribble` lines drawn from the seed,
+    and `block` a rectangle (x, y, width, height) in pixels.
+    """
+
+    invert_mask: bool
+    mask_threshold: float | None
+    truth: Source | None
+    missing: float | None
+    text: str | None
+    scribble: bool
+    block: Block | None
+
+
+class InpaintOptions(AllOptions, HidingOptions, total=False):
+    """All keywords of an inpainting."""
+
+
 def inpaint(
     image: Source,
     mask: Source | None = None,
     *,
-    invert_mask: bool = False,
-    mask_threshold: float | None = None,
-    truth: Source | None = None,
-    missing: float | None = None,
-    text: str | None = None,
-    scribble: bool = False,
-    block: Block | None = None,
     average: int = 1,
     config: FitConfig | None = None,
     recipe: RecipeName | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    fused: FusedMode = "auto",
-    precision: Precision = "float32",
-    callback: Callable[[Any], bool | None] | None = None,
-    tiles: Tiles = "auto",
-    every_tile: bool = False,
-    budget_parameters: int | None = None,
-    **options: Unpack[FitOptions],
-) -> InpaintResult | TiledInpaintResult:
+    callback: Callback | None = None,
+    **options: Unpack[InpaintOptions],
+) -> InpaintResult:
     """Learn the known pixels of a picture and fill the hidden ones, by one network or by one for each tile.
 
     Parameters
@@ -184,83 +180,69 @@ def inpaint(
     mask : path, PIL image, or boolean array (H, W), optional
         White, or True, is known; black, or False, is hidden, and taken for damage: the filling is not scored.
         Without any mask, transparent pixels are hidden.
-    invert_mask : bool
-        White, or True, is hidden instead.
-    mask_threshold : float, optional
-        The level, from 0 to 1, from which on a grey pixel of a soft mask is white; half by default.
-    truth : path, PIL image, or array, optional
-        The undamaged picture, to score what fills a mask or transparent pixels; training does not see it.
-    missing : float, optional
-        Hide this share of the pixels, drawn from the seed.
-    text : str, optional
-        Hide words written across the picture.
-    scribble : bool
-        Hide lines drawn from the seed.
-    block : (x, y, width, height), optional
-        Hide a rectangle, in pixels.
     average : int
-        The mean of so many networks of different seeds, trained as one batch: see `averaging`.
-    config, recipe, device, threads, fused, precision, callback
+        Of how many networks of different seeds, trained as one batch, the mean is taken: see `average`.
+    config, recipe, callback
         As `coordfit.fit` takes them. A callback's rows hold no figure that needs unknown colours.
-    tiles, every_tile, budget_parameters
-        As `coordfit.fit` takes them; `auto` is one network, which fills better.
     **options
-        Fields of `FitConfig` over `DEFAULTS`; sigma follows the density of the known pixels by default.
-
-    Returns
-    -------
-    InpaintResult, or TiledInpaintResult
+        What hides pixels, see `HidingOptions`: `invert_mask`, `mask_threshold`, `truth`, `missing`, `text`,
+        `scribble`, `block`. And all that `coordfit.fit` takes: fields of `FitConfig` over `DEFAULTS`, and sigma
+        follows the density of the known pixels by default; `tiles="auto"` is one network, which fills better.
 
     Raises
     ------
     ConfigError, PictureError, DeviceUnavailableError
     """
-    if config is not None and (options or recipe):
-        raise ConfigError("give either a config, or a recipe and options, not both")
-    settings = config if config is not None else inpainting_config(options, recipe=recipe)
-    picture = load_picture(image, size=settings.size, background=settings.background)
-    masked = hide(
-        picture,
+    hiding = {name: options.pop(name) for name in _HIDING if name in options}  # type: ignore[misc]
+    keywords = Keywords.split(options, tiles="auto")
+    settings = Settings.given(keywords.settings, recipe, config, DEFAULTS)
+    asked = inpainting_config(keywords.settings, recipe=recipe) if config is None else config
+    masked = hidden(image, mask, asked, hiding)
+    backend = keywords.device.make()
+    job = plan_inpainting(masked, settings, keywords.tiles, average)
+    return Inpainter(masked, settled(job, backend)[0], backend).run(callback)
+
+
+_HIDING = tuple(HidingOptions.__annotations__)
+
+
+def hidden(
+    image: Source, mask: Source | None, config: FitConfig, hiding: Mapping[str, Any], load: Any = load_picture
+) -> MaskedPicture:
+    """Load a picture at the size that is asked for, and hide its pixels by `HidingOptions`."""
+    truth = hiding.get("truth")
+    words = {"invert_mask": "invert", "mask_threshold": "threshold"}
+    return hide(
+        load(image, size=config.size, background=config.background),
         mask=mask,
-        invert=invert_mask,
-        threshold=mask_threshold,
-        truth=None
-        if truth is None
-        else load_picture(truth, size=settings.size, background=settings.background),
-        missing=missing,
-        text=text,
-        scribble=scribble,
-        block=block,
-        seed=settings.seed,
+        truth=None if truth is None else load(truth, size=config.size, background=config.background),
+        seed=config.seed,
+        **{words.get(name, name): value for name, value in hiding.items() if name != "truth"},
     )
-    backend = get_backend(device, fused=fused, threads=threads, precision=precision)
-    asked = TileOptions(tiles, budget_parameters, every_tile)
-    given = options if config is None else config.as_dict()
-    plan = asked.plan(masked.picture, given, recipe=recipe, spacing=mean_spacing(masked.known))
-    if not isinstance(plan, TilePlan):
-        return Inpainter(masked, settings, backend, average).run(callback)
-    if average > 1:
-        raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
-    return TiledInpainter(masked, plan, backend, every_tile=every_tile).run(callback)
+
+
+def plan_inpainting(masked: MaskedPicture, settings: Settings, tiles: TileOptions, average: int = 1) -> AnyJob:
+    """Plan the training of the known pixels.
+
+    A sigma that is not given follows their density; see `mean_spacing`.
+    """
+    job = plan(masked.picture, settings, tiles, known=masked.known, average=average)
+    return job.with_config(_with_sigma(job.config, masked))
 
 
 def inpainting_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitConfig:
-    """Settings for inpainting: `DEFAULTS` below the layers, or a recipe where one is named."""
-    config = make_config(*layers, recipe=recipe) if recipe else make_config(DEFAULTS, *layers)
+    """Return the settings of one network: `DEFAULTS` below the layers, or a recipe if one is named."""
+    config = Settings(layers, recipe, DEFAULTS).config
     if config.train_on != "all":
         raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
     return config
 
 
-def _with_sigma(config: FitConfig, masked: MaskedPicture, backend: Backend) -> FitConfig:
-    """Return the settings with sigma, or a grid's spacing, from the density of known pixels; or from trials."""
+def _with_sigma(config: FitConfig, masked: MaskedPicture) -> FitConfig:
+    """Return settings with sigma, or a grid's spacing, from the density of known pixels, if none is given."""
     if config.encoding not in _SIGMA_SHARE:
         of_encoding = ENCODINGS[config.encoding].settings_for_spacing(config, mean_spacing(masked.known))
         return config.replace(**of_encoding)
-    if config.sigma == "auto":
-        from .sigma import with_sigma
-
-        return with_sigma(Job(masked.picture, config, masked.known), backend)
     if config.sigma is not None:
         return config
     rate = max(masked.known.shape) / mean_spacing(masked.known)  # known pixels along the longer side
@@ -277,25 +259,18 @@ def _with_steps(config: FitConfig, masked: MaskedPicture) -> FitConfig:
 
 
 class Inpainter:
-    """One inpainting: a trainer that sees known pixels alone, and what is told of the hidden ones.
+    """One inpainting: a fit that sees known pixels alone, and what is told of the hidden ones.
 
     Parameters
     ----------
-    masked : MaskedPicture
-    config : FitConfig
-        A sigma that is not given follows the density of the known pixels; see `mean_spacing`. So do the steps,
-        where no budget is given and few pixels are known.
-    average : int
-        How many networks the mean is taken of.
+    job : NetworkJob or TiledJob
+        As `plan_inpainting` makes it, with a number for sigma. It gets fewer steps if few pixels are known and
+        no budget is given.
     """
 
-    def __init__(self, masked: MaskedPicture, config: FitConfig, backend: Backend, average: int = 1) -> None:
-        self.masked = masked
-        self.config = _with_steps(_with_sigma(config, masked, backend), masked)
-        job = Job(masked.picture, self.config, masked.known)
-        self.trainer: Trainer | AverageTrainer = (
-            Trainer([job], backend) if average == 1 else AverageTrainer(job, backend, average)
-        )
+    def __init__(self, masked: MaskedPicture, job: AnyJob, backend: Backend) -> None:
+        self.masked, self.job = masked, job.with_config(_with_steps(job.config, masked))
+        self.fit = self.job.begin(backend)
 
     def run(self, callback: Callback | None = None) -> InpaintResult:
         """Train until a budget is spent or the callback returns True; then fill and score."""
@@ -305,49 +280,24 @@ class Inpainter:
             row = progress.row and _told(progress.row, with_truth)
             return callback is not None and bool(callback(progress.with_row(row)))
 
-        [fit] = self.trainer.run(tell)
-        result = InpaintResult(**_facts(fit, self.masked))
-        result.metrics.update(_figures(result))
-        return result
-
-
-class TiledInpainter:
-    """One inpainting by tiles: a `TiledFit` that sees known pixels alone, and what is told of the hidden ones.
-
-    Parameters
-    ----------
-    masked : MaskedPicture
-    plan : TilePlan
-        For pixels of the `mean_spacing` of the known ones.
-    """
-
-    def __init__(
-        self,
-        masked: MaskedPicture,
-        plan: TilePlan,
-        backend: Backend,
-        *,
-        every_tile: bool = False,
-        stored: str = "float16",
-    ) -> None:
-        self.masked = masked
-        self.fit = TiledFit(
-            masked.picture, plan, backend, known=masked.known, every_tile=every_tile, stored=stored
-        )
-
-    def run(self, callback: Callback | None = None) -> TiledInpaintResult:
-        """Train all tiles; then fill and score."""
-        result = TiledInpaintResult(**_facts(self.fit.run(callback), self.masked))
-        if result.stopped != "interrupted":
+        made = self.fit.run(tell)
+        result = _KINDS[type(made)](**_facts(made, self.masked))
+        if result.metrics:  # tiles that were interrupted have neither figures nor a picture
             result.metrics.update(_figures(result))
         return result
 
 
-def _facts(fit: FitResult | TiledResult, masked: MaskedPicture) -> dict[str, Any]:
+_KINDS: Mapping[type[FitResult], type[InpaintResult]] = {
+    FitResult: InpaintResult,
+    TiledResult: TiledInpaintResult,
+}
+
+
+def _facts(fit: FitResult, masked: MaskedPicture) -> dict[str, Any]:
     """What an inpainting has from its fit and from its mask."""
     facts = {spec.name: getattr(fit, spec.name) for spec in dataclasses.fields(fit)}
     history = [_told(row, masked.has_truth) for row in fit.history]
-    if isinstance(fit, FitResult):
+    if fit.state is not None:
         facts["state"] = dataclasses.replace(fit.state, history=list(history))
     own = {"known": masked.known, "has_truth": masked.has_truth, "hiding": masked.hiding}
     return facts | own | {"history": history}
@@ -358,7 +308,7 @@ def _told(row: HistoryRow, has_truth: bool) -> HistoryRow:
     return row if has_truth else row | {"psnr": None, "psnr_held_out": None}
 
 
-def _figures(result: Inpainted) -> dict[str, Any]:
+def _figures(result: InpaintResult) -> dict[str, Any]:
     """What is said of an inpainting beyond the figures of a fit."""
     known, truth = result.mask, result.picture.pixels
     num_hidden = int(np.count_nonzero(~known))

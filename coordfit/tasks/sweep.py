@@ -7,7 +7,6 @@ process pool, or the executor of a cluster. One row comes out for each network, 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,26 +15,20 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .._backends import Backend, get_backend
-from ..config import FitConfig, make_config
+from .._backends import Backend
+from ..config import FitConfig
 from ..errors import ConfigError, CoordfitError
-from ..fit_options import FusedMode, Precision, RecipeName
+from ..fit_options import RecipeName
 from ..images import Picture, load_picture
 from ..models.model import Model
-from ..models.rendering import PictureFacts
 from ..report.table import Table
-from ..tiles.fit import TiledJob, TiledResult
-from ..tiles.layout import TileLayout
 from ..tiles.model import TiledModel
-from ..tiles.network import TileNetwork
-from ..tiles.plan import TILE_OPTIONS, TileOptions, TilePlan
-from ..training.job import Job, group_by_shape
+from ..tiles.plan import TILE_OPTIONS, TileOptions
+from ..training.job import group_by_shape
 from ..training.result import FitResult
-from ..training.state import Callback, ShouldStop, TrainingState, Trial
-from ..training.trainer import fit_together
+from ..training.state import Callback, ShouldStop, Trial
+from .job import AnyJob, Settings, key_of, plan, settled
+from .keywords import DEVICE_OPTIONS, Device
 
 # More members at once gain nothing, and a group's rows come when it is done.
 MOST_MEMBERS = 32
@@ -63,15 +56,13 @@ _LOOK_SECONDS = 0.2
 class Run:
     """One fit of a sweep: what is trained, and the values that make it differ from the others."""
 
-    job: Job | TiledJob
+    job: AnyJob
     values: dict[str, Any]
 
     @property
     def key(self) -> str:
         """Tells this run from all others: a digest of the picture and of every setting."""
-        facts = self.job.facts if isinstance(self.job, TiledJob) else {}
-        settings = json.dumps(self.job.config.as_key() | facts, sort_keys=True)
-        return hashlib.sha256(f"{self.job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
+        return key_of(self.job)
 
 
 @dataclass(frozen=True)
@@ -82,32 +73,10 @@ class Outcome:
     """
 
     row: dict[str, Any]
-    learned: TrainingState | LearnedTiles
+    learned: Any
 
 
-@dataclass(frozen=True)
-class LearnedTiles:
-    """The tiles of a picture and their stored parameters (number of tiles, p)."""
-
-    layout: TileLayout
-    parameters: NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Device:
-    """How a worker makes its backend: the words that `coordfit.get_backend` takes."""
-
-    device: str = "auto"
-    threads: int | None = None
-    fused: str = "auto"
-    precision: str = "float32"
-
-    def make(self) -> Backend:
-        """The backend."""
-        return get_backend(self.device, fused=self.fused, threads=self.threads, precision=self.precision)
-
-
-def plan(
+def plan_sweep(
     pictures: Sequence[Picture],
     layers: Sequence[Mapping[str, Any]],
     varied: Mapping[str, Sequence[Any]],
@@ -136,17 +105,14 @@ def plan(
     return _sharing_pictures(runs)
 
 
-def _job(picture: Picture, layers: Sequence[Mapping[str, Any]], recipe: str | None) -> Job | TiledJob:
-    """One fit: by tiles where they are asked for, else by one network."""
+def _job(picture: Picture, layers: Sequence[Mapping[str, Any]], recipe: str | None) -> AnyJob:
+    """One fit: by tiles if they are asked for, else by one network."""
     asked = {name: layer[name] for layer in layers for name in TILE_OPTIONS if name in layer}
-    settings = [{name: layer[name] for name in layer if name not in TILE_OPTIONS} for layer in layers]
-    config = make_config(*settings, recipe=recipe)
+    own = [{name: layer[name] for name in layer if name not in TILE_OPTIONS} for layer in layers]
+    settings = Settings(own, recipe)
+    config = settings.config
     sized = load_picture(picture, size=config.size, background=config.background)
-    options = TileOptions(**asked)
-    plan = options.plan(sized, {k: v for layer in settings for k, v in layer.items()}, recipe=recipe)
-    if isinstance(plan, TilePlan):
-        return TiledJob(sized, plan, options.every_tile, options.stored)
-    return Job(sized, config)
+    return plan(sized, settings, TileOptions(**asked))
 
 
 def _sharing_pictures(runs: list[Run]) -> list[Run]:
@@ -186,15 +152,12 @@ def execute(
 
 
 def _groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """Networks of one shape together, and each picture of tiles, which is a batch of its own, by itself."""
-    whole = [run for run in runs if isinstance(run.job, Job)]
-    shapes = group_by_shape([run.job for run in whole if isinstance(run.job, Job)])
-    together = [
-        [whole[i] for i in group[start : start + MOST_MEMBERS]]
-        for group in shapes
+    """Runs of one shape together, and no more than a batch holds."""
+    return [
+        [runs[i] for i in group[start : start + MOST_MEMBERS]]
+        for group in group_by_shape([run.job for run in runs])
         for start in range(0, len(group), MOST_MEMBERS)
     ]
-    return together + [[run] for run in runs if isinstance(run.job, TiledJob)]
 
 
 def _execute_elsewhere(
@@ -245,40 +208,25 @@ def _outcomes(
     should_stop: ShouldStop | None = None,
 ) -> list[Outcome]:
     """Train one group: networks of one shape, or the tiles of one picture."""
-    results: list[FitResult | TiledResult] = []
-    if jobs := [run.job for run in group if isinstance(run.job, Job)]:
-        results += fit_together(jobs, backend, callback, should_stop)
-    results += [run.job.run(backend, callback, should_stop) for run in group if isinstance(run.job, TiledJob)]
+    jobs = [run.job for run in group]
+    results = jobs[0].run_together(jobs, backend, callback, should_stop)
     return [outcome_of(result, run.values) for run, result in zip(group, results, strict=True)]
 
 
-def outcome_of(result: FitResult | TiledResult, values: Mapping[str, Any]) -> Outcome:
+def outcome_of(result: FitResult, values: Mapping[str, Any]) -> Outcome:
     """The row of a finished fit, and what it learned; an interrupted one of tiles has no figures."""
     figures = {column: result.metrics.get(name) for column, name in _METRICS.items()}
-    row = dict(values) | figures | {"stopped": result.stopped}
-    if isinstance(result, TiledResult):
-        return Outcome(row, LearnedTiles(result.model.layout, result.model.parameters))
-    return Outcome(row, result.state)
+    return Outcome(dict(values) | figures | {"stopped": result.stopped}, result.learned)
 
 
 def model_of(run: Run, outcome: Outcome) -> Model | TiledModel:
     """The fitted model of a run, on the host."""
-    picture, learned, metrics = run.job.picture, outcome.learned, dict(outcome.row)
-    facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
-    backend = get_backend("cpu")
-    if isinstance(learned, LearnedTiles):
-        network = TileNetwork.drawn(run.job.config, picture.channels)
-        return TiledModel(backend, facts, network, learned.layout, learned.parameters, metrics)
-    return Model(backend, run.job.config, facts, learned.encoder_state, learned.parameters, metrics)
+    return run.job.model_of(outcome.learned, dict(outcome.row))
 
 
 def sweep(
     images: Any,
     *,
-    device: str = "auto",
-    threads: int | None = None,
-    fused: FusedMode = "auto",
-    precision: Precision = "float32",
     recipe: RecipeName | None = None,
     executor: Executor | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
@@ -298,7 +246,8 @@ def sweep(
     **options
         Fields of `FitConfig`; a list means several values: `sweep(picture, sigma=[1, 3], loss=["mse", "mae"])`.
         Likewise `tiles` ("none" by default), `budget_parameters`, `every_tile` and `stored`, as `coordfit.fit`
-        and the command line have them: `sweep(picture, tiles=[8, 16], hidden_size=[32, 64])`.
+        and the command line have them: `sweep(picture, tiles=[8, 16], hidden_size=[32, 64])`. And `device`,
+        `threads`, `fused` and `precision`, as `coordfit.fit` takes them.
 
     Returns
     -------
@@ -307,10 +256,10 @@ def sweep(
         diverged come last: `stopped` says so, and their figures are of the last good state.
     """
     pictures = [load_picture(image) for image in (images if isinstance(images, list) else [images])]
+    workers = Device(**{name: options.pop(name) for name in DEVICE_OPTIONS if name in options})
     varied = {name: value for name, value in options.items() if isinstance(value, list)}
     fixed = {name: value for name, value in options.items() if name not in varied}
-    workers = Device(device, threads, fused, precision)
-    runs = resolved(plan(pictures, [fixed], varied, recipe=recipe), workers)
+    runs = resolved(plan_sweep(pictures, [fixed], varied, recipe=recipe), workers)
     rows = []
     for _, outcome in execute(runs, workers, executor=executor):
         rows.append(outcome.row)
@@ -331,17 +280,15 @@ def resolved(runs: Sequence[Run], device: Device, trial: Trial | None = None) ->
 
     `trial` is told of the progress of each choice.
     """
-    from .sigma import with_sigma
-
     chosen: dict[tuple[str, str], FitConfig] = {}
     finished = []
     for run in runs:
         config = run.job.config
-        if config.sigma == "auto" and isinstance(run.job, Job):
+        if config.sigma == "auto":
             about = (run.job.picture.digest, json.dumps(config.replace(seed=0).as_dict(), sort_keys=True))
             if about not in chosen:
-                chosen[about] = with_sigma(run.job, device.make(), trial)
-            settled = config.replace(sigma=chosen[about].sigma)
-            run = Run(dataclasses.replace(run.job, config=settled), run.values)
+                chosen[about] = settled(run.job, device.make(), trial)[0].config
+            own = config.replace(sigma=chosen[about].sigma)
+            run = Run(run.job.with_config(own), run.values)
         finished.append(run)
     return finished

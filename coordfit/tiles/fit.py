@@ -5,34 +5,35 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from .._backends import Backend
-from ..config import FitConfig
+from ..files import atomic_write, printable
 from ..images import Colours, Picture
 from ..images.interpolation import nearest_fill
 from ..images.metrics import bits_per_pixel, psnr_from_mse
 from ..models.rendering import PictureFacts
+from ..models.writing import save_rows
 from ..network.cost import item_size
 from ..network.losses import make_loss
 from ..pixels.masks import training_mask
 from ..report.streamed_comparison import RunningComparison
 from ..training.evaluation import Evaluator
 from ..training.member import HistoryRow
-from ..training.result import Result, baselines
-from ..training.state import Callback, Progress
+from ..training.result import FitResult, metrics_of
+from ..training.state import Callback, Checkpoint, Progress, ShouldStop
+from .layout import TileLayout
 from .model import TiledModel
 from .network import TileNetwork
 from .parameters_now import ParametersNow
 from .plan import TilePlan
-from .store import TileStore
+from .store import STORE_FILES, TileStore
 from .trainer import TileTrainer
 
 # Tiles that are on their way at a time, and about how much memory they may take, where they are large. Memory
@@ -47,21 +48,41 @@ _HIDDEN = 1e-6
 CHECKPOINT_SECONDS = 30.0
 
 
+@dataclass(frozen=True)
+class LearnedTiles:
+    """The tiles of a picture and their stored parameters (number of tiles, p)."""
+
+    layout: TileLayout
+    parameters: NDArray[np.floating]
+
+
 @dataclass(frozen=True, repr=False)
-class TiledResult(Result):
-    """A finished fit of tiles.
+class TiledResult(FitResult):
+    """A finished fit of tiles; an interrupted one has no figures.
 
     `metrics` has beside the usual figures `tiles`, `tile`, `psnr_worst_tile`, `parameters_per_value`, and bytes
     and bits per pixel as stored in float32 and in float16.
-
-    Attributes
-    ----------
-    known : boolean array (H, W) or None
-        The pixels that training saw; None for all.
     """
 
     model: TiledModel
-    known: NDArray[np.bool_] | None = None
+    has_curve: ClassVar[bool] = False
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the model is one to keep: all tiles are finished."""
+        return bool(self.metrics)
+
+    @property
+    def learned(self) -> LearnedTiles:
+        """All tiles."""
+        return LearnedTiles(self.model.layout, self.model.parameters)
+
+    def write_pictures(self, folder: Path) -> None:
+        """Write `reconstruction.png` and `comparison.png` from rows that are rendered once."""
+        seen = RunningComparison(self.picture.colours)
+        save_rows(folder / "reconstruction.png", self.model, self.model.grid(), see=seen.add)
+        with atomic_write(folder / "comparison.png") as file:
+            self.comparison(seen).save(file, format="PNG")
 
     def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
         """As of every result; drawn from rows that were `seen` already, or now, and never held as a whole."""
@@ -70,48 +91,6 @@ class TiledResult(Result):
             for rows in self.model.render_rows(self.model.grid()):
                 seen.add(rows)
         return seen.draw(self._title(), self._figures())
-
-
-@dataclass(frozen=True)
-class TiledJob:
-    """One picture to be learned by tiles: as `training.job.Job` is for one network."""
-
-    picture: Picture
-    plan: TilePlan
-    every_tile: bool = False
-    stored: str = "float16"
-
-    @property
-    def config(self) -> FitConfig:
-        """The settings of the tiles' networks."""
-        return self.plan.config
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the job is known by beside its settings, for JSON."""
-        layout = self.plan.layout
-        return {
-            "tile": layout.tile,
-            "overlap": layout.overlap,
-            "every_tile": self.every_tile,
-            "stored": self.stored,
-            "picture_digest": self.picture.digest,
-        }
-
-    def run(
-        self,
-        backend: Backend,
-        callback: Callback | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> TiledResult:
-        """As `TiledFit.run`; `should_stop` is asked after each group of tiles too."""
-
-        def tell(progress: Progress) -> bool:
-            asked = callback is not None and callback(progress)
-            return bool(asked) or (should_stop is not None and should_stop())
-
-        fit = TiledFit(self.picture, self.plan, backend, every_tile=self.every_tile, stored=self.stored)
-        return fit.run(tell)
 
 
 class TiledFit:
@@ -152,13 +131,49 @@ class TiledFit:
         self.every_tile, self.stored = every_tile, stored
         self.network = network = TileNetwork.drawn(plan.config, picture.channels)
         self.history: list[HistoryRow] = []
-        facts = {"config": plan.config.as_dict(), **TiledJob(picture, plan, every_tile, stored).facts}
+        facts = {"config": plan.config.as_dict(), **plan.facts(picture, every_tile=every_tile, stored=stored)}
         shape = (len(plan.layout), network.layout.num_parameters)
         self.store = TileStore(shape, stored, folder, facts, resume=resume)
 
-    def run(self, callback: Callback | None = None) -> TiledResult:
-        """Train all tiles, and judge the picture that they make together."""
-        self._callback, self._groups, self._pixels = callback, 0, 0
+    files: ClassVar[tuple[str, ...]] = STORE_FILES
+    """What it makes in a folder when it begins."""
+    writes_history: ClassVar[bool] = False
+    """Whether `history.csv` gets its rows: those of tiles are no curve."""
+    model_so_far: ClassVar[None] = None
+    """Nothing that may be saved before the end, beside what the folder has."""
+
+    @property
+    def resumed(self) -> str:
+        """What a run that is to go on has found, in words."""
+        if self.store.learned:
+            return f"going on after {self.store.learned} of {len(self.plan.layout)} tiles"
+        where = printable(self.store.folder) if self.store.folder else "memory"
+        return f"no tiles to resume in {where}: a new run begins there"
+
+    @property
+    def saved(self) -> str:
+        """What of a run that was cut short is on disk, in words."""
+        tiles = len(self.plan.layout)
+        done = f"all {tiles} tiles" if self.store.done == tiles else f"{self.store.learned} of {tiles} tiles"
+        return f"{done} are saved"
+
+    def remove_what_is_saved(self) -> None:
+        """Remove what is on disk for a run that goes on: the model is saved."""
+        self.store.remove()
+
+    def run(
+        self,
+        callback: Callback | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> TiledResult:
+        """Train all tiles, and judge the picture that they make together.
+
+        `should_stop` is asked after each group of tiles too. The store keeps what a checkpoint would.
+        """
+        self._callback, self._should_stop = callback, should_stop
+        self._groups = self._pixels = 0
         self._asked = self._late = False
         self._began = self._last_kept = time.perf_counter()
         self._seconds_before = self.store.seconds
@@ -244,7 +259,8 @@ class TiledFit:
         self._groups += is_whole
         now = time.perf_counter()
         progress = functools.partial(self._progress, trainer, trained, now - self._began, new=new)
-        if self._callback is not None and self._callback(progress()):
+        asked = self._callback is not None and bool(self._callback(progress()))
+        if asked or (self._should_stop is not None and self._should_stop()):
             self._asked = True
             trainer.break_off()
         elif now - self._last_kept >= CHECKPOINT_SECONDS:
@@ -310,7 +326,7 @@ class TiledFit:
         if whole:
             model.metrics = self._metrics(model, trainer)
             stopped = model.metrics["stopped"]
-        return TiledResult(model.metrics, list(self.history), stopped, model, self.picture, self.known)
+        return TiledResult(model.metrics, list(self.history), stopped, model, self.picture, known=self.known)
 
     def _why_it_ended(self, psnr: float, trainer: TileTrainer) -> str:
         target = self.plan.config.target_psnr
@@ -322,38 +338,27 @@ class TiledFit:
         return "seconds" if self._late else "steps"
 
     def _metrics(self, model: TiledModel, trainer: TileTrainer) -> dict[str, Any]:
-        picture, config, backend = self.picture, self.plan.config, self.backend
+        picture, config, layout = self.picture, self.plan.config, self.plan.layout
         target = picture.colours.reshape(-1, picture.channels)
         all_of_them = np.broadcast_to(np.True_, len(target))  # without memory for each pixel
         train = all_of_them if self.known is None else self.known.reshape(-1)
         judge = Evaluator(model, make_loss(config.loss, delta=config.delta), target, train)
-        figures, similarity = judge.with_ssim()
+        train_on = "" if self.masked else config.train_on
+        metrics = metrics_of(judge, picture, config, self.backend, train_on=train_on)
         shared = sum(array.size for array in self.network.encoder_state.values())
         size = {bits: (model.num_parameters + shared) * bits // 8 for bits in (16, 32)}
         per_pixel = {bits: bits_per_pixel(size[bits], picture.height, picture.width) for bits in size}
-        return {
-            "psnr": figures.psnr,
-            "psnr_train": figures.psnr_train,
-            "psnr_held_out": figures.psnr_held_out,
-            **baselines(picture, "" if self.masked else config.train_on),
+        return metrics | {
             "psnr_worst_tile": psnr_from_mse(self._worst()),
-            "ssim": similarity,
-            "loss": figures.loss,
-            "loss_name": config.loss,
-            "steps": round(self.store.steps / len(self.plan.layout)),
-            "epochs": self.store.steps / len(self.plan.layout),
+            "steps": round(self.store.steps / len(layout)),
+            "epochs": self.store.steps / len(layout),
             "seconds": self.store.seconds,
-            "stopped": self._why_it_ended(figures.psnr_train, trainer),
-            "device": backend.device,
-            "device_fallback": backend.fallback_reason,
-            "backend": backend.name,
-            "threads": getattr(backend, "threads", None),
+            "stopped": self._why_it_ended(metrics["psnr_train"], trainer),
             "fused": trainer.routes(),
-            "networks": len(self.plan.layout),
-            "tiles": len(self.plan.layout),
-            "tile": self.plan.layout.tile,
-            "overlap": self.plan.layout.overlap,
-            "parameters": model.num_parameters,
+            "networks": len(layout),
+            "tiles": len(layout),
+            "tile": layout.tile,
+            "overlap": layout.overlap,
             "parameters_per_value": model.num_parameters / picture.levels.size,
             "stored": self.stored,
             "bytes_float32": size[32],
@@ -361,9 +366,4 @@ class TiledFit:
             "bits_per_pixel": per_pixel[16 if self.stored == "float16" else 32],
             "bits_per_pixel_float32": per_pixel[32],
             "bits_per_pixel_float16": per_pixel[16],
-            "height": picture.height,
-            "width": picture.width,
-            "channels": picture.channels,
-            "picture_notes": list(picture.notes),
-            "seed": config.seed,
         }

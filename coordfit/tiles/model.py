@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -62,6 +62,19 @@ class TiledModel(Rendered):
     def num_parameters(self) -> int:
         """Trainable numbers of all networks together."""
         return len(self.layout) * self.network.layout.num_parameters
+
+    @property
+    def layer_sizes(self) -> Sequence[int]:
+        """Widths of a tile's network from input to output."""
+        return self.network.layout.layer_sizes
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How many networks there are and where, what they cost, and how they are stored."""
+        layout, values = self.layout, self.picture.height * self.picture.width * self.picture.channels
+        facts = {"tiles": len(layout), "tile": layout.tile, "overlap": layout.overlap}
+        more = {"parameters_per_value": self.num_parameters / values, "stored": str(self.parameters.dtype)}
+        return facts | more
 
     @property
     def title(self) -> str:

@@ -129,6 +129,16 @@ class TilePlan:
             f"frequencies and {config.hidden_size} units: {self.reason}"
         )
 
+    def facts(self, picture: Picture, *, every_tile: bool, stored: str) -> dict[str, Any]:
+        """Return what a run is known by beside its settings, for JSON."""
+        return {
+            "tile": self.layout.tile,
+            "overlap": self.layout.overlap,
+            "every_tile": every_tile,
+            "stored": stored,
+            "picture_digest": picture.digest,
+        }
+
 
 def plan_tiles(
     picture: Picture,

@@ -29,6 +29,10 @@ _ERROR_BYTES = np.dtype(np.float64).itemsize
 _UNKNOWN = -1.0  # for an error that is infinite, which the file cannot hold
 
 
+STORE_FILES = ("tiles.json", "tiles.bin", "tiles.safetensors")
+"""What is in a folder while tiles are trained there."""
+
+
 class TileStore:
     """Stored parameters (n, p) and errors (n,) of the first tiles of a picture.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import escaped
-from ..images import png_bytes
+from ..files import atomic_write, escaped
+from ..images import png_bytes, save_picture
 from ..images.metrics import bits_per_pixel, interpolate_every_second, psnr
 from ..models.model import Model
 from ..network.cost import item_size
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from ..images import Picture
     from ..optimizers.last_layer import Polish
     from ..tiles.model import TiledModel
+    from .evaluation import Evaluator
     from .member import HistoryRow, Member
     from .state import TrainingState
 
 
 @dataclass(frozen=True, repr=False)
-class Result:
-    """What every finished fit has, of one network or of tiles.
+class FitResult:
+    """A finished fit, of one network or of tiles.
 
     Attributes
     ----------
@@ -43,6 +45,13 @@ class Result:
     stopped : str
         What ended the run: `steps`, `seconds`, `target_psnr`, `interrupted` or `diverged`. After divergence
         the model is the last good one.
+    state : TrainingState or None
+        Where the training of one network ended; None of tiles.
+    known : boolean array (H, W) or None
+        The pixels that training saw, if they were given as a mask; of tiles also those of `train_on`.
+    step_losses : array (n,)
+        The loss of each batch before its step, of the steps that this run took (the last million, at most);
+        empty of tiles.
     """
 
     metrics: dict[str, Any]
@@ -50,6 +59,22 @@ class Result:
     stopped: str
     model: Model | TiledModel
     picture: Picture
+    state: TrainingState | None = None
+    known: NDArray[np.bool_] | None = None
+    step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
+
+    has_curve: ClassVar[bool] = True
+    """Whether the history is a curve over the steps of a network."""
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the model is one to keep: a network was finite once."""
+        return bool(self.history)
+
+    @property
+    def learned(self) -> Any:
+        """What the model can be made of again, in another process too; see `Job.model_of`."""
+        return self.state
 
     @functools.cached_property
     def reconstruction(self) -> NDArray[np.floating]:
@@ -74,6 +99,15 @@ class Result:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model; see `Model.save`."""
         self.model.save(path)
+
+    def write_pictures(self, folder: Path) -> None:
+        """Write `reconstruction.png`, `comparison.png` and, of a network, `curves.svg`."""
+        from ..report.curves import save_curves
+
+        save_picture(folder / "reconstruction.png", self.reconstruction, bit_depth=self.picture.bit_depth)
+        with atomic_write(folder / "comparison.png") as file:
+            self.comparison().save(file, format="PNG")
+        save_curves(folder / "curves.svg", self.history)
 
     def comparison(self) -> Image.Image:
         """Truth, reconstruction and error side by side, with the figures written in."""
@@ -108,24 +142,6 @@ class Result:
         return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
 
 
-@dataclass(frozen=True, repr=False)
-class FitResult(Result):
-    """A finished fit of one network: all that `Result` has, and where its training ended.
-
-    Attributes
-    ----------
-    known : boolean array (H, W) or None
-        The pixels that training saw, where they were given as a mask.
-    step_losses : array (n,)
-        The loss of each batch before its step, of the steps that this run took (the last million, at most).
-    """
-
-    model: Model
-    state: TrainingState
-    known: NDArray[np.bool_] | None = None
-    step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0, np.float32))
-
-
 def make_result(
     member: Member,
     state: TrainingState,
@@ -141,7 +157,7 @@ def make_result(
     `networks` is how many were trained together: the seconds are those of all of them. `losses` are those of
     the steps, (n,). `polished` tells what the last layer's least-squares solution changed after `state`.
     """
-    metrics = _metrics(member, state, stopped, backend) | {"networks": networks}
+    metrics = _metrics(member, state, backend) | {"stopped": stopped, "networks": networks}
     if polished is not None:
         metrics["seconds"] += polished.seconds
         metrics["polish"] = {"mse_before": polished.before, "mse": polished.after, "seconds": polished.seconds}
@@ -150,32 +166,40 @@ def make_result(
     return FitResult(metrics, history, stopped, model, member.picture, state, known, losses)
 
 
-def _metrics(member: Member, state: TrainingState, stopped: str, backend: Backend) -> dict[str, Any]:
+def _metrics(member: Member, state: TrainingState, backend: Backend) -> dict[str, Any]:
     picture, config, model = member.picture, member.config, member.model
-    figures, similarity = member.judge.with_ssim()
-    item = item_size(config.dtype)
     stored = model.num_parameters + sum(array.size for array in member.encoder_state.values())
+    bits = bits_per_pixel(stored * item_size(config.dtype), picture.height, picture.width)
+    train_on = config.train_on if member.known is None else ""
+    return metrics_of(member.judge, picture, config, backend, train_on=train_on) | {
+        "steps": state.step,
+        "epochs": state.step * member.batch_rows / member.num_training_pixels,
+        "seconds": state.seconds,
+        "fused": backend.routes(),
+        "bits_per_pixel": bits,
+    }
+
+
+def metrics_of(
+    judge: Evaluator, picture: Picture, config: FitConfig, backend: Backend, *, train_on: str
+) -> dict[str, Any]:
+    """Return what is told of every model: its figures on all pixels, where it was trained, and its picture."""
+    figures, similarity = judge.with_ssim()
     return {
         "psnr": figures.psnr,
         "psnr_train": figures.psnr_train,
         "psnr_held_out": figures.psnr_held_out,
-        **baselines(picture, config.train_on if member.known is None else ""),
+        **baselines(picture, train_on),
         "ssim": similarity,
         "loss": figures.loss,
         "loss_name": config.loss,
-        "steps": state.step,
-        "epochs": state.step * member.batch_rows / member.num_training_pixels,
-        "seconds": state.seconds,
-        "stopped": stopped,
         "device": backend.device,
         "device_fallback": backend.fallback_reason,
         "backend": backend.name,
         "threads": getattr(backend, "threads", None),
         "precision": backend.precision,
-        "fused": backend.routes(),
-        "parameters": model.num_parameters,
-        "parameters_per_value": model.num_parameters / picture.levels.size,
-        "bits_per_pixel": bits_per_pixel(stored * item, picture.height, picture.width),
+        "parameters": judge.model.num_parameters,
+        "parameters_per_value": judge.model.num_parameters / picture.levels.size,
         "height": picture.height,
         "width": picture.width,
         "channels": picture.channels,

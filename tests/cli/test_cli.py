@@ -359,7 +359,7 @@ def test_out_of_memory_is_1_with_advice(monkeypatch):
     def too_much(*args, **kwargs):
         raise MemoryError("Unable to allocate 9 TiB")
 
-    monkeypatch.setattr("coordfit.cli.commands.fit.Trainer", too_much)
+    monkeypatch.setattr("coordfit.tasks.job.Trainer", too_much)
     result = fit()
     assert result.code == 1
     assert "Unable to allocate 9 TiB" in result.error
@@ -367,7 +367,7 @@ def test_out_of_memory_is_1_with_advice(monkeypatch):
 
 
 def test_an_unexpected_error_is_1_and_one_line(monkeypatch):
-    monkeypatch.setattr("coordfit.cli.commands.fit.Trainer", lambda *a: 1 / 0)
+    monkeypatch.setattr("coordfit.tasks.job.Trainer", lambda *a: 1 / 0)
     result = fit()
     assert result.code == 1
     assert (
@@ -377,7 +377,7 @@ def test_an_unexpected_error_is_1_and_one_line(monkeypatch):
 
 @pytest.mark.parametrize("how", ["-v", "COORDFIT_DEBUG"])
 def test_an_unexpected_error_shows_its_place_on_request(monkeypatch, how):
-    monkeypatch.setattr("coordfit.cli.commands.fit.Trainer", lambda *a: 1 / 0)
+    monkeypatch.setattr("coordfit.tasks.job.Trainer", lambda *a: 1 / 0)
     if how == "COORDFIT_DEBUG":
         monkeypatch.setenv(how, "1")
     with pytest.raises(ZeroDivisionError):
@@ -388,7 +388,7 @@ def test_ctrl_c_before_training_is_130(monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("coordfit.cli.commands.fit.Trainer", interrupted)
+    monkeypatch.setattr("coordfit.tasks.job.Trainer", interrupted)
     result = fit()
     assert (result.code, result.error) == (130, "interrupted")
 
@@ -638,7 +638,7 @@ def test_overwrite_replaces_a_run(picture):
 def test_overwrite_leaves_no_checkpoint_of_the_run_before(picture, monkeypatch):
     """A run that is killed early must not go on from the state of the run that it replaced."""
     fit(picture, "--out", "a")
-    monkeypatch.setattr("coordfit.cli.commands.fit.Trainer.run", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("coordfit.training.trainer.Trainer.run", lambda *a, **k: 1 / 0)
     fit(picture, "--out", "a", "--seed", 1, "--overwrite")
     assert not Path("a/checkpoint.safetensors").exists()
 
@@ -750,7 +750,7 @@ def test_a_folder_of_a_stranger_chooses_no_picture(picture, tmp_path, monkeypatc
             path.unlink()
     change_config("a", **{"image": str(private), **changes})
     before = everything_in(Path("a"))
-    for trainer in ("coordfit.cli.commands.fit.Trainer", "coordfit.cli.commands.fit_tiles.TiledFit"):
+    for trainer in ("coordfit.tasks.job.Trainer", "coordfit.tasks.job.TiledFit"):
         monkeypatch.setattr(trainer, None)
     result = call("--resume", "--out", "a", "--device", "cpu")
     assert (result.code, said in result.err.splitlines()[-1]) == (2, True), result.err

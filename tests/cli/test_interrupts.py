@@ -53,7 +53,7 @@ FIGURES, JUDGE = (
 )
 WRITE, FOLDER = "coordfit.cli.commands.compare._write", "coordfit.tasks.run_folder.RunFolder"
 FILL, TABLE = "coordfit.tasks.inpaint.biharmonic_fill", "coordfit.cli.commands.sweep._write_table"
-TILES_WRITE = "coordfit.cli.commands.fit_tiles.write_result"
+TILES_WRITE = "coordfit.tasks.run_folder.RunFolder.write_result"
 GROUP = "coordfit.tiles.trainer.TileGroup._finish"
 # Of each command the phase, the call of it that lasts, and which one it is.
 PHASES = {

@@ -296,7 +296,7 @@ def test_a_film_replaces_nothing_unasked(command, tmp_path, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     make_picture(tmp_path / "p.png")
     before = (tmp_path / "p.png").read_bytes()
-    monkeypatch.setattr("coordfit.cli.commands.fit.Trainer", None)  # none is to be trained
+    monkeypatch.setattr("coordfit.tasks.job.Trainer", None)  # none is to be trained
     for file, said in {
         "p.png": "p.png is there already",
         "out/comparison.png": "the run itself writes out/comparison.png",

@@ -22,7 +22,9 @@ from coordfit.images.masks import block_mask, hide, missing_mask
 from coordfit.images.metrics import psnr, ssim
 from coordfit.report.comparison import absolute_error
 from coordfit.report.inpainting import inpainting_picture, paint_hidden
-from coordfit.tasks.inpaint import DEFAULTS, Inpainter, inpaint, inpainting_config
+from coordfit.tasks.inpaint import DEFAULTS, Inpainter, inpaint, inpainting_config, plan_inpainting
+from coordfit.tasks.job import Settings
+from coordfit.tiles.plan import TileOptions
 
 SMALL = {"hidden_size": 16, "depth": 2, "num_frequencies": 16, "batch_size": 128, "steps": 30, "seed": 4}
 MACHINE = {"device": "cpu", "threads": 1}
@@ -146,8 +148,9 @@ def test_sigma_follows_the_density_of_the_known_pixels(picture):
 def test_few_known_pixels_take_fewer_steps_unless_a_budget_is_given(picture):
     def steps(image, missing, **options):
         masked = hide(image, missing=missing, seed=0)
-        config = inpainting_config({"hidden_size": 8, "num_frequencies": 4}, options)
-        return Inpainter(masked, config, get_backend("numpy", threads=1)).trainer.steps
+        settings = Settings([{"hidden_size": 8, "num_frequencies": 4}, options], defaults=DEFAULTS)
+        job = plan_inpainting(masked, settings, TileOptions())
+        return Inpainter(masked, job, get_backend("numpy", threads=1)).fit.trainer.steps
 
     assert steps(bundled_picture(), 0.5) == steps(bundled_picture(), 0.25) == 600
     assert steps(bundled_picture(), 0.875) == 300
@@ -531,7 +534,7 @@ def test_wrong_usage_is_2_with_one_line_and_no_folder(capsys, tmp_path, photo, m
 def test_an_interrupted_run_saves_what_is_there(
     capsys, quick_curves, monkeypatch, photo, number, average, expected
 ):
-    from coordfit.cli.commands import inpaint as command
+    from coordfit.cli import session as command
 
     class Interrupting(command.ProgressReport):
         def __call__(self, progress):

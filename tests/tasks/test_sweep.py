@@ -18,9 +18,12 @@ from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
-from coordfit.tasks.compare import configs_for
-from coordfit.tasks.sweep import FIGURES, Device, execute, plan
+from coordfit.tasks.compare import jobs_for
+from coordfit.tasks.job import Settings
+from coordfit.tasks.keywords import Device
+from coordfit.tasks.sweep import FIGURES, execute, plan_sweep
 from coordfit.tasks.sweep_folder import SweepFolder
+from coordfit.tiles.plan import TileOptions
 
 SMALL = {"steps": 6, "num_frequencies": 4, "hidden_size": 8, "depth": 2, "batch_size": 64}
 WORDS = [
@@ -77,7 +80,7 @@ def test_several_pictures_are_one_batch(cat):
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
 def test_any_executor_takes_the_groups(cat, pool):
     varied = {"depth": [2, 3], "sigma": [1.0, 2.0]}
-    runs = plan([cat], [SMALL], varied)
+    runs = plan_sweep([cat], [SMALL], varied)
     here = {run.key: outcome.row["psnr"] for run, outcome in execute(runs, Device("numpy", 1))}
     options = {"mp_context": get_context("spawn")} if pool is ProcessPoolExecutor else {}
     with pool(2, **options) as executor:
@@ -119,13 +122,13 @@ def test_impossible_sweeps_are_refused(cat):
         ({"sigmo": [1, 2]}, "unknown option 'sigmo'"),
     ]:
         with pytest.raises(ConfigError, match=message):
-            plan([cat], [SMALL], varied)
+            plan_sweep([cat], [SMALL], varied)
 
 
 def test_keys_tell_runs_apart(cat):
-    runs = plan([cat], [SMALL], {"sigma": [1.0, 2.0], "seed": [0, 1]})
+    runs = plan_sweep([cat], [SMALL], {"sigma": [1.0, 2.0], "seed": [0, 1]})
     assert len({run.key for run in runs}) == 4
-    assert [run.key for run in plan([cat], [SMALL], {"sigma": [1.0], "seed": [0]})] == [runs[0].key]
+    assert [run.key for run in plan_sweep([cat], [SMALL], {"sigma": [1.0], "seed": [0]})] == [runs[0].key]
 
 
 def test_compare_trains_all_encodings_as_one_batch(cat):
@@ -140,9 +143,9 @@ def test_compare_trains_all_encodings_as_one_batch(cat):
     assert comparison._repr_png_().startswith(b"\x89PNG")
 
 
-def test_compare_shows_a_sigma_too_small_one_right_and_one_too_large():
-    configs = configs_for(make_config(), ["none", "gaussian"], None)
-    assert {name: config.resolved_sigma for name, config in configs.items() if name != "none"} == {
+def test_compare_shows_a_sigma_too_small_one_right_and_one_too_large(cat):
+    jobs = jobs_for(cat, Settings(), TileOptions(), ["none", "gaussian"], None)
+    assert {name: job.config.resolved_sigma for name, job in jobs.items() if name != "none"} == {
         "gaussian 2": 2.0,
         "gaussian 10": 10.0,
         "gaussian 50": 50.0,

@@ -15,8 +15,10 @@ from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture, load_picture, save_picture
 from coordfit.images.interpolation import nearest_fill
 from coordfit.images.metrics import psnr, psnr_from_mse
-from coordfit.tasks.compare import compare_tiles, tiled_jobs
-from coordfit.tasks.sweep import Device, execute, model_of, plan
+from coordfit.tasks.compare import compare_jobs, jobs_for
+from coordfit.tasks.job import NetworkJob, Settings, TiledJob
+from coordfit.tasks.keywords import Device
+from coordfit.tasks.sweep import execute, model_of, plan_sweep
 from coordfit.tiles.fit import TiledFit
 from coordfit.tiles.plan import TileOptions, TilePlan, plan_tiles
 from coordfit.tiles.trainer import TileTrainer
@@ -178,7 +180,7 @@ VARIED = {"tiles": [8, 16, "none"], "hidden_size": [8, 12]}
 
 @pytest.fixture(scope="module")
 def swept(picture):
-    runs = plan([picture], [{"steps": 4, "num_frequencies": 8}], VARIED)
+    runs = plan_sweep([picture], [{"steps": 4, "num_frequencies": 8}], VARIED)
     return list(execute(runs, Device("numpy", 1)))
 
 
@@ -203,7 +205,7 @@ def test_the_python_sweep_and_an_executor_give_the_same(picture, swept):
 
 def test_keys_tell_tiles_apart_and_leave_those_of_networks_as_they_were(picture):
     def key(**options):
-        (run,) = plan([picture], [SMALL | {"steps": 4}, options], {})
+        (run,) = plan_sweep([picture], [SMALL | {"steps": 4}, options], {})
         return run.key
 
     ways = [{}, {"tiles": 8}, {"tiles": 16}, {"tiles": 8, "stored": "float32"}]
@@ -221,7 +223,9 @@ def test_a_sweep_over_tiles_goes_on(capsys, tmp_path, photo, monkeypatch):
         assert coordfit.load(file).render(9, 9).shape == (9, 9, 3)
     trained = []
     run = TiledFit.run
-    monkeypatch.setattr(TiledFit, "run", lambda fit, *a: trained.append(fit.plan.layout.tile) or run(fit, *a))
+    monkeypatch.setattr(
+        TiledFit, "run", lambda fit, *a, **k: trained.append(fit.plan.layout.tile) or run(fit, *a, **k)
+    )
     more = [*WORDS, "--tiles", "16,8,none", "--hidden-size", "8,12", "--out", "s", "--resume", "--json"]
     out, lines = said(capsys, "sweep", photo, *more)
     assert len(json.loads(out)["rows"]) == 6
@@ -239,10 +243,10 @@ def test_a_sweep_over_budgets_chooses_tiles(picture):
 def test_an_interrupted_sweep_of_tiles_keeps_finished_rows(capsys, tmp_path, photo, monkeypatch):
     run = TiledFit.run
 
-    def run_and_stop(fit, *arguments):
+    def run_and_stop(fit, *arguments, **more):
         if fit.plan.layout.tile == 16:
             signal.raise_signal(signal.SIGINT)
-        return run(fit, *arguments)
+        return run(fit, *arguments, **more)
 
     monkeypatch.setattr(TiledFit, "run", run_and_stop)
     said(capsys, "sweep", photo, *WORDS, "--tiles", "8,16", "--out", "s", code=130)
@@ -266,11 +270,13 @@ def test_a_comparison_of_tiles_is_that_of_its_fits(picture):
 
 
 def test_the_usual_sigmas_of_tiles_are_in_cycles_per_tile(picture):
-    jobs = tiled_jobs(picture, TileOptions(tiles=16), {}, ["positional", "gaussian"], None)
+    jobs = jobs_for(picture, Settings(), TileOptions(tiles=16), ["positional", "gaussian"], None)
     sigmas = {name: job.config.resolved_sigma for name, job in jobs.items()}
     right = plan_tiles(picture, 16, {}).config.sigma
     assert list(sigmas.values()) == pytest.approx([3 * right, right / 5, right, right * 5])
-    assert isinstance(tiled_jobs(picture, TileOptions(), {}, ["none"], None), str)
+    assert {type(job) for job in jobs.values()} == {TiledJob}
+    (whole,) = jobs_for(picture, Settings(), TileOptions(), ["none"], None).values()
+    assert type(whole) is NetworkJob
 
 
 def test_compare_writes_a_model_for_each(capsys, tmp_path, photo):
@@ -284,14 +290,15 @@ def test_compare_writes_a_model_for_each(capsys, tmp_path, photo):
 
 
 def test_an_interrupted_comparison_keeps_what_is_finished(picture):
-    jobs = tiled_jobs(picture, TileOptions(tiles=16), SMALL | {"steps": 2}, ["none", "basic"], None)
+    settings = Settings([SMALL | {"steps": 2}])
+    jobs = jobs_for(picture, settings, TileOptions(tiles=16), ["none", "basic"], None)
     finished = []
     backend = get_backend("numpy", threads=1)
-    made = compare_tiles(
+    made = compare_jobs(
         backend, picture, jobs, None, lambda: bool(finished), lambda name, _: finished.append(name)
     )
     assert list(made.results) == finished == ["none"]
-    assert not compare_tiles(backend, picture, jobs, lambda _: True).results
+    assert not compare_jobs(backend, picture, jobs, lambda _: True).results
 
 
 # -- what does not fit together ----------------------------------------------------------------------------

@@ -7,56 +7,52 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..._backends import Backend
-from ...config import FitConfig, did_you_mean, make_config
+from ...config import FitConfig, did_you_mean
 from ...encoders.registry import ENCODINGS
 from ...errors import ConfigError
 from ...files import Outputs, atomic_write, jsonable, printable, write_json
 from ...files.lock import output_folder
 from ...images import Picture, save_picture
 from ...models.model import Model
-from ...tasks.compare import AUTO, Comparison, compare_on, compare_tiles, configs_for, tiled_jobs
-from ...tiles.fit import TiledJob, TiledResult
+from ...tasks.compare import AUTO, Comparison, compare_jobs, jobs_for, settled_jobs
+from ...tasks.job import AnyJob
 from ...tiles.model import TiledModel
-from ...tiles.plan import TILE_OPTIONS, TileOptions
-from ...training.result import Result
+from ...training.result import FitResult
 from ...training.state import Progress
 from ..animation import AnimationCallback
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..options import Options
 from ..progress import ProgressReport, SigmaReport
-from ..session import exit_code_of_many, load_image, make_backend, make_log, setting_layers
-from .fit_tiles import refuse_animation
+from ..session import (
+    exit_code_of_many,
+    is_shown,
+    load_image,
+    make_backend,
+    make_log,
+    say_planned,
+    settings_of,
+    tile_options,
+)
 
 
 def run(options: Options) -> int:
     """Train, write the folder, print the table."""
     log = make_log(options)
-    settings = dict(options.settings)
-    encodings = settings.pop("encoding", None)
-    sigmas = settings.pop("sigma", None)
+    options.settings = dict(options.settings)
+    encodings = options.settings.pop("encoding", None)
+    sigmas = options.settings.pop("sigma", None)
     _check_encodings(encodings or [])
-    options.settings = settings
-    layers, recipe = setting_layers(options)
-    base = make_config(*layers, recipe=recipe)
-    configs = configs_for(base, encodings, sigmas)
-    animation = None if options.animate is None else AnimationCallback(options.animate, list(configs))
+    settings = settings_of(options)
+    picture = load_image(options.image, settings.config)
+    jobs = jobs_for(picture, settings, tile_options(options), encodings, sigmas)
+    animation = None if options.animate is None else AnimationCallback(options.animate, list(jobs))
+    say_planned(next(iter(jobs.values())), options, log)
     backend = make_backend(options, log)
-    picture = load_image(options.image, base)
-    asked = TileOptions(**{name: vars(options)[name] for name in TILE_OPTIONS})
-    given = {name: value for layer in layers for name, value in layer.items()}
-    jobs = tiled_jobs(picture, asked, given, encodings, sigmas, recipe=recipe)
-    if isinstance(jobs, str) and options.tiles == "auto":
-        log(f"one network for the whole picture: {jobs}")
-    if not isinstance(jobs, str):
-        refuse_animation(options)
-    outputs = _outputs(configs if isinstance(jobs, str) else jobs).beside(options.animate)
+    outputs = _outputs(jobs).beside(options.animate)
     with output_folder(options.out, outputs, overwrite=options.overwrite) as folder:
-        learned = _Learned(configs)
+        learned = _Learned()
         with GracefulStop() as stop:
-            if isinstance(jobs, str):
-                comparison = _of_networks(options, backend, picture, configs, animation, stop, learned)
-            else:
-                comparison = _of_tiles(options, backend, picture, jobs, stop, learned)
+            comparison = _trained(options, backend, picture, jobs, animation, stop, learned)
             if AUTO in comparison.results:
                 log(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
             if comparison.results:  # an interruption may have come before the first was finished
@@ -74,57 +70,42 @@ def run(options: Options) -> int:
     return stop.report(message, log, as_json=options.json)
 
 
-def _of_networks(
+def _trained(
     options: Options,
     backend: Backend,
     picture: Picture,
-    configs: dict[str, FitConfig],
+    jobs: dict[str, AnyJob],
     animation: AnimationCallback | None,
     stop: GracefulStop,
     learned: _Learned,
 ) -> Comparison:
-    """Train networks of one shape as one batch."""
-    shown = _is_shown(options)
-    with SigmaReport(shown=shown) as trials, ProgressReport(list(configs), shown=shown) as report:
+    """Choose each sigma that is `auto`, and train the jobs, those of one shape together."""
+    shown = is_shown(options)
+    with SigmaReport(shown=shown) as trials:
+        jobs = settled_jobs(jobs, backend, trials.show)
+    learned.configs = {name: job.config for name, job in jobs.items()}
+    with ProgressReport(list(jobs), shown=shown) as report:
 
         def callback(progress: Progress) -> None:
-            trials.close()
             report(progress)
             learned.see(progress)
             if animation is not None and progress.evaluated:
                 animation(progress, [learned.name(member.config) for member in progress.members])
 
-        return compare_on(backend, picture, configs, callback, stop.is_asked_for, trials.show)
-
-
-def _of_tiles(
-    options: Options,
-    backend: Backend,
-    picture: Picture,
-    jobs: dict[str, TiledJob],
-    stop: GracefulStop,
-    learned: _Learned,
-) -> Comparison:
-    """Each encoding's tiles as a batch, one after the other."""
-    with ProgressReport(shown=_is_shown(options)) as report:
-        return compare_tiles(backend, picture, jobs, report, stop.is_asked_for, learned.finish)
-
-
-def _is_shown(options: Options) -> bool:
-    return not (options.no_progress or options.quiet or options.json)
+        return compare_jobs(backend, picture, jobs, callback, stop.is_asked_for, learned.finish)
 
 
 class _Learned:
     """The models so far, for an interruption that leaves no time for figures and pictures.
 
-    Parameters
+    Attributes
     ----------
     configs : dict
         The settings of each network by name.
     """
 
-    def __init__(self, configs: dict[str, FitConfig]) -> None:
-        self._configs = configs
+    def __init__(self) -> None:
+        self.configs: dict[str, FitConfig] = {}
         self.models: dict[str, Model | TiledModel] = {}
 
     def see(self, progress: Progress) -> None:
@@ -132,13 +113,13 @@ class _Learned:
         for member in progress.members:
             self.models[self.name(member.config)] = member.model
 
-    def finish(self, name: str, result: Result) -> None:
+    def finish(self, name: str, result: FitResult) -> None:
         """Note a network or tiles that are finished."""
         self.models[name] = result.model
 
     def name(self, config: FitConfig) -> str:
         """Return the name of the network with these settings."""
-        return next((name for name, own in self._configs.items() if own == config), AUTO)
+        return next(name for name, own in self.configs.items() if own == config)
 
     def save(self, folder: Path) -> None:
         """Write the models."""
@@ -181,7 +162,7 @@ def _write(comparison: Comparison, folder: Path) -> None:
     write_json(folder / "config.json", {name: r.config.as_dict() for name, r in comparison.results.items()})
     with atomic_write(folder / "comparison.png") as file:
         comparison.picture_of_all().save(file, format="PNG")
-    if not any(isinstance(result, TiledResult) for result in comparison.results.values()):
+    if any(result.has_curve for result in comparison.results.values()):
         write_json(folder / "history.json", {name: r.history for name, r in comparison.results.items()})
         comparison.save_curves(folder / "curves.svg")
 

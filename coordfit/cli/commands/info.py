@@ -8,11 +8,8 @@ from typing import Any
 from ...files import jsonable, printable
 from ...images.metrics import bits_per_pixel
 from ...models.format import model_in
-from ...models.model import Model
-from ...network.parameters import ParameterLayout
 from ...tasks.load import load as load_model
 from ...tasks.run_folder import describe_settings
-from ...tiles.model import TiledModel
 from ..exit_codes import EXIT_OK
 from ..options import Options
 
@@ -31,8 +28,8 @@ def run(options: Options) -> int:
         "channels": picture.channels,
         "bit_depth": picture.bit_depth,
         **describe_settings(model.config),
-        "layers": list(_network(model).layer_sizes),
-        **_tiles(model),
+        "layers": list(model.layer_sizes),
+        **model.facts,
         "parameters": model.num_parameters,
         "dtype": model.config.dtype,
         "bytes": size,
@@ -50,23 +47,6 @@ def run(options: Options) -> int:
             text = "-".join(map(str, value)) if name == "layers" else _text(value)
             print(f"{name.replace('_', ' '):<16} {printable(text)}")
     return EXIT_OK
-
-
-def _network(model: Model | TiledModel) -> ParameterLayout:
-    return model.network.layout if isinstance(model, TiledModel) else model.mlp.layout
-
-
-def _tiles(model: Model | TiledModel) -> dict[str, Any]:
-    """How many networks there are, and where; nothing for one network."""
-    if not isinstance(model, TiledModel):
-        return {}
-    layout = model.layout
-    facts = {"tiles": len(layout), "tile": layout.tile, "overlap": layout.overlap}
-    values = model.picture.height * model.picture.width * model.picture.channels
-    return facts | {
-        "parameters_per_value": model.num_parameters / values,
-        "stored": str(model.parameters.dtype),
-    }
 
 
 def _text(value: Any) -> str:

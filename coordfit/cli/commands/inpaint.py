@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...config import FitConfig
-from ...files import Outputs, escaped, jsonable, printable
+from ...files import Outputs, escaped
 from ...files.lock import output_folder
-from ...images import save_picture
-from ...images.interpolation import mean_spacing
-from ...images.masks import MaskedPicture, hide
+from ...images import Picture, save_picture
+from ...images.masks import MaskedPicture
 from ...tasks.average import check_average
-from ...tasks.inpaint import Inpainted, Inpainter, TiledInpainter, TiledInpaintResult, inpainting_config
+from ...tasks.inpaint import (
+    DEFAULTS,
+    HidingOptions,
+    Inpainter,
+    InpaintResult,
+    hidden,
+    inpainting_config,
+    plan_inpainting,
+)
 from ...tasks.run_folder import RUN_OUTPUTS, RunFolder
 from ...training.member import HistoryRow
 from ...training.state import Progress
@@ -24,11 +31,20 @@ from ..animation import AnimationCallback
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..option_types import UsageError
 from ..options import Options
-from ..progress import ProgressReport
-from ..result_lines import Row, in_words, training_figure
-from ..session import absolute_path, load_image, make_backend, make_log, setting_layers, settle_sigma
-from . import fit as fit_command
-from . import fit_tiles as tiles
+from ..result_lines import Row, exit_code, in_words, print_result, tiles_figure, training_figure
+from ..session import (
+    absolute_path,
+    load_image,
+    make_backend,
+    make_log,
+    named_as_options,
+    say_notes,
+    say_planned,
+    settings_of,
+    settle_sigma,
+    tile_options,
+    train,
+)
 
 OUTPUTS = Outputs((*RUN_OUTPUTS.names, "mask.png", "masked.png", "filled.png"))
 _WAYS = ("mask", "missing", "text", "scribble", "block")
@@ -36,21 +52,16 @@ _WAYS = ("mask", "missing", "text", "scribble", "block")
 
 def run(options: Options) -> int:
     """Fit the known pixels, write the run folder, print the figures."""
-    log = make_log(options)
-    animation = (
-        None
-        if options.animate is None
-        else AnimationCallback(options.animate, [Path(options.image or "coordfit").stem])
-    )
+    log, animation = make_log(options), None
+    if options.animate is not None:
+        animation = AnimationCallback(options.animate, [Path(options.image or "coordfit").stem])
     with contextlib.ExitStack() as held:  # the folder, until all is written
         inpainter, folder = _prepare(options, log, held)
         with GracefulStop() as stop:
-            if isinstance(inpainter, TiledInpainter):
-                return _run_tiles(inpainter, folder, options, log, stop)
             return _run(inpainter, folder, animation, options, log, stop)
-        saved = "nothing is saved"
-        if isinstance(inpainter, Inpainter) and inpainter.trainer.history:
-            inpainter.trainer.model.save(folder.path / "model.safetensors")
+        saved, model = "nothing is saved", inpainter.fit.model_so_far
+        if model is not None:
+            model.save(folder.path / "model.safetensors")
             saved = "the model so far is saved, and no picture"
         message = f"interrupted; {saved}, {how_to_begin_again(folder.path)}"
         return stop.report(message, log, as_json=options.json)
@@ -64,115 +75,64 @@ def _run(
     log: Callable[[str], None],
     stop: GracefulStop,
 ) -> int:
-    trainer = inpainter.trainer
-    report = ProgressReport(shown=not (options.no_progress or options.quiet or options.json))
-    with folder.history_writer(trainer) as history, report:
+    def on_row(progress: Progress) -> None:
+        if animation is not None and progress.row is not None:
+            animation.add([progress.render()], progress.step, _captions(progress.row))
 
-        def callback(progress: Progress) -> bool:
-            if progress.evaluated and progress.row is not None:
-                history.append(progress.row)
-                if animation is not None:
-                    animation.add([trainer.model.render()], progress.step, _captions(progress.row))
-            report(progress)
-            return stop.is_asked_for()
-
-        result = inpainter.run(callback)
-    if result.history:
+    result = train(lambda callback, _: inpainter.run(callback), inpainter.fit, folder, options, stop, on_row)
+    if not result.metrics:
+        told = "interrupted before all tiles were finished; there is no filled picture"
+        return stop.report(f"{told}, {how_to_begin_again(folder.path)}", log, as_json=options.json)
+    if result.has_model:
         folder.write_result(result)
-        _write_filled(result, folder)
+        save_picture(folder.path / "filled.png", result.filled, bit_depth=result.picture.bit_depth)
         if animation is not None:
             animation.save()
-    _print_result(result, folder.path, options, log)
+    for note in result.metrics["inpainting_notes"]:
+        log(note)
+    print_result(result, folder.path, options, figures)
     if result.stopped == "interrupted":
         log(f"interrupted; the picture as filled so far is saved, {how_to_begin_again(folder.path)}")
         return stop.exit_code
-    return fit_command.exit_code(result, log)
-
-
-def _run_tiles(
-    inpainter: TiledInpainter,
-    folder: RunFolder,
-    options: Options,
-    log: Callable[[str], None],
-    stop: GracefulStop,
-) -> int:
-    shown = not (options.no_progress or options.quiet or options.json)
-    with ProgressReport(shown=shown) as report:
-
-        def callback(progress: Progress) -> bool:
-            report(progress)
-            return stop.is_asked_for()
-
-        result = inpainter.run(callback)
-    if result.stopped == "interrupted":
-        told = "interrupted before all tiles were finished; there is no filled picture"
-        message = f"{told}, {how_to_begin_again(folder.path)}"
-        return stop.report(message, log, as_json=options.json)
-    tiles.write_result(folder.path, result)
-    _write_filled(result, folder)
-    _print_result(result, folder.path, options, log)
-    return tiles.exit_code(result, log)
+    return exit_code(result, log)
 
 
 def _prepare(
     options: Options, log: Callable[[str], None], held: contextlib.ExitStack
-) -> tuple[Inpainter | TiledInpainter, RunFolder]:
+) -> tuple[Inpainter, RunFolder]:
     """Settings, device, picture, mask and folder, checked before any training."""
     way = next((name for name in _WAYS if getattr(options, name)), "transparency")
     if options.image is None and way in ("mask", "transparency"):
         cure = "name the picture that the mask belongs to" if way == "mask" else _ways_in_words()
         raise UsageError(f"inpaint needs an IMAGE here: {cure}")
-    layers, recipe = setting_layers(options)
-    config = inpainting_config(*layers, recipe=recipe)
+    settings, tiles = settings_of(options, DEFAULTS), tile_options(options)
+    config = inpainting_config(*settings.layers, recipe=settings.recipe)
     check_average(options.average, config)
     if options.average > 1 and (options.tiles not in ("auto", "none") or options.budget_parameters is not None):
         raise UsageError("--average is of networks of the whole picture; leave it out, or add --tiles none")
     backend = make_backend(options, log)
-    masked = _masked(options, config)
-    spacing = mean_spacing(masked.known)
-    plan = tiles.plan_for(options, lambda _: masked.picture, layers, recipe, log, spacing=spacing)
-    for note in masked.picture.notes:
-        log(f"{masked.picture.name}: {note}")
+    hiding = {name: vars(options)[name] for name in HidingOptions.__annotations__}
+    masked = hidden(options.image, options.mask, config, hiding, load=_loaded)
+    with named_as_options():
+        job = plan_inpainting(masked, settings, tiles, options.average)
+    say_planned(job, options, log)
+    say_notes(masked.picture, log)
     log(_polarity(masked))
     outputs = OUTPUTS.beside(options.animate)
     folder = RunFolder(held.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     folder.drop_checkpoint()
     _write_masked(masked, folder.path)
-    inpainter: Inpainter | TiledInpainter
-    if plan is None:
-        config = settle_sigma(masked.picture, config, backend, log, options, masked.known)
-        inpainter = Inpainter(masked, config, backend, options.average)
-        config = inpainter.config
-    else:
-        config = plan[1].config
-        inpainter = TiledInpainter(
-            masked, plan[1], backend, every_tile=options.every_tile, stored=options.stored
-        )
-    folder.write_config(config, absolute_path(options.image), backend, masked.picture)
+    inpainter = Inpainter(masked, settle_sigma(job, backend, log, options), backend)
+    folder.write_config(inpainter.job.config, absolute_path(options.image), backend, masked.picture)
     return inpainter, folder
 
 
-def _write_filled(result: Inpainted, folder: RunFolder) -> None:
-    save_picture(folder.path / "filled.png", result.filled, bit_depth=result.picture.bit_depth)
+def _loaded(image: str | None, **of: Any) -> Picture:
+    return load_image(image, FitConfig(**of))
 
 
 def _ways_in_words() -> str:
     return "one with transparent pixels; or name --mask, --missing, --text, --scribble or --block"
-
-
-def _masked(options: Options, config: FitConfig) -> MaskedPicture:
-    return hide(
-        load_image(options.image, config),
-        mask=options.mask,
-        invert=options.invert_mask,
-        threshold=options.mask_threshold,
-        truth=None if options.truth is None else load_image(options.truth, config),
-        missing=options.missing,
-        text=options.text,
-        scribble=options.scribble,
-        block=options.block,
-        seed=config.seed,
-    )
 
 
 def _polarity(masked: MaskedPicture) -> str:
@@ -195,19 +155,7 @@ def _captions(row: HistoryRow) -> list[str]:
     return [f"{name} pixels {value:.1f} dB" for name, value in figures.items() if value is not None]
 
 
-def _print_result(result: Inpainted, path: Path, options: Options, log: Callable[[str], None]) -> None:
-    for note in result.metrics["inpainting_notes"]:
-        log(note)
-    if options.json:
-        document = {"folder": str(path), "metrics": result.metrics, "config": result.config.as_dict()}
-        print(json.dumps(jsonable(document), allow_nan=False))
-        return
-    for label, value in figures(result):
-        print(f"{label:<12} {value}")
-    print(printable(path))
-
-
-def figures(result: Inpainted) -> list[tuple[str, str]]:
+def figures(result: InpaintResult) -> list[tuple[str, str]]:
     """The figures of an inpainting, as people read them."""
     m = result.metrics
     hidden = f"{m['hidden_pixels']:,d} pixels, {100 * m['hidden_share']:.1f} %: {escaped(result.hiding)}"
@@ -219,8 +167,8 @@ def figures(result: Inpainted) -> list[tuple[str, str]]:
         ("SSIM", m["ssim_filled"], "{:.4f}, filled picture"),
         ("hidden", hidden, "{}"),
     ]
-    if isinstance(result, TiledInpaintResult):
-        rows += [("sigma", m["sigma"], "{:.3g} cycles per side of a tile"), tiles.tiles_figure(m)]
+    if "tiles" in m:
+        rows += [("sigma", m["sigma"], "{:.3g} cycles per side of a tile"), tiles_figure(m)]
     else:
         rows += [
             ("sigma", m["sigma"], "{:g} cycles per longer side"),

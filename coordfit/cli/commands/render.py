@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ...files import Outputs, jsonable, printable
 from ...images import MAX_PIXELS, save_picture
@@ -13,12 +15,12 @@ from ...images.formats.png import MAX_SIDE
 from ...images.grid import PixelGrid
 from ...models.format import model_in
 from ...models.model import Model
+from ...models.writing import save_rows
 from ...tasks.load import load as load_model
 from ...tiles.model import TiledModel
 from ..exit_codes import EXIT_OK
 from ..option_types import UsageError
 from ..options import Options
-from ..png_output import write_png
 from ..session import make_backend, make_log
 
 # Days of work and more bytes than most disks have: surely a slip.
@@ -35,7 +37,10 @@ def run(options: Options) -> int:
     _check_extent(grid, path, model)
     Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
     if path.suffix.lower() == ".png":
-        write_png(path, model, grid, shown=not (options.quiet or options.no_progress or options.json))
+        shown = not (options.quiet or options.no_progress or options.json)
+        disable = None if shown else True
+        with tqdm(total=grid.height, unit="row", file=sys.stderr, disable=disable, mininterval=0.2) as bar:
+            save_rows(path, model, grid, see=lambda rows: bar.update(len(rows)))
     else:
         crop = (grid.left, grid.top, grid.width, grid.height)
         save_picture(path, model.render(grid.full_height, grid.full_width, crop=crop))

@@ -21,14 +21,14 @@ from ...files import atomic_write, jsonable, printable, write_json
 from ...files.lock import output_folder
 from ...images import bundled_picture, load_picture
 from ...report.table import Table
+from ...tasks.keywords import Device
 from ...tasks.sweep import (
     DIVERGED,
     FIGURES,
-    Device,
     Run,
     execute,
     model_of,
-    plan,
+    plan_sweep,
     ranked,
     resolved,
 )
@@ -38,7 +38,7 @@ from ..interrupts import PATIENCE, GracefulStop, how_to_go_on
 from ..option_types import UsageError
 from ..options import Options
 from ..progress import Bar, ProgressReport, SigmaReport
-from ..session import exit_code_of_many, make_backend, make_log
+from ..session import exit_code_of_many, is_shown, make_backend, make_log
 
 
 def run(options: Options) -> int:
@@ -89,15 +89,15 @@ def _train(
     log: Callable[[str], None],
 ) -> None:
     """Train what is missing and keep a row of each."""
-    with SigmaReport(shown=_is_shown(options)) as trials:
+    with SigmaReport(shown=is_shown(options)) as trials:
         settled = resolved(runs, device, trials.show)
     _say_chosen(runs, settled, log)
     missing = [run for run in settled if run.key not in folder.rows]
     log(f"{len(runs)} networks, {len(runs) - len(missing)} of them done already")
-    elsewhere = Bar("network", shown=_is_shown(options) and options.jobs > 1)
+    elsewhere = Bar("network", shown=is_shown(options) and options.jobs > 1)
     with (
         _executor(options.jobs, stop) as executor,
-        ProgressReport(shown=_is_shown(options)) as report,
+        ProgressReport(shown=is_shown(options)) as report,
         elsewhere,
     ):
         elsewhere.show(0, len(missing), "none finished yet")
@@ -150,7 +150,7 @@ def _plan(options: Options, varied: dict[str, list[Any]]) -> list[Run]:
     names = [picture.name for picture in pictures]
     if len(set(names)) < len(names):
         raise ConfigError("two pictures have the same name; the rows could not be told apart")
-    return plan(pictures, [from_file, fixed], varied, recipe=recipe)
+    return plan_sweep(pictures, [from_file, fixed], varied, recipe=recipe)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,383 @@
+"""`plan`: what is asked becomes a job, of one network or of tiles; and what every job can do.
+
+    job = settled(plan(picture, Settings.of(layers, recipe=...), TileOptions(...)), backend)
+    result = job.run(backend, callback)
+
+Whether a picture is learned by one network or by tiles is decided in `plan`, and asked nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Backend, get_backend
+from ..config import BUDGETS, FitConfig, make_config
+from ..encoders.registry import ENCODINGS
+from ..errors import ConfigError
+from ..files import printable
+from ..images import Picture
+from ..images.interpolation import mean_spacing
+from ..models.model import Model
+from ..models.rendering import PictureFacts
+from ..tiles.fit import TiledFit, TiledResult
+from ..tiles.model import TiledModel
+from ..tiles.network import TileNetwork
+from ..tiles.plan import AUTO_PIXELS, TileOptions, TilePlan
+from ..training.job import Job, group_by_shape
+from ..training.member import HistoryRow
+from ..training.result import FitResult
+from ..training.state import Callback, Checkpoint, ShouldStop, TrainingState, Trial
+from ..training.trainer import Trainer, fit_together
+from .average import AverageTrainer
+from .sigma import choose_sigma
+
+Layer = Mapping[str, Any]
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a network by name: a recipe, and layers of settings over it.
+
+    Attributes
+    ----------
+    defaults : mapping
+        Below the layers if no recipe is named; tiles have defaults of their own.
+    """
+
+    layers: Sequence[Layer] = ()
+    recipe: str | None = None
+    defaults: Layer = field(default_factory=dict)
+
+    @classmethod
+    def given(
+        cls, options: Layer, recipe: str | None, config: FitConfig | None, defaults: Layer | None = None
+    ) -> Self:
+        """Take options by name, or a whole config instead of them; ConfigError for both."""
+        if config is None:
+            return cls([options], recipe, defaults or {})
+        if options or recipe:
+            raise ConfigError("give either a config, or a recipe and options, not both")
+        return cls([config.as_dict()])
+
+    @property
+    def config(self) -> FitConfig:
+        """Settings of one network."""
+        below = [] if self.recipe else [self.defaults]
+        return make_config(*below, *self.layers, recipe=self.recipe)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the layers ask for, the last one first."""
+        return {name: value for layer in self.layers for name, value in layer.items()}
+
+    def over(self, layer: Layer) -> Settings:
+        """Return these settings with another layer over them."""
+        return dataclasses.replace(self, layers=[*self.layers, layer])
+
+
+class NetworkFit:
+    """One network in training, or several whose mean is one: what a job begins."""
+
+    writes_history: ClassVar[bool] = True
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """What it makes in a folder when it begins: no checkpoint yet."""
+
+    def __init__(
+        self,
+        trainer: Trainer | AverageTrainer,
+        state: TrainingState | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.trainer, self._state, self._folder = trainer, state, folder
+        self._had_begun = folder is not None and (folder / "config.json").exists()
+
+    @property
+    def model(self) -> Model:
+        """The model that is trained, or the mean of several."""
+        return self.trainer.model
+
+    @property
+    def history(self) -> list[HistoryRow]:
+        """One row for each evaluation so far."""
+        return self.trainer.history
+
+    @property
+    def model_so_far(self) -> Model | None:
+        """The model as it is, if it has figures."""
+        return self.model if self.history else None
+
+    @property
+    def resumed(self) -> str:
+        """What a run that is to go on has found, in words."""
+        if self._state is None:
+            where = "memory" if self._folder is None else printable(self._folder)
+            if self._had_begun:
+                return f"the run in {where} had saved nothing yet: it begins again"
+            return f"no run to resume in {where}: a new one begins there"
+        return f"going on from step {self._state.step}"
+
+    @property
+    def saved(self) -> str:
+        """What of a run that was cut short is on disk, in words."""
+        is_there = self._folder is not None and (self._folder / CHECKPOINT).exists()
+        return "the run so far is saved" if is_there else "nothing was learned yet"
+
+    def remove_what_is_saved(self) -> None:
+        """Keep the checkpoint: a finished run may go on with a larger budget."""
+
+    def run(
+        self,
+        callback: Callback | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> FitResult:
+        """Train until a budget is spent; see `Trainer.run`."""
+        [result] = self.trainer.run(callback, checkpoint=checkpoint, should_stop=should_stop)
+        return result
+
+
+@dataclass(frozen=True)
+class NetworkJob(Job):
+    """A picture to be learned by one network, or by the mean of several."""
+
+    average: int = 1
+    words: str = field(default="", compare=False)
+    """What was decided, if it may surprise."""
+    can_be_animated: ClassVar[bool] = True
+    facts: ClassVar[dict[str, Any]] = {}
+    """What the job is known by beside its settings, for JSON."""
+    encodings: ClassVar[Sequence[str]] = tuple(ENCODINGS)
+    """Which it takes."""
+
+    def decided(self, options: TileOptions) -> TileOptions:
+        """Return options of tiles with which other jobs are cut alike: `auto` has decided."""
+        return dataclasses.replace(options, tiles="none")
+
+    def layer(self, settings: Layer) -> Layer:
+        """Return settings as a layer for a job that is cut alike; one that is None takes its default."""
+        return settings
+
+    def with_config(self, config: FitConfig) -> Self:
+        """Return this job with other settings."""
+        return dataclasses.replace(self, config=config)
+
+    def check_goes_on(self, saved: FitConfig) -> None:
+        """Refuse to go on with other settings than a run began with; budgets alone may change."""
+        before, now = saved.as_dict(), self.config.as_dict()
+        changed = [name for name in before if name not in BUDGETS and before[name] != now[name]]
+        if changed:
+            name = changed[0]
+            told = f"cannot resume with {name} {now[name]!r}: the run has {before[name]!r}"
+            raise ConfigError(f"{told} (only budgets may change)")
+
+    def begin(
+        self,
+        backend: Backend,
+        state: TrainingState | None = None,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+    ) -> NetworkFit:
+        """Make everything that its steps touch; `state` is where an earlier run stopped."""
+        if self.average > 1:
+            return NetworkFit(AverageTrainer(self, backend, self.average), None, folder)
+        return NetworkFit(Trainer([self], backend, state), state, folder)
+
+    def run(
+        self, backend: Backend, callback: Callback | None = None, should_stop: ShouldStop | None = None
+    ) -> FitResult:
+        """Train until a budget is spent, the callback returns True, or `should_stop` does."""
+        return self.begin(backend).run(callback, should_stop=should_stop)
+
+    @staticmethod
+    def run_together(
+        jobs: Sequence[AnyJob], backend: Backend, callback: Callback | None, should_stop: ShouldStop | None
+    ) -> list[FitResult]:
+        """Train networks of one shape as one batch."""
+        return fit_together(jobs, backend, callback, should_stop)
+
+    def model_of(self, learned: TrainingState, metrics: dict[str, Any]) -> Model:
+        """Make the model again from what it learned, on the host."""
+        return Model(
+            get_backend("cpu"),
+            self.config,
+            _facts(self.picture),
+            learned.encoder_state,
+            learned.parameters,
+            metrics,
+        )
+
+
+@dataclass(frozen=True)
+class TiledJob(Job):
+    """A picture to be learned by tiles; they are a batch of their own."""
+
+    plan: TilePlan = field(kw_only=True)
+    every_tile: bool = False
+    stored: str = "float16"
+    can_be_animated: ClassVar[bool] = False
+    encodings: ClassVar[Sequence[str]] = tuple(name for name, kind in ENCODINGS.items() if not kind.learns)
+
+    @property
+    def words(self) -> str:
+        """What was decided."""
+        return f"tiles: {self.plan.words}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the job is known by beside its settings, for JSON."""
+        return self.plan.facts(self.picture, every_tile=self.every_tile, stored=self.stored)
+
+    @property
+    def shape_key(self) -> tuple[object, ...]:
+        """Equal to no other job's."""
+        return ("tiles", id(self))
+
+    def decided(self, options: TileOptions) -> TileOptions:
+        """Return options of tiles with which other jobs are cut alike; a budget chooses for each."""
+        by_budget = options.budget_parameters is not None
+        return dataclasses.replace(options, tiles=options.tiles if by_budget else self.plan.layout.tile)
+
+    def layer(self, settings: Layer) -> Layer:
+        """Return settings as a layer for a job that is cut alike; one that is None follows from the tile."""
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def with_config(self, config: FitConfig) -> Self:
+        """Return this job with other settings of its networks."""
+        return dataclasses.replace(self, config=config, plan=dataclasses.replace(self.plan, config=config))
+
+    def check_goes_on(self, saved: FitConfig) -> None:
+        """Leave it to the tiles that are kept: they know what they are of."""
+
+    def begin(
+        self,
+        backend: Backend,
+        state: TrainingState | None = None,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+    ) -> TiledFit:
+        """Make places for the tiles, in a folder if there is one; with `resume` those that are there stay."""
+        return TiledFit(
+            self.picture,
+            self.plan,
+            backend,
+            known=self.known,
+            every_tile=self.every_tile,
+            stored=self.stored,
+            folder=folder,
+            resume=resume,
+        )
+
+    def run(
+        self, backend: Backend, callback: Callback | None = None, should_stop: ShouldStop | None = None
+    ) -> TiledResult:
+        """Train all tiles; `should_stop` is asked after each group of them too."""
+        return self.begin(backend).run(callback, should_stop=should_stop)
+
+    @staticmethod
+    def run_together(
+        jobs: Sequence[AnyJob], backend: Backend, callback: Callback | None, should_stop: ShouldStop | None
+    ) -> list[FitResult]:
+        """Train the tiles of one picture after those of another."""
+        return [job.run(backend, callback, should_stop) for job in jobs]
+
+    def model_of(self, learned: Any, metrics: dict[str, Any]) -> TiledModel:
+        """Make the model again from what it learned, on the host."""
+        network = TileNetwork.drawn(self.config, self.picture.channels)
+        facts = _facts(self.picture)
+        return TiledModel(get_backend("cpu"), facts, network, learned.layout, learned.parameters, metrics)
+
+
+AnyJob = NetworkJob | TiledJob
+AnyFit = NetworkFit | TiledFit
+
+
+def plan(
+    picture: Picture,
+    settings: Settings,
+    tiles: TileOptions | None = None,
+    *,
+    known: NDArray[np.bool_] | None = None,
+    average: int = 1,
+) -> AnyJob:
+    """Decide whether a picture is learned by one network or by tiles, and how.
+
+    Parameters
+    ----------
+    picture : Picture
+        At the size that the settings ask for.
+    known : boolean array (H, W), optional
+        The pixels that training may see, instead of those that `train_on` names.
+    average : int
+        Of how many networks the mean is taken.
+
+    Raises
+    ------
+    ConfigError
+        A setting is impossible, or tiles are asked for and cannot be had with the others.
+    """
+    options = tiles or TileOptions()
+    spacing = None if known is None else mean_spacing(known)
+    made = options.plan(picture, settings.asked, recipe=settings.recipe, spacing=spacing)
+    if isinstance(made, str):
+        surprises = options.tiles == "auto" and picture.height * picture.width > AUTO_PIXELS
+        words = f"one network for the whole picture: {made}" if surprises else ""
+        return NetworkJob(picture, settings.config, known, average=average, words=words)
+    if average > 1:
+        raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
+    return TiledJob(
+        picture, made.config, known, plan=made, every_tile=options.every_tile, stored=options.stored
+    )
+
+
+def settled(job: AnyJob, backend: Backend, trial: Trial | None = None) -> tuple[AnyJob, dict[float, float]]:
+    """Choose a number for a sigma that is `auto`; the job with it, and the score in dB of each candidate.
+
+    `trial` is told of the progress of the choice.
+    """
+    if job.config.sigma != "auto":
+        return job, {}
+    if not ENCODINGS[job.config.encoding].has_sigma:
+        return job.with_config(job.config.replace(sigma=None)), {}
+    sigma, scores = choose_sigma(job, backend, trial)
+    return job.with_config(job.config.replace(sigma=sigma)), scores
+
+
+def key_of(job: AnyJob) -> str:
+    """Return what tells a job from all others: a digest of the picture and of every setting."""
+    settings = json.dumps(job.config.as_key() | job.facts, sort_keys=True)
+    return hashlib.sha256(f"{job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
+
+
+def trained(
+    jobs: Sequence[AnyJob],
+    backend: Backend,
+    callback: Callback | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Iterator[tuple[int, FitResult]]:
+    """Train jobs, those of one shape as one batch; the number and the result of each as it is finished.
+
+    Tiles that were interrupted are no result, and end it.
+    """
+    for group in group_by_shape(jobs):
+        results = jobs[group[0]].run_together([jobs[i] for i in group], backend, callback, should_stop)
+        if not all(result.metrics for result in results):
+            return
+        yield from zip(group, results, strict=True)
+
+
+def _facts(picture: Picture) -> PictureFacts:
+    return PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
