@@ -19,6 +19,8 @@ from .job import AnyJob, Settings, plan, settled, trained
 from .keywords import Keywords
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
     from PIL import Image
 
 AUTO = "gaussian auto"
@@ -82,6 +84,8 @@ def compare(
     sigmas: Sequence[float | Auto] | None = None,
     recipe: RecipeName | None = None,
     callback: Callback | None = None,
+    known: NDArray[np.bool_] | None = None,
+    weights: ArrayLike | None = None,
     **options: Unpack[AllOptions],
 ) -> Comparison:
     """Fit the same network with several encodings, together as one batch; or tiles, one encoding after another.
@@ -96,6 +100,8 @@ def compare(
         For `gaussian`: one network each; too small, right and too large by default. `auto` chooses one.
     callback : callable, optional
         Told of the progress; see `Progress`.
+    known, weights : arrays (H, W), optional
+        As `coordfit.fit` takes them.
     **options
         As `coordfit.fit` takes them, the same for all; pictures are whole if nothing is asked of tiles. Of
         tiles, sigma is in cycles per side of a tile.
@@ -105,7 +111,8 @@ def compare(
     asked = settings.config
     picture = load_picture(image, size=asked.size, background=asked.background)
     backend = keywords.device.make()
-    jobs = jobs_for(picture, settings, keywords.tiles, encodings, sigmas)
+    pixels = {"known": known, "weights": weights}
+    jobs = jobs_for(picture, settings, keywords.tiles, encodings, sigmas, **pixels)
     return compare_jobs(backend, picture, settled_jobs(jobs, backend), callback)
 
 
@@ -115,13 +122,17 @@ def jobs_for(
     tiles: TileOptions,
     encodings: Sequence[str] | None,
     sigmas: Sequence[float | str] | None,
+    **pixels: Any,
 ) -> dict[str, AnyJob]:
-    """Return jobs by name: each encoding once (None: all that can be), `gaussian` once for each sigma."""
-    first = plan(picture, settings, tiles)
+    """Return jobs by name: each encoding once (None: all that can be), `gaussian` once for each sigma.
+
+    `pixels` are the known ones and their weights, as `plan` takes them.
+    """
+    first = plan(picture, settings, tiles, **pixels)
     right = first.config.replace(encoding="gaussian").resolved_sigma
     alike = first.decided(tiles)
     return {
-        name: plan(picture, settings.over(first.layer(own)), alike)
+        name: plan(picture, settings.over(first.layer(own)), alike, **pixels)
         for name, own in _variants(encodings or first.encodings, sigmas, right)
     }
 

@@ -10,6 +10,9 @@ from .job import Settings, plan, settled
 from .keywords import Keywords
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
     from ..config import FitConfig
     from ..training.result import FitResult
     from ..training.state import Callback
@@ -21,6 +24,8 @@ def fit(
     *,
     recipe: RecipeName | None = None,
     callback: Callback | None = None,
+    known: NDArray[np.bool_] | None = None,
+    weights: ArrayLike | None = None,
     max_pixels: int = MAX_PIXELS,
     **options: Unpack[AllOptions],
 ) -> FitResult:
@@ -36,6 +41,10 @@ def fit(
         A named set of settings that those by name then change; see `coordfit.config.RECIPES`.
     callback : callable, optional
         Told of the progress; returning True ends the run. See `Progress`.
+    known : boolean array (H, W), optional
+        The pixels that training may see; the others are held out.
+    weights : array (H, W), optional
+        How much each pixel counts in training, 0 or more, relative to the others; figures count all alike.
     max_pixels : int
         Refuse a larger picture, before it is decoded.
     **options
@@ -58,5 +67,6 @@ def fit(
     asked = settings.config
     picture = load_picture(image, size=asked.size, background=asked.background, max_pixels=max_pixels)
     backend = keywords.device.make()
-    job, _ = settled(plan(picture, settings, keywords.tiles), backend)
+    made = plan(picture, settings, keywords.tiles, known=known, weights=weights)
+    job, _ = settled(made, backend)
     return job.run(backend, callback)

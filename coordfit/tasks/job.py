@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend, get_backend
 from ..config import BUDGETS, FitConfig, make_config
@@ -28,6 +28,7 @@ from ..images import Picture
 from ..images.interpolation import mean_spacing
 from ..models.model import Model
 from ..models.rendering import PictureFacts
+from ..pixels.weights import checked_mask, checked_weights
 from ..tiles.fit import TiledFit, TiledResult
 from ..tiles.model import TiledModel
 from ..tiles.network import TileNetwork
@@ -311,6 +312,7 @@ def plan(
     tiles: TileOptions | None = None,
     *,
     known: NDArray[np.bool_] | None = None,
+    weights: ArrayLike | None = None,
     average: int = 1,
 ) -> AnyJob:
     """Decide whether a picture is learned by one network or by tiles, and how.
@@ -321,6 +323,8 @@ def plan(
         At the size that the settings ask for.
     known : boolean array (H, W), optional
         The pixels that training may see, instead of those that `train_on` names.
+    weights : array (H, W), optional
+        How much each pixel counts in training, relative to the others; of one network alone.
     average : int
         Of how many networks the mean is taken.
 
@@ -329,13 +333,20 @@ def plan(
     ConfigError
         A setting is impossible, or tiles are asked for and cannot be had with the others.
     """
-    options = tiles or TileOptions()
-    spacing = None if known is None else mean_spacing(known)
+    options, spacing = tiles or TileOptions(), None
+    if known is not None:
+        known = checked_mask(known, picture.height, picture.width)
+        spacing = mean_spacing(known)
+        if settings.config.train_on != "all":
+            raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
+    counts = None if weights is None else checked_weights(weights, picture.height, picture.width)
+    if counts is not None:
+        options = options.refused("weights are of one network")
     made = options.plan(picture, settings.asked, recipe=settings.recipe, spacing=spacing)
     if isinstance(made, str):
         surprises = options.tiles == "auto" and picture.height * picture.width > AUTO_PIXELS
         words = f"one network for the whole picture: {made}" if surprises else ""
-        return NetworkJob(picture, settings.config, known, average=average, words=words)
+        return NetworkJob(picture, settings.config, known, counts, average, words)
     if average > 1:
         raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
     return TiledJob(
@@ -358,7 +369,9 @@ def settled(job: AnyJob, backend: Backend, trial: Trial | None = None) -> tuple[
 
 def key_of(job: AnyJob) -> str:
     """Return what tells a job from all others: a digest of the picture and of every setting."""
-    settings = json.dumps(job.config.as_key() | job.facts, sort_keys=True)
+    given = {"known": job.known, "weights": job.weights}
+    arrays = {name: _digest(array) for name, array in given.items() if array is not None}
+    settings = json.dumps(job.config.as_key() | job.facts | arrays, sort_keys=True)
     return hashlib.sha256(f"{job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
 
 
@@ -377,6 +390,10 @@ def trained(
         if not all(result.metrics for result in results):
             return
         yield from zip(group, results, strict=True)
+
+
+def _digest(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def _facts(picture: Picture) -> PictureFacts:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._backends import Backend
 from ..config import FitConfig
@@ -29,6 +29,10 @@ from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
 from .job import AnyJob, Settings, key_of, plan, settled
 from .keywords import DEVICE_OPTIONS, Device
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 # More members at once gain nothing, and a group's rows come when it is done.
 MOST_MEMBERS = 32
@@ -82,10 +86,12 @@ def plan_sweep(
     varied: Mapping[str, Sequence[Any]],
     *,
     recipe: str | None = None,
+    **pixels: Any,
 ) -> list[Run]:
     """Every combination of the values in `varied`, for every picture, over the settings in `layers`.
 
-    Settings are fields of `FitConfig` and of `TileOptions`.
+    Settings are fields of `FitConfig` and of `TileOptions`. `pixels` are the known ones and their weights, as
+    `plan` takes them.
 
     Raises
     ------
@@ -101,18 +107,20 @@ def plan_sweep(
     runs = []
     for picture, combination in itertools.product(pictures, itertools.product(*varied.values())):
         own = dict(zip(names, combination, strict=True))
-        runs.append(Run(_job(picture, [*layers, own], recipe), {"picture": picture.name} | own))
+        runs.append(Run(_job(picture, [*layers, own], recipe, pixels), {"picture": picture.name} | own))
     return _sharing_pictures(runs)
 
 
-def _job(picture: Picture, layers: Sequence[Mapping[str, Any]], recipe: str | None) -> AnyJob:
+def _job(
+    picture: Picture, layers: Sequence[Mapping[str, Any]], recipe: str | None, pixels: Mapping[str, Any]
+) -> AnyJob:
     """One fit: by tiles if they are asked for, else by one network."""
     asked = {name: layer[name] for layer in layers for name in TILE_OPTIONS if name in layer}
     own = [{name: layer[name] for name in layer if name not in TILE_OPTIONS} for layer in layers]
     settings = Settings(own, recipe)
     config = settings.config
     sized = load_picture(picture, size=config.size, background=config.background)
-    return plan(sized, settings, TileOptions(**asked))
+    return plan(sized, settings, TileOptions(**asked), **pixels)
 
 
 def _sharing_pictures(runs: list[Run]) -> list[Run]:
@@ -230,6 +238,8 @@ def sweep(
     recipe: RecipeName | None = None,
     executor: Executor | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
+    known: NDArray[np.bool_] | None = None,
+    weights: ArrayLike | None = None,
     **options: Any,
 ) -> Table:
     """Fit every combination of the options that are lists, and return a table, best PSNR first.
@@ -243,6 +253,8 @@ def sweep(
         `dask.distributed.Client(...).get_executor()`, `mpi4py.futures.MPIPoolExecutor()`.
     on_row : callable, optional
         Told of each row as it is finished.
+    known, weights : arrays (H, W), optional
+        As `coordfit.fit` takes them, for all pictures.
     **options
         Fields of `FitConfig`; a list means several values: `sweep(picture, sigma=[1, 3], loss=["mse", "mae"])`.
         Likewise `tiles` ("none" by default), `budget_parameters`, `every_tile` and `stored`, as `coordfit.fit`
@@ -259,7 +271,7 @@ def sweep(
     workers = Device(**{name: options.pop(name) for name in DEVICE_OPTIONS if name in options})
     varied = {name: value for name, value in options.items() if isinstance(value, list)}
     fixed = {name: value for name, value in options.items() if name not in varied}
-    runs = resolved(plan_sweep(pictures, [fixed], varied, recipe=recipe), workers)
+    runs = resolved(plan_sweep(pictures, [fixed], varied, recipe=recipe, known=known, weights=weights), workers)
     rows = []
     for _, outcome in execute(runs, workers, executor=executor):
         rows.append(outcome.row)

@@ -34,11 +34,20 @@ FREE = (
 
 @dataclass(frozen=True)
 class Job:
-    """One network to be trained: a picture, settings and, if there is one, a mask of known pixels (H, W)."""
+    """One network to be trained.
+
+    Attributes
+    ----------
+    known : boolean array (H, W), optional
+        The pixels that training may see, instead of those that `config.train_on` names.
+    weights : array (H, W), optional
+        How much each pixel counts in training, relative to the others.
+    """
 
     picture: Picture
     config: FitConfig
     known: NDArray[np.bool_] | None = None
+    weights: NDArray[np.floating] | None = None
 
     @property
     def shape_key(self) -> tuple[object, ...]:
@@ -48,7 +57,8 @@ class Job:
         num_pixels = None if self.known is None else int(self.known.sum())
         train_on = self.config.train_on if self.known is None else ""
         learned = encoding_of(self.config, self.picture.pixels.shape[:2]).parameter_shapes()
-        return (*fixed, self.picture.pixels.shape, num_pixels, train_on, *learned.items())
+        alike = (self.picture.pixels.shape, num_pixels, train_on, self.weights is None)
+        return (*fixed, *alike, *learned.items())
 
 
 def group_by_shape(jobs: Sequence[Job]) -> list[list[int]]:

@@ -27,6 +27,7 @@ from ..network.random_streams import RandomStreams
 from ..optimizers.schedules import schedule_factor
 from ..pixels.batch_order import BatchOrder
 from ..pixels.masks import training_mask
+from ..pixels.weights import checked_mask, checked_weights, scaled_weights
 from .budget import Budget
 from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator
 
@@ -46,6 +47,8 @@ class Member:
     ----------
     known : boolean array (H, W), optional
         The pixels that training may see, instead of those that `config.train_on` names.
+    weights : array (H, W), optional
+        How much each pixel counts in training, relative to the others; figures count all alike.
     before : pair, optional
         The encoder's state and the flat parameters of an earlier run, instead of what the seed gives.
     """
@@ -57,6 +60,7 @@ class Member:
         config: FitConfig,
         *,
         known: NDArray[np.bool_] | None = None,
+        weights: NDArray[np.floating] | None = None,
         before: tuple[State, NDArray[np.floating]] | None = None,
     ) -> None:
         _check_settings(config)
@@ -64,7 +68,8 @@ class Member:
         self.target = picture.pixels.reshape(-1, picture.channels)
         self.train = training_mask(config.train_on, picture.height, picture.width)
         if known is not None:
-            self.train = _checked_mask(known, picture)
+            self.train = checked_mask(known, picture.height, picture.width).reshape(-1)
+        self.weights = None if weights is None else self._scaled(weights)
         self.encoder_state, parameters = before or self._draw(RandomStreams(config.seed))
         facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
         self.model = Model(backend, config, facts, self.encoder_state, parameters)
@@ -79,6 +84,10 @@ class Member:
         self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
         self.judge = Evaluator(self.model, self.loss, self.target, self.train)
         self.history: list[HistoryRow] = []
+
+    def _scaled(self, weights: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Weights (H W, 1), of mean 1 over the training pixels."""
+        return scaled_weights(checked_weights(weights, self.picture.height, self.picture.width), self.train)
 
     def know_features(self, table: Array) -> None:
         """Take the features (H W, F) of all pixels, which training keeps: figures need not compute them."""
@@ -174,14 +183,3 @@ def _check_settings(config: FitConfig) -> None:
             raise ConfigError(
                 f"{setting} {value} minimises squared errors alone; take it with loss mse, not {config.loss}"
             )
-
-
-def _checked_mask(known: NDArray[np.bool_], picture: Picture) -> NDArray[np.bool_]:
-    if known.shape != (picture.height, picture.width):
-        own = f"{picture.width}x{picture.height}"
-        raise ConfigError(
-            f"the mask is {known.shape[1]}x{known.shape[0]} pixels and the picture {own}; they must agree"
-        )
-    if not known.any():
-        raise ConfigError("the mask hides all pixels; training needs one at least")
-    return known.reshape(-1)

@@ -59,7 +59,8 @@ class Trainer:
         self.backend, self.config = backend, jobs[0].config
         before = None if state is None else (state.encoder_state, state.parameters)
         self.members = [
-            Member(backend, job.picture, job.config, known=job.known, before=before) for job in jobs
+            Member(backend, job.picture, job.config, known=job.known, weights=job.weights, before=before)
+            for job in jobs
         ]
         # Neighbours share a loss, so that the loss of the batch is one call for each kind.
         self.ordered = sorted(self.members, key=lambda m: (m.config.loss, m.config.delta))
@@ -147,7 +148,9 @@ class Trainer:
         if not self.is_alone:
             same = all(member.picture.pixels is first.picture.pixels for member in self.members)
             target = first.target if same else np.stack([member.target for member in self.ordered])
-            return TrainingPixels(backend, self._grid_rows(1), backend.asarray(target, dtype))
+            own = [member.weights for member in self.ordered if member.weights is not None]
+            weights = backend.asarray(np.stack(own), dtype) if own else None
+            return TrainingPixels(backend, self._grid_rows(1), backend.asarray(target, dtype), weights)
         sees_all = bool(first.train.all())
         seen = first.target if sees_all else first.target[first.train]  # all of them are not copied
         if first.known is not None and not sees_all:
@@ -156,7 +159,8 @@ class Trainer:
         else:
             every_second = self.config.train_on == "every-second" and first.known is None
             coordinates = self._grid_rows(2 if every_second else 1)
-        return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype))
+        weights = None if first.weights is None else backend.asarray(first.weights[first.train], dtype)
+        return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype), weights)
 
     def _grid_rows(self, stride: int) -> GridRows:
         return GridRows(self.backend, self.model.picture.grid, stride, self.config.dtype)
