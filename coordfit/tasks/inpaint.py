@@ -40,17 +40,6 @@ if TYPE_CHECKING:
 
     from ..report.streamed_comparison import RunningComparison
 
-__all__ = [
-    "DEFAULTS",
-    "InpaintResult",
-    "Inpainter",
-    "TiledInpaintResult",
-    "biharmonic_or_note",
-    "inpaint",
-    "inpainting_config",
-    "mean_spacing",
-]
-
 # Measured on four photographs at 128x128 with half of the pixels hidden. Of depth, width, frequencies, sigma,
 # rate and loss, depth and sigma matter: each layer from 3 to 6 gains on hidden pixels, 2 dB in all, where twice
 # the width or the frequencies gain 0.3. Muon, the default of every fit, gains half a decibel over 1500 steps of

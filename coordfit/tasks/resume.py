@@ -124,7 +124,7 @@ class Begun:
             raise ConfigError(f"cannot resume: {picture.name} is not the picture that the run was trained on")
 
 
-def checked_tiles(facts: Any, folder: Path) -> Mapping[str, Any] | None:
+def tiles_in(facts: Any, folder: Path) -> Mapping[str, Any] | None:
     """Return what `config.json` says of tiles; None for one network, OutputError if it cannot be that."""
     if facts is None:
         return None
@@ -149,7 +149,7 @@ def finished_before(
         The run is finished, and is of another picture or of other settings.
     """
     left = [(folder / name).exists() for name in ("tiles.json", "model.safetensors", "metrics.json")]
-    if left != [False, True, True] or checked_tiles(document.get("tiles"), folder) is None:
+    if left != [False, True, True] or tiles_in(document.get("tiles"), folder) is None:
         return None
     now = json.loads(json.dumps(jsonable({"config": job.config.as_dict(), "tiles": job.facts})))
     for part in now:

@@ -32,7 +32,7 @@ from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.result import FitResult
 from ..training.state import HISTORY_COLUMNS, TrainingState
 from .job import CHECKPOINT, AnyFit, AnyJob
-from .resume import Begun, checked_tiles
+from .resume import Begun, tiles_in
 
 RUN_OUTPUTS = Outputs(
     (
@@ -83,7 +83,7 @@ class RunFolder:
             raise self._unreadable() from error
         if not isinstance(image, str | None) or not isinstance(digest, str | None):
             raise self._unreadable()
-        return Begun(config, image, digest, checked_tiles(document.get("tiles"), self.path))
+        return Begun(config, image, digest, tiles_in(document.get("tiles"), self.path))
 
     def config_document(self) -> dict[str, Any]:
         """Return the object in `config.json`; OutputError if it cannot be read."""

@@ -55,13 +55,6 @@ class _Trial:
     scored: Mask
 
 
-def with_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> FitConfig:
-    """Return the settings with a sigma for picture, training pixels and encoding; with none if it has none."""
-    if not ENCODINGS[job.config.encoding].has_sigma:
-        return job.config.replace(sigma=None)
-    return job.config.replace(sigma=choose_sigma(job, backend, trial)[0])
-
-
 def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tuple[float, dict[float, float]]:
     """The sigma for a job, to two digits, and the score of each candidate in dB.
 

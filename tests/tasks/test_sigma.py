@@ -6,7 +6,9 @@ import pytest
 from backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import bundled_picture, load_picture
-from coordfit.tasks.sigma import CANDIDATES, _mosaic, _peak, choose_sigma, with_sigma
+from coordfit.tasks.job import NetworkJob
+from coordfit.tasks.job import settled as settled_job
+from coordfit.tasks.sigma import CANDIDATES, _mosaic, _peak, choose_sigma
 from coordfit.training.job import Job
 
 # The choice is made of whole trainings, which other tests hold to be the same on every backend.
@@ -55,7 +57,7 @@ def test_held_out_pixels_are_never_looked_at(host):
 
 def test_the_settings_keep_all_but_sigma(host):
     config = make_config(FAST, {"hidden_size": 24, "steps": 5, "encoding": "positional", "seconds": 1.0})
-    settled = with_sigma(Job(waves(2), config), host)
+    settled = settled_job(NetworkJob(waves(2), config), host)[0].config
     assert 3 * CANDIDATES[0] <= settled.sigma <= 3 * CANDIDATES[-1]
     assert settled.sigma == float(f"{settled.sigma:.2g}")
     assert settled == config.replace(sigma=settled.sigma)

@@ -118,10 +118,6 @@ def _take_tile_options(options: Options) -> None:
     options.settings |= {name: value if isinstance(value, list) else [value] for name, value in given.items()}
 
 
-def _is_shown(options: Options) -> bool:
-    return not (options.no_progress or options.quiet or options.json)
-
-
 def _say_chosen(runs: list[Run], settled: list[Run], log: Callable[[str], None]) -> None:
     """Which numbers were chosen where sigma is `auto`, each once."""
     chosen = dict.fromkeys(
