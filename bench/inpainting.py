@@ -18,7 +18,7 @@ from typing import Any
 from coordfit import get_backend
 from coordfit.images.masks import hide
 from coordfit.tasks.inpaint import DEFAULTS, Inpainter, plan_inpainting
-from coordfit.tasks.job import Settings
+from coordfit.tasks.settings import Settings
 from coordfit.tiles.plan import TileOptions
 
 from .command_line import count, run_main, share

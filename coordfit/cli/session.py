@@ -12,9 +12,10 @@ from .._backends import Backend, get_backend
 from ..config import FitConfig, read_config_file
 from ..errors import ConfigError
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
-from ..tasks.job import AnyFit, AnyJob, Settings, plan, settled
+from ..tasks.job import AnyFit, AnyJob, plan, settled
 from ..tasks.resume import Asked
 from ..tasks.run_folder import RunFolder
+from ..tasks.settings import Settings
 from ..tiles.plan import TILE_OPTIONS, TileOptions
 from ..training.result import FitResult
 from ..training.state import Callback, Checkpoint, Progress, TrainingState

@@ -14,6 +14,7 @@ from .._backends import Backend, DeviceUnavailableError, get_backend
 from ..config import FitConfig
 from ..encoders.registry import ENCODINGS
 from ..files import escaped
+from ..images import Picture
 from ..images.grid import PixelGrid
 from . import memory
 
@@ -34,6 +35,11 @@ class PictureFacts:
     channels: int
     bit_depth: int = 8
     name: str = "array"
+
+    @classmethod
+    def of(cls, picture: Picture) -> Self:
+        """Return the facts of a picture."""
+        return cls(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from ..report.table import Table
 from ..tiles.plan import TileOptions
 from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
-from .job import AnyJob, Settings, plan, settled, trained
-from .keywords import Keywords
+from .job import AnyJob, plan, settled, trained
+from .settings import Keywords, Settings
 
 if TYPE_CHECKING:
     import numpy as np

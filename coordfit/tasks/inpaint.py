@@ -32,8 +32,8 @@ from ..tiles.plan import TileOptions
 from ..training.member import HistoryRow
 from ..training.result import FitResult
 from ..training.state import Callback, Progress
-from .job import AnyJob, Settings, plan, settled
-from .keywords import Keywords
+from .job import AnyJob, plan, settled
+from .settings import Keywords, Settings
 
 if TYPE_CHECKING:
     from PIL import Image

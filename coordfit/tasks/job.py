@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend, get_backend
-from ..config import BUDGETS, FitConfig, make_config
+from ..config import BUDGETS, FitConfig
 from ..encoders.registry import ENCODINGS
 from ..errors import ConfigError
-from ..files import printable
 from ..images import Picture
 from ..images.interpolation import mean_spacing
 from ..models.model import Model
@@ -34,119 +33,13 @@ from ..tiles.model import TiledModel
 from ..tiles.network import TileNetwork
 from ..tiles.plan import AUTO_PIXELS, TileOptions, TilePlan
 from ..training.job import Job, group_by_shape
-from ..training.member import HistoryRow
 from ..training.result import FitResult
-from ..training.state import Callback, Checkpoint, ShouldStop, TrainingState, Trial
+from ..training.state import Callback, ShouldStop, TrainingState, Trial
 from ..training.trainer import Trainer, fit_together
 from .average import AverageTrainer
+from .network_fit import NetworkFit
+from .settings import Layer, Settings
 from .sigma import choose_sigma
-
-Layer = Mapping[str, Any]
-CHECKPOINT = "checkpoint.safetensors"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked of a network by name: a recipe, and layers of settings over it.
-
-    Attributes
-    ----------
-    defaults : mapping
-        Below the layers if no recipe is named; tiles have defaults of their own.
-    """
-
-    layers: Sequence[Layer] = ()
-    recipe: str | None = None
-    defaults: Layer = field(default_factory=dict)
-
-    @classmethod
-    def given(
-        cls, options: Layer, recipe: str | None, config: FitConfig | None, defaults: Layer | None = None
-    ) -> Self:
-        """Take options by name, or a whole config instead of them; ConfigError for both."""
-        if config is None:
-            return cls([options], recipe, defaults or {})
-        if options or recipe:
-            raise ConfigError("give either a config, or a recipe and options, not both")
-        return cls([config.as_dict()])
-
-    @property
-    def config(self) -> FitConfig:
-        """Settings of one network."""
-        below = [] if self.recipe else [self.defaults]
-        return make_config(*below, *self.layers, recipe=self.recipe)
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What the layers ask for, the last one first."""
-        return {name: value for layer in self.layers for name, value in layer.items()}
-
-    def over(self, layer: Layer) -> Settings:
-        """Return these settings with another layer over them."""
-        return dataclasses.replace(self, layers=[*self.layers, layer])
-
-
-class NetworkFit:
-    """One network in training, or several whose mean is one: what a job begins."""
-
-    writes_history: ClassVar[bool] = True
-
-    files: ClassVar[tuple[str, ...]] = ()
-    """What it makes in a folder when it begins: no checkpoint yet."""
-
-    def __init__(
-        self,
-        trainer: Trainer | AverageTrainer,
-        state: TrainingState | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        self.trainer, self._state, self._folder = trainer, state, folder
-        self._had_begun = folder is not None and (folder / "config.json").exists()
-
-    @property
-    def model(self) -> Model:
-        """The model that is trained, or the mean of several."""
-        return self.trainer.model
-
-    @property
-    def history(self) -> list[HistoryRow]:
-        """One row for each evaluation so far."""
-        return self.trainer.history
-
-    @property
-    def model_so_far(self) -> Model | None:
-        """The model as it is, if it has figures."""
-        return self.model if self.history else None
-
-    @property
-    def resumed(self) -> str:
-        """What a run that is to go on has found, in words."""
-        if self._state is None:
-            where = "memory" if self._folder is None else printable(self._folder)
-            if self._had_begun:
-                return f"the run in {where} had saved nothing yet: it begins again"
-            return f"no run to resume in {where}: a new one begins there"
-        return f"going on from step {self._state.step}"
-
-    @property
-    def saved(self) -> str:
-        """What of a run that was cut short is on disk, in words."""
-        is_there = self._folder is not None and (self._folder / CHECKPOINT).exists()
-        return "the run so far is saved" if is_there else "nothing was learned yet"
-
-    def remove_what_is_saved(self) -> None:
-        """Keep the checkpoint: a finished run may go on with a larger budget."""
-
-    def run(
-        self,
-        callback: Callback | None = None,
-        *,
-        checkpoint: Checkpoint | None = None,
-        should_stop: ShouldStop | None = None,
-    ) -> FitResult:
-        """Train until a budget is spent; see `Trainer.run`."""
-        [result] = self.trainer.run(callback, checkpoint=checkpoint, should_stop=should_stop)
-        return result
 
 
 @dataclass(frozen=True)
@@ -214,7 +107,7 @@ class NetworkJob(Job):
         return Model(
             get_backend("cpu"),
             self.config,
-            _facts(self.picture),
+            PictureFacts.of(self.picture),
             learned.encoder_state,
             learned.parameters,
             metrics,
@@ -298,7 +191,7 @@ class TiledJob(Job):
     def model_of(self, learned: Any, metrics: dict[str, Any]) -> TiledModel:
         """Make the model again from what it learned, on the host."""
         network = TileNetwork.drawn(self.config, self.picture.channels)
-        facts = _facts(self.picture)
+        facts = PictureFacts.of(self.picture)
         return TiledModel(get_backend("cpu"), facts, network, learned.layout, learned.parameters, metrics)
 
 
@@ -394,7 +287,3 @@ def trained(
 
 def _digest(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
-
-
-def _facts(picture: Picture) -> PictureFacts:
-    return PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)

@@ -16,11 +16,11 @@ from ..errors import ConfigError, OutputError
 from ..files import jsonable, printable
 from ..images import Picture
 from ..tiles.fit import TiledResult
-from ..tiles.model import TiledModel
 from ..tiles.plan import TileOptions
 from ..training.result import FitResult
-from .job import AnyJob, Settings
-from .load import load
+from .job import AnyJob
+from .load import load_tiled
+from .settings import Settings
 
 _TILE_FACTS: dict[str, Callable[[Any], bool]] = {
     "tile": lambda value: type(value) is int,
@@ -157,7 +157,5 @@ def finished_before(
             if document[part].get(name) != value:
                 what = "another picture" if name == "picture_digest" else f"another {name}"
                 raise ConfigError(f"cannot resume with {what}: the run in {printable(folder)} is finished")
-    model = load(folder / "model.safetensors", backend=backend)
-    if not isinstance(model, TiledModel):
-        return None
+    model = load_tiled(folder / "model.safetensors", backend)
     return TiledResult(model.metrics, [], model.metrics["stopped"], model, job.picture)

@@ -298,7 +298,9 @@ class TiledFit:
 
         # Only rows of it are read, as of a map of a file.
         parameters: Any = ParametersNow(self.store, under_way)
-        return TiledModel(trainer.crews[0].backend, self._facts, self.network, self.plan.layout, parameters)
+        return TiledModel(
+            trainer.crews[0].backend, PictureFacts.of(self.picture), self.network, self.plan.layout, parameters
+        )
 
     def _add_history_row(self) -> None:
         mse = self.store.mse
@@ -314,14 +316,11 @@ class TiledFit:
             }
         )
 
-    @property
-    def _facts(self) -> PictureFacts:
-        own = self.picture
-        return PictureFacts(own.height, own.width, own.channels, own.bit_depth, own.name)
-
     def _result(self, trainer: TileTrainer) -> TiledResult:
         whole = self.store.done == len(self.plan.layout)
-        model = TiledModel(self.backend, self._facts, self.network, self.plan.layout, self.store.parameters)
+        model = TiledModel(
+            self.backend, PictureFacts.of(self.picture), self.network, self.plan.layout, self.store.parameters
+        )
         stopped = "interrupted"
         if whole:
             model.metrics = self._metrics(model, trainer)

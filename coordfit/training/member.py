@@ -71,8 +71,7 @@ class Member:
             self.train = checked_mask(known, picture.height, picture.width).reshape(-1)
         self.weights = None if weights is None else self._scaled(weights)
         self.encoder_state, parameters = before or self._draw(RandomStreams(config.seed))
-        facts = PictureFacts(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
-        self.model = Model(backend, config, facts, self.encoder_state, parameters)
+        self.model = Model(backend, config, PictureFacts.of(picture), self.encoder_state, parameters)
 
         self.num_training_pixels = num_pixels = int(self.train.sum())
         self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)

@@ -23,7 +23,7 @@ from coordfit.images.metrics import psnr, ssim
 from coordfit.report.comparison import absolute_error
 from coordfit.report.inpainting import inpainting_picture, paint_hidden
 from coordfit.tasks.inpaint import DEFAULTS, Inpainter, inpaint, inpainting_config, plan_inpainting
-from coordfit.tasks.job import Settings
+from coordfit.tasks.settings import Settings
 from coordfit.tiles.plan import TileOptions
 
 SMALL = {"hidden_size": 16, "depth": 2, "num_frequencies": 16, "batch_size": 128, "steps": 30, "seed": 4}

@@ -19,8 +19,7 @@ from coordfit.config import make_config
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
 from coordfit.tasks.compare import jobs_for
-from coordfit.tasks.job import Settings
-from coordfit.tasks.keywords import Device
+from coordfit.tasks.settings import Device, Settings
 from coordfit.tasks.sweep import FIGURES, execute, plan_sweep
 from coordfit.tasks.sweep_folder import SweepFolder
 from coordfit.tiles.plan import TileOptions

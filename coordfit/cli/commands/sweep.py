@@ -21,7 +21,7 @@ from ...files import atomic_write, jsonable, printable, write_json
 from ...files.lock import output_folder
 from ...images import bundled_picture, load_picture
 from ...report.table import Table
-from ...tasks.keywords import Device
+from ...tasks.settings import Device
 from ...tasks.sweep import (
     DIVERGED,
     FIGURES,
