@@ -6,6 +6,7 @@ numpy and cupy, never coordfit. Use `coordfit.get_backend`; `coordfit/_backends.
 
 from .base import Backend
 from .dispatch import FUSED_MODES, FusedUnavailableError
+from .lowering import FormulaError
 from .protocols import (
     Activation,
     Array,
@@ -17,6 +18,7 @@ from .protocols import (
     OutputBuffers,
     Partition,
     Readback,
+    UpdateRule,
 )
 from .registry import DEVICE_WORDS, PRECISIONS, DeviceUnavailableError, available_backends, get_backend
 
@@ -34,6 +36,7 @@ __all__ = [
     "DeviceState",
     "DeviceUnavailableError",
     "ElementwiseLoss",
+    "FormulaError",
     "FusedUnavailableError",
     "Lattice",
     "Moment",
@@ -41,6 +44,7 @@ __all__ = [
     "OutputBuffers",
     "Partition",
     "Readback",
+    "UpdateRule",
     "available_backends",
     "get_backend",
 ]

@@ -21,7 +21,16 @@ from typing import Any
 import numpy as np
 
 from .dispatch import composed, primitive
-from .protocols import Activation, Array, ElementwiseLoss, Lattice, Orthogonalize, OutputBuffers, Tables
+from .protocols import (
+    Activation,
+    Array,
+    ElementwiseLoss,
+    Lattice,
+    Orthogonalize,
+    OutputBuffers,
+    Tables,
+    UpdateRule,
+)
 
 
 class Primitives:
@@ -360,70 +369,32 @@ class Primitives:
         parameters -= step
 
     @primitive
-    def sgd_step(
+    def optimizer_step(
         self,
+        rule: UpdateRule,
         parameters: Array,
         gradients: Sequence[Array],
-        velocity: Array | None,
-        *,
-        learning_rate: float | Array,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-    ) -> None:
-        """One step of gradient descent, with momentum where `velocity` is given; all in place.
-
-        v <- momentum v + g;  p <- p - learning_rate v, or with Nesterov p - learning_rate (g + momentum v).
-
-        Parameters
-        ----------
-        parameters, velocity : array, shape (*E, P)
-        gradients : arrays, shape (*E, P)
-            The gradient is their sum, taken in their order: one for each worker that had a part of the rows.
-            The first may be overwritten by the sum.
-        learning_rate : float, or array of shape (*E, 1)
-        """
-        gradient = functools.reduce(operator.add, gradients)
-        if velocity is None:
-            parameters -= learning_rate * gradient
-            return
-        velocity *= momentum
-        velocity += gradient
-        direction = gradient + momentum * velocity if nesterov else velocity
-        parameters -= learning_rate * direction
-
-    @primitive
-    def adam_step(
-        self,
-        parameters: Array,
-        gradients: Sequence[Array],
-        first_moment: Array,
-        second_moment: Array,
+        state: Sequence[Array],
         *,
         step: int | Array,
         learning_rate: float | Array,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
     ) -> None:
-        """One step of Adam (Kingma and Ba, 2015, algorithm 1); all in place.
-
-        The moments are kept as plain sums, m <- beta1 m + g and v <- beta2 v + g^2; the factors (1 - beta) of
-        the paper stand with the bias corrections instead, in scalars, which saves two passes over the buffers.
+        """Take one step of an element-wise optimizer; parameters and state change in place.
 
         Parameters
         ----------
-        parameters, first_moment, second_moment : array, shape (*E, P)
+        parameters : array, shape (*E, P)
         gradients : arrays, shape (*E, P)
-            The gradient is their sum, taken in their order. The first may be overwritten by the sum.
+            The gradient is their sum, taken in their order: one for each worker that had a part of the rows.
+            The first may be overwritten by the sum.
+        state : arrays, shape (*E, P)
+            In the order of `rule.state`.
         step : int, or integer array of shape (1,)
-            Counts from 1. On the device it is for steps that are recorded.
+            Counts from 1. It is on the device for steps that are recorded.
         learning_rate : float, or array of shape (*E, 1)
         """
         gradient = functools.reduce(operator.add, gradients)
-        first_moment *= beta1
-        first_moment += gradient
-        second_moment *= beta2
-        second_moment += gradient * gradient
-        root = self.xp.sqrt(second_moment * ((1.0 - beta2) / (1.0 - beta2**step)))
-        step_size = learning_rate * ((1.0 - beta1) / (1.0 - beta1**step))
-        parameters -= step_size * first_moment / (root + epsilon)
+        found, new_state = rule.update(self.xp, parameters, gradient, tuple(state), step, learning_rate)
+        parameters[...] = found
+        for buffer, value in zip(state, new_state, strict=True):
+            buffer[...] = value

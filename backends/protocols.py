@@ -16,35 +16,55 @@ Tables = tuple[Array, Array]
 
 
 class Activation(Protocol):
-    """An element-wise non-linearity, its formula written on `xp` by whoever defines it."""
+    """An element-wise non-linearity: a frozen dataclass whose formulas are written on `xp` (see `lowering`)."""
 
-    @property
-    def name(self) -> str:
-        """The key by which fused bodies know the formula."""
+    def __hash__(self) -> int:
+        """Equal formulas are lowered once."""
 
     @property
     def saves_input(self) -> bool:
         """Whether `backward` needs the input z of the activation; if not, it gets the output y."""
 
     def forward(self, xp: Any, z: Array) -> Array:
-        """Y = f(z)."""
+        """Return `y = f(z)`."""
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """Dz = dy * f'(z), from z or from y as `saves_input` says."""
+        """Return `dz = dy f'(z)`, from z or from y as `saves_input` says."""
 
 
 class ElementwiseLoss(Protocol):
-    """A loss of the residual r = prediction - target, its formula written on `xp` by whoever defines it."""
+    """A loss of the residual r = prediction - target: a frozen dataclass whose formulas are written on `xp`."""
 
-    @property
-    def name(self) -> str:
-        """The key by which fused bodies know the formula."""
+    def __hash__(self) -> int:
+        """Equal formulas are lowered once."""
 
     def value(self, xp: Any, residual: Array) -> Array:
-        """The loss of each element."""
+        """Return the loss of each element."""
 
     def gradient(self, xp: Any, residual: Array) -> Array:
-        """The derivative of `value` with respect to the residual."""
+        """Return the derivative of `value` with respect to the residual."""
+
+
+class UpdateRule(Protocol):
+    """The update of an element-wise optimizer: a frozen dataclass whose formula is written on `xp`."""
+
+    def __hash__(self) -> int:
+        """Equal formulas are lowered once."""
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Names of the buffers that it keeps, each of the parameters' shape and zero at first."""
+
+    def update(
+        self,
+        xp: Any,
+        parameter: Array,
+        gradient: Array,
+        state: tuple[Array, ...],
+        step: int | Array,
+        learning_rate: float | Array,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Return the new parameter and the new state. `step` counts from 1."""
 
 
 @dataclass(frozen=True)

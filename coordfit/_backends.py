@@ -34,6 +34,7 @@ from backends import (  # noqa: E402
     Backend,
     DeviceState,
     DeviceUnavailableError,
+    FormulaError,
     FusedUnavailableError,
     Lattice,
     Moment,
@@ -41,6 +42,7 @@ from backends import (  # noqa: E402
     OutputBuffers,
     Partition,
     Readback,
+    UpdateRule,
     available_backends,
     get_backend,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "Backend",
     "DeviceState",
     "DeviceUnavailableError",
+    "FormulaError",
     "FusedUnavailableError",
     "Lattice",
     "Moment",
@@ -59,6 +62,7 @@ __all__ = [
     "OutputBuffers",
     "Partition",
     "Readback",
+    "UpdateRule",
     "available_backends",
     "get_backend",
 ]

@@ -18,6 +18,7 @@ from coordfit.network.activations import ReLU, Sigmoid, make_activation
 from coordfit.network.losses import MSE
 from coordfit.network.mlp import MLP, initial_parameters
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.pixels.training_pixels import TrainingPixels
 from coordfit.training.job import Job
 from coordfit.training.step import TrainingStep
@@ -78,7 +79,7 @@ def trained_with_mask(target, weights):
     sizes = (2, 8, 3)
     flat = initial_parameters(sizes, "he", omega=1.0, rng=rng)
     mlp = MLP(backend, sizes, flat, ReLU(), Sigmoid(), rows=len(target), dtype="float64")
-    optimizer = Adam(backend, flat, dtype="float64", beta1=0.9, beta2=0.999, epsilon=1e-8)
+    optimizer = ElementwiseOptimizer(backend, flat, Adam(), dtype="float64")
     coordinates = np.random.default_rng(1).random((len(target), 2))
     pixels = TrainingPixels(backend, coordinates, target, weights)
     step = TrainingStep(backend, IdentityEncoder(backend), mlp, MSE(), optimizer, pixels, len(target))

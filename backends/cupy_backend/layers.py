@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..dispatch import fused
+from ..lowering.cuda_text import CudaFormula, cuda_activation
 from ..protocols import Activation, Array
 from .cublaslt import Tier, backward_input, backward_weights, forward, mask_bytes
-from .kernels import ACTIVATION_TYPES, blocks_for, groups_of_rows
+from .kernels import blocks_for, groups_of_rows
 from .products import Products, at
 from .strides import (
     C_TYPES,
@@ -25,7 +26,6 @@ from .strides import (
     is_packed,
     member_stride,
     members_of,
-    unless_known,
 )
 
 
@@ -33,8 +33,7 @@ class Layers(Products):
     """The fused bodies of `linear`, `activation_backward` and `linear_backward`."""
 
     def _linear_fits(self, x: Array, W: Array, b: Array, activation: Activation, **_: Any) -> str:
-        fault = unless_known("activation", activation.name, ACTIVATION_TYPES)
-        return self._unless_16_bits(fault or fault_of(x, W, b, stored=self._stored), x)
+        return self._unless_16_bits(fault_of(x, W, b, stored=self._stored), x)
 
     @fused("linear", supports=_linear_fits)
     def _linear(
@@ -78,15 +77,16 @@ class Layers(Products):
             y = self._out_or_new(out, shape, x)
         self._masks.forget(y, z)
         rows, width = shape[-2:]
+        formula = cuda_activation(activation)
         finish = functools.partial(
             self.launch,
             "bias_activation",
-            (C_TYPES[str(z.dtype)], ACTIVATION_TYPES[activation.name]),
+            (C_TYPES[str(z.dtype)],),
             (blocks_for(rows, groups_of_rows(width)), members_of(shape)),
             *(z, member_stride(z), b, member_stride(b), y, member_stride(y), rows, width),
-            *(int(activation.saves_input), getattr(activation, "omega", 0.0)),
+            formula,
         )
-        if not self._forward(x, W, b, z, activation.name, finish, offered=z is out):
+        if not self._forward(x, W, b, z, formula, finish, offered=z is out):
             finish()
         return y, z if activation.saves_input else y
 
@@ -96,7 +96,7 @@ class Layers(Products):
         W: Array,
         b: Array,
         z: Array,
-        name: str,
+        formula: CudaFormula,
         finish: Callable[[], None],
         *,
         offered: bool,
@@ -113,14 +113,14 @@ class Layers(Products):
             "y_stride": member_stride(z),
         }
         pointers = at(x, W, z)._replace(vector=b.data.ptr)
-        if name == "relu" and (mask := self._room_for_mask(z) if offered else None) is not None:
+        relu = formula.is_relu
+        if relu and (mask := self._room_for_mask(z) if offered else None) is not None:
             product = forward(rows, n_in, n_out, types, **strides)
             masked = pointers._replace(mask=mask.data.ptr)
             if self._run(product, masked, finish=finish, only=Tier.EPILOGUE) is Tier.EPILOGUE:
                 self._masks.note(z)
                 return True
-        ends = name in ("relu", "identity")
-        relu = name == "relu"
+        ends = relu or formula.is_identity
         product = forward(rows, n_in, n_out, types, bias=ends, relu=relu, mask=False, **strides)
         tier = self._run(product, pointers if ends else at(x, W, z), finish=finish if ends else None)
         self._or_library(tier, x, W, z)
@@ -139,15 +139,15 @@ class Layers(Products):
         return mask
 
     def _derivative_fits(self, activation: Activation, dy: Array, saved: Array) -> str:
-        fault = unless_known("activation", activation.name, ACTIVATION_TYPES)
-        fault = fault or fault_of(dy, saved, stored=self._stored)
+        fault = fault_of(dy, saved, stored=self._stored)
         if not fault and dy.dtype != saved.dtype:
             fault = f"takes arrays of one dtype, not of {dy.dtype} and {saved.dtype}"
         return self._unless_16_bits(fault, dy, saved)
 
     @fused("activation_backward", supports=_derivative_fits)
     def _activation_backward(self, activation: Activation, dy: Array, saved: Array) -> Array:
-        if activation.name == "identity":
+        formula = cuda_activation(activation)
+        if formula.is_identity:
             return dy
         dz = dy if is_packed(dy) else self.xp.ascontiguousarray(dy)
         saved = self._packed(saved)
@@ -155,10 +155,10 @@ class Layers(Products):
         rows, width = dz.shape[-2:]
         self.launch(
             "activation_backward",
-            (C_TYPES[str(dz.dtype)], ACTIVATION_TYPES[activation.name]),
+            (C_TYPES[str(dz.dtype)],),
             (blocks_for(rows * width), members_of(dz.shape)),
             *(dz, member_stride(dz), saved, member_stride(saved), dz, member_stride(dz), rows * width),
-            getattr(activation, "omega", 0.0),
+            formula,
         )
         return dz
 
@@ -175,8 +175,6 @@ class Layers(Products):
     ) -> str:
         saved = None if previous is None else previous[1]
         fault = fault_of(dz, x, W, dW, db, saved, stored=self._stored) or fault_of_written(dW, db)
-        if not fault and previous is not None:
-            fault = unless_known("activation", previous[0].name, ACTIVATION_TYPES)
         return self._unless_16_bits(fault, dz, x, saved)
 
     @fused("linear_backward", supports=_backward_fits)
@@ -211,7 +209,7 @@ class Layers(Products):
         if self._is_stored(dz) == self._is_stored(saved):
             dx = self._out_or_new(out, shape, dz)
             finish = functools.partial(self._activation_backward, activation, dx, saved)
-            if self._input_backward(dz, W, dx, saved if activation.name == "relu" else None, finish):
+            if self._input_backward(dz, W, dx, saved if cuda_activation(activation).is_relu else None, finish):
                 return dx
         else:
             wide = self._reuse("dx", shape, W.dtype)

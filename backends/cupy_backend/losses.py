@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..dispatch import fused
+from ..lowering.cuda_text import cuda_loss
 from ..protocols import Array, ElementwiseLoss
 from .features import Pixels
-from .kernels import LOSS_TYPES, blocks_for
-from .strides import C_TYPES, fault_of, member_stride, members_of, unless_known
+from .kernels import blocks_for
+from .strides import C_TYPES, fault_of, member_stride, members_of
 
 
 class Losses(Pixels):
@@ -25,7 +26,7 @@ class Losses(Pixels):
         weights: Array | None = None,
         **_: Any,
     ) -> str:
-        return unless_known("loss", loss.name, LOSS_TYPES) or fault_of(prediction, target, weights)
+        return fault_of(prediction, target, weights)
 
     @fused("loss_and_gradient", supports=_loss_fits)
     def _loss_and_gradient(
@@ -49,12 +50,12 @@ class Losses(Pixels):
         value = self._new(prediction.shape[:-2], prediction.dtype)
         self.launch(
             "loss_and_gradient",
-            (c_type, LOSS_TYPES[loss.name]),
+            (c_type,),
             (blocks, members),
             *(prediction, member_stride(prediction), target, member_stride(target)),
             *(weights, 0 if weights is None else member_stride(weights), dy, member_stride(dy)),
             *(partials, blocks, rows, channels, self._loss_scale(prediction) / count),
-            getattr(loss, "delta", 0.0),
+            cuda_loss(loss),
         )
         self._sum_values(partials, 1.0 / count, value)
         return value, dy

@@ -9,70 +9,47 @@ import numpy as np
 
 from ..base import Backend
 from ..dispatch import fused
-from ..protocols import Array, Orthogonalize
+from ..lowering.cuda_text import cuda_rule
+from ..protocols import Array, Orthogonalize, UpdateRule
 from .kernels import blocks_for
 from .losses import Losses
 from .strides import C_TYPES, fault_of, fault_of_written, member_stride, members_of
 
+_MOST_STATES = 4  # of `optimizer_step` in optimizers.cu
+
 
 class Optimizers(Losses):
-    """The fused bodies of `sgd_step`, `adam_step` and `muon_step`."""
+    """The fused bodies of `optimizer_step` and `muon_step`."""
 
-    def _update_fits(self, gradients: Sequence[Array], *buffers: Array | None) -> str:
-        arrays = [array for array in (*buffers, *gradients) if array is not None]
+    def _update_fits(self, gradients: Sequence[Array], *buffers: Array) -> str:
+        arrays = [*buffers, *gradients]
         fault = fault_of(*arrays, core=1) or fault_of_written(*arrays, core=1)
         if fault or len({member_stride(array, 1) for array in arrays}) == 1:
             return fault
         return "takes buffers that are laid out alike"
 
-    def _sgd_fits(self, parameters: Array, gradients: Sequence[Array], velocity: Array | None, **_: Any) -> str:
-        return self._update_fits(gradients, parameters, velocity)
-
-    @fused("sgd_step", supports=_sgd_fits)
-    def _sgd_step(
+    def _step_fits(
         self,
+        rule: UpdateRule,
         parameters: Array,
         gradients: Sequence[Array],
-        velocity: Array | None,
-        *,
-        learning_rate: float | Array,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-    ) -> None:
-        rates, stride = self._rates(learning_rate)
-        count, members = parameters.shape[-1], members_of(parameters.shape, 1)
-        compute_copy, types = self._shadow_and_types(parameters)
-        self.launch(
-            "sgd_step",
-            types,
-            (blocks_for(count), members),
-            *(parameters, self._sum(gradients), velocity, compute_copy, member_stride(parameters, 1), count),
-            *(rates, stride, momentum, int(nesterov), self._loss_scale(parameters)),
-        )
-
-    def _adam_fits(
-        self,
-        parameters: Array,
-        gradients: Sequence[Array],
-        first_moment: Array,
-        second_moment: Array,
+        state: Sequence[Array],
         **_: Any,
     ) -> str:
-        return self._update_fits(gradients, parameters, first_moment, second_moment)
+        if len(state) > _MOST_STATES:
+            return f"takes at most {_MOST_STATES} buffers of state, not {len(state)}"
+        return self._update_fits(gradients, parameters, *state)
 
-    @fused("adam_step", supports=_adam_fits)
-    def _adam_step(
+    @fused("optimizer_step", supports=_step_fits)
+    def _optimizer_step(
         self,
+        rule: UpdateRule,
         parameters: Array,
         gradients: Sequence[Array],
-        first_moment: Array,
-        second_moment: Array,
+        state: Sequence[Array],
         *,
         step: int | Array,
         learning_rate: float | Array,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
     ) -> None:
         rates, stride = self._rates(learning_rate)
         if isinstance(step, int):
@@ -82,11 +59,11 @@ class Optimizers(Losses):
         count, members = parameters.shape[-1], members_of(parameters.shape, 1)
         compute_copy, types = self._shadow_and_types(parameters)
         self.launch(
-            "adam_step",
+            "optimizer_step",
             types,
             (blocks_for(count), members),
-            *(parameters, self._sum(gradients), first_moment, second_moment, compute_copy),
-            *(member_stride(parameters, 1), count, step, rates, stride, beta1, beta2, epsilon),
+            *(parameters, self._sum(gradients), *state, *[None] * (_MOST_STATES - len(state)), compute_copy),
+            *(member_stride(parameters, 1), count, step, rates, stride, cuda_rule(rule)),
             self._loss_scale(parameters),
         )
 

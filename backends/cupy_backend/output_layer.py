@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..dispatch import fused
+from ..lowering.cuda_text import cuda_activation, cuda_loss
 from ..protocols import Activation, Array, ElementwiseLoss, OutputBuffers
-from .kernels import ACTIVATION_CODES, KERNELS, LOSS_CODES, blocks_for, groups_of_rows
+from .kernels import KERNELS, blocks_for, groups_of_rows
 from .optimizers import Optimizers
 from .strides import C_TYPES, fault_of, fault_of_written, is_packed, member_stride, members_of
 
@@ -43,14 +44,16 @@ class OutputLayer(Optimizers):
         previous: tuple[Activation, Array] | None = None,
         **_: Any,
     ) -> str:
-        if previous is None or previous[0].name != "relu" or previous[1] is not h:
-            return "takes the output of a ReLU"
+        if previous is None:
+            return "takes the output of a layer"
         if W.shape[-1] not in _CHANNELS:
             return f"takes at most {max(_CHANNELS)} channels"
-        if activation.name not in ACTIVATION_CODES or loss.name not in LOSS_CODES:
-            return f"does not know {activation.name} or {loss.name}"
-        fault = fault_of(h, W, b, dW, db, target, weights, stored=self._stored) or fault_of_written(dW, db)
-        if not fault and not all(map(is_packed, (h, W, b))):
+        saved = previous[1]
+        fault = fault_of(h, W, b, dW, db, target, weights, saved, stored=self._stored)
+        fault = fault or fault_of_written(dW, db)
+        if not fault and saved.dtype != h.dtype:
+            fault = f"takes arrays of one dtype, not of {h.dtype} and {saved.dtype}"
+        if not fault and not all(map(is_packed, (h, W, b, saved))):
             fault = "takes packed arrays"
         return fault or _fault_of_places(dW, db)
 
@@ -72,6 +75,8 @@ class OutputLayer(Optimizers):
         previous: tuple[Activation, Array] | None = None,
         buffers: OutputBuffers = OutputBuffers(),  # noqa: B008 - a tuple of None
     ) -> tuple[Array, Array | None]:
+        assert previous is not None
+        below, saved = previous
         (rows, hidden), channels, members = h.shape[-2:], W.shape[-1], members_of(h.shape)
         target = self._packed(target)
         weights = None if weights is None else self._packed(weights)
@@ -87,10 +92,11 @@ class OutputLayer(Optimizers):
             (C_TYPES[str(h.dtype)], str(channels)),
             (blocks, members),
             *(h, member_stride(h), W, member_stride(W), b, member_stride(b), target, member_stride(target)),
-            *(weights, 0 if weights is None else member_stride(weights), None, 0, dh, member_stride(dh)),
-            *(partials, parts * width, bias_offset, values, blocks, rows, hidden),
-            *(ACTIVATION_CODES[activation.name], getattr(activation, "omega", 0.0), LOSS_CODES[loss.name]),
-            *(getattr(loss, "delta", 0.0), self._loss_scale(W) / count),
+            *(weights, 0 if weights is None else member_stride(weights), None, 0),
+            *((None, 0) if saved is h else (saved, member_stride(saved))),
+            *(dh, member_stride(dh), partials, parts * width, bias_offset, values, blocks, rows, hidden),
+            *(cuda_activation(activation), cuda_loss(loss), cuda_activation(below)),
+            self._loss_scale(W) / count,
             block=self.output_threads,
         )
         self._sum_partials(partials, dW, member_stride(dW), accumulate)

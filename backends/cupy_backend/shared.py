@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..base import Backend
+from ..lowering.cuda_text import CudaFormula
 from ..protocols import Array
 from .capture import recorded
 from .checks import device_name, first_line
@@ -29,7 +30,7 @@ from .cublaslt import (
     choices_file,
     load,
 )
-from .kernels import OPTIONS, Launcher, name_expressions, source
+from .kernels import OPTIONS, Launcher, source
 from .relu_masks import ReluMasks
 from .storage import Shadows
 from .streams import StreamPair
@@ -144,10 +145,10 @@ class Shared(Backend):
             self._launcher = Launcher(self._get_function, scalars)
         self._launcher(name, instance, grid, *arguments, block=block)
 
-    def _get_function(self, file: str, expression: str) -> Any:
+    def _get_function(self, file: str, expression: str, formulas: Sequence[CudaFormula]) -> Any:
         if (file, expression) not in self._functions:
-            assert expression in name_expressions(file)
-            module = self.xp.RawModule(code=source(file), options=OPTIONS, name_expressions=[expression])
+            code = source(file, formulas)
+            module = self.xp.RawModule(code=code, options=OPTIONS, name_expressions=[expression])
             self._functions[file, expression] = module.get_function(expression)
         return self._functions[file, expression]
 

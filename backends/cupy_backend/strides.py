@@ -74,8 +74,3 @@ def fault_of_written(*arrays: Any, core: int = 2) -> str:
     if all(is_packed(array, core) for array in arrays if array is not None):
         return ""
     return "writes in place only where memory is contiguous"
-
-
-def unless_known(kind: str, name: str, known: Any) -> str:
-    """Return that a name of this kind has no fused body, or an empty string where it is known."""
-    return "" if name in known else f"has no fused body for the {kind} {name!r}"

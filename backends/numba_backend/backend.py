@@ -23,7 +23,7 @@ _MIN_WORKER_ROWS = 64
 _FLOPS_OF_A_WEIGHT = 6  # in a step, for each row: forward, dW and dx
 _RECORDED = {
     *("take_rows", "linear", "activation_backward", "linear_backward", "loss_and_gradient"),
-    *("adam_step", "sgd_step", "muon_step", "output_step"),
+    *("optimizer_step", "muon_step", "output_step"),
 }
 
 

@@ -12,7 +12,14 @@ import numpy as np
 
 from ..dispatch import fused
 from ..numpy_backend.backend import NumpyBackend, even_slices
-from ..protocols import Activation, Array, ElementwiseLoss, NotRecordedError, Orthogonalize
+from ..protocols import (
+    Activation,
+    Array,
+    ElementwiseLoss,
+    NotRecordedError,
+    Orthogonalize,
+    UpdateRule,
+)
 
 # Below this many operations, or this many columns, a part of a product is not worth a worker of its own.
 _MIN_PART_FLOPS = 400_000
@@ -114,7 +121,7 @@ class NumbaFused(NumpyBackend):
         self._do(c.shared_out(whole, columns=parts), array, index, y, dtype=None)
         return self._result(y)
 
-    @fused("linear", supports=NumpyBackend._linear_is_known)
+    @fused("linear")
     def _linear(
         self,
         x: Array,
@@ -126,30 +133,23 @@ class NumbaFused(NumpyBackend):
         out_saved: Array | None = None,
     ) -> tuple[Array, Array]:
         c = self._compiled
-        choice = self._activation(activation)
-        if choice is None or not self._compiles(x, W, b, product=True):
-            self._refuse(f"linear with {activation.name}")
+        if not self._compiles(x, W, b, product=True):
             return super()._linear(x, W, b, activation, out=out, out_saved=out_saved)
         rows, (inputs, units) = x.shape[-2], W.shape[-2:]
         y = _out_or_new((*W.shape[:-2], rows, units), W.dtype, out)
         saved = _out_or_new(y.shape, W.dtype, out_saved) if activation.saves_input else y
         shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
         places = {**c.at("x", x), **c.at("W", W), **c.at("b", b), **c.at("y", y), **c.at("saved", saved)}
-        whole = c.instruction(c.LINEAR, **choice, **shape, **places)
+        kernel = c.forward_kernel(activation, W.dtype)
+        whole = c.instruction(c.LINEAR, **kernel.fields, **shape, **places)
         # By columns, so that each worker reads its own weights; an output layer has too few of them.
         by_rows = units < 2 * _MIN_PART_COLUMNS
         parts = self._parts_of_product(rows if by_rows else units, 2 * rows * W.size)
         all_rows, all_columns = [slice(0, rows)] * len(parts), [slice(0, units)] * len(parts)
         ranges = (parts, all_columns) if by_rows else (all_rows, parts)
-        self._do(c.shared_out(whole, rows=ranges[0], columns=ranges[1]), x, W, b, y, saved, dtype=W.dtype)
+        programs = c.shared_out(whole, rows=ranges[0], columns=ranges[1])
+        self._do(programs, x, W, b, y, saved, kernel.coefficients, dtype=W.dtype)
         return self._result(y), self._result(saved)
-
-    def _activation(self, activation: Activation | None) -> dict[str, float] | None:
-        """The fields that say which activation it is, identity for None; None where it is not compiled."""
-        if activation is None:
-            return {"choice": self._compiled.ACTIVATIONS["identity"]}
-        choice = self._compiled.ACTIVATIONS.get(activation.name)
-        return None if choice is None else {"choice": choice, "omega": getattr(activation, "omega", 0.0)}
 
     def _parts_of_product(self, length: int, flops: int) -> list[slice]:
         """Cut an axis of so many numbers, where a product over all of it takes `flops` operations."""
@@ -158,20 +158,21 @@ class NumbaFused(NumpyBackend):
         groups = self._parts(-(-length // _LINE), -(-smallest // _LINE))
         return [slice(g.start * _LINE, min(g.stop * _LINE, length)) for g in groups]
 
-    @fused("activation_backward", supports=NumpyBackend._derivative_is_known)
+    @fused("activation_backward")
     def _activation_backward(self, activation: Activation, dy: Array, saved: Array) -> Array:
         c = self._compiled
-        choice = self._activation(activation)
         contiguous = dy.flags.c_contiguous and saved.flags.c_contiguous and dy.shape == saved.shape
-        if choice is None or not contiguous or not self._compiles(dy, saved):
-            self._refuse(f"the derivative of {activation.name}")
+        if not contiguous or not self._compiles(dy, saved):
+            self._refuse("activation_backward of such arrays")
             return super()._activation_backward(activation, dy, saved)
-        whole = c.instruction(c.ACTIVATION_BACKWARD, **choice, dz=c.address_of(dy), y=c.address_of(saved))
-        parts = self._parts(dy.size, _MIN_PART_NUMBERS)
-        self._do(c.shared_out(whole, columns=parts), dy, saved, dtype=dy.dtype)
+        kernel = c.backward_kernel(activation, dy.dtype)
+        places = {"dz": c.address_of(dy), "y": c.address_of(saved)}
+        whole = c.instruction(c.ACTIVATION_BACKWARD, **kernel.fields, **places)
+        programs = c.shared_out(whole, columns=self._parts(dy.size, _MIN_PART_NUMBERS))
+        self._do(programs, dy, saved, kernel.coefficients, dtype=dy.dtype)
         return dy
 
-    @fused("linear_backward", supports=NumpyBackend._backward_is_known)
+    @fused("linear_backward")
     def _linear_backward(
         self,
         dz: Array,
@@ -185,27 +186,27 @@ class NumbaFused(NumpyBackend):
         out: Array | None = None,
     ) -> Array | None:
         c = self._compiled
-        choice = self._activation(None if previous is None else previous[0])
         saved = x if previous is None else previous[1]
-        if choice is None or not self._compiles(dz, x, W, dW, db, saved, product=True):
-            self._refuse("linear_backward to such a layer")
+        if not self._compiles(dz, x, W, dW, db, saved, product=True):
             return super()._linear_backward(
                 dz, x, W, dW=dW, db=db, accumulate=accumulate, previous=previous, out=out
             )
         rows, (inputs, units) = x.shape[-2], W.shape[-2:]
         dx = None if previous is None else _out_or_new((*W.shape[:-2], rows, inputs), W.dtype, out)
         places = {**c.at("x", x), **c.at("W", W), **c.at("dz", dz), **c.at("dW", dW), **c.at("db", db)}
-        if dx is not None:
-            places |= {**c.at("dx", dx), **c.at("saved", saved)}
+        arrays = [dz, x, W, dW, db]
+        if previous is not None and dx is not None:
+            kernel = c.backward_kernel(previous[0], W.dtype)
+            places |= {**c.at("dx", dx), **c.at("saved", saved), **kernel.fields}
+            arrays += [saved, dx, kernel.coefficients]
         shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
-        whole = c.instruction(c.LINEAR_BACKWARD, **choice, accumulate=accumulate, **shape, **places)
+        whole = c.instruction(c.LINEAR_BACKWARD, accumulate=accumulate, **shape, **places)
         parts = self._parts_of_product(inputs, (2 if dx is None else 4) * rows * W.size)
         by_units = even_slices(0, units, len(parts))
-        arrays = (dz, x, W, dW, db, saved) if dx is None else (dz, x, W, dW, db, saved, dx)
         self._do(c.shared_out(whole, columns=parts, units=by_units), *arrays, dtype=W.dtype)
         return None if dx is None else self._result(dx)
 
-    @fused("loss_and_gradient", supports=NumpyBackend._loss_is_known)
+    @fused("loss_and_gradient")
     def _loss_and_gradient(
         self,
         loss: ElementwiseLoss,
@@ -225,75 +226,46 @@ class NumbaFused(NumpyBackend):
         places = {**c.at("y", prediction), **c.at("target", target), **c.at("dz", dy)}
         if weights is not None:
             places |= c.at("weights", weights)
+        kernel = c.loss_kernel(loss, prediction.dtype, 1.0 / count)
         whole = c.instruction(
             c.LOSS,
             **places,
-            choice=c.LOSSES[loss.name],
+            **kernel.fields,
             members=math.prod(ensemble),
             rows=rows,
             units=channels,
             value=c.address_of(value),
-            scale=1.0 / count,
-            delta=getattr(loss, "delta", 0.0),
         )
-        self._do([whole], *given, dy, value, dtype=prediction.dtype)
+        self._do([whole], *given, dy, value, kernel.coefficients, dtype=prediction.dtype)
         return self._result(value) if self._recording is not None else value[()], self._result(dy)
 
-    @fused("sgd_step")
-    def _sgd_step(
+    @fused("optimizer_step")
+    def _optimizer_step(
         self,
+        rule: UpdateRule,
         parameters: Array,
         gradients: Sequence[Array],
-        velocity: Array | None,
-        *,
-        learning_rate: float | Array,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-    ) -> None:
-        state = () if velocity is None else (velocity,)
-        if not self._lie_flat(parameters, *gradients, *state):
-            super()._sgd_step(
-                parameters,
-                gradients,
-                velocity,
-                learning_rate=learning_rate,
-                momentum=momentum,
-                nesterov=nesterov,
-            )
-            return
-        settings = {"momentum": momentum, "choice": nesterov}
-        self._update(self._compiled.SGD, parameters, gradients, state, learning_rate, None, settings)
-
-    @fused("adam_step")
-    def _adam_step(
-        self,
-        parameters: Array,
-        gradients: Sequence[Array],
-        first_moment: Array,
-        second_moment: Array,
+        state: Sequence[Array],
         *,
         step: int | Array,
         learning_rate: float | Array,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
     ) -> None:
-        state = (first_moment, second_moment)
         if not self._lie_flat(parameters, *gradients, *state):
-            super()._adam_step(
-                parameters,
-                gradients,
-                first_moment,
-                second_moment,
-                step=step,
-                learning_rate=learning_rate,
-                beta1=beta1,
-                beta2=beta2,
-                epsilon=epsilon,
-            )
+            super()._optimizer_step(rule, parameters, gradients, state, step=step, learning_rate=learning_rate)
             return
-        settings = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
-        self._update(self._compiled.ADAM, parameters, gradients, state, learning_rate, step, settings)
+        c, dtype = self._compiled, parameters.dtype
+        kernel = c.update_kernel(rule, dtype)
+        states = np.array([c.address_of(buffer) for buffer in state] or [0], np.int64)
+        settings = {**kernel.fields, "states": c.address_of(states)}
+        whole, arrays = self._update_of(c.UPDATE, parameters, gradients, learning_rate, step, settings)
+        arrays += (states, *state, kernel.coefficients)
+        programs = self._shared_by_workers(whole, math.prod(parameters.shape[:-1]), parameters.shape[-1])
+        if self._recording is not None or len(programs) == 1:
+            self._do(programs, *arrays, dtype=dtype)
+        else:
+            self.run_workers(
+                [functools.partial(self._do, [program], *arrays, dtype=dtype) for program in programs]
+            )
 
     def _muon_is_compiled(self, parameters: Array, gradients: Sequence[Array], momenta: Array, **_: Any) -> str:
         if self._gemm is not None and self._lie_flat(parameters, *gradients, momenta):
@@ -320,17 +292,16 @@ class NumbaFused(NumpyBackend):
             **rooms,
             "x": c.address_of(out),
             "rows": n,
-            "choice": orthogonalize.iterations,
+            "iterations": orthogonalize.iterations,
+            "momenta": c.address_of(momenta),
             "momentum": momentum,
             "scale": scale,
             "linear": linear,
             "cubic": cubic,
             "quintic": quintic,
         }
-        whole, arrays = self._update_of(
-            c.MUON, parameters, gradients, (momenta,), learning_rate, None, settings
-        )
-        self._do([whole], *arrays, out, *orthogonalize.buffers, dtype=parameters.dtype)
+        whole, arrays = self._update_of(c.MUON, parameters, gradients, learning_rate, None, settings)
+        self._do([whole], *arrays, momenta, out, *orthogonalize.buffers, dtype=parameters.dtype)
 
     def _lie_flat(self, *buffers: Array) -> bool:
         """Whether parts of flat buffers (*E, P) lie alike, in one dtype; in a recorded step they must."""
@@ -341,38 +312,16 @@ class NumbaFused(NumpyBackend):
         self._refuse("an optimizer on arrays of this kind")
         return False
 
-    def _update(
-        self,
-        kind: int,
-        parameters: Array,
-        gradients: Sequence[Array],
-        state: Sequence[Array],
-        learning_rate: float | Array,
-        step: int | Array | None,
-        settings: dict[str, float],
-    ) -> None:
-        """Write down an optimizer's pass over flat buffers (*E, P), and share it out."""
-        whole, arrays = self._update_of(kind, parameters, gradients, state, learning_rate, step, settings)
-        programs = self._shared_by_workers(whole, math.prod(parameters.shape[:-1]), parameters.shape[-1])
-        dtype = parameters.dtype
-        if self._recording is not None or len(programs) == 1:
-            self._do(programs, *arrays, dtype=dtype)
-        else:
-            self.run_workers(
-                [functools.partial(self._do, [program], *arrays, dtype=dtype) for program in programs]
-            )
-
     def _update_of(
         self,
         kind: int,
         parameters: Array,
         gradients: Sequence[Array],
-        state: Sequence[Array],
         learning_rate: float | Array,
         step: int | Array | None,
         settings: dict[str, float],
     ) -> tuple[Any, tuple[Array, ...]]:
-        """The instruction for all members, and the arrays that it names."""
+        """Return the instruction for all members, and the arrays that it names."""
         c = self._compiled
         rates = (
             learning_rate if isinstance(learning_rate, np.ndarray) else np.array([learning_rate], np.float64)
@@ -382,7 +331,6 @@ class NumbaFused(NumpyBackend):
             self._refuse("learning rates of this kind")
             rates = np.ascontiguousarray(rates, np.float64)
         table = np.array([c.address_of(gradient) for gradient in gradients], np.int64)
-        moments = dict(zip(("first_moment", "second_moment"), map(c.address_of, state), strict=False))
         members, width = math.prod(parameters.shape[:-1]), parameters.shape[-1]
         whole = c.instruction(
             kind,
@@ -396,10 +344,9 @@ class NumbaFused(NumpyBackend):
             rates=c.address_of(rates),
             num_rates=rates.size,
             counter=c.address_of(counter),
-            **moments,
             **settings,
         )
-        return whole, (parameters, *gradients, *state, rates, table, counter)
+        return whole, (parameters, *gradients, rates, table, counter)
 
     def _shared_by_workers(self, whole: Any, members: int, width: int) -> list[Any]:
         """An optimizer's pass in parts: of members where there are enough, else of each one's columns."""

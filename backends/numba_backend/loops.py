@@ -1,56 +1,14 @@
-"""Element-wise work beside NumPy's products, compiled by Numba: one loop over memory for each.
-
-The same list as in `numpy_backend/loops.py`, which takes a pass of NumPy for each operation. `NumbaBackend`
-needs these loops where a layer cannot be one instruction of `compiled`: no BLAS was found, or the activation is
-tanh, whose vector instructions NumPy has and Numba lacks.
-"""
+"""Sums over rows and features of a grid, compiled by Numba: one loop over memory for each."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from ..numpy_backend.loops import NUMPY_LOOPS, Loops, Reuse
 from ..protocols import Array, Tables
 from .compiled.addresses import compiled
-
-# -- activations: z (E, N, H) and b (E, H) ----------------------------------------------------------------
-
-
-@compiled
-def add_bias(z: Array, b: Array) -> None:
-    """Z <- z + b."""
-    members, rows, units = z.shape
-    for e in range(members):
-        for i in range(rows):
-            for j in range(units):
-                z[e, i, j] += b[e, j]
-
-
-@compiled
-def add_bias_and_clip(z: Array, b: Array) -> None:
-    """Z <- max(z + b, 0); a NaN stays one."""
-    members, rows, units = z.shape
-    zero = z.dtype.type(0)
-    for e in range(members):
-        for i in range(rows):
-            for j in range(units):
-                t = z[e, i, j] + b[e, j]
-                z[e, i, j] = zero if t <= zero else t
-
-
-@compiled
-def mask(dy: Array, y: Array) -> None:
-    """Dy <- dy where y > 0, else 0; y has the shape of dy."""
-    members, rows, units = dy.shape
-    zero = dy.dtype.type(0)
-    for e in range(members):
-        for i in range(rows):
-            for j in range(units):
-                dy[e, i, j] = dy[e, i, j] if y[e, i, j] > zero else zero
 
 
 @compiled
@@ -81,21 +39,6 @@ def vectors(b: Array, reuse: Reuse) -> Array:
     return b if b.ndim == 2 else b.reshape(-1, b.shape[-1])
 
 
-def _forward_with(kernel: Callable[..., None]) -> Callable[..., Array]:
-    def forward(activation: Any, z: Array, b: Array, y: Array, reuse: Reuse) -> Array:
-        whole = of_members(z)
-        kernel(whole, vectors(b, reuse))
-        return z if z.flags.c_contiguous else whole.reshape(z.shape)
-
-    return forward
-
-
-def _relu_backward(activation: Any, dy: Array, y: Array, reuse: Reuse) -> Array:
-    dz = of_members(dy)
-    mask(dz, of_members(y))
-    return dy if dy.flags.c_contiguous else dz.reshape(dy.shape)
-
-
 def _sum_over_rows(dz: Array, db: Array, reuse: Reuse) -> None:
     sums = vectors(db, reuse)
     column_sums(of_members(dz), sums)
@@ -123,12 +66,6 @@ def _grid_features(x_tables: Tables, y_tables: Tables, rows: slice, out: Array, 
 
 NUMBA_LOOPS: Loops = dataclasses.replace(
     NUMPY_LOOPS,
-    forward={
-        **NUMPY_LOOPS.forward,
-        "identity": _forward_with(add_bias),
-        "relu": _forward_with(add_bias_and_clip),
-    },
-    backward={**NUMPY_LOOPS.backward, "relu": _relu_backward},
     sum_over_rows=_sum_over_rows,
     grid_features=_grid_features,
 )

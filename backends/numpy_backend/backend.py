@@ -13,18 +13,26 @@ import itertools
 import math
 import platform
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..base import Backend
 from ..dispatch import fused
-from ..protocols import Activation, Array, ElementwiseLoss, Partition, Tables
+from ..protocols import Activation, Array, ElementwiseLoss, Partition, Tables, UpdateRule
 from .blas_threads import ONE_BLAS_THREAD, blas_libraries
 from .host_cores import limits, usable_cores
 from .host_memory import free_bytes
-from .loops import NUMPY_LOOPS, Loops
+from .loops import (
+    NUMPY_LOOPS,
+    Coefficients,
+    Loops,
+    backward_passes,
+    forward_passes,
+    loss_passes,
+    update_passes,
+)
 from .worker_threads import Task, WorkerThreads
 
 # A product needs some rows to run at speed.
@@ -228,10 +236,7 @@ class NumpyBackend(Backend):
         b = b.swapaxes(-1, -2) if transpose_b else b
         return self._product(a, b, out)
 
-    def _linear_is_known(self, x: Array, W: Array, b: Array, activation: Activation, **_: Any) -> str:
-        return _unless_known("activation", activation.name, self.loops.forward)
-
-    @fused("linear", supports=_linear_is_known)
+    @fused("linear")
     def _linear(
         self,
         x: Array,
@@ -242,25 +247,25 @@ class NumpyBackend(Backend):
         out: Array | None = None,
         out_saved: Array | None = None,
     ) -> tuple[Array, Array]:
-        z = self._product(x, W, out_saved if activation.saves_input else out)
-        y = np.empty_like(z) if activation.saves_input and out is None else out
-        y = y if activation.saves_input else z
-        y = self.loops.forward[activation.name](activation, z, b, y, self._reuse)
-        return y, (z if activation.saves_input else y)
+        passes, coefficients = forward_passes(activation)
+        if not activation.saves_input:
+            y = self._product(x, W, out)
+            y += b
+            passes(self._reuse, coefficients, y)
+            return y, y
+        z = self._product(x, W, out_saved)
+        z += b
+        y = np.empty_like(z) if out is None else out
+        passes(self._reuse, coefficients, z, y)
+        return y, z
 
-    def _derivative_is_known(self, activation: Activation, dy: Array, saved: Array) -> str:
-        return _unless_known("activation", activation.name, self.loops.backward)
-
-    @fused("activation_backward", supports=_derivative_is_known)
+    @fused("activation_backward")
     def _activation_backward(self, activation: Activation, dy: Array, saved: Array) -> Array:
-        return self.loops.backward[activation.name](activation, dy, saved, self._reuse)
+        passes, coefficients = backward_passes(activation)
+        passes(self._reuse, coefficients, dy, saved)
+        return dy
 
-    def _backward_is_known(
-        self, dz: Array, x: Array, W: Array, *, previous: tuple[Activation, Array] | None = None, **_: Any
-    ) -> str:
-        return "" if previous is None else _unless_known("activation", previous[0].name, self.loops.backward)
-
-    @fused("linear_backward", supports=_backward_is_known)
+    @fused("linear_backward")
     def _linear_backward(
         self,
         dz: Array,
@@ -286,7 +291,7 @@ class NumpyBackend(Backend):
             return None
         activation, saved = previous
         dx = self._product(dz, W.swapaxes(-1, -2), out)
-        return self.loops.backward[activation.name](activation, dx, saved, self._reuse)
+        return NumpyBackend._activation_backward(self, activation, dx, saved)
 
     @fused("fourier_features")
     def _fourier_features(self, coordinates: Array, B: Array, *, out: Array | None = None) -> Array:
@@ -314,10 +319,7 @@ class NumpyBackend(Backend):
         self.loops.grid_features(x_tables, y_tables, rows, out, self._reuse)
         return out
 
-    def _loss_is_known(self, loss: ElementwiseLoss, *args: Any, **kwargs: Any) -> str:
-        return _unless_known("loss", loss.name, self.loops.losses)
-
-    @fused("loss_and_gradient", supports=_loss_is_known)
+    @fused("loss_and_gradient")
     def _loss_and_gradient(
         self,
         loss: ElementwiseLoss,
@@ -328,58 +330,42 @@ class NumpyBackend(Backend):
         weights: Array | None = None,
         out: Array | None = None,
     ) -> tuple[Array, Array]:
-        if out is None:
-            out = np.empty_like(prediction)
-        return self.loops.losses[loss.name](loss, prediction, target, weights, count, out, self._reuse)
+        dy = np.subtract(prediction, target, out=np.empty_like(prediction) if out is None else out)
+        passes, coefficients = loss_passes(loss, weights is not None)
+        buffers = (dy,) if weights is None else (dy, weights)
+        value, dy = passes(self._reuse, (*coefficients, 1.0 / count), *buffers)
+        return np.add.reduce(value, axis=(-2, -1)) / count, dy
 
-    @fused("sgd_step")
-    def _sgd_step(
+    @fused("optimizer_step")
+    def _optimizer_step(
         self,
+        rule: UpdateRule,
         parameters: Array,
         gradients: Sequence[Array],
-        velocity: Array | None,
-        *,
-        learning_rate: float | Array,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-    ) -> None:
-        def update(rate: float | Array, p: Array, v: Array | None, *pieces: Array) -> None:
-            self.loops.sgd(p, pieces, v, rate, momentum, nesterov, self._reuse)
-
-        self._by_pieces(update, learning_rate, parameters, velocity, *gradients)
-
-    @fused("adam_step")
-    def _adam_step(
-        self,
-        parameters: Array,
-        gradients: Sequence[Array],
-        first_moment: Array,
-        second_moment: Array,
+        state: Sequence[Array],
         *,
         step: int | Array,
         learning_rate: float | Array,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
     ) -> None:
-        # With r = sqrt((1 - beta2) / (1 - beta2^t)), the step k m / (r sqrt(v) + epsilon) is written as
-        # (k / r) m / (sqrt(v) + epsilon / r): one operation less for each parameter.
-        root = ((1.0 - beta2) / (1.0 - beta2**step)) ** 0.5
-        step_size = learning_rate * ((1.0 - beta1) / (1.0 - beta1**step) / root)
+        formula, passes = update_passes(rule)
 
-        def update(size: float | Array, p: Array, m: Array, v: Array, *pieces: Array) -> None:
-            self.loops.adam(p, pieces, m, v, size, beta1, beta2, epsilon / root, self._reuse)
+        def update(coefficients: Coefficients, p: Array, *others: Array) -> None:
+            buffers, (g, *pieces) = others[: len(state)], others[len(state) :]
+            for piece in pieces:
+                g += piece
+            passes(self._reuse, coefficients, p, g, *buffers)
 
-        self._by_pieces(update, step_size, parameters, first_moment, second_moment, *gradients)
+        coefficients = formula.values(rule, step=step, learning_rate=learning_rate)
+        self._by_pieces(update, coefficients, parameters, *state, *gradients)
 
-    def _by_pieces(self, update: Callable[..., None], rate: float | Array, *buffers: Array) -> None:
-        """Call `update` on a rate and flat buffers of shape (*E, P) together, piece by piece, on all workers.
+    def _by_pieces(self, update: Callable[..., None], coefficients: Coefficients, *buffers: Array) -> None:
+        """Call `update` on coefficients and flat buffers (*E, P) together, piece by piece, on all workers.
 
-        A piece has some members whole, or some columns of one: each array of it is contiguous.
+        A piece has some members whole, or some columns of one: each array of it is contiguous. A coefficient is
+        a number, or an array (K, 1).
         """
         members, width = math.prod(buffers[0].shape[:-1]), buffers[0].shape[-1]
-        flat = [None if buffer is None else buffer.reshape(members, width) for buffer in buffers]
-        own_rates = None if isinstance(rate, int | float) or rate.size == 1 else rate
+        flat = [buffer.reshape(members, width) for buffer in buffers]
         workers = min(self.threads, members * width // self.loops.min_worker_elements)
         if workers <= 1 or self._local.is_at_work:  # a worker that updates its own members hands out nothing
             parts = [(slice(0, members), slice(0, width))]
@@ -390,13 +376,11 @@ class NumpyBackend(Backend):
 
         def work(part: tuple[slice, slice]) -> None:
             for m, columns in _pieces(*part, self.loops.piece):
-                update(
-                    rate if own_rates is None else own_rates[m],
-                    *(None if a is None else a[m, columns] for a in flat),
-                )
+                own = tuple(k if isinstance(k, float) else k[m] for k in coefficients)
+                update(own, *(a[m, columns] for a in flat))
 
         if members * width <= self.loops.piece and len(parts) == 1:
-            update(rate, *flat)
+            update(coefficients, *flat)
         elif len(parts) == 1:
             work(parts[0])
         else:
@@ -419,10 +403,6 @@ def _add(total: Array, part: Array) -> None:
         merged += part.reshape(merged.shape)
     else:
         total += part
-
-
-def _unless_known(kind: str, name: str, bodies: Mapping[str, object]) -> str:
-    return "" if name in bodies else f"has no fused body for the {kind} {name!r}"
 
 
 def _by_groups(members: slice, num_rows: int, row_bytes: int, block_bytes: int) -> Partition:

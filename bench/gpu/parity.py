@@ -11,6 +11,8 @@ import numpy as np
 from backends import Lattice
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
+from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.sgd import SGD
 
 from .steps import Case, Reference, Row, Rows, fault_of, make_step, on_rung
 
@@ -90,15 +92,14 @@ def calls(rows: int, width: int, members: int) -> Calls:
 
     def adam(backend: Any, new: Any) -> dict[str, Any]:
         p, g, m, v = new(*P), new(*P), new(*P), abs(new(*P))
-        rates = {"learning_rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
         # What is on its way back is multiplied by the scale, and the optimizer divides.
-        backend.adam_step(p, [g * backend.loss_scale], m, v, step=7, **rates)
+        backend.optimizer_step(Adam(), p, [g * backend.loss_scale], [m, v], step=7, learning_rate=0.01)
         return {"parameters": p, "m": m, "v": v}
 
     def sgd(backend: Any, new: Any) -> dict[str, Any]:
         p, g, v = new(*P), new(*P), new(*P)
         scaled = [g * backend.loss_scale]
-        backend.sgd_step(p, scaled, v, learning_rate=0.01, momentum=0.9, nesterov=True)
+        backend.optimizer_step(SGD(0.9, True), p, scaled, [v], step=7, learning_rate=0.01)
         return {"parameters": p, "velocity": v}
 
     yield "Adam", "forward", adam

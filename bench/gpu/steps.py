@@ -17,6 +17,7 @@ from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP, initial_parameters
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.pixels.batch_order import BatchOrder
 from coordfit.pixels.step_inputs import StepInputs
 from coordfit.pixels.training_pixels import TrainingPixels
@@ -77,7 +78,7 @@ def make_step(backend: Backend, case: Case, dtype: str = "float32") -> TrainingS
     parameters = backend.asarray(flat.astype(np.float32), dtype)
     hidden, sigmoid = make_activation(case.activation), make_activation("sigmoid")
     mlp = MLP(backend, case.sizes, parameters, hidden, sigmoid, rows=1, dtype=dtype)
-    adam = Adam(backend, parameters, dtype=dtype, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    adam = ElementwiseOptimizer(backend, parameters, Adam(), dtype=dtype)
     size = case.side**2
     coordinates = backend.asarray(rng.uniform(size=(size, 2)).astype(np.float32), dtype)
     target = backend.asarray(rng.uniform(size=(size, 3)).astype(np.float32), dtype)

@@ -17,6 +17,7 @@ from coordfit.models.rendering import PictureFacts
 from coordfit.network.losses import make_loss
 from coordfit.network.parameters import ParameterLayout
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.pixels.step_inputs import StepInputs
 from coordfit.pixels.training_pixels import TrainingPixels
 from coordfit.tiles.layout import TileLayout
@@ -58,7 +59,7 @@ class Coordfit:
         if case.render:
             return
         mlp = self.model.mlp
-        optimizer = Adam(backend, mlp.parameters, dtype="float32", beta1=0.9, beta2=0.999, epsilon=1e-8)
+        optimizer = ElementwiseOptimizer(backend, mlp.parameters, Adam(), dtype="float32")
         pixels = TrainingPixels(
             backend, backend.asarray(problem.coordinates, "float32"), backend.asarray(problem.target, "float32")
         )

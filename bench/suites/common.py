@@ -16,6 +16,7 @@ from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP, initial_parameters
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.pixels.batch_order import BatchOrder
 from coordfit.pixels.training_pixels import TrainingPixels
 from coordfit.training.step import TrainingStep
@@ -113,7 +114,7 @@ class Stepper:
                 dtype="float32",
             ),
             make_loss("mse"),
-            Adam(backend, parameters, dtype="float32", beta1=0.9, beta2=0.999, epsilon=1e-8),
+            ElementwiseOptimizer(backend, parameters, Adam(), dtype="float32"),
             pixels,
             self.rows,
             *([] if StepInputs is None else [self._course()]),

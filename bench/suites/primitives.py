@@ -6,6 +6,7 @@ On the CPU both bodies run alone and may take all threads of the BLAS.
 # ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
 
 from coordfit.network.activations import make_activation
+from coordfit.optimizers.adam import Adam
 
 from .common import DEVICES, FUSED, HIDDEN_SIZE, LEARNING_RATE, NUM_FREQUENCIES, OnDevice
 
@@ -98,15 +99,8 @@ class AdamStep(Primitive):
         self.moments = [self.backend.zeros((2**18,), "float32") for _ in range(2)]
 
     def body(self):
-        self.backend.adam_step(
-            self.parameters,
-            [self.gradient],
-            *self.moments,
-            step=100,
-            learning_rate=LEARNING_RATE,
-            beta1=0.9,
-            beta2=0.999,
-            epsilon=1e-8,
+        self.backend.optimizer_step(
+            Adam(), self.parameters, [self.gradient], self.moments, step=100, learning_rate=LEARNING_RATE
         )
 
     def time_adam_step(self, device, fused):

@@ -54,12 +54,12 @@ class Huber:
     name: ClassVar[str] = "huber"
 
     def value(self, xp: Any, residual: Array) -> Array:
-        """r^2 / 2 inside, delta (|r| - delta / 2) outside."""
-        size = xp.abs(residual)
-        return xp.where(size <= self.delta, 0.5 * size * size, self.delta * (size - 0.5 * self.delta))
+        """c (r - c / 2), with c as in `gradient`: r^2 / 2 inside, delta (|r| - delta / 2) outside."""
+        clipped = xp.clip(residual, -self.delta, self.delta)
+        return clipped * (residual - 0.5 * clipped)
 
     def gradient(self, xp: Any, residual: Array) -> Array:
-        """r, held between -delta and delta."""
+        """c: r, held between -delta and delta."""
         return xp.clip(residual, -self.delta, self.delta)
 
 

@@ -1,7 +1,7 @@
 """Optimizers on the flat buffer: one pass over parameters, gradient and state, for one network or K.
 
-The arithmetic of a step is a backend primitive (`Backend.sgd_step`, `Backend.adam_step`); the classes here
-hold the settings and the state. Muon, which orthogonalizes matrices, has a module of its own.
+An element-wise optimizer is a rule (`Adam`, `SGD`): a formula that the backends lower, in one primitive
+(`Backend.optimizer_step`). Muon, which orthogonalizes matrices, has a class of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .._backends import Array
+from .._backends import Array, Backend, UpdateRule
 
 
 class Optimizer(Protocol):
@@ -73,3 +73,36 @@ class Counted:
 
     def _part(self, name: str, members: slice | None) -> Array:
         return self.state[name] if members is None else self.state[name][members, ...]
+
+
+class ElementwiseOptimizer(Counted):
+    """An optimizer whose update is a rule for each element.
+
+    Parameters
+    ----------
+    parameters : array, shape (*E, P)
+    rule : UpdateRule
+        Its state has the names of the buffers in `state`.
+    """
+
+    def __init__(self, backend: Backend, parameters: Array, rule: UpdateRule, *, dtype: str) -> None:
+        self.backend, self.rule = backend, rule
+        self.state = {name: backend.zeros(parameters.shape, dtype) for name in rule.state}
+
+    def update(
+        self,
+        parameters: Array,
+        gradients: Sequence[Array],
+        learning_rate: float | Array,
+        members: slice | None = None,
+        counter: Array | None = None,
+    ) -> None:
+        """See `Optimizer.update`."""
+        self.backend.optimizer_step(
+            self.rule,
+            parameters,
+            gradients,
+            [self._part(name, members) for name in self.state],
+            step=self.steps if counter is None else counter,
+            learning_rate=learning_rate,
+        )

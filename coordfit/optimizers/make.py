@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
-from .._backends import Array, Backend
+from .._backends import Array, Backend, UpdateRule
 from ..config import FitConfig
 from ..network.parameters import ParameterLayout
 from .adam import Adam
-from .base import Optimizer
+from .base import ElementwiseOptimizer, Optimizer
 from .muon import Muon
 from .sgd import SGD
 
@@ -17,17 +14,20 @@ from .sgd import SGD
 def make_optimizer(
     backend: Backend, config: FitConfig, parameters: Array, layout: ParameterLayout
 ) -> Optimizer:
-    """The optimizer that the settings name, with its state at zero."""
-    if config.optimizer == "sgd":
-        return SGD(backend, parameters, dtype=config.dtype, momentum=config.momentum, nesterov=config.nesterov)
-    make: Callable[..., Optimizer] = Adam
+    """Return the optimizer that the settings name, with its state at zero."""
     if config.optimizer == "muon":
-        make = functools.partial(Muon, layout=layout, momentum=config.muon_momentum)
-    return make(
-        backend,
-        parameters,
-        dtype=config.dtype,
-        beta1=config.beta1,
-        beta2=config.beta2,
-        epsilon=config.epsilon,
-    )
+        return Muon(
+            backend,
+            parameters,
+            layout,
+            dtype=config.dtype,
+            momentum=config.muon_momentum,
+            beta1=config.beta1,
+            beta2=config.beta2,
+            epsilon=config.epsilon,
+        )
+    rules: dict[str, UpdateRule] = {
+        "sgd": SGD(config.momentum, config.nesterov),
+        "adam": Adam(config.beta1, config.beta2, config.epsilon),
+    }
+    return ElementwiseOptimizer(backend, parameters, rules[config.optimizer], dtype=config.dtype)

@@ -15,6 +15,7 @@ import numpy as np
 
 from .._backends import Array, Backend
 from ..network.parameters import ParameterLayout
+from .adam import Adam
 from .base import Counted, state_names
 
 # Of p(s) = a s + b s^3 + c s^5, which five times over takes all singular values from 0.002 to 1 to somewhere
@@ -57,7 +58,7 @@ class Muon(Counted):
     ) -> None:
         self.backend, self.dtype, self.layout = backend, dtype, layout
         self.momentum, self.iterations = momentum, iterations
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.others = Adam(beta1, beta2, epsilon)
         self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("muon")}
         self._hidden = range(1, len(layout.layer_sizes) - 2)
         self._others = _outside([layout.weight_range(layer) for layer in self._hidden], layout.size)
@@ -79,16 +80,13 @@ class Muon(Counted):
         ]
         self._run(tasks)
         for start, stop in self._others:
-            self.backend.adam_step(
+            self.backend.optimizer_step(
+                self.others,
                 parameters[..., start:stop],
                 [gradient[..., start:stop] for gradient in gradients],
-                first[..., start:stop],
-                second[..., start:stop],
+                [first[..., start:stop], second[..., start:stop]],
                 step=self.steps if counter is None else counter,
                 learning_rate=learning_rate,
-                beta1=self.beta1,
-                beta2=self.beta2,
-                epsilon=self.epsilon,
             )
 
     def _run(self, tasks: Sequence[Callable[[], None]]) -> None:

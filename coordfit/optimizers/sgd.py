@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from .._backends import Array, Backend
-from .base import Counted, state_names
+from .._backends import Array
 
 
-class SGD(Counted):
-    """Stochastic gradient descent, with momentum and Nesterov's variant where asked for."""
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, with momentum and Nesterov's variant if asked for."""
 
-    def __init__(
-        self, backend: Backend, parameters: Array, *, dtype: str, momentum: float, nesterov: bool
-    ) -> None:
-        self.backend, self.momentum, self.nesterov = backend, momentum, nesterov
-        self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("sgd", momentum)}
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    name: ClassVar[str] = "sgd"
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """A velocity if there is momentum."""
+        return ("velocity",) if self.momentum else ()
 
     def update(
         self,
-        parameters: Array,
-        gradients: Sequence[Array],
+        xp: Any,
+        parameter: Array,
+        gradient: Array,
+        state: tuple[Array, ...],
+        step: int | Array,
         learning_rate: float | Array,
-        members: slice | None = None,
-        counter: Array | None = None,
-    ) -> None:
-        """See `Optimizer.update`."""
-        self.backend.sgd_step(
-            parameters,
-            gradients,
-            self._part("velocity", members) if self.momentum else None,
-            learning_rate=learning_rate,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-        )
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Return `p - learning_rate v`, or with Nesterov `p - learning_rate (g + momentum v)`, and v."""
+        if not state:
+            return parameter - learning_rate * gradient, ()
+        velocity = self.momentum * state[0] + gradient
+        direction = gradient + self.momentum * velocity if self.nesterov else velocity
+        return parameter - learning_rate * direction, (velocity,)

@@ -42,6 +42,8 @@ CASES = {
     "four channels": (4, {"loss": "huber", "delta": 0.2}),
     "an output that is a sine": (3, {"output_activation": "sine", "omega": 2.0}),
     "an output that is a ReLU": (3, {"output_activation": "relu", "loss": "mae"}),
+    "a hidden layer that is no ReLU": (3, {"activation": "tanh"}),
+    "a hidden layer that saves its input": (3, {"activation": "sine", "omega": 3.0}),
     "a wide layer": (3, {"hidden_size": 70}),
 }
 
@@ -64,7 +66,6 @@ def test_the_kernel_gives_what_the_formulas_give(machine, case, batch_size):
 
 
 OTHER_WAYS = {
-    "a hidden layer that is no ReLU": {"activation": "tanh"},
     "no hidden layer": {"depth": 1},
     "more channels than the kernel has": {},
 }
@@ -151,5 +152,5 @@ KERNELS = Counter(
     head_step=1,
     sum_partials=1,
     sum_values=1,
-    adam_step=1,
+    optimizer_step=1,
 )

@@ -257,19 +257,15 @@ def test_products_of_float64_and_generic_bodies_are_not_touched(precision):
         assert backend.stored_dtype(dtype) == dtype
 
 
-class Softplus(ReLU):
-    name = "softplus"
-
-
 @on_host
 def test_words_of_16_bits_never_reach_a_generic_body(precision):
     backend = make_backend(precision)
-    x, W, b = (backend.zeros(s, "float32") for s in ((3, 2), (2, 2), (1, 2)))
+    W, b = (backend.zeros(s, "float64") for s in ((2, 2), (1, 2)))
     x = backend.zeros((3, 2), backend.stored_dtype("float32"))
     with pytest.raises(FusedUnavailableError, match=f"precision {precision} has fused bodies alone"):
-        backend.linear(x, W, b, Softplus())
-    with pytest.raises(FusedUnavailableError, match="has no fused body for the activation 'softplus'"):
-        backend.activation_backward(Softplus(), x, x)
+        backend.linear(x, W, b, ReLU())
+    with pytest.raises(FusedUnavailableError, match="takes arrays of one dtype"):
+        backend.activation_backward(ReLU(), x, backend.zeros((3, 2), "float64"))
 
 
 def test_the_words_of_bfloat16_are_the_upper_halves_of_float32():

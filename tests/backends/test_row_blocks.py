@@ -22,6 +22,7 @@ from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP, initial_parameters
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.optimizers.muon import Muon
 from coordfit.pixels.rows import GridRows
 from coordfit.pixels.training_pixels import TrainingPixels
@@ -56,7 +57,7 @@ def make_step(backend, *, members=None, batch_rows=512, own_frequencies=False, d
     hidden, last = make_activation("relu"), make_activation("sigmoid")
     mlp = MLP(backend, SIZES, parameters, hidden, last, rows=1, dtype=dtype)
     adams = {"dtype": dtype, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-    optimizer = Adam(backend, parameters, **adams)
+    optimizer = ElementwiseOptimizer(backend, parameters, Adam(), dtype=dtype)
     if muon:
         optimizer = Muon(backend, parameters, mlp.layout, momentum=0.95, **adams)
     coordinates = backend.asarray(rng.uniform(size=(600, 2)), dtype)

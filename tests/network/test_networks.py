@@ -18,6 +18,7 @@ from coordfit.network.losses import MAE, MSE, Huber, make_loss
 from coordfit.network.mlp import MLP, initial_parameters
 from coordfit.network.parameters import ParameterLayout
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.pixels.training_pixels import TrainingPixels
 from coordfit.training.step import TrainingStep
 
@@ -150,7 +151,7 @@ def test_gaps_stay_zero_while_parameters_move(backend, ensemble):
     layout = ParameterLayout((2, *SIZES[1:]))
     start = random_flat(layout.layer_sizes, ensemble)
     mlp = network(backend, start, sizes=layout.layer_sizes, rows=9)
-    optimizer = Adam(backend, mlp.parameters, dtype="float64", beta1=0.9, beta2=0.999, epsilon=1e-8)
+    optimizer = ElementwiseOptimizer(backend, mlp.parameters, Adam(), dtype="float64")
     rng = np.random.default_rng(0)
     pixels = TrainingPixels(
         backend, *(backend.asarray(rng.random(shape), "float64") for shape in ((9, 2), (9, 3)))
@@ -513,7 +514,7 @@ def test_the_step_averages_over_the_whole_batch_however_it_is_cut(monkeypatch):
             IdentityEncoder(backend),
             mlp,
             MSE(),
-            Adam(backend, mlp.parameters, dtype="float64", beta1=0.9, beta2=0.999, epsilon=1e-8),
+            ElementwiseOptimizer(backend, mlp.parameters, Adam(), dtype="float64"),
             TrainingPixels(backend, coordinates, target),
             batch_rows=10,
         )

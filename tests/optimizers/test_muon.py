@@ -6,6 +6,7 @@ import pytest
 from backends import get_backend
 from coordfit.network.parameters import ParameterLayout
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.optimizers.muon import Muon, Orthogonalizer
 
 LAYOUT = ParameterLayout((10, 12, 12, 12, 3))
@@ -87,7 +88,7 @@ def test_hidden_matrices_follow_muon_and_all_else_adam(backend, members, parts):
         rates = rates[:, None, None] * np.array([[1.0], [0.5], [0.0]])
     own = backend.asarray(start.copy(), "float64")
     adams = backend.asarray(start.copy(), "float64")
-    muon, adam = make(backend, own), Adam(backend, adams, dtype="float64", **ADAM)
+    muon, adam = make(backend, own), ElementwiseOptimizer(backend, adams, Adam(**ADAM), dtype="float64")
     for G, rate in zip(gradients, rates, strict=True):
         rate = float(rate) if members is None else backend.asarray(rate, "float64")
         muon.step(own, [backend.asarray(G / parts, "float64") for _ in range(parts)], rate)
@@ -117,7 +118,7 @@ def test_a_network_without_hidden_matrices_is_adam_s():
     start, G = rng.normal(size=(2, layout.size))
     ours, adams = start.copy(), start.copy()
     Muon(backend, ours, layout, dtype="float64", momentum=0.9, iterations=5, **ADAM).step(ours, [G.copy()], 0.1)
-    Adam(backend, adams, dtype="float64", **ADAM).step(adams, [G.copy()], 0.1)
+    ElementwiseOptimizer(backend, adams, Adam(**ADAM), dtype="float64").step(adams, [G.copy()], 0.1)
     np.testing.assert_array_equal(ours, adams)
 
 

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.optimizers.schedules import SCHEDULES, schedule_factor
 from coordfit.optimizers.sgd import SGD
 
@@ -56,7 +57,7 @@ def case(request):
 def run(backend, maker, options, start, gradients, rates):
     """The parameters on the host after a step with each gradient and learning rate."""
     parameters = backend.asarray(start.copy(), "float64")
-    optimizer = maker(backend, parameters, dtype="float64", **options)
+    optimizer = ElementwiseOptimizer(backend, parameters, maker(**options), dtype="float64")
     for gradient, rate in zip(gradients, rates, strict=True):
         rate = backend.asarray(rate, "float64") if isinstance(rate, np.ndarray) else rate
         optimizer.step(parameters, [backend.asarray(gradient.copy(), "float64")], rate)
@@ -130,7 +131,7 @@ def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(backend):
 
 def test_plain_descent_keeps_no_state(backend):
     parameters = backend.zeros((3,), "float64")
-    assert SGD(backend, parameters, dtype="float64", momentum=0.0, nesterov=False).state == {}
+    assert ElementwiseOptimizer(backend, parameters, SGD(), dtype="float64").state == {}
 
 
 # --- schedules ----------------------------------------------------------------------------------------------

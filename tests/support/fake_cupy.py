@@ -566,13 +566,19 @@ class RawModule:
     """Kernels of one text; finds each by its expression in what g++ has compiled."""
 
     def __init__(self, code, options, name_expressions):
-        self._files = [line.split('"')[1] for line in code.splitlines() if line.startswith("#line 1 ")]
+        parts = [part.partition("\n") for part in code.split('#line 1 "')[1:]]
+        parts = {head.rstrip('"'): text for head, _, text in parts}
+        self._file = list(parts)[-1]
+        formulas = {name: text for name, text in parts.items() if not name.endswith(".cu")}
+        self._formulas = [types.SimpleNamespace(name=name, text=text) for name, text in formulas.items()]
         assert "-std=c++17" in options
         self._known = name_expressions
 
     def get_function(self, expression):
         assert expression in self._known
-        function = shim().get_function(self._files[-1], expression)
+        names = expression.replace(">", "").split(", ")
+        formulas = [f for name in names for f in self._formulas if f.name == name]
+        function = shim().get_function(self._file, expression, formulas)
         name = expression.partition("<")[0]
         cooperative = name in simt.COOPERATIVE
 
@@ -585,7 +591,7 @@ class RawModule:
             threads = min(block[0], _THREADS) if cooperative else block[0]
             machine.counts[name] += 1
             # These go round, and leave no part of a sum for each block.
-            grid = (1, *grid[1:]) if name in ("adam_step", "sum_partials") else grid
+            grid = (1, *grid[1:]) if name in ("optimizer_step", "sum_partials") else grid
             machine.do(lambda: function(grid, (threads, 1, 1), places))
 
         return launch

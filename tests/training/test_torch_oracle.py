@@ -14,6 +14,7 @@ from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP
 from coordfit.network.parameters import ParameterLayout
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.optimizers.sgd import SGD
 from coordfit.pixels.training_pixels import TrainingPixels
 from coordfit.training.step import TrainingStep
@@ -54,9 +55,11 @@ def step_of(backend, case):
         dtype="float64",
     )
     if case["optimizer"] == "adam":
-        optimizer = Adam(backend, parameters, dtype="float64", beta1=0.9, beta2=0.999, epsilon=1e-8)
+        optimizer = ElementwiseOptimizer(backend, parameters, Adam(), dtype="float64")
     else:
-        optimizer = SGD(backend, parameters, dtype="float64", momentum=case["momentum"], nesterov=True)
+        optimizer = ElementwiseOptimizer(
+            backend, parameters, SGD(momentum=case["momentum"], nesterov=True), dtype="float64"
+        )
     coordinates, target, weights = (backend.asarray(array, "float64") for array in oracle.pixels())
     return TrainingStep(
         backend,

@@ -23,6 +23,7 @@ from coordfit.network.activations import make_activation
 from coordfit.network.losses import MSE, Huber
 from coordfit.network.mlp import MLP, initial_parameters
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.optimizers.sgd import SGD
 from coordfit.pixels.training_pixels import TrainingPixels
 from coordfit.training import member
@@ -353,7 +354,7 @@ def test_the_metrics_tell_what_was_done(cat):
     assert (metrics["device"], metrics["backend"], metrics["threads"]) == ("cpu", "numpy", 2)
     assert (metrics["height"], metrics["width"], metrics["channels"]) == (32, 32, 3)
     assert (metrics["seed"], metrics["loss_name"], metrics["steps"]) == (7, "mse", 30)
-    assert metrics["fused"]["adam_step"] == {"fused": 30}
+    assert metrics["fused"]["optimizer_step"] == {"fused": 30}
     assert result.model.metrics is metrics
     assert metrics["seconds"] > 0
 
@@ -538,9 +539,11 @@ def one_step(backend, B, flat, loss, momentum, pixels, batch_rows=ROWS):
     parameters = backend.asarray(flat.copy(), "float64")
     mlp = MLP(backend, sizes, parameters, tanh, sigmoid, rows=batch_rows, dtype="float64")
     if momentum is None:
-        optimizer = Adam(backend, parameters, dtype="float64", beta1=0.9, beta2=0.999, epsilon=1e-8)
+        optimizer = ElementwiseOptimizer(backend, parameters, Adam(), dtype="float64")
     else:
-        optimizer = SGD(backend, parameters, dtype="float64", momentum=momentum, nesterov=True)
+        optimizer = ElementwiseOptimizer(
+            backend, parameters, SGD(momentum=momentum, nesterov=True), dtype="float64"
+        )
     encoder = FourierEncoder(backend, backend.asarray(B, "float64"))
     arrays = [None if a is None else backend.asarray(a, "float64") for a in pixels]
     return TrainingStep(backend, encoder, mlp, loss, optimizer, TrainingPixels(backend, *arrays), batch_rows)

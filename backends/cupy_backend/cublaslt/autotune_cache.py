@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from ...user_cache import cache_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -93,6 +94,5 @@ class Choices:
 
 
 def choices_file() -> Path:
-    """Where a user's choices lie: `coordfit/products.sqlite` in the folder for what programs may make again."""
-    folder = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
-    return (Path(folder) if folder else Path.home() / ".cache") / "coordfit" / "products.sqlite"
+    """Return where a user's choices lie."""
+    return cache_folder() / "products.sqlite"

@@ -3,40 +3,38 @@
 A kernel is a C++ template in one of the `.cu` files beside this one. Those files include nothing, so they
 compile wherever NVRTC is: `source` puts the texts together that a file needs. With CuPy a loader is
 
-    def get_function(file, expression):
-        module = cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=[expression])
+    def get_function(file, expression, formulas):
+        module = cupy.RawModule(code=source(file, formulas), options=OPTIONS, name_expressions=[expression])
         return module.get_function(expression)
 
-which compiles what is used and no more (CuPy keeps it on disk); `name_expressions(file)` has all of a file,
-and the tests put the same texts through g++ instead, behind the same `Launcher`.
+which compiles what is used and no more (CuPy keeps it on disk). The tests put the same texts through g++
+instead, behind the same `Launcher`. Activations, losses and optimizers are formulas: structs whose text is
+generated (`lowering.cuda_text`) and stands before the file's, which kernels take as template parameters.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ...lowering.cuda_text import CudaFormula
 
 OPTIONS = ("-std=c++17",)
 
 FILES: dict[str, tuple[str, ...]] = {
     "features.cu": ("storage.cu",),
     "batch_order.cu": ("storage.cu",),
-    "elementwise.cu": ("storage.cu", "activations.cu"),
+    "elementwise.cu": ("storage.cu",),
     "partials.cu": ("storage.cu",),
-    "loss.cu": ("storage.cu", "losses.cu"),
-    "head.cu": ("storage.cu", "activations.cu", "losses.cu"),
+    "loss.cu": ("storage.cu",),
+    "head.cu": ("storage.cu",),
     "optimizers.cu": ("storage.cu",),
 }
 """Files that hold kernels, each with the files whose text goes before its own."""
-
-ACTIVATION_CODES = {"identity": 0, "relu": 1, "tanh": 2, "sigmoid": 3, "sine": 4}
-LOSS_CODES = {"mse": 0, "mae": 1, "huber": 2}
-ACTIVATION_TYPES = {name: name.capitalize() for name in ACTIVATION_CODES}
-LOSS_TYPES = {name: name.capitalize() for name in LOSS_CODES}
 
 ARRAY_DTYPES: dict[str, tuple[str, ...]] = {
     "float": ("float32",),
@@ -47,6 +45,9 @@ ARRAY_DTYPES: dict[str, tuple[str, ...]] = {
     "uint32": ("uint32",),
 }
 """C++ types of array elements, and the names of the dtypes that have their bits."""
+
+FORMULAS = ("F", "L", "P", "R")
+"""Template parameters that are formulas: an activation, a loss, the activation before, an optimizer's rule."""
 
 SCALAR_DTYPES = {"int": "int32", "int64": "int64", "double": "float64"}
 """C++ types of the other arguments. All real numbers travel as double, and kernels narrow them."""
@@ -73,9 +74,9 @@ class Kernel:
     signature : str
         Its parameters as they stand in the file, without `const` and `__restrict__`.
     template : tuple of str
-        Names of its template parameters.
+        Names of its template parameters, formulas last; a parameter whose type is one of FORMULAS is a formula.
     instances : tuple of tuples of str
-        What they stand for in each instance that is compiled.
+        What they stand for in each instance that is compiled, but for formulas.
     block : int
         Threads of a block.
     """
@@ -87,16 +88,22 @@ class Kernel:
     instances: tuple[tuple[str, ...], ...] = ((),)
     block: int = 256
 
-    def expression(self, instance: tuple[str, ...]) -> str:
-        """The C++ name of an instance."""
-        return f"{self.name}<{', '.join(instance)}>" if instance else self.name
+    def expression(self, instance: tuple[str, ...], formulas: Sequence[CudaFormula] = ()) -> str:
+        """Return the C++ name of an instance, with formulas in the order of the parameters."""
+        words = (*instance, *(formula.name for formula in formulas))
+        return f"{self.name}<{', '.join(words)}>" if words else self.name
+
+    @property
+    def takes_formulas(self) -> bool:
+        """Whether a launch brings formulas."""
+        return any(name in FORMULAS for name in self.template)
 
     def parameters(self, instance: tuple[str, ...]) -> list[Parameter]:
         """The parameters of an instance, with its types in the place of the template's."""
         if instance not in self.instances:
             known = ", ".join(self.expression(each) for each in self.instances)
             raise ValueError(f"there is no kernel {self.expression(instance)}; there are {known}")
-        types = dict(zip(self.template, instance, strict=True))
+        types = dict(zip(self.template, instance, strict=False))
         found = []
         for text in self.signature.split(","):
             type_name, name = text.split()
@@ -114,8 +121,6 @@ _FEATURES = (("float", "float"), ("double", "double"), ("float", "bf16"), ("floa
 _CASTS = (("float", "bf16"), ("float", "half"), ("bf16", "float"), ("half", "float"))
 # Parameters, and their 16-bit shadow; where there is none, its type does not matter.
 _UPDATED = (("float", "float"), ("float", "bf16"), ("float", "half"), ("double", "double"))
-_ACTIVATED = tuple((*stored, f) for stored in _STORED for f in ACTIVATION_TYPES.values())
-_LOSSES = tuple((*stored, loss) for stored in _STORED for loss in LOSS_TYPES.values())
 _HEADS = tuple((*stored, str(channels)) for stored in _STORED for channels in (1, 2, 3, 4))
 
 KERNELS: dict[str, Kernel] = {
@@ -163,17 +168,17 @@ KERNELS: dict[str, Kernel] = {
             "bias_activation",
             "elementwise.cu",
             "T* z, int64 z_stride, wide<T>* bias, int64 bias_stride, T* y, int64 y_stride, int64 rows, "
-            "int width, int keep_input, double omega",
+            "int width, F activation",
             ("T", "F"),
-            _ACTIVATED,
+            _STORED,
         ),
         Kernel(
             "activation_backward",
             "elementwise.cu",
             "T* dy, int64 dy_stride, T* saved, int64 saved_stride, T* dz, int64 dz_stride, int64 count, "
-            "double omega",
+            "F activation",
             ("T", "F"),
-            _ACTIVATED,
+            _STORED,
         ),
         Kernel(
             "column_sums",
@@ -217,65 +222,50 @@ KERNELS: dict[str, Kernel] = {
             "loss.cu",
             "T* prediction, int64 prediction_stride, wide<T>* target, int64 target_stride, "
             "wide<T>* weights, int64 weights_stride, T* dy, int64 dy_stride, double* partials, "
-            "int64 partials_stride, int64 rows, int channels, double gradient_scale, double delta",
+            "int64 partials_stride, int64 rows, int channels, double gradient_scale, L loss",
             ("T", "L"),
-            _LOSSES,
-        ),
-        Kernel(
-            "head_forward",
-            "head.cu",
-            "T* h, int64 h_stride, wide<T>* W, int64 W_stride, wide<T>* b, int64 b_stride, wide<T>* y, "
-            "int64 y_stride, wide<T>* z, int64 z_stride, int64 rows, int hidden, int activation, "
-            "double omega",
-            ("T", "C"),
-            _HEADS,
+            _STORED,
         ),
         Kernel(
             "head_step",
             "head.cu",
             "T* h, int64 h_stride, wide<T>* W, int64 W_stride, wide<T>* b, int64 b_stride, wide<T>* target, "
             "int64 target_stride, wide<T>* weights, int64 weights_stride, wide<T>* y, int64 y_stride, "
-            "T* dh, int64 dh_stride, wide<T>* partials, int64 partials_stride, int64 bias_offset, "
-            "double* values, int64 values_stride, int64 rows, int hidden, int activation, double omega, "
-            "int loss, double delta, double gradient_scale",
-            ("T", "C"),
+            "T* saved, int64 saved_stride, T* dh, int64 dh_stride, wide<T>* partials, "
+            "int64 partials_stride, int64 bias_offset, double* values, int64 values_stride, int64 rows, "
+            "int hidden, F activation, L loss, P previous, double gradient_scale",
+            ("T", "C", "F", "L", "P"),
             _HEADS,
         ),
         Kernel("advance", "optimizers.cu", "int64* step", block=1),
         Kernel(
-            "adam_step",
+            "optimizer_step",
             "optimizers.cu",
-            "T* parameters, T* gradient, T* first_moment, T* second_moment, S* shadow, int64 stride, "
-            "int64 count, int64* step, double* learning_rate, int64 learning_rate_stride, double beta1, "
-            "double beta2, double epsilon, double loss_scale",
-            ("T", "S"),
-            _UPDATED,
-        ),
-        Kernel(
-            "sgd_step",
-            "optimizers.cu",
-            "T* parameters, T* gradient, T* velocity, S* shadow, int64 stride, int64 count, "
-            "double* learning_rate, int64 learning_rate_stride, double momentum, int nesterov, "
-            "double loss_scale",
-            ("T", "S"),
+            "T* parameters, T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* shadow, "
+            "int64 stride, int64 count, int64* step, double* learning_rate, int64 learning_rate_stride, "
+            "R rule, double loss_scale",
+            ("T", "S", "R"),
             _UPDATED,
         ),
     )
 }
 
 
+def source(file: str, formulas: Sequence[CudaFormula] = ()) -> str:
+    """Return the text of a file to compile, with what it needs before it; errors name their file and line."""
+    texts = [(part, _text(part)) for part in FILES[file]]
+    texts += {formula.name: formula.text for formula in formulas}.items()
+    return "".join(f'#line 1 "{part}"\n{text}' for part, text in (*texts, (file, _text(file))))
+
+
 @functools.cache
-def source(file: str) -> str:
-    """The text of a file to compile, with what it needs before it; errors name their file and line."""
-    folder = Path(__file__).parent
-    return "".join(
-        f'#line 1 "{part}"\n{(folder / part).read_text(encoding="utf-8")}' for part in (*FILES[file], file)
-    )
+def _text(file: str) -> str:
+    return (Path(__file__).parent / file).read_text(encoding="utf-8")
 
 
 def name_expressions(file: str) -> list[str]:
-    """The C++ names of all instances in a file."""
-    kernels = (kernel for kernel in KERNELS.values() if kernel.file == file)
+    """Return the C++ names of all instances in a file that take no formulas."""
+    kernels = (k for k in KERNELS.values() if k.file == file and not k.takes_formulas)
     return [kernel.expression(instance) for kernel in kernels for instance in kernel.instances]
 
 
@@ -305,18 +295,20 @@ class Launcher:
     Parameters
     ----------
     get_function : callable
-        Returns the function for a file and one of its `name_expressions`; called once for each.
+        Returns the function for a file, the name of an instance, and its formulas; called once for each.
     scalars : mapping
         For each dtype in `SCALAR_DTYPES` what makes a scalar of it, e.g. {"float64": numpy.float64, ...}.
     """
 
     def __init__(
-        self, get_function: Callable[[str, str], Function], scalars: Mapping[str, Callable[[Any], Any]]
+        self,
+        get_function: Callable[[str, str, tuple[CudaFormula, ...]], Function],
+        scalars: Mapping[str, Callable[[Any], Any]],
     ) -> None:
         self._get_function = get_function
         self._casts = {c_type: scalars[dtype] for c_type, dtype in SCALAR_DTYPES.items()}
         self._null = scalars["int64"](0)  # a null pointer is eight bytes of zero
-        self._loaded: dict[tuple[str, tuple[str, ...]], tuple[Function, list[Parameter]]] = {}
+        self._loaded: dict[tuple[Any, ...], tuple[Function, list[Parameter]]] = {}
 
     def __call__(
         self,
@@ -326,16 +318,19 @@ class Launcher:
         *arguments: Any,
         block: int | None = None,
     ) -> None:
-        """Launch `name<instance>` on a grid of (blocks, members); None stands for a null pointer.
+        """Launch `name<instance, formulas>` on a grid of (blocks, members); None stands for a null pointer.
 
-        Arrays must be contiguous inside a member: strides between members are arguments of their own.
+        Arrays must be contiguous inside a member: strides between members are arguments of their own. Formulas
+        are the arguments that are a `CudaFormula`.
         """
         kernel = KERNELS[name]
-        if (name, instance) not in self._loaded:
+        formulas = tuple(a for a in arguments if isinstance(a, CudaFormula)) if kernel.takes_formulas else ()
+        key = (name, instance, *(formula.name for formula in formulas))
+        if key not in self._loaded:
             parameters = kernel.parameters(instance)
-            function = self._get_function(kernel.file, kernel.expression(instance))
-            self._loaded[name, instance] = (function, parameters)
-        function, parameters = self._loaded[name, instance]
+            function = self._get_function(kernel.file, kernel.expression(instance, formulas), formulas)
+            self._loaded[key] = (function, parameters)
+        function, parameters = self._loaded[key]
         if len(arguments) != len(parameters):
             raise TypeError(f"{name} takes {len(parameters)} arguments, not {len(arguments)}")
         if not (grid[0] > 0 and 0 < grid[1] <= _MAX_GRID_Y):
@@ -344,6 +339,10 @@ class Launcher:
         function((*grid, 1), (block or kernel.block, 1, 1), typed)
 
     def _cast(self, parameter: Parameter, argument: Any) -> Any:
+        if parameter.type in FORMULAS:
+            if not isinstance(argument, CudaFormula):
+                raise TypeError(f"{parameter.name} must be a formula, not {argument!r}")
+            return argument.values  # CuPy passes the bytes of a NumPy array by value
         if not parameter.is_array:
             return self._casts[parameter.type](argument)
         if argument is None:

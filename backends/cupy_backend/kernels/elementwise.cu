@@ -8,7 +8,7 @@
 template <typename T, typename F>
 __global__ void bias_activation(
     T* z, int64 z_stride, const wide<T>* bias, int64 bias_stride, T* y, int64 y_stride, int64 rows, int width,
-    int keep_input, double omega
+    F activation
 ) {
     z += blockIdx.y * z_stride;
     bias += blockIdx.y * bias_stride;
@@ -19,8 +19,8 @@ __global__ void bias_activation(
         const wide<T> b = bias[j];
         for (int64 i = tile.row; i < rows; i += tile.row_step) {
             const wide<T> sum = widen(z[i * width + j]) + b;
-            if (keep_input) narrow(sum, z[i * width + j]);
-            narrow(F::forward(sum, (wide<T>)omega), y[i * width + j]);
+            if (F::saves_input) narrow(sum, z[i * width + j]);
+            narrow(activation.forward(sum), y[i * width + j]);
         }
     }
 }
@@ -31,13 +31,13 @@ __global__ void bias_activation(
 template <typename T, typename F>
 __global__ void activation_backward(
     const T* dy, int64 dy_stride, const T* saved, int64 saved_stride, T* dz, int64 dz_stride, int64 count,
-    double omega
+    F activation
 ) {
     dy += blockIdx.y * dy_stride;
     saved += blockIdx.y * saved_stride;
     dz += blockIdx.y * dz_stride;
     for (int64 i = first_element(); i < count; i += element_step()) {
-        narrow(F::backward(widen(dy[i]), widen(saved[i]), (wide<T>)omega), dz[i]);
+        narrow(activation.backward(widen(dy[i]), widen(saved[i])), dz[i]);
     }
 }
 

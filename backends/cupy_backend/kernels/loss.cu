@@ -11,7 +11,7 @@ template <typename T, typename L>
 __global__ void loss_and_gradient(
     const T* prediction, int64 prediction_stride, const wide<T>* target, int64 target_stride,
     const wide<T>* weights, int64 weights_stride, T* dy, int64 dy_stride, double* partials,
-    int64 partials_stride, int64 rows, int channels, double gradient_scale, double delta
+    int64 partials_stride, int64 rows, int channels, double gradient_scale, L loss
 ) {
     __shared__ double sums[256];
     prediction += blockIdx.y * prediction_stride;
@@ -22,8 +22,10 @@ __global__ void loss_and_gradient(
     for (int64 i = first_element(); i < rows * channels; i += element_step()) {
         const wide<T> r = widen(prediction[i]) - target[i];
         const wide<T> weight = weights ? weights[i / channels] : (wide<T>)1;
-        sum += L::value(r, (wide<T>)delta) * weight;
-        narrow(L::gradient(r, (wide<T>)delta) * weight * (wide<T>)gradient_scale, dy[i]);
+        wide<T> value, gradient;
+        loss.evaluate(r, value, gradient);
+        sum += value * weight;
+        narrow(gradient * weight * (wide<T>)gradient_scale, dy[i]);
     }
     sums[threadIdx.x] = sum;
     for (int reach = (int)blockDim.x / 2; reach > 0; reach /= 2) {

@@ -1,4 +1,4 @@
-// Optimizer steps over flat buffers, one pass: parameters, gradient and moments are (K, count), blockIdx.y the
+// Optimizer steps over flat buffers, one pass: parameters, gradient and state are (K, count), blockIdx.y the
 // member.
 //
 // What changes from step to step (the step's number, the learning rates) is read from device memory, so that a
@@ -8,62 +8,31 @@
 // step[0] += 1. One thread.
 __global__ void advance(int64* step) { step[0] += 1; }
 
-// Adam (Kingma and Ba, 2015), with the moments as plain sums and the factors (1 - beta) in the bias
-// corrections:
-//
-//     m <- beta1 m + g,  v <- beta2 v + g^2
-//     p <- p - learning_rate (1 - beta1) / (1 - beta1^t) m / (sqrt(v (1 - beta2) / (1 - beta2^t)) + epsilon)
+// One step of a rule R, of at most four buffers of state; null where it has fewer.
 //
 // step (1,): t, counted from 1. learning_rate (K,), or (1,) with learning_rate_stride 0.
-template <typename T, typename S>
-__global__ void adam_step(
-    T* parameters, const T* gradient, T* first_moment, T* second_moment, S* shadow, int64 stride, int64 count,
-    const int64* step, const double* learning_rate, int64 learning_rate_stride, double beta1, double beta2,
-    double epsilon, double loss_scale
+template <typename T, typename S, typename R>
+__global__ void optimizer_step(
+    T* parameters, const T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* shadow, int64 stride,
+    int64 count, const int64* step, const double* learning_rate, int64 learning_rate_stride, R rule,
+    double loss_scale
 ) {
-    // In double, for 1 - beta2^t loses digits in float; once for the block, for pow is long.
-    __shared__ double step_size, root_factor;
+    // In double, for 1 - beta^t loses digits in float; once for the block, for pow is long.
+    __shared__ double in_double[R::num_coefficients];
     if (threadIdx.x == 0) {
-        const double t = (double)step[0];
-        step_size = learning_rate[blockIdx.y * learning_rate_stride] * ((1 - beta1) / (1 - pow(beta1, t)));
-        root_factor = (1 - beta2) / (1 - pow(beta2, t));
+        rule.coefficients((double)step[0], learning_rate[blockIdx.y * learning_rate_stride], in_double);
     }
     __syncthreads();
-    const T size = (T)step_size, factor = (T)root_factor, unscale = (T)(1 / loss_scale);
+    T* const state[4] = {state_0, state_1, state_2, state_3};
+    T k[R::num_coefficients];
+    for (int n = 0; n < R::num_coefficients; n++) k[n] = (T)in_double[n];
+    const T unscale = (T)(1 / loss_scale);
     const int64 member = blockIdx.y * stride;
     for (int64 i = member + first_element(); i < member + count; i += element_step()) {
-        const T g = gradient[i] * unscale;
-        const T m = (T)beta1 * first_moment[i] + g;
-        const T v = (T)beta2 * second_moment[i] + g * g;
-        const T p = parameters[i] - size * m / (sqrt(v * factor) + (T)epsilon);
-        first_moment[i] = m;
-        second_moment[i] = v;
-        parameters[i] = p;
-        if (shadow) narrow((wide<S>)p, shadow[i]);
-    }
-}
-
-// Gradient descent, with momentum where `velocity` is not null:
-//
-//     v <- momentum v + g,  p <- p - learning_rate v, or with Nesterov p - learning_rate (g + momentum v)
-//
-// learning_rate (K,), or (1,) with learning_rate_stride 0.
-template <typename T, typename S>
-__global__ void sgd_step(
-    T* parameters, const T* gradient, T* velocity, S* shadow, int64 stride, int64 count,
-    const double* learning_rate, int64 learning_rate_stride, double momentum, int nesterov, double loss_scale
-) {
-    const T rate = (T)learning_rate[blockIdx.y * learning_rate_stride], unscale = (T)(1 / loss_scale);
-    const int64 member = blockIdx.y * stride;
-    for (int64 i = member + first_element(); i < member + count; i += element_step()) {
-        const T g = gradient[i] * unscale;
-        T direction = g;
-        if (velocity) {
-            const T v = (T)momentum * velocity[i] + g;
-            velocity[i] = v;
-            direction = nesterov ? g + (T)momentum * v : v;
-        }
-        const T p = parameters[i] - rate * direction;
+        T p = parameters[i], s[4];
+        for (int n = 0; n < R::num_states; n++) s[n] = state[n][i];
+        rule.update(k, p, gradient[i] * unscale, s);
+        for (int n = 0; n < R::num_states; n++) state[n][i] = s[n];
         parameters[i] = p;
         if (shadow) narrow((wide<S>)p, shadow[i]);
     }

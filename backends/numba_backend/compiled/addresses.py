@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-import numpy as np
+from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -48,6 +48,23 @@ def vector(address: int, size: int, like: Any) -> Array:
     return _carray(_pointer(address, like), size)
 
 
+def _call(typing_context, address, arguments):  # type: ignore[no-untyped-def]
+    """Call the kernel at an address with a tuple of integers."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        where, packed = values
+        words = [builder.extract_value(packed, i) for i in range(len(arguments))]
+        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * len(words))
+        builder.call(builder.inttoptr(where, function.as_pointer()), words)
+        return context.get_dummy_value()
+
+    words = types.UniTuple(types.intp, len(arguments))  # type: ignore[no-untyped-call]
+    return types.void(types.intp, words), generate
+
+
+call_kernel: Any = intrinsic(_call)
+
+
 def address_of(array: Array) -> int:
     """Where an array's memory begins."""
     return int(array.__array_interface__["data"][0])
@@ -63,8 +80,3 @@ def is_plain(array: Array) -> bool:
     if array.ndim not in (2, 3):
         return False
     return bool(array.flags.c_contiguous or (array.ndim == 3 and array[0].flags.c_contiguous))
-
-
-def one_like(dtype: Any) -> Array:
-    """An array of one number, by which compiled code is told the dtype."""
-    return np.zeros(1, dtype)

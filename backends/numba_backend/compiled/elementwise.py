@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...protocols import Array
-from .addresses import compiled, vector
+from .addresses import call_kernel, compiled, vector
 
-_CHUNK = 4096  # of a gradient's pieces: they are summed and used while in the nearest cache
 _WORD = np.int64(0)
 _BYTE = np.uint8(0)
-_REAL = np.float64(0)
 _ROUNDS = 8
 _MASK = 0xFFFFFFFF
 
@@ -59,65 +57,23 @@ def join(op: Any, like: Array) -> None:
 
 
 @compiled
-def summed(op: Any, start: int, size: int, like: Array) -> Array:
-    """The sum of the gradients' numbers from `start` on, left in the first of them."""
-    item, zero = like.itemsize, like.dtype.type(0)
-    gradients = vector(op.gradients, op.num_gradients, _WORD)
-    first = vector(gradients[0] + start * item, size, zero)
-    for k in range(1, op.num_gradients):
-        other = vector(gradients[k] + start * item, size, zero)
+def summed(gradients: int, num_gradients: int, there: int, size: int, zero: Any) -> Array:
+    """Return the sum of the gradients' numbers from `there` on (in bytes), left in the first of them."""
+    parts = vector(gradients, num_gradients, _WORD)
+    first = vector(parts[0] + there, size, zero)
+    for k in range(1, num_gradients):
+        other = vector(parts[k] + there, size, zero)
         for j in range(size):
             first[j] += other[j]
     return first
 
 
 @compiled
-def adam(op: Any, like: Array) -> None:
-    """One step of Adam on columns [first, last) of members [first_row, last_row) of flat buffers (E, units).
-
-    With r = sqrt((1 - beta2) / (1 - beta2^t)), the step k m / (r sqrt(v) + epsilon) is written as
-    (k / r) m / (sqrt(v) + epsilon / r): one operation less for each parameter.
-    """
-    item, number = like.itemsize, like.dtype.type
-    t = np.float64(vector(op.counter, 1, _WORD)[0])
-    root = np.sqrt((1.0 - op.beta2) / (1.0 - op.beta2**t))
-    factor = (1.0 - op.beta1) / (1.0 - op.beta1**t) / root
-    b1, b2, floor = number(op.beta1), number(op.beta2), number(op.epsilon / root)
-    rates = vector(op.rates, op.num_rates, _REAL)
-    for e in range(op.first_row, op.last_row):
-        rate = number(rates[e % op.num_rates] * factor)
-        for start in range(e * op.units + op.first, e * op.units + op.last, _CHUNK):
-            size = min(_CHUNK, e * op.units + op.last - start)
-            g = summed(op, start, size, like)
-            p = vector(op.parameters + start * item, size, number(0))
-            m = vector(op.first_moment + start * item, size, number(0))
-            v = vector(op.second_moment + start * item, size, number(0))
-            for i in range(size):
-                m[i] = first = b1 * m[i] + g[i]
-                v[i] = second = b2 * v[i] + g[i] * g[i]
-                p[i] -= rate * first / (np.sqrt(second) + floor)
-
-
-@compiled
-def sgd(op: Any, like: Array) -> None:
-    """One step of gradient descent on the same parts; with momentum where there is a first moment."""
-    item, number = like.itemsize, like.dtype.type
-    beta, nesterov = number(op.momentum), op.choice != 0
-    rates = vector(op.rates, op.num_rates, _REAL)
-    for e in range(op.first_row, op.last_row):
-        rate = number(rates[e % op.num_rates])
-        for start in range(e * op.units + op.first, e * op.units + op.last, _CHUNK):
-            size = min(_CHUNK, e * op.units + op.last - start)
-            g = summed(op, start, size, like)
-            p = vector(op.parameters + start * item, size, number(0))
-            if op.first_moment == 0:
-                for i in range(size):
-                    p[i] -= rate * g[i]
-            else:
-                v = vector(op.first_moment + start * item, size, number(0))
-                for i in range(size):
-                    v[i] = velocity = beta * v[i] + g[i]
-                    p[i] -= rate * (g[i] + beta * velocity if nesterov else velocity)
+def update(op: Any) -> None:
+    """Take an optimizer's step on columns [first, last) of members [first_row, last_row) of flat buffers."""
+    place = (op.first_row, op.last_row, op.first, op.last, op.units)
+    buffers = (op.parameters, op.gradients, op.num_gradients, op.states)
+    call_kernel(op.kernel, (*buffers, *place, op.rates, op.num_rates, op.counter, op.table))
 
 
 # -- the order of mini-batches: `coordfit.pixels.batch_order.permuted`, number for number ---------

@@ -17,24 +17,17 @@ from ...protocols import Array
 from .addresses import address_of, member_step
 
 WAIT, LINEAR, LINEAR_BACKWARD, ACTIVATION_BACKWARD, LOSS, TAKE_ROWS = range(6)
-ADAM, SGD, MUON, SUM, JOIN, BATCH_ORDER, COUNT = range(6, 13)
-IDENTITY, RELU, SIGMOID, SINE = range(4)
-MSE, MAE, HUBER = range(3)
-ACTIVATIONS = {"identity": IDENTITY, "relu": RELU, "sigmoid": SIGMOID, "sine": SINE}
-LOSSES = {"mse": MSE, "mae": MAE, "huber": HUBER}
+UPDATE, MUON, SUM, JOIN, BATCH_ORDER, COUNT = range(6, 12)
 
 _ADDRESSES = ("x", "W", "b", "y", "dz", "dW", "db", "dx", "saved", "target", "weights", "index")
 _INTEGERS = (
-    *("kind", "choice", "accumulate", "members", "rows", "inputs", "units"),
+    *("kind", "kernel", "table", "accumulate", "members", "rows", "inputs", "units"),
     *("first_row", "last_row", "first", "last", "first_unit", "last_unit"),
     *(name + suffix for name in _ADDRESSES for suffix in ("", "_step")),
-    *("value", "parameters", "gradients", "num_gradients", "first_moment", "second_moment"),
+    *("value", "parameters", "gradients", "num_gradients", "states", "momenta", "iterations"),
     *("rates", "num_rates", "counter", "seeds"),
 )
-_REALS = (
-    *("scale", "delta", "omega", "beta1", "beta2", "epsilon", "momentum"),
-    *("linear", "cubic", "quintic"),
-)
+_REALS = ("momentum", "scale", "linear", "cubic", "quintic")
 RECORD = np.dtype([(name, np.int64) for name in _INTEGERS] + [(name, np.float64) for name in _REALS])
 
 

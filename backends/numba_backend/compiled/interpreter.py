@@ -7,10 +7,9 @@ from typing import Any
 from ...protocols import Array
 from .addresses import compiled
 from .barrier import wait
-from .elementwise import adam, batch_order, count, join, sgd, sum_of, take_rows
+from .elementwise import batch_order, count, join, sum_of, take_rows, update
 from .instructions import (
     ACTIVATION_BACKWARD,
-    ADAM,
     BATCH_ORDER,
     COUNT,
     JOIN,
@@ -18,9 +17,9 @@ from .instructions import (
     LINEAR_BACKWARD,
     LOSS,
     MUON,
-    SGD,
     SUM,
     TAKE_ROWS,
+    UPDATE,
     WAIT,
 )
 from .layers import activation_backward, linear, linear_backward, loss
@@ -29,7 +28,7 @@ from .muon import muon_step
 _linear, _linear_backward = linear, linear_backward
 _activation_backward, _loss = activation_backward, loss
 _take_rows, _sum_of, _join = take_rows, sum_of, join
-_adam, _sgd, _muon_step = adam, sgd, muon_step
+_update, _muon_step = update, muon_step
 _batch_order, _count = batch_order, count
 
 
@@ -63,10 +62,8 @@ def execute(program: Array, gemm: Any, like: Array, barrier: Any) -> None:
             _loss(op, like)
         elif kind == TAKE_ROWS:
             _take_rows(op)
-        elif kind == ADAM:
-            _adam(op, like)
-        elif kind == SGD:
-            _sgd(op, like)
+        elif kind == UPDATE:
+            _update(op)
         elif kind == MUON:
             _muon_step(op, gemm, like)
         elif kind == SUM:

@@ -1,24 +1,22 @@
-"""A layer forward and backward, and the loss: compiled, each for a part of its columns or rows."""
+"""A layer forward and backward, and the loss: compiled, each for a part of its columns or rows.
+
+The formulas of activations and losses are kernels of their own (`kernels`), called once for each member.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 from ...protocols import Array
-from .addresses import compiled, vector
+from .addresses import call_kernel, compiled, vector
 from .blas import AS_IT_IS, TRANSPOSED, call_gemm
-from .instructions import IDENTITY, MAE, MSE, RELU, SIGMOID, SINE
-from .sine import sine, sine_backward
 
 
 @compiled
 def linear(op: Any, gemm: Any, like: Array) -> None:
-    """Y = f(X W + b) of shape (E, rows, units), rows [first_row, last_row) and columns [first, last) of it.
+    """Fill `y = f(x W + b)` of shape (E, rows, units), rows [first_row, last_row) and columns [first, last).
 
-    X W + b is left in `saved`, where the activation keeps its input, else y takes its place.
+    `x W + b` is left in `saved`, which is y itself for an activation that does not save its input.
     """
     item, number = like.itemsize, like.dtype.type
     rows, columns = op.last_row - op.first_row, op.last - op.first
@@ -27,32 +25,10 @@ def linear(op: Any, gemm: Any, like: Array) -> None:
         x = op.x + e * op.x_step + op.first_row * inputs * item
         W = op.W + e * op.W_step + op.first * item
         there = (op.first_row * units + op.first) * item
-        y = op.y + e * op.y_step + there
-        z = y if op.choice != SINE else op.saved + e * op.saved_step + there
+        y, z = op.y + e * op.y_step + there, op.saved + e * op.saved_step + there
         call_gemm(gemm, AS_IT_IS, AS_IT_IS, rows, columns, inputs, x, inputs, W, units, number(0), z, units)
-        b = vector(op.b + e * op.b_step + op.first * item, columns, number(0))
-        for i in range(rows):
-            z_row = vector(z + i * units * item, columns, number(0))
-            if op.choice == SINE:
-                sine(z_row, b, op.omega, vector(y + i * units * item, columns, number(0)))
-            else:
-                _activate(op.choice, z_row, b)
-
-
-@compiled
-def _activate(activation: int, z: Array, b: Array) -> None:
-    """Z <- f(z + b); a NaN stays one."""
-    zero, half = z.dtype.type(0), z.dtype.type(0.5)
-    if activation == RELU:
-        for j in range(z.size):
-            t = z[j] + b[j]
-            z[j] = zero if t <= zero else t
-    elif activation == IDENTITY:
-        for j in range(z.size):
-            z[j] += b[j]
-    elif activation == SIGMOID:
-        for j in range(z.size):
-            z[j] = half + half * math.tanh(half * (z[j] + b[j]))
+        b = op.b + e * op.b_step + op.first * item
+        call_kernel(op.kernel, (z, b, y, rows, columns, units * item, op.table))
 
 
 @compiled
@@ -75,24 +51,8 @@ def linear_backward(op: Any, gemm: Any, like: Array) -> None:
                 gemm, AS_IT_IS, TRANSPOSED, rows, columns, units, dz, units, W, units, number(0), dx, inputs
             )
             saved = op.saved + e * op.saved_step + op.first * item
-            for i in range(rows if op.choice != IDENTITY else 0):
-                there = i * inputs * item
-                dz_row = vector(dx + there, columns, number(0))
-                _derive(op, dz_row, vector(saved + there, columns, number(0)))
-
-
-@compiled
-def _derive(op: Any, dy: Array, y: Array) -> None:
-    """Dy <- dy f'(z), by the output y, or by z where that is what the activation keeps."""
-    zero, one = dy.dtype.type(0), dy.dtype.type(1)
-    if op.choice == RELU:
-        for j in range(dy.size):
-            dy[j] = dy[j] if y[j] > zero else zero
-    elif op.choice == SIGMOID:
-        for j in range(dy.size):
-            dy[j] *= y[j] * (one - y[j])
-    elif op.choice == SINE:
-        sine_backward(dy, y, op.omega)
+            if op.kernel != 0:
+                call_kernel(op.kernel, (dx, saved, rows, columns, inputs * item, op.table))
 
 
 @compiled
@@ -112,40 +72,17 @@ def _sum_rows(op: Any, dz: int, db: int, like: Array) -> None:
 
 @compiled
 def activation_backward(op: Any, like: Array) -> None:
-    """Dz = dy f'(z) in place, y being what the layer kept; all numbers [first, last) of both."""
-    zero, start, size = like.dtype.type(0), op.first * like.itemsize, op.last - op.first
-    _derive(op, vector(op.dz + start, size, zero), vector(op.y + start, size, zero))
+    """Fill `dz = dy f'(z)` in place, y being what the layer saved; all numbers [first, last) of both."""
+    start, size = op.first * like.itemsize, op.last - op.first
+    if op.kernel != 0:
+        call_kernel(op.kernel, (op.dz + start, op.y + start, 1, size, 0, op.table))
 
 
 @compiled
 def loss(op: Any, like: Array) -> None:
-    """Each member's loss, summed over its rows and channels times `scale`, and its gradient."""
-    item, zero = like.itemsize, like.dtype.type(0)
-    channels, numbers = op.units, op.rows * op.units
-    values = vector(op.value, op.members, zero)
+    """Fill each member's loss and its gradient."""
     for e in range(op.members):
-        prediction = vector(op.y + e * op.y_step, numbers, zero)
-        target = vector(op.target + e * op.target_step, numbers, zero)
-        dy = vector(op.dz + e * op.dz_step, numbers, zero)
-        total = 0.0
-        for i in range(op.rows):
-            weight = 1.0
-            if op.weights != 0:
-                weight = np.float64(vector(op.weights + e * op.weights_step + i * item, 1, zero)[0])
-            for k in range(i * channels, (i + 1) * channels):
-                r = np.float64(prediction[k]) - np.float64(target[k])
-                value, slope = _residual_loss(op.choice, r, op.delta)
-                total += weight * value
-                dy[k] = weight * slope * op.scale
-        values[e] = total * op.scale
-
-
-@compiled
-def _residual_loss(kind: int, r: float, delta: float) -> tuple[float, float]:
-    """The loss of a residual, and its derivative."""
-    if kind == MSE:
-        return r * r, r + r
-    if kind == MAE:
-        return abs(r), np.sign(r)
-    slope = min(max(r, -delta), delta)  # HUBER
-    return slope * (r - 0.5 * slope), slope
+        y, target, dy = op.y + e * op.y_step, op.target + e * op.target_step, op.dz + e * op.dz_step
+        weights = op.weights + e * op.weights_step if op.weights != 0 else 0
+        value = op.value + e * like.itemsize
+        call_kernel(op.kernel, (y, target, weights, dy, value, op.rows, op.units, op.table))

@@ -27,8 +27,8 @@ def muon_step(op: Any, gemm: Any, like: Array) -> None:
     rates = vector(op.rates, op.num_rates, _REAL)
     for e in range(op.members):
         there = e * op.units * item
-        g = summed(op, e * op.units, size, like)
-        m = vector(op.first_moment + there, size, number(0))
+        g = summed(op.gradients, op.num_gradients, there, size, number(0))
+        m = vector(op.momenta + there, size, number(0))
         x = vector(op.x, size, number(0))
         for i in range(size):
             m[i] = momentum * m[i] + g[i]
@@ -42,13 +42,13 @@ def muon_step(op: Any, gemm: Any, like: Array) -> None:
 
 @compiled
 def _orthogonal(op: Any, gemm: Any, like: Array) -> int:
-    """Where the matrix near the direction's nearest orthogonal one is, after `choice` iterations."""
+    """Where the matrix near the direction's nearest orthogonal one is, after `iterations` rounds."""
     number, n = like.dtype.type, op.rows
     zero, size = number(0), n * n
     x, other = op.x, op.y
     _scale(vector(x, size, zero), 1.0 / (_length(vector(x, size, zero)) + _TINY))
     half = op.cubic / (2.0 * op.quintic)
-    for iteration in range(op.choice):
+    for iteration in range(op.iterations):
         gram, polynomial = vector(op.dz, size, zero), vector(op.dx, size, zero)
         call_gemm(gemm, TRANSPOSED, AS_IT_IS, n, n, n, x, n, x, n, zero, op.dz, n)
         if iteration == 0:  # see coordfit.optimizers.muon

@@ -26,7 +26,7 @@
 #define __restrict__
 #define __shared__ static  // one block at a time: its threads share what is static
 
-using std::cos, std::fabs, std::pow, std::sin, std::sqrt, std::tanh;
+using std::cos, std::exp, std::expm1, std::fabs, std::log, std::log1p, std::pow, std::sin, std::sqrt, std::tanh;
 
 struct Place {
     unsigned x, y, z;

@@ -12,7 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.cupy_backend.kernels import KERNELS, Launcher, source
+from backends.cupy_backend.kernels import FORMULAS, KERNELS, Launcher, source
+from backends.lowering.cuda_text import cuda_activation, cuda_loss, cuda_rule
+from coordfit.network.activations import Identity, ReLU, Sigmoid, Sine, Tanh
+from coordfit.network.losses import MAE, MSE, Huber
+from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.sgd import SGD
 
 # Kernels whose threads wait for each other; the others may run in a loop.
 COOPERATIVE = {
@@ -20,9 +25,8 @@ COOPERATIVE = {
     "sum_partials",
     "sum_values",
     "loss_and_gradient",
-    "head_forward",
     "head_step",
-    "adam_step",
+    "optimizer_step",
 }
 SCALARS = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
 C_TYPES = {"int32": ctypes.c_int32, "int64": ctypes.c_int64, "float64": ctypes.c_double}
@@ -33,6 +37,26 @@ UNITS = (
     ("features.cu", "batch_order.cu", "elementwise.cu", "optimizers.cu"),
     ("partials.cu", "loss.cu", "head.cu"),
 )
+
+
+ACTIVATIONS = [cuda_activation(f()) for f in (Identity, ReLU, Tanh, Sigmoid, Sine)]
+LOSSES = [cuda_loss(loss()) for loss in (MSE, MAE, Huber)]
+RULES = [cuda_rule(rule) for rule in (Adam(), SGD(), SGD(0.9), SGD(0.9, True))]
+RELU, SIGMOID = ACTIVATIONS[1], ACTIVATIONS[3]
+
+
+def formulas_of(name, instance):
+    """The formulas with which an instance is compiled at once; others are when they are asked for."""
+    if name == "head_step":
+        some = [(SIGMOID, LOSSES[0], RELU)]
+        every = [(f, loss, RELU) for f in ACTIVATIONS for loss in LOSSES]
+        return every if instance == ("double", "3") else some
+    of_kernel = {
+        **dict.fromkeys(("bias_activation", "activation_backward"), ACTIVATIONS),
+        "loss_and_gradient": LOSSES,
+        "optimizer_step": RULES,
+    }
+    return [(formula,) for formula in of_kernel[name]] if name in of_kernel else [()]
 
 
 IN_A_LOOP, AS_THREADS, AS_FIBERS = range(3)
@@ -66,12 +90,15 @@ class Shim:
         self.with_threads = self.backwards = False
         self._libraries = {}
 
-    def get_function(self, file, expression):
+    def get_function(self, file, expression, formulas=()):
         (unit,) = (unit for unit in UNITS if file in unit)
-        if unit not in self._libraries:
-            self._libraries[unit] = ctypes.CDLL(str(self.compiled(unit)))
-        entry = getattr(self._libraries[unit], entry_name(expression))
         name = expression.partition("<")[0]
+        entry = self._entry(unit, expression)
+        if entry is None:
+            words = expression.partition("<")[2].removesuffix(">").split(", ")
+            instance = tuple(words[: len(words) - len(formulas)])
+            library = self._built((file,), [(name, instance, tuple(formulas))])
+            entry = getattr(ctypes.CDLL(str(library)), entry_name(expression))
 
         def call(grid, block, arguments):
             way = self.cooperative_way if name in COOPERATIVE else IN_A_LOOP
@@ -82,9 +109,30 @@ class Shim:
 
         return call
 
+    def _entry(self, unit, expression):
+        """A function of what is compiled at once, or None."""
+        if unit not in self._libraries:
+            self._libraries[unit] = ctypes.CDLL(str(self.compiled(unit)))
+        return getattr(self._libraries[unit], entry_name(expression), None)
+
     def compiled(self, unit):
         """The shared object of some files; compiled where it is not there yet."""
-        text = self.edit(joined(unit)) + "".join(self._entries(unit))
+        kernels = [kernel for kernel in KERNELS.values() if kernel.file in unit]
+        return self._built(
+            unit,
+            [
+                (kernel.name, instance, formulas)
+                for kernel in kernels
+                for instance in kernel.instances
+                for formulas in formulas_of(kernel.name, instance)
+                if self.only is None or (kernel.name, instance) in self.only
+            ],
+        )
+
+    def _built(self, unit, instances):
+        """The shared object of some instances of kernels in some files."""
+        formulas = {f.name: f for *_, formulas in instances for f in formulas}.values()
+        text = self.edit(joined(unit, tuple(formulas))) + "".join(self._entries(instances))
         words = ["g++", *FLAGS, *self.flags]
         key = hashlib.sha256("\0".join([*words, HEADER.read_text(), text]).encode()).hexdigest()[:24]
         library = self.folder / f"{Path(unit[0]).stem}-{key}.so"
@@ -97,20 +145,23 @@ class Shim:
             work.replace(library)
         return library
 
-    def _entries(self, unit):
+    def _entries(self, instances):
         yield '\n#line 1 "entries"\n'
-        for kernel in KERNELS.values():
-            for instance in kernel.instances if kernel.file in unit else ():
-                if self.only is not None and (kernel.name, instance) not in self.only:
-                    continue
-                parameters = kernel.parameters(instance)
-                takes = ", ".join(f"{p.type}{'*' if p.is_array else ''} {p.name}" for p in parameters)
-                gives = ", ".join(p.name for p in parameters)
-                expression = kernel.expression(instance)
-                yield (
-                    f'extern "C" int {entry_name(expression)}(simt::Launch launch, {takes}) '
-                    f"{{ return simt::run(launch, [=] {{ {expression}({gives}); }}); }}\n"
-                )
+        for name, instance, formulas in instances:
+            kernel, left = KERNELS[name], list(formulas)
+            takes, gives = [], []
+            for p in kernel.parameters(instance):
+                if p.type in FORMULAS:  # given by value to the kernel, and by its address to the entry
+                    takes.append(f"const {left.pop(0).name}* {p.name}")
+                    gives.append(f"*{p.name}")
+                else:
+                    takes.append(f"{p.type}{'*' if p.is_array else ''} {p.name}")
+                    gives.append(p.name)
+            expression = kernel.expression(instance, formulas)
+            yield (
+                f'extern "C" int {entry_name(expression)}(simt::Launch launch, {", ".join(takes)}) '
+                f"{{ return simt::run(launch, [=] {{ {expression}({', '.join(gives)}); }}); }}\n"
+            )
 
     def compile_all(self):
         """Compile every file, all at once."""
@@ -118,9 +169,10 @@ class Shim:
             list(pool.map(self.compiled, UNITS))
 
 
-def joined(unit):
+def joined(unit, formulas=()):
     """The texts of some files, each part that they share once."""
-    parts = [part for file in unit for part in re.split(r"(?=^#line 1 )", source(file), flags=re.MULTILINE)]
+    whole = [source(file, formulas) for file in unit]
+    parts = [part for text in whole for part in re.split(r"(?=^#line 1 )", text, flags=re.MULTILINE)]
     return "".join(dict.fromkeys(parts))
 
 

@@ -16,6 +16,9 @@ from backends.cupy_backend.kernels import (
     name_expressions,
     source,
 )
+from backends.lowering.cuda_text import cuda_activation, cuda_rule
+from coordfit.network.activations import Sine
+from coordfit.optimizers.sgd import SGD
 
 FOLDER = Path(kernels.__file__).parent
 SCALARS = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
@@ -52,13 +55,13 @@ def test_arrays_and_scalars_have_a_dtype():
         for instance in kernel.instances:
             for parameter in kernel.parameters(instance):
                 known = ARRAY_DTYPES if parameter.is_array else kernels.SCALAR_DTYPES
-                assert parameter.type in known, (kernel.name, parameter)
+                assert parameter.type in (*known, *kernels.FORMULAS), (kernel.name, parameter)
 
 
 def test_names_of_instances():
     assert name_expressions("batch_order.cu") == ["batch_order"]
-    assert "adam_step<float, half>" in name_expressions("optimizers.cu")
-    assert "head_step<bf16, 3>" in name_expressions("head.cu")
+    assert "column_sums<bf16>" in name_expressions("elementwise.cu")
+    assert name_expressions("optimizers.cu") == ["advance"]  # the others take a formula
 
 
 def test_wide_is_float_for_all_but_double():
@@ -73,7 +76,7 @@ class Calls(list):
 
     loads = 0
 
-    def get_function(self, file, expression):
+    def get_function(self, file, expression, formulas):
         self.loads += 1
         return lambda *call: self.append((file, expression, *call))
 
@@ -89,26 +92,30 @@ def launch(calls):
 
 
 def test_a_launch_casts_every_scalar_and_loads_once(launch, calls):
-    a = np.zeros(4, np.float32)
+    a, sine = np.zeros(4, np.float32), cuda_activation(Sine())
     for _ in range(2):
-        launch("bias_activation", ("float", "Sine"), (3, 2), a, 4, a, np.int32(0), a, True, 4, 1, False, 30)
+        launch("bias_activation", ("float",), (3, 2), a, 4, a, np.int32(0), a, True, 4, 1, sine)
     assert calls.loads == 1
     file, expression, grid, block, arguments = calls[-1]
     assert (file, expression, grid, block) == (
         "elementwise.cu",
-        "bias_activation<float, Sine>",
+        f"bias_activation<float, {sine.name}>",
         (3, 2, 1),
         (256, 1, 1),
     )
-    names = ["ndarray", "int64", "ndarray", "int64", "ndarray", "int64", "int64", "int32", "int32", "float64"]
+    names = ["ndarray", "int64", "ndarray", "int64", "ndarray", "int64", "int64", "int32", "ndarray"]
     assert [type(argument).__name__ for argument in arguments] == names
 
 
 def test_none_is_a_null_pointer_of_eight_bytes(launch, calls):
     p, rate = np.zeros(4), np.zeros(1)
-    launch("sgd_step", ("double", "double"), (1, 1), p, p, None, None, 4, 4, rate, 0, 0, 0, 1)
-    nulls = calls[-1][-1][2:4]
-    assert [(null.dtype.name, int(null)) for null in nulls] == [("int64", 0)] * 2
+    step, rule = np.ones(1, np.int64), cuda_rule(SGD())
+    launch(
+        "optimizer_step", ("double", "double"), (1, 1), p, p, None, None, None, None, None, 4, 4, step, rate, 0,
+        rule, 1,
+    )  # fmt: skip
+    nulls = calls[-1][-1][2:7]
+    assert [(null.dtype.name, int(null)) for null in nulls] == [("int64", 0)] * 5
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int32", "uint16"])

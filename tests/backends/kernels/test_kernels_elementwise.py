@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from simt import DTYPES, assert_close, decode, encode, wide
 
-from backends.cupy_backend.kernels import ACTIVATION_TYPES, groups_of_rows
+from backends.cupy_backend.kernels import groups_of_rows
+from backends.lowering.cuda_text import cuda_activation
 from coordfit.network.activations import make_activation
 
 SHAPES = [(1, 1), (31, 3), (32, 32), (33, 31), (257, 65)]
 OMEGA = 3.0
+NAMES = ["identity", "relu", "tanh", "sigmoid", "sine"]
 
 
-@pytest.mark.parametrize("name", ACTIVATION_TYPES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("rows", "width"), SHAPES)
 def test_bias_and_activation(launch, memory, rng, case, name, rows, width):
     stored, K, own = case
@@ -21,8 +23,8 @@ def test_bias_and_activation(launch, memory, rng, case, name, rows, width):
     z_put = memory.put(z)
     y = memory.room(z.shape, z.dtype) if f.saves_input else z_put
     launch(
-        "bias_activation", (stored, ACTIVATION_TYPES[name]), (2, K), z_put, rows * width, memory.put(bias),
-        own * width, y, rows * width, rows, width, int(f.saves_input), OMEGA, block=64,
+        "bias_activation", (stored,), (2, K), z_put, rows * width, memory.put(bias),
+        own * width, y, rows * width, rows, width, cuda_activation(f), block=64,
     )  # fmt: skip
     total = decode(z, stored) + bias[:, None, :].astype(float)
     assert_close(y, f.forward(np, total), stored)
@@ -30,18 +32,18 @@ def test_bias_and_activation(launch, memory, rng, case, name, rows, width):
         assert_close(z_put, total, stored)
 
 
-@pytest.mark.parametrize("name", ACTIVATION_TYPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_activation_keeps_nan_and_infinity(launch, memory, stored, name):
     f = make_activation(name, omega=OMEGA)
     z = np.array([[np.nan, np.inf, -np.inf, 1.0]])
     z_put, bias = memory.put(encode(z, stored)), memory.put(np.zeros(4, DTYPES[wide(stored)]))
-    arguments = (z_put, 0, bias, 0, z_put, 0, 1, 4, 0, OMEGA)
-    launch("bias_activation", (stored, ACTIVATION_TYPES[name]), (1, 1), *arguments)
+    arguments = (z_put, 0, bias, 0, z_put, 0, 1, 4, cuda_activation(f))
+    launch("bias_activation", (stored,), (1, 1), *arguments)
     with np.errstate(invalid="ignore"):
         assert_close(z_put, np.atleast_2d(f.forward(np, z)), stored, 0.01)
 
 
-@pytest.mark.parametrize("name", ACTIVATION_TYPES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("target", ["dy", "saved", "new"])
 def test_activation_backward(launch, memory, rng, stored, name, target):
     K, count = 3, 257
@@ -53,8 +55,8 @@ def test_activation_backward(launch, memory, rng, stored, name, target):
     places = {"dy": memory.put(dy), "saved": memory.put(saved), "new": memory.room(dy.shape, dy.dtype)}
     dz = places[target]
     launch(
-        "activation_backward", (stored, ACTIVATION_TYPES[name]), (2, K), places["dy"], count, places["saved"],
-        count, dz, count, count, OMEGA, block=96,
+        "activation_backward", (stored,), (2, K), places["dy"], count, places["saved"],
+        count, dz, count, count, cuda_activation(f), block=96,
     )  # fmt: skip
     expected = f.backward(np, decode(dy, stored), decode(saved, stored))
     # ReLU's mask hides a NaN of dy where y is 0, as NumPy's does.

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from simt import DTYPES, assert_close, decode, encode, wide
 
-from backends.cupy_backend.kernels import LOSS_TYPES
+from backends.lowering.cuda_text import cuda_loss
 from backends.numpy_backend.backend import NumpyBackend
 from coordfit.network.losses import make_loss
 
 NUMPY = NumpyBackend(fused="never", threads=1)
 DELTA = 0.5
+NAMES = ["mse", "mae", "huber"]
 
 
-@pytest.mark.parametrize("name", LOSS_TYPES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("rows", "channels"), [(1, 1), (31, 3), (32, 4), (257, 3)])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_loss_and_gradient(launch, memory, rng, case, name, rows, channels, weighted):
@@ -25,9 +26,10 @@ def test_loss_and_gradient(launch, memory, rng, case, name, rows, channels, weig
     partials, value = memory.room((K, blocks), np.float64), memory.room((K,), np.float64)
     scale = 128.0
     launch(
-        "loss_and_gradient", (stored, LOSS_TYPES[name]), (blocks, K), memory.put(prediction), size,
+        "loss_and_gradient", (stored,), (blocks, K), memory.put(prediction), size,
         memory.put(target), own * size, memory.put(weights) if weighted else None, own * rows, dy, size,
-        partials, blocks, rows, channels, scale / size, DELTA, block=32,
+        partials, blocks, rows, channels, scale / size,
+        cuda_loss(make_loss(name, delta=DELTA)), block=32,
     )  # fmt: skip
     launch(
         "sum_values", ("double",), (1, K), partials, blocks, blocks, 1 / size, value, 1, 1, None, 0, 0, block=32
@@ -43,13 +45,14 @@ def test_loss_and_gradient(launch, memory, rng, case, name, rows, channels, weig
     assert_close(dy, scale * expected_dy, stored)
 
 
-@pytest.mark.parametrize("name", LOSS_TYPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_nan_reaches_value_and_gradient(launch, memory, stored, name):
     prediction = encode(np.array([0.5, np.nan, 0.5, -0.5]), stored)
     target = memory.put(np.full(4, 0.5, DTYPES[wide(stored)]))
     dy, partials = memory.room((4,), prediction.dtype), memory.room((1,), np.float64)
-    arguments = (memory.put(prediction), 0, target, 0, None, 0, dy, 0, partials, 0, 4, 1, 1.0, DELTA)
-    launch("loss_and_gradient", (stored, LOSS_TYPES[name]), (1, 1), *arguments, block=32)
+    loss = cuda_loss(make_loss(name, delta=DELTA))
+    arguments = (memory.put(prediction), 0, target, 0, None, 0, dy, 0, partials, 0, 4, 1, 1.0, loss)
+    launch("loss_and_gradient", (stored,), (1, 1), *arguments, block=32)
     assert np.isnan(partials[0])
     slope = {"mse": -2.0, "mae": -1.0, "huber": -DELTA}[name]
     np.testing.assert_array_equal(decode(dy, stored), [0.0, np.nan, 0.0, slope])

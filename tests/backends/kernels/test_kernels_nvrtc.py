@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 
 import pytest
+import simt
 from support import needs
 
-from backends.cupy_backend.kernels import FILES, KERNELS, OPTIONS, name_expressions, source
+from backends.cupy_backend.kernels import FILES, KERNELS, OPTIONS, source
 
 pytestmark = pytest.mark.slow
 
@@ -81,10 +82,16 @@ def nvrtc():
     return needs.skip("nvrtc", "NVRTC is not installed (pip install nvidia-cuda-nvrtc)")
 
 
-def some_expressions(file):
-    """The first and the last instance of each kernel: float, and the widest or the narrowest numbers."""
-    of_file = [kernel for kernel in KERNELS.values() if kernel.file == file]
-    return list(dict.fromkeys(k.expression(i) for k in of_file for i in (k.instances[0], k.instances[-1])))
+FORMULAS = [*simt.ACTIVATIONS, *simt.LOSSES, *simt.RULES]
+
+
+def expressions_of(file, every):
+    """All instances with every built-in formula, or of each kernel the first and the last."""
+    found = []
+    for kernel in (kernel for kernel in KERNELS.values() if kernel.file == file):
+        own = [kernel.expression(i, fs) for i in kernel.instances for fs in simt.formulas_of(kernel.name, i)]
+        found += own if every else dict.fromkeys((own[0], own[-1]))
+    return found
 
 
 def options(architecture):
@@ -103,8 +110,8 @@ def test_every_source_compiles_and_keeps_its_registers(nvrtc, architecture):
     if architecture not in nvrtc.architectures:
         pytest.skip(f"this NVRTC knows no sm_{architecture}")
     for file in FILES:
-        expressions = name_expressions(file) if architecture == ALL_INSTANCES_ON else some_expressions(file)
-        compiled, log = nvrtc.compile(source(file), expressions, options(architecture))
+        expressions = expressions_of(file, architecture == ALL_INSTANCES_ON)
+        compiled, log = nvrtc.compile(source(file, FORMULAS), expressions, options(architecture))
         assert compiled, log
         assert not re.search(r"\b(warning|error)\b", log), log
         spilled = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)

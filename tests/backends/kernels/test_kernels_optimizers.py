@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from simt import DTYPES, assert_close, decode, encode
 
+from backends.lowering.cuda_text import cuda_rule
 from backends.numpy_backend.backend import NumpyBackend
+from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.sgd import SGD
 
 NUMPY = NumpyBackend(fused="never", threads=1)
 TYPES = [("float", "float"), ("float", "bf16"), ("float", "half"), ("double", "double")]
-BETAS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+ADAM = Adam()
 SIZES = [1, 31, 257]
 
 
@@ -45,11 +48,11 @@ def test_adam(launch, memory, rng, types, count, K, loss_scale):
     for t, gradient in enumerate(gradients, 1):
         launch("advance", (), (1, 1), step)
         launch(
-            "adam_step", types, (2, K), put, memory.put(gradient * loss_scale), m, v, compute_copy, count + gap,
-            count, step, put_rates, 1, BETAS["beta1"], BETAS["beta2"], BETAS["epsilon"], loss_scale, block=32,
+            "optimizer_step", types, (2, K), put, memory.put(gradient * loss_scale), m, v, None, None,
+            compute_copy, count + gap, count, step, put_rates, 1, cuda_rule(ADAM), loss_scale, block=32,
         )  # fmt: skip
         p, *moments = expected
-        NUMPY.adam_step(p, [gradient.astype(float)], *moments, step=t, learning_rate=rates[:, None], **BETAS)
+        NUMPY.optimizer_step(ADAM, p, [gradient.astype(float)], moments, step=t, learning_rate=rates[:, None])
     assert step[0] == 3
     check(put, expected[0], start, compute_copy, types, count)
     for found, moment in zip((m, v), expected[1:], strict=True):
@@ -64,38 +67,34 @@ def test_adam_late_in_a_run(launch, memory, rng, types):
         v, g = np.abs(m), np.full_like(m, 0.5)
         put = [memory.put(array) for array in (p, g, m, v)]
         launch(
-            "adam_step", types, (1, 1), *put, None, 0, 33, memory.put(np.array([t])),
-            memory.put(np.array([0.01])), 0, BETAS["beta1"], BETAS["beta2"], BETAS["epsilon"], 1.0, block=32,
+            "optimizer_step", types, (1, 1), *put, None, None, None, 0, 33, memory.put(np.array([t])),
+            memory.put(np.array([0.01])), 0, cuda_rule(ADAM), 1.0, block=32,
         )  # fmt: skip
         p, m, v, g = (array.astype(float) for array in (p, m, v, g))
-        NUMPY.adam_step(p, [g], m, v, step=t, learning_rate=0.01, **BETAS)
+        NUMPY.optimizer_step(ADAM, p, [g], [m, v], step=t, learning_rate=0.01)
         assert_close(put[0], p, types[0])
 
 
 @pytest.mark.parametrize("types", TYPES, ids=" and ".join)
 @pytest.mark.parametrize("count", SIZES)
-@pytest.mark.parametrize("momentum", [None, 0.0, 0.9])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd(launch, memory, rng, types, count, momentum, nesterov):
     K, gap, loss_scale = 3, 5, 64.0
     start, gradients, compute_copy = buffers(memory, rng, types, K, count, gap)
-    put, velocity = memory.put(start), None if momentum is None else memory.put(0 * start)
+    rule = SGD(momentum, nesterov)
+    put, velocity = memory.put(start), memory.put(0 * start) if momentum else None
     rate = memory.put(np.array([0.3]))  # one for all members
     expected = start.astype(float)
-    expected_velocity = None if momentum is None else 0 * expected
+    expected_velocity = 0 * expected
+    state = [expected_velocity] if momentum else []
     for gradient in gradients:
         launch(
-            "sgd_step", types, (2, K), put, memory.put(gradient * loss_scale), velocity, compute_copy,
-            count + gap, count, rate, 0, momentum or 0.0, int(nesterov), loss_scale, block=32,
+            "optimizer_step", types, (2, K), put, memory.put(gradient * loss_scale), velocity, None, None, None,
+            compute_copy, count + gap, count, memory.put(np.array([1])), rate, 0, cuda_rule(rule), loss_scale,
+            block=32,
         )  # fmt: skip
-        NUMPY.sgd_step(
-            expected,
-            [gradient.astype(float)],
-            expected_velocity,
-            learning_rate=0.3,
-            momentum=momentum or 0.0,
-            nesterov=nesterov,
-        )
+        NUMPY.optimizer_step(rule, expected, [gradient.astype(float)], state, step=1, learning_rate=0.3)
     check(put, expected, start, compute_copy, types, count)
     if velocity is not None:
         assert_close(velocity[:, :count], expected_velocity[:, :count], types[0])
@@ -105,8 +104,8 @@ def test_a_nan_gradient_reaches_its_own_parameter_alone(launch, memory):
     p, m, v = memory.put(np.ones(4, np.float32)), *(memory.put(np.zeros(4, np.float32)) for _ in range(2))
     g = memory.put(np.array([1, np.nan, 1, 1], np.float32))
     step, rate = memory.put(np.array([1])), memory.put(np.array([0.5]))
-    betas = (0.9, 0.999, 1e-8)
     launch(
-        "adam_step", ("float", "float"), (1, 1), p, g, m, v, None, 0, 4, step, rate, 0, *betas, 1.0, block=32
-    )
+        "optimizer_step", ("float", "float"), (1, 1), p, g, m, v, None, None, None, 0, 4, step, rate, 0,
+        cuda_rule(ADAM), 1.0, block=32,
+    )  # fmt: skip
     np.testing.assert_allclose(p, [0.5, np.nan, 0.5, 0.5])

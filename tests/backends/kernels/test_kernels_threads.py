@@ -75,8 +75,8 @@ def everything(shim):
 
     class Recorder:
         @staticmethod
-        def get_function(file, expression):
-            function = inner(file, expression)
+        def get_function(file, expression, formulas):
+            function = inner(file, expression, formulas)
 
             def call(grid, block, arguments):
                 function(grid, block, arguments)
@@ -111,14 +111,12 @@ def test_a_loop_and_threads_give_the_same(launch, shim, memory, rng):
     """Kernels without barriers run in a loop in these tests; here side by side, as on a GPU."""
     z, bias = rng.standard_normal((33, 40)).astype(np.float32), rng.random(40).astype(np.float32)
     coordinates, B = rng.random((33, 2)).astype(np.float32), rng.random((40, 2)).astype(np.float32)
-    results = []
+    tanh, results = simt.ACTIVATIONS[2], []
     for shim.with_threads in (False, True):
         put, features = memory.put(z), memory.room((33, 80), np.float32)
         order, taken = memory.room((33,), np.int64), memory.room((33, 40), np.float32)
-        launch("bias_activation", ("float", "Tanh"), (2, 1), put, 0, bias, 0, put, 0, 33, 40, 0, 1.0, block=64)
-        launch(
-            "activation_backward", ("float", "Tanh"), (2, 1), put, 0, put, 0, put, 0, put.size, 1.0, block=64
-        )
+        launch("bias_activation", ("float",), (2, 1), put, 0, bias, 0, put, 0, 33, 40, tanh, block=64)
+        launch("activation_backward", ("float",), (2, 1), put, 0, put, 0, put, 0, put.size, tanh, block=64)
         launch(
             "fourier_features", ("float", "float"), (2, 1), coordinates, 0, B, 0, features, 0, 33, 40, block=64
         )

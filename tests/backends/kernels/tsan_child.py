@@ -12,17 +12,16 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
 
-from simt import Shim, launcher  # noqa: E402
+from simt import LOSSES, RELU, RULES, SIGMOID, Shim, launcher  # noqa: E402
 
 BARRIER = "__syncthreads();"
 INSTANCES = {
     "column_sums": ("float",),
     "sum_partials": ("float",),
     "sum_values": ("double",),
-    "loss_and_gradient": ("float", "Mse"),
-    "head_forward": ("float", "3"),
+    "loss_and_gradient": ("float",),
     "head_step": ("float", "3"),
-    "adam_step": ("float", "half"),
+    "optimizer_step": ("float", "half"),
 }
 
 
@@ -50,7 +49,7 @@ EDITS = {
         "sum_values": 1,
         "loss_and_gradient": 1,
         "head_step": 3,
-        "adam_step": 1,
+        "optimizer_step": 1,
     }.items()
     for number in range(count)
 }
@@ -70,29 +69,34 @@ def run(shim, names):
     go("column_sums", (2, 1), f(40, 20), 0, f(2, 20), 0, 40, 20)
     go("sum_partials", (1, 1), f(9, 130), 0, f(130), 0, 9, 130, 0)
     go("sum_values", (1, 2), d(2, 100), 100, 100, 1.0, d(2), 1, 1, None, 0, 0)
-    go("loss_and_gradient", (2, 1), f(80, 3), 0, f(80, 3), 0, None, 0, f(80, 3), 0, d(2), 0, 80, 3, 1.0, 1.0)
-    head = (f(70, 40), 0, f(40, 3), 0, f(3), 0)
-    go("head_forward", (1, 1), *head, f(70, 3), 0, None, 0, 7, 40, 3, 1.0)
     go(
-        "head_step", (1, 1), *head, f(70, 3), 0, None, 0, None, 0, f(70, 40), 0, f(1, 131), 0, 128, d(1), 0, 70,
-        40, 3, 1.0, 0, 1.0, 1.0,
+        "loss_and_gradient",
+        (2, 1),
+        f(80, 3),
+        0,
+        f(80, 3),
+        0,
+        None,
+        0,
+        f(80, 3),
+        0,
+        d(2),
+        0,
+        80,
+        3,
+        1.0,
+        LOSSES[0],
+    )
+    head = (f(70, 40), 0, f(40, 3), 0, f(3), 0)
+    go(
+        "head_step", (1, 1), *head, f(70, 3), 0, None, 0, None, 0, None, 0, f(70, 40), 0, f(1, 131), 0, 128,
+        d(1), 0, 70, 40, SIGMOID, LOSSES[0], RELU, 1.0,
     )  # fmt: skip
     p = [f(100) for _ in range(4)]
     go(
-        "adam_step",
-        (1, 1),
-        *p,
-        f(100).astype(np.float16),
-        0,
-        100,
-        np.array([1]),
-        d(1),
-        0,
-        0.9,
-        0.999,
-        1e-8,
-        1.0,
-    )
+        "optimizer_step", (1, 1), *p, None, None, f(100).astype(np.float16), 0, 100, np.array([1]), d(1), 0,
+        RULES[0], 1.0,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

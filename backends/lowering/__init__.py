@@ -1,0 +1,19 @@
+"""Element-wise formulas, written once for arrays, turned into NumPy passes, Numba kernels and CUDA text.
+
+`formulas` calls a formula with symbols and gets expressions (`expressions`); a printer for each machine turns
+them into source: `numpy_passes`, `numba_text`, `cuda_text`.
+"""
+
+from .expressions import FUNCTIONS, FormulaError
+from .formulas import Formula, Lowered, lowered_activation, lowered_loss, lowered_rule, numbers_of
+
+__all__ = [
+    "FUNCTIONS",
+    "Formula",
+    "FormulaError",
+    "Lowered",
+    "lowered_activation",
+    "lowered_loss",
+    "lowered_rule",
+    "numbers_of",
+]

@@ -1,0 +1,154 @@
+"""The formulas of activations, losses and optimizers, traced: what a printer needs of each.
+
+A formula's class is a frozen dataclass. Fields that are numbers become symbols, so that one text serves for all
+their values; other fields (`nesterov=True`) are part of the formula.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .expressions import Expr, FormulaError, Graph, Recorder, coefficients, evaluator
+
+STEP, LEARNING_RATE = "step", "learning_rate"
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of a formula: names of its arrays, and an expression for each output."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[Expr, ...]
+
+
+class Formula:
+    """The traced functions of a class, and the coefficients that they share.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the class.
+    functions : dict
+        By name.
+
+    Attributes
+    ----------
+    coefficients : list of Expr
+        Scalar expressions of fields, step and learning rate that element-wise work needs.
+    """
+
+    def __init__(self, owner: str, functions: dict[str, Function]) -> None:
+        self.owner, self.functions = owner, functions
+        outputs = [output for function in functions.values() for output in function.outputs]
+        self.coefficients = coefficients(outputs)
+        self._evaluators = [evaluator(node) for node in self.coefficients]
+
+    def values(self, op: Any, **scalars: Any) -> tuple[Any, ...]:
+        """Return the coefficients' values for an object of the class: floats, or arrays if `scalars` are."""
+        known = {f"self.{name}": number for name, number in numbers_of(op).items()} | scalars
+        return tuple(_plain(evaluate(known)) for evaluate in self._evaluators)
+
+
+class Lowered(NamedTuple):
+    """A formula with the coefficients of one object."""
+
+    formula: Formula
+    values: tuple[float, ...]
+
+
+@functools.lru_cache(maxsize=512)
+def lowered_activation(activation: Any) -> Lowered:
+    """Return `forward` of z and `backward` of dy and saved."""
+    return _lowered(activation, "activation", _trace_activation)
+
+
+@functools.lru_cache(maxsize=512)
+def lowered_loss(loss: Any) -> Lowered:
+    """Return `value_and_gradient` of the residual."""
+    return _lowered(loss, "loss", _trace_loss)
+
+
+@functools.lru_cache(maxsize=512)
+def lowered_rule(rule: Any) -> Formula:
+    """Return `update` of parameter, gradient and state; its coefficients depend on step and learning rate."""
+    # The names of the state may depend on numbers, which are symbols to the formula.
+    return _formula(rule, tuple(rule.state), functools.partial(_trace_rule, tuple(rule.state)))
+
+
+def _lowered(op: Any, kind: str, trace: Callable[..., dict[str, Function]]) -> Lowered:
+    formula = _formula(op, kind, trace)
+    return Lowered(formula, formula.values(op))
+
+
+_FORMULAS: dict[tuple[Any, ...], Formula] = {}
+
+
+def _formula(op: Any, kind: Any, trace: Callable[..., dict[str, Function]]) -> Formula:
+    """Return the formula of a class, traced once for all values of its numbers."""
+    if not dataclasses.is_dataclass(op) or isinstance(op, type):
+        raise FormulaError(f"{op!r} is no object of a frozen dataclass, as a formula must be")
+    numbers = numbers_of(op)
+    fixed = {f.name: getattr(op, f.name) for f in dataclasses.fields(op) if f.name not in numbers}
+    key = (kind, type(op), *fixed.items())
+    if key not in _FORMULAS:
+        owner = type(op).__name__
+        graph = Graph(owner)
+        try:
+            functions = trace(_symbolic(op, graph), Recorder(graph), graph)
+        except FormulaError:
+            raise
+        except (AttributeError, TypeError, ValueError) as error:
+            raise FormulaError(f"the formula of {owner} cannot be lowered: {error}") from error
+        _FORMULAS[key] = Formula(owner, functions)
+    return _FORMULAS[key]
+
+
+def numbers_of(op: Any) -> dict[str, float]:
+    """Return the fields that are numbers, by name: symbols to the formula."""
+    values = ((f.name, getattr(op, f.name)) for f in dataclasses.fields(op))
+    return {name: float(v) for name, v in values if hasattr(v, "__float__") and not isinstance(v, bool)}
+
+
+def _symbolic(op: Any, graph: Graph) -> Any:
+    """A copy of an object with symbols for its numbers; its constructor does not run."""
+    twin, numbers = object.__new__(type(op)), numbers_of(op)
+    for field in dataclasses.fields(op):
+        is_number = field.name in numbers
+        value = graph.symbol(f"self.{field.name}", is_scalar=True) if is_number else getattr(op, field.name)
+        object.__setattr__(twin, field.name, value)
+    return twin
+
+
+def _plain(value: Any) -> Any:
+    """A Python number for a scalar: NumPy's own would widen float32 arrays."""
+    if getattr(value, "size", 1) > 1:
+        return value
+    return float(value.item() if hasattr(value, "item") else value)
+
+
+def _trace_activation(op: Any, xp: Any, graph: Graph) -> dict[str, Function]:
+    z, dy, saved = map(graph.symbol, ("z", "dy", "saved"))
+    return {
+        "forward": Function(("z",), (graph.of(op.forward(xp, z)),)),
+        "backward": Function(("dy", "saved"), (graph.of(op.backward(xp, dy, saved)),)),
+    }
+
+
+def _trace_loss(op: Any, xp: Any, graph: Graph) -> dict[str, Function]:
+    r = graph.symbol("residual")
+    outputs = (graph.of(op.value(xp, r)), graph.of(op.gradient(xp, r)))
+    return {"value_and_gradient": Function(("residual",), outputs)}
+
+
+def _trace_rule(names: Sequence[str], op: Any, xp: Any, graph: Graph) -> dict[str, Function]:
+    p, g, *state = (graph.symbol(name) for name in ("parameter", "gradient", *names))
+    step, rate = (graph.symbol(name, is_scalar=True) for name in (STEP, LEARNING_RATE))
+    parameter, new_state = op.update(xp, p, g, tuple(state), step, rate)
+    outputs = tuple(map(graph.of, (parameter, *new_state)))
+    if len(outputs) != 1 + len(names):
+        raise FormulaError(f"{graph.owner}.update returns {len(outputs) - 1} of the state {', '.join(names)}")
+    return {"update": Function(("parameter", "gradient", *names), outputs)}

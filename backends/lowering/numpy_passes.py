@@ -1,0 +1,182 @@
+"""Expressions as passes of NumPy: ufuncs with `out=`, into buffers that are given or used again.
+
+The printer chooses for each operation where its result goes: to the output's own place, over an argument that
+is not needed any more, or to a temporary. After the first call nothing is allocated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .expressions import COMPARISONS, Expr, in_order
+
+Passes = Callable[..., tuple[Any, ...]]
+
+_UFUNCS = {
+    "+": "add",
+    "-": "subtract",
+    "*": "multiply",
+    "/": "divide",
+    "**": "power",
+    "neg": "negative",
+    "<": "less",
+    "<=": "less_equal",
+    ">": "greater",
+    ">=": "greater_equal",
+    "==": "equal",
+    "!=": "not_equal",
+    "abs": "absolute",
+    **{name: name for name in ("exp", "log", "log1p", "expm1", "sin", "cos", "tanh", "sqrt", "sign")},
+    **{name: name for name in ("maximum", "minimum", "clip")},
+}
+
+
+def numpy_passes(
+    outputs: Sequence[Expr],
+    coefficients: Sequence[Expr],
+    *,
+    places: dict[str, str],
+    targets: Sequence[str | None],
+    writable: Sequence[str] = (),
+) -> Passes:
+    """Return a function (reuse, coefficients, *buffers) that computes expressions, and returns their arrays.
+
+    Parameters
+    ----------
+    places : dict
+        The buffer in which each input lies; all buffers have one shape.
+    targets : sequence of str or None
+        The buffer for each output; None leaves it in any.
+    writable : sequence of str
+        Other buffers that may be overwritten.
+    """
+    buffers = list(dict.fromkeys([*places.values(), *(t for t in targets if t is not None)]))
+    writer = _Writer(coefficients, places, buffers, {*writable, *(t for t in targets if t is not None)})
+    text = writer.text(outputs, targets)
+    scope: dict[str, Any] = {name: getattr(np, name) for name in (*_UFUNCS.values(), "copyto", "logical_not")}
+    scope |= {"bool_": np.bool_, "int_of": {4: np.int32, 8: np.int64}}
+    exec(compile(text, f"<passes of {outputs[0].graph.owner}>", "exec"), scope)  # of our own text
+    passes: Passes = scope["passes"]
+    passes.__doc__ = text
+    return passes
+
+
+class _Writer:
+    """Writes the text of one function, pass by pass."""
+
+    def __init__(
+        self, coefficients: Sequence[Expr], places: dict[str, str], buffers: list[str], writable: set[str]
+    ) -> None:
+        self.places, self.buffers, self.writable = places, buffers, writable
+        self.scalars = {id(node): f"k{i}" for i, node in enumerate(coefficients)}
+        self.lines: list[str] = []
+        self.made: dict[str, str] = {}  # temporaries, with how each is obtained
+        self.at: dict[int, str] = {}  # where a node's value lies
+        self.left: Counter[int] = Counter()  # uses that are still to come
+        self.targets: set[str] = set()
+        self.kept: set[int] = set()
+
+    def text(self, outputs: Sequence[Expr], targets: Sequence[str | None]) -> str:
+        """The source of the function."""
+        order = in_order(outputs)
+        self.left.update(id(arg) for node in order for arg in node.args)
+        self.left.update(map(id, outputs))
+        self.targets = {t for t in targets if t is not None}
+        self.kept = set(map(id, outputs))
+        wanted = {id(o): t for o, t in zip(outputs, targets, strict=True) if t is not None and not o.is_scalar}
+        for node in order:
+            if node.op == "name":
+                self.at[id(node)] = self.places[node.value]
+            else:
+                self._pass(node, wanted.get(id(node)))
+        found = [self._settled(output, target) for output, target in zip(outputs, targets, strict=True)]
+        head = ["".join(f"{name}, " for name in self.scalars.values()) + "= k"] if self.scalars else []
+        head += [f"{name} = {made}" for name, made in self.made.items()]
+        body = "".join(f"    {line}\n" for line in [*head, *self.lines, f"return {', '.join(found)},"])
+        return f"def passes(reuse, k, {', '.join(self.buffers)}):\n{body}"
+
+    def _settled(self, output: Expr, target: str | None) -> str:
+        """Where an output is returned, after a copy if it lies elsewhere."""
+        if output.is_scalar:
+            target = target or self._temporary("t")
+            self.lines.append(f"copyto({target}, {self._name(output)})")
+            return target
+        place = self.at[id(output)]
+        if target is None or place == target:
+            return place
+        self.lines.append(f"copyto({target}, {place})")
+        return target
+
+    def _pass(self, node: Expr, wanted: str | None) -> None:
+        names = [self._name(arg) for arg in node.args]
+        for arg in node.args:
+            self.left[id(arg)] -= 1
+        is_mask = node.op in COMPARISONS
+        own = [] if is_mask else [self.at[id(arg)] for arg in node.args if id(arg) in self.at]
+        if node.op == "where":  # the first alternative is read after the second is written
+            own = own[-1:] if not node.args[2].is_scalar else []
+        avoid = {names[1]} if node.op == "where" and not _is_masked(node) else set()
+        if id(node) in self.kept:  # an output does not lie where another one belongs
+            avoid |= self.targets - {wanted}
+        if _is_masked(node):
+            own = [self.at[id(node.args[1])]]
+        target = self._target(wanted, own, avoid, "mask" if is_mask else "t")
+        self.lines += self._statements(node, names, target)
+        self.at[id(node)] = target
+
+    def _target(self, wanted: str | None, own: list[str], avoid: set[str], kind: str) -> str:
+        """A buffer for a result: the one that is wanted, an argument's, or any that is free."""
+        live = {self.at[key] for key, count in self.left.items() if count > 0 and key in self.at}
+        free = [
+            name
+            for name in (*([wanted] if wanted else []), *own, *self.buffers, *self.made)
+            if name not in live and name not in avoid
+        ]
+        for name in free:
+            if kind == "t" and (name in self.writable or name.startswith("t_")):
+                return name
+            if kind == "mask" and name.startswith("mask_"):
+                return name
+        return self._temporary(kind)
+
+    def _temporary(self, kind: str) -> str:
+        name, like = f"{kind}_{len(self.made)}", self.buffers[0]
+        dtype = "bool_" if kind == "mask" else f"{like}.dtype"
+        self.made[name] = f"reuse({name!r}, {like}.shape, {dtype})"
+        return name
+
+    def _name(self, node: Expr) -> str:
+        if node.op == "number":
+            return repr(node.value)
+        return self.scalars[id(node)] if node.is_scalar else self.at[id(node)]
+
+    def _statements(self, node: Expr, names: list[str], out: str) -> list[str]:
+        op = node.op
+        if op == "where":
+            if _is_masked(node):
+                # Bits times 0 or 1: one pass, and 0 also for a NaN or an infinity.
+                return [
+                    f"int_ = int_of[{out}.itemsize]",
+                    f"multiply({names[1]}.view(int_), {names[0]}, out={out}.view(int_))",
+                ]
+            first = [] if out == names[2] else [f"copyto({out}, {names[2]})"]
+            return [*first, f"copyto({out}, {names[1]}, where={names[0]})"]
+        if op in ("maximum", "minimum") and "0.0" in names:
+            # Against an array of zeros NumPy runs more than twice as fast as against one zero.
+            self.made["zeros"] = f"reuse('zeros', {self.buffers[0]}.shape, {self.buffers[0]}.dtype)"
+            names = ["zeros" if name == "0.0" else name for name in names]
+        return [f"{_UFUNCS[op]}({', '.join(names)}, out={out})"]
+
+
+def _is_masked(node: Expr) -> bool:
+    """Whether a node is `where(condition, x, 0)` of an element-wise x."""
+    return (
+        node.op == "where"
+        and not node.args[0].is_scalar
+        and not node.args[1].is_scalar
+        and repr(node.args[2].value) == "0.0"
+    )

@@ -1,0 +1,18 @@
+"""Where programs may keep what they can make again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for coordfit; it may not exist.
+
+    Raises
+    ------
+    RuntimeError
+        The user has no home.
+    """
+    folder = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    return (Path(folder) if folder else Path.home() / ".cache") / "coordfit"
