@@ -109,10 +109,10 @@ def test_an_optimizer_goes_on_from_its_state(backend, case):
     maker, _, options = case
     start, gradients, rates = random_run((6,))
     parameters = backend.asarray(start.copy(), "float64")
-    first = maker(backend, parameters, dtype="float64", **options)
+    first = ElementwiseOptimizer(backend, parameters, maker(**options), dtype="float64")
     for g, rate in zip(gradients[:10], rates, strict=False):
         first.step(parameters, [backend.asarray(g)], float(rate))
-    second = maker(backend, parameters, dtype="float64", **options)
+    second = ElementwiseOptimizer(backend, parameters, maker(**options), dtype="float64")
     second.steps = first.steps
     for name, array in second.state.items():
         array[...] = first.state[name]
