@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .expressions import Expr, same
+from .expressions import Expr, nodes_below, same
 from .formulas import LEARNING_RATE, STEP, Formula, lowered_activation, lowered_loss, lowered_rule, numbers_of
 from .statements import Printer, Table, indented
 
@@ -26,6 +26,8 @@ _FUNCTIONS: Table = {
     "where": "({0} ? {1} : {2})",
     "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",
     "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
+    "maximum of scalar": "({0} <= {1} ? {1} : {0})",
+    "minimum of scalar": "({0} >= {1} ? {1} : {0})",
     "sign": "({0} > 0 ? (A)1 : {0} < 0 ? (A)-1 : {0})",
     "abs": "fabs({0})",
     "neg": "(-{0})",
@@ -120,7 +122,7 @@ def _body(
 ) -> str:
     """The rest of a function's text: coefficients in A, assignments, and what is done with the outputs."""
     arrays = inputs if isinstance(inputs, dict) else dict(zip(inputs, inputs, strict=True))
-    used = {id(arg) for node in _nodes(outputs) for arg in (node, *node.args)}
+    used = {id(arg) for node in nodes_below(outputs) for arg in (node, *node.args)}
     texts = {
         node: f"(A)number[{i}]" if narrow else f"k[{i}]"
         for i, node in enumerate(formula.coefficients)
@@ -134,21 +136,11 @@ def _body(
 def _printer(texts: list[tuple[Expr, str]], known: dict[str, str], outputs: Sequence[Expr]) -> Printer:
     names = dict(texts)
     names |= {
-        n: known[n.value] for n in _nodes(outputs) if n.op == "name" and n.value in known and n not in names
+        n: known[n.value]
+        for n in nodes_below(outputs)
+        if n.op == "name" and n.value in known and n not in names
     }
     return Printer(_FUNCTIONS, lambda value: f"(A){value!r}", "const A {0} = {1};", names)
-
-
-def _nodes(outputs: Sequence[Expr]) -> list[Expr]:
-    """All nodes of expressions, each once."""
-    found: dict[int, Expr] = {}
-    left = list(outputs)
-    while left:
-        node = left.pop()
-        if id(node) not in found:
-            found[id(node)] = node
-            left += node.args
-    return list(found.values())
 
 
 def _struct(formula: Formula, text: str, values: Sequence[float], **facts: bool) -> CudaFormula:

@@ -7,11 +7,8 @@ on numbers, fields, the step and the learning rate alone; other nodes have a val
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterable
 from typing import Any
-
-import numpy as np
 
 FUNCTIONS = {
     **dict.fromkeys(("abs", "exp", "log", "log1p", "expm1", "sin", "cos", "tanh", "sqrt", "sign"), 1),
@@ -159,6 +156,8 @@ class Graph:
             args = (self.node("!=", args[0], 0.0), *args[1:])
         if op == "square":
             op, args = "*", (args[0], args[0])
+        if op in ("maximum", "minimum") and args[0].is_scalar:
+            args = args[::-1]
         return self._once(op, args, None, all(arg.is_scalar for arg in args))
 
     def _as_number(self, arg: Expr) -> Expr:
@@ -220,40 +219,23 @@ def in_order(outputs: Iterable[Expr]) -> list[Expr]:
     return list(found.values())
 
 
+def nodes_below(outputs: Iterable[Expr]) -> list[Expr]:
+    """Return all nodes of expressions, each once."""
+    found: dict[int, Expr] = {}
+    left = list(outputs)
+    while left:
+        node = left.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            left += node.args
+    return list(found.values())
+
+
 def coefficients(outputs: Iterable[Expr]) -> list[Expr]:
     """Return the scalar nodes, but for plain numbers, that element-wise nodes or outputs use, each once."""
     outputs = list(outputs)
     used = [arg for node in in_order(outputs) for arg in node.args] + outputs
     return list({id(node): node for node in used if node.is_scalar and node.op != "number"}.values())
-
-
-_OPERATORS: dict[str, Callable[..., Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "**": operator.pow,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "neg": operator.neg,
-}
-
-
-def evaluator(node: Expr) -> Callable[[dict[str, Any]], Any]:
-    """Return a function that computes a scalar node from its names' values: numbers, or arrays of them."""
-    if node.op == "name":
-        name = node.value
-        return lambda values: values[name]
-    if node.op == "number":
-        number = node.value
-        return lambda values: number
-    function: Callable[..., Any] = _OPERATORS.get(node.op) or getattr(np, node.op)
-    arguments = [evaluator(arg) for arg in node.args]
-    return lambda values: function(*(argument(values) for argument in arguments))
 
 
 def same(left: Iterable[Expr], right: Iterable[Expr]) -> bool:

@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .expressions import Expr, FormulaError, Graph, Recorder, coefficients, evaluator
+import numpy as np
+
+from .expressions import FUNCTIONS, Expr, FormulaError, Graph, Recorder, coefficients, nodes_below
+from .statements import Printer, indented
 
 STEP, LEARNING_RATE = "step", "learning_rate"
 
@@ -45,12 +48,11 @@ class Formula:
         self.owner, self.functions = owner, functions
         outputs = [output for function in functions.values() for output in function.outputs]
         self.coefficients = coefficients(outputs)
-        self._evaluators = [evaluator(node) for node in self.coefficients]
+        self._evaluate = _evaluator(self.coefficients)
 
-    def values(self, op: Any, **scalars: Any) -> tuple[Any, ...]:
-        """Return the coefficients' values for an object of the class: floats, or arrays if `scalars` are."""
-        known = {f"self.{name}": number for name, number in numbers_of(op).items()} | scalars
-        return tuple(_plain(evaluate(known)) for evaluate in self._evaluators)
+    def values(self, op: Any, step: Any = 0, learning_rate: Any = 0.0) -> tuple[Any, ...]:
+        """Return the coefficients' values for an object of the class: floats, or arrays if the rate is one."""
+        return tuple(map(_plain, self._evaluate(numbers_of(op), step, learning_rate)))
 
 
 class Lowered(NamedTuple):
@@ -91,8 +93,8 @@ def _formula(op: Any, kind: Any, trace: Callable[..., dict[str, Function]]) -> F
     """Return the formula of a class, traced once for all values of its numbers."""
     if not dataclasses.is_dataclass(op) or isinstance(op, type):
         raise FormulaError(f"{op!r} is no object of a frozen dataclass, as a formula must be")
-    numbers = numbers_of(op)
-    fixed = {f.name: getattr(op, f.name) for f in dataclasses.fields(op) if f.name not in numbers}
+    fields, numbers = dataclasses.fields(op), numbers_of(op)  # type: ignore[arg-type]
+    fixed = {field.name: getattr(op, field.name) for field in fields if field.name not in numbers}
     key = (kind, type(op), *fixed.items())
     if key not in _FORMULAS:
         owner = type(op).__name__
@@ -107,8 +109,9 @@ def _formula(op: Any, kind: Any, trace: Callable[..., dict[str, Function]]) -> F
     return _FORMULAS[key]
 
 
+@functools.lru_cache(maxsize=512)
 def numbers_of(op: Any) -> dict[str, float]:
-    """Return the fields that are numbers, by name: symbols to the formula."""
+    """Return the fields that are numbers, by name: symbols to the formula. Not to be changed."""
     values = ((f.name, getattr(op, f.name)) for f in dataclasses.fields(op))
     return {name: float(v) for name, v in values if hasattr(v, "__float__") and not isinstance(v, bool)}
 
@@ -123,9 +126,30 @@ def _symbolic(op: Any, graph: Graph) -> Any:
     return twin
 
 
+def _evaluator(nodes: Sequence[Expr]) -> Callable[[dict[str, float], Any, Any], tuple[Any, ...]]:
+    """A function (fields, step, learning_rate) for scalar expressions: of numbers, or of arrays of rates."""
+    known: dict[Expr, str] = {}
+    for node in nodes_below(nodes):
+        if node.op == "name":
+            is_field = node.value.startswith("self.")
+            known[node] = f"fields[{node.value.removeprefix('self.')!r}]" if is_field else node.value
+    printer = Printer(_SCALAR, repr, "{0} = {1}", known)
+    lines = printer.lines(nodes)
+    result = "".join(f"{printer.name(node)}, " for node in nodes)
+    text = f"def evaluate(fields, step, learning_rate):\n{indented([*lines, f'return ({result})'], 1)}"
+    scope: dict[str, Any] = {"np": np}
+    exec(compile(text, "<coefficients>", "exec"), scope)  # of our own text
+    evaluate: Callable[[dict[str, float], Any, Any], tuple[Any, ...]] = scope["evaluate"]
+    return evaluate
+
+
+_SCALAR = {name: f"np.{name}({', '.join(f'{{{i}}}' for i in range(n))})" for name, n in FUNCTIONS.items()}
+_SCALAR["neg"] = "(-{0})"
+
+
 def _plain(value: Any) -> Any:
     """A Python number for a scalar: NumPy's own would widen float32 arrays."""
-    if getattr(value, "size", 1) > 1:
+    if type(value) is float or getattr(value, "size", 1) > 1:
         return value
     return float(value.item() if hasattr(value, "item") else value)
 

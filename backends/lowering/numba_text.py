@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .expressions import Expr
+from .expressions import nodes_below
 from .formulas import LEARNING_RATE, STEP, Formula, Function
 from .statements import Printer, Table, indented
 
@@ -18,6 +18,8 @@ _CHOICES = {
     "where": "({1} if {0} else {2})",
     "maximum": "({0} if {0} > {1} or {0} != {0} else {1})",
     "minimum": "({0} if {0} < {1} or {0} != {0} else {1})",
+    "maximum of scalar": "({1} if {0} <= {1} else {0})",
+    "minimum of scalar": "({1} if {0} >= {1} else {0})",
     "neg": "(-{0})",
     "abs": "abs({0})",
     "sqrt": "np.sqrt({0})",
@@ -146,7 +148,7 @@ class _Scalars:
     def __init__(self, formula: Formula, fields: list[str]) -> None:
         names = {f"self.{name}": f"fields[{i}]" for i, name in enumerate(fields)}
         names |= {STEP: "step", LEARNING_RATE: "learning_rate"}
-        nodes = [node for wanted in formula.coefficients for node in _below(wanted)]
+        nodes = nodes_below(formula.coefficients)
         printer = Printer(
             {**_DOUBLE, "**": "({0} ** {1})"},
             _literal("float64"),
@@ -154,15 +156,10 @@ class _Scalars:
             {node: names[node.value] for node in nodes if node.op == "name"},
             prefix="q",
         )
-        early = [node for node in nodes if all(n.value != LEARNING_RATE for n in _below(node))]
+        early = [node for node in nodes if all(n.value != LEARNING_RATE for n in nodes_below([node]))]
         self.before = printer.lines(early)
         self.inside = printer.lines(formula.coefficients)
         self.narrowed = [f"k{i} = number({printer.name(node)})" for i, node in enumerate(formula.coefficients)]
-
-
-def _below(node: Expr) -> list[Expr]:
-    """A node's arguments, theirs, and itself, arguments first."""
-    return [each for arg in node.args for each in _below(arg)] + [node]
 
 
 def _elements(

@@ -158,10 +158,16 @@ class _Writer:
         op = node.op
         if op == "where":
             if _is_masked(node):
-                # Bits times 0 or 1: one pass, and 0 also for a NaN or an infinity.
+                # Bits times 0 or 1: 0 also for a NaN or an infinity. NumPy casts a mask faster than it multiplies
+                # by one.
+                like = self.buffers[0]
+                self.made["int_"] = f"int_of[{like}.itemsize]"
+                self.made["choice"] = f"reuse('choice', {like}.shape, int_)"
+                to = "bits" if out == names[1] else f"{out}.view(int_)"
                 return [
-                    f"int_ = int_of[{out}.itemsize]",
-                    f"multiply({names[1]}.view(int_), {names[0]}, out={out}.view(int_))",
+                    f"bits = {names[1]}.view(int_)",
+                    f"copyto(choice, {names[0]})",
+                    f"multiply(bits, choice, {to})",
                 ]
             first = [] if out == names[2] else [f"copyto({out}, {names[2]})"]
             return [*first, f"copyto({out}, {names[1]}, where={names[0]})"]
@@ -169,7 +175,8 @@ class _Writer:
             # Against an array of zeros NumPy runs more than twice as fast as against one zero.
             self.made["zeros"] = f"reuse('zeros', {self.buffers[0]}.shape, {self.buffers[0]}.dtype)"
             names = ["zeros" if name == "0.0" else name for name in names]
-        return [f"{_UFUNCS[op]}({', '.join(names)}, out={out})"]
+        to = f"out={out}" if op in ("maximum", "minimum") else out
+        return [f"{_UFUNCS[op]}({', '.join(names)}, {to})"]
 
 
 def _is_masked(node: Expr) -> bool:

@@ -35,7 +35,6 @@ class Printer:
     ) -> None:
         self._table, self._number, self._assign, self._prefix = table, number, assign, prefix
         self._names = {id(node): name for node, name in names.items()}
-        self._masks: dict[int, str] = {}
 
     def lines(self, outputs: Iterable[Expr]) -> list[str]:
         """Return the assignments that expressions need and that are not written yet, in order."""
@@ -64,8 +63,11 @@ class Printer:
 
     def _text(self, node: Expr) -> str:
         args = [self.name(arg) for arg in node.args]
-        if node.op in self._table:
-            return self._table[node.op].format(*args)
+        op = node.op
+        if op in ("maximum", "minimum") and node.args[1].is_scalar and f"{op} of scalar" in self._table:
+            op = f"{op} of scalar"
+        if op in self._table:
+            return self._table[op].format(*args)
         return f"({args[0]} {node.op} {args[1]})"
 
 
