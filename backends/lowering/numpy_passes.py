@@ -88,10 +88,9 @@ class _Writer:
         self.targets = {t for t in targets if t is not None}
         self.kept = set(map(id, outputs))
         wanted = {id(o): t for o, t in zip(outputs, targets, strict=True) if t is not None and not o.is_scalar}
+        self.at = {id(node): self.places[node.value] for node in order if node.op == "name"}
         for node in order:
-            if node.op == "name":
-                self.at[id(node)] = self.places[node.value]
-            else:
+            if node.op != "name":
                 self._pass(node, wanted.get(id(node)))
         found = [self._settled(output, target) for output, target in zip(outputs, targets, strict=True)]
         head = ["".join(f"{name}, " for name in self.scalars.values()) + "= k"] if self.scalars else []
@@ -158,8 +157,8 @@ class _Writer:
         op = node.op
         if op == "where":
             if _is_masked(node):
-                # Bits times 0 or 1: 0 also for a NaN or an infinity. NumPy casts a mask faster than it multiplies
-                # by one.
+                # Bits times 0 or 1: 0 also for a NaN or an infinity. NumPy casts a mask faster than it
+                # multiplies by one.
                 like = self.buffers[0]
                 self.made["int_"] = f"int_of[{like}.itemsize]"
                 self.made["choice"] = f"reuse('choice', {like}.shape, int_)"

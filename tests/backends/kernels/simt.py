@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+from support import components
 
 from backends.cupy_backend.kernels import FORMULAS, KERNELS, Launcher, source
 from backends.lowering.cuda_text import cuda_activation, cuda_loss, cuda_rule
@@ -42,6 +43,12 @@ UNITS = (
 ACTIVATIONS = [cuda_activation(f()) for f in (Identity, ReLU, Tanh, Sigmoid, Sine)]
 LOSSES = [cuda_loss(loss()) for loss in (MSE, MAE, Huber)]
 RULES = [cuda_rule(rule) for rule in (Adam(), SGD(), SGD(0.9), SGD(0.9, True))]
+# Formulas of the tests' own, compiled with the others.
+OUTSIDE = (
+    [cuda_activation(f) for f in components.ACTIVATIONS],
+    [cuda_loss(loss) for loss in components.LOSSES],
+    [cuda_rule(rule) for rule in components.RULES],
+)
 RELU, SIGMOID = ACTIVATIONS[1], ACTIVATIONS[3]
 
 
@@ -52,9 +59,9 @@ def formulas_of(name, instance):
         every = [(f, loss, RELU) for f in ACTIVATIONS for loss in LOSSES]
         return every if instance == ("double", "3") else some
     of_kernel = {
-        **dict.fromkeys(("bias_activation", "activation_backward"), ACTIVATIONS),
-        "loss_and_gradient": LOSSES,
-        "optimizer_step": RULES,
+        **dict.fromkeys(("bias_activation", "activation_backward"), ACTIVATIONS + OUTSIDE[0]),
+        "loss_and_gradient": LOSSES + OUTSIDE[1],
+        "optimizer_step": RULES + OUTSIDE[2],
     }
     return [(formula,) for formula in of_kernel[name]] if name in of_kernel else [()]
 

@@ -6,6 +6,7 @@
 import ctypes
 import ctypes.util
 import importlib.util
+import itertools
 import os
 import re
 from pathlib import Path
@@ -82,7 +83,7 @@ def nvrtc():
     return needs.skip("nvrtc", "NVRTC is not installed (pip install nvidia-cuda-nvrtc)")
 
 
-FORMULAS = [*simt.ACTIVATIONS, *simt.LOSSES, *simt.RULES]
+FORMULAS = [*simt.ACTIVATIONS, *simt.LOSSES, *simt.RULES, *itertools.chain(*simt.OUTSIDE)]
 
 
 def expressions_of(file, every):

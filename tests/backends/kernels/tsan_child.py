@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
+sys.path[:0] = [str(Path(__file__).parents[n]) for n in (0, 2, 3)]
 
 from simt import LOSSES, RELU, RULES, SIGMOID, Shim, launcher  # noqa: E402
 
