@@ -17,22 +17,22 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from .components import Component, Names, described, resolved
 from .errors import ConfigError
 from .fit_options import (
-    ActivationName,
     Auto,
     DtypeName,
     EncodingName,
     InitializerName,
-    LossName,
     OptimizerName,
-    OutputActivationName,
     OutputStart,
     PolishName,
     RecipeName,
     ScheduleName,
     TrainOn,
 )
+from .network.activations import ACTIVATIONS, ActivationName
+from .network.losses import LossName
 
 RECIPES: tuple[str, ...] = get_args(RecipeName)
 # How the parameters of tiles may be kept in files, the default first.
@@ -136,17 +136,17 @@ class FitConfig:
         group="network",
     )
     hidden_size: int = option(128, "units of each hidden layer", limits=(1, 16_384), group="network")
-    activation: ActivationName = option(
+    activation: ActivationName | Component = option(
         "relu",
         "of the hidden layers",
-        choices=get_args(ActivationName),
+        choices=Names(get_args(ActivationName), "activation"),
         group="network",
     )
     omega: float = option(30.0, "frequency of the sine activation", limits=(1e-6, 1e6), group="network")
-    output_activation: OutputActivationName = option(
+    output_activation: ActivationName | Component = option(
         "sigmoid",
         "of the last layer",
-        choices=get_args(OutputActivationName),
+        choices=Names(get_args(ActivationName), "output_activation"),
         group="network",
     )
     initializer: InitializerName = option(
@@ -163,13 +163,15 @@ class FitConfig:
         group="network",
     )
 
-    loss: LossName = option("mse", "what is minimised", choices=get_args(LossName), group="training")
+    loss: LossName | Component = option(
+        "mse", "what is minimised", choices=Names(get_args(LossName), "loss"), group="training"
+    )
     delta: float = option(0.1, "where Huber's loss turns linear", limits=_POSITIVE, group="training")
-    optimizer: OptimizerName = option(
+    optimizer: OptimizerName | Component = option(
         "muon",
         "what takes the steps; muon is for the matrices between hidden layers, with Adam for the rest; "
         "gauss-newton is for small pictures and batches, and takes no learning rate",
-        choices=get_args(OptimizerName),
+        choices=Names(get_args(OptimizerName), "optimizer"),
         group="training",
     )
     learning_rate: float = option(
@@ -184,10 +186,10 @@ class FitConfig:
     beta1: float = option(0.9, "decay of Adam's first moment", limits=(0.0, 1.0 - 1e-9), group="training")
     beta2: float = option(0.999, "decay of Adam's second moment", limits=(0.0, 1.0 - 1e-9), group="training")
     epsilon: float = option(1e-8, "added to Adam's denominator", limits=_POSITIVE, group="training")
-    schedule: ScheduleName = option(
+    schedule: ScheduleName | Component = option(
         "cosine",
         "of the learning rate over the budget of steps",
-        choices=get_args(ScheduleName),
+        choices=Names(get_args(ScheduleName), "schedule"),
         group="training",
     )
     warmup_steps: int = option(
@@ -271,6 +273,9 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
+            choices, value = spec.metadata["choices"], getattr(self, spec.name)
+            if isinstance(choices, Names):
+                object.__setattr__(self, spec.name, resolved(spec.name, value, choices))
             check_setting(spec, getattr(self, spec.name))
 
     def __repr__(self) -> str:
@@ -291,7 +296,8 @@ class FitConfig:
         """The initializer, with `auto` resolved for the activation."""
         if self.initializer != "auto":
             return self.initializer
-        return {"sine": "sine", "tanh": "glorot", "sigmoid": "glorot"}.get(self.activation, "he")
+        activation = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
+        return str(getattr(activation, "initializer", "he"))
 
     def counted_steps(self, num_training_pixels: int) -> int | None:
         """The budget in steps for a picture with so many training pixels; None without steps and epochs."""
@@ -311,8 +317,8 @@ class FitConfig:
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values that JSON can hold."""
         return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else described(value)
+            for name, value in vars(self).items()
         }
 
     def as_key(self) -> dict[str, Any]:
@@ -323,7 +329,7 @@ class FitConfig:
 
     def replace(self, **changes: Any) -> FitConfig:
         """A copy with other values; unknown names are a `ConfigError`."""
-        return make_config(self.as_dict(), changes)
+        return make_config(vars(self), changes)
 
 
 def default_steps(num_training_pixels: int) -> int:
@@ -354,8 +360,9 @@ def make_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitCon
     if any(asked.get(name) is not None for name in BUDGETS):
         merged = {name: value for name, value in merged.items() if name not in BUDGETS}
     other = asked.get("optimizer", merged.get("optimizer"))
-    if other != merged.get("optimizer") and str(other) in USUAL_RATES:  # a wrong name is refused below
-        merged["learning_rate"] = USUAL_RATES[str(other)]
+    if other != merged.get("optimizer"):  # a wrong name is refused below
+        usual_rate = getattr(other, "usual_rate", USUAL_RATES["adam"])  # of an object
+        merged["learning_rate"] = USUAL_RATES.get(str(other), usual_rate)
     merged.update(asked)
     return FitConfig(**{name: _plain(value) for name, value in merged.items()})
 
@@ -421,6 +428,8 @@ def check_setting(spec: dataclasses.Field[Any], value: Any) -> None:
     expected = kind_of(spec)
     if value is None and "None" in expected:
         return
+    if isinstance(spec.metadata["choices"], Names) and not isinstance(value, str):
+        return  # a component, which `resolved` has looked at
     if not _has_type(value, expected):
         wanted = expected.replace(" | None", "").replace("tuple[int, int]", "(width, height)")
         raise ConfigError(f"{spec.name} must be {wanted}, not {value!r}")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from .components import Component
+from .network.activations import ActivationName
+from .network.losses import LossName
+
 EncodingName = Literal["none", "basic", "positional", "gaussian", "grid"]
-ActivationName = Literal["relu", "sine", "tanh", "sigmoid", "identity"]
-OutputActivationName = Literal["sigmoid", "identity", "relu", "sine", "tanh"]
 InitializerName = Literal["auto", "he", "glorot", "sine"]
 OutputStart = Literal["drawn", "mean"]
-LossName = Literal["mse", "mae", "huber"]
 OptimizerName = Literal["adam", "sgd", "muon", "gauss-newton"]
 ScheduleName = Literal["constant", "cosine", "linear", "exponential"]
 PolishName = Literal["none", "ridge"]
@@ -49,14 +50,14 @@ class FitOptions(TypedDict, total=False):
     grid_smoothness: float
     depth: int
     hidden_size: int
-    activation: ActivationName
+    activation: ActivationName | Component
     omega: float
-    output_activation: OutputActivationName
+    output_activation: ActivationName | Component
     initializer: InitializerName
     output_start: OutputStart
-    loss: LossName
+    loss: LossName | Component
     delta: float
-    optimizer: OptimizerName
+    optimizer: OptimizerName | Component
     learning_rate: float
     momentum: float
     muon_momentum: float
@@ -64,7 +65,7 @@ class FitOptions(TypedDict, total=False):
     beta1: float
     beta2: float
     epsilon: float
-    schedule: ScheduleName
+    schedule: ScheduleName | Component
     warmup_steps: int
     final_factor: float
     batch_size: int | None

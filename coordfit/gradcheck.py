@@ -8,7 +8,7 @@ from them on purpose: a network whose pre-activations or residuals come close to
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._backends import Backend, get_backend
+from .components import name_of
 from .config import make_config
 from .encoders.registry import ENCODINGS, encoding_of
+from .network import activations, losses
 from .network.activations import make_activation
-from .network.losses import Huber, Loss, make_loss
+from .network.losses import Loss, make_loss
 from .network.mlp import MLP, initial_parameters
 from .network.parameters import ParameterLayout
 
 TOLERANCE = 1e-7
-ACTIVATIONS = ("relu", "sine", "tanh", "sigmoid", "identity")
-LOSSES = ("mse", "mae", "huber")
+ACTIVATIONS, LOSSES = tuple(activations.ACTIVATIONS), tuple(losses.LOSSES)
 METHODS = ("element", "direction")
 
 _STEP = 2.5e-4
@@ -59,7 +60,14 @@ class GradientCheck:
         return self.error <= TOLERANCE
 
 
-def check_gradients(device: str = "cpu", *, seed: int = 0, fused: str = "auto") -> list[GradientCheck]:
+def check_gradients(
+    device: str = "cpu",
+    *,
+    seed: int = 0,
+    fused: str = "auto",
+    activations: Sequence[Any] | None = None,
+    losses: Sequence[Any] | None = None,
+) -> list[GradientCheck]:
     """Check every loss x activation x encoder, for one network and for three, by both methods.
 
     Parameters
@@ -70,19 +78,30 @@ def check_gradients(device: str = "cpu", *, seed: int = 0, fused: str = "auto") 
         Of the weights, pixels and directions.
     fused : {"auto", "always", "never"}
         Which bodies of the primitives are checked.
+    activations, losses : sequences of names or objects, optional
+        All that are built in where none are given. `kinks` of an object are kept clear of.
     """
-    return list(iterate_checks(get_backend(device, fused=fused), seed=seed))
+    backend = get_backend(device, fused=fused)
+    return list(iterate_checks(backend, seed=seed, activations=activations, losses=losses))
 
 
-def iterate_checks(backend: Backend, *, seed: int = 0) -> Iterator[GradientCheck]:
-    """The cases of `check_gradients`, one by one as they are done."""
-    cases = itertools.product(METHODS, (None, 3), LOSSES, ACTIVATIONS, ENCODINGS)
+def iterate_checks(
+    backend: Backend,
+    *,
+    seed: int = 0,
+    activations: Sequence[Any] | None = None,
+    losses: Sequence[Any] | None = None,
+) -> Iterator[GradientCheck]:
+    """Yield the cases of `check_gradients`, one by one as they are done."""
+    kinds = (LOSSES if losses is None else losses, ACTIVATIONS if activations is None else activations)
+    cases = itertools.product(METHODS, (None, 3), *kinds, ENCODINGS)
     with backend.activate():
         for method, members, loss, activation, encoding in cases:
             sizes = (4, 5, 3) if method == "element" else (24, 16, 16, 3)
             case = _Case(backend, make_loss(loss, delta=0.3), activation, encoding, members, sizes, seed)
             error, checked = case.by_element() if method == "element" else case.by_direction()
-            yield GradientCheck(method, loss, activation, encoding, members, checked, error)
+            names = name_of(loss), name_of(activation)
+            yield GradientCheck(method, *names, encoding, members, checked, error)
 
 
 class _Case:
@@ -92,7 +111,7 @@ class _Case:
         self,
         backend: Backend,
         loss: Loss,
-        activation: str,
+        activation: Any,
         encoding: str,
         members: int | None,
         sizes: tuple[int, ...],
@@ -117,7 +136,7 @@ class _Case:
         raise RuntimeError("no network away from all kinks was found")
 
     def _draw(self) -> None:
-        initializer = "sine" if self.activation.name == "sine" else "glorot"
+        initializer = getattr(self.activation, "initializer", "glorot")
         networks = [
             initial_parameters(self.sizes, initializer, omega=3.0, rng=self.rng)
             for _ in range(self.members or 1)
@@ -143,17 +162,13 @@ class _Case:
         self.target = self.rng.uniform(size=(*self.ensemble, self.rows, self.sizes[-1]))
 
     def _distance_to_kinks(self) -> float:
-        """The smallest distance of a pre-activation of ReLU, or of a residual, to where a slope jumps."""
+        """Return the smallest distance of a pre-activation, or of a residual, to where a slope jumps."""
         prediction = self.backend.to_numpy(self.mlp.forward(self.encoder(self.coordinates)))
-        residual = np.abs(prediction - self.target)
-        distances = [np.inf]
-        if self.loss.name == "mae":
-            distances.append(float(residual.min()))
-        if isinstance(self.loss, Huber):
-            distances.append(float(np.abs(residual - self.loss.delta).min()))
-        if self.activation.name == "relu":
-            distances += [float(np.abs(z).min()) for z in self._pre_activations()]
-        return min(distances)
+        residual = prediction - self.target
+        distances = [np.abs(residual - kink).min() for kink in getattr(self.loss, "kinks", ())]
+        for kink in getattr(self.activation, "kinks", ()):
+            distances += [np.abs(z - kink).min() for z in self._pre_activations()]
+        return float(min(distances, default=np.inf))
 
     def _pre_activations(self) -> Iterator[NDArray[Any]]:
         for layer in self.mlp.layers[:-1]:

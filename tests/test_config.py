@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from coordfit import ConfigError, FitConfig, make_config
 from coordfit._backends import FUSED_MODES, PRECISIONS
+from coordfit.components import Component, Names
 from coordfit.config import BUDGETS, RECIPES, USUAL_RATES, default_steps, read_config_file, recipe_settings
 from coordfit.fit_options import FitOptions, FusedMode, Precision
+from coordfit.network.activations import ACTIVATIONS
+from coordfit.network.losses import LOSSES
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(FitConfig)}
 CHOICES = [name for name, spec in FIELDS.items() if spec.metadata["choices"]]
@@ -354,8 +357,17 @@ def test_words_with_a_type_are_those_that_are_known():
     assert get_args(Precision) == PRECISIONS
     for spec in FIELDS.values():
         words = get_args(get_type_hints(FitConfig)[spec.name])
+        if isinstance(spec.metadata["choices"], Names):  # or an object
+            words, component = get_args(words[0]), words[1]
+            assert component is Component
         if spec.metadata["choices"]:
             assert words == spec.metadata["choices"]
+
+
+def test_the_names_of_activations_and_losses_are_those_of_their_classes():
+    assert FIELDS["activation"].metadata["choices"] == FIELDS["output_activation"].metadata["choices"]
+    assert FIELDS["activation"].metadata["choices"] == tuple(ACTIVATIONS)
+    assert FIELDS["loss"].metadata["choices"] == tuple(LOSSES)
 
 
 @pytest.mark.slow

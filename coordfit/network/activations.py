@@ -1,14 +1,35 @@
 """Activations: y = f(z) and dz = dy f'(z), element by element, each formula once and on any `xp`.
 
-Where the derivative can be written by the output y, the layer keeps y alone; the sine needs its input z.
+If the derivative can be written by the output y, the layer saves y alone; the sine needs its input z. `kinks`
+are places where a slope jumps, of which gradient checks keep clear.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from .._backends import Array
+if TYPE_CHECKING:
+    from .._backends import Array
+
+ActivationName = Literal["relu", "sine", "tanh", "sigmoid", "identity"]
+
+
+class ActivationFunction(Protocol):
+    """An activation: a frozen dataclass with these, of coordfit or of its users."""
+
+    @property
+    def saves_input(self) -> bool:
+        """Whether `backward` needs z; if not, it gets y."""
+
+    def forward(self, xp: Any, z: Array) -> Array:
+        """Return `y = f(z)`."""
+
+    def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
+        """Return `dz = dy f'(z)`, from z or y."""
+
+    def __hash__(self) -> int:
+        """Equal formulas are lowered once."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +53,7 @@ class ReLU:
     """f(z) = max(z, 0)."""
 
     name: ClassVar[str] = "relu"
+    kinks: ClassVar[tuple[float, ...]] = (0.0,)
     saves_input: ClassVar[bool] = False
 
     def forward(self, xp: Any, z: Array) -> Array:
@@ -39,7 +61,7 @@ class ReLU:
         return xp.maximum(z, xp.zeros_like(z))
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """dz = dy where y > 0, else 0."""
+        """dz = dy if y > 0, else 0."""
         return xp.where(saved > 0, dy, xp.zeros_like(dy))
 
 
@@ -48,6 +70,7 @@ class Tanh:
     """f(z) = tanh z."""
 
     name: ClassVar[str] = "tanh"
+    initializer: ClassVar[str] = "glorot"
     saves_input: ClassVar[bool] = False
 
     def forward(self, xp: Any, z: Array) -> Array:
@@ -64,6 +87,7 @@ class Sigmoid:
     """f(z) = 1 / (1 + exp(-z)), written as (1 + tanh(z / 2)) / 2, which overflows nowhere."""
 
     name: ClassVar[str] = "sigmoid"
+    initializer: ClassVar[str] = "glorot"
     saves_input: ClassVar[bool] = False
 
     def forward(self, xp: Any, z: Array) -> Array:
@@ -84,6 +108,7 @@ class Sine:
     omega: float = 30.0
 
     name: ClassVar[str] = "sine"
+    initializer: ClassVar[str] = "sine"
     saves_input: ClassVar[bool] = True
 
     def forward(self, xp: Any, z: Array) -> Array:
@@ -95,10 +120,15 @@ class Sine:
         return dy * (self.omega * xp.cos(self.omega * saved))
 
 
-ActivationFunction = Identity | ReLU | Tanh | Sigmoid | Sine
+ACTIVATIONS: dict[str, type[Any]] = {cls.name: cls for cls in (ReLU, Sine, Tanh, Sigmoid, Identity)}
+"""The built-in activations by name; fields are settings of the same name."""
 
 
-def make_activation(name: str, *, omega: float = 30.0) -> ActivationFunction:
-    """Return the activation of that name; `omega` is the sine's frequency and nobody else's."""
-    plain = {cls.name: cls for cls in (Identity, ReLU, Tanh, Sigmoid)}
-    return Sine(omega) if name == Sine.name else plain[name]()
+def make_activation(activation: Any, *, omega: float = 30.0) -> ActivationFunction:
+    """Return the built-in activation of a name, with its fields from the settings; an object as it is."""
+    if not isinstance(activation, str):
+        given: ActivationFunction = activation
+        return given
+    cls, settings = ACTIVATIONS[activation], {"omega": omega}
+    made: ActivationFunction = cls(**{field.name: settings[field.name] for field in fields(cls)})
+    return made

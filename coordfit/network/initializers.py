@@ -6,9 +6,12 @@ Every device thus starts from the same numbers, whatever its own generator would
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import ConfigError
 
 Drawn = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -38,7 +41,7 @@ def sine(rng: np.random.Generator, n_in: int, n_out: int, *, omega: float, first
 INITIALIZERS: dict[str, Callable[..., Drawn]] = {"he": he, "glorot": glorot, "sine": sine}
 
 
-def bias_for_mean(output_activation: str, mean: NDArray[np.float64], *, omega: float) -> NDArray[np.float64]:
+def bias_for_mean(output_activation: Any, mean: NDArray[np.float64], *, omega: float) -> NDArray[np.float64]:
     """b with f(b) = mean: with weights of 0 the network starts at the mean colour.
 
     Parameters
@@ -52,5 +55,7 @@ def bias_for_mean(output_activation: str, mean: NDArray[np.float64], *, omega: f
         "tanh": np.arctanh,
         "sine": lambda y: np.arcsin(y) / omega,
     }
+    if not isinstance(output_activation, str):
+        raise ConfigError(f"output_start mean knows no inverse of {output_activation!r}; leave it at drawn")
     inverse = inverses.get(output_activation)
     return inside if inverse is None else inverse(inside)

@@ -6,10 +6,26 @@ With weights w, of mean 1 over the training pixels, the average is of w times th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from .._backends import Array
+if TYPE_CHECKING:
+    from .._backends import Array
+
+LossName = Literal["mse", "mae", "huber"]
+
+
+class Loss(Protocol):
+    """A loss: a frozen dataclass with these, of coordfit or of its users."""
+
+    def value(self, xp: Any, residual: Array) -> Array:
+        """Return the loss of each element."""
+
+    def gradient(self, xp: Any, residual: Array) -> Array:
+        """Return its derivative with respect to the residual."""
+
+    def __hash__(self) -> int:
+        """Equal formulas are lowered once."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class MAE:
     """Mean absolute error: |r|."""
 
     name: ClassVar[str] = "mae"
+    kinks: ClassVar[tuple[float, ...]] = (0.0,)
 
     def value(self, xp: Any, residual: Array) -> Array:
         """|r|."""
@@ -53,6 +70,11 @@ class Huber:
 
     name: ClassVar[str] = "huber"
 
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Where the slope of the gradient jumps."""
+        return (-self.delta, self.delta)
+
     def value(self, xp: Any, residual: Array) -> Array:
         """c (r - c / 2), with c as in `gradient`: r^2 / 2 inside, delta (|r| - delta / 2) outside."""
         clipped = xp.clip(residual, -self.delta, self.delta)
@@ -63,9 +85,15 @@ class Huber:
         return xp.clip(residual, -self.delta, self.delta)
 
 
-Loss = MSE | MAE | Huber
+LOSSES: dict[str, type[Any]] = {cls.name: cls for cls in (MSE, MAE, Huber)}
+"""The built-in losses by name; fields are settings of the same name."""
 
 
-def make_loss(name: str, *, delta: float = 0.1) -> Loss:
-    """Return the loss of that name; `delta` is Huber's and nobody else's."""
-    return Huber(delta) if name == Huber.name else {cls.name: cls for cls in (MSE, MAE)}[name]()
+def make_loss(loss: Any, *, delta: float = 0.1) -> Loss:
+    """Return the built-in loss of a name, with its fields from the settings; an object as it is."""
+    if not isinstance(loss, str):
+        given: Loss = loss
+        return given
+    cls, settings = LOSSES[loss], {"delta": delta}
+    made: Loss = cls(**{field.name: settings[field.name] for field in fields(cls)})
+    return made

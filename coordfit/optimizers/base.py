@@ -7,7 +7,7 @@ An element-wise optimizer is a rule (`Adam`, `SGD`): a formula that the backends
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._backends import Array, Backend, UpdateRule
 
@@ -46,11 +46,13 @@ class Optimizer(Protocol):
         """Count one step and do its arithmetic for all members."""
 
 
-def state_names(optimizer: str, momentum: float = 0.0) -> tuple[str, ...]:
+def state_names(optimizer: Any, momentum: float = 0.0) -> tuple[str, ...]:
     """Names of the buffers in an optimizer's `state`.
 
     Muon's momentum is where Adam's is, in the first moment; its matrices have no second one.
     """
+    if not isinstance(optimizer, str):  # a rule of the user's
+        return tuple(optimizer.state)
     if optimizer in ("adam", "muon"):
         return ("first_moment", "second_moment")
     if optimizer == "gauss-newton":

@@ -21,6 +21,7 @@ import numpy as np
 
 from .._backends import Array, Backend
 from ..encoders.base import Encoder
+from ..network.activations import Identity
 from ..network.mlp import MLP
 from ..pixels.training_pixels import TrainingPixels
 
@@ -130,7 +131,7 @@ class _Problem:
         self.mlp, self.encoder, self.pixels, self.chosen = mlp.replica(_BLOCK_ROWS), encoder, pixels, chosen
         self.layer = self.mlp.layers[-1]
         self.size = pixels.size if chosen is None else chosen.shape[-1]
-        self.is_linear = mlp.output_activation.name == "identity"
+        self.is_linear = mlp.output_activation == Identity()
 
     def linearise(self) -> tuple[tuple[Array, Array], _Errors]:
         """Normal equations (A^T A, A^T e) at the present weights, and the errors there.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._backends import Array, Backend, UpdateRule
 from ..config import FitConfig
 from ..network.parameters import ParameterLayout
@@ -30,4 +32,5 @@ def make_optimizer(
         "sgd": SGD(config.momentum, config.nesterov),
         "adam": Adam(config.beta1, config.beta2, config.epsilon),
     }
-    return ElementwiseOptimizer(backend, parameters, rules[config.optimizer], dtype=config.dtype)
+    rule: Any = config.optimizer if not isinstance(config.optimizer, str) else rules[config.optimizer]
+    return ElementwiseOptimizer(backend, parameters, rule, dtype=config.dtype)

@@ -6,18 +6,19 @@ The same function serves every optimizer; warm-up comes before it and is linear.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 SCHEDULES = ("constant", "cosine", "linear", "exponential")
 
 
 def schedule_factor(
-    schedule: str, step: int, steps: int, *, warmup_steps: int = 0, final_factor: float = 0.0
+    schedule: Any, step: int, steps: int, *, warmup_steps: int = 0, final_factor: float = 0.0
 ) -> float:
     """The factor on the learning rate for the step that is about to be taken.
 
     Parameters
     ----------
-    schedule : {"constant", "cosine", "linear", "exponential"}
+    schedule : {"constant", "cosine", "linear", "exponential"}, or an object with `factor(progress)`
         `cosine` follows Loshchilov and Hutter, "SGDR" (2017), equation 5, once from 1 to `final_factor`;
         `linear` goes there in a straight line (Defazio et al., "Optimal Linear Decay Learning Rate Schedules
         and Further Refinements", 2023), `exponential` by the same ratio at every step.
@@ -35,6 +36,8 @@ def schedule_factor(
     if schedule == "constant":
         return 1.0
     progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+    if not isinstance(schedule, str):
+        return float(schedule.factor(progress))
     if schedule == "linear":
         return final_factor + (1.0 - final_factor) * (1.0 - progress)
     if schedule == "cosine":

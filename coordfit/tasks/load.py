@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._backends import Backend, get_backend
+from ..components import known
 from ..encoders.registry import ENCODINGS
 from ..files.tensor_file import load_tensors, map_tensors, read_metadata
 from ..fit_options import FusedMode, Precision
@@ -28,6 +29,7 @@ def load(
     fused: FusedMode = "auto",
     precision: Precision = "float32",
     backend: Backend | None = None,
+    components: Iterable[type] = (),
 ) -> Model | TiledModel:
     """Read a model, or the model inside a checkpoint, onto a device; tiles are read as they are asked for.
 
@@ -39,6 +41,8 @@ def load(
         As of `coordfit.fit`.
     backend : Backend, optional
         One that is there already, instead of those four.
+    components : classes, optional
+        Activations, losses and optimizers that the file names and coordfit does not have.
 
     Raises
     ------
@@ -47,10 +51,11 @@ def load(
     """
     backend = backend or get_backend(device, threads=threads, fused=fused, precision=precision)
     path = model_in(path)
-    if read_metadata(path).get("kind") == "tiled":
-        return load_tiled(path, backend)
-    tensors, metadata = load_tensors(path, partial(checked_model, path))
-    return _build(path, tensors, metadata, backend)
+    with known(components):
+        if read_metadata(path).get("kind") == "tiled":
+            return load_tiled(path, backend)
+        tensors, metadata = load_tensors(path, partial(checked_model, path))
+        return _build(path, tensors, metadata, backend)
 
 
 def _build(path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any], backend: Backend) -> Model:

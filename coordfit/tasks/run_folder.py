@@ -21,6 +21,7 @@ from typing import Any
 
 from .._backends import Backend
 from .._version import __version__
+from ..components import name_of
 from ..config import FitConfig, make_config
 from ..encoders.registry import ENCODINGS
 from ..errors import OutputError
@@ -150,7 +151,7 @@ def describe_settings(config: FitConfig) -> dict[str, Any]:
         "sigma": config.resolved_sigma if ENCODINGS[config.encoding].has_sigma else None,
         "depth": config.depth,
         "hidden_size": config.hidden_size,
-        "activation": config.activation,
-        "loss": config.loss,
-        "optimizer": config.optimizer,
+        "activation": name_of(config.activation),
+        "loss": name_of(config.loss),
+        "optimizer": name_of(config.optimizer),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +51,7 @@ class Job:
     @property
     def shape_key(self) -> tuple[object, ...]:
         """Equal for jobs that can be trained together."""
-        settings = dataclasses.asdict(self.config)
+        settings = vars(self.config)
         fixed = tuple((name, value) for name, value in settings.items() if name not in FREE)
         num_pixels = None if self.known is None else int(self.known.sum())
         train_on = self.config.train_on if self.known is None else ""

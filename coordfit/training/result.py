@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..components import name_of
 from ..files import atomic_write, escaped
 from ..images import png_bytes, save_picture
 from ..images.metrics import bits_per_pixel, interpolate_every_second, psnr
@@ -192,7 +193,7 @@ def metrics_of(
         **baselines(picture, train_on),
         "ssim": similarity,
         "loss": figures.loss,
-        "loss_name": config.loss,
+        "loss_name": name_of(config.loss),
         "device": backend.device,
         "device_fallback": backend.fallback_reason,
         "backend": backend.name,

@@ -63,7 +63,7 @@ class Trainer:
             for job in jobs
         ]
         # Neighbours share a loss, so that the loss of the batch is one call for each kind.
-        self.ordered = sorted(self.members, key=lambda m: (m.config.loss, m.config.delta))
+        self.ordered = sorted(self.members, key=lambda m: (str(m.config.loss), m.config.delta))
         self.steps, self.budget = self.member.steps, self.member.budget
         for member in self.members:
             member.budget = self.budget  # and with it the estimate of where seconds end

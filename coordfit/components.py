@@ -1,0 +1,126 @@
+"""Components from outside: activations, losses, optimizers and schedules that are objects instead of names.
+
+A component is an object of a frozen dataclass. Files hold the name of its class and its fields, never code: the
+class comes from the caller (`coordfit.load(path, components=[Gauss])`), or from an installed package that
+registers it in an entry-point group (`coordfit.activations`, ...). Those are looked at for unknown names alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import numbers
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from importlib import metadata
+from typing import Any, ClassVar, Protocol
+
+from .errors import ConfigError
+
+_ACTIVATION = ("coordfit.activations", ("forward", "backward", "saves_input"))
+_KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "activation": _ACTIVATION,
+    "output_activation": _ACTIVATION,
+    "loss": ("coordfit.losses", ("value", "gradient")),
+    "optimizer": ("coordfit.optimizers", ("update", "state")),
+    "schedule": ("coordfit.schedules", ("factor",)),
+}
+"""For each option that takes components, the entry-point group and what an object must have."""
+
+_CLASS = "component"  # the key of a class's name beside its fields
+_KNOWN: ContextVar[tuple[type, ...]] = ContextVar("components", default=())
+
+
+class Component(Protocol):
+    """An object of a frozen dataclass; see docs/adding.md for what each kind must have."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Names(tuple[str, ...]):
+    """The built-in names of a kind of components; `in` knows those of installed packages too."""
+
+    kind: str
+
+    def __new__(cls, names: Iterable[str], kind: str) -> Names:
+        """Return the names of a kind."""
+        made = super().__new__(cls, names)
+        made.kind = kind
+        return made
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and _installed(self.kind, name) is not None)
+
+
+@contextlib.contextmanager
+def known(components: Iterable[type]) -> Iterator[None]:
+    """Let files name these classes inside of a `with` block, in this thread."""
+    token = _KNOWN.set((*_KNOWN.get(), *components))
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
+def resolved(option: str, value: Any, names: tuple[str, ...]) -> Any:
+    """Return a built-in name as it is, and an object for a file's description or an installed name.
+
+    Raises
+    ------
+    ConfigError
+        Nobody says what the name means, or the object lacks something.
+    """
+    if isinstance(value, Mapping):
+        return _from_description(option, value)
+    if isinstance(value, str):
+        cls = None if tuple.__contains__(names, value) else _installed(option, value)
+        return value if cls is None else cls()
+    _, members = _KINDS[option]
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        raise ConfigError(f"{option} must be a name or an object of a frozen dataclass, not {value!r}")
+    if lacking := [name for name in members if not hasattr(value, name)]:
+        raise ConfigError(f"{option} {value!r} has no {lacking[0]}; it needs {', '.join(members)}")
+    try:
+        hash(value)
+    except TypeError:
+        raise ConfigError(f"{option} {value!r} can be changed; make its class a frozen dataclass") from None
+    return value
+
+
+def described(value: Any) -> Any:
+    """Return what JSON can hold of a component: its class's name and its fields; names stay as they are."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    for name, field in fields.items():
+        if not isinstance(field, bool | int | float | str):
+            raise ConfigError(f"the field {name} of {value!r} cannot be stored; use numbers and words")
+    return {_CLASS: type(value).__name__, **fields}
+
+
+def name_of(value: Any) -> str:
+    """Return a component's name for people: a built-in one, or the object's own text."""
+    return str(getattr(type(value), "name", None) or (value if isinstance(value, str) else repr(value)))
+
+
+def _from_description(option: str, description: Mapping[str, Any]) -> Any:
+    """The object that a file describes."""
+    name, fields = description.get(_CLASS), {k: v for k, v in description.items() if k != _CLASS}
+    cls = next((cls for cls in _KNOWN.get() if cls.__name__ == name), None) or _installed(option, str(name))
+    if cls is None:
+        raise ConfigError(
+            f"its {option} is {name!r}, which coordfit does not have; give the class: components=[{name}]"
+        )
+    expected = {field.name for field in dataclasses.fields(cls)}
+    if set(fields) - expected or not all(isinstance(v, numbers.Real | str) for v in fields.values()):
+        raise ConfigError(f"its {option} {name!r} has the fields {sorted(fields)}, not {sorted(expected)}")
+    return cls(**fields)
+
+
+def _installed(option: str, name: str) -> Any:
+    """The class that an installed package registers by that name, or by the class's own; None without one."""
+    group, _ = _KINDS[option]
+    for point in metadata.entry_points(group=group):
+        if name in (point.name, point.attr):
+            return point.load()
+    return None

@@ -1,0 +1,200 @@
+"""Components from outside the library: fitted fast on every backend, checked, saved, loaded and named."""
+
+import json
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+import pytest
+from coordfit.training.ensemble import EnsembleTrainer, Job
+from support.components import ACTIVATIONS, LOSSES, RULES, AdamW, Charbonnier, Gauss, Lion, LogCosh
+from support.trainers import parameters_of, train
+
+import coordfit
+from backends import get_backend
+from backends.numpy_backend.backend import NumpyBackend
+from coordfit.config import make_config
+from coordfit.images import load_picture
+from coordfit.training.trainer import Trainer
+
+PICTURE = np.random.default_rng(0).uniform(size=(12, 10, 3))
+SMALL = {"hidden_size": 12, "num_frequencies": 6, "depth": 3, "steps": 6, "learning_rate": 1e-3}
+OPTIONS = [
+    *({"activation": f} for f in ACTIVATIONS),
+    {"output_activation": Gauss(0.5), "batch_size": 64},
+    *({"loss": loss} for loss in LOSSES),
+    *({"optimizer": rule} for rule in RULES),
+]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A schedule: down by a factor at the middle."""
+
+    by: float = 0.1
+
+    def factor(self, progress):
+        return 1.0 if progress < 0.5 else self.by
+
+
+def numba(fused):
+    pytest.importorskip("numba", reason="Numba is not installed")
+    return get_backend("numba", threads=2, fused=fused)
+
+
+def cupy_on_host(fused):
+    from support import fake_cupy
+
+    if reason := fake_cupy.why_unavailable():
+        pytest.skip(reason)
+    return fake_cupy.CupyOnHost(fused)
+
+
+BACKENDS = {"numpy": lambda fused: NumpyBackend(fused, threads=1), "numba": numba, "cupy": cupy_on_host}
+
+
+def trained(backend, options, dtype="float64"):
+    config = make_config(SMALL, options, {"dtype": dtype})
+    trainer = Trainer(load_picture(PICTURE), config, backend)
+    train(trainer, SMALL["steps"])
+    return trainer, parameters_of(trainer)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_component_trains_by_fused_bodies_as_by_its_formula(name, options):
+    _, expected = trained(NumpyBackend("never", threads=1), options)
+    trainer, found = trained(BACKENDS[name]("always"), options)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+    assert trainer.training_step.is_recorded == (name != "numpy")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_networks_together_are_networks_alone(name):
+    picture = load_picture(PICTURE)
+    common = {"activation": Gauss(2.0), "optimizer": AdamW(), "dtype": "float64"}
+    configs = [
+        make_config(SMALL, common, {"seed": seed, "loss": loss, "learning_rate": rate})
+        for seed, loss, rate in ((0, LogCosh(), 1e-3), (1, Charbonnier(0.1), 2e-3), (2, "mse", 3e-3))
+    ]
+    together = EnsembleTrainer([Job(picture, config) for config in configs], BACKENDS[name]("always")).run()
+    for result, config in zip(together, configs, strict=True):
+        alone = Trainer(picture, config, BACKENDS[name]("always")).run()
+        np.testing.assert_allclose(result.reconstruction, alone.reconstruction, rtol=0, atol=1e-9)
+
+
+def test_gradients_of_components_are_checked():
+    found = coordfit.check_gradients("numpy", activations=ACTIVATIONS[:2], losses=LOSSES)
+    assert all(case.passed for case in found)
+    assert {case.activation for case in found} == {"GELU()", "Gauss(a=2.0)"}
+    assert {case.loss for case in found} == {"LogCosh()", "Charbonnier(epsilon=0.1)"}
+
+
+@dataclass(frozen=True)
+class WrongSlope(LogCosh):
+    """A loss whose gradient was forgotten to be halved."""
+
+    def gradient(self, xp, residual):
+        return 2.0 * xp.tanh(residual)
+
+
+def test_a_wrong_derivative_is_found():
+    found = coordfit.check_gradients("numpy", activations=["tanh"], losses=[WrongSlope()])
+    assert not any(case.passed for case in found)
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+ALL = {"activation": Gauss(3.0), "loss": Charbonnier(0.1), "optimizer": Lion(), "schedule": Steps(0.5)}
+CLASSES = [Gauss, Charbonnier, Lion, Steps]
+
+
+@pytest.mark.parametrize("tiles", ["none", 6])
+def test_a_model_file_names_its_components_and_holds_no_code(tmp_path, tiles):
+    result = coordfit.fit(PICTURE, device="numpy", tiles=tiles, **SMALL, **ALL)
+    path = tmp_path / "model.safetensors"
+    result.save(path)
+    with pytest.raises(coordfit.ModelFileError, match=r"its activation is 'Gauss', .*components=\[Gauss\]"):
+        coordfit.load(path, device="numpy")
+    model = coordfit.load(path, device="numpy", components=CLASSES)
+    assert model.config.activation == Gauss(3.0)
+    assert model.config.schedule == Steps(0.5)
+    np.testing.assert_array_equal(model.render(12, 10), result.model.render(12, 10))
+    json.dumps(result.metrics)
+
+
+def test_settings_with_components_survive_json_and_changes():
+    config = make_config(SMALL, ALL)
+    described = json.loads(json.dumps(config.as_dict()))
+    assert described["activation"] == {"component": "Gauss", "a": 3.0}
+    assert config.replace(seed=3).loss == Charbonnier(0.1)
+    with pytest.raises(coordfit.ConfigError, match="its activation is 'Gauss', which coordfit does not have"):
+        make_config(described)
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (Gauss, "activation must be a name or an object of a frozen dataclass, not <class"),
+        (LogCosh(), r"activation LogCosh\(\) has no forward; it needs forward, backward, saves_input"),
+        ("gelu", "activation must be one of relu, sine, tanh, sigmoid, identity, not 'gelu'"),
+        ({"component": "Gelu"}, "its activation is 'Gelu', which coordfit does not have"),
+    ],
+)
+def test_what_is_no_component_is_refused_in_one_line(value, line):
+    with pytest.raises(coordfit.ConfigError, match=line):
+        make_config({"activation": value})
+
+
+# -- names by installed packages -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """As if a package had registered Gauss and Lion."""
+    named = {"coordfit.activations": ("gauss", "Gauss"), "coordfit.optimizers": ("lion", "Lion")}
+    points = {
+        group: [metadata.EntryPoint(name, f"support.components:{cls}", group)]
+        for group, (name, cls) in named.items()
+    }
+    asked = []
+
+    def entry_points(group):
+        asked.append(group)
+        return points.get(group, [])
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+    return asked
+
+
+def test_an_installed_name_is_known_everywhere(installed, tmp_path):
+    (tmp_path / "own.toml").write_text('activation = "gauss"\noptimizer = "lion"\n')
+    from coordfit.cli import main
+    from coordfit.config import read_config_file
+
+    assert make_config(read_config_file(tmp_path / "own.toml")).optimizer == Lion()
+    words = ["--steps", "2", "--device", "numpy", "--tiles", "none", "--hidden-size", "8", "--quiet"]
+    picture = tmp_path / "picture.png"
+    coordfit.save_picture(picture, PICTURE)
+    folder = tmp_path / "run"
+    assert main(["fit", str(picture), "--activation", "gauss", "--out", str(folder), *words]) == 0
+    assert coordfit.load(folder, device="numpy").config.activation == Gauss()
+    assert main(["fit", str(picture), "--resume", "--out", str(folder), "--steps", "3", "--quiet"]) == 0
+
+
+def test_built_in_names_ask_no_package(installed):
+    make_config({"activation": "sine", "loss": "huber", "optimizer": "adam", "schedule": "linear"})
+    assert installed == []
+
+
+# -- the other verbs -------------------------------------------------------------------------------------
+
+
+def test_sweep_compare_and_inpaint_take_objects():
+    table = coordfit.sweep(PICTURE, device="numpy", activation=[Gauss(2.0), "relu"], **SMALL)
+    assert len(table) == 2
+    options = {**SMALL, "activation": Gauss(2.0), "loss": LogCosh()}
+    comparison = coordfit.compare(PICTURE, device="numpy", **options)
+    assert all(result.model.config.activation == Gauss(2.0) for result in comparison.results.values())
+    inpainted = coordfit.inpaint(PICTURE, missing=0.3, device="numpy", **options)
+    assert np.isfinite(inpainted.metrics["psnr"])
