@@ -6,7 +6,6 @@ from importlib import metadata
 
 import numpy as np
 import pytest
-from coordfit.training.ensemble import EnsembleTrainer, Job
 from support.components import ACTIVATIONS, LOSSES, RULES, AdamW, Charbonnier, Gauss, Lion, LogCosh
 from support.trainers import parameters_of, train
 
@@ -15,6 +14,7 @@ from backends import get_backend
 from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.images import load_picture
+from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 PICTURE = np.random.default_rng(0).uniform(size=(12, 10, 3))
@@ -77,7 +77,7 @@ def test_networks_together_are_networks_alone(name):
         make_config(SMALL, common, {"seed": seed, "loss": loss, "learning_rate": rate})
         for seed, loss, rate in ((0, LogCosh(), 1e-3), (1, Charbonnier(0.1), 2e-3), (2, "mse", 3e-3))
     ]
-    together = EnsembleTrainer([Job(picture, config) for config in configs], BACKENDS[name]("always")).run()
+    together = Trainer([Job(picture, config) for config in configs], BACKENDS[name]("always")).run()
     for result, config in zip(together, configs, strict=True):
         alone = Trainer(picture, config, BACKENDS[name]("always")).run()
         np.testing.assert_allclose(result.reconstruction, alone.reconstruction, rtol=0, atol=1e-9)

@@ -248,7 +248,7 @@ def _lifted(function):
 for _name in (
     *("abs", "sign", "clip", "sqrt", "tanh", "sin", "cos", "exp", "round", "maximum", "where", "sum", "mean"),
     *("take", "take_along_axis", "zeros_like", "isfinite", "all", "square", "log", "floor", "minimum"),
-    *("astype", "ones_like", "argsort", "searchsorted", "cumsum"),
+    *("astype", "ones_like", "argsort", "searchsorted", "cumsum", "log1p", "expm1"),
 ):
     globals()[_name] = _lifted(getattr(np, _name))
 
