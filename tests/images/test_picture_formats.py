@@ -143,10 +143,12 @@ def meant(samples, layout):
     if not alphas:
         return colour
     alpha = values[..., colours + alphas[0], None]
-    if layout.extras[alphas[0]] == 1:
-        colour = np.minimum(colour / np.where(alpha < 0.5 / 65535, 1, alpha), 1)
+    hidden = alpha == 0
+    if layout.extras[alphas[0]] == 1:  # too little alpha to divide by is none
+        hidden = alpha < 0.5 / 65535
+        colour = np.minimum(colour / np.where(hidden, 1, alpha), 1)
     shown = np.concatenate([colour, alpha], axis=2)
-    return colour if (alpha == 1).all() else np.where(alpha < 0.5 / 65535, 0, shown)
+    return colour if (alpha == 1).all() else np.where(hidden, 0, shown)
 
 
 @settings(max_examples=150, deadline=None)
