@@ -42,13 +42,15 @@ class CudaFormula:
 
     Attributes
     ----------
+    values : array, shape (1,)
+        One record of the struct's doubles: CuPy passes arrays of one element by value.
     is_identity, is_relu : bool
         Whether an activation is one that a library's epilogue knows.
     """
 
     name: str
     text: str
-    values: NDArray[np.float64]
+    values: NDArray[Any]
     saves_input: bool = False
     is_identity: bool = False
     is_relu: bool = False
@@ -145,10 +147,11 @@ def _printer(texts: list[tuple[Expr, str]], known: dict[str, str], outputs: Sequ
 
 def _struct(formula: Formula, text: str, values: Sequence[float], **facts: bool) -> CudaFormula:
     numbers = np.array(values or (0.0,), np.float64)  # no struct is empty
-    numbers.flags.writeable = False
+    record = numbers.view([("number", np.float64, (numbers.size,))])
+    record.flags.writeable = False
     body = f"{{\n    double number[{numbers.size}];\n{text}}};\n"
     name = f"{formula.owner}_{hashlib.sha256(body.encode()).hexdigest()[:12]}"
-    return CudaFormula(name, f"struct {name} {body}", numbers, **facts)
+    return CudaFormula(name, f"struct {name} {body}", record, **facts)
 
 
 def _is_same(formula: Formula, known: Any) -> bool:

@@ -583,6 +583,8 @@ class RawModule:
         cooperative = name in simt.COOPERATIVE
 
         def launch(grid, block, arguments):
+            by_value = [a for a in arguments if isinstance(a, np.ndarray)]
+            assert builtins.all(a.size == 1 for a in by_value), "CuPy takes host arrays of one element alone"
             arguments = [a._host if isinstance(a, ndarray) else a for a in arguments]
             for array in (a for a in arguments if isinstance(a, np.ndarray)):
                 assert np.lib.array_utils.byte_bounds(array), "an array without memory"

@@ -342,7 +342,7 @@ class Launcher:
         if parameter.type in FORMULAS:
             if not isinstance(argument, CudaFormula):
                 raise TypeError(f"{parameter.name} must be a formula, not {argument!r}")
-            return argument.values  # CuPy passes the bytes of a NumPy array by value
+            return argument.values
         if not parameter.is_array:
             return self._casts[parameter.type](argument)
         if argument is None:
