@@ -18,8 +18,6 @@ FUNCTIONS = {
 }
 """What a formula may call on `xp`, each with its number of arguments."""
 
-COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-
 
 class FormulaError(TypeError):
     """A formula that cannot be lowered; the message names its class and what it uses."""
@@ -33,67 +31,6 @@ class Expr:
 
     def __init__(self, graph: Graph, op: str, args: tuple[Expr, ...], value: Any, is_scalar: bool) -> None:
         self.graph, self.op, self.args, self.value, self.is_scalar = graph, op, args, value, is_scalar
-
-    def _with(self, op: str, other: Any, swapped: bool = False) -> Expr:
-        pair = (other, self) if swapped else (self, other)
-        return self.graph.node(op, *pair)
-
-    def __add__(self, other: Any) -> Expr:
-        return self._with("+", other)
-
-    def __radd__(self, other: Any) -> Expr:
-        return self._with("+", other, swapped=True)
-
-    def __sub__(self, other: Any) -> Expr:
-        return self._with("-", other)
-
-    def __rsub__(self, other: Any) -> Expr:
-        return self._with("-", other, swapped=True)
-
-    def __mul__(self, other: Any) -> Expr:
-        return self._with("*", other)
-
-    def __rmul__(self, other: Any) -> Expr:
-        return self._with("*", other, swapped=True)
-
-    def __truediv__(self, other: Any) -> Expr:
-        return self._with("/", other)
-
-    def __rtruediv__(self, other: Any) -> Expr:
-        return self._with("/", other, swapped=True)
-
-    def __pow__(self, other: Any) -> Expr:
-        return self._with("**", other)
-
-    def __rpow__(self, other: Any) -> Expr:
-        return self._with("**", other, swapped=True)
-
-    def __neg__(self) -> Expr:
-        return self.graph.node("neg", self)
-
-    def __pos__(self) -> Expr:
-        return self
-
-    def __abs__(self) -> Expr:
-        return self.graph.node("abs", self)
-
-    def __lt__(self, other: Any) -> Expr:
-        return self._with("<", other)
-
-    def __le__(self, other: Any) -> Expr:
-        return self._with("<=", other)
-
-    def __gt__(self, other: Any) -> Expr:
-        return self._with(">", other)
-
-    def __ge__(self, other: Any) -> Expr:
-        return self._with(">=", other)
-
-    def __eq__(self, other: object) -> Expr:  # type: ignore[override]
-        return self._with("==", other)
-
-    def __ne__(self, other: object) -> Expr:  # type: ignore[override]
-        return self._with("!=", other)
 
     __hash__ = object.__hash__
 
@@ -110,6 +47,22 @@ class Expr:
         )
 
     __int__ = __index__ = __float__
+
+
+COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
+_OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "**": "pow"}
+
+
+def _method(op: str, swapped: bool = False) -> Callable[..., Expr]:
+    if swapped:
+        return lambda self, other: self.graph.node(op, other, self)
+    return lambda self, *others: self.graph.node(op, self, *others)
+
+
+for _op, _name in {**_OPERATORS, **COMPARISONS, "neg": "neg", "abs": "abs"}.items():
+    setattr(Expr, f"__{_name}__", _method(_op))
+for _op, _name in _OPERATORS.items():
+    setattr(Expr, f"__r{_name}__", _method(_op, swapped=True))
 
 
 class Graph:

@@ -72,12 +72,12 @@ def loss_passes(loss: ElementwiseLoss, weighted: bool) -> tuple[Passes, Coeffici
     """Return passes from the residual in `out` to its loss, and to its gradient times `scale` in `out`."""
     formula, values = lowered_loss(loss)
     value, gradient = formula.functions["value_and_gradient"].outputs
-    places = {"residual": "out"}
+    graph, places = value.graph, {"residual": "out"}
     if weighted:
-        weights = value.graph.symbol("weights")
-        places["weights"], value, gradient = "weights", value * weights, gradient * weights
-    scale = value.graph.symbol("scale", is_scalar=True)
-    outputs, coefficients = (value, gradient * scale), [*formula.coefficients, scale]
+        places["weights"] = "weights"
+        value, gradient = (graph.node("*", part, graph.symbol("weights")) for part in (value, gradient))
+    scale = graph.symbol("scale", is_scalar=True)
+    outputs, coefficients = (value, graph.node("*", gradient, scale)), [*formula.coefficients, scale]
     return numpy_passes(outputs, coefficients, places=places, targets=[None, "out"]), values
 
 
