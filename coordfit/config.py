@@ -122,9 +122,9 @@ class FitConfig:
         group="network",
         is_new=True,
     )
-    grid_smoothness: float = option(
-        0.0,
-        "weight of the squared differences of neighbouring nodes",
+    grid_smoothness: float | None = option(
+        None,
+        "weight of the squared curvature of the nodes (default 0; with --train-on every-second 10)",
         limits=_NOT_NEGATIVE,
         group="network",
         is_new=True,

@@ -47,7 +47,7 @@ class FitOptions(TypedDict, total=False):
     grid_levels: int
     grid_features: int
     grid_spacing: float | None
-    grid_smoothness: float
+    grid_smoothness: float | None
     depth: int
     hidden_size: int
     activation: ActivationName | Component

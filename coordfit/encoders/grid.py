@@ -10,7 +10,7 @@ takes nothing but the array API standard, and adds in the same order at every st
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -23,6 +23,9 @@ from .base import Axes, Encoder, Encoding, OnGrid, PixelLattice, Size, State
 
 # First values lie between -1e-4 and 1e-4, as in the paper: what the network does not ask for stays flat.
 _FIRST = 1e-4
+# Smoothness between every second row and column, and between pixels that are known here and there: on held-out
+# pixels the first costs nothing, and of hidden ones the second makes 29.4 dB of 27.0 (half of chelsea hidden).
+_BETWEEN_ROWS, _BETWEEN_SCATTERED = 10.0, 100.0
 # Larger tables than this for a grid of pixels, in numbers, are not made: the nodes are gathered then.
 _MOST_TABLE = 2**24
 
@@ -53,7 +56,8 @@ class Grid(Encoding):
     spacing : float
         Pixels from one node of the finest level to the next.
     smoothness : float
-        Weight of the penalty: the mean squared difference of neighbouring nodes, summed over the levels.
+        Weight of the penalty: the mean squared second difference of nodes, summed over the levels. First
+        differences would pull to the mean: with half of a picture hidden that costs 0.8 dB.
     """
 
     size: Size
@@ -68,8 +72,11 @@ class Grid(Encoding):
     @classmethod
     def of(cls, config: FitConfig, size: Size) -> Self:
         """Return it for a picture of this size; no finer than the training pixels, unless asked for."""
-        spacing = config.grid_spacing or (2.0 if config.train_on == "every-second" else 1.0)
-        return cls(size, config.grid_levels, config.grid_features, spacing, config.grid_smoothness)
+        spacing, smoothness = (2.0, _BETWEEN_ROWS) if config.train_on == "every-second" else (1.0, 0.0)
+        if config.grid_smoothness is not None:
+            smoothness = config.grid_smoothness
+        spacing = config.grid_spacing or spacing
+        return cls(size, config.grid_levels, config.grid_features, spacing, smoothness)
 
     @classmethod
     def title(cls, config: FitConfig) -> str:
@@ -103,8 +110,9 @@ class Grid(Encoding):
 
     @classmethod
     def settings_for_spacing(cls, config: FitConfig, spacing: float) -> dict[str, Any]:
-        """Return the spacing of training pixels as that of the finest nodes."""
-        return {} if config.grid_spacing is not None else {"grid_spacing": spacing}
+        """Return the spacing of training pixels as that of the finest nodes, and a smoothness for holes."""
+        suited = {"grid_spacing": spacing, "grid_smoothness": _BETWEEN_SCATTERED}
+        return {name: value for name, value in suited.items() if getattr(config, name) is None}
 
     @classmethod
     def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
@@ -249,11 +257,12 @@ class GridEncoder(Encoder):
     # -- the penalty ---------------------------------------------------------------------------------
 
     def penalty(self) -> Array | float:
-        """Return smoothness times the mean squared difference of neighbours, summed over levels, shape E."""
+        """Return smoothness times the mean squared curvature along both axes, summed over levels, shape E."""
         xp, total = self.backend.xp, 0.0
         for level in self.levels:
-            for d in self._differences(level):
-                total = total + xp.sum(d * d, axis=(-3, -2, -1)) * self._weight(level)
+            for before, here, after in _neighbours(level):
+                curvature = before - 2.0 * here + after
+                total = total + xp.sum(curvature * curvature, axis=(-3, -2, -1)) * self._weight(level)
         return total
 
     def add_penalty_gradient(self) -> None:
@@ -261,19 +270,23 @@ class GridEncoder(Encoder):
         if not self.grid.smoothness:
             return
         for level, gradient in zip(self.levels, self.gradients, strict=True):
-            down, right = (2.0 * self._weight(level) * d for d in self._differences(level))
-            gradient[..., 1:, :, :] += down
-            gradient[..., :-1, :, :] -= down
-            gradient[..., 1:, :] += right
-            gradient[..., :-1, :] -= right
+            of_axes = zip(_neighbours(level), _neighbours(gradient), strict=True)
+            for (before, here, after), (of_before, of_here, of_after) in of_axes:
+                d = (2.0 * self._weight(level)) * (before - 2.0 * here + after)
+                of_before += d
+                of_here -= 2.0 * d
+                of_after += d
 
     def _weight(self, level: Array) -> float:
         return self.grid.smoothness / float(math.prod(level.shape[-3:]))
 
-    def _differences(self, level: Array) -> tuple[Array, Array]:
-        """Return those of neighbours along y, then along x."""
-        down = level[..., 1:, :, :] - level[..., :-1, :, :]
-        return down, level[..., 1:, :] - level[..., :-1, :]
+
+def _neighbours(level: Array) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield views of three nodes in a row, along y and then along x, if there are as many."""
+    if level.shape[-3] > 2:
+        yield level[..., :-2, :, :], level[..., 1:-1, :, :], level[..., 2:, :, :]
+    if level.shape[-2] > 2:
+        yield level[..., :-2, :], level[..., 1:-1, :], level[..., 2:, :]
 
 
 class _OnGrid:

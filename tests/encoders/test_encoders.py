@@ -216,7 +216,10 @@ def test_a_grid_follows_the_density_of_the_known_pixels(cat):
         cat, missing=0.75, config=make_config(SMALL, {"encoding": "grid"}), device="numpy"
     )
     assert result.config.grid_spacing == result.metrics["spacing"] > 1.9
-    assert Grid.of(make_config({"train_on": "every-second"}), SIZE).spacing == 2.0
+    assert result.config.grid_smoothness == SMALL["grid_smoothness"]  # as asked for
+    every_second = Grid.of(make_config({"train_on": "every-second"}), SIZE)
+    assert (every_second.spacing, every_second.smoothness) == (2.0, 10.0)
+    assert Grid.of(make_config(), SIZE).smoothness == 0.0
     nodes = Grid.of(make_config({"grid_levels": 3, "grid_spacing": 1.0}), SIZE).nodes()
     assert [(level.rows, level.columns) for level in nodes] == [(3, 4), (4, 6), (7, 11)]
 
