@@ -159,6 +159,7 @@ ROOMS = [
     "coordfit.files",
     "coordfit.images.formats",
     "coordfit.images",
+    "coordfit.codec",
     "coordfit.encoders",
     "coordfit.network",
     "coordfit.gradcheck",
