@@ -3,3 +3,21 @@
 All of it is exact integers, so that a file decodes to the same latents on every machine. What turns latents
 into colours is not this package's business.
 """
+
+from .container import Compressed, CompressedFileError, ScaledArray, decode, encode, load, save
+from .contexts import ContextNetwork, Layer, quantise
+from .header import level_size
+
+__all__ = [
+    "Compressed",
+    "CompressedFileError",
+    "ContextNetwork",
+    "Layer",
+    "ScaledArray",
+    "decode",
+    "encode",
+    "level_size",
+    "load",
+    "quantise",
+    "save",
+]

@@ -13,7 +13,8 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 import numpy as np
 from numpy.typing import NDArray
 
-from .rans import SLOTS, DamagedError, Decoder, Encoder, Integers, LawTables
+from .law_tables import SLOTS, DamagedError, Integers, LawTables
+from .rans import Decoder, Encoder
 
 SCALES = 40
 FRACTIONS = 16  # a mean is a multiple of 1/16

@@ -13,61 +13,16 @@ Source: J. Duda, "Asymmetric numeral systems" (arXiv 1311.2540); F. Giesen, "Int
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PRECISION = 15  # bits of a probability
-SLOTS = 1 << PRECISION
-LOWEST = 1 << 16  # a state before and after each symbol is at least this
-MOST_SYMBOLS = 256  # of a law
+from .law_tables import PRECISION, SLOTS, DamagedError, Integers, LawTables
+from .rans_loops import LOWEST, compiled_decode, compiled_encode
+
 MOST_LANES = 1024
 _SYMBOLS_PER_LANE = 8192  # 32 bits of state beside about 8000 bits of symbols
-
-Integers = NDArray[np.integer[Any]]
-
-
-class DamagedError(Exception):
-    """A stream cannot be decoded; the text completes "it ..."."""
-
-
-@dataclass(frozen=True)
-class LawTables:
-    """Laws laid end to end: symbol s of a law is entry `first[law] + s`."""
-
-    first: Integers
-    start: NDArray[np.uint32]
-    frequency: NDArray[np.uint32]
-    symbol_of_slot: NDArray[np.uint8]  # (laws * SLOTS,)
-
-    @classmethod
-    def of(cls, laws: Iterable[ArrayLike]) -> LawTables:
-        """Return the tables of laws that are given by their bounds: 0, rising, `SLOTS` at the end."""
-        bounds = [np.asarray(law, np.int64) for law in laws]
-        for law in bounds:
-            if (
-                law[0] != 0
-                or law[-1] != SLOTS
-                or np.diff(law).min() < 1
-                or not 2 < law.size <= MOST_SYMBOLS + 1
-            ):
-                raise ValueError("a law is 2 to 256 frequencies of at least 1 that sum to 32768")
-        frequencies = [np.diff(law) for law in bounds]
-        symbols = [np.repeat(np.arange(f.size, dtype=np.uint8), f) for f in frequencies]
-        return cls(
-            np.cumsum([0, *(f.size for f in frequencies)]),
-            np.concatenate([law[:-1] for law in bounds]).astype(np.uint32),
-            np.concatenate(frequencies).astype(np.uint32),
-            np.concatenate(symbols),
-        )
-
-    def bits(self, symbols: ArrayLike, laws: ArrayLike) -> float:
-        """Return the entropy of symbols under their laws: the bits that a perfect coder takes."""
-        frequency = self.frequency[self.first[np.asarray(laws)] + np.asarray(symbols)]
-        return float((PRECISION - np.log2(frequency)).sum())
 
 
 def lane_count(symbols: int) -> int:
@@ -93,7 +48,7 @@ class Encoder:
     def finish(self, lanes: int, compiled: bool = False) -> bytes:
         """Return the stream: a state of 32 bits for each lane, then words of 16 bits, little-endian."""
         state = np.full(lanes, LOWEST, np.uint32)
-        encode = _compiled().encode if compiled else _encode
+        encode = compiled_encode if compiled else _encode
         start, frequency = self.tables.start, self.tables.frequency
         pieces = [encode(state, start[entries], frequency[entries]) for entries in reversed(self._groups)]
         words = np.concatenate([np.empty(0, np.uint16), *reversed(pieces)])
@@ -110,7 +65,7 @@ class Decoder:
         self._state = np.frombuffer(data, "<u4", lanes).astype(np.uint32)
         self._words = np.frombuffer(data, "<u2", offset=4 * lanes).astype(np.uint32)
         self._position = 0
-        self._decode: Any = _compiled().decode if compiled else _decode
+        self._decode: Any = compiled_decode if compiled else _decode
         if (self._state < LOWEST).any():
             raise DamagedError("begins with an impossible state")
 
@@ -176,10 +131,3 @@ def _decode(
         position += low.size
     symbols -= first
     return position
-
-
-def _compiled() -> Any:
-    """Return the module of Numba's bodies, which compile at the first call; ImportError without Numba."""
-    from . import rans_numba
-
-    return rans_numba

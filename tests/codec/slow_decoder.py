@@ -68,26 +68,28 @@ class Stream:
 
     def values(self, means, scales):
         bases = [(m + 8) // 16 for m in means]
-        symbols = self.group([law(k, (m + 8) % 16) for m, k in zip(means, scales)])
-        offsets = [s - radius(k) for s, k in zip(symbols, scales)]
+        symbols = self.group([law(k, (m + 8) % 16) for m, k in zip(means, scales, strict=True)])
+        offsets = [s - radius(k) for s, k in zip(symbols, scales, strict=True)]
         escaped = [i for i, k in enumerate(scales) if offsets[i] == radius(k) + 1]
         signs = self.bits(len(escaped))
-        for i, sign, size in zip(escaped, signs, self.golomb([max(0, scales[i] // 4 - 4) for i in escaped])):
+        for i, sign, size in zip(
+            escaped, signs, self.golomb([max(0, scales[i] // 4 - 4) for i in escaped]), strict=True
+        ):
             offsets[i] = (radius(scales[i]) + 1 + size) * (-1 if sign else 1)
-        return [base + offset for base, offset in zip(bases, offsets)]
+        return [base + offset for base, offset in zip(bases, offsets, strict=True)]
 
     def golomb(self, orders):
         widths, waiting = list(orders), list(range(len(orders)))
         while waiting:
-            waiting = [i for i, bit in zip(waiting, self.bits(len(waiting))) if bit]
+            waiting = [i for i, bit in zip(waiting, self.bits(len(waiting)), strict=True) if bit]
             for i in waiting:
                 widths[i] += 1
         numbers = [1] * len(orders)
         for place in reversed(range(max(widths, default=0))):
             more = [i for i in range(len(orders)) if widths[i] > place]
-            for i, bit in zip(more, self.bits(len(more))):
+            for i, bit in zip(more, self.bits(len(more)), strict=True):
                 numbers[i] = 2 * numbers[i] + bit
-        return [n - (1 << order) for n, order in zip(numbers, orders)]
+        return [n - (1 << order) for n, order in zip(numbers, orders, strict=True)]
 
     def tensor(self, size, scale):
         return self.values([0] * size, [scale] * size)
@@ -98,7 +100,8 @@ def run(layers, inputs):
     for n, (weights, biases, shift) in enumerate(layers):
         outputs = len(biases)
         sums = [
-            b + sum(x * weights[i * outputs + j] for i, x in enumerate(inputs)) for j, b in enumerate(biases)
+            b + sum(x * w for x, w in zip(inputs, weights[j::outputs], strict=True))
+            for j, b in enumerate(biases)
         ]
         inputs = [min((s + (1 << (shift - 1))) >> shift, 32767) for s in sums]
         if n + 1 < len(layers):
@@ -122,7 +125,7 @@ def take_level(stream, layers, index, channels, height, width, coarser):
             seen += [clipped(coarser, (c, y // 2 + i, x // 2 + j)) for i, j in product((-1, 0, 1), repeat=2)]
             laws.append(run(layers, [*seen, index, c]))
         if group:
-            done |= zip(group, stream.values(*zip(*laws)))
+            done |= zip(group, stream.values(*zip(*laws, strict=True)), strict=True)
     return done
 
 
@@ -147,7 +150,7 @@ def decode(data):
     assert zlib.crc32(data[:-4]) == struct.unpack("<I", data[-4:])[0]
 
     sizes = [(-(-height // 2**i), -(-width // 2**i)) for i in range(count)]
-    latents = sum(c * h * w for (c, _), (h, w) in zip(levels, sizes))
+    latents = sum(c * h * w for (c, _), (h, w) in zip(levels, sizes, strict=True))
     lanes = 1
     while lanes < 1024 and latents >= 8192 * 2 * lanes:
         lanes *= 2

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordfit.codec import laws
-from coordfit.codec.rans import SLOTS, DamagedError, Decoder, Encoder
+from coordfit.codec.law_tables import SLOTS, DamagedError
+from coordfit.codec.rans import Decoder, Encoder
 
 EVERY_LAW = [(k, fraction) for k in range(laws.SCALES) for fraction in range(laws.FRACTIONS)]
 

@@ -6,7 +6,8 @@ import slow_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordfit.codec.rans import SLOTS, DamagedError, Decoder, Encoder, LawTables, lane_count
+from coordfit.codec.law_tables import SLOTS, DamagedError, LawTables
+from coordfit.codec.rans import Decoder, Encoder, lane_count
 
 EVEN, SURE, RARE = [0, SLOTS // 2, SLOTS], [0, 1, SLOTS - 1, SLOTS], [0, SLOTS - 1, SLOTS]
 WIDE = [*range(0, 255 * 128, 128), SLOTS]

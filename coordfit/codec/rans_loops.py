@@ -1,25 +1,27 @@
-"""The loops of `rans`, compiled by Numba: the same integers in the same order, one symbol at a time."""
+"""The same integers as in `rans`, one symbol at a time, compiled by Numba at the first call."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .rans import LOWEST, PRECISION, SLOTS, Integers, LawTables
+from .law_tables import PRECISION, SLOTS, Integers, LawTables
+
+LOWEST = 1 << 16  # a state before and after each symbol is at least this
 
 
-def encode(state: NDArray[Any], start: NDArray[Any], frequency: NDArray[Any]) -> NDArray[np.uint16]:
-    """Encode a group into the lanes; return its words in the decoder's order."""
+def compiled_encode(state: NDArray[Any], start: NDArray[Any], frequency: NDArray[Any]) -> NDArray[np.uint16]:
+    """Encode a group into the lanes; return its words in the decoder's order. ImportError without Numba."""
     words = np.empty(start.size, np.uint16)  # a symbol of at most 15 bits moves one word at most
-    return words[_encode(state, start, frequency, words) :]
+    return words[_compiled(_encode)(state, start, frequency, words) :]
 
 
-def decode(
+def compiled_decode(
     state: NDArray[Any],
     words: NDArray[Any],
     position: int,
@@ -29,18 +31,20 @@ def decode(
 ) -> int:
     """Fill the symbols of a group; return the position after its words, or -1 if there are too few."""
     arrays = tables.first, tables.start, tables.frequency, tables.symbol_of_slot
-    return int(_decode(state, words, position, laws, *arrays, symbols))
+    return int(_compiled(_decode)(state, words, position, laws, *arrays, symbols))
 
 
+@functools.cache
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, and keep the code on disk if there is a place to write it."""
-    compiled: Any = numba.njit(nogil=True)(loop)
+    """Return a loop that compiles at its first call, and keeps its code on disk if there is a place for it."""
+    import numba
+
+    compiled: Callable[..., Any] = numba.njit(nogil=True)(loop)
     with contextlib.suppress(RuntimeError):
-        compiled.enable_caching()
-    return compiled  # type: ignore[no-any-return]
+        compiled.enable_caching()  # type: ignore[attr-defined]
+    return compiled
 
 
-@_compiled
 def _encode(state: Any, start: Any, frequency: Any, words: Any) -> Any:
     at = words.size
     for i in range(start.size - 1, -1, -1):
@@ -54,7 +58,6 @@ def _encode(state: Any, start: Any, frequency: Any, words: Any) -> Any:
     return at
 
 
-@_compiled
 def _decode(
     state: Any,
     words: Any,
