@@ -81,7 +81,9 @@ class ContextNetwork:
         outputs = np.empty((contexts.shape[0], 2), np.int64)
         for i in range(0, outputs.shape[0], _BLOCK):
             outputs[i : i + _BLOCK] = self._evaluate(contexts[i : i + _BLOCK])
-        return np.maximum(outputs[:, 0], -MOST_ACTIVATION), np.clip(outputs[:, 1], 0, SCALES - 1)
+        return _clipped(outputs[:, 0], -MOST_ACTIVATION, MOST_ACTIVATION), _clipped(
+            outputs[:, 1], 0, SCALES - 1
+        )
 
     def _evaluate(self, y: Floats) -> Floats:
         """Return the outputs (n, 2), clipped from above alone."""
@@ -176,7 +178,7 @@ class Scan:
 
     def show(self, part: slice, values: Integers) -> None:
         """Put the values of a part of the order on the canvas, for all contexts after it."""
-        self.canvas[self._place[part]] = np.clip(values, -MOST_INPUT, MOST_INPUT)
+        self.canvas[self._place[part]] = _clipped(values, -MOST_INPUT, MOST_INPUT)
 
     def steps(self) -> Iterator[slice]:
         """Yield the parts of the order that are decoded together."""
@@ -192,11 +194,17 @@ def _order(step: Integers) -> NDArray[np.int32]:
     return np.argsort(narrow, kind="stable").astype(np.int32)
 
 
+def _clipped(values: Integers, low: int, high: int) -> Integers:
+    """Return values from low to high; `np.clip` takes ten times as long for few."""
+    clipped: Integers = np.minimum(np.maximum(values, low), high)
+    return clipped
+
+
 def _padded(coarser: Integers, channels: int, height: int, width: int) -> Floats:
     """Return the coarser level clipped, with a border of one, and zeros for channels that it lacks."""
     padded = np.zeros((channels, height + 2, width + 2))
     shared = min(channels, coarser.shape[0])
-    padded[:shared, 1:-1, 1:-1] = np.clip(coarser[:shared], -MOST_INPUT, MOST_INPUT)
+    padded[:shared, 1:-1, 1:-1] = _clipped(coarser[:shared], -MOST_INPUT, MOST_INPUT)
     return padded
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordfit.codec import laws
+from coordfit.codec.contexts import NEIGHBOURS
 from coordfit.codec.law_tables import SLOTS, DamagedError
 from coordfit.codec.rans import Decoder, Encoder
 
@@ -32,6 +34,16 @@ def test_the_tables_are_these():
     arrays = tables.start.astype("<u4"), tables.frequency.astype("<u4"), tables.symbol_of_slot
     digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
     assert digest == "d7da3f273f18e7969a637d231482c3e4ca0931a61807d90d09157f935b18e22f"
+
+
+def test_the_page_of_the_format_has_these_numbers():
+    page = Path(__file__).parents[2] / "docs" / "codec_format.md"
+    if not page.exists():
+        pytest.skip("the pages are not in a source distribution")
+    text, factors = page.read_text(encoding="utf-8"), laws.decay_factors()
+    assert f"begin `{factors[0]}, {factors[1]}, {factors[2]}` and end `{factors[-1]}`" in text
+    assert f"has the bounds `{', '.join(map(str, laws.bounds(0, 8)))}`" in text
+    assert ", ".join(map(str, NEIGHBOURS)) in text
 
 
 def test_every_symbol_has_a_slot_and_nearly_its_mass():
