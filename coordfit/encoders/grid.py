@@ -366,8 +366,8 @@ def _cell_sums(backend: Backend, values: Array, cell: Array, count: int) -> tupl
         values = xp.reshape(values, (-1, values.shape[-1]))
     order = xp.argsort(cell)
     cell, in_order = xp.take(cell, order), xp.take(values, order, axis=-2)
-    # NumPy has the standard's name since 2.1 alone.
-    running_sum = getattr(xp, "cumulative_sum", None) or xp.cumsum
+    # The standard's name, which NumPy has since 2.1, or the one before.
+    running_sum = next(getattr(xp, name) for name in ("cumulative_sum", "cumsum") if hasattr(xp, name))
     sums = running_sum(xp.astype(in_order, xp.float64), axis=-2)
     nothing = xp.zeros_like(sums[..., :1, :])
     before = xp.take(xp.concat([nothing, sums], axis=-2), xp.searchsorted(cell, cell), axis=-2)

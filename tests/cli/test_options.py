@@ -163,7 +163,7 @@ def test_shells_get_a_completion(call, shell):
     [
         ("sw", ["sweep"]),
         ("fit --sig", ["--sigma"]),
-        ("fit --encoding ''", ["none", "basic", "positional", "gaussian"]),
+        ("fit --encoding ''", ["none", "basic", "positional", "gaussian", "grid"]),
         ("render ph", ["photo.safetensors"]),
         ("inpaint --mask ph", ["photo.safetensors"]),
         ("help in", ["inpaint", "info"]),
