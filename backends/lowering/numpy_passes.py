@@ -58,7 +58,7 @@ def numpy_passes(
     writer = _Writer(coefficients, places, buffers, {*writable, *(t for t in targets if t is not None)})
     text = writer.text(outputs, targets)
     scope: dict[str, Any] = {name: getattr(np, name) for name in (*_UFUNCS.values(), "copyto", "logical_not")}
-    scope |= {"bool_": np.bool_, "int_of": {4: np.int32, 8: np.int64}}
+    scope |= {"bool_": np.bool_, "int8": np.int8, "int_of": {4: np.int32, 8: np.int64}}
     exec(compile(text, f"<passes of {outputs[0].graph.owner}>", "exec"), scope)  # of our own text
     passes: Passes = scope["passes"]
     passes.__doc__ = text
@@ -157,16 +157,11 @@ class _Writer:
         op = node.op
         if op == "where":
             if _is_masked(node):
-                # Bits times 0 or 1: 0 also for a NaN or an infinity. NumPy casts a mask faster than it
-                # multiplies by one.
-                like = self.buffers[0]
-                self.made["int_"] = f"int_of[{like}.itemsize]"
-                self.made["choice"] = f"reuse('choice', {like}.shape, int_)"
-                to = "bits" if out == names[1] else f"{out}.view(int_)"
+                # Bits times 0 or 1: 0 also for a NaN or an infinity. NumPy casts bytes faster than booleans.
+                to = "bits" if out == names[1] else f"{out}.view(bits.dtype)"
                 return [
-                    f"bits = {names[1]}.view(int_)",
-                    f"copyto(choice, {names[0]})",
-                    f"multiply(bits, choice, {to})",
+                    f"bits = {names[1]}.view(int_of[{out}.itemsize])",
+                    f"multiply(bits, {names[0]}.view(int8), {to})",
                 ]
             first = [] if out == names[2] else [f"copyto({out}, {names[2]})"]
             return [*first, f"copyto({out}, {names[1]}, where={names[0]})"]
