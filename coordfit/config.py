@@ -360,9 +360,9 @@ def make_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitCon
     if any(asked.get(name) is not None for name in BUDGETS):
         merged = {name: value for name, value in merged.items() if name not in BUDGETS}
     other = asked.get("optimizer", merged.get("optimizer"))
-    if other != merged.get("optimizer"):  # a wrong name is refused below
-        usual_rate = getattr(other, "usual_rate", USUAL_RATES["adam"])  # of an object
-        merged["learning_rate"] = USUAL_RATES.get(str(other), usual_rate)
+    if other not in (merged.get("optimizer"), "gauss-newton"):  # a wrong name is refused below
+        of_object = getattr(other, "usual_rate", USUAL_RATES["adam"])
+        merged["learning_rate"] = USUAL_RATES.get(str(other), of_object)
     merged.update(asked)
     return FitConfig(**{name: _plain(value) for name, value in merged.items()})
 
