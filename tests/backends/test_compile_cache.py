@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import backends
+from coordfit.network.activations import Sine
 
 pytest.importorskip("numba", reason="Numba is not installed")
 cache = importlib.import_module("backends.numba_backend.compiled.cache")
@@ -112,3 +113,31 @@ def test_nowhere_to_write_is_no_reason_to_fail(program, monkeypatch, tmp_path):
     assert program.run() == (11, 0)
     assert program.run() == (11, 0)
     assert program.cache.is_file()
+
+
+# -- kernels of formulas ---------------------------------------------------------------------------------
+
+
+def compiled_kernel():
+    """The kernel of a formula, as a new process would get it."""
+    kernels = importlib.import_module("backends.numba_backend.compiled.kernels")
+    text = kernels.backward_text(kernels.lowered_activation(Sine()).formula, "float32")
+    return kernels._compiled(text, kernels.types.void(*[kernels.types.intp] * 6))
+
+
+def test_a_kernel_is_compiled_once_for_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    assert compiled_kernel()._cache_hits == 0
+    assert compiled_kernel()._cache_hits == 1
+    (source,) = (tmp_path / "coordfit" / "formulas").glob("*.py")
+    source.write_text("raise SystemExit")  # the file only names the place of the code: it is never run
+    assert compiled_kernel().address
+
+
+def test_a_kernel_needs_no_place_to_be_kept(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    kernel = compiled_kernel()
+    assert kernel._cache_hits == 0
+    assert kernel.address
