@@ -81,9 +81,8 @@ class ContextNetwork:
         outputs = np.empty((contexts.shape[0], 2), np.int64)
         for i in range(0, outputs.shape[0], _BLOCK):
             outputs[i : i + _BLOCK] = self._evaluate(contexts[i : i + _BLOCK])
-        return _clipped(outputs[:, 0], -MOST_ACTIVATION, MOST_ACTIVATION), _clipped(
-            outputs[:, 1], 0, SCALES - 1
-        )
+        means, scales = outputs.T
+        return np.maximum(means, -MOST_ACTIVATION), _clipped(scales, 0, SCALES - 1)
 
     def _evaluate(self, y: Floats) -> Floats:
         """Return the outputs (n, 2), clipped from above alone."""
@@ -118,10 +117,8 @@ def quantise(
     at = 0  # fractional bits of the layer's inputs
     for i, (w, b) in enumerate(zip(weights, biases, strict=True)):
         after = fraction if i + 1 < len(weights) else 0
-        most = (1 << bits - 1) - 1
-        exponent = int(
-            np.floor(np.log2(most / max(float(abs(w).max()), 1e-9)))
-        )  # fractional bits of the weights
+        most = ((1 << bits - 1) - 1) / max(float(abs(w).max()), 1e-9)
+        exponent = int(np.floor(np.log2(most)))  # fractional bits of the weights
         exponent = min(max(exponent, after - at + 1), after - at + MOST_SHIFT)
         integer = np.clip(np.rint(np.ldexp(w, exponent)), -MOST_WEIGHT, MOST_WEIGHT).astype(np.int64)
         bias = np.clip(np.rint(np.ldexp(b, exponent)) * 2.0**at, -MOST_BIAS, MOST_BIAS).astype(np.int64)
@@ -181,11 +178,9 @@ class Scan:
         self.canvas[self._place[part]] = _clipped(values, -MOST_INPUT, MOST_INPUT)
 
     def steps(self) -> Iterator[slice]:
-        """Yield the parts of the order that are decoded together."""
-        begin = 0
-        for end in self.ends.tolist():
+        """Yield the parts of the order that are decoded together; a narrow level has steps without latents."""
+        for begin, end in itertools.pairwise([0, *np.unique(self.ends).tolist()]):
             yield slice(begin, end)
-            begin = end
 
 
 def _order(step: Integers) -> NDArray[np.int32]:

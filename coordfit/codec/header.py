@@ -10,6 +10,7 @@ from .contexts import INPUTS, MOST_SHIFT, MOST_UNITS, Level
 from .law_tables import DamagedError
 from .laws import SCALES
 
+MOST_SIDE = (1 << 16) - 1  # bounds the steps of a level, however few latents they have
 _MOST_LEVELS = 16
 _MOST_CHANNELS = 8
 _MOST_LAYERS = 4
@@ -67,7 +68,7 @@ def level_size(height: int, width: int, level: int) -> tuple[int, int]:
 
 def pack(header: Header) -> bytes:
     """Return the bytes of a header; ValueError if it is beyond the format's bounds."""
-    parts: list[tuple[object, ...]] = [("IIB", header.height, header.width, len(header.channels))]
+    parts: list[tuple[object, ...]] = [("HHB", header.height, header.width, len(header.channels))]
     parts += [("Bf", c, step) for c, step in zip(header.channels, header.steps, strict=True)]
     parts.append(("B", len(header.layers)))
     for layer in header.layers:
@@ -112,7 +113,7 @@ class _Reader:
 def unpack(data: bytes, position: int) -> tuple[Header, int]:
     """Return the header at a position, and the position after it; nothing is allocated by its claims."""
     read = _Reader(data, position)
-    height, width = (int(read.number("I", side, 1, 2**32 - 1)) for side in ("height", "width"))
+    height, width = (int(read.number("H", side, 1, MOST_SIDE)) for side in ("height", "width"))
     channels, steps = [], []
     for _ in range(read.byte("number of levels", 1, _MOST_LEVELS)):
         channels.append(read.byte("number of channels", 0, _MOST_CHANNELS))

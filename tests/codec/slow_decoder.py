@@ -140,7 +140,7 @@ def decode(data):
         return fields
 
     assert take("4sBBI") == (b"\x93CFC", 1, 0, len(data))
-    height, width, count = take("IIB")
+    height, width, count = take("HHB")
     levels = [take("Bf") for _ in range(count)]
     heads = [take("BBBBB") for _ in range(*take("B"))]
     arrays = []
