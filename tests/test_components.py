@@ -15,7 +15,7 @@ from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.training.job import Job
-from coordfit.training.trainer import Trainer
+from coordfit.training.trainer import Trainer, fit_alone
 
 PICTURE = np.random.default_rng(0).uniform(size=(12, 10, 3))
 SMALL = {"hidden_size": 12, "num_frequencies": 6, "depth": 3, "steps": 6, "learning_rate": 1e-3}
@@ -55,7 +55,7 @@ BACKENDS = {"numpy": lambda fused: NumpyBackend(fused, threads=1), "numba": numb
 
 def trained(backend, options, dtype="float64"):
     config = make_config(SMALL, options, {"dtype": dtype})
-    trainer = Trainer(load_picture(PICTURE), config, backend)
+    trainer = Trainer([Job(load_picture(PICTURE), config)], backend)
     train(trainer, SMALL["steps"])
     return trainer, parameters_of(trainer)
 
@@ -79,7 +79,7 @@ def test_networks_together_are_networks_alone(name):
     ]
     together = Trainer([Job(picture, config) for config in configs], BACKENDS[name]("always")).run()
     for result, config in zip(together, configs, strict=True):
-        alone = Trainer(picture, config, BACKENDS[name]("always")).run()
+        alone = fit_alone(Job(picture, config), BACKENDS[name]("always"))
         np.testing.assert_allclose(result.reconstruction, alone.reconstruction, rtol=0, atol=1e-9)
 
 

@@ -107,7 +107,8 @@ def test_true_ends_the_run(picture, options):
     assert len(told) == 1
 
 
-def test_a_batch_tells_a_row_of_a_network_that_goes_on(picture):
+def test_a_batch_tells_a_row_of_a_network_that_goes_on(picture, monkeypatch):
+    monkeypatch.setattr("coordfit.training.loop._TICK_SECONDS", 1e9)  # evaluations alone
     configs = [coordfit.make_config(SMALL, {"seed": k}) for k in range(2)]
     trainer, rows = Trainer([Job(picture, config) for config in configs], cpu()), []
 
