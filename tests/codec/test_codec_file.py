@@ -126,8 +126,10 @@ def test_a_flat_picture_takes_almost_nothing():
     assert same(decode(encode(made)), made)
 
 
+NO_CHANNELS = [np.zeros((0, 2**16, 13), int), np.zeros((0, 2**15, 7), int)]
+
 BAD_PICTURES = {
-    "cannot be stored: it .*65535": {"height": 2**16, "latents": [np.zeros((0, 2**16 >> i, 13 + i >> i)) for i in (0, 1)]},
+    "65535 is possible|0 <= number": {"height": 2**16, "latents": NO_CHANNELS},
     "level 1 has the shape": {"latents": latents_of(9, 13, (1, 3)) [:1] * 2},
     "number of channels of 9": {"latents": latents_of(9, 13, (9, 3))},
     "step of 0": {"steps": [0.0, 1.0]},
