@@ -164,6 +164,8 @@ def mutated(rng):
     """A damaged file, mostly with a checksum that fits."""
     data = bytearray(WHOLE)
     for _ in range(rng.choice([1, 1, 2, 5])):
+        if not data:
+            break
         place = rng.randrange(4, HEADER if rng.random() < 0.5 else len(WHOLE)) % len(data)
         match rng.randrange(5):
             case 0:
@@ -214,6 +216,15 @@ def test_a_file_cut_anywhere_is_refused():
         for cut in (WHOLE[:end], with_checksum(WHOLE[:end] + bytes(4)) if end >= 10 else b""):
             with pytest.raises(CompressedFileError):
                 decode(cut)
+
+
+def test_a_file_that_is_too_long_is_refused():
+    for longer, reason in [
+        (WHOLE + bytes(2), "should have"),
+        (with_checksum(WHOLE[:-4] + bytes(6)), "does not end as it must"),
+    ]:
+        with pytest.raises(CompressedFileError, match=reason):
+            decode(longer)
 
 
 def test_a_flipped_bit_is_found():

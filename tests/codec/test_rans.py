@@ -93,6 +93,12 @@ def test_a_stream_that_is_cut_or_changed_is_refused(compiled):
         decoded(bytes(4) + data[4:], groups, 4, compiled)
 
 
+def test_a_lane_that_still_holds_a_symbol_is_refused():
+    decoder = Decoder(encoded([([1], [0])], 1), TABLES, 1)
+    with pytest.raises(DamagedError, match="does not end as it must"):
+        decoder.finish()
+
+
 @pytest.mark.parametrize("law", [[0, SLOTS], [0, 5, 5, SLOTS], [1, 5, SLOTS], [0, 5, SLOTS - 1], range(SLOTS)])
 def test_impossible_laws_are_refused(law):
     with pytest.raises(ValueError, match="2 to 256 frequencies"):
