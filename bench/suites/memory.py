@@ -28,6 +28,6 @@ class Memory:
         config = coordfit.make_config({"num_frequencies": 16, "hidden_size": 16, "depth": 2})
         facts = PictureFacts(128, 128, 3)
         size = ParameterLayout(layer_sizes(config, 32, 3)).size
-        model = Model(coordfit.get_backend("cpu"), config, facts, np.ones((16, 2)), np.zeros(size))
+        model = Model(coordfit.get_backend("cpu"), config, facts, {"B": np.ones((16, 2))}, np.zeros(size))
         for _ in model.render_rows(model.grid(2048, 2048)):
             pass
