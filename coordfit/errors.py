@@ -17,6 +17,10 @@ class ModelFileError(CoordfitError):
     """A model file is missing, damaged, or was not written by `coordfit`."""
 
 
+class CompressedFileError(CoordfitError):
+    """A compressed picture is missing, damaged, or was not written by `coordfit`."""
+
+
 class OutputError(CoordfitError):
     """A result cannot be written where it was asked for."""
 

@@ -4,7 +4,8 @@ All of it is exact integers, so that a file decodes to the same latents on every
 into colours is not this package's business.
 """
 
-from .container import Compressed, CompressedFileError, ScaledArray, decode, encode, load, save
+from ..errors import CompressedFileError
+from .container import Compressed, ScaledArray, decode, encode, load, save
 from .contexts import ContextNetwork, Layer, quantise
 from .header import level_size
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CoordfitError
+from ..errors import CompressedFileError
 from ..files import FilePath, atomic_write, printable
 from .contexts import MOST_BIAS, MOST_SHIFT, MOST_WEIGHT, ContextNetwork, Layer, put_level, take_level
 from .header import Header, LayerHead, Tensor, level_size, pack, unpack
@@ -30,10 +30,6 @@ MOST_BYTES = 1 << 30
 MOST_LATENTS = 1 << 25  # 16 megapixels with three channels from half the size down
 _PREFIX = struct.Struct("<4sBBI")
 _CHECKSUM = struct.Struct("<I")
-
-
-class CompressedFileError(CoordfitError):
-    """A compressed picture is missing, damaged, or was not written by `coordfit`."""
 
 
 @dataclass(frozen=True)
