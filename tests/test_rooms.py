@@ -292,5 +292,20 @@ def test_no_modules_import_each_other_in_a_circle():
     graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
+def test_no_import_hides_in_a_function_but_of_slow_libraries():
+    """Numba's modules wait until they are asked for; a command's module waits for its command."""
+    late = {
+        (name, imported)
+        for name, package, tree in MODULES
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for imported in imports(name, package, function)
+        if imported in NAMES
+    }
+    slow = {"backends.numba_backend.compiled", "backends.numba_backend.loops"}
+    guarded = {("coordfit._backends", "backends")}
+    assert {imported for _, imported in late - guarded} == slow
+
+
 def test_every_room_is_there():
     assert {room(name) for name in NAMES} == set(ROOMS)

@@ -11,6 +11,8 @@ from ..encoders.registry import ENCODINGS
 from ..files import escaped
 from ..fit_options import AllOptions, Auto, EncodingName, RecipeName
 from ..images import Picture, load_picture, png_bytes
+from ..report.line_plot import save_lines
+from ..report.side_by_side import side_by_side
 from ..report.table import Table
 from ..tiles.plan import TileOptions
 from ..training.result import FitResult
@@ -47,8 +49,6 @@ class Comparison:
 
     def picture_of_all(self) -> Image.Image:
         """Truth, each reconstruction with its figures, and the maps of their errors on one scale."""
-        from ..report.side_by_side import side_by_side
-
         panels = [(_label(name, r), r.reconstruction, _figures(r)) for name, r in self.results.items()]
         title = f"{self.picture.name}, {self.picture.width}x{self.picture.height}"
         sides = {result.metrics["tile"] for result in self.results.values() if "tile" in result.metrics}
@@ -61,8 +61,6 @@ class Comparison:
 
         Tiles have none: each ends when it is good enough.
         """
-        from ..report.line_plot import save_lines
-
         train = {name: _points(result, "psnr_train") for name, result in self.results.items()}
         held_out = {name: _points(result, "psnr_held_out") for name, result in self.results.items()}
         dashed = {name: points for name, points in held_out.items() if points}

@@ -26,6 +26,7 @@ from ..images import Source, load_picture
 from ..images.interpolation import biharmonic_fill, mean_spacing, nearest_fill
 from ..images.masks import TRANSPARENCY, Block, Mask, MaskedPicture, hide
 from ..images.metrics import psnr, ssim
+from ..report.inpainting import inpainting_picture
 from ..tiles.fit import TiledResult
 from ..tiles.model import TiledModel
 from ..tiles.plan import TileOptions
@@ -95,8 +96,6 @@ class InpaintResult(FitResult):
 
     def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
         """Draw truth, mask, filled and the error of hidden pixels; damaged, mask and filled without a truth."""
-        from ..report.inpainting import inpainting_picture
-
         m, shown = self.metrics, self.picture.pixels
         if self.hiding == TRANSPARENCY and not self.has_truth:
             shown = np.concatenate([shown, self.mask[:, :, None]], axis=2, dtype=np.float32)

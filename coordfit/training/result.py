@@ -17,6 +17,9 @@ from ..images import png_bytes, save_picture
 from ..images.metrics import bits_per_pixel, interpolate_every_second, psnr
 from ..models.model import Model
 from ..network.cost import item_size
+from ..pixels.masks import training_mask
+from ..report.comparison import comparison_picture
+from ..report.curves import save_curves
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -103,8 +106,6 @@ class FitResult:
 
     def write_pictures(self, folder: Path) -> None:
         """Write `reconstruction.png`, `comparison.png` and, of a network, `curves.svg`."""
-        from ..report.curves import save_curves
-
         save_picture(folder / "reconstruction.png", self.reconstruction, bit_depth=self.picture.bit_depth)
         with atomic_write(folder / "comparison.png") as file:
             self.comparison().save(file, format="PNG")
@@ -112,8 +113,6 @@ class FitResult:
 
     def comparison(self) -> Image.Image:
         """Truth, reconstruction and error side by side, with the figures written in."""
-        from ..report.comparison import comparison_picture
-
         return comparison_picture(self.picture.pixels, self.reconstruction, self._title(), self._figures())
 
     def __repr__(self) -> str:
@@ -215,8 +214,6 @@ def baselines(picture: Picture, train_on: str) -> dict[str, float | None]:
     names = {method: f"psnr_held_out_{method}" for method in methods}
     if train_on != "every-second":
         return dict.fromkeys(names.values())
-    from ..pixels.masks import training_mask
-
     held_out = ~training_mask(train_on, picture.height, picture.width).reshape(picture.height, picture.width)
     return {
         name: psnr(interpolate_every_second(picture.pixels, method), picture.pixels, where=held_out)

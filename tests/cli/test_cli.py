@@ -21,7 +21,7 @@ from PIL import Image
 
 import coordfit
 import coordfit.network.activations
-import coordfit.report.curves
+import coordfit.training.result
 from coordfit.cli import _with_command, main
 from coordfit.cli.option_types import UsageError
 from coordfit.cli.options import COMMANDS, parse
@@ -112,7 +112,7 @@ def a_place_of_its_own(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def quick_curves(monkeypatch):
     """Drawing takes most of the time of a small run; the fixture `finished` draws for all."""
-    monkeypatch.setattr(coordfit.report.curves, "save_curves", lambda path, history: path.write_text("<svg/>"))
+    monkeypatch.setattr("coordfit.training.result.save_curves", lambda path, history: path.write_text("<svg/>"))
 
 
 def make_picture(path, seed=0, size=(HEIGHT, WIDTH)):

@@ -75,7 +75,7 @@ PHASES = {
 def photo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.3)
-    monkeypatch.setattr("coordfit.report.curves.save_curves", lambda path, history: path.touch())
+    monkeypatch.setattr("coordfit.training.result.save_curves", lambda path, history: path.touch())
     monkeypatch.setattr("coordfit.tiles.trainer._TELL_SECONDS", 0.0)
     monkeypatch.setattr("backends.numpy_backend.backend.NumpyBackend.group_bytes", 1)  # groups of four tiles
     save_picture(tmp_path / "photo.png", load_picture(bundled_picture().pixels[40:72, 30:70]).pixels)

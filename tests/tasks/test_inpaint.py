@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-import coordfit.report.curves
 import coordfit.tasks.inpaint
+import coordfit.training.result
 from backends import get_backend
 from coordfit.cli import main
 from coordfit.errors import ConfigError
@@ -345,7 +345,7 @@ def a_place_of_its_own(tmp_path, monkeypatch):
 @pytest.fixture
 def quick_curves(monkeypatch):
     """Drawing takes most of the time of a small run; one test draws for all."""
-    monkeypatch.setattr(coordfit.report.curves, "save_curves", lambda path, history: path.write_text("<svg/>"))
+    monkeypatch.setattr("coordfit.training.result.save_curves", lambda path, history: path.write_text("<svg/>"))
 
 
 def call(capsys, *words):

@@ -20,6 +20,7 @@ from ...errors import ConfigError
 from ...files import atomic_write, jsonable, printable, write_json
 from ...files.lock import output_folder
 from ...images import bundled_picture, load_picture
+from ...report.heatmap import save_heat_map
 from ...report.table import Table
 from ...tasks.settings import Device
 from ...tasks.sweep import (
@@ -186,8 +187,6 @@ def _write_table(table: Table, path: Path, varied: dict[str, list[Any]]) -> None
     with atomic_write(path / "table.csv") as file:
         file.write(table.to_csv().encode())
     if len(varied) == 2 and len(table) > 1:
-        from ...report.heatmap import save_heat_map
-
         x, y = varied
         figure = "psnr_held_out" if any(row["psnr_held_out"] is not None for row in table) else "psnr"
         # A cell of a network that diverged stays grey: its last good state says nothing of its settings.
