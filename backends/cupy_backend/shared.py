@@ -117,7 +117,12 @@ class Shared(Backend):
             for _ in range(count):
                 run()
 
-        graph = recorded(stream, all_runs)
+        try:
+            graph = recorded(stream, all_runs)
+        except CublasLtError:
+            raise
+        except RuntimeError as error:  # some algorithms of cublasLt run, and break a recording
+            raise CublasLtError("recording", -1, first_line(error)) from error
         graph.launch(stream)
         return min(self._elapsed(functools.partial(graph.launch, stream)) for _ in range(3)) / count
 

@@ -19,7 +19,7 @@ from test_primitives import (
 
 from backends import FusedUnavailableError
 from backends.base import Backend
-from backends.cupy_backend.cublaslt import Autotuner, Planner
+from backends.cupy_backend.cublaslt import Autotuner, CublasLtError, Planner
 from coordfit.network.activations import ReLU, make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP
@@ -346,6 +346,18 @@ def test_a_product_that_cannot_be_recorded_leaves_no_recording_behind(machine):
             raise ZeroDivisionError
 
     with backend.activate(), pytest.raises(ZeroDivisionError):
+        backend._time(run)
+    assert machine.capture is None
+
+
+def test_an_algorithm_that_breaks_a_recording_counts_as_refused(machine):
+    """As some of cublasLt's do on a real device, which tells at the next launch."""
+    backend = fake_cupy.CupyOnHost()
+
+    def run():
+        machine.invalidated = machine.capture is not None
+
+    with backend.activate(), pytest.raises(CublasLtError, match="recording: .*Invalidated"):
         backend._time(run)
     assert machine.capture is None
 
