@@ -357,7 +357,7 @@ def test_an_algorithm_that_breaks_a_recording_counts_as_refused(machine):
     def run():
         machine.invalidated = machine.capture is not None
 
-    with backend.activate(), pytest.raises(CublasLtError, match="recording: .*Invalidated"):
+    with backend.activate(), pytest.raises(CublasLtError, match=r"recording: .*Invalidated"):
         backend._time(run)
     assert machine.capture is None
 
