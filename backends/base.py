@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ class Backend(Primitives):
     fused : {"auto", "always", "never"}
         Whether primitives take their fused bodies: where they can, always (an error where they cannot),
         or never (the generic bodies are the reference).
+    context : object, optional
+        What fused bodies get as their first argument: the buffers, threads, streams that they share.
     """
 
     name: str = "generic"
@@ -41,10 +44,12 @@ class Backend(Primitives):
     """Why `auto` did not take the GPU, where it did not."""
     group_bytes: int = 256 * 2**20
     """Bytes of activations that many small networks should have together, where they are trained in groups."""
+    fused_bodies: ClassVar[tuple[Callable[[Any, Any], Any], ...]] = ()
+    """Marked by `dispatch.fused`; of two for one primitive the later one counts."""
 
-    def __init__(self, fused: str = "auto") -> None:
+    def __init__(self, fused: str = "auto", context: Any = None) -> None:
         self.fused = fused
-        self._routes = install_routes(self, fused)
+        self._routes = install_routes(self, context, fused)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(device={self.device!r}, fused={self.fused!r})"
@@ -60,11 +65,6 @@ class Backend(Primitives):
     def relu_hides_nan(self) -> bool:
         """Whether a fused ReLU turns NaN into 0; a run that diverges is then told by its loss alone."""
         return False
-
-    @classmethod
-    def why_unavailable(cls, index: int = 0) -> str:
-        """Return why this backend cannot run on device `index` here, or an empty string where it can."""
-        return ""
 
     def routes(self) -> dict[str, dict[str, int]]:
         """Calls of each primitive so far by route, as `{"linear": {"fused": 12}, ...}`."""
@@ -125,10 +125,9 @@ class Backend(Primitives):
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked to do."""
 
-    @contextlib.contextmanager
-    def activate(self) -> Iterator[None]:
+    def activate(self) -> AbstractContextManager[None]:
         """Hold threads, streams and library settings for a stretch of work; give them back at the end."""
-        yield
+        return contextlib.nullcontext()
 
     # -- the two hooks -------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """The one place that chooses between a fused body and the generic one, and counts which was taken.
 
-A *primitive* is a method of `Backend` whose generic body is written on `xp` alone and is the reference. A
-backend may add a *fused* body with the same signature, and a `supports` predicate that says for which
-arguments it can run. Nobody writes `if ...: fast else: super()` by hand; a fallback with a forgotten
-`return` can therefore not happen, and a benchmark that asks for `always` can never time a fallback.
+A *primitive* is a method of `Primitives` whose generic body is written on `xp` alone and is the reference. Its
+arguments are one record of `calls`, made here from what the caller gives. A backend may list *fused* bodies of
+the same record, each with a predicate that returns for which records it cannot run, as text. A benchmark that
+asks for `always` can therefore never time a fallback.
 """
 
 from __future__ import annotations
@@ -11,45 +11,67 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 FUSED_MODES = ("auto", "always", "never")
 
+P = ParamSpec("P")
+Record = TypeVar("Record")
+Result = TypeVar("Result")
 Body = TypeVar("Body", bound=Callable[..., Any])
-Supports = Callable[..., str]
+Supports = Callable[[Any, Any], str]
 
 
 class FusedUnavailableError(RuntimeError):
     """`fused="always"` was asked for, and a primitive cannot take its fused path."""
 
 
-def primitive(body: Body) -> Body:
-    """Mark a method's generic body as a primitive that the dispatcher routes."""
-    body.__primitive__ = True  # type: ignore[attr-defined]
-    return body
+def primitive(
+    record: Callable[P, Record], *, composed: bool = False
+) -> Callable[[Callable[[Any, Record], Result]], Callable[Concatenate[Any, P], Result]]:
+    """Mark a method of a record as the generic body of a primitive; callers give the fields of the record.
 
-
-def composed(body: Body) -> Body:
-    """Mark a primitive whose generic body is made of other primitives, which are routed themselves.
-
-    Without a fused body it is not a fall-back: it is not counted, and `always` lets its parts decide.
+    Parameters
+    ----------
+    record : class
+        Of `calls`.
+    composed : bool
+        Whether the generic body is made of other primitives, which are routed themselves. Without a fused body
+        it is not a fallback: it is not counted, and `always` lets its parts decide.
     """
-    body.__composed__ = True  # type: ignore[attr-defined]
-    return primitive(body)
+
+    def mark(body: Callable[[Any, Record], Result]) -> Callable[Concatenate[Any, P], Result]:
+        @functools.wraps(body)
+        def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+            return body(self, record(*args, **kwargs))
+
+        call.__primitive__ = (record, body, composed)  # type: ignore[attr-defined]
+        return call
+
+    return mark
 
 
-def fused(name: str, supports: Supports | None = None) -> Callable[[Body], Body]:
-    """Mark a method as the fused body of the primitive `name`.
+def fused(of: Callable[..., Any], supports: Supports | None = None) -> Callable[[Body], Body]:
+    """Mark a function `(context, record)` as a fused body of a primitive, e.g. `Primitives.linear`.
 
-    `supports` is called with the primitive's own arguments and returns the reason why the fused body
-    cannot take them, or an empty string when it can. None means that it can take all.
+    Parameters
+    ----------
+    of : primitive
+    supports : callable, optional
+        Takes the same and returns why the body cannot run, or an empty string. None: it always can.
     """
 
     def mark(body: Body) -> Body:
-        body.__fused__ = (name, supports)  # type: ignore[attr-defined]
+        body.__fused__ = (of.__name__, supports)  # type: ignore[attr-defined]
         return body
 
     return mark
+
+
+def generic(of: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """Return the generic body of a primitive, as a function of an object with `xp` and of the record."""
+    body: Callable[[Any, Any], Any] = of.__primitive__[1]  # type: ignore[attr-defined]
+    return body
 
 
 class RouteCounter:
@@ -59,11 +81,11 @@ class RouteCounter:
         self._counts: dict[tuple[str, str], itertools.count[int]] = {}
 
     def counting(self, name: str, route: str) -> Callable[[], object]:
-        """A function that counts one call: `next` of an `itertools.count` is one step of the interpreter."""
+        """Return a function that counts one call: `next` of an `itertools.count` is one interpreter step."""
         return self._counts.setdefault((name, route), itertools.count()).__next__
 
     def totals(self) -> dict[str, dict[str, int]]:
-        """Calls so far as `{primitive: {"fused": n, "generic": n}}`, only of what was called."""
+        """Return the calls so far as `{primitive: {"fused": n, "generic": n}}`, only of what was called."""
         routes: dict[str, dict[str, int]] = {}
         for (name, route), count in sorted(self._counts.items()):
             if calls := int(repr(count)[len("count(") : -1]):  # to look without counting
@@ -72,84 +94,68 @@ class RouteCounter:
 
 
 def primitives_of(backend_class: type) -> dict[str, Callable[..., Any]]:
-    """The generic bodies of a backend class by name, from the class that first defined each."""
-    found: dict[str, Callable[..., Any]] = {}
-    for cls in reversed(backend_class.__mro__):
-        for name, body in vars(cls).items():
-            if getattr(body, "__primitive__", False):
-                found[name] = body
-    return found
+    """Return the primitives of a backend class by name."""
+    found = {name: getattr(backend_class, name) for name in dir(backend_class)}
+    return {name: body for name, body in found.items() if hasattr(body, "__primitive__")}
 
 
-def fused_bodies_of(backend_class: type) -> dict[str, tuple[Callable[..., Any], Supports | None]]:
-    """The fused bodies of a backend class by the primitive that they stand for."""
-    found: dict[str, tuple[Callable[..., Any], Supports | None]] = {}
-    for cls in reversed(backend_class.__mro__):
-        for body in vars(cls).values():
-            if (mark := getattr(body, "__fused__", None)) is not None:
-                name, supports = mark
-                found[name] = (body, supports)
-    unknown = sorted(set(found) - set(primitives_of(backend_class)))
-    if unknown:
+def fused_bodies_of(backend_class: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    """Return the fused bodies of a backend class by the name of their primitive; of two, the later one."""
+    found = {body.__fused__[0]: body for body in backend_class.fused_bodies}
+    if unknown := sorted(set(found) - set(primitives_of(backend_class))):
         raise TypeError(f"{backend_class.__name__} has fused bodies for unknown primitives: {unknown}")
     return found
 
 
-def install_routes(backend: Any, mode: str) -> RouteCounter:
-    """Give `backend` one routed callable for each primitive, and return the counter that they feed."""
+def install_routes(backend: Any, context: Any, mode: str) -> RouteCounter:
+    """Give a backend one routed callable for each primitive, and return the counter that they feed.
+
+    Fused bodies get `context` as their first argument, generic ones the backend.
+    """
     if mode not in FUSED_MODES:
         raise ValueError(f"fused must be one of {', '.join(FUSED_MODES)}, not {mode!r}")
     counter = RouteCounter()
-    bodies = fused_bodies_of(type(backend))
+    bodies = fused_bodies_of(type(backend)) if mode != "never" else {}
     for name, generic in primitives_of(type(backend)).items():
-        body, supports = bodies.get(name, (None, None))
-        setattr(backend, name, _route(backend, mode, name, generic, body, supports, counter))
+        setattr(backend, name, _route(backend, context, mode, generic, bodies.get(name), counter))
     return counter
 
 
 def _route(
     backend: Any,
+    context: Any,
     mode: str,
-    name: str,
-    generic: Callable[..., Any],
-    body: Callable[..., Any] | None,
-    supports: Supports | None,
+    generic: Any,
+    body: Any,
     counter: RouteCounter,
 ) -> Callable[..., Any]:
-    if getattr(generic, "__composed__", False):
-        call_generic: Callable[..., Any] = functools.partial(generic, backend)
-    else:
-        call_generic = _generic_route(backend, mode, name, generic, counter)
-    if body is None or mode == "never":
-        return call_generic
+    name = generic.__name__
+    record, generic_body, composed = generic.__primitive__
+    count_generic, count_fused = counter.counting(name, "generic"), counter.counting(name, "fused")
 
-    count_fused = counter.counting(name, "fused")
-    fused_body = body
+    def call_generic(given: Any, reason: str = "has no fused body") -> Any:
+        if not composed:
+            if mode == "always":
+                raise FusedUnavailableError(f"fused=always, but {name} on the {backend.name} backend {reason}")
+            count_generic()
+        return generic_body(backend, given)
+
+    if body is None:
+
+        @functools.wraps(generic)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return call_generic(record(*args, **kwargs))
+
+        return call
+
+    _, supports = body.__fused__
 
     @functools.wraps(generic)
     def call_fused(*args: Any, **kwargs: Any) -> Any:
-        if supports is not None and (reason := supports(backend, *args, **kwargs)):
-            if mode == "always" and not getattr(generic, "__composed__", False):
-                raise FusedUnavailableError(f"fused=always, but {name} on the {backend.name} backend {reason}")
-            return call_generic(*args, **kwargs)
+        given = record(*args, **kwargs)
+        if supports is not None and (reason := supports(context, given)):
+            return call_generic(given, reason)
         count_fused()
-        return fused_body(backend, *args, **kwargs)
+        return body(context, given)
 
     return call_fused
-
-
-def _generic_route(
-    backend: Any, mode: str, name: str, generic: Callable[..., Any], counter: RouteCounter
-) -> Callable[..., Any]:
-    count_generic = counter.counting(name, "generic")
-
-    @functools.wraps(generic)
-    def call_generic(*args: Any, **kwargs: Any) -> Any:
-        if mode == "always":
-            raise FusedUnavailableError(
-                f"fused=always, but {name} on the {backend.name} backend has no fused body"
-            )
-        count_generic()
-        return generic(backend, *args, **kwargs)
-
-    return call_generic

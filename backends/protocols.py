@@ -145,8 +145,9 @@ class Readback(Protocol):
 class DeviceState(Protocol):
     """The step's number, rates, batch and loss in device memory, for steps that are recorded."""
 
-    counter: Array
-    """Steps taken, shape (1,); inside a step, from `advance` on, the number of that step, from 1."""
+    @property
+    def counter(self) -> Array:
+        """Steps taken, shape (1,); inside a step, from `advance` on, the number of that step, from 1."""
 
     def put_step(self, step: int) -> None:
         """Say how many steps have been taken."""

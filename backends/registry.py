@@ -12,9 +12,10 @@ PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 
 
 class Entry(NamedTuple):
-    """What is known of a backend before its module is imported."""
+    """What is known of a backend before its library is imported."""
 
-    module: str
+    package: str
+    """Has `why_unavailable(index)`, and a module `backend` that is imported if there is no reason why."""
     class_name: str
     words: tuple[str, ...]
     """What a user types; those in `indexed` may be followed by `:N`."""
@@ -27,7 +28,7 @@ class Entry(NamedTuple):
         return "index" in self.options
 
 
-# One line for each backend; its module is imported only when it is asked for.
+# One line for each backend.
 ENTRIES = {
     "numpy": Entry(".numpy_backend", "NumpyBackend", ("numpy",), ("threads",)),
     "numba": Entry(".numba_backend", "NumbaBackend", ("numba",), ("threads",)),
@@ -93,12 +94,12 @@ def get_backend(
 
 
 def _library_of_cpu() -> str:
-    return "numpy" if _class_of("numba").why_unavailable() else "numba"
+    return "numpy" if _why_unavailable("numba") else "numba"
 
 
 def available_backends() -> dict[str, str]:
     """Return every known backend with the reason why it cannot run here, or an empty string if it can."""
-    return {name: _class_of(name).why_unavailable(0) for name in ENTRIES}
+    return {name: _why_unavailable(name) for name in ENTRIES}
 
 
 def _parse(device: str) -> tuple[str, int]:
@@ -114,10 +115,9 @@ def _parse(device: str) -> tuple[str, int]:
     return name, int(number or 0)
 
 
-def _class_of(name: str) -> type[Backend]:
-    module = importlib.import_module(ENTRIES[name].module, __package__)
-    found: type[Backend] = getattr(module, ENTRIES[name].class_name)
-    return found
+def _why_unavailable(name: str, index: int = 0) -> str:
+    reason: str = importlib.import_module(ENTRIES[name].package, __package__).why_unavailable(index)
+    return reason
 
 
 def _make(name: str, options: dict[str, Any]) -> Backend:
@@ -126,7 +126,8 @@ def _make(name: str, options: dict[str, Any]) -> Backend:
     if options["precision"] != "float32" and "precision" not in taken:
         precision = options["precision"]
         raise ValueError(f"precision {precision} is for a GPU; {name} computes in float32 or float64")
-    backend_class = _class_of(name)
-    if reason := backend_class.why_unavailable(options["index"]):
+    if reason := _why_unavailable(name, options["index"]):
         raise DeviceUnavailableError(reason)
+    module = importlib.import_module(f"{ENTRIES[name].package}.backend", __package__)
+    backend_class: type[Backend] = getattr(module, ENTRIES[name].class_name)
     return backend_class(options["fused"], **{key: options[key] for key in taken})

@@ -182,7 +182,7 @@ class _Case:
             self.loss,
             prediction,
             self.backend.asarray(self.target, "float64"),
-            count=self.rows * self.sizes[-1],
+            divisor=self.rows * self.sizes[-1],
             weights=self.backend.asarray(self.weights, "float64"),
         )
         return value + self.encoder.penalty(), dy

@@ -57,7 +57,7 @@ def make_strict():
 
 def make_numba_without_blas():
     backend = get_backend("numba", threads=1)
-    backend._gemm = None  # as where no name of the BLAS's products is known
+    backend.host.gemm = None  # as where no name of the BLAS's products is known
     return backend
 
 

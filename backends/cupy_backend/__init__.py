@@ -1,5 +1,5 @@
-"""The GPU backend: CuPy on one NVIDIA device, with cublasLt, our own kernels, and captured steps."""
+"""The GPU backend: CuPy on one NVIDIA device, with cublasLt, our own CUDA kernels, and captured steps."""
 
-from .backend import CupyBackend
+from .checks import why_unavailable
 
-__all__ = ["CupyBackend"]
+__all__ = ["why_unavailable"]

@@ -7,10 +7,9 @@ the arrays of a `DeviceState`, which the device itself counts up and the host re
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +17,16 @@ from numpy.typing import NDArray
 from ..dispatch import FusedUnavailableError
 from ..protocols import Array
 from .checks import first_line
+from .device import Device
 from .kernels import blocks_for
-from .readback import pinned
-
-if TYPE_CHECKING:
-    from .backend import CupyBackend
+from .readback import DeviceReadback, pinned
+from .streams import recorded
 
 _IN_FLIGHT = 4  # replays that the device has not done yet: enough to keep it busy, few enough to stop soon
 
 
 class CapturedStep:
-    """A step that runs as it is some times, is recorded then, and replayed from there on: once for each call.
+    """A step that runs as it is a few times, is then recorded, and from there on replayed: once for each call.
 
     Parameters
     ----------
@@ -41,16 +39,16 @@ class CapturedStep:
     Attributes
     ----------
     reason : str
-        Why steps are not replayed, where they are not; empty before the recording, and after one that went
-        well. A graph whose recording failed is incomplete, and is never launched.
+        Why steps are not replayed; empty before the recording, and after one that went well. A graph whose
+        recording failed is incomplete, and is never launched.
     """
 
-    def __init__(self, backend: CupyBackend, step: Callable[[], None], warm_up: int) -> None:
-        self._backend, self._step, self._warm_up = backend, step, warm_up
+    def __init__(self, gpu: Device, step: Callable[[], None], warm_up: int) -> None:
+        self._gpu, self._step, self._warm_up = gpu, step, warm_up
         self._graph: Any = None
         self._pool: Any = None
         self._kept: list[Array] = []
-        self.reason = backend.why_not_recorded()
+        self.reason = gpu.why_not_recorded
 
     @property
     def is_replayed(self) -> bool:
@@ -59,23 +57,23 @@ class CapturedStep:
 
     def __call__(self) -> None:
         """Take one step."""
-        if self._graph is None and not self.reason and self._backend.is_active:
+        if self._graph is None and not self.reason and self._gpu.is_active:
             if self._warm_up <= 0:
                 self._record()
             self._warm_up -= 1
         if self._graph is None:
             self._step()
         else:
-            self._graph.launch(self._backend.stream)
+            self._graph.launch(self._gpu.stream)
 
     def _record(self) -> None:
         try:
             self._graph = self._recorded()
-        except Exception as error:  # whatever stands against it, the step itself can go on as it is
+        except Exception as error:  # the step itself can go on as it is
             self._kept, self._pool = [], None
             self.reason = f"{type(error).__name__}: {first_line(error)}"
-            self._backend.not_recorded = self.reason
-            if self._backend.fused == "always":
+            self._gpu.not_recorded = self.reason
+            if self._gpu.fused == "always":
                 if isinstance(error, FusedUnavailableError):
                     raise
                 raise FusedUnavailableError(
@@ -83,33 +81,21 @@ class CapturedStep:
                 ) from error
 
     def _recorded(self) -> Any:
-        """The graph of one step. What it allocates stays its own: every replay writes there again."""
-        backend, cuda = self._backend, self._backend.xp.cuda
-        # What is freed while recording must not be given to anybody outside of the graph.
+        """Return the graph of one step. What it allocates stays its own: every replay writes there again."""
+        gpu, cuda = self._gpu, self._gpu.xp.cuda
+        # What is freed while recording must not be given to work outside of the graph.
         self._pool = cuda.MemoryPool()
         # A finalizer that frees device memory in the middle would be recorded, or break the recording.
         had_gc = gc.isenabled()
         gc.disable()
         try:
-            with cuda.using_allocator(self._pool.malloc), backend.recording():
-                graph = recorded(backend.stream, self._step)
+            with cuda.using_allocator(self._pool.malloc), gpu.recording():
+                graph = recorded(gpu.stream, self._step)
         finally:
             if had_gc:
                 gc.enable()
-        self._kept = backend.buffers()
+        self._kept = gpu.buffers()
         return graph
-
-
-def recorded(stream: Any, work: Callable[[], None]) -> Any:
-    """Return the graph of what `work` asks of a stream, which is recorded and not done."""
-    stream.begin_capture()  # relaxed: allocating is allowed
-    try:
-        work()
-    except BaseException:
-        with contextlib.suppress(Exception):  # the first error is the one to tell
-            stream.end_capture()  # its graph is incomplete
-        raise
-    return stream.end_capture()
 
 
 class DeviceState:
@@ -129,29 +115,29 @@ class DeviceState:
 
     def __init__(
         self,
-        backend: CupyBackend,
+        gpu: Device,
         num_rates: int,
         max_steps: int,
         orders: Sequence[tuple[int, int, int]],
         losses: tuple[tuple[int, ...], str],
     ) -> None:
-        self._backend, xp = backend, backend.xp
-        self.counter = backend.zeros((1,), "int64")
-        self._table = backend.zeros((max_steps, num_rates), "float64")
+        self._gpu, xp = gpu, gpu.xp
+        self.counter = gpu.zeros((1,), "int64")
+        self._table = gpu.zeros((max_steps, num_rates), "float64")
         shape = (1,) if num_rates == 1 else (num_rates, 1)
         self._rates = [xp.reshape(self._table[s, :], shape) for s in range(max_steps)]
         self._on_device: Any = None
         self._slots = [pinned(xp, (max_steps, num_rates), np.float64) for _ in range(_IN_FLIGHT)]
         self._next_slot = 0
         ensemble, dtype = losses
-        self._losses = backend.zeros((max_steps, *ensemble), dtype)
-        self._loss_rooms = [self._losses[s, ...] for s in range(max_steps)]
-        self._readback = backend.readback(self._losses.shape, dtype, _IN_FLIGHT)
+        self._losses = gpu.zeros((max_steps, *ensemble), dtype)
+        self._loss_buffers = [self._losses[s, ...] for s in range(max_steps)]
+        self._readback = DeviceReadback(gpu, self._losses.shape, dtype, _IN_FLIGHT)
         self._orders = list(orders)
         if self._orders:
             self._n, self._batch_size, _ = self._orders[0]
-            self._seeds = backend.asarray(np.array([seed for *_, seed in self._orders], np.uint32))
-            self._batch = backend.zeros((len(self._orders), self._batch_size), "int64")
+            self._seeds = gpu.asarray(np.array([seed for *_, seed in self._orders], np.uint32))
+            self._batch = gpu.zeros((len(self._orders), self._batch_size), "int64")
 
     def put_step(self, step: int) -> None:
         """Say how many steps have been taken."""
@@ -165,7 +151,7 @@ class DeviceState:
         slot = self._slots[self._next_slot]
         self._next_slot = (self._next_slot + 1) % _IN_FLIGHT
         slot[: len(rates)] = rates
-        self._table.set(slot, stream=self._backend.xp.cuda.get_current_stream())
+        self._table.set(slot, stream=self._gpu.xp.cuda.get_current_stream())
         self._on_device = slot.copy()
 
     def send_losses(self, count: int) -> None:
@@ -186,7 +172,7 @@ class DeviceState:
         if not self._orders:
             return None
         members = len(self._orders)
-        self._backend.launch(
+        self._gpu.launch(
             "batch_order",
             (),
             (blocks_for(self._batch_size), members),
@@ -196,18 +182,18 @@ class DeviceState:
 
     def advance(self) -> None:
         """Count one step: `counter` is then the number of the one that is being taken, from 1."""
-        self._backend.launch("advance", (), (1, 1), self.counter)
+        self._gpu.launch("advance", (), (1, 1), self.counter)
 
     def rate(self, place: int) -> Array:
         """The learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
         return self._rates[place]
 
     def loss_buffer(self, place: int) -> Array:
-        """Where step `place` since the last refill may leave its loss, shape E."""
-        return self._loss_rooms[place]
+        """Return a buffer for the loss of step `place` since the last refill, shape E."""
+        return self._loss_buffers[place]
 
     def keep_losses(self, values: Sequence[Array]) -> None:
-        """Put the steps' losses in their rooms, where they are not there already."""
+        """Copy the steps' losses into their buffers, unless they are there already."""
         for place, value in enumerate(values):
-            if value is not self._loss_rooms[place]:
+            if value is not self._loss_buffers[place]:
                 self._losses[place, ...] = value

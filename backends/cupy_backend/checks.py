@@ -6,6 +6,7 @@ it may be missing or broken.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ EXTRAS = "pip install 'coordfit[cuda12]' or, with a driver of 580 or newer, pip 
 
 
 def why_not_imported(error: Exception) -> str:
-    """The line for an import of CuPy that failed."""
+    """Return the line for an import of CuPy that failed."""
     if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
         return f"CuPy is not installed; for an NVIDIA GPU: {EXTRAS}"
     cause = f" ({first_line(error.__cause__)})" if error.__cause__ is not None else ""
@@ -154,3 +155,17 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's text that says something: CuPy frames its own with rulers."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line.rstrip(".") for line in lines if line.strip("=-")), type(error).__name__)
+
+
+def import_cupy() -> Any:
+    """Return CuPy: only now, so that a machine without it, or with a broken one, can say what is wrong."""
+    return importlib.import_module("cupy")
+
+
+def why_unavailable(index: int = 0) -> str:
+    """Return the first fault on the way to device `index`, with its cure, or an empty string."""
+    try:
+        cupy = import_cupy()
+    except Exception as error:  # a library that breaks at import may raise anything
+        return why_not_imported(error)
+    return next((reason for check in CHECKS if (reason := check(cupy, index))), "")

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import collections
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..protocols import Array
-
-if TYPE_CHECKING:
-    from .backend import CupyBackend
+from .device import Device
 
 
 class DeviceMoment:
     """`backends.Moment`: an event on the current stream."""
 
-    def __init__(self, backend: CupyBackend) -> None:
-        cuda = backend.xp.cuda
+    def __init__(self, gpu: Device) -> None:
+        cuda = gpu.xp.cuda
         self._cuda, self._event = cuda, cuda.Event()
         self._event.record(cuda.get_current_stream())
 
     def seconds_since(self, earlier: DeviceMoment) -> float:
-        """Seconds between another moment and this one, by the device's clock."""
+        """Return the seconds between another moment and this one, by the device's clock."""
         return 1e-3 * float(self._cuda.get_elapsed_time(earlier._event, self._event))
 
 
@@ -36,50 +34,50 @@ class DeviceReadback:
     shape, dtype
         Of an array; one with fewer rows may be sent too.
     in_flight : int
-        With so many copies on their way `send` waits for the oldest.
+        With that many copies pending `send` waits for the oldest.
     """
 
-    def __init__(self, backend: CupyBackend, shape: tuple[int, ...], dtype: str, in_flight: int) -> None:
-        self._backend, self._in_flight = backend, in_flight
-        # One more than are on their way: a slot is read on the host before it is written again.
-        self._slots = [pinned(backend.xp, shape, dtype) for _ in range(in_flight + 1)]
+    def __init__(self, gpu: Device, shape: tuple[int, ...], dtype: str, in_flight: int) -> None:
+        self._gpu, self._in_flight = gpu, in_flight
+        # One more than are pending: a slot is read on the host before it is written again.
+        self._slots = [pinned(gpu.xp, shape, dtype) for _ in range(in_flight + 1)]
         self._sent = 0
-        self._on_their_way: collections.deque[tuple[Any, NDArray[Any]]] = collections.deque()
+        self._pending: collections.deque[tuple[Any, NDArray[Any]]] = collections.deque()
         self._arrived: list[NDArray[Any]] = []
 
     def send(self, array: Array) -> None:
         """See `backends.Readback`."""
-        cuda = self._backend.xp.cuda
+        cuda = self._gpu.xp.cuda
         stream, slot = cuda.get_current_stream(), self._slots[self._sent % len(self._slots)]
         slot = slot[: array.shape[0]]
         array.get(stream=stream, out=slot, blocking=False)
         event = cuda.Event(disable_timing=True)
         event.record(stream)
-        self._on_their_way.append((event, slot))
+        self._pending.append((event, slot))
         self._sent += 1
-        if len(self._on_their_way) >= self._in_flight:
+        if len(self._pending) >= self._in_flight:
             self._take_the_oldest(wait=True)
 
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
         """See `backends.Readback`."""
-        while self._on_their_way and self._take_the_oldest(wait):
+        while self._pending and self._take_the_oldest(wait):
             pass
         found, self._arrived = self._arrived, []
         return found
 
     def _take_the_oldest(self, wait: bool) -> bool:
-        event, slot = self._on_their_way[0]
+        event, slot = self._pending[0]
         if wait:
             event.synchronize()
         elif not event.done:
             return False
-        self._on_their_way.popleft()
+        self._pending.popleft()
         self._arrived.append(slot.copy())
         return True
 
 
 def pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An array in host memory that the device can reach while the host goes on."""
+    """Return an array in host memory that the device can reach while the host goes on."""
     size, kind = math.prod(shape), np.dtype(dtype)
     memory = xp.cuda.alloc_pinned_memory(kind.itemsize * size)
     return np.frombuffer(memory, kind, size).reshape(shape)

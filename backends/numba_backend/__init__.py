@@ -1,5 +1,16 @@
 """The CPU backend whose primitives Numba compiles, and whose steps are programs of compiled code."""
 
-from .backend import NumbaBackend
+import importlib
+import importlib.util
 
-__all__ = ["NumbaBackend"]
+
+def why_unavailable(index: int = 0) -> str:
+    """Return why this backend cannot run here, or an empty string if it can."""
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed; try: pip install 'coordfit[fast]'"
+    try:
+        importlib.import_module("numba")
+    except Exception as error:  # an older one refuses a newer NumPy, by ImportError or SystemError
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return f"Numba is installed but cannot be imported: {reason}; try: pip install --upgrade numba"
+    return ""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
@@ -12,9 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..dispatch import primitives_of
-from ..numpy_backend.worker_threads import Task
+from ..numpy_backend.backend import NumpyBackend
+from ..numpy_backend.host import Host
 from ..protocols import Array, DeviceState, NotRecordedError
-from .fused import NumbaFused
+from . import compiled
+from .bodies import NUMBA_BODIES
+from .compiled import address_of, instruction
+from .host import CompiledHost
+from .host_state import HostState
+from .recording import Recording, pending
 
 # Operations that one call may do before the interpreter has a say again: about a fiftieth of a second.
 _FLOPS_AT_ONCE = 2e9
@@ -27,38 +31,32 @@ _RECORDED = {
 }
 
 
-class NumbaBackend(NumbaFused):
+class NumbaBackend(NumpyBackend):
     """NumPy's BLAS and row blocks; layers, losses and optimizers compiled, and recorded as whole steps.
 
     Parameters as of `NumpyBackend`.
     """
 
     name = "numba"
+    fused_bodies = NUMBA_BODIES
     block_bytes = 1_400_000  # compiled calls cost little, so that blocks need not outgrow the nearest caches
 
-    @classmethod
-    def why_unavailable(cls, index: int = 0) -> str:
-        """Return why this backend cannot run here, or an empty string where it can."""
-        if importlib.util.find_spec("numba") is None:
-            return "Numba is not installed; try: pip install 'coordfit[fast]'"
-        try:
-            importlib.import_module("numba")
-        except Exception as error:  # an older one refuses a newer NumPy, by ImportError or SystemError
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return f"Numba is installed but cannot be imported: {reason}; try: pip install --upgrade numba"
-        return ""
+    host: CompiledHost
+
+    def _make_host(self, threads: int | None) -> Host:
+        return CompiledHost(threads)
 
     def describe(self) -> dict[str, Any]:
         """As of NumPy's backend, the compiler, and whether compiled code found the BLAS."""
         return super().describe() | {
             "numba": metadata.version("numba"),
-            "compiled_layers": self._gemm is not None,
+            "compiled_layers": self.host.gemm is not None,
         }
 
     @property
     def preparation(self) -> str | None:
         """In words, that the step is compiled first; None where its code is on disk."""
-        if self.fused == "never" or (found := self._compiled.has_code(self._compiled.execute)):
+        if self.fused == "never" or (found := compiled.has_code(compiled.execute)):
             return None
         how_often = "once" if found is False else "each time, for there is nowhere to keep the code"
         return f"the step is compiled for this processor, {how_often}: some ten seconds"
@@ -73,33 +71,33 @@ class NumbaBackend(NumbaFused):
         losses: tuple[tuple[int, ...], str],
     ) -> DeviceState | None:
         """The state that recorded steps read; None where there is no BLAS to record products of."""
-        if self._gemm is None or self.fused == "never":
+        if self.host.gemm is None or self.fused == "never":
             return None
-        state: DeviceState = self._compiled.HostState(self._do, self._parts, num_rates, max_steps, orders)
+        state: DeviceState = HostState(self.host.do, self.host.parts, num_rates, max_steps, orders)
         return state
 
     def steps_at_once(self, flops: float) -> int:
-        """So many that an interrupt is heard within a fiftieth of a second, or at the next step."""
+        """So many that an interrupt is served within a fiftieth of a second, or at the next step."""
         return int(min(max(_FLOPS_AT_ONCE / max(flops, 1.0), 1), _MAX_STEPS_AT_ONCE))
 
     def capture(self, step: Callable[[], None], warm_up: int = 2) -> Callable[[], None]:
         """Record `step`, which computes nothing now; what is returned runs it without the interpreter."""
-        recording = self._compiled.Recording(self.threads)
+        recording = Recording(self.threads)
         routed = {name: getattr(self, name) for name in primitives_of(type(self)) if name not in _RECORDED}
         for name, route in routed.items():
             setattr(self, name, functools.partial(self._outside_of_a_recording, name, route))
-        self._recordings.current = recording
+        self.host.recording = recording
         try:
             step()
         finally:
-            self._recordings.current = None
+            self.host.recording = None
             for name, route in routed.items():
                 setattr(self, name, route)
         return functools.partial(self._replay, recording, recording.programs())
 
     def _outside_of_a_recording(self, name: str, route: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a primitive that has no compiled body, in a thread that does not record."""
-        if self._recording is not None:
+        if self.host.recording is not None:
             raise NotRecordedError(f"{name}: no compiled body")
         return route(*args, **kwargs)
 
@@ -107,17 +105,10 @@ class NumbaBackend(NumbaFused):
         """Run the programs of a recording, whose arrays live as long as it does."""
         barrier = recording.barrier
         barrier.mend()
-        gemm, like = self._gemm_of(recording.dtype), self._reuse("like", (1,), recording.dtype)
-        execute, meeting = self._compiled.execute, barrier.argument()
+        gemm, like = self.host.gemm_of(recording.dtype), self.host.reuse("like", (1,), recording.dtype)
+        execute, meeting = compiled.execute, barrier.argument()
         tasks = [functools.partial(execute, program, gemm, like, meeting) for program in programs]
         self.run_workers(tasks, barrier.break_up)
-
-    def run_workers(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
-        """As of NumPy's backend; while a step is recorded, each task into its worker's program."""
-        if self._recording is not None:
-            self._recording.run_workers(tasks)
-        else:
-            super().run_workers(tasks, cancel)
 
     def _min_worker_rows(self, row_bytes: int, row_flops: int) -> int:
         """As many as have the bytes of the weights, among two workers.
@@ -130,31 +121,31 @@ class NumbaBackend(NumbaFused):
 
     def total(self, values: Sequence[Array]) -> Array:
         """The sum of arrays of one shape, in their order."""
-        if self._recording is None or len(values) == 1:
+        if self.host.recording is None or len(values) == 1:
             return super().total(values)
-        c, y = self._compiled, np.empty(values[0].shape, values[0].dtype)
-        addresses = np.array([c.address_of(value) for value in values], np.int64)
-        fields = {"gradients": c.address_of(addresses), "num_gradients": len(values), "units": y.size}
-        self._do([c.instruction(c.SUM, **fields, y=c.address_of(y))], addresses, y, *values, dtype=y.dtype)
-        return c.pending(y)
+        y = np.empty(values[0].shape, values[0].dtype)
+        addresses = np.array([address_of(value) for value in values], np.int64)
+        fields = {"gradients": address_of(addresses), "num_gradients": len(values), "units": y.size}
+        total = instruction(compiled.SUM, **fields, y=address_of(y))
+        self.host.do([total], addresses, y, *values, dtype=y.dtype)
+        return pending(y)
 
     def joined(self, values: Sequence[Array]) -> Array:
         """Vectors (n,) one behind the other."""
-        if self._recording is None:
+        if self.host.recording is None:
             return super().joined(values)
-        c, sizes = self._compiled, [value.size for value in values]
+        sizes = [value.size for value in values]
         y = np.empty(sum(sizes), values[0].dtype)
+        starts = np.cumsum([0, *sizes[:-1]])
         program = [
-            c.instruction(
-                c.JOIN, x=c.address_of(value), y=c.address_of(y), first=sum(sizes[:k]), units=value.size
-            )
-            for k, value in enumerate(values)
+            instruction(compiled.JOIN, x=address_of(value), y=address_of(y), first=start, units=value.size)
+            for value, start in zip(values, starts.tolist(), strict=True)
         ]
-        self._do([np.concatenate(program)], y, *values, dtype=y.dtype)
-        return c.pending(y)
+        self.host.do([np.concatenate(program)], y, *values, dtype=y.dtype)
+        return pending(y)
 
     def chosen(self, numbers: Array, index: Array) -> Array:
         """Numbers (n,) or (K, n) at places (B,) or (K, B) of the last axis."""
-        if self._recording is None:
+        if self.host.recording is None:
             return super().chosen(numbers, index)
         return self.take_rows(numbers[..., None], index)[..., 0]

@@ -1,5 +1,6 @@
 """The CPU backend: NumPy with row blocks on worker threads."""
 
-from .backend import NumpyBackend
 
-__all__ = ["NumpyBackend"]
+def why_unavailable(index: int = 0) -> str:
+    """Return why this backend cannot run here: it always can."""
+    return ""

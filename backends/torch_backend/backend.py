@@ -36,16 +36,6 @@ class TorchBackend(Backend):
         self._device = self._torch.get_default_device()
         self.device = str(self._device)
 
-    @classmethod
-    def why_unavailable(cls, index: int = 0) -> str:
-        """Return which library is missing, and how to install it."""
-        for library in ("torch", "array_api_compat.torch"):
-            try:
-                importlib.import_module(library)
-            except ImportError as error:
-                return f"PyTorch cannot be used ({error}); pip install 'coordfit[torch]'"
-        return ""
-
     def describe(self) -> dict[str, Any]:
         """Return library, version and device."""
         return super().describe() | {"library": self._torch.__version__}
@@ -62,7 +52,7 @@ class TorchBackend(Backend):
 
     def arange(self, start: int, stop: int) -> Array:
         """Return integers from `start` up to `stop`."""
-        return self.xp.arange(start, stop, dtype=self.xp.int64, device=self._device)
+        return self.xp.arange(start, stop, dtype=self.dtype("int64"), device=self._device)
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
         """Return a tensor of zeros."""

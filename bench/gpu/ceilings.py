@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from backends.cupy_backend.bodies.products import types_of
+from backends.cupy_backend.bodies.sixteen_bits import cast
+from backends.cupy_backend.bodies.sums import sum_over_rows
 from backends.cupy_backend.cublaslt import Autotuner, Planner, Pointers, Strides, backward_weights, matmul
+from backends.cupy_backend.streams import elapsed
 
 from .steps import Row, Rows, fault_of
 
@@ -40,7 +44,7 @@ def attempt(what: str, measure: Callable[[], Row]) -> Rows:
 def copy(backend: Any, size: int) -> Row:
     """Return GB/s of a copy on the device, counting what is read and what is written."""
     source, target = (backend.zeros((size,), "uint8") for _ in range(2))
-    milliseconds = backend._time(lambda: backend.xp.copyto(target, source))
+    milliseconds = backend.gpu.time(lambda: backend.xp.copyto(target, source))
     return {"milliseconds": milliseconds, "GB/s": 2e-6 * size / milliseconds}
 
 
@@ -49,16 +53,16 @@ def nothing(backend: Any, nodes: int) -> Row:
     counter = backend.zeros((1,), "int64")
 
     def launch() -> None:
-        backend.launch("advance", (), (1, 1), counter)
+        backend.gpu.launch("advance", (), (1, 1), counter)
 
     def many() -> None:
         for _ in range(nodes):
             launch()
 
     launch()
-    eager = min(backend._elapsed(many) for _ in range(3))
+    eager = min(elapsed(backend.gpu.xp.cuda, many) for _ in range(3))
     return {
-        "microseconds of a node": 1e3 * backend._time(many) / nodes,
+        "microseconds of a node": 1e3 * backend.gpu.time(many) / nodes,
         "microseconds of a launch": 1e3 * eager / nodes,
     }
 
@@ -68,19 +72,19 @@ def numbers(backend: Any, *shape: int) -> Any:
     host = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
     array = backend.asarray(np.resize(host, shape))
     kind = backend.stored_dtype("float32")
-    return array if kind == "float32" else backend._cast(array, backend.zeros(shape, kind))
+    return array if kind == "float32" else cast(backend.gpu, array, backend.zeros(shape, kind))
 
 
 def timed_autotuner(backend: Any) -> Autotuner:
     """Return an autotuner that times every product, and keeps nothing for later processes."""
-    return Autotuner(Planner(backend._load_cublaslt()), timer=backend._time)
+    return Autotuner(Planner(backend.gpu.load_cublaslt()), timer=backend.gpu.time)
 
 
 def large_product(backend: Any, n: int) -> Row:
     """Return TFLOP/s of the fastest algorithm for a product that fills the card."""
     a = numbers(backend, n, n)
     out = backend.zeros((n, n), str(a.dtype))
-    product = matmul(n, n, n, backend._types(a))
+    product = matmul(n, n, n, types_of(backend.gpu, a))
     best = fastest(backend, product, Pointers(a.data.ptr, a.data.ptr, out.data.ptr))
     return best | {"tflops": 2e-9 * n**3 / best["milliseconds"] if best["milliseconds"] else None}
 
@@ -88,7 +92,7 @@ def large_product(backend: Any, n: int) -> Row:
 def fastest(backend: Any, product: Any, pointers: Pointers, finish: Callable[[], None] | None = None) -> Row:
     """Return milliseconds by tier of the fastest candidate, and the facts of the one that is taken."""
     autotuner, stream = timed_autotuner(backend), backend.xp.cuda.get_current_stream().ptr
-    step = autotuner.resolve(product, pointers, backend._get_workspace(), stream, finish=finish)
+    step = autotuner.resolve(product, pointers, backend.gpu.workspace, stream, finish=finish)
     times = {tier: min((t for t in found if t), default=None) for tier, found in step.milliseconds.items()}
     facts = {} if step.plan is None else step.plan.describe(step.candidate)
     return {"tier": step.tier.value, "milliseconds": times.get(step.tier.value), "by tier": str(times)} | facts
@@ -129,10 +133,10 @@ def sliced_weights(backend: Any, rows: int, width: int, slices: int) -> Row:
     x, dz = numbers(backend, rows, width), numbers(backend, rows, width)
     dW = backend.zeros((slices, width, width), "float32")
     db = backend.zeros((slices, 1, width), "float32")
-    product = backward_weights(rows // slices, width, width, backend._types(x), members=slices)
+    product = backward_weights(rows // slices, width, width, types_of(backend.gpu, x), members=slices)
     assert product.strides == Strides(rows // slices * width, rows // slices * width, width * width, width)
     pointers = Pointers(x.data.ptr, dz.data.ptr, dW.data.ptr, db.data.ptr)
     of_slices = dz.reshape(slices, rows // slices, width)
-    finish = functools.partial(backend._sum_over_rows, of_slices, db, False)
+    finish = functools.partial(sum_over_rows, backend.gpu, of_slices, db, False)
     found = fastest(backend, product, pointers, finish)
     return {"product": "dW in slices", "rows": rows, "columns": width, "members": slices} | found

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backends import Lattice
+from backends.cupy_backend.bodies.sixteen_bits import cast
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.optimizers.adam import Adam
@@ -107,7 +108,7 @@ def calls(rows: int, width: int, members: int) -> Calls:
 
 
 def _loss(name: str, shape: tuple[int, ...], count: int, backend: Any, new: Any) -> dict[str, Any]:
-    value, dy = backend.loss_and_gradient(make_loss(name), new(*shape), new(*shape), count=count)
+    value, dy = backend.loss_and_gradient(make_loss(name), new(*shape), new(*shape), divisor=count)
     # What is on its way back is multiplied by the scale.
     return {"value": value, "dy": dy / backend.loss_scale if backend.loss_scale != 1.0 else dy}
 
@@ -125,7 +126,7 @@ class Maker:
     def stored(self, *shape: int) -> Any:
         """Return numbers as the backend keeps activations."""
         array, kind = self(*shape), self.backend.stored_dtype(self.dtype)
-        return array if kind == self.dtype else self.backend._cast(array, self.backend.zeros(shape, kind))
+        return array if kind == self.dtype else cast(self.backend.gpu, array, self.backend.zeros(shape, kind))
 
     def copy(self, array: Any) -> Any:
         """Return the same numbers in other memory."""
@@ -204,12 +205,12 @@ def graph_equals_eager(
         backend = on_rung(make, way, precision=precision)
         if way == "eager":
             # The same state on the device, and the same launches, without a graph.
-            backend.why_not_recorded = lambda: ""
+            backend.gpu.why_not_recorded = ""
             backend.capture = lambda step, warm_up=2: step
         with backend.activate():
             step = make_step(backend, case)
             step.advance(0, steps)
-            found.append((backend.to_numpy(step.mlp.parameters), backend.not_recorded))
+            found.append((backend.to_numpy(step.mlp.parameters), backend.gpu.not_recorded))
     (replayed, reason), (eager, _) = found
     return {
         "case": str(case),

@@ -79,9 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     make = maker(options.dry_run)
     if options.name == "machine" and not options.dry_run:
-        from backends.cupy_backend.backend import CupyBackend
+        from backends.cupy_backend import why_unavailable
 
-        if reason := CupyBackend.why_unavailable():
+        if reason := why_unavailable():
             print(f"no GPU to measure: {reason}", flush=True)
             return NO_GPU
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -36,10 +36,10 @@ class Part:
 def machine(make: Make, quick: bool, seconds: float) -> Rows:
     """Yield device, driver and versions."""
     backend = make()
-    planner = backend.autotuner.planner
+    planner = backend.gpu.autotuner.planner
     library = None if planner is None else planner.library
     yield backend.describe() | {
-        "cublaslt": backend.autotuner.why if library is None else ".".join(map(str, library.version)),
+        "cublaslt": backend.gpu.autotuner.why if library is None else ".".join(map(str, library.version)),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": platform.platform(),
@@ -81,7 +81,7 @@ def _some_steps(make: Make, case: Case, precision: str, way: str, steps: int) ->
         step = make_step(backend, case)
         step.advance(0, steps)
         losses = step.new_losses(wait=True)
-    reason = backend.not_recorded if way == "graph" else ""
+    reason = backend.gpu.not_recorded if way == "graph" else ""
     falls = bool(np.isfinite(losses).all() and (losses[-4:].mean(0) < losses[:4].mean(0)).all())
     return {"holds": falls and not reason, "loss": float(losses[-1].mean()), "not_recorded": reason}
 
@@ -102,12 +102,12 @@ def _fit(make: Make, recipe: str, precision: str, **options: Any) -> Row:
         for level in (30, 35, 40, 45)
     }
     return {
-        "holds": not backend.not_recorded,
+        "holds": not backend.gpu.not_recorded,
         "psnr": last["psnr_train"],
         "steps": last["step"],
         "training seconds": last["seconds"],
         "seconds of the call": time.perf_counter() - start,
-        "not_recorded": backend.not_recorded,
+        "not_recorded": backend.gpu.not_recorded,
     } | levels
 
 
@@ -147,9 +147,9 @@ def products(make: Make, quick: bool, seconds: float) -> Rows:
                 try:
                     backend = make(precision=precision)
                     with backend.activate():
-                        backend._autotuner = ceilings.timed_autotuner(backend)
+                        backend.gpu.autotuner = ceilings.timed_autotuner(backend)
                         make_step(backend, case)(None, 1e-3)
-                        yield from ceilings.products_of(backend.autotuner.report(), row)
+                        yield from ceilings.products_of(backend.gpu.autotuner.report(), row)
                 except Exception as error:
                     yield row | {"rows": case.rows} | fault_of(error)
     for precision in ("bf16", "tf32"):
@@ -170,10 +170,10 @@ def epilogues(make: Make, quick: bool, seconds: float) -> Rows:
     from backends.cupy_backend.cublaslt import time_candidates
 
     backend = make()
-    if backend.autotuner.planner is None:
-        raise RuntimeError(backend.autotuner.why)
+    if backend.gpu.autotuner.planner is None:
+        raise RuntimeError(backend.gpu.autotuner.why)
     with backend.activate():
-        yield from time_candidates(backend.autotuner.planner, *((64, 16) if quick else (16384, 256)))
+        yield from time_candidates(backend.gpu.autotuner.planner, *((64, 16) if quick else (16384, 256)))
 
 
 def parity_of(precision: str, make: Make, quick: bool, seconds: float) -> Rows:

@@ -114,10 +114,10 @@ def on_rung(make: Any, tier: str, **options: Any) -> Any:
     more |= {"autotune": False} if tier == "epilogues" else {}
     backend = make(fused="never" if tier == "generic" else "auto", **options, **more)
     if tier == "library":
-        backend._autotuner = Autotuner(None, "auto", "left out on purpose")
+        backend.gpu.autotuner = Autotuner(None, "auto", "left out on purpose")
     elif tier == "plain":
-        with backend._here():
-            backend._autotuner = Autotuner(_PlainPlanner(backend._load_cublaslt()))
+        with backend.gpu.here:
+            backend.gpu.autotuner = Autotuner(_PlainPlanner(backend.gpu.load_cublaslt()))
     if tier in ("eager", "library"):
-        backend.why_not_recorded = lambda: "left out on purpose"
+        backend.gpu.why_not_recorded = "left out on purpose"
     return backend

@@ -67,8 +67,8 @@ def time_steps(backend: Any, make: Callable[[], TrainingStep], seconds: float, s
         "steps": steps,
         "seconds_to_first": first,
         "memory_bytes": backend.memory_in_use() - before,
-        "not_recorded": backend.not_recorded,
-        "plans": backend.autotuner.report(),
+        "not_recorded": backend.gpu.not_recorded,
+        "plans": backend.gpu.autotuner.report(),
     }
 
 

@@ -248,7 +248,7 @@ class MLP:
             last.b,
             last.activation,
             target,
-            count=count,
+            divisor=count,
             weights=weights,
             dW=last.dW,
             db=last.db,

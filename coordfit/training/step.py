@@ -295,7 +295,7 @@ class _Part:
                 loss,
                 y[members, ...],
                 target if target.ndim == 2 else target[members, ...],
-                count=self.count,
+                divisor=self.count,
                 weights=weights if weights is None or weights.ndim == 2 else weights[members, ...],
                 out=None if dy is None else dy[members, ...],
             )

@@ -61,7 +61,7 @@ def test_recorded_steps_equal_those_that_are_not_bit_by_bit(picture, machine, op
     assert machine.counts["graph launches"] == 0
     trainer = make_trainer(picture, **options)
     np.testing.assert_array_equal(train(trainer, steps), expected)
-    assert trainer.backend.not_recorded == ""
+    assert trainer.backend.gpu.not_recorded == ""
     # The first two steps warm up; they and their neighbours go one by one, and so does the rest at the end.
     assert machine.counts["graph launches"] == (STEPS_AT_ONCE - 2) + 2 + 5
     assert np.isfinite(expected).all()
@@ -316,7 +316,7 @@ def test_two_streams_give_the_same_bits_whichever_is_first(picture, machine, opt
         machine.schedule = schedule or "as asked for"
         backend = fake_cupy.CupyOnHost("always", precision=precision, two_streams=schedule is not None)
         found[schedule] = train(make_trainer(picture, backend, **options), 22)
-        assert backend.not_recorded == ""
+        assert backend.gpu.not_recorded == ""
         assert (machine.counts["waits of streams"] > 0) == (schedule is not None)
     assert np.isfinite(found[None]).all()
     np.testing.assert_array_equal(found["first first"], found[None])
@@ -380,7 +380,7 @@ REFUSALS = {
     "a copy to the host": (lambda b: float(b._a[0, 0]), "RuntimeError: a copy to the host"),
     "a wait": (lambda b: b.synchronize(), "CUDARuntimeError: a wait for the device"),
     "a wait that somebody hid": (lambda b: hide(b.synchronize), "CUDARuntimeError: cudaErrorStreamCapture"),
-    "a new buffer": (lambda b: b._reuse("x", (3,), "float32"), "RuntimeError: .* needs memory"),
+    "a new buffer": (lambda b: b.gpu.reuse("x", (3,), "float32"), "RuntimeError: .* needs memory"),
     "a full device": (lambda b: fill_up(b), "DeviceMemoryError: gpu:0 has no memory for"),
 }
 
@@ -412,7 +412,7 @@ def test_a_step_that_cannot_be_recorded_goes_on_and_tells_why(machine, refusal):
     assert step.calls == 7
     assert not captured.is_replayed
     assert re.match(reason, captured.reason), captured.reason
-    assert backend.not_recorded == captured.reason
+    assert backend.gpu.not_recorded == captured.reason
     assert machine.capture is None
     assert machine.counts["graph launches"] == 0
     assert gc.isenabled()
@@ -498,7 +498,7 @@ def test_a_machine_without_cublaslt_trains_step_by_step(picture, machine, fused)
             train(trainer, 10)
         return
     found = train(trainer, 40)
-    assert "calling cuBLAS API during stream capture" in backend.not_recorded
+    assert "calling cuBLAS API during stream capture" in backend.gpu.not_recorded
     assert machine.counts["graph launches"] == 0
     assert machine.counts["matmul"] > 0
     np.testing.assert_allclose(found, train(make_trainer(picture), 40), rtol=1e-3, atol=1e-4)

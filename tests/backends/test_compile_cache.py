@@ -14,9 +14,9 @@ from coordfit.network.activations import Sine
 pytest.importorskip("numba", reason="Numba is not installed")
 cache = importlib.import_module("backends.numba_backend.compiled.cache")
 
-INNER = "@compiled\ndef inner(x):\n    return x * {}\n"
+INNER = "@jit\ndef inner(x):\n    return x * {}\n"
 # It holds the code of another file, as the interpreter's loop holds that of all primitives.
-OUTER = "from inner import inner\n\n@compiled\ndef outer(x):\n    return inner(x) + 1\n"
+OUTER = "from inner import inner\n\n@jit\ndef outer(x):\n    return inner(x) + 1\n"
 
 
 class Program:
@@ -32,7 +32,7 @@ class Program:
 
     def write(self, name, text):
         (self.folder / f"{name}.py").write_text(
-            f"from backends.numba_backend.compiled.addresses import compiled\n{text}"
+            f"from backends.numba_backend.compiled.addresses import jit\n{text}"
         )
 
     def run(self, number=1):
@@ -71,7 +71,7 @@ def test_a_change_of_another_file_that_is_compiled_in_is_seen(program):
 
 def test_every_file_that_compiles_counts():
     folder = Path(backends.__file__).parent
-    compiling = {path for path in folder.rglob("*.py") if "@compiled" in path.read_text(encoding="utf-8")}
+    compiling = {path for path in folder.rglob("*.py") if "@jit" in path.read_text(encoding="utf-8")}
     assert len(compiling) > 5
     assert compiling <= set(cache.sources())
 

@@ -50,12 +50,12 @@ def timed(fastest):
     backend = fake_cupy.CupyOnHost()
 
     def timer(run):
-        if backend._time(run) is None:
+        if backend.gpu.time(run) is None:
             return None
         is_fused = backend.lt.ran_epilogue != 1
         return 1.0 if is_fused == (fastest == "epilogues") else 2.0
 
-    backend._autotuner = Autotuner(Planner(backend._load_cublaslt()), timer=timer)
+    backend.gpu.autotuner = Autotuner(Planner(backend.gpu.load_cublaslt()), timer=timer)
     return backend
 
 
@@ -107,7 +107,7 @@ def test_steps_of_three_networks_on_every_tier(tier, activation, blocks):
 
 
 def epilogues_that_ran(backend):
-    return {row["epilogue"] for row in backend.autotuner.report() if row["tier"] == "epilogue"}
+    return {row["epilogue"] for row in backend.gpu.autotuner.report() if row["tier"] == "epilogue"}
 
 
 def test_a_network_of_relus_takes_every_epilogue(machine):
@@ -126,7 +126,7 @@ def test_a_mask_that_nobody_can_read_is_not_written_again(machine):
     backend = refusing(136)
     with backend.activate():
         train_on(backend, "float32", slice(None), "relu", 3)
-    by_epilogue = {row["epilogue"]: row["tier"] for row in backend.autotuner.report()}
+    by_epilogue = {row["epilogue"]: row["tier"] for row in backend.gpu.autotuner.report()}
     assert by_epilogue["DRELU"].startswith("plain")
     assert by_epilogue["RELU_BIAS"] == "epilogue"
 
@@ -176,7 +176,7 @@ def by_hand(backend, saved, layer):
 
 
 def ran_masked(backend):
-    return any(row["epilogue"] == "DRELU" for row in backend.autotuner.report())
+    return any(row["epilogue"] == "DRELU" for row in backend.gpu.autotuner.report())
 
 
 def test_the_mask_of_an_output_is_found_again(layer):
@@ -294,7 +294,7 @@ def test_there_is_one_workspace_of_32_mib():
     backend = refusing()
     for n in (8, 16):
         backend.matmul(strange(backend, (n, n)), strange(backend, (n, n)))
-    sizes = [buffer.nbytes for buffer in backend.buffers()]
+    sizes = [buffer.nbytes for buffer in backend.gpu.buffers()]
     assert sizes == [32 << 20]
 
 
@@ -303,7 +303,9 @@ def test_a_network_takes_what_is_faster(machine, fastest):
     backend = timed(fastest)
     with backend.activate():
         train_on(backend, "float32", slice(None), "relu", 3)
-    tiers = {row["epilogue"]: row["tier"] for row in backend.autotuner.report() if row["epilogue"] != "NONE"}
+    tiers = {
+        row["epilogue"]: row["tier"] for row in backend.gpu.autotuner.report() if row["epilogue"] != "NONE"
+    }
     assert set(tiers) >= {"RELU_AUX_BIAS", "BGRADA"}
     assert set(tiers.values()) == {
         "epilogue" if fastest == "epilogues" else "plain product and separate kernels"
@@ -320,7 +322,7 @@ def test_products_are_timed_where_that_is_asked_for_and_once_for_all_processes(m
         backend = fake_cupy.CupyOnHost(autotune=autotune)
         with backend.activate():
             backend.matmul(strange(backend, (4, 4)), strange(backend, (4, 4)))
-        (row,) = backend.autotuner.report()
+        (row,) = backend.gpu.autotuner.report()
         assert bool(row["milliseconds"]) == autotune
         launches.append(machine.counts["graph launches"])
     assert launches[0] == 0
@@ -346,7 +348,7 @@ def test_a_product_that_cannot_be_recorded_leaves_no_recording_behind(machine):
             raise ZeroDivisionError
 
     with backend.activate(), pytest.raises(ZeroDivisionError):
-        backend._time(run)
+        backend.gpu.time(run)
     assert machine.capture is None
 
 
@@ -358,7 +360,7 @@ def test_an_algorithm_that_breaks_a_recording_counts_as_refused(machine):
         machine.invalidated = machine.capture is not None
 
     with backend.activate(), pytest.raises(CublasLtError, match=r"recording: .*Invalidated"):
-        backend._time(run)
+        backend.gpu.time(run)
     assert machine.capture is None
 
 
@@ -379,7 +381,7 @@ def test_a_network_that_is_no_number_is_told_by_its_loss(tier, where):
               dtype="float32")  # fmt: skip
     y = mlp.forward(backend.asarray(np.ones((5, 4), np.float32)))
     value, dy = backend.loss_and_gradient(
-        make_loss("mse"), y, backend.asarray(np.zeros((5, 3), np.float32)), count=15
+        make_loss("mse"), y, backend.asarray(np.zeros((5, 3), np.float32)), divisor=15
     )
     mlp.backward(dy)
     assert np.isnan(backend.to_numpy(value))
@@ -397,8 +399,8 @@ def test_results_of_two_losses_lie_apart():
     """A batch with two kinds of losses holds one value while the next is computed."""
     backend = refusing()
     p, t = backend.asarray(np.full((4, 3), 2.0)), backend.asarray(np.zeros((4, 3)))
-    first, _ = backend.loss_and_gradient(make_loss("mse"), p, t, count=12)
-    second, _ = backend.loss_and_gradient(make_loss("mae"), p, t, count=12)
+    first, _ = backend.loss_and_gradient(make_loss("mse"), p, t, divisor=12)
+    second, _ = backend.loss_and_gradient(make_loss("mae"), p, t, divisor=12)
     assert (float(first), float(second)) == (4.0, 2.0)
 
 

@@ -74,7 +74,7 @@ OTHER_WAYS = {
 @pytest.mark.parametrize("case", OTHER_WAYS)
 def test_where_the_kernel_does_not_fit_its_parts_are_taken(machine, case, monkeypatch):
     if not OTHER_WAYS[case]:
-        monkeypatch.setattr("backends.cupy_backend.output_layer._CHANNELS", {1, 2})
+        monkeypatch.setattr("backends.cupy_backend.bodies.losses._CHANNELS", {1, 2})
     expected, _ = gradient_of_one_step(
         NumpyBackend(fused="never", threads=1), picture_of(3), **OTHER_WAYS[case]
     )

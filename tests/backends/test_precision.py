@@ -132,7 +132,7 @@ def test_what_is_kept_in_which_type(picture, precision):
     assert str(worker.table.array.dtype) == str(worker.features.dtype) == stored
     wide = [trainer.model.mlp.parameters, trainer.training_step.gradient, *trainer.optimizer.state.values()]
     assert {str(array.dtype) for array in wide} == {"float32"}
-    assert {row["types"] for row in backend.autotuner.report()} <= {
+    assert {row["types"] for row in backend.gpu.autotuner.report()} <= {
         *("bfloat16", "bfloat16 -> float32", "float16", "float16 -> float32"),
     }
 
@@ -148,13 +148,13 @@ def test_the_optimizer_writes_the_copy_in_its_own_pass(picture, precision, optim
     trainer = make_trainer(picture, backend, optimizer=optimizer, batch_size=20)
     train(trainer, 3)
     parameters = trainer.model.mlp.parameters
-    compute_copy = backend.to_numpy(backend._compute_copies.of(parameters))
+    compute_copy = backend.to_numpy(backend.gpu.compute_copies.of(parameters))
     np.testing.assert_array_equal(compute_copy, rounded(backend.to_numpy(parameters), precision))
     machine.counts.clear()
     with backend.activate():
         trainer.take_steps(16)
     assert machine.counts["cast"] == 1, "one at the start of a replay, and none in its 16 steps"
-    compute_copy = backend.to_numpy(backend._compute_copies.of(parameters))
+    compute_copy = backend.to_numpy(backend.gpu.compute_copies.of(parameters))
     np.testing.assert_array_equal(compute_copy, rounded(backend.to_numpy(parameters), precision))
 
 
@@ -305,9 +305,7 @@ def test_a_precision_beside_generic_bodies_is_refused(word):
 
 
 def test_a_precision_is_a_reason_not_to_take_the_cpu(monkeypatch):
-    monkeypatch.setattr(
-        "backends.cupy_backend.backend.CupyBackend.why_unavailable", lambda index=0: "none; buy one"
-    )
+    monkeypatch.setattr("backends.cupy_backend.why_unavailable", lambda index=0: "none; buy one")
     assert get_backend("auto").device == "cpu"
     with pytest.raises(DeviceUnavailableError, match=r"^precision bf16 needs a GPU: none; buy one$"):
         get_backend("auto", precision="bf16")
@@ -322,9 +320,7 @@ def test_a_precision_is_a_reason_not_to_take_the_cpu(monkeypatch):
     ],
 )
 def test_the_command_line_says_so_in_one_line(monkeypatch, capsys, tmp_path, words, code, said):
-    monkeypatch.setattr(
-        "backends.cupy_backend.backend.CupyBackend.why_unavailable", lambda index=0: "none here"
-    )
+    monkeypatch.setattr("backends.cupy_backend.why_unavailable", lambda index=0: "none here")
     assert main([*words, "--out", str(tmp_path / "run")]) == code
     captured = capsys.readouterr()
     assert captured.err.startswith(said)

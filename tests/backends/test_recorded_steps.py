@@ -17,6 +17,7 @@ from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 compiled = pytest.importorskip("backends.numba_backend.compiled", reason="Numba is not installed")
+recording = pytest.importorskip("backends.numba_backend.recording")
 
 SMALL = {
     "hidden_size": 48,
@@ -195,7 +196,7 @@ USES = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_what_is_to_come_refuses_to_be_computed_with(use):
-    array = compiled.pending(np.zeros(3))
+    array = recording.pending(np.zeros(3))
     with pytest.raises(NotRecordedError, match="not one of the compiled primitives"):
         use(array[1:].reshape(-1))
 
@@ -257,15 +258,15 @@ def test_a_broken_barrier_holds_nobody():
 def test_an_error_beside_the_workers_frees_them(picture):
     trainer = train(trainer_of(picture, {"batch_size": 64}), 3)
     backend = trainer.backend
-    recording = compiled.Recording(2)
+    steps = recording.Recording(2)
     for part in ([compiled.instruction(0)], [compiled.instruction(0)]):
-        recording.add(part * 2, dtype=None)
+        steps.add(part * 2, dtype=None)
 
     def fails():
         raise KeyboardInterrupt
 
     def waits():
-        meet(recording.barrier, 3, [])
+        meet(steps.barrier, 3, [])
 
     with backend.activate(), pytest.raises(KeyboardInterrupt):
-        backend.run_workers([fails, waits], recording.barrier.break_up)
+        backend.run_workers([fails, waits], steps.barrier.break_up)

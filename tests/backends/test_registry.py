@@ -15,9 +15,9 @@ import pytest
 from support import needs
 
 from backends import DeviceUnavailableError, available_backends, get_backend
+from backends.cupy_backend import why_unavailable
 from backends.cupy_backend.backend import CupyBackend
 from backends.cupy_backend.checks import CHECKS
-from backends.numba_backend.backend import NumbaBackend
 from backends.numpy_backend.backend import NumpyBackend
 from backends.numpy_backend.host_cores import limits, usable_cores
 from coordfit._backends import get_backend as get_backend_through_the_guard
@@ -208,7 +208,7 @@ def test_auto_falls_back_and_keeps_the_reason(no_cupy):
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_cpu_has_compiled_loops_where_numba_is_installed(monkeypatch, no_cupy, installed):
     reason = "" if installed else "Numba is not installed"
-    monkeypatch.setattr(NumbaBackend, "why_unavailable", classmethod(lambda cls, index=0: reason))
+    monkeypatch.setattr("backends.numba_backend.why_unavailable", lambda index=0: reason)
     if installed:
         pytest.importorskip("numba")
     expected = "numba" if installed else "numpy"
@@ -418,13 +418,13 @@ def test_every_check_has_a_fault_that_it_alone_tells(put_cupy):
 @pytest.mark.parametrize(("driver", "built", "local"), [(12020, 12090, 12090), (13000, 12090, 12000)])
 def test_versions_that_go_together(put_cupy, driver, built, local):
     put_cupy(pretended_cupy(driver=driver, built=built, local=local))
-    assert CupyBackend.why_unavailable() == ""
+    assert why_unavailable() == ""
 
 
 def test_a_runtime_library_that_is_not_found_is_left_to_the_kernel_to_tell(put_cupy):
     cupy = put_cupy(pretended_cupy())
     cupy.cuda.get_local_runtime_version = raises(RuntimeError("libcudart.so not found"))
-    assert CupyBackend.why_unavailable() == ""
+    assert why_unavailable() == ""
 
 
 @pytest.mark.parametrize("visible", [None, "", "0,1"])
@@ -600,7 +600,7 @@ def test_a_required_backend_that_is_not_known_is_an_error(tmp_path):
 
 @pytest.mark.slow
 def test_a_required_backend_fails_where_others_skip(tmp_path):
-    reason = CupyBackend.why_unavailable()
+    reason = why_unavailable()
     if not reason:
         pytest.skip("CuPy runs here, so that nothing can be missing")
     result = run_on_every_backend(tmp_path, "numpy, cupy")

@@ -1,7 +1,6 @@
 """What makes the CPU fast must not change what it computes, and must not allocate."""
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 import tracemalloc
@@ -38,8 +37,8 @@ def make_backend(request, monkeypatch):
     def make(**options):
         backend = get_backend(request.param, **options)
         if request.param == "numba":
-            monkeypatch.setattr("backends.numba_backend.fused._MIN_WORKER_NUMBERS", 1)
-        backend.loops = dataclasses.replace(backend.loops, min_worker_elements=1)
+            monkeypatch.setattr("backends.numba_backend.host._MIN_WORKER_NUMBERS", 1)
+        monkeypatch.setattr("backends.numpy_backend.host._MIN_WORKER_ELEMENTS", 1)
         return backend
 
     if request.param == "numba":

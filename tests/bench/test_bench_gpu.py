@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.cupy_backend.backend import CupyBackend
+from backends.cupy_backend import why_unavailable
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -31,7 +31,7 @@ COMMAND = [sys.executable, "-m", "bench.gpu"]
 
 
 def test_without_a_gpu_it_ends_with_3_and_the_reason(tmp_path):
-    if not CupyBackend.why_unavailable():
+    if not why_unavailable():
         pytest.skip("there is a GPU here")
     command = [*COMMAND, "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)

@@ -438,7 +438,7 @@ BY_HAND = {
 @pytest.mark.parametrize("loss", LOSSES, ids=named)
 def test_losses_by_hand_are_means_over_pixels_and_channels(loss):
     target = np.full((2, 2), 0.25)
-    value, _ = NumpyBackend().loss_and_gradient(loss, target + RESIDUAL, target, count=target.size)
+    value, _ = NumpyBackend().loss_and_gradient(loss, target + RESIDUAL, target, divisor=target.size)
     assert float(value) == pytest.approx(BY_HAND[loss.name], rel=1e-14)
     assert make_loss(loss.name, delta=0.1) == loss
 
@@ -478,7 +478,7 @@ def test_a_pixel_of_weight_zero_is_hidden(backend, loss):
             loss,
             backend.asarray(prediction[rows], "float64"),
             backend.asarray(target[rows], "float64"),
-            count=len(rows) * 3,
+            divisor=len(rows) * 3,
             weights=None if weights is None else backend.asarray(weights[rows], "float64"),
         )
         return float(backend.to_numpy(value)), np.array(backend.to_numpy(dy))

@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "backends" / "kernels"))
 import simt
 
 from backends.cupy_backend.backend import CupyBackend
-from backends.cupy_backend.cublaslt import Library
+from backends.cupy_backend.cublaslt import CublasLtUnavailableError, Library
+from backends.cupy_backend.device import Device as GpuDevice
 
 __version__ = "14.2.0"
 _ALIGNED = 512
@@ -649,32 +650,44 @@ class RecordedCublasLt(FakeCublasLt):
         return 0
 
 
-class CupyOnHost(CupyBackend):
-    """The CuPy backend on this module, with a cublasLt of its own; `library.refuses` makes that one choosy."""
+class DeviceOnHost(GpuDevice):
+    """The pretended device, with a cublasLt of its own; `lt.refuses` makes that one choosy."""
 
-    has_cublaslt = True
     output_threads = _THREADS  # of which the number of partial sums depends
 
-    def __init__(self, fused="auto", index=0, precision="float32", autotune=False, two_streams=False):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
         self.lt = RecordedCublasLt()
-        super().__init__(fused, index, precision, autotune, two_streams)
 
-    @staticmethod
-    def _library():
-        return sys.modules[__name__]
-
-    def _load_cublaslt(self):
-        if not self.has_cublaslt:
-            from backends.cupy_backend.cublaslt import CublasLtUnavailableError
-
-            raise CublasLtUnavailableError("no cublasLt library: it is not pretended")
+    def load_cublaslt(self):
         return Library(self.lt)
 
 
-class CupyWithoutLt(CupyOnHost):
-    """As a machine that has CuPy and its cuBLAS, but no cublasLt that can be loaded."""
+class DeviceWithoutLt(DeviceOnHost):
+    """A machine that has CuPy and its cuBLAS, but no cublasLt that can be loaded."""
 
-    has_cublaslt = False
+    def load_cublaslt(self):
+        raise CublasLtUnavailableError("no cublasLt library: it is not pretended")
+
+
+class CupyOnHost(CupyBackend):
+    """The CuPy backend on this module."""
+
+    device_class = DeviceOnHost
+
+    def __init__(self, fused="auto", index=0, precision="float32", autotune=False, two_streams=False):
+        super().__init__(fused, index, precision, autotune, two_streams)
+        self.lt = self.gpu.lt
+
+    @staticmethod
+    def import_library():
+        return sys.modules[__name__]
+
+
+class CupyWithoutLt(CupyOnHost):
+    """The same without cublasLt."""
+
+    device_class = DeviceWithoutLt
 
 
 why_unavailable = simt.why_no_compiler

@@ -106,7 +106,7 @@ class Autotuner:
         workspace: Workspace,
         stream: int,
         *,
-        finish: Callable[[], None] | None = None,
+        finish: Callable[[], object] | None = None,
         is_recording: bool = False,
     ) -> Resolved:
         """Return the step for a product on pointers aligned like these: the same object at every call.
@@ -150,7 +150,7 @@ class Autotuner:
         pointers: Pointers,
         workspace: Workspace,
         stream: int,
-        finish: Callable[[], None] | None,
+        finish: Callable[[], object] | None,
     ) -> Resolved:
         found: list[Resolved] = []
         refused: dict[Tier, str] = {}
@@ -255,7 +255,7 @@ class Autotuner:
 
 
 def _try(
-    step: Resolved, pointers: Pointers, workspace: Workspace, stream: int, finish: Callable[[], None] | None
+    step: Resolved, pointers: Pointers, workspace: Workspace, stream: int, finish: Callable[[], object] | None
 ) -> None:
     """Take a step as it would be taken: on PLAIN with the kernels that follow."""
     step.run(pointers, workspace, stream)

@@ -119,7 +119,7 @@ _STORED = (*_FLOATS, ("bf16",), ("half",))
 # Computed in the first type, stored in the second.
 _FEATURES = (("float", "float"), ("double", "double"), ("float", "bf16"), ("float", "half"))
 _CASTS = (("float", "bf16"), ("float", "half"), ("bf16", "float"), ("half", "float"))
-# Parameters, and their 16-bit shadow; where there is none, its type does not matter.
+# Parameters, and their copy in 16 bits; without one, its type does not matter.
 _UPDATED = (("float", "float"), ("float", "bf16"), ("float", "half"), ("double", "double"))
 _HEADS = tuple((*stored, str(channels)) for stored in _STORED for channels in (1, 2, 3, 4))
 
@@ -241,7 +241,7 @@ KERNELS: dict[str, Kernel] = {
         Kernel(
             "optimizer_step",
             "optimizers.cu",
-            "T* parameters, T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* shadow, "
+            "T* parameters, T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* compute_copy, "
             "int64 stride, int64 count, int64* step, double* learning_rate, int64 learning_rate_stride, "
             "R rule, double loss_scale",
             ("T", "S", "R"),

@@ -2,7 +2,7 @@
 // member.
 //
 // What changes from step to step (the step's number, the learning rates) is read from device memory, so that a
-// recorded step can be replayed. `shadow` is a copy of the parameters in a 16-bit type, or null. The gradient
+// recorded step can be replayed. `compute_copy` is a copy of the parameters in a 16-bit type, or null. The gradient
 // is divided by loss_scale first. One stride serves all buffers: they are laid out alike.
 
 // step[0] += 1. One thread.
@@ -13,7 +13,7 @@ __global__ void advance(int64* step) { step[0] += 1; }
 // step (1,): t, counted from 1. learning_rate (K,), or (1,) with learning_rate_stride 0.
 template <typename T, typename S, typename R>
 __global__ void optimizer_step(
-    T* parameters, const T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* shadow, int64 stride,
+    T* parameters, const T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* compute_copy, int64 stride,
     int64 count, const int64* step, const double* learning_rate, int64 learning_rate_stride, R rule,
     double loss_scale
 ) {
@@ -34,6 +34,6 @@ __global__ void optimizer_step(
         rule.update(k, p, gradient[i] * unscale, s);
         for (int n = 0; n < R::num_states; n++) state[n][i] = s[n];
         parameters[i] = p;
-        if (shadow) narrow((wide<S>)p, shadow[i]);
+        if (compute_copy) narrow((wide<S>)p, compute_copy[i]);
     }
 }

@@ -1,17 +1,16 @@
-"""A training step as a list of instructions for compiled code: what `NumbaBackend` runs on.
+"""A training step as a list of instructions for compiled code.
 
 Small networks spend more time between their products than in them: in the interpreter, and where two threads
 wait for its lock. Here a primitive is a record of addresses and shapes (`instructions.py`), which one compiled
 loop carries out (`interpreter.py`). A step is recorded once as such a list for each worker thread
-(`recording.py`) and from there on runs without the interpreter; where workers must wait for each other they
-spin at a barrier for less than a microsecond (`barrier.py`), so that even one layer can be shared by columns.
+(`..recording`) and from there on runs without Python's interpreter; workers that must wait for each other spin
+at a barrier for less than a microsecond (`barrier.py`), so that even one layer can be shared by columns.
 """
 
 from .addresses import address_of, is_plain
 from .barrier import Barrier
 from .blas import find_gemm
 from .cache import has_code
-from .host_state import HostState
 from .instructions import (
     ACTIVATION_BACKWARD,
     JOIN,
@@ -29,7 +28,6 @@ from .instructions import (
 )
 from .interpreter import execute
 from .kernels import backward_kernel, forward_kernel, loss_kernel, update_kernel
-from .recording import Recording, pending
 
 __all__ = [
     "ACTIVATION_BACKWARD",
@@ -42,9 +40,7 @@ __all__ = [
     "TAKE_ROWS",
     "UPDATE",
     "Barrier",
-    "HostState",
     "Program",
-    "Recording",
     "address_of",
     "at",
     "backward_kernel",
@@ -55,7 +51,6 @@ __all__ = [
     "instruction",
     "is_plain",
     "loss_kernel",
-    "pending",
     "shared_out",
     "update_kernel",
 ]

@@ -17,7 +17,7 @@ from .cache import Cache
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def compiled(kernel: Kernel) -> Kernel:
+def jit(kernel: Kernel) -> Kernel:
     """Compile for whatever types come; the interpreter's lock is free while it runs."""
     # No fastmath, not even "contract": which of two products a fused multiply-add takes in depends on what was
     # inlined, so that a process which compiles would differ in the last bit from one that finds code in the
@@ -42,7 +42,7 @@ _pointer: Any = intrinsic(_pointer_to)
 _carray: Any = numba.carray  # type: ignore[attr-defined]  # its types are known to the compiler alone
 
 
-@compiled
+@jit
 def vector(address: int, size: int, like: Any) -> Array:
     """`size` numbers of the type of `like` at an address."""
     return _carray(_pointer(address, like), size)

@@ -17,7 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .addresses import compiled
+from .addresses import jit
 
 # Eight numbers to a cache line: what one thread writes must not slow down the others' looks.
 _ARRIVED, _ROUND, _BROKEN = 0, 8, 16
@@ -113,7 +113,7 @@ _broken: Any = _looker(_BROKEN)
 _yield: Any = intrinsic(_let_others_run)
 
 
-@compiled
+@jit
 def wait(barrier: Any) -> bool:
     """Wait until all threads are here; False where the barrier is broken, and work must end."""
     state, count, give_way = barrier

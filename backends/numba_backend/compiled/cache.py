@@ -23,7 +23,7 @@ _DIGITS = 12
 
 def sources() -> list[Path]:
     """The files whose code is compiled, or goes into code that is."""
-    return sorted([*_HERE.glob("*.py"), *_HERE.parent.glob("loops.py")])
+    return sorted([*_HERE.glob("*.py"), *_HERE.parent.glob("bodies.py")])
 
 
 def has_code(function: Callable[..., Any]) -> bool | None:

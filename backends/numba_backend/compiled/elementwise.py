@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...protocols import Array
-from .addresses import call_kernel, compiled, vector
+from .addresses import call_kernel, jit, vector
 
 _WORD = np.int64(0)
 _BYTE = np.uint8(0)
@@ -15,7 +15,7 @@ _ROUNDS = 8
 _MASK = 0xFFFFFFFF
 
 
-@compiled
+@jit
 def take_rows(op: Any) -> None:
     """Rows x[index] as y, rows [first, last) of each member; `inputs` bytes to a row, of any dtype."""
     wide = op.inputs % 8 == 0
@@ -30,13 +30,13 @@ def take_rows(op: Any) -> None:
                 _copy(vector(source, op.inputs, _BYTE), vector(to, op.inputs, _BYTE))
 
 
-@compiled
+@jit
 def _copy(source: Array, to: Array) -> None:
     for j in range(source.size):
         to[j] = source[j]
 
 
-@compiled
+@jit
 def sum_of(op: Any, like: Array) -> None:
     """Y = the sum of `num_gradients` vectors, in their order."""
     zero = like.dtype.type(0)
@@ -49,14 +49,14 @@ def sum_of(op: Any, like: Array) -> None:
         y[j] = total
 
 
-@compiled
+@jit
 def join(op: Any, like: Array) -> None:
     """Y = x behind what stands before `first`."""
     zero = like.dtype.type(0)
     _copy(vector(op.x, op.units, zero), vector(op.y + op.first * like.itemsize, op.units, zero))
 
 
-@compiled
+@jit
 def summed(gradients: int, num_gradients: int, there: int, size: int, zero: Any) -> Array:
     """Return the sum of the gradients' numbers from `there` on (in bytes), left in the first of them."""
     parts = vector(gradients, num_gradients, _WORD)
@@ -68,7 +68,7 @@ def summed(gradients: int, num_gradients: int, there: int, size: int, zero: Any)
     return first
 
 
-@compiled
+@jit
 def update(op: Any) -> None:
     """Take an optimizer's step on columns [first, last) of members [first_row, last_row) of flat buffers."""
     place = (op.first_row, op.last_row, op.first, op.last, op.units)
@@ -79,14 +79,14 @@ def update(op: Any) -> None:
 # -- the order of mini-batches: `coordfit.pixels.batch_order.permuted`, number for number ---------
 
 
-@compiled
+@jit
 def _mix(x: int) -> int:
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
     x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK
     return x ^ (x >> 16)
 
 
-@compiled
+@jit
 def _feistel(x: int, half: int, mask: int, key: int) -> int:
     left, right = x >> half, x & mask
     for k in range(_ROUNDS):
@@ -95,7 +95,7 @@ def _feistel(x: int, half: int, mask: int, key: int) -> int:
     return (left << half) | right
 
 
-@compiled
+@jit
 def batch_order(op: Any) -> None:
     """Batch number `counter` of each member's endless sequence of epochs, places [first, last) of `rows`.
 
@@ -120,7 +120,7 @@ def batch_order(op: Any) -> None:
             index[i] = place
 
 
-@compiled
+@jit
 def count(op: Any) -> None:
     """One step more."""
     vector(op.counter, 1, _WORD)[0] += 1

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .addresses import compiled
+from .addresses import jit
 
 # Pi in three parts of few digits, so that what a small integer takes of the first two is exact: Cody and Waite,
 # "Software Manual for the Elementary Functions" (1980), chapter 8.
@@ -33,7 +33,7 @@ _T9, _T11 = np.float32(2.06390887954e-2), np.float32(-5.70498872745e-3)
 _NEAR_ZERO = np.float32(0.625)
 
 
-@compiled
+@jit
 def _sine_of(x: np.float32, shift: np.float32) -> Any:
     """Return sin(x + shift pi) of a float32, for a shift of 0 or 1/2; NaN for what is infinite.
 
@@ -48,13 +48,13 @@ def _sine_of(x: np.float32, shift: np.float32) -> Any:
     return _ONE if s > _ONE else (-_ONE if s < -_ONE else s)
 
 
-@compiled
+@jit
 def sine(x: np.float32) -> Any:
     """Return sin x."""
     return _sine_of(x, _NONE)
 
 
-@compiled
+@jit
 def cosine(x: np.float32) -> Any:
     """Return cos x."""
     return _sine_of(x, _HALF)
@@ -80,7 +80,7 @@ def _times_power(typing_context, x, shifted):  # type: ignore[no-untyped-def]
 _scaled: Any = intrinsic(_times_power)
 
 
-@compiled
+@jit
 def exponential(x: np.float32) -> Any:
     """Return exp x."""
     x = _MOST if x > _MOST else (_LEAST if x < _LEAST else x)
@@ -91,7 +91,7 @@ def exponential(x: np.float32) -> Any:
     return _scaled(_ONE + (r + r * r * p), shifted)
 
 
-@compiled
+@jit
 def hyperbolic_tangent(x: np.float32) -> Any:
     """Return tanh x."""
     size = abs(x)

@@ -69,6 +69,7 @@ _RANGES = {
 }
 
 
-def at(name: str, array: Array) -> dict[str, int]:
-    """The fields that say where an array (n, m) or (E, n, m) is."""
-    return {name: address_of(array), name + "_step": member_step(array)}
+def at(**arrays: Array) -> dict[str, int]:
+    """Return the fields that say where arrays (n, m) or (E, n, m) are."""
+    fields = {name: address_of(array) for name, array in arrays.items()}
+    return fields | {name + "_step": member_step(array) for name, array in arrays.items()}

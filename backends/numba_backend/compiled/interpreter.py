@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...protocols import Array
-from .addresses import compiled
+from .addresses import jit
 from .barrier import wait
 from .elementwise import batch_order, count, join, sum_of, take_rows, update
 from .instructions import (
@@ -32,7 +32,7 @@ _update, _muon_step = update, muon_step
 _batch_order, _count = batch_order, count
 
 
-@compiled
+@jit
 def execute(program: Array, gemm: Any, like: Array, barrier: Any) -> None:
     """Carry out a program.
 

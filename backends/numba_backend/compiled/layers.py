@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...protocols import Array
-from .addresses import call_kernel, compiled, vector
+from .addresses import call_kernel, jit, vector
 from .blas import AS_IT_IS, TRANSPOSED, call_gemm
 
 
-@compiled
+@jit
 def linear(op: Any, gemm: Any, like: Array) -> None:
     """Fill `y = f(x W + b)` of shape (E, rows, units), rows [first_row, last_row) and columns [first, last).
 
@@ -31,7 +31,7 @@ def linear(op: Any, gemm: Any, like: Array) -> None:
         call_kernel(op.kernel, (z, b, y, rows, columns, units * item, op.table))
 
 
-@compiled
+@jit
 def linear_backward(op: Any, gemm: Any, like: Array) -> None:
     """DW = X^T dZ and dX = dZ W^T f'(z below), for inputs [first, last); db for its units."""
     item, number = like.itemsize, like.dtype.type
@@ -55,7 +55,7 @@ def linear_backward(op: Any, gemm: Any, like: Array) -> None:
                 call_kernel(op.kernel, (dx, saved, rows, columns, inputs * item, op.table))
 
 
-@compiled
+@jit
 def _sum_rows(op: Any, dz: int, db: int, like: Array) -> None:
     """Db = the sum of dz over rows (added to it with `accumulate`), for units [first_unit, last_unit)."""
     item, number = like.itemsize, like.dtype.type
@@ -70,7 +70,7 @@ def _sum_rows(op: Any, dz: int, db: int, like: Array) -> None:
             total[j] += row[j]
 
 
-@compiled
+@jit
 def activation_backward(op: Any, like: Array) -> None:
     """Fill `dz = dy f'(z)` in place, y being what the layer saved; all numbers [first, last) of both."""
     start, size = op.first * like.itemsize, op.last - op.first
@@ -78,7 +78,7 @@ def activation_backward(op: Any, like: Array) -> None:
         call_kernel(op.kernel, (op.dz + start, op.y + start, 1, size, 0, op.table))
 
 
-@compiled
+@jit
 def loss(op: Any, like: Array) -> None:
     """Fill each member's loss and its gradient."""
     for e in range(op.members):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...protocols import Array
-from .addresses import compiled, vector
+from .addresses import jit, vector
 from .blas import AS_IT_IS, TRANSPOSED, call_gemm
 from .elementwise import summed
 
@@ -15,7 +15,7 @@ _TINY = 1e-20
 _REAL = np.float64(0)
 
 
-@compiled
+@jit
 def muon_step(op: Any, gemm: Any, like: Array) -> None:
     """W <- W - rate scale orthogonal(G + momentum M), after M <- momentum M + G.
 
@@ -40,7 +40,7 @@ def muon_step(op: Any, gemm: Any, like: Array) -> None:
             w[i] -= rate * step[i]
 
 
-@compiled
+@jit
 def _orthogonal(op: Any, gemm: Any, like: Array) -> int:
     """Where the matrix near the direction's nearest orthogonal one is, after `iterations` rounds."""
     number, n = like.dtype.type, op.rows
@@ -64,7 +64,7 @@ def _orthogonal(op: Any, gemm: Any, like: Array) -> int:
     return int(x)
 
 
-@compiled
+@jit
 def _length(x: Array) -> float:
     """The Frobenius norm; four sums side by side, so that none waits for the one before."""
     a = b = c = d = 0.0
@@ -79,14 +79,14 @@ def _length(x: Array) -> float:
     return float(np.sqrt((a + b) + (c + d)))
 
 
-@compiled
+@jit
 def _scale(x: Array, factor: float) -> None:
     by = x.dtype.type(factor)
     for i in range(x.size):
         x[i] *= by
 
 
-@compiled
+@jit
 def _add_to_diagonal(x: Array, n: int, value: float) -> None:
     more = x.dtype.type(value)
     for i in range(n):

@@ -62,7 +62,7 @@ def oracle(stored, arrays, activation, loss, *, weighted=True):
     f = make_activation(activation, omega=OMEGA)
     y, saved = NUMPY.linear(h, W, b, f)
     value, dy = NUMPY.loss_and_gradient(
-        make_loss(loss, delta=DELTA), y, target, count=y[0].size, weights=weights if weighted else None
+        make_loss(loss, delta=DELTA), y, target, divisor=y[0].size, weights=weights if weighted else None
     )
     dW, db = np.zeros_like(W), np.zeros_like(b)
     dz = NUMPY.activation_backward(f, dy, saved)

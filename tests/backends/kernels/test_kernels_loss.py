@@ -38,7 +38,7 @@ def test_loss_and_gradient(launch, memory, rng, case, name, rows, channels, weig
         make_loss(name, delta=DELTA),
         decode(prediction, stored),
         target.astype(float),
-        count=size,
+        divisor=size,
         weights=weights.astype(float) if weighted else None,
     )
     assert_close(value, expected_value, wide(stored))

@@ -17,7 +17,7 @@ import simt
 from backends import FormulaError
 from backends.lowering import FUNCTIONS
 from backends.lowering.cuda_text import cuda_activation, cuda_loss, cuda_rule
-from backends.numpy_backend.loops import backward_passes, forward_passes, loss_passes, update_passes
+from backends.numpy_backend.passes import backward_passes, forward_passes, loss_passes, update_passes
 from coordfit.network.activations import Identity, ReLU, Sigmoid, Sine, Tanh
 from coordfit.network.losses import MAE, MSE, Huber
 from coordfit.optimizers.adam import Adam

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...protocols import Array, NotRecordedError
-from .barrier import Barrier
-from .instructions import RECORD, WAIT, Program, instruction
+from ..protocols import Array, NotRecordedError
+from .compiled.barrier import Barrier
+from .compiled.instructions import RECORD, WAIT, Program, instruction
 
 
 class Pending(np.ndarray[Any, Any]):

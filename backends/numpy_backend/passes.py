@@ -1,4 +1,4 @@
-"""What NumPy computes beside matrix products: lowered formulas, sums over rows, and features of a grid.
+"""Lowered formulas as passes of NumPy, each made once.
 
 Formulas of activations, losses and optimizers are written in `coordfit`; `lowering.numpy_passes` makes passes
 of them over buffers that are already there, so that a step allocates nothing.
@@ -7,43 +7,14 @@ of them over buffers that are already there, so that a step allocates nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from ..lowering import Formula, lowered_activation, lowered_loss, lowered_rule
 from ..lowering.numpy_passes import Passes, numpy_passes
-from ..protocols import Activation, Array, ElementwiseLoss, Tables, UpdateRule
-
-Reuse = Callable[[str, tuple[int, ...], Any], Array]
-"""Gives the calling thread's own buffer for (purpose, shape, dtype); what nobody writes to stays zero."""
+from ..protocols import Activation, ElementwiseLoss, UpdateRule
 
 Coefficients = tuple[Any, ...]
 """Numbers, or arrays (K, 1) if the learning rate is one."""
-
-
-@dataclass(frozen=True)
-class Loops:
-    """Loops that one CPU backend has and another has otherwise.
-
-    Attributes
-    ----------
-    sum_over_rows
-        (dz, db, reuse) fills db.
-    grid_features
-        (x_tables, y_tables, rows, out, reuse) fills out.
-    piece : int
-        Elements of the flat buffers that an optimizer's passes take at once.
-    min_worker_elements : int
-        Below so many elements each a second thread costs the optimizer more than it brings.
-    """
-
-    sum_over_rows: Callable[[Array, Array, Reuse], None]
-    grid_features: Callable[[Tables, Tables, slice, Array, Reuse], None]
-    piece: int
-    min_worker_elements: int
 
 
 @functools.lru_cache(maxsize=512)
@@ -90,40 +61,3 @@ def update_passes(rule: UpdateRule) -> tuple[Formula, Passes]:
     targets = [buffers[0], *buffers[2:]]
     places = dict(zip(update.inputs, buffers, strict=True))
     return formula, numpy_passes(update.outputs, formula.coefficients, places=places, targets=targets)
-
-
-def sum_over_rows(dz: Array, db: Array, reuse: Reuse) -> None:
-    """Fill db with the sum of dz over rows."""
-    ones = reuse("ones", (1, dz.shape[-2]), dz.dtype)  # as a product the sum is three times as fast
-    if ones[0, 0] != 1.0:
-        ones[...] = 1.0
-    np.matmul(ones, dz, out=db)
-
-
-# -- features of a grid -----------------------------------------------------------------------------------
-
-
-def _grid_features(x_tables: Tables, y_tables: Tables, rows: slice, out: Array, reuse: Reuse) -> None:
-    (cos_x, sin_x), (cos_y, sin_y) = x_tables, y_tables
-    width, m = cos_x.shape
-    start = rows.start
-    while start < rows.stop:  # the pixels of one row of the grid after the other
-        row, column = divmod(start, width)
-        stop = min(rows.stop, start + width - column)
-        there = slice(start - rows.start, stop - rows.start)
-        columns = slice(column, column + stop - start)
-        cosines, sines = out[there, :m], out[there, m:]
-        t = reuse("grid", (stop - start, m), out.dtype)
-        np.multiply(cos_x[columns], cos_y[row], out=cosines)
-        cosines -= np.multiply(sin_x[columns], sin_y[row], out=t)
-        np.multiply(sin_x[columns], cos_y[row], out=sines)
-        sines += np.multiply(cos_x[columns], sin_y[row], out=t)
-        start = stop
-
-
-NUMPY_LOOPS = Loops(
-    sum_over_rows=sum_over_rows,
-    grid_features=_grid_features,
-    piece=262_144,  # stays in cache from the first pass to the last; smaller ones cost more in calls
-    min_worker_elements=400_000,
-)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...protocols import Array
-from .addresses import address_of
-from .instructions import BATCH_ORDER, COUNT, Program, instruction, shared_out
+from ..protocols import Array
+from .compiled.addresses import address_of
+from .compiled.instructions import BATCH_ORDER, COUNT, Program, instruction, shared_out
 from .recording import pending, plain
 
 _PART = 64  # places of a batch that are worth a worker of their own

@@ -1,6 +1,6 @@
-"""Activations of 16 bits: what they are called where, and copies of the parameters for products to read.
+"""Precisions of 16 bits: their types, and copies of the parameters for products to read.
 
-CuPy has no bfloat16 of its own without another package, so its words are held as uint16, which nobody but our
+CuPy has no bfloat16 of its own without another package, so its words are held as uint16, which only our
 kernels and cublasLt may read as numbers. float16 is CuPy's own.
 """
 
@@ -24,20 +24,20 @@ largest gradient of a batch of 16 pixels or more is below 1e4, and a typical one
 batch that overflows all the same shows as NaN, and ends the run as any divergence does."""
 
 
-class Shadows:
+class ComputeCopies:
     """Copies of flat parameter buffers in 16 bits, found again by where a layer's W and b lie in the buffer."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Any], Array, dict[Any, Array]]] = {}
 
     def of(self, parameters: Array) -> Array | None:
-        """The copy of a flat buffer, or None where it has none."""
+        """Return the copy of a flat buffer, or None."""
         known = self._known.get(parameters.data.ptr)
         is_known = known is not None and known[0]() is not None and known[1].shape == parameters.shape
         return known[1] if known is not None and is_known else None
 
     def of_part(self, part: Array) -> Array | None:
-        """What the copy holds in the place of a part (*E, n) of its flat buffer, or None."""
+        """Return the part of the copy that belongs to a part (*E, n) of its flat buffer, or None."""
         place = part.data.ptr
         for start, (flat, compute_copy, _) in self._known.items():
             parameters = flat()
@@ -51,12 +51,12 @@ class Shadows:
         return None
 
     def keep(self, parameters: Array, compute_copy: Array) -> None:
-        """Note the copy of a flat buffer (*E, P); those of buffers that are gone are dropped."""
+        """Remember the copy of a flat buffer (*E, P); drop those of buffers that are gone."""
         self._known = {start: known for start, known in self._known.items() if known[0]() is not None}
         self._known[parameters.data.ptr] = (weakref.ref(parameters), compute_copy, {})
 
     def find(self, view: Array) -> Array | None:
-        """What the copy holds in the place of a view (*E, n_in, n_out) into its buffer, or None."""
+        """Return the part of the copy that belongs to a view (*E, n_in, n_out) into its buffer, or None."""
         place = view.data.ptr
         for start, (flat, compute_copy, views) in self._known.items():
             parameters = flat()
@@ -71,12 +71,12 @@ class Shadows:
         return None
 
     def memory(self) -> list[Array]:
-        """All copies, for who must keep them alive."""
+        """Return all copies, for a graph to keep alive."""
         return [compute_copy for _, compute_copy, _ in self._known.values()]
 
 
 def _same_place(view: Array, offset: int, compute_copy: Array) -> Array | None:
-    """The part of a copy (*E, P) that begins at an offset and has the shape of a view, or None."""
+    """Return the part of a copy (*E, P) that begins at an offset and has the shape of a view, or None."""
     core, members = view.shape[-2:], view.shape[:-2]
     size = core[0] * core[1]
     if members != compute_copy.shape[:-1] or offset + size > compute_copy.shape[-1]:

@@ -1,0 +1,196 @@
+"""What each primitive is given: one record for each, which every body of the primitive takes.
+
+Letters in shapes: E ensemble axes (`()` for one network, `(K,)` for K), N rows (pixels), F features, H hidden
+units, C channels, m frequencies. Only the last two axes are ever addressed; an array without ensemble axes is
+shared by all members.
+
+`out` is an offer: a primitive may fill the buffer and return it, or return a new array. Callers use what is
+returned. Gradients (`dW`, `db`) and optimizer state are always written in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .protocols import (
+    Activation,
+    Array,
+    ElementwiseLoss,
+    Lattice,
+    Orthogonalize,
+    OutputBuffers,
+    Tables,
+    UpdateRule,
+)
+
+
+class TakeRows(NamedTuple):
+    """Rows by number."""
+
+    array: Array
+    """(N, C) shared by the members, or (*E, N, C)."""
+    rows: Array
+    """Integers (n,) for all members, or (*E, n)."""
+    out: Array | None = None
+    """(*E, n, C)."""
+
+
+class Matmul(NamedTuple):
+    """A product of the last two axes, each operand transposed if asked, ensemble axes broadcast."""
+
+    a: Array
+    b: Array
+    transpose_a: bool = False
+    transpose_b: bool = False
+    out: Array | None = None
+
+
+class Linear(NamedTuple):
+    """One layer forward."""
+
+    x: Array
+    """(N, n_in) shared by the members, or (*E, N, n_in)."""
+    W: Array
+    """(*E, n_in, n_out)."""
+    b: Array
+    """(*E, 1, n_out)."""
+    activation: Activation
+    out: Array | None = None
+    """(*E, N, n_out), for y."""
+    out_saved: Array | None = None
+    """(*E, N, n_out), for z if the activation saves its input."""
+
+
+class ActivationBackward(NamedTuple):
+    """The gradient of the output of an activation, and what `linear` saved. Both may be overwritten."""
+
+    activation: Activation
+    dy: Array
+    """(*E, N, n_out); so is `saved`."""
+    saved: Array
+
+
+class LinearBackward(NamedTuple):
+    """One layer backward, from its z to the z of the previous layer."""
+
+    dz: Array
+    """(*E, N, n_out): gradient of the loss with respect to `z = x W + b`."""
+    x: Array
+    W: Array
+    dW: Array
+    """Filled with the sum over rows of the gradient; added to with `accumulate`. So is `db`."""
+    db: Array
+    accumulate: bool = False
+    previous: tuple[Activation, Array] | None = None
+    """Activation of the layer whose output x is, and what its `linear` saved, which may be overwritten.
+    None for the first layer: the gradient of its input is not needed."""
+    out: Array | None = None
+    """(*E, N, n_in), for what is returned. It shares no memory with the other arguments."""
+
+
+class FourierFeatures(NamedTuple):
+    """Coordinates and frequencies."""
+
+    coordinates: Array
+    """(N, d) shared by the members, or (*E, N, d)."""
+    B: Array
+    """(*E, m, d), in cycles per unit of the coordinates."""
+    out: Array | None = None
+    """(*E, N, 2 m)."""
+
+
+class PixelFourierFeatures(NamedTuple):
+    """Pixels by number, and frequencies."""
+
+    pixels: Array
+    """Integers (N,) shared by the members, or (*E, N), below 2^32."""
+    lattice: Lattice
+    B: Array
+    """(*E, m, 2)."""
+    dtype: str
+    """Of the coordinates."""
+    out: Array | None = None
+    """(*E, N, 2 m)."""
+
+
+class GridFourierFeatures(NamedTuple):
+    """A run of grid pixels, and tables for the columns and for the rows of the grid."""
+
+    x_tables: Tables
+    """(width, m) each: cosines and sines of `2 pi B_x x` for each column."""
+    y_tables: Tables
+    """(height, m) each: cosines and sines of `2 pi B_y y` for each row of pixels."""
+    rows: slice
+    """Pixels from `start` to `stop`, counted row by row of the grid."""
+    out: Array | None = None
+    """(N, 2 m)."""
+
+
+class LossAndGradient(NamedTuple):
+    """Predictions, targets, and what the sum of the losses is divided by."""
+
+    loss: ElementwiseLoss
+    prediction: Array
+    """(*E, N, C)."""
+    target: Array
+    """(N, C) shared by the members, or (*E, N, C)."""
+    divisor: int
+    """Rows of the whole batch times C, so that blocks add up to its mean."""
+    weights: Array | None = None
+    """(N, 1) or (*E, N, 1): a factor for each row; 0 hides it."""
+    out: Array | None = None
+    """(*E, N, C), for dy."""
+
+
+class OutputStep(NamedTuple):
+    """The fields of `Linear`, `LossAndGradient` and `LinearBackward`, with their buffers in `buffers`."""
+
+    loss: ElementwiseLoss
+    h: Array
+    """(*E, N, H): the input of the output layer."""
+    W: Array
+    b: Array
+    activation: Activation
+    target: Array
+    divisor: int
+    dW: Array
+    db: Array
+    weights: Array | None = None
+    accumulate: bool = False
+    previous: tuple[Activation, Array] | None = None
+    buffers: OutputBuffers = OutputBuffers()
+
+
+class MuonStep(NamedTuple):
+    """One matrix of each member, with its gradient and momentum; parameters and momenta change in place."""
+
+    parameters: Array
+    """(*E, n n); so is `momenta`."""
+    gradients: Sequence[Array]
+    """(*E, n n) each. The gradient is their sum, taken in their order. The first may be overwritten by it."""
+    momenta: Array
+    orthogonalize: Orthogonalize
+    learning_rate: float | Array
+    """A number, or (*E, 1)."""
+    momentum: float
+    scale: float
+    out: Array
+    """(*E, n n), contiguous: memory for the direction of the step."""
+
+
+class OptimizerStep(NamedTuple):
+    """Flat buffers of an element-wise optimizer; parameters and state change in place."""
+
+    rule: UpdateRule
+    parameters: Array
+    """(*E, P); so is each buffer of `state`."""
+    gradients: Sequence[Array]
+    """(*E, P) each: one for each worker that had a part of the rows. The gradient is their sum, taken in
+    their order. The first may be overwritten by it."""
+    state: Sequence[Array]
+    """In the order of `rule.state`."""
+    step: int | Array
+    """Counts from 1; an integer array (1,) on the device for steps that are recorded."""
+    learning_rate: float | Array
+    """A number, or (*E, 1)."""

@@ -1,0 +1,113 @@
+"""Features of the first layer: Fourier features of coordinates, of pixels by number and of grids; rows."""
+
+from __future__ import annotations
+
+from ...calls import FourierFeatures, GridFourierFeatures, PixelFourierFeatures, TakeRows
+from ...dispatch import fused
+from ...primitives import Primitives
+from ...protocols import Array
+from ..device import Device
+from ..kernels import blocks_for, groups_of_rows
+from ..strides import C_TYPES, ensemble_of, fault_of, member_stride, members_of
+from .sixteen_bits import is_stored
+
+
+def _features_fit(gpu: Device, call: FourierFeatures) -> str:
+    if call.coordinates.shape[-1] != 2:
+        return f"takes coordinates in 2 dimensions, not {call.coordinates.shape[-1]}"
+    return fault_of(call.coordinates, call.B)
+
+
+@fused(Primitives.fourier_features, supports=_features_fit)
+def fourier_features(gpu: Device, call: FourierFeatures) -> Array:
+    """Compute each cosine and sine by one thread."""
+    coordinates, B = gpu.packed(call.coordinates), gpu.packed(call.B)
+    rows, m = coordinates.shape[-2], B.shape[-2]
+    out = _features(gpu, call.out, (*ensemble_of(coordinates, B), rows, 2 * m), B)
+    gpu.launch(
+        "fourier_features",
+        (C_TYPES[str(B.dtype)], C_TYPES[str(out.dtype)]),
+        (blocks_for(rows, groups_of_rows(m)), members_of(out.shape)),
+        *(coordinates, member_stride(coordinates), B, member_stride(B), out, member_stride(out), rows, m),
+    )
+    return out
+
+
+def _pixels_fit(gpu: Device, call: PixelFourierFeatures) -> str:
+    pixels, B = call.pixels, call.B
+    if str(pixels.dtype) != "int64" or pixels.ndim not in (1, 2) or str(B.dtype) != call.dtype:
+        return "takes numbers of pixels in int64, and frequencies of the coordinates' dtype"
+    return fault_of(B) or ("" if pixels.size else "takes no empty arrays")
+
+
+@fused(Primitives.pixel_fourier_features, supports=_pixels_fit)
+def pixel_fourier_features(gpu: Device, call: PixelFourierFeatures) -> Array:
+    """Compute coordinates and features in one kernel."""
+    pixels, B = gpu.packed(call.pixels, core=1), gpu.packed(call.B)
+    rows, m = pixels.shape[-1], B.shape[-2]
+    out = _features(gpu, call.out, (*max(pixels.shape[:-1], B.shape[:-2]), rows, 2 * m), B)
+    places = (pixels, member_stride(pixels, 1), B, member_stride(B), out, member_stride(out))
+    gpu.launch(
+        "pixel_fourier_features",
+        (C_TYPES[str(B.dtype)], C_TYPES[str(out.dtype)]),
+        (blocks_for(rows, groups_of_rows(m)), members_of(out.shape)),
+        *(*places, rows, m, *call.lattice),
+    )
+    return out
+
+
+def _tables_fit(gpu: Device, call: GridFourierFeatures) -> str:
+    if call.x_tables[0].ndim != 2 or call.rows.stop <= call.rows.start:
+        return "takes tables of one network, and a pixel or more"
+    return fault_of(*call.x_tables, *call.y_tables)
+
+
+@fused(Primitives.grid_fourier_features, supports=_tables_fit)
+def grid_fourier_features(gpu: Device, call: GridFourierFeatures) -> Array:
+    """Add the phases of rows and columns, each feature by one thread."""
+    tables, rows = (*call.x_tables, *call.y_tables), call.rows
+    if len({_pitch(table) for table in tables}) > 1 or _pitch(tables[0]) == 0:
+        tables = tuple(gpu.xp.ascontiguousarray(table) for table in tables)
+    width, m = tables[0].shape
+    count = rows.stop - rows.start
+    out = _features(gpu, call.out, (count, 2 * m), tables[0])
+    grid = (blocks_for(count, groups_of_rows(m)), 1)
+    arguments = (_pitch(tables[0]) or m, out, rows.start, count, m, width)
+    types = (C_TYPES[str(tables[0].dtype)], C_TYPES[str(out.dtype)])
+    gpu.launch("grid_fourier_features", types, grid, *tables, *arguments)
+    return out
+
+
+def _rows_fit(gpu: Device, call: TakeRows) -> str:
+    if str(call.rows.dtype) != "int64" or not call.rows.size:
+        return "takes numbers of rows of int64"
+    return fault_of(call.array, stored=gpu.stored)
+
+
+@fused(Primitives.take_rows, supports=_rows_fit)
+def take_rows(gpu: Device, call: TakeRows) -> Array:
+    """Gather rows, of each member its own or the same."""
+    array, rows = gpu.packed(call.array), gpu.packed(call.rows, core=1)
+    count, width = rows.shape[-1], array.shape[-1]
+    ensemble = array.shape[:-2] or rows.shape[:-1]
+    out = gpu.out_or_new(call.out, (*ensemble, count, width), array)
+    gpu.launch(
+        "take_rows",
+        (C_TYPES[str(array.dtype)],),
+        (blocks_for(count, groups_of_rows(width)), members_of(out.shape)),
+        *(array, member_stride(array), rows, member_stride(rows, core=1), out, member_stride(out)),
+        *(count, width),
+    )
+    return out
+
+
+def _features(gpu: Device, offered: Array | None, shape: tuple[int, ...], like: Array) -> Array:
+    """Return memory for features: what is offered, in 16 bits too, or a new array."""
+    return gpu.out_or_new(offered, shape, offered if is_stored(gpu, offered) else like)
+
+
+def _pitch(table: Array) -> int:
+    """Return the elements from one row of a table to the next, 0 if its rows are not contiguous."""
+    if table.shape[1] > 1 and table.strides[1] != table.itemsize:
+        return 0
+    return int(table.strides[0]) // int(table.itemsize) if table.shape[0] > 1 else int(table.shape[1])

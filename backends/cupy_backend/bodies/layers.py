@@ -1,0 +1,254 @@
+"""Layers forward and backward: products whose epilogues do the rest, or products and kernels.
+
+If cublasLt refuses an epilogue, a plain product and a kernel do the same; without cublasLt, CuPy's own product
+and a kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...calls import ActivationBackward, Linear, LinearBackward, Matmul
+from ...dispatch import fused
+from ...lowering.cuda_text import CudaFormula, cuda_activation
+from ...primitives import Primitives
+from ...protocols import Activation, Array
+from ..cublaslt import Tier, backward_input, backward_weights, forward, mask_bytes
+from ..device import Device
+from ..kernels import blocks_for, groups_of_rows
+from ..strides import (
+    C_TYPES,
+    ensemble_of,
+    fault_of,
+    fault_of_written,
+    is_packed,
+    member_stride,
+    members_of,
+)
+from .products import at, run_product, types_of, unless_run
+from .sixteen_bits import cast, is_stored, parameter_in_16_bits, unless_16_bits, widened
+from .sums import add, sum_over_rows
+
+
+def _linear_fits(gpu: Device, call: Linear) -> str:
+    return unless_16_bits(gpu, fault_of(call.x, call.W, call.b, stored=gpu.stored), call.x)
+
+
+@fused(Primitives.linear, supports=_linear_fits)
+def linear(gpu: Device, call: Linear) -> tuple[Array, Array]:
+    """Run one product with bias and ReLU in its epilogue, or a product and a kernel."""
+    out, out_saved = call.out, call.out_saved
+    call = call._replace(x=gpu.packed(call.x), W=gpu.packed(call.W), b=gpu.packed(call.b))
+    narrow = is_stored(gpu, out)
+    if is_stored(gpu, call.x) == narrow:
+        return _layer(gpu, call)
+    # An input that is not stored (coordinates), or an output that is not (the network's own): in float32.
+    shape = (*ensemble_of(call.x, call.W, call.b), call.x.shape[-2], call.W.shape[-1])
+    if narrow:
+        y, z = (gpu.reuse(purpose, shape, call.W.dtype) for purpose in ("y", "z"))
+        call = call._replace(out=y, out_saved=z)
+    y, saved = _layer(gpu, call._replace(x=widened(gpu, "x", call.x)))
+    if not narrow:
+        return y, saved
+    stored = cast(gpu, y, gpu.out_or_new(out, shape, out))
+    if saved is y:
+        return stored, stored
+    return stored, cast(gpu, saved, gpu.out_or_new(out_saved, shape, out))
+
+
+def _layer(gpu: Device, call: Linear) -> tuple[Array, Array]:
+    """Compute `linear` of packed operands, with x and the results in one dtype."""
+    x, W, b, activation, out, out_saved = call
+    shape = (*ensemble_of(x, W, b), x.shape[-2], W.shape[-1])
+    z = y = gpu.out_or_new(out_saved if activation.saves_input else out, shape, x)
+    if activation.saves_input:
+        y = gpu.out_or_new(out, shape, x)
+    gpu.masks.forget(y, z)
+    rows, width = shape[-2:]
+    formula = cuda_activation(activation)
+    finish = functools.partial(
+        gpu.launch,
+        "bias_activation",
+        (C_TYPES[str(z.dtype)],),
+        (blocks_for(rows, groups_of_rows(width)), members_of(shape)),
+        *(z, member_stride(z), b, member_stride(b), y, member_stride(y), rows, width),
+        formula,
+    )
+    if not _forward(gpu, call, z, formula, finish):
+        finish()
+    return y, z if activation.saves_input else y
+
+
+def _forward(gpu: Device, call: Linear, z: Array, formula: CudaFormula, finish: Callable[[], None]) -> bool:
+    """Compute `z = x W`; return whether bias and activation were done with it. Else `finish` does them."""
+    x, W, b = call.x, call.W, call.b
+    rows, (n_in, n_out), types = x.shape[-2], W.shape[-2:], types_of(gpu, x)
+    if is_stored(gpu, x):
+        W, b = parameter_in_16_bits(gpu, W), parameter_in_16_bits(gpu, b)
+    strides: dict[str, Any] = {
+        "members": members_of(z.shape),
+        "x_stride": member_stride(x),
+        "W_stride": member_stride(W),
+        "b_stride": member_stride(b),
+        "y_stride": member_stride(z),
+    }
+    pointers = at(x, W, z)._replace(vector=b.data.ptr)
+    relu, is_offered = formula.is_relu, z is call.out or z is call.out_saved
+    if relu and is_offered and (mask := _memory_for_mask(gpu, z)) is not None:
+        product = forward(rows, n_in, n_out, types, **strides)
+        masked = pointers._replace(mask=mask.data.ptr)
+        if run_product(gpu, product, masked, finish=finish, only=Tier.EPILOGUE) is Tier.EPILOGUE:
+            gpu.masks.note(z)
+            return True
+    ends = relu or formula.is_identity
+    product = forward(rows, n_in, n_out, types, bias=ends, relu=relu, mask=False, **strides)
+    tier = run_product(gpu, product, pointers if ends else at(x, W, z), finish=finish if ends else None)
+    unless_run(gpu, tier, Matmul(x, W, out=z))
+    return ends and tier is Tier.EPILOGUE
+
+
+def _memory_for_mask(gpu: Device, y: Array) -> Array | None:
+    """Return memory for the mask of y, or None if the product that would read it is refused."""
+    if not gpu.has_cublaslt or (*y.shape, str(y.dtype)) in gpu.unread_masks:
+        return None
+    size = mask_bytes(*y.shape[-2:]) * members_of(y.shape)
+    mask = gpu.masks.buffer(y, size)
+    if mask is None:
+        gpu.refuse_new_memory("mask")
+        mask = gpu.new((size,), np.uint8)
+        gpu.masks.keep_buffer(y, mask)
+    return mask
+
+
+def _derivative_fits(gpu: Device, call: ActivationBackward) -> str:
+    dy, saved = call.dy, call.saved
+    fault = fault_of(dy, saved, stored=gpu.stored)
+    if not fault and dy.dtype != saved.dtype:
+        fault = f"takes arrays of one dtype, not of {dy.dtype} and {saved.dtype}"
+    return unless_16_bits(gpu, fault, dy, saved)
+
+
+@fused(Primitives.activation_backward, supports=_derivative_fits)
+def activation_backward(gpu: Device, call: ActivationBackward) -> Array:
+    """Multiply dy by the derivative, in its place."""
+    formula = cuda_activation(call.activation)
+    if formula.is_identity:
+        return call.dy
+    dz, saved = gpu.packed(call.dy), gpu.packed(call.saved)
+    gpu.masks.forget(dz)
+    rows, width = dz.shape[-2:]
+    gpu.launch(
+        "activation_backward",
+        (C_TYPES[str(dz.dtype)],),
+        (blocks_for(rows * width), members_of(dz.shape)),
+        *(dz, member_stride(dz), saved, member_stride(saved), dz, member_stride(dz), rows * width),
+        formula,
+    )
+    return dz
+
+
+def _backward_fits(gpu: Device, call: LinearBackward) -> str:
+    dz, x, W, dW, db = call[:5]
+    saved = None if call.previous is None else call.previous[1]
+    fault = fault_of(dz, x, W, dW, db, saved, stored=gpu.stored) or fault_of_written(dW, db)
+    return unless_16_bits(gpu, fault, dz, x, saved)
+
+
+@fused(Primitives.linear_backward, supports=_backward_fits)
+def linear_backward(gpu: Device, call: LinearBackward) -> Array | None:
+    """Run `dW = x^T dz` with db, and `dx = dz W^T` with the mask of a ReLU, on two streams if there are."""
+    dz, x = gpu.packed(call.dz), gpu.packed(call.x)
+    if is_stored(gpu, dz) != is_stored(gpu, x):  # see `linear`: the layer is computed in float32
+        dz, x = widened(gpu, "dz", dz), widened(gpu, "x", x)
+    call = call._replace(dz=dz, x=x)
+    if call.previous is None or gpu.stream_pair is None:
+        _weights_backward(gpu, call)
+        return None if call.previous is None else _previous_dz(gpu, call, *call.previous)
+    # Both products read dz, and neither what the other writes; what is written next may lie where x was.
+    with gpu.stream_pair.in_parallel(functools.partial(_weights_backward, gpu, call)):
+        return _previous_dz(gpu, call, *call.previous)
+
+
+def _previous_dz(gpu: Device, call: LinearBackward, activation: Activation, saved: Array) -> Array:
+    """Return `(dz W^T) f'(z)` for the previous layer."""
+    dz, W = call.dz, gpu.packed(call.W)
+    saved = saved if is_packed(saved) else gpu.xp.ascontiguousarray(saved)
+    shape = (*ensemble_of(dz, W), dz.shape[-2], W.shape[-2])
+    if is_stored(gpu, dz) == is_stored(gpu, saved):
+        dx = gpu.out_or_new(call.out, shape, dz)
+        derivative = ActivationBackward(activation, dx, saved)
+        finish = functools.partial(activation_backward, gpu, derivative)
+        if _input_backward(gpu, dz, W, dx, saved if cuda_activation(activation).is_relu else None, finish):
+            return dx
+    else:
+        wide = gpu.reuse("dx", shape, W.dtype)
+        _input_backward(gpu, dz, W, wide)
+        dx = cast(gpu, wide, gpu.out_or_new(call.out, shape, saved))
+    return activation_backward(gpu, ActivationBackward(activation, dx, saved))
+
+
+def _weights_backward(gpu: Device, call: LinearBackward) -> None:
+    """Fill `dW = x^T dz` and db, the sum over rows of dz, or add them."""
+    dz, x, dW, db, accumulate = call.dz, call.x, call.dW, call.db, call.accumulate
+    # The library overwrites db: what is to be added goes to a place of its own first.
+    new_db = gpu.reuse("db", db.shape, db.dtype) if accumulate else db
+    product = backward_weights(
+        x.shape[-2],
+        dW.shape[-2],
+        dW.shape[-1],
+        types_of(gpu, x),
+        accumulate=accumulate,
+        members=members_of(dW.shape),
+        x_stride=member_stride(x),
+        dz_stride=member_stride(dz),
+        dW_stride=member_stride(dW),
+        db_stride=member_stride(new_db),
+    )
+    finish = functools.partial(sum_over_rows, gpu, dz, db, accumulate)
+    tier = run_product(gpu, product, at(x, dz, dW)._replace(vector=new_db.data.ptr), finish=finish)
+    unless_run(gpu, tier, Matmul(x, dz, transpose_a=True, out=dW), accumulate)
+    if tier is not Tier.EPILOGUE:
+        finish()
+    elif accumulate:
+        add(gpu, db, new_db, core=2)
+
+
+def _input_backward(
+    gpu: Device,
+    dz: Array,
+    W: Array,
+    dx: Array,
+    saved: Array | None = None,
+    finish: Callable[[], Any] | None = None,
+) -> bool:
+    """Compute `dx = dz W^T`; return whether the previous ReLU, whose output `saved` is, was masked with it."""
+    mask, key = None, None if saved is None else (*saved.shape, str(saved.dtype))
+    if saved is not None and key not in gpu.unread_masks:
+        mask = gpu.masks.find(saved, mask_bytes(*saved.shape[-2:]) * members_of(saved.shape))
+    gpu.masks.forget(dx)
+    if is_stored(gpu, dz):
+        W = parameter_in_16_bits(gpu, W)
+    product = backward_input(
+        dz.shape[-2],
+        W.shape[-2],
+        W.shape[-1],
+        types_of(gpu, dz),
+        masked=mask is not None,
+        members=members_of(dx.shape),
+        dz_stride=member_stride(dz),
+        W_stride=member_stride(W),
+        out_stride=member_stride(dx),
+    )
+    pointers = at(dz, W, dx)
+    pointers = pointers if mask is None else pointers._replace(mask=mask.data.ptr)
+    tier = run_product(gpu, product, pointers, finish=None if mask is None else finish)
+    unless_run(gpu, tier, Matmul(dz, W, transpose_b=True, out=dx))
+    if mask is None:
+        return False
+    if tier is not Tier.EPILOGUE and key is not None:
+        gpu.unread_masks.add(key)  # a mask that no product reads is not written again
+    return tier is Tier.EPILOGUE

@@ -1,0 +1,79 @@
+"""Optimizers: one pass over the flat buffers, which writes the copy in 16 bits too if there is one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...calls import MuonStep, OptimizerStep
+from ...dispatch import fused, generic
+from ...lowering.cuda_text import cuda_rule
+from ...primitives import Primitives
+from ...protocols import Array
+from ..device import Device
+from ..kernels import blocks_for
+from ..strides import C_TYPES, fault_of, fault_of_written, member_stride, members_of
+from .losses import loss_scale_of
+from .sixteen_bits import cast
+from .sums import add
+
+_MOST_STATES = 4  # of `optimizer_step` in optimizers.cu
+
+
+def _update_fits(gpu: Device, call: OptimizerStep) -> str:
+    if len(call.state) > _MOST_STATES:
+        return f"takes at most {_MOST_STATES} buffers of state, not {len(call.state)}"
+    arrays = (call.parameters, *call.state, *call.gradients)
+    fault = fault_of(*arrays, core=1) or fault_of_written(*arrays, core=1)
+    if fault or len({member_stride(array, 1) for array in arrays}) == 1:
+        return fault
+    return "takes buffers that are laid out alike"
+
+
+@fused(Primitives.optimizer_step, supports=_update_fits)
+def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
+    """Update parameters and state, one thread for each number."""
+    parameters, state, step = call.parameters, call.state, call.step
+    gradient, *others = call.gradients
+    for part in others:
+        add(gpu, gradient, part, core=1)
+    rates, stride = _rates(gpu, call.learning_rate)
+    if isinstance(step, int):
+        counter = gpu.reuse("step", (1,), np.int64)
+        counter.fill(step)
+        step = counter
+    count, members = parameters.shape[-1], members_of(parameters.shape, 1)
+    compute_copy, own = gpu.compute_copies.of_part(parameters), C_TYPES[str(parameters.dtype)]
+    gpu.launch(
+        "optimizer_step",
+        (own, own if compute_copy is None else C_TYPES[str(compute_copy.dtype)]),
+        (blocks_for(count), members),
+        *(parameters, gradient, *state, *[None] * (_MOST_STATES - len(state)), compute_copy),
+        *(member_stride(parameters, 1), count, step, rates, stride, cuda_rule(call.rule)),
+        loss_scale_of(gpu, parameters),
+    )
+
+
+@fused(Primitives.muon_step)
+def muon_step(gpu: Device, call: MuonStep) -> None:
+    """Take the generic step, whose products are our own, and update the copy in 16 bits.
+
+    A loss scale changes the length of gradient and momentum, but not of the orthogonalized step.
+    """
+    generic(Primitives.muon_step)(gpu, call)
+    compute_copy = gpu.compute_copies.of_part(call.parameters)
+    if compute_copy is not None:
+        cast(gpu, call.parameters, compute_copy, core=1)
+
+
+def _rates(gpu: Device, learning_rate: float | Array) -> tuple[Array, int]:
+    """Return learning rates in float64 on the device, and the stride from one member's to the next."""
+    if isinstance(learning_rate, int | float):
+        rates = gpu.reuse("rate", (1,), np.float64)
+        rates.fill(learning_rate)
+        return rates, 0
+    stride = 0 if learning_rate.size == 1 else 1
+    if str(learning_rate.dtype) == "float64" and learning_rate.flags.c_contiguous:
+        return learning_rate, stride
+    rates = gpu.reuse("rates", learning_rate.shape, np.float64)
+    rates[...] = learning_rate
+    return rates, stride

@@ -1,0 +1,279 @@
+"""One GPU, as the fused bodies use it: its products, our kernels, and memory that is used again and again.
+
+Nothing here waits for the device, and nothing that changes from step to step is a number in a launch if the
+caller gives it as an array: so a step can be recorded and replayed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..lowering.cuda_text import CudaFormula
+from ..protocols import Array
+from .checks import device_name, first_line
+from .compute_copies import LOSS_SCALES, STORED, ComputeCopies
+from .cublaslt import (
+    WORKSPACE_BYTES,
+    Autotuner,
+    Choices,
+    CublasLtError,
+    CublasLtUnavailableError,
+    Library,
+    Planner,
+    Workspace,
+    choices_file,
+    load,
+)
+from .kernels import OPTIONS, Launcher, source
+from .relu_masks import ReluMasks
+from .streams import StreamPair, time_in_graph
+from .strides import is_packed
+
+
+class DeviceMemoryError(MemoryError):
+    """The device is full; the message has the sizes and the remedy, in one line."""
+
+
+class Device:
+    """What the fused bodies of one backend share.
+
+    Parameters
+    ----------
+    cupy : module
+    index : int
+        The device, as the driver counts.
+    fused, precision, autotune, two_streams
+        See `CupyBackend`.
+
+    Attributes
+    ----------
+    stored : str
+        The dtype of 16 bits in which activations of float32 networks are kept, or an empty string.
+    masks, compute_copies
+        Bits that ReLUs leave for their way back, and parameters in 16 bits.
+    unread_masks : set
+        Shapes and dtypes of outputs whose mask no product can read.
+    is_recording : bool
+        While a step is recorded nothing is timed, and no buffer is made that outlives the graph.
+    why_not_recorded : str
+        Why no step can be recorded, or an empty string.
+    not_timed, not_recorded : str
+        Why products are not timed, if that was asked for, and why the last step was not recorded.
+    stream
+        The backend's own stream; there is one from the first `activate` on.
+    """
+
+    output_threads = 256
+    """Threads of a block of the kernel `head_step`."""
+
+    def __init__(
+        self, cupy: Any, index: int, *, fused: str, precision: str, autotune: bool, two_streams: bool
+    ) -> None:
+        self.xp, self.index, self.fused, self.precision = cupy, index, fused, precision
+        self.autotune = autotune
+        self.is_fused = fused != "never"
+        self.stored = STORED.get(precision, "") if self.is_fused else ""
+        self.loss_scale = LOSS_SCALES.get(precision, 1.0) if self.is_fused else 1.0
+        self.stream_pair = StreamPair(cupy.cuda) if two_streams else None
+        self.masks, self.compute_copies = ReluMasks(), ComputeCopies()
+        self.unread_masks: set[tuple[Any, ...]] = set()
+        self.is_recording = False
+        self.why_not_recorded = "" if self.is_fused else "fused=never"
+        if self.is_amd:
+            self.why_not_recorded = "CuPy records no graphs on AMD's GPUs"
+        self.not_timed = self.not_recorded = ""
+        self.stream: Any = None
+        self._depth, self._entry = 0, threading.RLock()
+        self._autotuner: Autotuner | None = None
+        self._buffers: dict[tuple[Any, ...], Array] = {}
+        self._functions: dict[tuple[str, str], Any] = {}
+        scalars = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
+        self.launch = Launcher(self._get_function, scalars)
+
+    def __repr__(self) -> str:
+        return f"gpu:{self.index}"
+
+    @property
+    def here(self) -> Any:
+        """A context in which this device is the current one."""
+        return self.xp.cuda.Device(self.index)
+
+    @property
+    def is_amd(self) -> bool:
+        """Whether CuPy was built for AMD's GPUs."""
+        return bool(getattr(self.xp.cuda.runtime, "is_hip", False))
+
+    def _get_function(self, file: str, expression: str, formulas: Sequence[CudaFormula]) -> Any:
+        if (file, expression) not in self._functions:
+            code = source(file, formulas)
+            module = self.xp.RawModule(code=code, options=OPTIONS, name_expressions=[expression])
+            self._functions[file, expression] = module.get_function(expression)
+        return self._functions[file, expression]
+
+    # -- products ------------------------------------------------------------------------------------
+
+    @property
+    def autotuner(self) -> Autotuner:
+        """Where products find their tier; made at the first one, with this device current."""
+        if self._autotuner is None:
+            with self.here:
+                self._autotuner = self._new_autotuner()
+        return self._autotuner
+
+    @autotuner.setter
+    def autotuner(self, autotuner: Autotuner) -> None:
+        self._autotuner = autotuner
+
+    def _new_autotuner(self) -> Autotuner:
+        if not self.is_fused or self.is_amd:
+            return Autotuner(None, self.fused, "cublasLt is not for AMD's GPUs")
+        try:
+            planner = Planner(self.load_cublaslt())
+        except (CublasLtUnavailableError, CublasLtError) as error:
+            return Autotuner(None, self.fused, str(error))
+        choices = self._new_choices(planner.library) if self.autotune else None
+        return Autotuner(planner, self.fused, timer=self.time if choices else None, choices=choices)
+
+    def _new_choices(self, library: Library) -> Choices | None:
+        """Return where the fastest products are kept; None if there is no place for them."""
+        gpu = device_name(self.xp.cuda.runtime.getDeviceProperties(self.index))
+        try:
+            return Choices(choices_file(), gpu, ".".join(map(str, library.version)))
+        except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+            self.not_timed = f"there is no place to keep which are fastest: {first_line(error)}"
+            return None
+
+    def load_cublaslt(self) -> Library:
+        """Return the library that belongs to this CuPy."""
+        return load(self.xp.cuda.runtime.runtimeGetVersion() // 1000)
+
+    @property
+    def has_cublaslt(self) -> bool:
+        """Whether products may be cublasLt's."""
+        return self.autotuner.planner is not None
+
+    def time(self, run: Callable[[], None]) -> float | None:
+        """Return the milliseconds of one run; None if it cannot be recorded now."""
+        return None if self.is_recording else time_in_graph(self.xp.cuda, run)
+
+    @property
+    def workspace(self) -> Workspace:
+        """Memory that products of this lane may use."""
+        if not self.has_cublaslt:
+            return Workspace(0, 0)
+        return Workspace(self.reuse("workspace", (WORKSPACE_BYTES,), np.uint8).data.ptr)
+
+    # -- streams -------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def activate(self) -> Iterator[None]:
+        """Make this device current, and a stream of its own on it; wait for the work at the end.
+
+        The stream does not wait for the null stream, so that other users of the process do not delay it; work
+        that was asked for before is therefore waited for on entry. Nested entries wait for nothing. One thread
+        at a time is inside: another one waits.
+        """
+        with self._entry:
+            yield from self._activated()
+
+    def _activated(self) -> Iterator[None]:
+        if self._depth:
+            yield
+            return
+        with self.here:
+            self.xp.cuda.Device(self.index).synchronize()
+            # One stream for the backend's life: CuPy's pool gives memory back to the stream that had it.
+            if self.stream is None:
+                self.stream = self.xp.cuda.Stream(non_blocking=True)
+            with self.stream, self.explained_if_full("the work"):
+                self._depth += 1
+                try:
+                    yield
+                finally:
+                    self._depth -= 1
+                    self.stream.synchronize()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether work goes to the backend's own stream now."""
+        return self._depth > 0
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Hold the state in which nothing is timed, and no buffer is made that outlives the graph."""
+        self.is_recording = True
+        try:
+            yield
+        finally:
+            self.is_recording = False
+
+    # -- memory --------------------------------------------------------------------------------------
+
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        """Move an array (host, this device or another) to this device."""
+        with self.here, self.explained_if_full(f"an array of shape {getattr(array, 'shape', '?')}"):
+            return self.xp.asarray(array, dtype=dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return a new array of zeros."""
+        with self.here, self.explained_if_full(f"an array of shape {shape}"):
+            return self.xp.zeros(shape, dtype=dtype)
+
+    def new(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return new memory, whatever it holds."""
+        megabytes = math.prod(shape) * np.dtype(dtype).itemsize / 1e6
+        with self.explained_if_full(f"another {megabytes:,.1f} MB (an array of shape {shape})"):
+            return self.xp.empty(shape, dtype=dtype)
+
+    def reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return the same memory for a purpose at every step, in each lane its own."""
+        lane = 0 if self.stream_pair is None else self.stream_pair.now
+        key = (lane, purpose, shape, str(dtype))
+        if key not in self._buffers:
+            self.refuse_new_memory(purpose)
+            self._buffers[key] = self.new(shape, dtype)
+        return self._buffers[key]
+
+    def refuse_new_memory(self, purpose: str) -> None:
+        """Raise while a step is recorded, which may use no memory that the steps before it did not."""
+        if self.is_recording:
+            raise RuntimeError(f"the recorded step needs memory ({purpose}) that the steps before it did not")
+
+    def out_or_new(self, offered: Array | None, shape: tuple[int, ...], like: Array) -> Array:
+        """Return the offered buffer if it fits, or a new array."""
+        fits = offered is not None and offered.shape == shape and offered.dtype == like.dtype
+        return offered if fits and is_packed(offered) else self.new(shape, like.dtype)
+
+    def packed(self, array: Array, core: int = 2) -> Array:
+        """Return the array, or a contiguous copy if it is not packed."""
+        return array if is_packed(array, core) else self.xp.ascontiguousarray(array)
+
+    def buffers(self) -> list[Array]:
+        """Return all memory that is used again and again, for a graph to keep alive."""
+        return [*self._buffers.values(), *self.masks.memory(), *self.compute_copies.memory()]
+
+    def memory_in_use(self) -> int:
+        """Return the bytes that CuPy's pool has handed out; memory that it merely keeps is not counted."""
+        with self.here:
+            return int(self.xp.get_default_memory_pool().used_bytes())
+
+    @contextlib.contextmanager
+    def explained_if_full(self, what: str) -> Iterator[None]:
+        """Turn CuPy's OutOfMemoryError into one line with the sizes and the remedy."""
+        try:
+            yield
+        except DeviceMemoryError:
+            raise
+        except MemoryError as error:
+            used = f"{self.memory_in_use() / 1e6:,.1f} MB are in use by this process"
+            total = self.xp.cuda.runtime.getDeviceProperties(self.index)["totalGlobalMem"]
+            raise DeviceMemoryError(
+                f"{self} has no memory for {what}: {used} of {total / 1e6:,.1f} MB in all "
+                f"({first_line(error)}); take a smaller batch size, fewer networks together, or --device cpu"
+            ) from error
