@@ -84,7 +84,7 @@ def large_product(backend: Any, n: int) -> Row:
     """Return TFLOP/s of the fastest algorithm for a product that fills the card."""
     a = numbers(backend, n, n)
     out = backend.zeros((n, n), str(a.dtype))
-    product = matmul(n, n, n, types_of(backend.gpu, a))
+    product = matmul((n, n, n), types_of(backend.gpu, a))
     best = fastest(backend, product, Pointers(a.data.ptr, a.data.ptr, out.data.ptr))
     return best | {"tflops": 2e-9 * n**3 / best["milliseconds"] if best["milliseconds"] else None}
 
@@ -133,7 +133,7 @@ def sliced_weights(backend: Any, rows: int, width: int, slices: int) -> Row:
     x, dz = numbers(backend, rows, width), numbers(backend, rows, width)
     dW = backend.zeros((slices, width, width), "float32")
     db = backend.zeros((slices, 1, width), "float32")
-    product = backward_weights(rows // slices, width, width, types_of(backend.gpu, x), members=slices)
+    product = backward_weights((rows // slices, width, width), types_of(backend.gpu, x), members=slices)
     assert product.strides == Strides(rows // slices * width, rows // slices * width, width * width, width)
     pointers = Pointers(x.data.ptr, dz.data.ptr, dW.data.ptr, db.data.ptr)
     of_slices = dz.reshape(slices, rows // slices, width)

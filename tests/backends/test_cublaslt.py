@@ -211,13 +211,10 @@ class Layer:
 
     def forward(self, **epilogue):
         return forward(
-            *self.sizes,
+            self.sizes,
             self.types,
             members=self.members,
-            x_stride=self.x_stride(),
-            W_stride=self.W.stride,
-            b_stride=self.b.stride,
-            y_stride=self.y.stride,
+            strides=Strides(self.x_stride(), self.W.stride, self.y.stride, self.b.stride),
             **epilogue,
         )
 
@@ -236,13 +233,11 @@ class Layer:
 
     def backward_input(self, masked=True):
         return backward_input(
-            *self.sizes,
+            self.sizes,
             self.types,
             masked=masked,
             members=self.members,
-            dz_stride=self.dz.stride,
-            W_stride=self.W.stride,
-            out_stride=self.dx.stride,
+            strides=Strides(self.dz.stride, self.W.stride, self.dx.stride),
         )
 
     def backward_input_pointers(self, masked=True):
@@ -251,13 +246,10 @@ class Layer:
 
     def backward_weights(self, **options):
         return backward_weights(
-            *self.sizes,
+            self.sizes,
             self.types,
             members=self.members,
-            x_stride=self.x_stride(),
-            dz_stride=self.dz.stride,
-            dW_stride=self.dW.stride,
-            db_stride=self.db.stride,
+            strides=Strides(self.x_stride(), self.dz.stride, self.dW.stride, self.db.stride),
             **options,
         )
 
@@ -345,7 +337,7 @@ def test_any_product(planner, workspace, memory, transpose_left, transpose_right
     b = memory.array(right.swapaxes(-1, -2) if transpose_right else right, "float64")
     out = memory.result((members, 4, 6), "float64")
     turns = {"transpose_left": transpose_left, "transpose_right": transpose_right}
-    product = matmul(4, 6, 5, PRECISIONS["float64"], members=members, **turns)
+    product = matmul((4, 6, 5), PRECISIONS["float64"], members=members, **turns)
     pointers = Pointers(a.pointer, b.pointer, out.pointer)
     planner.plan(product, pointers).run(pointers, workspace, STREAM)
     assert_close(out, left @ right)
@@ -367,14 +359,16 @@ def test_a_mask_has_a_bit_for_each_element_and_rows_of_128_bits():
 
 
 WRONG = {
-    "an empty axis": lambda: forward(0, 1, 1, PRECISIONS["float32"]),
-    "no operand type 'int8'": lambda: matmul(1, 1, 1, Types("int8", "int8")),
-    "bfloat16 operands give no float16 result": lambda: matmul(1, 1, 1, Types("bfloat16", "float16")),
-    "float32 operands give no float64 result": lambda: matmul(1, 1, 1, Types("float32", "float64")),
-    "TF32 is for float32": lambda: matmul(1, 1, 1, Types("float64", "float64", tf32=True)),
-    "lays results over each other": lambda: forward(2, 1, 1, PRECISIONS["float32"], members=2, y_stride=1),
+    "an empty axis": lambda: forward((0, 1, 1), PRECISIONS["float32"]),
+    "no operand type 'int8'": lambda: matmul((1, 1, 1), Types("int8", "int8")),
+    "bfloat16 operands give no float16 result": lambda: matmul((1, 1, 1), Types("bfloat16", "float16")),
+    "float32 operands give no float64 result": lambda: matmul((1, 1, 1), Types("float32", "float64")),
+    "TF32 is for float32": lambda: matmul((1, 1, 1), Types("float64", "float64", tf32=True)),
+    "lays results over each other": lambda: forward(
+        (2, 1, 1), PRECISIONS["float32"], members=2, strides=Strides(2, 1, 1, 1)
+    ),
     "lays bias gradients over each other": lambda: backward_weights(
-        2, 1, 2, PRECISIONS["float32"], members=2, db_stride=0
+        (2, 1, 2), PRECISIONS["float32"], members=2, strides=Strides(4, 2, 2, 0)
     ),
     "is summed over a right operand as it lies": lambda: Product(
         "p", 1, 1, 1, PRECISIONS["float32"], transpose_right=True, epilogue=Epilogue.BGRADA
@@ -389,8 +383,8 @@ def test_products_that_make_no_sense_are_refused(message):
 
 
 def test_the_strides_of_one_network_are_no_part_of_the_key():
-    one = forward(2, 3, 4, PRECISIONS["float32"], W_stride=99)
-    assert one == forward(2, 3, 4, PRECISIONS["float32"])
+    one = forward((2, 3, 4), PRECISIONS["float32"], strides=Strides(1, 99, 2, 3))
+    assert one == forward((2, 3, 4), PRECISIONS["float32"])
     assert one.strides == Strides()
 
 
@@ -472,7 +466,7 @@ def test_less_aligned_memory_has_a_plan_of_its_own(planner, workspace, memory, w
 
 
 def test_alignment_counts_every_member():
-    product = matmul(4, 4, 4, PRECISIONS["float32"], members=3, strides=Strides(16, 17, 32))
+    product = matmul((4, 4, 4), PRECISIONS["float32"], members=3, strides=Strides(16, 17, 32))
     assert product.alignments(Pointers(1024, 1024, 1024)) == (64, 4, 128, 256, 256)
     assert product.alignments(Pointers(8, 1024, 1024))[0] == 8
 
@@ -990,14 +984,14 @@ def test_the_fake_refuses(fake, library, small_layer, status, change):
 
 
 def test_the_fake_refuses_a_bias_gradient_of_a_transposed_operand(fake, library):
-    product = backward_weights(5, 5, 5, PRECISIONS["float32"])
+    product = backward_weights((5, 5, 5), PRECISIONS["float32"])
     assert asked(fake, library, product) == SUCCESS
     change = {"transpose_a": 1}
     assert asked(fake, library, product, lambda desc, a, b, d: desc.update(change)) == NOT_SUPPORTED
 
 
 def test_the_fake_multiplies_row_major_matrices_without_an_epilogue(fake, library):
-    product = forward(6, 5, 4, PRECISIONS["float32"], bias=False, relu=False, mask=False)
+    product = forward((6, 5, 4), PRECISIONS["float32"], bias=False, relu=False, mask=False)
     assert asked(fake, library, product, to_row_order) == SUCCESS
 
 
@@ -1065,7 +1059,7 @@ def all_told(operation):
 
 
 def test_the_real_library_keeps_what_it_was_told(real):
-    product = forward(33, 7, 130, PRECISIONS["bfloat16"], members=3, x_stride=0, W_stride=999, b_stride=888)
+    product = forward((33, 7, 130), PRECISIONS["bfloat16"], members=3, strides=Strides(0, 999, 33 * 130, 888))
     operation = Operation(real, product)
     operation.point(4096, 8192)
     told = all_told(operation)
@@ -1088,9 +1082,9 @@ def test_every_product_can_be_told_to_the_real_library(real, precision_name):
     types_, sizes = PRECISIONS[precision_name], (6, 5, 4)
     for members in (1, 3):
         for product in (
-            forward(*sizes, types_, members=members),
-            backward_input(*sizes, types_, members=members),
-            backward_weights(*sizes, types_, members=members),
+            forward(sizes, types_, members=members),
+            backward_input(sizes, types_, members=members),
+            backward_weights(sizes, types_, members=members),
         ):
             operation = Operation(real, product)
             assert all_told(operation)["desc", 7] == product.epilogue

@@ -17,7 +17,7 @@ from ...dispatch import fused
 from ...lowering.cuda_text import CudaFormula, cuda_activation
 from ...primitives import Primitives
 from ...protocols import Activation, Array
-from ..cublaslt import Tier, backward_input, backward_weights, forward, mask_bytes
+from ..cublaslt import Strides, Tier, backward_input, backward_weights, forward, mask_bytes
 from ..device import Device
 from ..kernels import blocks_for, groups_of_rows
 from ..strides import (
@@ -86,26 +86,20 @@ def _layer(gpu: Device, call: Linear) -> tuple[Array, Array]:
 def _forward(gpu: Device, call: Linear, z: Array, formula: CudaFormula, finish: Callable[[], None]) -> bool:
     """Compute `z = x W`; return whether bias and activation were done with it. Else `finish` does them."""
     x, W, b = call.x, call.W, call.b
-    rows, (n_in, n_out), types = x.shape[-2], W.shape[-2:], types_of(gpu, x)
+    sizes, types = (x.shape[-2], *W.shape[-2:]), types_of(gpu, x)
     if is_stored(gpu, x):
         W, b = parameter_in_16_bits(gpu, W), parameter_in_16_bits(gpu, b)
-    strides: dict[str, Any] = {
-        "members": members_of(z.shape),
-        "x_stride": member_stride(x),
-        "W_stride": member_stride(W),
-        "b_stride": member_stride(b),
-        "y_stride": member_stride(z),
-    }
+    members, strides = members_of(z.shape), Strides(*map(member_stride, (x, W, z, b)))
     pointers = at(x, W, z)._replace(vector=b.data.ptr)
-    relu, is_offered = formula.is_relu, z is call.out or z is call.out_saved
-    if relu and is_offered and (mask := _memory_for_mask(gpu, z)) is not None:
-        product = forward(rows, n_in, n_out, types, **strides)
+    relu = formula.is_relu
+    if relu and z is call.out and (mask := _memory_for_mask(gpu, z)) is not None:
+        product = forward(sizes, types, members=members, strides=strides)
         masked = pointers._replace(mask=mask.data.ptr)
         if run_product(gpu, product, masked, finish=finish, only=Tier.EPILOGUE) is Tier.EPILOGUE:
             gpu.masks.note(z)
             return True
     ends = relu or formula.is_identity
-    product = forward(rows, n_in, n_out, types, bias=ends, relu=relu, mask=False, **strides)
+    product = forward(sizes, types, bias=ends, relu=relu, mask=False, members=members, strides=strides)
     tier = run_product(gpu, product, pointers if ends else at(x, W, z), finish=finish if ends else None)
     unless_run(gpu, tier, Matmul(x, W, out=z))
     return ends and tier is Tier.EPILOGUE
@@ -197,16 +191,11 @@ def _weights_backward(gpu: Device, call: LinearBackward) -> None:
     # The library overwrites db: what is to be added goes to a place of its own first.
     new_db = gpu.reuse("db", db.shape, db.dtype) if accumulate else db
     product = backward_weights(
-        x.shape[-2],
-        dW.shape[-2],
-        dW.shape[-1],
+        (x.shape[-2], *dW.shape[-2:]),
         types_of(gpu, x),
         accumulate=accumulate,
         members=members_of(dW.shape),
-        x_stride=member_stride(x),
-        dz_stride=member_stride(dz),
-        dW_stride=member_stride(dW),
-        db_stride=member_stride(new_db),
+        strides=Strides(*map(member_stride, (x, dz, dW, new_db))),
     )
     finish = functools.partial(sum_over_rows, gpu, dz, db, accumulate)
     tier = run_product(gpu, product, at(x, dz, dW)._replace(vector=new_db.data.ptr), finish=finish)
@@ -233,15 +222,11 @@ def _input_backward(
     if is_stored(gpu, dz):
         W = parameter_in_16_bits(gpu, W)
     product = backward_input(
-        dz.shape[-2],
-        W.shape[-2],
-        W.shape[-1],
+        (dz.shape[-2], *W.shape[-2:]),
         types_of(gpu, dz),
         masked=mask is not None,
         members=members_of(dx.shape),
-        dz_stride=member_stride(dz),
-        W_stride=member_stride(W),
-        out_stride=member_stride(dx),
+        strides=Strides(*map(member_stride, (dz, W, dx))),
     )
     pointers = at(dz, W, dx)
     pointers = pointers if mask is None else pointers._replace(mask=mask.data.ptr)

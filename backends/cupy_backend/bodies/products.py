@@ -79,14 +79,12 @@ def matmul(gpu: Device, call: Matmul) -> Array:
     out = gpu.out_or_new(call.out, (*ensemble_of(a, b), rows, columns), a)
     gpu.masks.forget(out)
     product = product_of(
-        rows,
-        columns,
-        inner,
+        (rows, columns, inner),
         types_of(gpu, out),
         transpose_left=transpose_a,
         transpose_right=transpose_b,
         members=members_of(out.shape),
-        strides=Strides(member_stride(a), member_stride(b), member_stride(out)),
+        strides=Strides(*map(member_stride, (a, b, out))),
     )
     tier = run_product(gpu, product, at(a, b, out))
     unless_run(gpu, tier, Matmul(a, b, transpose_a, transpose_b, out))

@@ -12,7 +12,7 @@ refuses).
 
     planner = Planner(load(cuda_major=12))  # with the device current
     autotuner = Autotuner(planner, timer=milliseconds_of_one_run, choices=Choices(choices_file(), gpu, version))
-    product = forward(rows, n_in, n_out, PRECISIONS["bfloat16"], members=K, x_stride=0)
+    product = forward((rows, n_in, n_out), PRECISIONS["bfloat16"], members=K)
     pointers = Pointers(left=x, right=W, out=y, vector=b, mask=mask)
     step = autotuner.take(product, pointers, workspace, stream)
     if step.tier is not Tier.LIBRARY:

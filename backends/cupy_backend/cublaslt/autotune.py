@@ -22,7 +22,7 @@ from .autotune_cache import Choice, Choices
 from .layer_products import backward_input, backward_weights, forward
 from .library import CublasLtError
 from .plans import Plan, Planner, RefusedError, Workspace
-from .products import PRECISIONS, Epilogue, Pointers, Product
+from .products import PRECISIONS, Epilogue, Pointers, Product, Strides
 
 
 class Tier(enum.Enum):
@@ -323,14 +323,16 @@ def _typical_products(rows: int, width: int) -> Iterator[tuple[Product, bool]]:
     sizes = (rows, width, width)
     for precision in PRECISIONS.values():
         for members, shared in ((1, False), (3, False), (3, True)):
-            x_stride = 0 if shared else None
-            yield forward(*sizes, precision, members=members, x_stride=x_stride), shared
-            yield forward(*sizes, precision, mask=False, members=members, x_stride=x_stride), shared
-            yield forward(*sizes, precision, relu=False, members=members, x_stride=x_stride), shared
-            yield (
-                forward(*sizes, precision, bias=False, relu=False, members=members, x_stride=x_stride),
-                shared,
-            )
-            yield backward_weights(*sizes, precision, members=members, x_stride=x_stride), shared
+            options: dict[str, Any] = {"members": members}
+            if shared:  # X
+                options["strides"] = Strides(0, width * width, rows * width, width)
+            yield forward(sizes, precision, **options), shared
+            yield forward(sizes, precision, mask=False, **options), shared
+            yield forward(sizes, precision, relu=False, **options), shared
+            yield forward(sizes, precision, bias=False, relu=False, **options), shared
             if not shared:
-                yield backward_input(*sizes, precision, members=members), shared
+                yield backward_weights(sizes, precision, **options), shared
+                yield backward_input(sizes, precision, **options), shared
+                continue
+            options["strides"] = Strides(0, rows * width, width * width, width)
+            yield backward_weights(sizes, precision, **options), shared

@@ -11,118 +11,99 @@ With N rows (pixels), and for each member:
 
 from __future__ import annotations
 
+from typing import Any
+
 from .products import Epilogue, Product, Strides, Types
+
+Sizes = tuple[int, int, int]
 
 _MASK_STEP = 128  # bits: a row of the mask begins at a multiple of this
 
 
 def forward(
-    rows: int,
-    n_in: int,
-    n_out: int,
+    sizes: Sizes,
     types: Types,
     *,
     bias: bool = True,
     relu: bool = True,
     mask: bool = True,
     members: int = 1,
-    x_stride: int | None = None,
-    W_stride: int | None = None,
-    b_stride: int | None = None,
-    y_stride: int | None = None,
+    strides: Strides | None = None,
 ) -> Product:
-    """Y = X W (+ b) (and ReLU (and the mask for its backward pass)).
+    """Return `Y = X W (+ b)`, and ReLU, and the mask for its way back.
 
     Parameters
     ----------
-    rows, n_in, n_out : int
+    sizes : (rows, n_in, n_out)
         X is (N, n_in), W (n_in, n_out), b (n_out,), Y (N, n_out), the mask `mask_bytes(N, n_out)` for each
         member, one after the other. Pointers: left X, right W, vector b.
     bias, relu, mask : bool
-        What the epilogue does; a mask is of a ReLU only. It is worth writing only where the product that
-        would read it, `backward_input(masked=True)`, is not refused.
-    *_stride : int, optional
-        From one member to the next; 0 for what they share, None where they follow each other closely.
+        What the epilogue does; a mask is of a ReLU only. It is worth writing only if the product that would
+        read it, `backward_input(masked=True)`, is not refused.
+    strides : Strides, optional
+        Without that of the mask; None for members that follow each other closely.
     """
-    epilogue = _forward_epilogue(bias, relu, mask)
-    strides = Strides(
-        _packed(x_stride, rows * n_in),
-        _packed(W_stride, n_in * n_out),
-        _packed(y_stride, rows * n_out),
-        _packed(b_stride, n_out) if bias else 0,
-        _mask_stride(epilogue, rows, n_out),
-    )
+    rows, n_in, n_out = sizes
+    epilogue = Epilogue.BIAS if bias else Epilogue.NONE
+    if relu:
+        flags = (Epilogue.RELU_AUX if mask else Epilogue.RELU) | (Epilogue.BIAS if bias else 0)
+        epilogue = Epilogue(flags)
+    strides = strides or Strides(rows * n_in, n_in * n_out, rows * n_out, n_out)
+    if not bias:
+        strides = strides._replace(vector=0)
     return _product("forward", (rows, n_out, n_in), types, strides, members, epilogue=epilogue)
 
 
 def backward_input(
-    rows: int,
-    n_in: int,
-    n_out: int,
-    types: Types,
-    *,
-    masked: bool = True,
-    members: int = 1,
-    dz_stride: int | None = None,
-    W_stride: int | None = None,
-    out_stride: int | None = None,
+    sizes: Sizes, types: Types, *, masked: bool = True, members: int = 1, strides: Strides | None = None
 ) -> Product:
-    """(dZ W^T), and 0 where the mask of the layer below has a 0: its dZ, if that layer ends in a ReLU.
+    """Return `dZ W^T`, and 0 where the mask of the previous layer has a 0: its dZ, if it ends in a ReLU.
 
     Parameters
     ----------
-    rows, n_in, n_out : int
-        dZ is (N, n_out), W (n_in, n_out), the result (N, n_in), and so the mask of the layer below,
-        as `forward` wrote it there. Pointers: left dZ, right W.
+    sizes : (rows, n_in, n_out)
+        dZ is (N, n_out), W (n_in, n_out), the result (N, n_in), and so the mask of the previous layer, as
+        `forward` wrote it there. Pointers: left dZ, right W.
     masked : bool
         Whether there is such a mask; otherwise the derivative of the activation is left to the caller.
+    strides : Strides, optional
+        As of `forward`.
     """
+    rows, n_in, n_out = sizes
     epilogue = Epilogue.DRELU if masked else Epilogue.NONE
-    strides = Strides(
-        _packed(dz_stride, rows * n_out),
-        _packed(W_stride, n_in * n_out),
-        _packed(out_stride, rows * n_in),
-        0,
-        _mask_stride(epilogue, rows, n_in),
+    strides = strides or Strides(rows * n_out, n_in * n_out, rows * n_in)
+    return _product(
+        "backward input", (rows, n_in, n_out), types, strides, members, epilogue=epilogue, transpose_right=True
     )
-    sizes = (rows, n_in, n_out)
-    return _product("backward input", sizes, types, strides, members, epilogue=epilogue, transpose_right=True)
 
 
 def backward_weights(
-    rows: int,
-    n_in: int,
-    n_out: int,
+    sizes: Sizes,
     types: Types,
     *,
     bias: bool = True,
     accumulate: bool = False,
     members: int = 1,
-    x_stride: int | None = None,
-    dz_stride: int | None = None,
-    dW_stride: int | None = None,
-    db_stride: int | None = None,
+    strides: Strides | None = None,
 ) -> Product:
-    """DW = X^T dZ (+ dW, with `accumulate`) and db = the sum over rows of dZ, both in `for_gradients` types.
+    """Return `dW = X^T dZ`, or `dW + X^T dZ`, and `db`, the sum of dZ over rows, in `for_gradients` types.
 
     Parameters
     ----------
-    rows, n_in, n_out : int
+    sizes : (rows, n_in, n_out)
         X is (N, n_in), dZ (N, n_out), dW (n_in, n_out), db (n_out,). Pointers: left X, right dZ, vector db.
     bias : bool
         Whether db is wanted. It is always overwritten: with `accumulate` let it go to a buffer of its own.
+    strides : Strides, optional
+        As of `forward`.
     """
-    strides = Strides(
-        _packed(x_stride, rows * n_in),
-        _packed(dz_stride, rows * n_out),
-        _packed(dW_stride, n_in * n_out),
-        _packed(db_stride, n_out) if bias else 0,
-    )
+    rows, n_in, n_out = sizes
+    strides = strides or Strides(rows * n_in, rows * n_out, n_in * n_out, n_out)
     return _product(
         "backward weights",
         (n_in, n_out, rows),
         types.for_gradients(),
-        strides,
+        strides if bias else strides._replace(vector=0),
         members,
         epilogue=Epilogue.BGRADA if bias else Epilogue.NONE,
         accumulate=accumulate,
@@ -131,9 +112,7 @@ def backward_weights(
 
 
 def matmul(
-    rows: int,
-    columns: int,
-    inner: int,
+    sizes: Sizes,
     types: Types,
     *,
     transpose_left: bool = False,
@@ -141,13 +120,14 @@ def matmul(
     members: int = 1,
     strides: Strides | None = None,
 ) -> Product:
-    """Any product, without an epilogue: out (rows, columns) = op(left) op(right)."""
-    packed = Strides(rows * inner, inner * columns, rows * columns)
+    """Return `op(left) op(right)`, without an epilogue, for sizes (rows, columns, inner)."""
+    rows, columns, inner = sizes
+    strides = strides or Strides(rows * inner, inner * columns, rows * columns)
     return _product(
         "matmul",
-        (rows, columns, inner),
+        sizes,
         types,
-        strides or packed,
+        strides,
         members,
         transpose_left=transpose_left,
         transpose_right=transpose_right,
@@ -156,55 +136,29 @@ def matmul(
 
 def _product(
     name: str,
-    sizes: tuple[int, int, int],
+    sizes: Sizes,
     types: Types,
     strides: Strides,
     members: int,
-    *,
     epilogue: Epilogue = Epilogue.NONE,
-    accumulate: bool = False,
-    transpose_left: bool = False,
-    transpose_right: bool = False,
+    **options: Any,
 ) -> Product:
-    rows, columns, inner = sizes
-    return Product(
-        name,
-        rows,
-        columns,
-        inner,
-        types,
-        transpose_left,
-        transpose_right,
-        epilogue,
-        accumulate,
-        members,
-        strides if members > 1 else Strides(),  # one network is one key, whatever its strides would be
-    )
-
-
-def _forward_epilogue(bias: bool, relu: bool, mask: bool) -> Epilogue:
-    if not relu:
-        return Epilogue.BIAS if bias else Epilogue.NONE
-    flags = (Epilogue.RELU_AUX if mask else Epilogue.RELU) | (Epilogue.BIAS if bias else 0)
-    return Epilogue(flags)
-
-
-def _packed(stride: int | None, elements: int) -> int:
-    return elements if stride is None else stride
+    """Return a product with sizes (rows, columns, inner); one network is one key, whatever its strides."""
+    if members == 1:
+        strides = Strides()
+    elif epilogue.has_mask:
+        strides = strides._replace(mask=mask_leading_dimension(sizes[1]) * sizes[0])
+    return Product(name, *sizes, types, epilogue=epilogue, members=members, strides=strides, **options)
 
 
 # -- the mask --------------------------------------------------------------------------------------------
 
 
 def mask_leading_dimension(columns: int) -> int:
-    """Bits from one row of a mask to the next, for a result of that many columns."""
+    """Return the bits from one row of a mask to the next, for a result of that many columns."""
     return -(-columns // _MASK_STEP) * _MASK_STEP
 
 
 def mask_bytes(rows: int, columns: int) -> int:
-    """Bytes of the mask of one member for a result (rows, columns): one bit an element, rows padded."""
+    """Return the bytes of one member's mask for a result (rows, columns): one bit an element, rows padded."""
     return mask_leading_dimension(columns) * rows // 8
-
-
-def _mask_stride(epilogue: Epilogue, rows: int, columns: int) -> int:
-    return mask_leading_dimension(columns) * rows if epilogue.has_mask else 0
