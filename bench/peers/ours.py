@@ -20,9 +20,10 @@ from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.pixels.step_inputs import StepInputs
 from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.tiles.group import TileGroup
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.network import TileNetwork
-from coordfit.tiles.trainer import TileGroup, TileTrainer
+from coordfit.tiles.trainer import TileTrainer
 from coordfit.training.step import TrainingStep
 
 from .cases import LEARNING_RATE, Problem

@@ -17,7 +17,7 @@ from .rendering import Rendered
 def save_rows(
     path: Path, model: Rendered, grid: PixelGrid, *, see: Callable[[NDArray[np.floating]], object]
 ) -> None:
-    """Render rows and write them as they come, for `see` too: the picture need not fit into memory."""
+    """Render and write rows piece by piece, without the whole picture in memory; `see` gets each."""
     depth = model.picture.bit_depth
     with atomic_write(path) as file:
         writer = PngWriter(file, grid.width, grid.height, model.picture.channels, depth)

@@ -1,35 +1,41 @@
-"""Learning-rate schedules: the factor on the learning rate at a step, from 1 at the start to its end value.
-
-The same function serves every optimizer; warm-up comes before it and is linear.
-"""
+"""Learning-rate schedules, the same for every optimizer: a linear warm-up, then a decay from 1."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-SCHEDULES = ("constant", "cosine", "linear", "exponential")
+from ..config import FitConfig
+
+
+def learning_rate(config: FitConfig, step: int, steps: int) -> float:
+    """Return the learning rate of the step after `step` steps, in a schedule of `steps` steps."""
+    return config.learning_rate * schedule_factor(
+        config.schedule,
+        step,
+        steps,
+        warmup_steps=config.warmup_steps,
+        final_factor=config.final_factor,
+    )
 
 
 def schedule_factor(
     schedule: Any, step: int, steps: int, *, warmup_steps: int = 0, final_factor: float = 0.0
 ) -> float:
-    """The factor on the learning rate for the step that is about to be taken.
+    """Return the factor on the learning rate for the step after `step` steps.
 
     Parameters
     ----------
     schedule : {"constant", "cosine", "linear", "exponential"}, or an object with `factor(progress)`
-        `cosine` follows Loshchilov and Hutter, "SGDR" (2017), equation 5, once from 1 to `final_factor`;
-        `linear` goes there in a straight line (Defazio et al., "Optimal Linear Decay Learning Rate Schedules
-        and Further Refinements", 2023), `exponential` by the same ratio at every step.
-    step : int
-        Counts from 0.
+        `cosine` is half a period, from Loshchilov and Hutter, "SGDR" (2017), equation 5; `linear` a straight
+        line (Defazio et al., "Optimal Linear Decay Learning Rate Schedules and Further Refinements", 2023);
+        `exponential` has the same ratio at every step.
     steps : int
-        The budget; the last step is `steps - 1`. Past it the factor stays at its end value.
+        The last step is `steps - 1`; after it the factor keeps its end value.
     warmup_steps : int
-        Steps in which the factor rises linearly, 1 / (warmup_steps + 1) at step 0.
+        Steps in which the factor rises linearly, from `1 / (warmup_steps + 1)`.
     final_factor : float
-        The factor at the end; `exponential` takes 1e-4 for anything less, since it cannot reach 0.
+        The factor at the end; at least 1e-4 for `exponential`, which cannot reach 0.
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)

@@ -1,7 +1,7 @@
-"""Tiled models on disk: one `.safetensors` file whose tiles are read when they are asked for.
+"""Tiled models on disk: one `.safetensors` file whose tiles are read on demand.
 
-`encoding.B` (m, 2), and `tiles.parameters` (number of tiles, p) in float16, float32 or float64: a row for each
-tile, its weights and biases layer by layer. So a rendering of a window reads the rows of that window.
+It holds `encoding.B` (m, 2) and `tiles.parameters` (number of tiles, p) in float16, float32 or float64, with
+weights and biases layer by layer. A rendering of a window reads only the rows of its tiles.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_SIDE = 2**14
 
 
 def save_tiled(path: str | PathLike[str], model: TiledModel, dtype: str | None = None) -> None:
-    """Write a tiled model, atomically; `dtype` is that of the stored parameters, the model's own by default."""
+    """Write a tiled model, atomically, with parameters of type `dtype`; by default the model's own."""
     stored = model.parameters if dtype is None else model.parameters.astype(dtype, copy=False)
     tensors = {"tiles.parameters": stored} | state_tensors(model.network.encoder_state)
     tiles = {"tile": model.layout.tile, "overlap": model.layout.overlap, "count": len(model.layout)}
@@ -38,7 +38,7 @@ def save_tiled(path: str | PathLike[str], model: TiledModel, dtype: str | None =
 def checked_tiles(
     path: str | PathLike[str], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
 ) -> tuple[FitConfig, PictureFacts, TileLayout]:
-    """Settings, picture and tiles that metadata and the tensors' types and shapes agree on."""
+    """Return settings, picture and tiles of a file; ModelFileError if they do not fit its tensors."""
     try:
         config, picture = read_description(metadata)
         layout = _layout(metadata.get("tiles"), picture.height, picture.width)

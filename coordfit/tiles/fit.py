@@ -1,4 +1,4 @@
-"""The fit of a whole photograph: chunks of tiles one after the other, so that memory does not grow with it."""
+"""The fit of a whole picture in chunks of tiles, so that memory does not grow with the picture."""
 
 from __future__ import annotations
 
@@ -27,25 +27,22 @@ from ..report.streamed_comparison import RunningComparison
 from ..training.evaluation import Evaluator
 from ..training.member import HistoryRow
 from ..training.result import FitResult, metrics_of
-from ..training.state import Callback, Checkpoint, Progress, ShouldStop
+from ..training.state import CHECKPOINT_SECONDS, Callback, Checkpoint, Progress, ShouldStop
 from .layout import TileLayout
 from .model import TiledModel
 from .network import TileNetwork
-from .parameters_now import ParametersNow
 from .plan import TilePlan
-from .store import STORE_FILES, TileStore
+from .store import STORE_FILES, ParametersNow, TileStore
 from .trainer import TileTrainer
 
-# Tiles that are on their way at a time, and about how much memory they may take, where they are large. Memory
-# is the levels of the picture and these; what is finished is in a file.
+# The most tiles of a chunk, and about the most memory that it takes. A fit holds the levels of the picture and
+# one chunk; finished tiles are in a file.
 CHUNK_TILES, CHUNK_BYTES = 8192, 5 << 26
-# Copies of a tile's parameters on the host: as trained, packed, in stored precision, and one on the way.
+# Copies of a tile's parameters on the host: as trained, packed, in stored precision, and a temporary one.
 _COPIES = 4
-# What a hidden pixel weighs, whose place is taken by the known one that is nearest: nothing beside known
-# pixels, and something where a tile has none.
-_HIDDEN = 1e-6
-# Tiles under way are kept this often, for a run that is killed.
-CHECKPOINT_SECONDS = 30.0
+# The weight of a hidden pixel, which has the colour of the nearest known one: without effect beside known
+# pixels, but tiles without any still have a target.
+_HIDDEN_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ class LearnedTiles:
 class TiledResult(FitResult):
     """A finished fit of tiles; an interrupted one has no figures.
 
-    `metrics` has beside the usual figures `tiles`, `tile`, `psnr_worst_tile`, `parameters_per_value`, and bytes
-    and bits per pixel as stored in float32 and in float16.
+    `metrics` also has `tiles`, `tile`, `psnr_worst_tile`, `parameters_per_value`, and bytes and bits per pixel
+    in float32 and in float16.
     """
 
     model: TiledModel
@@ -69,7 +66,7 @@ class TiledResult(FitResult):
 
     @property
     def has_model(self) -> bool:
-        """Whether the model is one to keep: all tiles are finished."""
+        """Whether the model can be used: all tiles are finished."""
         return bool(self.metrics)
 
     @property
@@ -79,18 +76,17 @@ class TiledResult(FitResult):
 
     def write_pictures(self, folder: Path) -> None:
         """Write `reconstruction.png` and `comparison.png` from rows that are rendered once."""
-        seen = RunningComparison(self.picture.colours)
-        save_rows(folder / "reconstruction.png", self.model, self.model.grid(), see=seen.add)
+        running = RunningComparison(self.picture.colours)
+        save_rows(folder / "reconstruction.png", self.model, self.model.grid(), see=running.add)
         with atomic_write(folder / "comparison.png") as file:
-            self.comparison(seen).save(file, format="PNG")
+            running.draw(self._title(), self._figures()).save(file, format="PNG")
 
-    def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
-        """As of every result; drawn from rows that were `seen` already, or now, and never held as a whole."""
-        if seen is None:
-            seen = RunningComparison(self.picture.colours)
-            for rows in self.model.render_rows(self.model.grid()):
-                seen.add(rows)
-        return seen.draw(self._title(), self._figures())
+    def comparison(self) -> Image.Image:
+        """Return truth, reconstruction and error side by side, without the whole rendering in memory."""
+        running = RunningComparison(self.picture.colours)
+        for rows in self.model.render_rows(self.model.grid()):
+            running.add(rows)
+        return running.draw(self._title(), self._figures())
 
 
 class TiledFit:
@@ -98,16 +94,16 @@ class TiledFit:
 
     Parameters
     ----------
-    every_tile : bool
-        Whether `config.target_psnr` is for each tile, and not for the picture alone.
-    stored : {"float16", "float32"}
-        How finished tiles are kept, in memory and in the model's file.
-    folder : Path, optional
-        Where finished tiles are kept until the end, for a run that is killed.
-    resume : bool
-        Whether to go on with the tiles that are in the folder.
     known : boolean array (H, W), optional
-        The pixels that training may see, instead of those that `config.train_on` names.
+        The pixels that training may see, instead of those of `config.train_on`.
+    every_tile : bool
+        Whether each tile has to reach `config.target_psnr`, and not the picture alone.
+    stored : {"float16", "float32"}
+        The type of finished tiles, in memory and in the model's file.
+    folder : Path, optional
+        Where finished tiles are stored until the end, so that a killed run can go on.
+    resume : bool
+        Whether to go on with the tiles in the folder.
     """
 
     def __init__(
@@ -136,29 +132,29 @@ class TiledFit:
         self.store = TileStore(shape, stored, folder, facts, resume=resume)
 
     files: ClassVar[tuple[str, ...]] = STORE_FILES
-    """What it makes in a folder when it begins."""
+    """Files that it makes in a folder at its start."""
     writes_history: ClassVar[bool] = False
-    """Whether `history.csv` gets its rows: those of tiles are no curve."""
+    """Whether `history.csv` gets its rows; those of tiles are no curve."""
     model_so_far: ClassVar[None] = None
-    """Nothing that may be saved before the end, beside what the folder has."""
+    """The model to save before the end: none, as the folder has all finished tiles."""
 
     @property
     def resumed(self) -> str:
-        """What a run that is to go on has found, in words."""
-        if self.store.learned:
-            return f"going on after {self.store.learned} of {len(self.plan.layout)} tiles"
+        """What a resumed run has found, in words."""
+        if self.store.trained:
+            return f"going on after {self.store.trained} of {len(self.plan.layout)} tiles"
         where = printable(self.store.folder) if self.store.folder else "memory"
         return f"no tiles to resume in {where}: a new run begins there"
 
     @property
     def saved(self) -> str:
-        """What of a run that was cut short is on disk, in words."""
+        """What an interrupted run has on disk, in words."""
         tiles = len(self.plan.layout)
-        done = f"all {tiles} tiles" if self.store.done == tiles else f"{self.store.learned} of {tiles} tiles"
+        done = f"all {tiles} tiles" if self.store.done == tiles else f"{self.store.trained} of {tiles} tiles"
         return f"{done} are saved"
 
     def remove_what_is_saved(self) -> None:
-        """Remove what is on disk for a run that goes on: the model is saved."""
+        """Remove the files of the store, after the model is saved."""
         self.store.remove()
 
     def run(
@@ -168,14 +164,11 @@ class TiledFit:
         checkpoint: Checkpoint | None = None,
         should_stop: ShouldStop | None = None,
     ) -> TiledResult:
-        """Train all tiles, and judge the picture that they make together.
-
-        `should_stop` is asked after each group of tiles too. The store keeps what a checkpoint would.
-        """
+        """Train all tiles, and evaluate their picture; the store takes the place of `checkpoint`."""
         self._callback, self._should_stop = callback, should_stop
         self._groups = self._pixels = 0
-        self._asked = self._late = False
-        self._began = self._last_kept = time.perf_counter()
+        self._asked_to_stop = self._out_of_time = False
+        self._began = self._last_checkpoint = time.perf_counter()
         self._seconds_before = self.store.seconds
         trainer = TileTrainer(
             self.backend,
@@ -183,97 +176,99 @@ class TiledFit:
             self.plan.layout,
             every_tile=self.every_tile,
             largest=float(np.finfo(self.stored).max),
-            stop=lambda trained, is_whole: self._tell(trainer, trained, is_whole),
+            stop=lambda trained, is_whole: self._on_progress(trainer, trained, is_whole),
         )
         try:
             self._train(trainer)
         except KeyboardInterrupt:
-            self._keep_under_way(trainer)
+            self._save_unfinished(trainer)
             raise
-        if self._asked:
-            self._keep_under_way(trainer)
+        if self._asked_to_stop:
+            self._save_unfinished(trainer)
         return self._result(trainer)
 
     def _train(self, trainer: TileTrainer) -> None:
-        """Train and store all tiles, or those before a callback asked for the end."""
-        seconds, taken, steps = self.store.seconds, self.store.steps, self.plan.config.steps or 0
-        count = self._tiles_at_a_time()
-        while self.store.done < len(self.plan.layout) and not self._asked:
-            tiles = np.arange(self.store.done, min(self.store.done + count, len(self.plan.layout)))
-            pixels, weights = self._taught(tiles)
-            shares = self.plan.layout.shares(tiles)
-            begun, self.store.under_way = self.store.under_way, None
-            going_on = begun if begun is not None and len(begun.error) == len(tiles) else None
-            parameters, errors = trainer.fit(pixels, steps, shares, weights, going_on=going_on)
-            if trainer.broken_off:  # these are not finished
+        """Train and store chunks of tiles, until all are finished or a callback ends the run."""
+        layout, store, steps = self.plan.layout, self.store, self.plan.config.steps or 0
+        seconds, taken, count = store.seconds, store.steps, self._tiles_at_a_time()
+        while store.done < len(layout) and not self._asked_to_stop:
+            tiles = np.arange(store.done, min(store.done + count, len(layout)))
+            pixels, weights = self._targets(tiles)
+            start, store.unfinished = store.unfinished, None
+            if start is not None and len(start.error) != len(tiles):
+                start = None
+            parameters, errors = trainer.fit(pixels, steps, layout.blend_weights(tiles), weights, start=start)
+            if trainer.aborted:
                 break
             self._groups, spent = 0, (seconds + trainer.seconds, taken + trainer.steps_taken)
             try:
-                self.store.add(self.network.packed(parameters), errors, *spent)
-            except KeyboardInterrupt:  # they are finished, and would be lost
-                self.store.done = int(tiles[0])
-                self.store.add(self.network.packed(parameters), errors, *spent)
+                store.add(self.network.packed(parameters), errors, *spent)
+            except KeyboardInterrupt:  # store these finished tiles once more, as a whole
+                store.done = int(tiles[0])
+                store.add(self.network.packed(parameters), errors, *spent)
                 raise
             self._add_history_row()
-            # One worker tells on the way, and it need not be the last.
-            self._tell(trainer, 0.0, is_whole=False, new=True)
+            # The worker that reports progress need not be the last to end.
+            self._on_progress(trainer, 0.0, is_whole=False, new=True)
 
-    def _keep_under_way(self, trainer: TileTrainer) -> None:
-        """Keep where the tiles that are not finished stand, for a run that goes on."""
-        self._last_kept = time.perf_counter()
-        under_way = trainer.under_way()
-        if under_way is not None and self.store.done < len(self.plan.layout):
-            self.store.keep_under_way(under_way, self._seconds_before + self._last_kept - self._began)
+    def _save_unfinished(self, trainer: TileTrainer) -> None:
+        self._last_checkpoint = time.perf_counter()
+        unfinished = trainer.unfinished()
+        if unfinished is not None and self.store.done < len(self.plan.layout):
+            seconds = self._seconds_before + self._last_checkpoint - self._began
+            self.store.save_unfinished(unfinished, seconds)
 
     def _tiles_at_a_time(self) -> int:
         rows, channels = len(self.plan.layout.grid), self.picture.channels
-        # Of each pixel its share, its weight, and its colours as they are, as they are scaled, and in errors.
+        # Of each pixel two weights, and its colours as given, scaled, and in errors.
         numbers = rows * (6 * channels + 2) + _COPIES * self.network.layout.size
         return min(CHUNK_TILES, max(1, CHUNK_BYTES // (numbers * item_size(self.plan.config.dtype))))
 
-    def _taught(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
-        """What some tiles are to learn (n, N, C), and each pixel's weight (n, N); None where all are known."""
+    def _targets(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
+        """Return the target colours (n, N, C) of tiles, and weights (n, N); None if all pixels are known."""
         layout = self.plan.layout
         if self.known is None:
             return layout.pixels(self.picture.colours, tiles), None
-        weights = np.where(self.known, np.float32(1.0), np.float32(_HIDDEN))
+        weights = np.where(self.known, np.float32(1.0), np.float32(_HIDDEN_WEIGHT))
         return layout.pixels(self._filled, tiles), layout.pixels(weights[..., None], tiles)[..., 0]
 
-    def _worst(self) -> float:
-        """The largest error of the tiles that see any pixel."""
+    def _worst_error(self) -> float:
+        """Return the largest error of the tiles with any known pixel."""
         errors, known, layout = np.array(self.store.errors), self.known, self.plan.layout
         if known is not None:
             tiles = np.arange(len(errors))
             chunks = np.split(tiles, tiles[CHUNK_TILES::CHUNK_TILES])
-            seeing = [layout.pixels(known[..., None], chunk).any(axis=(1, 2)) for chunk in chunks]
-            errors = errors[np.concatenate(seeing)]
+            has_known = [layout.pixels(known[..., None], chunk).any(axis=(1, 2)) for chunk in chunks]
+            errors = errors[np.concatenate(has_known)]
         return float(errors.max())
 
     @functools.cached_property
     def _filled(self) -> NDArray[np.floating] | Colours:
-        """The picture without anything that hidden pixels say."""
+        """The picture with hidden pixels replaced by the nearest known ones."""
         return self.picture.colours if self.known is None else nearest_fill(self.picture.pixels, self.known)
 
-    def _tell(self, trainer: TileTrainer, trained: float, is_whole: bool, *, new: bool = False) -> bool:
-        """Tell the callback; whether the seconds are spent."""
+    def _on_progress(self, trainer: TileTrainer, trained: float, is_whole: bool, *, new: bool = False) -> bool:
+        """Call the callback, save a checkpoint if it is time; return whether the seconds are spent."""
         self._groups += is_whole
         now = time.perf_counter()
-        progress = functools.partial(self._progress, trainer, trained, now - self._began, new=new)
-        asked = self._callback is not None and bool(self._callback(progress()))
+        asked = self._callback is not None and bool(
+            self._callback(self._progress(trainer, trained, now - self._began, new=new))
+        )
         if asked or (self._should_stop is not None and self._should_stop()):
-            self._asked = True
-            trainer.break_off()
-        elif now - self._last_kept >= CHECKPOINT_SECONDS:
-            self._keep_under_way(trainer)
+            self._asked_to_stop = True
+            trainer.abort()
+        elif now - self._last_checkpoint >= CHECKPOINT_SECONDS:
+            self._save_unfinished(trainer)
         limit = self.plan.config.seconds
-        self._late = self._late or (is_whole and limit is not None and now - self._began >= limit)
-        return self._late
+        if is_whole and limit is not None and now - self._began >= limit:
+            self._out_of_time = True
+        return self._out_of_time
 
     def _progress(self, trainer: TileTrainer, trained: float, seconds: float, *, new: bool) -> Progress:
         done, tiles = self.store.done, len(self.plan.layout)
         total = self.picture.height * self.picture.width
         pixels = int(total * min(1.0, (done + trained) / tiles))
-        self._pixels = max(self._pixels, pixels)  # a tile that was good enough may be trained again
+        self._pixels = max(self._pixels, pixels)  # a tile that has left may come back
         mse = float(np.concatenate([self.store.errors, trainer.errors]).mean())
         return Progress(
             done,
@@ -291,16 +286,16 @@ class TiledFit:
         )
 
     def _model_now(self, trainer: TileTrainer) -> TiledModel:
-        """Return the model of what has been learned so far, on the backend of the worker that tells."""
+        """Return the present model, on the backend of the worker that reports progress."""
 
-        def under_way(tiles: NDArray[np.integer]) -> NDArray[np.floating]:
+        def unfinished(tiles: NDArray[np.integer]) -> NDArray[np.floating]:
             return self.network.packed(trainer.parameters_now(tiles))
 
-        # Only rows of it are read, as of a map of a file.
-        parameters: Any = ParametersNow(self.store, under_way)
-        return TiledModel(
-            trainer.crews[0].backend, PictureFacts.of(self.picture), self.network, self.plan.layout, parameters
-        )
+        return self._model(trainer.workers[0].backend, ParametersNow(self.store, unfinished))
+
+    def _model(self, backend: Backend, parameters: Any) -> TiledModel:
+        facts = PictureFacts.of(self.picture)
+        return TiledModel(backend, facts, self.network, self.plan.layout, parameters)
 
     def _add_history_row(self) -> None:
         mse = self.store.mse
@@ -317,42 +312,38 @@ class TiledFit:
         )
 
     def _result(self, trainer: TileTrainer) -> TiledResult:
-        whole = self.store.done == len(self.plan.layout)
-        model = TiledModel(
-            self.backend, PictureFacts.of(self.picture), self.network, self.plan.layout, self.store.parameters
-        )
-        stopped = "interrupted"
-        if whole:
+        model, stopped = self._model(self.backend, self.store.parameters), "interrupted"
+        if self.store.done == len(self.plan.layout):
             model.metrics = self._metrics(model, trainer)
             stopped = model.metrics["stopped"]
         return TiledResult(model.metrics, list(self.history), stopped, model, self.picture, known=self.known)
 
-    def _why_it_ended(self, psnr: float, trainer: TileTrainer) -> str:
+    def _reason_to_stop(self, psnr: float, trainer: TileTrainer) -> str:
         target = self.plan.config.target_psnr
-        reached = psnr_from_mse(self._worst()) if self.every_tile else psnr
+        reached = psnr_from_mse(self._worst_error()) if self.every_tile else psnr
         if target is not None and reached >= target:
             return "target_psnr"
         if trainer.diverged:
             return "diverged"
-        return "seconds" if self._late else "steps"
+        return "seconds" if self._out_of_time else "steps"
 
     def _metrics(self, model: TiledModel, trainer: TileTrainer) -> dict[str, Any]:
         picture, config, layout = self.picture, self.plan.config, self.plan.layout
         target = picture.colours.reshape(-1, picture.channels)
-        all_of_them = np.broadcast_to(np.True_, len(target))  # without memory for each pixel
-        train = all_of_them if self.known is None else self.known.reshape(-1)
-        judge = Evaluator(model, make_loss(config.loss, delta=config.delta), target, train)
+        everything = np.broadcast_to(np.True_, len(target))  # without memory for each pixel
+        train = everything if self.known is None else self.known.reshape(-1)
+        evaluator = Evaluator(model, make_loss(config.loss, delta=config.delta), target, train)
         train_on = "" if self.masked else config.train_on
-        metrics = metrics_of(judge, picture, config, self.backend, train_on=train_on)
+        metrics = metrics_of(evaluator, picture, config, self.backend, train_on=train_on)
         shared = sum(array.size for array in self.network.encoder_state.values())
         size = {bits: (model.num_parameters + shared) * bits // 8 for bits in (16, 32)}
         per_pixel = {bits: bits_per_pixel(size[bits], picture.height, picture.width) for bits in size}
         return metrics | {
-            "psnr_worst_tile": psnr_from_mse(self._worst()),
+            "psnr_worst_tile": psnr_from_mse(self._worst_error()),
             "steps": round(self.store.steps / len(layout)),
             "epochs": self.store.steps / len(layout),
             "seconds": self.store.seconds,
-            "stopped": self._why_it_ended(metrics["psnr_train"], trainer),
+            "stopped": self._reason_to_stop(metrics["psnr_train"], trainer),
             "fused": trainer.routes(),
             "networks": len(layout),
             "tiles": len(layout),

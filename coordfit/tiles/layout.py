@@ -1,9 +1,9 @@
-"""Where the tiles of a picture lie, and how their networks are blended: a smooth partition of unity.
+"""The places of the tiles of a picture, and how their networks are blended: a smooth partition of unity.
 
-Tiles of one size cover the picture and overlap their neighbours by `overlap` pixels or a little more; they are
-spread so evenly that none sticks out. A network is told apart from its neighbours in a band of `overlap` pixels
-in the middle of what both have learned, by a raised cosine; so each point of the picture hears two networks
-along an axis at most, and the blended picture is as smooth as they are.
+Tiles of one size cover the picture without sticking out, at even distances; neighbours share `overlap` pixels
+or a few more. Two neighbours are blended by a raised cosine, in a band of `overlap` pixels in the middle of the
+pixels that both have learned. So at most two networks along an axis contribute to a point, and the blended
+picture is as smooth as they are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Axis:
     side : int
         Of a tile, in pixels; at most `length`.
     overlap : int
-        The width of the bands in which neighbours are blended; neighbours share so many pixels at least.
+        Width of the bands in which neighbours are blended; the least number of pixels that they share.
     """
 
     length: int
@@ -42,21 +42,20 @@ class Axis:
     @functools.cached_property
     def starts(self) -> NDArray[np.int64]:
         """The first pixel of each tile."""
-        room = self.length - self.side
-        count = 1 + (0 if room == 0 else math.ceil(room / (self.side - self.overlap)))
-        return np.rint(np.linspace(0, room, count)).astype(np.int64)
+        last = self.length - self.side
+        count = 1 + (0 if last == 0 else math.ceil(last / (self.side - self.overlap)))
+        return np.rint(np.linspace(0, last, count)).astype(np.int64)
 
     def __len__(self) -> int:
-        """Number of tiles."""
         return len(self.starts)
 
     @functools.cached_property
     def borders(self) -> NDArray[np.float64]:
-        """Where one tile hands over to the next: the middle of what both have learned, in pixels."""
+        """The middles of the pixels that two neighbours share."""
         return (self.starts[1:] + self.starts[:-1] + self.side) / 2
 
     def weights(self, tile: int, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How much a tile says at positions (n,) in pixels; over all tiles the sum is 1."""
+        """Return the blend weights (n,) of a tile at positions in pixels; over all tiles they sum to 1."""
         weights = np.ones(len(positions))
         if tile > 0:
             weights = self._rise(self.borders[tile - 1], positions)
@@ -65,14 +64,14 @@ class Axis:
         return weights
 
     def _rise(self, border: float | NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """From 0 to 1 across a border, a raised cosine over `overlap` pixels."""
-        share = np.clip((positions - border) / self.overlap + 0.5, 0.0, 1.0)
-        return np.asarray(0.5 - 0.5 * np.cos(np.pi * share))
+        """Rise from 0 to 1 across a border, by a raised cosine over `overlap` pixels."""
+        t = np.clip((positions - border) / self.overlap + 0.5, 0.0, 1.0)
+        return np.asarray(0.5 - 0.5 * np.cos(np.pi * t))
 
-    def blend_weights(
+    def covering(
         self, positions: NDArray[np.float64]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """Twice, for positions (n,) in pixels: a tile (n,) that is heard there, and its weight (n,)."""
+        """Yield the first and then the second tile (n,) at positions (n,) in pixels, with its weight (n,)."""
         first = np.searchsorted(self.borders + self.overlap / 2, positions, side="right")
         second = np.minimum(first + 1, len(self) - 1)
         weight = np.zeros(len(positions))
@@ -82,14 +81,14 @@ class Axis:
         yield second, weight
 
     def span(self, tile: int, positions: NDArray[np.float64]) -> slice:
-        """Which of ascending positions (n,), in pixels, a tile has a say at."""
+        """Return which of ascending positions (n,), in pixels, a tile contributes to."""
         low = -math.inf if tile == 0 else self.borders[tile - 1] - self.overlap / 2
         high = math.inf if tile == len(self) - 1 else self.borders[tile] + self.overlap / 2
         start, stop = np.searchsorted(positions, [low, high], side="right")
         return slice(int(start), int(stop))
 
     def range(self, low: float, high: float) -> range:
-        """The tiles that have a say between two positions."""
+        """Return the tiles that contribute between two positions."""
         half = self.overlap / 2
         first = int(np.searchsorted(self.borders + half, low, side="right"))
         last = int(np.searchsorted(self.borders - half, high, side="right"))
@@ -105,9 +104,9 @@ class TileLayout:
     height, width : int
         Of the picture.
     tile : int
-        The side of a tile without its overlap: neighbours are so many pixels apart, or fewer.
+        The side of a tile without its overlap: the most pixels from one tile to the next.
     overlap : int
-        The width of the bands in which neighbours are blended.
+        Width of the bands in which neighbours are blended.
     """
 
     height: int
@@ -122,12 +121,12 @@ class TileLayout:
 
     @property
     def title(self) -> str:
-        """How many tiles there are, and of which size, for people."""
+        """The number of tiles and their size, in words."""
         return f"{len(self)} tiles of {self.tile}x{self.tile}"
 
     @property
     def side(self) -> int:
-        """Of a tile with its overlap; the unit of the networks' coordinates."""
+        """The side of a tile with its overlap; the unit of the networks' coordinates."""
         return self.tile + self.overlap
 
     @functools.cached_property
@@ -141,7 +140,6 @@ class TileLayout:
         return Axis(self.width, min(self.side, self.width), self.overlap)
 
     def __len__(self) -> int:
-        """Number of tiles."""
         return len(self.rows) * len(self.columns)
 
     @property
@@ -151,21 +149,21 @@ class TileLayout:
         return PixelGrid(height, width, height / self.side, width / self.side, height, width)
 
     def place(self, tile: int) -> tuple[int, int]:
-        """Row and column of a tile among the tiles."""
+        """Return the row and the column of a tile among the tiles."""
         return divmod(tile, len(self.columns))
 
-    def shares(self, tiles: NDArray[np.integer]) -> NDArray[np.float32]:
-        """How much tiles (K,) say at each of their pixels: (K, N)."""
+    def blend_weights(self, tiles: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the blend weights (K, N) of tiles (K,) at each of their pixels."""
         y, x = (
             np.array([axis.weights(k, axis.starts[k] + np.arange(axis.side) + 0.5) for k in range(len(axis))])
             for axis in (self.rows, self.columns)
         )
         row, column = np.divmod(tiles, len(self.columns))
-        shares = y[row][:, :, None] * x[column][:, None, :]
-        return np.reshape(shares, (len(tiles), -1)).astype(np.float32)
+        weights = y[row][:, :, None] * x[column][:, None, :]
+        return np.reshape(weights, (len(tiles), -1)).astype(np.float32)
 
     def pixels(self, picture: NDArray[Any] | Colours, tiles: NDArray[np.integer]) -> NDArray[Any]:
-        """What tiles (K,) are to learn: (K, N, C) from a picture (H, W, C), row by row."""
+        """Return the pixels (K, N, C) of tiles (K,) in a picture (H, W, C), row by row."""
         row, column = np.divmod(tiles, len(self.columns))
         y = self.rows.starts[row][:, None] + np.arange(self.rows.side)
         x = self.columns.starts[column][:, None] + np.arange(self.columns.side)

@@ -1,7 +1,7 @@
 """A tiled model: thousands of small networks as one function of coordinates, and its renderings at any size.
 
-A rendering asks those tiles alone that have a say in it. Tiles that lie alike in the grid of a rendering (all
-of them, at the picture's own size and at whole multiples of it) share features and run as one batch.
+A rendering evaluates only the tiles that contribute to it. Tiles at the same place relative to the pixels of a
+rendering (all of them, at the picture's own size and its whole multiples) share features and run as one batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .file import save_tiled
 from .layout import Axis, TileLayout
 from .network import TileNetwork
 
-# Rows that a batch of tiles brings at a time: their activations stay near the core.
+# Rows of a batch of tiles: their activations stay in the cache.
 _BATCH_ROWS = 8192
 
 
@@ -35,15 +35,11 @@ class TiledModel(Rendered):
 
     Parameters
     ----------
-    network : TileNetwork
-        What the tiles share.
-    layout : TileLayout
-        Where they lie.
     parameters : array, shape (number of tiles, p), float16 or float32 or float64
-        Of each tile, without gaps: `TileNetwork.packed`. It may be a map of a file; only rows that a rendering
-        needs are read.
+        Without gaps: see `TileNetwork.packed`. It may be a map of a file; a rendering reads only the rows of
+        its own tiles.
     metrics : dict, optional
-        The figures of the fit that it came from.
+        The figures of its fit.
     """
 
     def __init__(
@@ -60,7 +56,7 @@ class TiledModel(Rendered):
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers of all networks together."""
+        """Number of parameters of all networks together."""
         return len(self.layout) * self.network.layout.num_parameters
 
     @property
@@ -70,23 +66,27 @@ class TiledModel(Rendered):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How many networks there are and where, what they cost, and how they are stored."""
+        """The tiles, their parameters per colour value, and the type in which they are stored, for JSON."""
         layout, values = self.layout, self.picture.height * self.picture.width * self.picture.channels
-        facts = {"tiles": len(layout), "tile": layout.tile, "overlap": layout.overlap}
-        more = {"parameters_per_value": self.num_parameters / values, "stored": str(self.parameters.dtype)}
-        return facts | more
+        return {
+            "tiles": len(layout),
+            "tile": layout.tile,
+            "overlap": layout.overlap,
+            "parameters_per_value": self.num_parameters / values,
+            "stored": str(self.parameters.dtype),
+        }
 
     @property
     def title(self) -> str:
-        """The picture, the encoding and the tiles in one line, for people."""
+        """The picture, the encoding and the tiles in one line."""
         return f"{super().title} per tile; {self.layout.title}"
 
     def _data(self) -> tuple[Any, ...]:
-        parameters = np.array(self.parameters)  # and not the map of a file
+        parameters = np.array(self.parameters)  # a copy of the map of a file
         return self.picture, self.network, self.layout, parameters, self.metrics
 
     def __call__(self, coordinates: ArrayLike) -> NDArray[np.floating]:
-        """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the picture's longer side."""
+        """Return unclipped colours (..., C) at coordinates (..., 2): x, y in units of the longer side."""
         given = as_coordinates(coordinates)
         points = given.reshape(-1, 2).astype(np.float64) * max(self.picture.height, self.picture.width)
         colours = np.zeros((len(points), self.picture.channels), self.config.dtype)
@@ -103,9 +103,9 @@ class TiledModel(Rendered):
     def _tiles_of(
         self, points: NDArray[np.float64]
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
-        """Each tile that has a say at some of the points (n, 2), in pixels: which of them, and how much."""
+        """Yield each tile that contributes to points (n, 2), in pixels: their numbers and its weights there."""
         axes = (self.layout.columns, self.layout.rows)
-        x_blend, y_blend = ([*axis.blend_weights(points[:, k])] for k, axis in enumerate(axes))
+        x_blend, y_blend = ([*axis.covering(points[:, k])] for k, axis in enumerate(axes))
         found: dict[int, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = collections.defaultdict(list)
         for columns, x_weights in x_blend:
             for rows, y_weights in y_blend:
@@ -119,7 +119,7 @@ class TiledModel(Rendered):
             yield tile, *(np.concatenate(part) for part in zip(*parts, strict=True))  # type: ignore[misc]
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """As `render_rows`, but as the networks give them, unclipped."""
+        """Yield rows as `render_rows` does, but unclipped."""
         step = self._rows_at_a_time(grid)
         for top in range(0, grid.height, step):
             band = grid.cropped(0, top, grid.width, min(step, grid.height - top))
@@ -127,61 +127,46 @@ class TiledModel(Rendered):
             forget_pages(self.parameters)
 
     def _rows_at_a_time(self, grid: PixelGrid) -> int:
-        """Rows of a band: some CHUNK_PIXELS, and no less than a row of tiles where those are small."""
+        """Return the rows of a band: about CHUNK_PIXELS, and at least a row of tiles if those are small."""
         tile_rows = round(self.layout.tile * grid.full_height / self.picture.height)
         by_pixels = max(1, CHUNK_PIXELS // grid.width)
         return by_pixels if by_pixels >= tile_rows else min(tile_rows, 16 * by_pixels)
 
     def save(self, path: str | PathLike[str], *, dtype: str | None = None) -> None:
-        """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""
+        """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it."""
         save_tiled(path, self, dtype)
 
     def networks(self, backend: Backend, tiles: NDArray[np.integer], rows: int) -> MLP:
-        """The networks of some tiles on a backend, for so many rows."""
+        """Return the networks of some tiles on a backend, for `rows` rows, to run forward only."""
         flat = backend.asarray(self.network.unpacked(np.asarray(self.parameters[tiles])))
-        return self.network.mlp(backend, flat, rows, gradient=flat)  # forward alone: nothing is written there
+        return self.network.mlp(backend, flat, rows, gradient=flat)  # the gradient is never written
 
 
 @dataclass(frozen=True)
 class _TileSpan:
-    """Where one row or column of tiles is heard in a band."""
+    """The pixels of a band that one row or column of tiles contributes to."""
 
     tile: int
     where: slice
     start: float
-    """The first pixel of the band that hears it, in pixels of the picture from the tile's own first."""
+    """The first of them, in pixels of the picture from the first pixel of the tile."""
     weights: NDArray[np.float64]
 
 
 def _tile_spans(axis: Axis, positions: NDArray[np.float64]) -> list[_TileSpan]:
-    """The tiles that are heard at ascending positions (n,) along an axis, in pixels of the picture."""
+    """Return the tiles at ascending positions (n,) along an axis, in pixels of the picture."""
     spans = []
     for tile in axis.range(positions[0], positions[-1]):
         where = axis.span(tile, positions)
         if where.stop > where.start:
             covered = positions[where]
-            spans.append(
-                _TileSpan(tile, where, float(covered[0] - axis.starts[tile]), axis.weights(tile, covered))
-            )
+            start = float(covered[0] - axis.starts[tile])
+            spans.append(_TileSpan(tile, where, start, axis.weights(tile, covered)))
     return spans
 
 
-@dataclass(frozen=True)
-class _LocalGrid(PixelGrid):
-    """A grid of places in a tile's own coordinates, which begins anywhere."""
-
-    y_start: float = 0.0
-    x_start: float = 0.0
-
-    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The x of each column (width,) and the y of each row (height,)."""
-        x = np.arange(self.width, dtype=np.float64) * self.x_step
-        y = np.arange(self.height, dtype=np.float64) * self.y_step
-        return np.add(x, self.x_start), np.add(y, self.y_start)
-
-
 class _Band:
-    """Some whole rows of a rendering, and the tiles that are heard in it."""
+    """Some whole rows of a rendering, and the tiles that contribute to them."""
 
     def __init__(self, model: TiledModel, grid: PixelGrid) -> None:
         self.model, self.grid = model, grid
@@ -195,10 +180,10 @@ class _Band:
         self._lock = threading.Lock()
 
     def colours(self) -> NDArray[np.floating]:
-        """The band's colours (n, width, C), unclipped."""
+        """Return the band's unclipped colours (n, width, C)."""
         model, grid = self.model, self.grid
-        # Of the even rows of tiles, and of the odd ones. A pixel hears two tiles of a row at most, and one even
-        # and one odd row: so whichever worker adds first, each sum has two terms, and its bits are the same.
+        # One sum over even rows of tiles and one over odd rows. A pixel has at most two tiles of a row, and at
+        # most one even and one odd row: each sum has two terms, so their order does not change its bits.
         self.sums = np.zeros((2, grid.height, grid.width, model.picture.channels), model.config.dtype)
         batches = collections.deque(self._batches())
         workers = model.backend.per_worker_backends()
@@ -208,7 +193,7 @@ class _Band:
         return np.asarray(even + odd)
 
     def _batches(self) -> Iterator[tuple[_TileSpan, list[_TileSpan]]]:
-        """Runs of tiles of a row whose pixels lie alike in them."""
+        """Yield tiles of a row whose pixels have the same coordinates in their tiles."""
         for row in self.rows:
             alike: dict[tuple[int, int], list[_TileSpan]] = collections.defaultdict(list)
             for column in self.columns:
@@ -227,11 +212,11 @@ class _Band:
             self._add(backend, row, columns)
 
     def _add(self, backend: Backend, row: _TileSpan, columns: list[_TileSpan]) -> None:
-        """Add what tiles of a row say, which see the same places."""
+        """Add the weighted colours of tiles of a row, whose pixels have the same coordinates."""
         model = self.model
         height, width = len(row.weights), len(columns[0].weights)
         tiles = np.array([row.tile * len(model.layout.columns) + column.tile for column in columns])
-        axes = self._places(row, columns[0]).axes()
+        axes = self._coordinates(columns[0], self.x_step), self._coordinates(row, self.y_step)
         on_grid = model.network.encoder(backend).on_grid(axes, model.config.dtype)
         features = on_grid(slice(0, height * width), None)
         mlp = model.networks(backend, tiles, height * width)
@@ -241,16 +226,8 @@ class _Band:
                 weights = (row.weights[:, None] * column.weights)[:, :, None].astype(colours.dtype)
                 self.sums[row.tile % 2, row.where, column.where] += weights * colours
 
-    def _places(self, row: _TileSpan, column: _TileSpan) -> _LocalGrid:
-        """The pixels of the rendering that a tile is heard at, in its own coordinates."""
-        height, width, side = len(row.weights), len(column.weights), self.model.layout.side
-        return _LocalGrid(
-            height,
-            width,
-            height * self.y_step / side,
-            width * self.x_step / side,
-            height,
-            width,
-            y_start=row.start / side,
-            x_start=column.start / side,
-        )
+    def _coordinates(self, span: _TileSpan, step: float) -> NDArray[np.float64]:
+        """Return the coordinates (n,) in their tile of a span's pixels, `step` pixels of the picture apart."""
+        n, side = len(span.weights), self.model.layout.side
+        step = n * step / side / n  # rounded as the steps of a `PixelGrid` are
+        return np.arange(n, dtype=np.float64) * step + span.start / side

@@ -1,8 +1,7 @@
-"""What all tiles of a picture share: the shape of their networks, the frequencies and the first weights.
+"""The parts that all tiles of a picture share: shapes, encoder state and first parameters of their networks.
 
-A tile's network is like any other here, in its tile's own coordinates: `(i + 0.5) / side`, so that sigma means
-cycles per side of a tile. All start from the same weights; since they see the same features, what the hidden
-units say at first is one array for all of them.
+A network has the coordinates of its tile, `(i + 0.5) / side`, so sigma means cycles per side of a tile. All
+tiles have the same features and first weights, so their first hidden units are one array.
 """
 
 from __future__ import annotations
@@ -23,32 +22,27 @@ from ..network.mlp import MLP, initial_parameters
 from ..network.parameters import ParameterLayout
 from ..network.random_streams import RandomStreams
 
-_ANY_SIZE = (1, 1)  # what learns nothing is the same for all sizes
+_ANY_SIZE = (1, 1)  # encodings without parameters do not depend on it
 
 
 @dataclass(frozen=True)
 class TileNetwork:
-    """The network of one tile, but for its weights.
-
-    Attributes
-    ----------
-    encoder_state : mapping
-        Of the encoder that all tiles share: frequencies in cycles per side of a tile.
-    """
+    """The network of one tile, without its parameters."""
 
     config: FitConfig
     channels: int
     encoder_state: State
+    """Of the encoder that all tiles share; frequencies in cycles per side of a tile."""
 
     @classmethod
     def drawn(cls, config: FitConfig, channels: int) -> TileNetwork:
-        """Return one whose encoder is drawn from the settings' seed."""
+        """Return a network with an encoder drawn from the seed."""
         rng = RandomStreams(config.seed).encoding
         return cls(config, channels, encoding_of(config, _ANY_SIZE).draw(rng, config.dtype))
 
     @property
     def encoding(self) -> Encoding:
-        """The encoding of all tiles; it learns nothing."""
+        """The encoding of all tiles; it has no parameters."""
         return encoding_of(self.config, _ANY_SIZE)
 
     def encoder(self, backend: Backend) -> Encoder:
@@ -57,18 +51,28 @@ class TileNetwork:
 
     @property
     def layout(self) -> ParameterLayout:
-        """Where its parameters lie in a flat buffer."""
+        """The layout of the flat parameter buffer."""
         return layout_for(self.config, self.encoding, self.encoder_state, self.channels)
 
+    @property
+    def has_linear_output(self) -> bool:
+        """Whether the last layer has no activation, so that targets may be scaled."""
+        return self.config.output_activation == "identity"
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether the last layer is linear least squares over hidden units."""
+        return self.has_linear_output and self.config.loss == "mse" and self.config.depth > 1
+
     def first_parameters(self) -> NDArray[np.floating]:
-        """The flat parameters (P,) from which every tile starts."""
+        """Return the flat parameters (P,) from which every tile starts."""
         config, streams = self.config, RandomStreams(self.config.seed)
         return initial_parameters(
             self.layout.layer_sizes, config.resolved_initializer, omega=config.omega, rng=streams.weights
         ).astype(config.dtype)
 
     def mlp(self, backend: Backend, parameters: Array, rows: int, *, gradient: Array | None = None) -> MLP:
-        """The networks (K, P) of some tiles, for `rows` rows at a time."""
+        """Return the networks of some tiles on parameters (K, P), for `rows` rows at a time."""
         config = self.config
         return MLP(
             backend,
@@ -82,12 +86,12 @@ class TileNetwork:
         )
 
     def packed(self, flat: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Parameters (K, p) without the gaps of a flat buffer (K, P): what is stored."""
+        """Return parameters (K, p), as they are stored: a flat buffer (K, P) without its gaps."""
         arrays = itertools.chain.from_iterable(self.layout.views(np, flat))
         return np.concatenate([array.reshape(len(flat), -1) for array in arrays], axis=-1)
 
     def unpacked(self, packed: NDArray[np.floating]) -> NDArray[np.floating]:
-        """The flat buffer (K, P) of stored parameters (K, p)."""
+        """Return the flat buffer (K, P) of stored parameters (K, p)."""
         flat = np.zeros((len(packed), self.layout.size), self.config.dtype)
         start = 0
         for array in itertools.chain.from_iterable(self.layout.views(np, flat)):

@@ -1,6 +1,6 @@
-"""Which tiles and which networks: the choice of `auto`, of a tile's size, or of a number of parameters.
+"""Choose tiles and their networks: by `auto`, by the size of a tile, or by a number of parameters.
 
-The sizes are those of the table that `python -m bench.tiles` makes; sigma is in cycles per side of a tile.
+Shapes are measured by `python -m bench.tiles`; sigma is in cycles per side of a tile.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..images import Picture
 from .layout import TileLayout
 from .network import TileNetwork
 
-# Pictures of more pixels are cut into tiles by `auto`; below, one network is fast and has fewer parameters.
+# `auto` cuts pictures of more pixels into tiles; for others one network is fast and has fewer parameters.
 AUTO_PIXELS = 256 * 256
 OVERLAP = 2
 LEAST_TILE, MOST_TILE = 4, 256
 
-# What every tile's network has, unless it is asked for otherwise.
+# Defaults of the networks of tiles.
 DEFAULTS: Mapping[str, Any] = {
     "depth": 2,
     "activation": "relu",
@@ -35,20 +35,20 @@ DEFAULTS: Mapping[str, Any] = {
     "steps": 48,
 }
 
-# Where training does not see all pixels: what memorises best does not interpolate best. On two photographs at
-# 96x96, pixels missing or words or lines across them, a fourth layer, a lower sigma and smaller weights
-# (`trainer.RIDGE_BETWEEN`) together are 0.6 dB ahead of three layers and an 18th (from -0.1 to 1.8 dB).
+# Defaults if training does not see all pixels: the best network to memorise does not interpolate best. On two
+# photographs at 96x96 with missing pixels, words or lines, a fourth layer, a lower sigma and smaller weights
+# (`group.RIDGE_BETWEEN`) together gain 0.6 dB over three layers and an 18th (from -0.1 to 1.8 dB).
 _BETWEEN_PIXELS: Mapping[str, Any] = {"depth": 4, "steps": 200}
 # Sigma as a share of the training pixels along the side of a tile.
 _SIGMA_SHARE = 1 / 30
 
-# Settings that do not say what a network looks like or how it is trained: `auto` may still cut into tiles.
+# Settings that describe neither a network nor its training: with them `auto` may still choose tiles.
 _NEUTRAL = frozenset({"target_psnr", "seconds", "seed", "dtype", "size", "background"})
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A tile's size and the network that goes with it."""
+    """The size of a tile and its network."""
 
     tile: int
     num_frequencies: int
@@ -66,19 +66,19 @@ SHAPES = (
     Shape(48, 48, 48, 3.5),
     Shape(64, 48, 48, 4.5),
 )
-# With fewer parameters 40 dB take half as long again; with more, photographs are larger still. Grey pictures
-# keep it: with 12 frequencies and 32 units, half of the parameters, 40 dB take 2.5 to 4 times as many steps.
-KNEE = SHAPES[0]
+# The shape of `auto`. With fewer parameters 40 dB take half as long again; with more, models are larger still.
+# It suits grey pictures too: with half of the parameters, 40 dB take 2.5 to 4 times as many steps.
+DEFAULT_SHAPE = SHAPES[0]
 
 
 @dataclass(frozen=True)
 class TileOptions:
-    """What is asked of tiles, by the names that `coordfit.fit` and the command line have for it.
+    """The options of tiles, by their names in `coordfit.fit` and on the command line.
 
     Attributes
     ----------
     tiles : "auto", "none", or the side of a tile in pixels
-        None is `auto` where a number of parameters is asked for, and `none` elsewhere.
+        None means `auto` with `budget_parameters`, and else `none`.
     """
 
     tiles: str | int | None = None
@@ -104,7 +104,7 @@ class TileOptions:
         recipe: str | None = None,
         spacing: float | None = None,
     ) -> TilePlan | str:
-        """As `plan_tiles`; ConfigError where each tile is to reach a PSNR, and there is none of the two."""
+        """Return `plan_tiles` of these options; ConfigError for `every_tile` without tiles or a target."""
         request = self.tiles or ("none" if self.budget_parameters is None else "auto")
         budget = self.budget_parameters
         plan = plan_tiles(picture, request, settings, recipe=recipe, budget=budget, spacing=spacing)
@@ -120,7 +120,7 @@ TILE_OPTIONS = tuple(spec.name for spec in dataclasses.fields(TileOptions))
 
 @dataclass(frozen=True)
 class TilePlan:
-    """A picture's tiles and the settings of their networks; `reason` says why in one line."""
+    """The tiles of a picture, the settings of their networks, and the reason in one line."""
 
     layout: TileLayout
     config: FitConfig
@@ -128,7 +128,7 @@ class TilePlan:
 
     @property
     def words(self) -> str:
-        """What was chosen, in one line."""
+        """The choice and its reason, in one line."""
         config, layout = self.config, self.layout
         return (
             f"{len(layout)} tiles of {layout.tile}x{layout.tile} pixels, each with {config.num_frequencies} "
@@ -136,7 +136,7 @@ class TilePlan:
         )
 
     def facts(self, picture: Picture, *, every_tile: bool, stored: str) -> dict[str, Any]:
-        """Return what a run is known by beside its settings, for JSON."""
+        """Return the facts that identify a run beside its settings, for JSON."""
         return {
             "tile": self.layout.tile,
             "overlap": self.layout.overlap,
@@ -155,46 +155,45 @@ def plan_tiles(
     budget: int | None = None,
     spacing: float | None = None,
 ) -> TilePlan | str:
-    """The tiles of a picture, or the reason why one network learns all of it.
+    """Return the tiles of a picture, or the reason why one network learns all of it.
 
     Parameters
     ----------
     request : "auto", "none", or the side of a tile in pixels
     settings : mapping
-        What was asked for by name, and nothing that is a default.
+        The settings that were given, without defaults.
     budget : int, optional
-        Parameters that all networks together may have.
+        The most parameters of all networks together.
     spacing : float, optional
-        The mean distance of pixels that training may see, where a mask says which (`mean_spacing`).
+        The mean distance of known pixels, if there is a mask (`mean_spacing`).
 
     Raises
     ------
     ConfigError
-        Tiles were asked for and cannot be had with those settings.
+        Tiles were asked for and do not work with these settings.
     """
     if request not in ("auto", "none") and not isinstance(request, numbers.Integral):
         raise _wrong_side(request)
+    if request == "none":
+        if budget is not None:
+            raise ConfigError("budget_parameters chooses among tiles; leave tiles=none out")
+        return "tiles were not asked for"
+    tile = None if request == "auto" else int(request)
     if spacing is None:
         spacing = 2.0 if settings.get("train_on", "all") == "every-second" else 1.0
-    if budget is not None and request == "none":
-        raise ConfigError("budget_parameters chooses among tiles; leave tiles=none out")
-    if request == "none":
-        return "tiles were not asked for"
-    if request == "auto" and budget is None:
-        reason = _why_one_network(picture, settings, recipe, spacing)
-        if reason:
-            return reason
-    _refuse_what_tiles_cannot(settings, recipe)
+    if tile is None and budget is None and (reason := _why_one_network(picture, settings, recipe, spacing)):
+        return reason
+    _check_settings(settings, recipe)
     if budget is not None:
-        return _within(picture, budget, settings, None if request == "auto" else int(request), spacing)
-    if request == "auto":
+        return _within(picture, budget, settings, tile, spacing)
+    if tile is None:
         reason = f"{picture.height * picture.width:,d} pixels are more than one network learns in seconds"
-        return _plan(picture, KNEE, settings, reason, spacing)
-    return _plan(picture, shape_for(int(request)), settings, "as asked for", spacing)
+        return _plan(picture, DEFAULT_SHAPE, settings, reason, spacing)
+    return _plan(picture, _shape_for(tile), settings, "as asked for", spacing)
 
 
-def shape_for(tile: int) -> Shape:
-    """The network for tiles of a given side: that of the next larger size in the table."""
+def _shape_for(tile: int) -> Shape:
+    """Return the shape for tiles of this side: with the network of the next larger size in the table."""
     if not LEAST_TILE <= tile <= MOST_TILE:
         raise _wrong_side(tile)
     nearest = next((shape for shape in SHAPES if shape.tile >= tile), SHAPES[-1])
@@ -206,7 +205,7 @@ def _wrong_side(asked: object) -> ConfigError:
 
 
 def _why_one_network(picture: Picture, settings: Mapping[str, Any], recipe: str | None, spacing: float) -> str:
-    """Why `auto` leaves a picture whole; an empty string where it does not."""
+    """Return why `auto` leaves a picture whole; empty if it does not."""
     if picture.height * picture.width <= AUTO_PIXELS:
         return f"the picture has {AUTO_PIXELS:,d} pixels or fewer"
     if spacing > 1.0:
@@ -219,7 +218,8 @@ def _why_one_network(picture: Picture, settings: Mapping[str, Any], recipe: str 
     return ""
 
 
-def _refuse_what_tiles_cannot(settings: Mapping[str, Any], recipe: str | None) -> None:
+def _check_settings(settings: Mapping[str, Any], recipe: str | None) -> None:
+    """Raise ConfigError for settings that tiles do not support."""
     if recipe is not None:
         raise ConfigError(f"the recipe {recipe!r} is for one network; leave it out, or take tiles=none")
     if settings.get("batch_size") is not None:
@@ -252,7 +252,7 @@ def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: s
 def _within(
     picture: Picture, budget: int, settings: Mapping[str, Any], tile: int | None, spacing: float
 ) -> TilePlan:
-    """The most of the table that a number of parameters allows."""
+    """Return the plan with the most parameters within a budget."""
     values = picture.height * picture.width * picture.channels
     fewest = 0
     for shape in SHAPES:

@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .deferred_evaluation import FINAL, DeferredEvaluation, Evaluated, Point
-from .state import Callback, Checkpoint, Progress, ShouldStop, TrainingState
+from .state import (
+    CALLBACK_SECONDS,
+    CHECKPOINT_SECONDS,
+    Callback,
+    Checkpoint,
+    Progress,
+    ShouldStop,
+    TrainingState,
+)
 
 if TYPE_CHECKING:
     from .trainer import Trainer
-
-_TICK_SECONDS = 0.2
-_CHECKPOINT_SECONDS = 30.0
 
 
 def never() -> bool:
@@ -141,7 +146,7 @@ class Loop:
                 trainer.take_steps(stop - trainer.step)
                 now = time.perf_counter()
                 self._correct_budget(now)
-                if now - self.last_tick >= _TICK_SECONDS:
+                if now - self.last_tick >= CALLBACK_SECONDS:
                     trainer.seconds = before + now - start
                     trainer.collect_losses()
                     if trainer.losses.has_diverged:
@@ -274,7 +279,7 @@ class Loop:
     def _is_time_to_save(self) -> bool:
         if self.checkpoint is None:
             return False
-        return time.perf_counter() - self.last_checkpoint >= _CHECKPOINT_SECONDS
+        return time.perf_counter() - self.last_checkpoint >= CHECKPOINT_SECONDS
 
     def _save(self) -> None:
         assert self.checkpoint is not None

@@ -24,7 +24,7 @@ from ..network.initializers import bias_for_mean
 from ..network.losses import make_loss
 from ..network.mlp import initial_parameters
 from ..network.random_streams import RandomStreams
-from ..optimizers.schedules import schedule_factor
+from ..optimizers.schedules import learning_rate
 from ..pixels.batch_order import BatchOrder
 from ..pixels.masks import training_mask
 from ..pixels.weights import checked_mask, checked_weights, scaled_weights
@@ -118,16 +118,8 @@ class Member:
 
     def learning_rate(self, step: int) -> float:
         """Of the step that follows `step` steps."""
-        config = self.config
         start, length = self.budget.schedule_of(step)
-        factor = schedule_factor(
-            config.schedule,
-            step - start,
-            length,
-            warmup_steps=config.warmup_steps,
-            final_factor=config.final_factor,
-        )
-        return config.learning_rate * factor
+        return learning_rate(self.config, step - start, length)
 
     def next_evaluation(self, step: int) -> int:
         """The step of the evaluation that comes after `step` steps."""

@@ -17,7 +17,11 @@ from .member import HistoryRow, Member
 HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
 
 MOST_RENDERED = 512
-"""Pixels of the longer side of a picture of tiles that is drawn while they are trained."""
+"""Pixels of the longer side at which a picture of tiles is rendered during training."""
+CALLBACK_SECONDS = 0.2
+"""Seconds between two calls of a callback, at least."""
+CHECKPOINT_SECONDS = 30.0
+"""Seconds between two checkpoints, at least."""
 
 Models = Callable[[], Sequence[Rendered]]
 """Returns the models of a run as they are now."""

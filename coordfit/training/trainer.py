@@ -36,11 +36,9 @@ from .job import Job
 from .loop import Loop
 from .member import HistoryRow, Member
 from .result import FitResult, make_result
-from .state import Callback, Checkpoint, ShouldStop, TrainingState, Trial
+from .state import CALLBACK_SECONDS, Callback, Checkpoint, ShouldStop, TrainingState, Trial
 from .step import TrainingStep
 from .step_losses import StepLosses
-
-_TRIAL_SECONDS = 0.2
 
 
 class Trainer:
@@ -247,7 +245,7 @@ class Trainer:
             trial(self.step, self.steps)
         while self.step < self.steps:
             self.take_steps(self.steps - self.step)
-            if trial is not None and time.perf_counter() - last_told >= _TRIAL_SECONDS:
+            if trial is not None and time.perf_counter() - last_told >= CALLBACK_SECONDS:
                 last_told = time.perf_counter()
                 trial(self.step, self.steps)
         self.collect_losses()

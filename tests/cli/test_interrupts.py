@@ -54,7 +54,7 @@ FIGURES, JUDGE = (
 WRITE, FOLDER = "coordfit.cli.commands.compare._write", "coordfit.tasks.run_folder.RunFolder"
 FILL, TABLE = "coordfit.tasks.inpaint.biharmonic_fill", "coordfit.cli.commands.sweep._write_table"
 TILES_WRITE = "coordfit.tasks.run_folder.RunFolder.write_result"
-GROUP = "coordfit.tiles.trainer.TileGroup._finish"
+GROUP = "coordfit.tiles.group.TileGroup._finish"
 # Of each command the phase, the call of it that lasts, and which one it is.
 PHASES = {
     "fit": [(STEP, 1), (STEP, 12), (FIGURES, 1), (FIGURES, 4), (JUDGE, 1), (f"{FOLDER}.write_result", 1)],
@@ -76,7 +76,7 @@ def photo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.3)
     monkeypatch.setattr("coordfit.training.result.save_curves", lambda path, history: path.touch())
-    monkeypatch.setattr("coordfit.tiles.trainer._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("coordfit.tiles.trainer.CALLBACK_SECONDS", 0.0)
     monkeypatch.setattr("backends.numpy_backend.backend.NumpyBackend.group_bytes", 1)  # groups of four tiles
     save_picture(tmp_path / "photo.png", load_picture(bundled_picture().pixels[40:72, 30:70]).pixels)
 

@@ -119,7 +119,7 @@ def test_a_notebook_has_a_bar_of_its_own_kind_and_nothing_else_pays_for_it(monke
 
 
 def test_the_first_steps_which_may_compile_are_not_in_the_rate(monkeypatch):
-    monkeypatch.setattr("coordfit.training.loop._TICK_SECONDS", 0.0)
+    monkeypatch.setattr("coordfit.training.loop.CALLBACK_SECONDS", 0.0)
     take_steps, told = Trainer.take_steps, []
 
     def slow_at_first(self, limit):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.base import ElementwiseOptimizer
-from coordfit.optimizers.schedules import SCHEDULES, schedule_factor
+from coordfit.optimizers.schedules import schedule_factor
 from coordfit.optimizers.sgd import SGD
 
 STEPS = 25
@@ -136,7 +136,7 @@ def test_plain_descent_keeps_no_state(backend):
 
 # --- schedules ----------------------------------------------------------------------------------------------
 
-schedules = st.sampled_from(SCHEDULES)
+schedules = st.sampled_from(["constant", "cosine", "linear", "exponential"])
 budgets = st.integers(1, 5000)
 fractions = st.floats(0.0, 1.0)
 

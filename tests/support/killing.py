@@ -167,7 +167,7 @@ def saving(folder, kills, draw):
 
 
 def checkpoint_all_the_time():
-    loop._TICK_SECONDS = loop._CHECKPOINT_SECONDS = 0.0
+    loop.CALLBACK_SECONDS = loop.CHECKPOINT_SECONDS = 0.0
     coordfit.report.curves.save_curves = lambda path, history: None
 
 
@@ -226,7 +226,7 @@ def train_and_kill(network, folder, kills, draw):
 def tiles(folder, kills, draw):
     """Finished tiles survive and are not trained again; the model is that of an unbroken run, bit for bit."""
     coordfit.tiles.fit.CHUNK_TILES, coordfit.tiles.fit.CHECKPOINT_SECONDS = 6, 0.0
-    coordfit.tiles.trainer._TELL_SECONDS, NumpyBackend.group_bytes = 0.0, 1  # groups of four tiles
+    coordfit.tiles.trainer.CALLBACK_SECONDS, NumpyBackend.group_bytes = 0.0, 1  # groups of four tiles
     side = 8 * max(4, math.isqrt(4 * kills))
     picture = folder / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(picture)

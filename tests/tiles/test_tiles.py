@@ -21,12 +21,13 @@ from coordfit.errors import ConfigError, ModelFileError, OutputError, PictureErr
 from coordfit.images import bundled_picture, load_picture
 from coordfit.images.metrics import psnr
 from coordfit.tiles.fit import CHUNK_BYTES, TiledFit
+from coordfit.tiles.group import TileGroup
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.model import _Band
 from coordfit.tiles.network import TileNetwork
 from coordfit.tiles.plan import SHAPES, TilePlan, plan_tiles
 from coordfit.tiles.store import TileStore
-from coordfit.tiles.trainer import TileGroup, TileTrainer
+from coordfit.tiles.trainer import TileTrainer
 
 SMALL = {"num_frequencies": 8, "hidden_size": 16, "sigma": 1.0}
 
@@ -86,7 +87,7 @@ def test_weights_sum_to_one_at_every_point_and_a_tile_speaks_of_what_it_has_lear
         assert not weights[k, span.stop :].any()
         assert k in axis.range(points[0], points[-1]) or not weights[k].any()
     both = np.zeros_like(weights)
-    for tiles, said in axis.blend_weights(points):
+    for tiles, said in axis.covering(points):
         both[tiles, np.arange(len(points))] += said
     np.testing.assert_allclose(both, weights, atol=1e-12)
 
@@ -325,7 +326,7 @@ def test_tiles_that_no_model_file_could_hold_are_refused_before_training(tmp_pat
 def test_tiles_under_way_go_on_where_they_were_broken_off(tmp_path, monkeypatch, target, threads, stop_after):
     """Groups of four tiles, broken off in the middle of one: as an unbroken run, bit for bit."""
     options = {"steps": 6, "target_psnr": target}
-    monkeypatch.setattr("coordfit.tiles.trainer._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("coordfit.tiles.trainer.CALLBACK_SECONDS", 0.0)
     monkeypatch.setattr("backends.numpy_backend.backend.NumpyBackend.group_bytes", 1)
     picture, plan, told = crop(), plan_tiles(crop(), 8, SMALL | options), []
 
@@ -338,7 +339,7 @@ def test_tiles_under_way_go_on_where_they_were_broken_off(tmp_path, monkeypatch,
     )
     assert stopped.store.done == 0
     again = fit(folder=tmp_path, resume=True)
-    assert again.store.under_way is not None
+    assert again.store.unfinished is not None
     pixels = []
     rest = again.run(lambda progress: pixels.append(progress.pixels) and None)
     np.testing.assert_array_equal(rest.model.parameters, whole.model.parameters)
@@ -348,7 +349,7 @@ def test_tiles_under_way_go_on_where_they_were_broken_off(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("target", [None, 50])
 def test_progress_moves_with_every_step_and_ends_with_all_pixels(monkeypatch, target):
-    monkeypatch.setattr("coordfit.tiles.trainer._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("coordfit.tiles.trainer.CALLBACK_SECONDS", 0.0)
     picture, told = crop(), []
     plan = plan_tiles(picture, 8, SMALL | {"steps": 6, "target_psnr": target})
     TiledFit(picture, plan, cpu()).run(told.append)

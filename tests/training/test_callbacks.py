@@ -45,7 +45,7 @@ def test_a_callback_draws_one_network_while_it_trains(picture):
 
 
 def test_a_callback_draws_each_of_several_networks_as_it_is_now(picture, monkeypatch):
-    monkeypatch.setattr("coordfit.training.loop._TICK_SECONDS", 0.0)
+    monkeypatch.setattr("coordfit.training.loop.CALLBACK_SECONDS", 0.0)
     jobs = [Job(picture, coordfit.make_config(SMALL, {"seed": seed})) for seed in range(3)]
     pictures, between = [], []
 
@@ -72,7 +72,7 @@ def test_a_callback_draws_the_mean_of_networks(picture):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_callback_draws_tiles_as_far_as_they_are_known(picture, monkeypatch, threads):
     monkeypatch.setattr("coordfit.tiles.fit.CHUNK_TILES", 8)
-    monkeypatch.setattr("coordfit.tiles.trainer._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("coordfit.tiles.trainer.CALLBACK_SECONDS", 0.0)
     shares, last = [], []
 
     def callback(progress):
@@ -108,7 +108,7 @@ def test_true_ends_the_run(picture, options):
 
 
 def test_a_batch_tells_a_row_of_a_network_that_goes_on(picture, monkeypatch):
-    monkeypatch.setattr("coordfit.training.loop._TICK_SECONDS", 1e9)  # evaluations alone
+    monkeypatch.setattr("coordfit.training.loop.CALLBACK_SECONDS", 1e9)  # evaluations alone
     configs = [coordfit.make_config(SMALL, {"seed": k}) for k in range(2)]
     trainer, rows = Trainer([Job(picture, config) for config in configs], cpu()), []
 

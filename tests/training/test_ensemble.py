@@ -146,7 +146,7 @@ def test_a_member_that_diverges_harms_no_other(idle_backend, cat):
 
 @pytest.mark.gpu_smoke
 def test_a_callback_is_told_of_all_members_and_can_stop_them(idle_backend, cat, monkeypatch):
-    monkeypatch.setattr("coordfit.training.loop._TICK_SECONDS", 1e9)  # evaluations alone
+    monkeypatch.setattr("coordfit.training.loop.CALLBACK_SECONDS", 1e9)  # evaluations alone
     told = []
 
     def callback(progress):

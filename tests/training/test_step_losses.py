@@ -125,7 +125,7 @@ def test_members_that_diverge_are_told_apart(picture, name):
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_the_next_evaluation(picture, monkeypatch):
-    monkeypatch.setattr("coordfit.training.loop._TICK_SECONDS", 0.02)
+    monkeypatch.setattr("coordfit.training.loop.CALLBACK_SECONDS", 0.02)
     options = {"steps": 10**6, "learning_rate": 1e38, "optimizer": "sgd", "schedule": "constant"}
     trainer = make_trainer(picture, NumpyBackend(threads=1), **options)
     with np.errstate(all="ignore"):

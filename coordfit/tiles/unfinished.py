@@ -1,4 +1,4 @@
-"""Where the training of some tiles stands between groups: what is saved, and gone on from."""
+"""The state of tiles in training between two groups: what is saved, and where a later run goes on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 @dataclass
 class Round:
-    """One round of training: which tiles it trains, in which groups, and which groups have been trained."""
+    """One round of training: its tiles, their groups, and which groups have been trained."""
 
     number: int
     before: float
-    """The sum of the errors of its tiles when it began."""
+    """The sum of the errors of its tiles at its start."""
     steps_before: int
-    """Steps of all tiles together in the rounds before."""
+    """Steps of all tiles together in earlier rounds."""
     group: NDArray[np.int32]
-    """(n,), the number of each tile's group; -1 for tiles that the round leaves as they are."""
+    """(n,), the number of each tile's group; -1 for tiles that the round does not train."""
     trained: NDArray[np.bool_]
     """(G,), for each group."""
 
@@ -29,19 +29,16 @@ class Round:
 
     @property
     def tiles_trained(self) -> int:
-        """How many tiles are in groups that have been trained."""
+        """Number of tiles in groups that have been trained."""
         return int(np.count_nonzero(self.trained[self.group[self.chosen]]))
 
 
 @dataclass(frozen=True)
-class UnderWay:
-    """Where the training of some tiles stands between groups.
-
-    Tiles that go on from here become what they would have become without a break, bit for bit.
-    """
+class UnfinishedTiles:
+    """The state of some tiles between two groups; from here they go on bit for bit as without a break."""
 
     parameters: NDArray[np.floating]
-    """(n, P), as of `Tiles`."""
+    """(n, P), as in `ScaledTiles`."""
     error: NDArray[np.floating]
     """(n,)"""
     round: Round
@@ -49,6 +46,6 @@ class UnderWay:
 
     @property
     def tiles_trained(self) -> int:
-        """How many tiles have been trained in one round at least."""
+        """Number of tiles that have been trained in at least one round."""
         round_ = self.round
         return round_.tiles_trained if round_.number == 0 else len(round_.group)

@@ -1,0 +1,146 @@
+"""One batch of K tiles on a device: steps of the optimizer, then the last layers in closed form."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._backends import Array, Backend
+from ..network.losses import make_loss
+from ..optimizers.base import Optimizer
+from ..optimizers.last_layer import least_squares
+from ..optimizers.make import make_optimizer
+from ..optimizers.schedules import learning_rate
+from ..pixels.rows import GridRows
+from ..pixels.step_inputs import StepInputs
+from ..pixels.training_pixels import TrainingPixels
+from ..training.step import TrainingStep
+from .layout import TileLayout
+from .network import TileNetwork
+
+# The ridge of closed forms. A smaller one fits the pixels sooner but oscillates between them: with 1e-5 a
+# rendering at twice the size loses 0.7 dB.
+RIDGE = 1e-3
+# With hidden pixels: smaller weights interpolate better.
+RIDGE_BETWEEN = 3e-2
+
+Host = NDArray[np.floating]
+
+
+class TileGroup:
+    """Up to K tiles that are trained together; its buffers serve one batch of them after the other.
+
+    It takes `TrainingStep`s without `training.loop.Loop`: groups run side by side in workers, are evaluated at
+    their end only, and end with a closed form that each tile accepts or not. `TiledFit` has the clocks,
+    callbacks and checkpoints of all groups together.
+
+    Parameters
+    ----------
+    masked : bool
+        Whether pixels have weights, which differ by tile.
+    """
+
+    def __init__(
+        self, backend: Backend, network: TileNetwork, layout: TileLayout, count: int, *, masked: bool = False
+    ) -> None:
+        self.backend, self.network, self.count = backend, network, count
+        dtype, rows = network.config.dtype, len(layout.grid)
+        self.parameters = backend.zeros((count, network.layout.size), dtype)
+        self.target = backend.zeros((count, rows, network.channels), dtype)
+        self.weights = backend.zeros((count, rows, 1), dtype) if masked else None
+        self.coordinates = GridRows(backend, layout.grid, 1, dtype)
+        self.encoder = network.encoder(backend)
+        self.features = self.encoder(self.coordinates.rows(slice(0, rows)))
+        self.mlp = network.mlp(backend, self.parameters, rows)
+        self.steps = 1
+
+    @functools.cached_property
+    def optimizer(self) -> Optimizer:
+        """The optimizer of all tiles."""
+        return make_optimizer(self.backend, self.network.config, self.parameters, self.network.layout)
+
+    @functools.cached_property
+    def training_step(self) -> TrainingStep:
+        """The training step; a group that only solves last layers never makes one."""
+        config = self.network.config
+        return TrainingStep(
+            self.backend,
+            self.encoder,
+            self.mlp,
+            make_loss(config.loss, delta=config.delta),
+            self.optimizer,
+            TrainingPixels(self.backend, self.coordinates, self.target, self.weights),
+            self.coordinates.size,
+            StepInputs(lambda step: (learning_rate(config, step, self.steps),)),
+        )
+
+    def learn(
+        self,
+        parameters: Host,
+        target: Host,
+        steps: int,
+        weights: Host | None = None,
+        *,
+        on_step: Callable[[int], bool] | None = None,
+    ) -> tuple[Host, Host] | None:
+        """Return parameters (n, P) after `steps` steps, and the squared error of each pixel (n, N).
+
+        There may be fewer tiles than the group holds; the other rows are trained too and ignored.
+
+        Parameters
+        ----------
+        weights : array, shape (n, N), optional
+            Of each pixel, of mean 1 in each tile; for a group that is `masked`.
+        on_step : callable, optional
+            Called with the number of steps so far; True aborts, and the result is None.
+        """
+        backend, dtype, own = self.backend, self.network.config.dtype, slice(len(parameters))
+        self.parameters[own, ...] = backend.asarray(parameters, dtype)
+        self.target[own, ...] = backend.asarray(target, dtype)
+        if self.weights is not None and weights is not None:
+            self.weights[own, ...] = backend.asarray(weights[..., None], dtype)
+        if steps and not self._take_steps(steps, on_step):
+            return None
+        squared = self._finish()
+        return np.array(backend.to_numpy(self.parameters[own, ...])), squared[own]
+
+    def _take_steps(self, steps: int, on_step: Callable[[int], bool] | None) -> bool:
+        """Take the steps; return False if they were aborted."""
+        self.optimizer.steps, self.steps, taken = 0, steps, 0
+        for state in self.optimizer.state.values():
+            state[...] = 0.0
+        while taken < steps:
+            count = min(steps - taken, self.training_step.steps_at_once)
+            self.training_step.advance(taken, count)
+            taken += count
+            if on_step is not None and on_step(taken):
+                return False
+        self.training_step.new_losses()  # unused, and must not accumulate
+        return True
+
+    def _finish(self) -> Host:
+        """Solve the last layers if there is a closed form; return the squared errors (K, N)."""
+        prediction = self.mlp.forward(self.features)
+        if self.network.has_closed_form:
+            hidden = self.hidden_units
+            W, b = list(self.network.layout.views(self.backend.xp, self.parameters))[-1]
+            W[...], b[...] = solve_last_layers(self.backend, hidden, self.target, self.weights)
+            prediction = hidden @ W + b
+        residual = prediction - self.target
+        mean = self.backend.xp.mean(residual * residual, axis=-1)
+        return np.array(self.backend.to_numpy(mean), np.float64)
+
+    @property
+    def hidden_units(self) -> Array:
+        """The inputs (K, N, H) of the last layers, from the latest forward pass."""
+        return self.backend.as_numbers(self.mlp.layers[-1].x)
+
+
+def solve_last_layers(
+    backend: Backend, hidden: Array, target: Array, weights: Array | None
+) -> tuple[Array, Array]:
+    """Return W (K, H, C) and b (K, 1, C) of the last layers in closed form; see `least_squares`."""
+    return least_squares(backend, hidden, target, RIDGE if weights is None else RIDGE_BETWEEN, weights)
