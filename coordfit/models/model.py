@@ -15,9 +15,9 @@ from ..config import FitConfig
 from ..encoders.base import Encoder, OnGrid, State
 from ..encoders.registry import encoding_of
 from ..images.grid import PixelGrid
-from ..network.activations import make_activation
-from ..network.cost import cost_of_a_row, layer_sizes
-from ..network.mlp import MLP, first_rows
+from ..network.buffers import first_rows
+from ..network.cost import cost_of_a_row, layout_for
+from ..network.mlp import make_mlp
 from .format import save_model
 from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, PictureFacts, Rendered, as_coordinates
 
@@ -47,21 +47,10 @@ class Model(Rendered):
         self.backend, self.config, self.picture = backend, config, picture
         self.metrics = metrics or {}
         encoding = encoding_of(config, picture.size)
-        encoder = encoding.encoder(backend, state, config.dtype)
-        sizes = layer_sizes(config, encoder.num_features, picture.channels)
         flat = backend.zeros(parameters.shape, config.dtype)
         flat += backend.asarray(parameters, config.dtype)
-        self.mlp = MLP(
-            backend,
-            sizes,
-            flat,
-            make_activation(config.activation, omega=config.omega),
-            make_activation(config.output_activation, omega=config.omega),
-            rows=1,
-            dtype=config.dtype,
-            encoder_shapes=encoding.parameter_shapes(),
-        )
-        self.encoder = self.mlp.give_parameters(encoder)
+        self.mlp = make_mlp(backend, config, layout_for(config, encoding, state, picture.channels), flat)
+        self.encoder = self.mlp.give_parameters(encoding.encoder(backend, state, config.dtype))
 
     @property
     def layer_sizes(self) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""Memory for work that is done in parts, one after the other."""
+"""Buffers that parts of a computation use in turn."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from .._backends import Array, Backend
 
 Scratch = Callable[[tuple[int, ...], str], Array | None]
-"""A buffer on offer for a shape and dtype, or None where the backend fills none: `Backend.scratch`."""
+"""Returns a buffer of a shape and dtype, or None if the backend uses none: `Backend.scratch`."""
 
 
 class Workspace:
-    """Buffers that parts of a work have in turn: the same memory for each, warm in cache.
+    """Buffers that several parts of a computation use one after the other: the same memory, in the cache.
 
-    After `rewind` the buffers are asked for once more in the same order and dtypes, in sizes that may differ.
+    After `rewind` they are requested again in the same order and dtypes; sizes may differ.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -23,11 +23,11 @@ class Workspace:
         self._given = 0
 
     def rewind(self) -> None:
-        """The next part begins: what it is given is the memory of the part before."""
+        """Start the next part, which gets the memory of the part before."""
         self._given = 0
 
     def scratch(self, shape: tuple[int, ...], dtype: str) -> Array | None:
-        """As `Backend.scratch`."""
+        """Return the next buffer; see `Backend.scratch`."""
         place, self._given = self._given, self._given + 1
         if place == len(self._buffers):
             self._buffers.append(self._backend.scratch(shape, dtype))
@@ -38,3 +38,13 @@ class Workspace:
             self._buffers[place] = self._backend.scratch(shape, dtype)
             return self._buffers[place]
         return buffer.reshape(-1)[:size].reshape(shape)
+
+
+def first_rows(buffer: Array | None, n: int) -> Array | None:
+    """Return n contiguous rows of a buffer (*E, rows, .); None if there is none."""
+    if buffer is None or buffer.shape[-2] == n:
+        return buffer
+    if buffer.ndim == 2:
+        return buffer[:n]
+    shape = (*buffer.shape[:-2], n, buffer.shape[-1])
+    return buffer.reshape(-1)[: math.prod(shape)].reshape(shape)

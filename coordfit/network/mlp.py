@@ -1,28 +1,27 @@
-"""The multi-layer perceptron: forward and backward by hand, for one network or K of them.
+"""The multi-layer perceptron: forward and backward by hand, for one network or K of them, on any device.
 
-Arrays are (*E, N, n): ensemble axes first, rows (pixels) next, features last; E is () for one network and
-(K,) for K. Nothing here or below asks which, nor on what device the arrays are.
+Arrays are (*E, N, n): ensemble axes, rows (pixels), features; E is () for one network and (K,) for K.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend, OutputBuffers
+from ..config import FitConfig
 from ..encoders.base import Encoder, Shapes
 from ..errors import ConfigError
-from .activations import ActivationFunction, Identity
-from .buffers import Scratch
+from .activations import ActivationFunction, Identity, make_activation
+from .buffers import Scratch, first_rows
 from .initializers import INITIALIZERS
 from .losses import Loss
 from .parameters import ParameterLayout
 
 Previous = tuple[ActivationFunction, Array]
-"""The activation of which a layer's input is the output, and what that saved: as `linear_backward` takes it."""
+"""The activation before a layer and the array that it saved, for `linear_backward`."""
 
 
 class Layer:
@@ -32,13 +31,13 @@ class Layer:
     ----------
     W, b : arrays, shapes (*E, n_in, n_out) and (*E, 1, n_out)
     dW, db : arrays of the same shapes
-        Where `backward` puts the gradients; views into the flat gradient buffer.
+        Filled by `backward`; views into the flat gradient buffer.
     rows : int
-        The most rows that a call brings; buffers are allocated for so many, here and never again.
+        The most rows of a call, for which buffers are allocated.
     dtype : str
-        In which its output is kept.
+        Of the output.
     scratch : callable
-        Where the buffers come from: `Backend.scratch`, or a `Workspace`'s.
+        Allocates the buffers: `Backend.scratch` or `Workspace.scratch`.
     """
 
     def __init__(
@@ -57,10 +56,10 @@ class Layer:
         self.W, self.b, self.dW, self.db, self.dtype = W, b, dW, db, dtype
         shape = (*W.shape[:-2], rows, W.shape[-1])
         self.output_buffer = scratch(shape, dtype)
-        self.kept_buffer = scratch(shape, dtype) if activation.saves_input else None
+        self.saved_buffer = scratch(shape, dtype) if activation.saves_input else None
 
     def forward(self, x: Array) -> Array:
-        """y of shape (*E, N, n_out) from x of shape (N, n_in) or (*E, N, n_in); remembers both."""
+        """Return y (*E, N, n_out) for x (N, n_in) or (*E, N, n_in), and keep both for `backward`."""
         n = x.shape[-2]
         self.x = x
         self.y, self.saved = self.backend.linear(
@@ -69,14 +68,14 @@ class Layer:
             self.b,
             self.activation,
             out=first_rows(self.output_buffer, n),
-            out_saved=first_rows(self.kept_buffer, n),
+            out_saved=first_rows(self.saved_buffer, n),
         )
         return self.y
 
     def backward(
         self, dz: Array, previous: Previous | None, *, accumulate: bool, out: Array | None
     ) -> Array | None:
-        """Fill (or add to) dW and db from dz (*E, N, n_out); return the dz of what is previous, if any is."""
+        """Fill (or add to) dW and db from dz (*E, N, n_out); return the dz of the previous layer, if any."""
         return self.backend.linear_backward(
             dz, self.x, self.W, dW=self.dW, db=self.db, accumulate=accumulate, previous=previous, out=out
         )
@@ -95,18 +94,18 @@ class MLP:
     activation, output_activation : ActivationFunction
         Of the hidden layers, and of the last.
     rows : int
-        The most rows that one call of `forward` brings.
+        The most rows of a call.
     gradient : array, shape (*E, P), optional
-        Where `backward` puts the gradient; a new buffer if none is given.
+        Filled by `backward`; a new buffer by default.
     scratch : callable, optional
-        Where buffers of activations come from; `Backend.scratch` if none is given.
+        Allocates buffers of activations; `Backend.scratch` by default.
     encoder_shapes : mapping, optional
-        Of the arrays that an encoder learns, behind the network's: it is then told dx too.
+        Shapes of an encoder's parameters, which follow those of the network; `backward` then returns dx.
 
     Raises
     ------
     ConfigError
-        The backend has a precision that would be without effect: it is for float32 alone.
+        The backend's precision is for float32 networks only.
     """
 
     def __init__(
@@ -146,8 +145,8 @@ class MLP:
         self._dz_buffers = [dx_buffer, *(self._dz_buffer(layer, rows, scratch) for layer in self.layers[1:])]
 
     def _dz_buffer(self, layer: Layer, rows: int, scratch: Scratch) -> Array | None:
-        # A layer's own output is dead once its dz is known, so the dz of the layer below may lie there: memory
-        # that is warm in cache.
+        # A layer's output is unused once its dz is known, so the dz of the layer before can take its memory,
+        # which is in the cache.
         n_in, n_out = layer.W.shape[-2:]
         dtype = self.backend.stored_dtype(self.dtype)
         if n_in == n_out and layer.dtype == dtype:
@@ -162,16 +161,9 @@ class MLP:
         gradient: Array | None = None,
         scratch: Scratch | None = None,
     ) -> MLP:
-        """A network on the same parameters with activations and gradients of its own, for one worker.
+        """Return a network on the same parameters with its own activations and gradient, for one worker.
 
-        Parameters
-        ----------
-        members : slice, optional
-            Of these members alone; None for all.
-        gradient : array, shape (*E, P), optional
-            Where its gradient goes; a new buffer where none is given.
-        scratch : callable, optional
-            Where its buffers of activations come from.
+        `members` selects some of the networks; `gradient` and `scratch` are as in the constructor.
         """
         return MLP(
             self.backend,
@@ -192,7 +184,7 @@ class MLP:
         return encoder.with_parameters(views(xp, self.parameters), views(xp, self.gradient))
 
     def forward(self, x: Array) -> Array:
-        """The output (*E, N, C) for features (N, F) or (*E, N, F); layers remember what backward needs."""
+        """Return the output (*E, N, C) for features (N, F) or (*E, N, F); layers save what `backward` needs."""
         for layer in self.layers:
             x = layer.forward(x)
         return x
@@ -203,7 +195,7 @@ class MLP:
         Returns
         -------
         dx : array, shape (*E, N, F), or None
-            The gradient with respect to the features, if an encoder learns from it.
+            The gradient with respect to the features, if the encoder learns.
         """
         last = self.layers[-1]
         dz = self.backend.activation_backward(last.activation, dy, last.saved)
@@ -221,20 +213,20 @@ class MLP:
         dy: Array | None = None,
         value: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """Do `forward`, the loss, and `backward`, with the output layer in one pass if the backend has that.
+        """Do `forward`, the loss and `backward`, with the output layer in one pass if the backend can.
 
         Parameters
         ----------
         loss, target, count, weights
             See `Backend.loss_and_gradient`.
         dy, value : arrays, optional
-            Buffers on offer for the loss's gradient and for its value.
+            Buffers for the loss's gradient and its value.
 
         Returns
         -------
         value : array, shape E
         dx : array, shape (*E, N, F), or None
-            As `backward` returns it.
+            See `backward`.
         """
         *hidden, last = self.layers
         h = x
@@ -256,7 +248,7 @@ class MLP:
             previous=self._previous(len(hidden)),
             buffers=OutputBuffers(
                 first_rows(last.output_buffer, n),
-                first_rows(last.kept_buffer, n),
+                first_rows(last.saved_buffer, n),
                 dy,
                 first_rows(self._dz_buffers[-1], n),
                 value,
@@ -265,27 +257,40 @@ class MLP:
         return value, self._backward_from(len(hidden), dz, accumulate)
 
     def _backward_from(self, count: int, dz: Array, accumulate: bool) -> Array | None:
-        """Go backward through the first `count` layers, from the dz of the last of them, to dx."""
+        """Go back through the first `count` layers, from the dz of the last one to dx."""
         for i in reversed(range(count)):
             out = first_rows(self._dz_buffers[i], dz.shape[-2])
             dz = self.layers[i].backward(dz, self._previous(i), accumulate=accumulate, out=out)
         return dz
 
     def _previous(self, i: int) -> Previous | None:
-        """Return what layer i's input comes from: the layer before, features that are learned, or nothing."""
+        """Return the source of layer i's input: the layer before, learned features, or None."""
         if i:
             return self.layers[i - 1].activation, self.layers[i - 1].saved
         return (Identity(), self.layers[0].x) if self.layout.encoder_shapes else None
 
 
-def first_rows(buffer: Array | None, n: int) -> Array | None:
-    """Room for n rows in a buffer (*E, rows, .) on offer, contiguous; None where none is on offer."""
-    if buffer is None or buffer.shape[-2] == n:
-        return buffer
-    if buffer.ndim == 2:
-        return buffer[:n]
-    shape = (*buffer.shape[:-2], n, buffer.shape[-1])
-    return buffer.reshape(-1)[: math.prod(shape)].reshape(shape)
+def make_mlp(
+    backend: Backend,
+    config: FitConfig,
+    layout: ParameterLayout,
+    parameters: Array,
+    *,
+    rows: int = 1,
+    gradient: Array | None = None,
+) -> MLP:
+    """Return the networks of some settings on flat parameters (*E, P), for `rows` rows at a time."""
+    return MLP(
+        backend,
+        layout.layer_sizes,
+        parameters,
+        make_activation(config.activation, omega=config.omega),
+        make_activation(config.output_activation, omega=config.omega),
+        rows=rows,
+        dtype=config.dtype,
+        gradient=gradient,
+        encoder_shapes=layout.encoder_shapes,
+    )
 
 
 def initial_parameters(
@@ -302,9 +307,9 @@ def initial_parameters(
     Parameters
     ----------
     encoded : bool
-        Whether the first layer sees Fourier features; if not, the coordinates themselves.
+        Whether the first layer sees Fourier features, and not the coordinates.
     output_bias : array, shape (C,), optional
-        Of the last layer, whose weights are then 0: the network starts with this one colour.
+        Of the last layer, whose weights are then 0, so that the network starts with one colour.
     """
     layout = ParameterLayout(layer_sizes)
     flat = np.zeros(layout.size)

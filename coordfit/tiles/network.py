@@ -16,9 +16,8 @@ from .._backends import Array, Backend
 from ..config import FitConfig
 from ..encoders.base import Encoder, Encoding, State
 from ..encoders.registry import encoding_of
-from ..network.activations import make_activation
 from ..network.cost import layout_for
-from ..network.mlp import MLP, initial_parameters
+from ..network.mlp import MLP, initial_parameters, make_mlp
 from ..network.parameters import ParameterLayout
 from ..network.random_streams import RandomStreams
 
@@ -73,17 +72,7 @@ class TileNetwork:
 
     def mlp(self, backend: Backend, parameters: Array, rows: int, *, gradient: Array | None = None) -> MLP:
         """Return the networks of some tiles on parameters (K, P), for `rows` rows at a time."""
-        config = self.config
-        return MLP(
-            backend,
-            self.layout.layer_sizes,
-            parameters,
-            make_activation(config.activation, omega=config.omega),
-            make_activation(config.output_activation, omega=config.omega),
-            rows=rows,
-            dtype=config.dtype,
-            gradient=gradient,
-        )
+        return make_mlp(backend, self.config, self.layout, parameters, rows=rows, gradient=gradient)
 
     def packed(self, flat: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return parameters (K, p), as they are stored: a flat buffer (K, P) without its gaps."""

@@ -1,31 +1,31 @@
-"""How many steps a run may take, and the schedules that end with them, whichever budget was given.
+"""The number of steps of a run and their learning-rate schedules, for each kind of budget.
 
-- Steps or epochs: one schedule over so many steps.
-- Seconds: one schedule that ends with them; the rate is measured, and the end corrected as the run goes.
-- A PSNR: a short schedule first and, where it ends below the target, others that go on from there, each twice
-  as long as the one before: the warm restarts of Loshchilov and Hutter, "SGDR" (2017), section 3, T_mult = 2.
-- Nothing: one schedule over the default number of steps (`config.default_steps`).
+- Steps or epochs: one schedule of that length.
+- Seconds: one schedule that ends with them, at a step that is estimated from the rate so far.
+- A PSNR: a short schedule; if it ends below the target, further ones, each twice as long as the last: the warm
+  restarts of Loshchilov and Hutter, "SGDR" (2017), section 3, with `T_mult = 2`.
+- None: one schedule over the default number of steps (`config.default_steps`).
 
-Whichever budget is spent first ends the run. With a PSNR and seconds the last schedule ends with the seconds.
+The budget that is spent first ends the run. With a PSNR and seconds, the last schedule ends with the seconds.
 """
 
 from __future__ import annotations
 
 from ..config import MOST_STEPS, FitConfig
 
-# Towards a PSNR the schedules have 1/4, 1/2, 1 and 2 times the default steps.
+# With a PSNR the schedules have 1/4, 1/2, 1 and 2 times the default steps.
 _FIRST_SHARE, _ROUNDS = 4, 4
 
 
 class Budget:
-    """The steps of a run and, for each step, the schedule that it belongs to.
+    """The steps of a run and, for each step, its schedule.
 
     Attributes
     ----------
     steps : int
-        The most steps that the run may take.
-    by_clock : bool
-        Whether seconds alone end it, so that nobody knows its last step beforehand.
+        The most steps of the run.
+    time_limited : bool
+        Whether seconds alone end it, so that its last step is not known beforehand.
     """
 
     def __init__(self, config: FitConfig, num_training_pixels: int) -> None:
@@ -43,12 +43,12 @@ class Budget:
         self._end_of_seconds: int | None = None
 
     def correct(self, step: int, steps_taken: int, seconds_taken: float, seconds_left: float) -> None:
-        """Estimate anew at which step the seconds will have been spent, from the rate so far."""
+        """Estimate again, from the rate so far, at which step the seconds will be spent."""
         if self.time_limited and steps_taken:
             self._end_of_seconds = step + int(max(0.0, seconds_left) * steps_taken / seconds_taken)
 
     def schedule_of(self, step: int) -> tuple[int, int]:
-        """First step and length of the schedule that the step after `step` steps belongs to."""
+        """Return the first step and the length of the schedule of the step after `step` steps."""
         start, length = 0, self._first
         while self._restarts and start + length <= step < self.steps:
             start, length = start + length, 2 * length
@@ -58,5 +58,5 @@ class Budget:
         return start, length
 
     def expected_steps(self, step: int) -> int:
-        """Where the schedule ends that the step after `step` steps belongs to, as far as is known."""
+        """Return the estimated end of the schedule of the step after `step` steps."""
         return min(sum(self.schedule_of(step)), self.steps)

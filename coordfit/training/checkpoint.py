@@ -1,4 +1,4 @@
-"""Write and read where a run stands: the model, the optimizer's state and the step, in one file."""
+"""Checkpoints: the model, the optimizer's state and the step of a run, in one file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .state import TrainingState
 
 
 def save_checkpoint(path: str | PathLike[str], model: Model, state: TrainingState) -> None:
-    """Write where a run stands, atomically: the model, the optimizer's state, the step."""
+    """Write a checkpoint, atomically."""
     layout = model.mlp.layout
     tensors = model_tensors(layout, state.encoder_state, state.parameters)
     for name, flat in state.optimizer.items():
@@ -33,7 +33,7 @@ def save_checkpoint(path: str | PathLike[str], model: Model, state: TrainingStat
 
 
 def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState]:
-    """Read settings and state of a run; ModelFileError where they cannot be used. Its history is not there."""
+    """Read settings and state of a run, without its history; ModelFileError if they cannot be used."""
     tensors, metadata = load_tensors(path, partial(checked_checkpoint, path))
     config, _, layout = checked_checkpoint(path, tensors, metadata)
     try:
@@ -54,7 +54,7 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState
 
 
 def _progress(progress: object) -> tuple[int, float, str]:
-    """Step, seconds and the picture's digest of a checkpoint."""
+    """Return step, seconds and the picture's digest of a checkpoint."""
     if not isinstance(progress, dict):
         raise TypeError("it is missing")
     step, seconds, digest = (progress.get(name) for name in ("step", "seconds", "picture_digest"))

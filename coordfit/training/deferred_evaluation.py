@@ -1,10 +1,9 @@
-"""Figures of a run on its way: asked for in the middle of the work, and read when they come.
+"""Evaluations during training that are started between two steps and read when they arrive.
 
-Between a step and the next the host has no business with the device: what figures are made of is summed there,
-and copied without a wait. So they come late on a device that computes while the host goes on. What a verdict
-needs is therefore kept beside them, on the device: the parameters and the optimizer's state that they are of.
-A run that has reached its target, or diverged, goes back there, and steps that were taken meanwhile never were:
-it ends as it would if every figure were waited for. On the CPU all figures come at once.
+The sums of an evaluation are computed on the device and copied to the host without waiting, so they arrive some
+steps late. Copies of the parameters and the optimizer's state stay on the device beside them: a run that has
+reached its target, or diverged, goes back to that point and drops later steps, so it ends as if the host had
+waited. On the CPU evaluations arrive at once.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from numpy.typing import NDArray
 from .._backends import Array, Backend, Moment
 from .evaluation import NUM_SUMS
 
-# Figures on their way: while the oldest are waited for, the steps after them keep the device busy.
+# Evaluations in flight: if the host waits for the oldest one, later steps keep the device busy.
 _IN_FLIGHT = 3
 
 FINAL = ("diverged", "target_psnr")
-"""Reasons to stop that figures give: a run ends at the point that they are of."""
+"""Reasons to stop that come from figures; the run ends at their point."""
 
 
 @dataclass(eq=False)
 class Point:
-    """Where a run stood when its figures were asked for."""
+    """The state of a run when an evaluation was started."""
 
     step: int
     learning_rates: list[float]
-    """Of the step that comes next, for each member."""
+    """Of the next step, for each member."""
     arrays: list[Array]
     """Copies on the device: the parameters first, then the optimizer's state."""
 
@@ -44,22 +43,22 @@ class Evaluated:
 
     point: Point
     seconds: float
-    """Seconds of training up to there, of this run and those that it goes on from."""
+    """Seconds of training up to there, with those of earlier runs."""
     sums: NDArray[np.float64]
-    """(K, NUM_SUMS): for each member what `Evaluator.read` takes."""
+    """(K, NUM_SUMS), for `Evaluator.read` of each member."""
     is_finite: NDArray[np.bool_]
-    """(K,): whether all of a member's parameters are."""
+    """(K,): whether all parameters of a member are finite."""
 
 
 class DeferredEvaluation:
-    """Asks for figures, keeps the points that they are of, and tells the seconds of training between them.
+    """Starts evaluations, keeps their points, and counts the seconds of training between them.
 
     Parameters
     ----------
     arrays : sequence of arrays
         Parameters (*E, P), and the buffers of the optimizer's state.
     sums : callable
-        Asks for the sums of errors of all members: (K, NUM_SUMS) on the device.
+        Returns the sums of errors of all members, (K, NUM_SUMS) on the device.
     seconds : float
         Of training before this run.
     """
@@ -72,68 +71,68 @@ class DeferredEvaluation:
         members = 1 if arrays[0].ndim == 1 else arrays[0].shape[0]
         self._readback = backend.readback((members, NUM_SUMS + 1), "float64", _IN_FLIGHT)
         self._submitted: collections.deque[tuple[Point, list[tuple[Moment, Moment]]]] = collections.deque()
-        self._stretches: list[tuple[Moment, Moment]] = []
+        self._intervals: list[tuple[Moment, Moment]] = []
         self._free: list[list[Array]] = []
         self.last_step: int | None = None
-        """The step whose figures were asked for last."""
+        """The step of the latest evaluation."""
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """A stretch of training: its seconds count, and those of evaluations and callbacks do not."""
+        """Count the seconds of this block as training; those of evaluations and callbacks do not count."""
         start = self._backend.moment()
         yield
-        self._stretches.append((start, self._backend.moment()))
+        self._intervals.append((start, self._backend.moment()))
 
     def point(self, step: int, learning_rates: list[float]) -> Point:
-        """Copy where the run stands."""
+        """Copy the present state of the run."""
         copies = self._free.pop() if self._free else [array + 0.0 for array in self._arrays]
         for copy, array in zip(copies, self._arrays, strict=True):
             copy[...] = array
         return Point(step, learning_rates, copies)
 
     def release(self, point: Point) -> None:
-        """Say that a point's copies are of no more use."""
+        """Release a point's copies for reuse."""
         self._free.append(point.arrays)
 
     def submit(self, step: int, learning_rates: list[float]) -> None:
-        """Ask for the figures of the present parameters, and keep where the run stands."""
+        """Start an evaluation of the present parameters, and keep their point."""
         xp = self._backend.xp
-        # Reshaped first: of one network it is a scalar, and NumPy's `astype` takes arrays alone before 2.1.
+        # Reshaped first: for one network it is a scalar, which NumPy's `astype` does not take before 2.1.
         finite = xp.reshape(xp.all(xp.isfinite(self._arrays[0]), axis=-1), (-1, 1))
         finite = xp.astype(finite, xp.float64)
-        self._submitted.append((self.point(step, learning_rates), self._stretches))
-        self._stretches, self.last_step = [], step
+        self._submitted.append((self.point(step, learning_rates), self._intervals))
+        self._intervals, self.last_step = [], step
         self._readback.send(xp.concat([self._sums(), finite], axis=-1))
 
     def poll(self, wait: bool = False) -> Iterator[Evaluated]:
-        """Figures that have come, in order; all that were asked for with `wait`."""
+        """Yield the evaluations that have arrived, in order; with `wait`, all that were started."""
         for figures in self._readback.arrived(wait):
-            point, stretches = self._submitted.popleft()
-            self._seconds += sum(end.seconds_since(start) for start, end in stretches)
+            point, intervals = self._submitted.popleft()
+            self._seconds += sum(end.seconds_since(start) for start, end in intervals)
             yield Evaluated(point, self._seconds, figures[:, :-1], figures[:, -1] == 1.0)
 
     def cancel(self) -> None:
-        """Drop what is on its way: the run goes back to a point before it."""
+        """Drop evaluations in flight, since the run goes back to an earlier point."""
         self._readback.arrived(wait=True)
         while self._submitted:
             self.release(self._submitted.popleft()[0])
-        self._stretches = []
+        self._intervals = []
 
     def restore(self, point: Point) -> None:
-        """Put parameters and optimizer state back to a point."""
+        """Restore parameters and optimizer state of a point."""
         for array, copy in zip(self._arrays, point.arrays, strict=True):
             array[...] = copy
 
     @contextlib.contextmanager
-    def showing(self, point: Point) -> Iterator[None]:
-        """Have the parameters of a point for a while, where the run may have gone on."""
-        if point.step == self.last_step and not self._stretches:
+    def parameters_at(self, point: Point) -> Iterator[None]:
+        """Have the parameters of a point within this block, if the run has gone on since."""
+        if point.step == self.last_step and not self._intervals:
             yield
             return
         parameters = self._arrays[0]
-        kept = parameters + 0.0
+        present = parameters + 0.0
         parameters[...] = point.arrays[0]
         try:
             yield
         finally:
-            parameters[...] = kept
+            parameters[...] = present

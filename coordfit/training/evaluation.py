@@ -1,4 +1,4 @@
-"""How good a model is right now: loss and PSNR on training, held-out and all pixels, always told apart."""
+"""Evaluation of a model: loss and PSNR, on training, held-out and all pixels."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..pixels.batch_order import permuted
 if TYPE_CHECKING:
     from ..tiles.model import TiledModel
 
-# While training, larger pictures are judged by a fixed sample of this many pixels; the end by all of them.
+# During training, larger pictures are evaluated on a fixed sample of this many pixels; at the end on all.
 SAMPLE_PIXELS = 65_536
 NUM_SUMS = 3
-"""Numbers that the figures of one network are read from."""
+"""Number of sums from which the figures of a network are computed."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one moment; PSNR in dB over clipped predictions, the loss over unclipped ones."""
+    """Loss of unclipped predictions, and PSNR in dB of clipped ones."""
 
     loss: float
     psnr: float
@@ -37,16 +37,16 @@ class Evaluation:
 
 
 class Evaluator:
-    """Judges a model against a picture, a bounded number of pixels at a time.
+    """Compares a model with a picture, a bounded number of pixels at a time.
 
     Parameters
     ----------
     target : array, shape (H W, C)
         The picture's pixels row by row, on the host.
     train : boolean array, shape (H W,)
-        Which pixels training sees.
+        The pixels that training sees.
     sample : int, optional
-        Judge by so many pixels, drawn once; None for all.
+        Number of pixels to compare, drawn once; None for all.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Evaluator:
         self.train = train
         self._coordinates: NDArray[np.float64] | None = None
         self.features: Array | None = None
-        """(H W, F) on the device, where training has those of all pixels: they need not be computed again."""
+        """(H W, F) on the device, if training has them for all pixels."""
         if sample is not None and len(target) > sample:
             pixels = permuted(np.arange(sample), len(target), seed=0, epoch=0).astype(np.int64)
             pixels = np.union1d(pixels, _some_of_each(train, train[pixels]))
@@ -71,23 +71,18 @@ class Evaluator:
             self._coordinates = model.picture.grid.coordinates(pixels)
 
     def __call__(self) -> Evaluation:
-        """The figures for the model's present parameters."""
+        """Return the figures of the model's present parameters."""
         return self.read(self.model.backend.to_numpy(self.sums()))
 
     def sums(self) -> Array:
-        """What the figures for the model's present parameters are read from: asked for, and not waited for.
-
-        Returns
-        -------
-        sums : float64 array on the device, shape (NUM_SUMS,)
-        """
+        """Return the sums (NUM_SUMS,) for `read`, in float64, on the device, without waiting for them."""
         sums = ErrorSums(self.model.backend.xp, self.loss, *self._on_device)
         for colours in self._watch.colours():
             sums.add(colours)
         return sums.total
 
     def read(self, sums: NDArray[np.float64]) -> Evaluation:
-        """The figures that `sums` stand for, from a copy on the host."""
+        """Return the figures of `sums`, from a copy on the host."""
         loss, seen, hidden = (float(x) for x in sums)
         num_seen, num_hidden = int(self.train.sum()), int((~self.train).sum())
         return Evaluation(
@@ -100,7 +95,7 @@ class Evaluator:
     @functools.cached_property
     def _watch(self) -> Watch:
         if not isinstance(self.model, Model):
-            raise TypeError("only the model of one network is judged on the device")
+            raise TypeError("only the model of one network is evaluated on the device")
         return Watch(self.model, self._coordinates, self.features)
 
     @functools.cached_property
@@ -109,7 +104,7 @@ class Evaluator:
         return backend.asarray(self.target), backend.asarray(self.train)
 
     def with_ssim(self) -> tuple[Evaluation, float | None]:
-        """The same and the SSIM, from one pass over the whole picture."""
+        """Return the figures and the SSIM, from one pass over the whole picture."""
         facts = self.model.picture
         figures = ErrorSums(np, self.loss, self.target, self.train)
         ssim = RunningSSIM(self.target.reshape(facts.height, facts.width, -1))
@@ -119,7 +114,7 @@ class Evaluator:
         return self.read(figures.total), ssim.mean
 
     def _rows_of_picture(self) -> Iterator[NDArray[np.floating]]:
-        """Predictions (n, W, C), unclipped, on the host, from the top to the bottom."""
+        """Yield unclipped predictions (n, W, C) on the host, from top to bottom."""
         facts = self.model.picture
         if self.features is None:
             yield from self.model.predict_rows(facts.grid)
@@ -129,37 +124,37 @@ class Evaluator:
 
 
 def _some_of_each(train: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Numbers of pixels that a sample lacks: of the training or of the held-out ones, if it has none."""
+    """Return numbers of training or held-out pixels, if a sample has none of them."""
     missing = [kind for kind in (True, False) if not (sampled == kind).any()]
     found = [np.flatnonzero(train == kind)[:4096] for kind in missing]
     return np.concatenate([np.empty(0, np.int64), *found])
 
 
 class ErrorSums:
-    """Sums of errors over predictions that come some pixels at a time, in order.
+    """Sums of errors over predictions that are added some pixels at a time, in order.
 
     Parameters
     ----------
     target : array of `xp`, shape (n, C)
     train : boolean array of `xp`, shape (n,)
-        Which pixels training sees.
+        The pixels that training sees.
     """
 
     def __init__(self, xp: Any, loss: Loss, target: Array, train: Array) -> None:
         self._xp, self._loss, self._target, self._train = xp, loss, target, train
         self._start = 0
         self.total: Any = 0.0
-        """The loss and the squared error of pixels that training sees, and the squared error of others."""
+        """(NUM_SUMS,): loss and squared error of training pixels, and squared error of the others."""
 
     def add(self, colours: Array) -> None:
-        """Take the next predictions (n, C), unclipped."""
+        """Add the next predictions (n, C), unclipped."""
         xp, these = self._xp, slice(self._start, self._start + colours.shape[0])
         target, seen = self._target[these, :], self._train[these]
         error = xp.astype(xp.clip(colours, 0.0, 1.0) - target, xp.float64)
         squared = xp.mean(error * error, axis=-1)
         residual = xp.astype(colours, xp.float64) - xp.astype(target, xp.float64)
         loss = xp.sum(self._loss.value(xp, residual), axis=-1)
-        # A sum of what is chosen, and not a product with the choice: NaN of others would come through.
+        # `where` and not a product with the mask, through which NaN of other pixels would pass.
         parts = (xp.where(seen, loss, 0.0), xp.where(seen, squared, 0.0), xp.where(seen, 0.0, squared))
         self.total = xp.stack([xp.sum(part) for part in parts]) + self.total
         self._start = these.stop

@@ -1,4 +1,4 @@
-"""What one network is to learn, and which networks can be trained together."""
+"""The job of one network, and which jobs can be trained together."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..config import FitConfig
 from ..encoders.registry import encoding_of
 from ..images import Picture
 
-# Settings in which networks that are trained together may differ.
-FREE = (
+# Settings that may differ between networks that are trained together.
+_FREE = (
     "encoding",
     "sigma",
     "seed",
@@ -33,14 +33,14 @@ FREE = (
 
 @dataclass(frozen=True)
 class Job:
-    """One network to be trained.
+    """One network to train.
 
     Attributes
     ----------
     known : boolean array (H, W), optional
-        The pixels that training may see, instead of those that `config.train_on` names.
+        The pixels that training may see, instead of those of `config.train_on`.
     weights : array (H, W), optional
-        How much each pixel counts in training, relative to the others.
+        Relative weights of the pixels in training.
     """
 
     picture: Picture
@@ -50,9 +50,9 @@ class Job:
 
     @property
     def shape_key(self) -> tuple[object, ...]:
-        """Equal for jobs that can be trained together."""
+        """A key that is equal for jobs that can be trained together."""
         settings = vars(self.config)
-        fixed = tuple((name, value) for name, value in settings.items() if name not in FREE)
+        fixed = tuple((name, value) for name, value in settings.items() if name not in _FREE)
         num_pixels = None if self.known is None else int(self.known.sum())
         train_on = self.config.train_on if self.known is None else ""
         learned = encoding_of(self.config, self.picture.pixels.shape[:2]).parameter_shapes()
@@ -61,7 +61,7 @@ class Job:
 
 
 def group_by_shape(jobs: Sequence[Job]) -> list[list[int]]:
-    """Return the indices of jobs that can be trained together, group by group, in the order of first jobs."""
+    """Return the indices of jobs that can be trained together, in groups ordered by their first jobs."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, job in enumerate(jobs):
         groups.setdefault(job.shape_key, []).append(index)

@@ -1,7 +1,7 @@
 """The loop over steps: clocks, evaluations, callbacks, checkpoints, and the reason to stop.
 
-Figures may come some steps after they were asked for (`DeferredEvaluation`): nothing in the loop waits for them
-but a checkpoint, each half minute. A network that has diverged keeps its last good state, and the others go on.
+Evaluations may arrive some steps late (`DeferredEvaluation`); only a checkpoint, every half minute, waits for
+them. A network that has diverged keeps its last finite state, and the others go on.
 """
 
 from __future__ import annotations
@@ -28,14 +28,9 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 
-def never() -> bool:
-    """Return False: of a run that nothing but its budget ends."""
-    return False
-
-
 @dataclass(frozen=True)
-class _Good:
-    """A point whose figures are finite, and the seconds of training up to there."""
+class _RestorePoint:
+    """A point to go back to, and the seconds of training up to it."""
 
     point: Point
     seconds: float
@@ -46,10 +41,10 @@ class Loop:
 
     Attributes
     ----------
-    good : list of _Good or None
-        Where each network was finite last, in the trainer's order.
+    restore_points : list of _RestorePoint or None
+        The last finite point of each network, in the order of the trainer; its first one if none is finite.
     diverged : set of int
-        The networks that are finite no longer.
+        Networks that are no longer finite.
     """
 
     def __init__(
@@ -60,89 +55,88 @@ class Loop:
         should_stop: ShouldStop | None = None,
     ) -> None:
         self.trainer, self.callback, self.checkpoint = trainer, callback, checkpoint
-        self.should_stop = should_stop or never
+        self.should_stop = should_stop or (lambda: False)
         self.began = self.last_tick = self.last_checkpoint = time.perf_counter()
         self.steps_before, self.seconds_before = trainer.step, trainer.seconds
         self.evaluations = DeferredEvaluation(trainer.backend, trainer.arrays, trainer.sums, trainer.seconds)
-        self.good: list[_Good | None] = [None] * len(trainer.members)
+        self.restore_points: list[_RestorePoint | None] = [None] * len(trainer.members)
         self.diverged: set[int] = set()
         self.asked_to_stop = False
         self.warm: tuple[int, float] | None = None
 
     def run(self) -> str:
-        """Train until something ends the run, and return what."""
+        """Train until the run ends, and return the reason."""
         try:
             stopped = self._end(self._take_steps())
             if self.checkpoint is not None and self.trainer.history:
                 self.checkpoint(self.trainer.state())
         except KeyboardInterrupt:
-            self._keep_what_is_whole()
+            self._save_after_interrupt()
             raise
         return stopped
 
     def state_of(self, k: int) -> TrainingState:
-        """Return where a network was good last, on the host."""
-        good = self.good[k]
-        assert good is not None, "the first figures have been waited for"
+        """Return the last finite state of a network, on the host."""
+        good = self.restore_points[k]
+        assert good is not None, "the loop has waited for the first figures"
         return self.trainer.state_of(k, good.point.arrays, good.point.step, good.seconds)
 
-    def _keep_what_is_whole(self) -> None:
-        """Save where the run stands; if a step was broken off, go back to the latest figures first."""
+    def _save_after_interrupt(self) -> None:
+        """Save a checkpoint; if a step was interrupted, go back to the latest figures first."""
         trainer = self.trainer
-        for k, good in enumerate(self.good):
+        for k, good in enumerate(self.restore_points):
             if good is not None:
                 trainer.show_member(k, good.point.arrays[0])
-        if trainer.is_in_a_step and (latest := self._latest_good()) is not None:
+        if trainer.is_in_a_step and (latest := self._latest_restore_point()) is not None:
             self._go_back(latest)
             trainer.is_in_a_step = False
         if self.checkpoint is not None and trainer.history and not trainer.is_in_a_step:
             self._save()
 
     def _take_steps(self) -> str | None:
-        """Train until something ends the run, and return what; None if all steps have been taken."""
+        """Take steps until the run ends, and return the reason; None if all have been taken."""
         trainer = self.trainer
-        if self._owes_an_evaluation():
-            self._ask()
+        if self._lacks_an_evaluation():
+            self._submit()
         else:
             self.evaluations.last_step = trainer.step
             point = self.evaluations.point(trainer.step, trainer.learning_rates(trainer.step))
-            self.good = [_Good(point, trainer.seconds)] * len(self.good)
-        stopped = self._take_in()
+            self.restore_points = [_RestorePoint(point, trainer.seconds)] * len(self.restore_points)
+        stopped = self._poll()
         while stopped is None and trainer.step < trainer.steps:
             stop = trainer.member.next_evaluation(trainer.step)
             self._train_until(stop)
             diverged = trainer.losses.has_diverged
             if trainer.step == stop or diverged:
-                self._ask()
-            stopped = self._take_in(wait=diverged or self._is_time_to_save())
-            stopped = stopped or self._out_of_time_or_asked()
+                self._submit()
+            stopped = self._poll(wait=diverged or self._is_time_to_save())
+            stopped = stopped or self._reason_to_stop()
             if stopped is None and self._is_time_to_save():
                 self._save()
         return stopped
 
     def _end(self, stopped: str | None) -> str:
-        """Take in what is on its way, see that the last step has its row, and return what ended the run."""
+        """Wait for all figures, those of the last step included, and return the reason to stop."""
         if stopped in FINAL:
             return stopped
-        if verdict := self._take_in(wait=True):
-            return verdict
+        if reason := self._poll(wait=True):
+            return reason
         if self.evaluations.last_step != self.trainer.step:
-            self._ask()
-            if self._take_in(wait=True) == "diverged":
+            self._submit()
+            if self._poll(wait=True) == "diverged":
                 return "diverged"
-        return stopped or self._out_of_time_or_asked() or "steps"
+        return stopped or self._reason_to_stop() or "steps"
 
-    def _owes_an_evaluation(self) -> bool:
-        """Whether this step lacks its row: at the start, and if a run was killed between step and row."""
+    def _lacks_an_evaluation(self) -> bool:
+        """Whether this step has no row yet: at the start, or if a run was killed between step and row."""
         history, step = self.trainer.history, self.trainer.step
         return not history or (self.trainer.member.is_evaluated_at(step) and history[-1]["step"] != step)
 
     def _train_until(self, stop: int) -> None:
-        """Take steps up to `stop`, or until the clock or the callback ends it; only this time is training."""
-        trainer, start = self.trainer, time.perf_counter()
-        before = trainer.seconds
+        """Take steps up to `stop` or to the end of the run; only this time counts as training."""
+        trainer, start, before = self.trainer, time.perf_counter(), self.trainer.seconds
         with self.evaluations.training():
-            while trainer.step < stop and self._out_of_time_or_asked() is None:
+            while trainer.step < stop and self._reason_to_stop() is None:
                 trainer.take_steps(stop - trainer.step)
                 now = time.perf_counter()
                 self._correct_budget(now)
@@ -151,7 +145,7 @@ class Loop:
                     trainer.collect_losses()
                     if trainer.losses.has_diverged:
                         break
-                    self._tell()
+                    self._call_back()
                     if self._is_time_to_save():
                         break
         trainer.seconds = before + time.perf_counter() - start
@@ -165,7 +159,7 @@ class Loop:
         limit = self.trainer.config.seconds
         return math.inf if limit is None else limit - (now - self.began + self.seconds_before)
 
-    def _out_of_time_or_asked(self) -> str | None:
+    def _reason_to_stop(self) -> str | None:
         if self._seconds_left(time.perf_counter()) <= 0.0:
             return "seconds"
         self.asked_to_stop = self.asked_to_stop or self.should_stop()
@@ -173,38 +167,38 @@ class Loop:
 
     # -- figures ---------------------------------------------------------------------------------------
 
-    def _ask(self) -> None:
-        """Ask for the figures of the networks as they are."""
+    def _submit(self) -> None:
+        """Start an evaluation of the present networks."""
         step = self.trainer.step
         self.evaluations.submit(step, self.trainer.learning_rates(step))
 
-    def _take_in(self, wait: bool = False) -> str | None:
-        """Add the rows of figures that have come, and return the reason to stop, if they give one."""
+    def _poll(self, wait: bool = False) -> str | None:
+        """Add the rows of figures that have arrived; return their reason to stop, if there is one."""
         if wait:
             self.trainer.collect_losses(wait=True)
         for evaluated in self.evaluations.poll(wait):
-            if verdict := self._verdict(evaluated):
-                return verdict
+            if reason := self._process(evaluated):
+                return reason
         return None
 
-    def _verdict(self, evaluated: Evaluated) -> str | None:
-        """Add a row to each history; the reason to stop, with the run put back to the point of the figures."""
+    def _process(self, evaluated: Evaluated) -> str | None:
+        """Add a row to each history; for a reason to stop, go back to its point and return it."""
         trainer, point = self.trainer, evaluated.point
         self._add_rows(evaluated)
-        if len(self.diverged) == len(self.good):
-            self._go_back(self._latest_good() or _Good(point, evaluated.seconds))
+        if len(self.diverged) == len(self.restore_points):
+            self._go_back(self._latest_restore_point() or _RestorePoint(point, evaluated.seconds))
             return "diverged"
         if point.step == trainer.step:
             trainer.seconds = evaluated.seconds
         if self.callback is not None:
-            with self.evaluations.showing(point):
+            with self.evaluations.parameters_at(point):
                 trainer.show()
-                self._tell(point)
+                self._call_back(point)
         if not self._has_reached_target():
             return None
         trainer.collect_losses(wait=True)
         trainer.losses.drop_last(trainer.step - point.step)
-        self._go_back(_Good(point, evaluated.seconds))
+        self._go_back(_RestorePoint(point, evaluated.seconds))
         return "target_psnr"
 
     def _has_reached_target(self) -> bool:
@@ -214,37 +208,37 @@ class Loop:
 
     def _add_rows(self, evaluated: Evaluated) -> None:
         """Add a row for each network that has not diverged, and keep its point."""
-        point, before = evaluated.point, {good.point for good in self.good if good is not None}
+        point, before = evaluated.point, {good.point for good in self.restore_points if good is not None}
         for k, member in enumerate(self.trainer.ordered):
             if k in self.diverged:
                 continue
             figures = member.evaluate.read(evaluated.sums[k])
-            # The parameters too: a ReLU that turns NaN into 0 hides from the loss what an early layer is.
+            # The loss alone does not tell: a ReLU may turn NaN of an early layer into 0.
             if math.isfinite(figures.loss) and evaluated.is_finite[k]:
                 member.add_history_row(figures, point.step, evaluated.seconds, point.learning_rates[k])
-                self.good[k] = _Good(point, evaluated.seconds)
+                self.restore_points[k] = _RestorePoint(point, evaluated.seconds)
             else:
                 self.diverged.add(k)
-                self.good[k] = self.good[k] or _Good(point, evaluated.seconds)
-        kept = {good.point for good in self.good if good is not None}
+                self.restore_points[k] = self.restore_points[k] or _RestorePoint(point, evaluated.seconds)
+        kept = {good.point for good in self.restore_points if good is not None}
         for released in (before | {point}) - kept:
             self.evaluations.release(released)
 
-    def _latest_good(self) -> _Good | None:
-        """The latest point at which a network was finite."""
-        found = [good for good in self.good if good is not None]
+    def _latest_restore_point(self) -> _RestorePoint | None:
+        """Return the latest point at which a network was finite."""
+        found = [good for good in self.restore_points if good is not None]
         return max(found, key=lambda good: good.point.step, default=None)
 
-    def _go_back(self, good: _Good) -> None:
-        """Put the run back to a point."""
+    def _go_back(self, good: _RestorePoint) -> None:
+        """Restore the run at a point."""
         trainer = self.trainer
         self.evaluations.restore(good.point)
         self.evaluations.cancel()
         trainer.step = trainer.optimizer.steps = good.point.step
         trainer.seconds = good.seconds
 
-    def _tell(self, point: Point | None = None) -> None:
-        """Tell the callback how far the run is, or of the new rows of a point."""
+    def _call_back(self, point: Point | None = None) -> None:
+        """Call the callback with the progress, or with the new rows of a point."""
         self.last_tick = time.perf_counter()
         if self.callback is None:
             return
@@ -254,7 +248,7 @@ class Loop:
             trainer.step if point is None else point.step,
             trainer.budget.expected_steps(trainer.step),
             trainer.seconds,
-            self._rate(),
+            self._steps_per_second(),
             rows[0] if rows else None,
             evaluated=point is not None,
             batch_loss=trainer.losses.recent_mean,
@@ -264,8 +258,8 @@ class Loop:
         )
         self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop
 
-    def _rate(self) -> float:
-        """Steps a second of this run; the first ones, which may compile, count while there are no others."""
+    def _steps_per_second(self) -> float:
+        """Return the rate of this run; without its first steps, which may compile, once there are others."""
         step, seconds = self.trainer.step, self.trainer.seconds
         begun = self.steps_before, self.seconds_before
         if self.warm is None and step > self.steps_before:
@@ -284,6 +278,6 @@ class Loop:
     def _save(self) -> None:
         assert self.checkpoint is not None
         state = self.trainer.state()
-        if np.isfinite(state.parameters).all():  # if not, the next evaluation will tell
+        if np.isfinite(state.parameters).all():  # if not, the next evaluation detects it
             self.checkpoint(state)
         self.last_checkpoint = time.perf_counter()

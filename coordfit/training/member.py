@@ -1,7 +1,6 @@
-"""One network of a run: its picture, its settings, and everything that belongs to it alone.
+"""One network of a run: its picture, settings, random draws, model, evaluators and history.
 
-A run trains one member, or K of one shape together (`trainer.Trainer`). Step and
-optimizer state are the run's; what is drawn from the seed, the model, its judges and its history are here.
+A run trains one member, or K of one shape together (`trainer.Trainer`), and has their step and optimizer state.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from ..pixels.weights import checked_mask, checked_weights, scaled_weights
 from .budget import Budget
 from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator
 
-# Evaluations in the course of a schedule, where their spacing is not asked for: so many at most, and only half
-# of them where they would take more than a tenth of the time. To judge a pixel costs a third of training on it.
+# The most evaluations of a schedule by default, and how many if those would take more than a tenth of the time.
+# The evaluation of a pixel costs a third of a training step on it.
 _EVALUATIONS = 24
 _FEW_EVALUATIONS = 12
 _EVALUATION_COST = 10 / 3
@@ -41,16 +40,16 @@ HistoryRow = dict[str, float | int | None]
 
 
 class Member:
-    """A picture, settings, and the network that is to learn it.
+    """A picture, settings, and the network that learns it.
 
     Parameters
     ----------
     known : boolean array (H, W), optional
-        The pixels that training may see, instead of those that `config.train_on` names.
+        The pixels that training may see, instead of those of `config.train_on`.
     weights : array (H, W), optional
-        How much each pixel counts in training, relative to the others; figures count all alike.
+        Relative weights of the pixels in training; figures count all alike.
     before : pair, optional
-        The encoder's state and the flat parameters of an earlier run, instead of what the seed gives.
+        The encoder's state and the flat parameters of an earlier run, instead of random ones.
     """
 
     def __init__(
@@ -69,7 +68,9 @@ class Member:
         self.train = training_mask(config.train_on, picture.height, picture.width)
         if known is not None:
             self.train = checked_mask(known, picture.height, picture.width).reshape(-1)
-        self.weights = None if weights is None else self._scaled(weights)
+        self.weights: NDArray[np.floating] | None = None
+        if weights is not None:
+            self.weights = scaled_weights(checked_weights(weights, picture.height, picture.width), self.train)
         self.encoder_state, parameters = before or self._draw(RandomStreams(config.seed))
         self.model = Model(backend, config, PictureFacts.of(picture), self.encoder_state, parameters)
 
@@ -81,17 +82,13 @@ class Member:
         self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, streams.order_seed)
         self.loss = make_loss(config.loss, delta=config.delta)
         self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
-        self.judge = Evaluator(self.model, self.loss, self.target, self.train)
+        self.evaluate_all = Evaluator(self.model, self.loss, self.target, self.train)
         self.history: list[HistoryRow] = []
 
-    def _scaled(self, weights: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Weights (H W, 1), of mean 1 over the training pixels."""
-        return scaled_weights(checked_weights(weights, self.picture.height, self.picture.width), self.train)
-
-    def know_features(self, table: Array) -> None:
-        """Take the features (H W, F) of all pixels, which training keeps: figures need not compute them."""
+    def use_features(self, table: Array) -> None:
+        """Let evaluations use training's features (H W, F) of all pixels, if they are not padded."""
         if table.shape[-1] == self.model.encoder.num_features:
-            self.evaluate.features = self.judge.features = table
+            self.evaluate.features = self.evaluate_all.features = table
 
     def _draw(self, streams: RandomStreams) -> tuple[State, NDArray[np.float64]]:
         """Draw the encoder's state and the flat parameters of network and encoder."""
@@ -110,19 +107,19 @@ class Member:
         return state, layout.with_encoder(network, encoding.draw_parameters(streams.encoding))
 
     def _output_bias(self) -> NDArray[np.float64] | None:
-        """The bias that gives the training pixels' mean colour; None where it is not asked for."""
+        """Return the bias for the mean colour of the training pixels; None unless the settings ask for it."""
         if self.config.output_start != "mean":
             return None
         mean = self.target[self.train].mean(axis=0, dtype=np.float64)
         return bias_for_mean(self.config.output_activation, mean, omega=self.config.omega)
 
     def learning_rate(self, step: int) -> float:
-        """Of the step that follows `step` steps."""
+        """Return the learning rate of the step after `step` steps."""
         start, length = self.budget.schedule_of(step)
         return learning_rate(self.config, step - start, length)
 
     def next_evaluation(self, step: int) -> int:
-        """The step of the evaluation that comes after `step` steps."""
+        """Return the step of the next evaluation after `step` steps."""
         start, length = self.budget.schedule_of(step)
         end, every = start + length, self.config.evaluate_every
         if every is not None:
@@ -130,21 +127,21 @@ class Member:
         else:
             every = max(1, math.ceil(length / _EVALUATIONS))
             cheap = math.ceil(_EVALUATION_COST * min(len(self.train), SAMPLE_PIXELS) / self.batch_rows)
-            if self.config.target_psnr is None:  # a curve wants its points
+            if self.config.target_psnr is None:  # a curve needs points
                 cheap = min(cheap, math.ceil(length / _FEW_EVALUATIONS))
             every = max(every, cheap)
         return min(start + ((step - start) // every + 1) * every, end)
 
     def is_evaluated_at(self, step: int) -> bool:
-        """Whether a run looks at its figures after `step` steps."""
+        """Whether a run evaluates after `step` steps."""
         return step == 0 or self.next_evaluation(step - 1) == step
 
     def add_history_row(
         self, figures: Evaluation, step: int, seconds: float, learning_rate: float | None = None
     ) -> HistoryRow:
-        """Append an evaluation to the history.
+        """Append an evaluation to the history, and return its row.
 
-        `learning_rate` is what was to come after `step`, where that may have been estimated anew meanwhile.
+        `learning_rate` is that of the next step, if the schedule may have been estimated again since.
         """
         row: HistoryRow = {
             "step": step,
@@ -158,8 +155,8 @@ class Member:
         self.history.append(row)
         return row
 
-    def is_on_the_way(self, row: HistoryRow, last_step: int) -> bool:
-        """Whether an unbroken run would have evaluated at this row's step."""
+    def is_regular_row(self, row: HistoryRow, last_step: int) -> bool:
+        """Whether an uninterrupted run would have evaluated at this row's step."""
         step = int(row["step"] or 0)
         return step <= last_step and (self.budget.time_limited or self.is_evaluated_at(step))
 

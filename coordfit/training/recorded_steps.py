@@ -1,8 +1,8 @@
-"""Steps that the device drives by itself: recorded once by the backend, and replayed some at a time.
+"""Steps that the device drives by itself: recorded once by the backend, and replayed several at a time.
 
-The mathematics is `TrainingStep`'s. Here a step's number, batch and learning rates come from device memory
-(`backends.DeviceState`), so that the same launches can be repeated; the host refills the learning rates and
-says "again". Nothing in this loop waits for the device, but for keeping the host from running far ahead.
+The arithmetic is that of `TrainingStep`. A step's number, batch and learning rates come from device memory
+(`backends.DeviceState`), so the same launches can be repeated; the host only refills the learning rates. It
+never waits for the device, except to stay at most a few replays ahead.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class RecordedSteps:
     Parameters
     ----------
     compute : callable
-        The arithmetic of a step, from its batch, learning rates and number, all of them on the device, to its
-        loss, for which there is room: `TrainingStep.compute`.
+        The arithmetic of a step, `TrainingStep.compute`: from batch, learning rates, number and a buffer for
+        the loss, all on the device, to the loss.
     state : DeviceState
-        As `backend.device_state` makes it for this course, with room for the rates of so many steps.
+        From `backend.device_state`, with space for the rates of `steps_at_once` steps.
     steps_at_once : int
         Steps of the longer of the two recordings.
 
     Raises
     ------
     NotRecordedError
-        Where the backend sees at once that such a step cannot be recorded.
+        The backend cannot record such a step.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RecordedSteps:
         self.steps_at_once = steps_at_once
         self._numbers = step_inputs.numbers_on(backend)
         self._counted: int | None = None
-        # The first steps go one by one: they make all buffers and plans, for both recordings.
+        # The first steps are taken one by one: they make all buffers and plans, for both recordings.
         self._runs: dict[int, Callable[[], None]] = {
             1: backend.capture(functools.partial(self._take, 1), warm_up=_WARM_UP),
         }
@@ -73,16 +73,16 @@ class RecordedSteps:
         self._counted = step
 
     def new_losses(self, wait: bool = False) -> list[NDArray[np.floating]]:
-        """Losses (n, *E) that have come to the host since the last call; with `wait`, of all steps."""
+        """Return losses (n, *E) that arrived on the host since the last call; with `wait`, of all steps."""
         return self.state.arrived(wait)
 
     def _take(self, count: int) -> None:
-        """Launch `count` steps: what is recorded."""
+        """Launch `count` steps; this is what is recorded."""
         values = []
         for place in range(count):
-            batch, room = self._batch(), self.state.loss_buffer(place)
+            batch, buffer = self._batch(), self.state.loss_buffer(place)
             self.state.advance()
-            values.append(self.compute(batch, self.state.rate(place), self.state.counter, room))
+            values.append(self.compute(batch, self.state.rate(place), self.state.counter, buffer))
         self.state.keep_losses(values)
 
     def _batch(self) -> Array | None:

@@ -1,4 +1,4 @@
-"""What a fit gives back: the reconstruction, the figures, the history and the model."""
+"""The result of a fit: reconstruction, figures, history and model."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class FitResult:
     ----------
     metrics : dict
         `psnr`, `psnr_train`, `psnr_held_out` (dB), `ssim`, `loss`, `steps`, `seconds` (training alone),
-        `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel` and more; None where a
-        figure has no meaning.
+        `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel` and more; None if a figure
+        has no meaning.
     history : list of dict
         One row for each evaluation.
     stopped : str
-        What ended the run: `steps`, `seconds`, `target_psnr`, `interrupted` or `diverged`. After divergence
-        the model is the last good one.
+        The reason to stop: `steps`, `seconds`, `target_psnr`, `interrupted` or `diverged`. After divergence
+        the model is the last finite one.
     state : TrainingState or None
-        Where the training of one network ended; None of tiles.
+        The final state of one network; None for tiles.
     known : boolean array (H, W) or None
-        The pixels that training saw, if they were given as a mask; of tiles also those of `train_on`.
+        The pixels that training saw, if they were given as a mask; for tiles also those of `train_on`.
     step_losses : array (n,)
-        The loss of each batch before its step, of the steps that this run took (the last million, at most);
-        empty of tiles.
+        The loss of each batch before its step (of the last million steps of this run, at most); empty for
+        tiles.
     """
 
     metrics: dict[str, Any]
@@ -72,17 +72,17 @@ class FitResult:
 
     @property
     def has_model(self) -> bool:
-        """Whether the model is one to keep: a network was finite once."""
+        """Whether the model can be used: it was finite once."""
         return bool(self.history)
 
     @property
     def learned(self) -> Any:
-        """What the model can be made of again, in another process too; see `Job.model_of`."""
+        """The data from which `Job.model_of` makes the model again, in another process too."""
         return self.state
 
     @functools.cached_property
     def reconstruction(self) -> NDArray[np.floating]:
-        """The model's picture (H, W, C) in [0, 1]; rendered when it is first asked for."""
+        """The model's picture (H, W, C) in [0, 1]; rendered on first use."""
         return self.model.render()
 
     @property
@@ -97,7 +97,7 @@ class FitResult:
         *,
         crop: tuple[int, int, int, int] | None = None,
     ) -> NDArray[np.floating]:
-        """The picture at another size; see `Model.render`."""
+        """Return the picture at another size; see `Model.render`."""
         return self.model.render(height, width, crop=crop)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -105,14 +105,14 @@ class FitResult:
         self.model.save(path)
 
     def write_pictures(self, folder: Path) -> None:
-        """Write `reconstruction.png`, `comparison.png` and, of a network, `curves.svg`."""
+        """Write `reconstruction.png`, `comparison.png` and, for a network, `curves.svg`."""
         save_picture(folder / "reconstruction.png", self.reconstruction, bit_depth=self.picture.bit_depth)
         with atomic_write(folder / "comparison.png") as file:
             self.comparison().save(file, format="PNG")
         save_curves(folder / "curves.svg", self.history)
 
     def comparison(self) -> Image.Image:
-        """Truth, reconstruction and error side by side, with the figures written in."""
+        """Return truth, reconstruction and error side by side, with the figures."""
         return comparison_picture(self.picture.pixels, self.reconstruction, self._title(), self._figures())
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class FitResult:
         return f"<{type(self).__name__} of {escaped(self._title())}{quality}, stopped: {self.stopped}>"
 
     def _repr_png_(self) -> bytes | None:
-        """The comparison, where a notebook shows the result; None for tiles that are not all finished."""
+        """Return the comparison for notebooks; None for unfinished tiles."""
         return png_bytes(self.comparison()) if self.metrics else None
 
     def _title(self) -> str:
@@ -152,10 +152,10 @@ def make_result(
     losses: NDArray[np.floating],
     polished: Polish | None = None,
 ) -> FitResult:
-    """Judge a member's model on all pixels and gather everything that is known of the run.
+    """Evaluate a member's model on all pixels and return the result of its run.
 
-    `networks` is how many were trained together: the seconds are those of all of them. `losses` are those of
-    the steps, (n,). `polished` tells what the last layer's least-squares solution changed after `state`.
+    `networks` is the number trained together, which share the seconds. `losses` (n,) are those of the steps.
+    `polished` tells how the least-squares last layer changed the model after `state`.
     """
     metrics = _metrics(member, state, backend) | {"stopped": stopped, "networks": networks}
     if polished is not None:
@@ -171,7 +171,7 @@ def _metrics(member: Member, state: TrainingState, backend: Backend) -> dict[str
     stored = model.num_parameters + sum(array.size for array in member.encoder_state.values())
     bits = bits_per_pixel(stored * item_size(config.dtype), picture.height, picture.width)
     train_on = config.train_on if member.known is None else ""
-    return metrics_of(member.judge, picture, config, backend, train_on=train_on) | {
+    return metrics_of(member.evaluate_all, picture, config, backend, train_on=train_on) | {
         "steps": state.step,
         "epochs": state.step * member.batch_rows / member.num_training_pixels,
         "seconds": state.seconds,
@@ -181,10 +181,10 @@ def _metrics(member: Member, state: TrainingState, backend: Backend) -> dict[str
 
 
 def metrics_of(
-    judge: Evaluator, picture: Picture, config: FitConfig, backend: Backend, *, train_on: str
+    evaluator: Evaluator, picture: Picture, config: FitConfig, backend: Backend, *, train_on: str
 ) -> dict[str, Any]:
-    """Return what is told of every model: its figures on all pixels, where it was trained, and its picture."""
-    figures, similarity = judge.with_ssim()
+    """Return the metrics of any model: its figures on all pixels, its device and its picture."""
+    figures, similarity = evaluator.with_ssim()
     return {
         "psnr": figures.psnr,
         "psnr_train": figures.psnr_train,
@@ -198,8 +198,8 @@ def metrics_of(
         "backend": backend.name,
         "threads": getattr(backend, "threads", None),
         "precision": backend.precision,
-        "parameters": judge.model.num_parameters,
-        "parameters_per_value": judge.model.num_parameters / picture.levels.size,
+        "parameters": evaluator.model.num_parameters,
+        "parameters_per_value": evaluator.model.num_parameters / picture.levels.size,
         "height": picture.height,
         "width": picture.width,
         "channels": picture.channels,
@@ -209,7 +209,7 @@ def metrics_of(
 
 
 def baselines(picture: Picture, train_on: str) -> dict[str, float | None]:
-    """What plain interpolation of the training pixels reaches on the held-out ones, in dB."""
+    """Return the PSNR in dB on held-out pixels of plain interpolation between training pixels."""
     methods: tuple[Literal["bilinear", "bicubic"], ...] = ("bilinear", "bicubic")
     names = {method: f"psnr_held_out_{method}" for method in methods}
     if train_on != "every-second":

@@ -1,4 +1,4 @@
-"""Progress that callbacks are told, and the state that a run resumes from."""
+"""The progress that callbacks get, and the state from which a run resumes."""
 
 from __future__ import annotations
 
@@ -28,68 +28,68 @@ Models = Callable[[], Sequence[Rendered]]
 
 
 def no_models() -> Sequence[Rendered]:
-    """Return no models: of progress that was made by hand."""
+    """Return no models, for progress without a run."""
     return ()
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is told a few times a second and after each evaluation, whatever is trained.
+    """What a callback gets a few times a second and after each evaluation.
 
-    Of tiles, `step` of `steps` tiles are finished.
+    For tiles, `step` is the number of finished tiles and `steps` that of all tiles.
     """
 
     step: int
-    """Steps taken so far; of a new row, the step that it is of."""
+    """Steps taken so far; with a new row, the step of that row."""
     steps: int
-    """Where the present schedule ends, as far as is known: a budget of seconds is an estimate."""
+    """End of the present schedule; an estimate for a budget of seconds."""
     seconds: float
-    """Seconds of training so far, evaluations left out."""
+    """Seconds of training so far, without evaluations."""
     steps_per_second: float = 0.0
     row: HistoryRow | None = None
-    """The latest row of the history; of several networks, that of the first that has not diverged."""
+    """The latest row of the history; for several networks, of the first one that has not diverged."""
     evaluated: bool = False
     """Whether that row is new."""
     batch_loss: float | None = None
-    """Mean loss of the latest batches, before their steps, as far as it is known; None before the first."""
+    """Mean of the latest known losses of batches, before their steps; None before the first."""
     members: Sequence[Member] = field(default=(), repr=False)
-    """The networks in the order of the jobs, each with its settings and its history; none of tiles."""
+    """The networks in the order of the jobs, with their settings and histories; empty for tiles."""
     psnr: float | None = None
-    """In dB, of the latest row, or of all tiles so far; None before the first figures."""
+    """In dB, from the latest row, or of all tiles so far; None before the first figures."""
     tiles: int = 0
-    """Tiles of the picture; 0 where networks learn it as a whole."""
+    """Number of tiles; 0 if networks learn the whole picture."""
     groups: int = 0
-    """Groups of tiles that have been trained since the last chunk of them was finished."""
+    """Groups of tiles that have been trained in the present chunk."""
     pixels: int = 0
-    """Pixels that tiles have learned; those of tiles under way count by the share of their steps."""
+    """Pixels that tiles have learned; tiles in training count by their share of steps."""
     total_pixels: int = 0
-    """Pixels of a picture that tiles learn."""
+    """All pixels of a picture that tiles learn."""
     models_now: Models = field(default=no_models, repr=False, compare=False)
 
     @property
     def done(self) -> int:
-        """Tiles that are finished."""
+        """Number of finished tiles."""
         return self.step if self.tiles else 0
 
     @property
     def models(self) -> Sequence[Rendered]:
-        """The models as they are now: one of each network, or one of all tiles."""
+        """The present models: one for each network, or one for all tiles."""
         return self.models_now()
 
     @property
     def model(self) -> Rendered:
-        """The first model as it is now."""
+        """The first of the present models."""
         return self.models[0]
 
     def with_row(self, row: HistoryRow | None, **changes: Any) -> Self:
-        """Return a copy that tells another row."""
+        """Return a copy with another row."""
         return dataclasses.replace(self, row=row, psnr=None if row is None else row["psnr"], **changes)
 
     def render(self, height: int | None = None, width: int | None = None) -> NDArray[np.floating]:
-        """Return the first model's picture (H, W, C) in [0, 1] as it is now; see `Model.render`.
+        """Return the present picture (H, W, C) of the first model, in [0, 1]; see `Model.render`.
 
-        Of tiles, without a size, the longer side has `MOST_RENDERED` pixels at most. Pixels of which nothing is
-        known yet are NaN.
+        For tiles the longer side has at most `MOST_RENDERED` pixels by default; pixels that are not learned yet
+        are NaN.
         """
         model = self.model
         own = model.picture
@@ -101,23 +101,23 @@ class Progress:
 
 @dataclass
 class TrainingState:
-    """All that a run needs to go on as if it had never stopped; arrays on the host, shape (P,)."""
+    """What a run needs to go on as if it had never stopped; arrays on the host, shape (P,)."""
 
     step: int
     seconds: float
     parameters: NDArray[np.floating] = field(repr=False)
     optimizer: dict[str, NDArray[np.floating]] = field(repr=False)
     encoder_state: State = field(repr=False)
-    """What the encoder has beside its parameters."""
+    """The encoder's arrays that are not trained."""
     picture_digest: str
     history: list[HistoryRow] = field(default_factory=list, repr=False)
 
 
 Callback = Callable[[Progress], bool | None]
-"""Called with each `Progress`; returns True to stop the run, which then ends as at the end of its budget."""
+"""Called with each `Progress`; True stops the run, which ends as if its budget were spent."""
 Checkpoint = Callable[[TrainingState], None]
-"""Given the state of a run every half minute and at its end."""
+"""Called with the state of a run every half minute and at its end."""
 ShouldStop = Callable[[], bool]
-"""Asked after each step whether the run is to end; it ends with an evaluation then."""
+"""Called after each step; True ends the run, with an evaluation."""
 Trial = Callable[[int, int], object]
-"""Told of the steps taken and of all steps, a few times a second."""
+"""Called with the steps taken and all steps, a few times a second."""

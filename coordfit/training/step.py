@@ -1,4 +1,4 @@
-"""One training step, written once: for one network or K, for every backend, for the whole batch or a block.
+"""One training step, the same for one network or K, on every backend, for a whole batch or a block of rows.
 
     x  = encoder(coordinates[rows])
     y  = mlp.forward(x)
@@ -7,28 +7,30 @@
     encoder.backward(dx)
     optimizer.step()
 
-The fifth is there if the encoder learns. The second to the fourth are one call if all members share a loss
-(`MLP.forward_and_backward`), since a backend may take the output layer and the loss in one pass. The backend
-decides how a batch is cut into blocks of rows (and of members) and dealt to workers; the mathematics does not
-know. Everything a step touches is allocated before the first one, if the backend can reuse memory.
+Only an encoder that learns has the fifth line. Lines two to four are one call if all members share a loss
+(`MLP.forward_and_backward`), since a backend may compute the output layer and the loss in one pass. The backend
+partitions a batch into blocks of rows (and of members) for its workers. All buffers of a step are allocated
+before the first one, if the backend can reuse memory.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend, NotRecordedError, Partition
 from ..encoders.base import Encoder
-from ..network.buffers import Workspace
+from ..network.buffers import Workspace, first_rows
 from ..network.cost import cost_of_a_row
 from ..network.losses import Loss
-from ..network.mlp import MLP, first_rows
+from ..network.mlp import MLP
 from ..optimizers.base import Optimizer
 from ..pixels.rows import Rows
 from ..pixels.step_inputs import StepInputs
@@ -43,11 +45,11 @@ class TrainingStep:
     ----------
     mlp : MLP
         Its parameters are updated in place.
-    loss : Loss, or a sequence of one for each member
-        Members that share one should be neighbours: each run of equal losses is one call.
+    loss : Loss, or a sequence with one for each member
+        Each run of equal losses is one call, so equal ones should be neighbours.
     batch_rows : int
         Rows of every batch.
-    course : Course, optional
+    step_inputs : StepInputs, optional
         Batches and learning rates by the step's number, for `advance`.
     """
 
@@ -70,19 +72,19 @@ class TrainingStep:
         shared = backend.zeros(mlp.parameters.shape, mlp.dtype) if self._by_members else None
         table = pixels.feature_table(encoder, mlp.dtype)
         self.features = None if table is None else table.array
-        """Of the training pixels, (N, F) or (*E, N, F), where they are kept."""
+        """Of the training pixels, (N, F) or (*E, N, F), if they are kept in a table."""
         count = batch_rows * mlp.layout.layer_sizes[-1]
         common = _Common(backend, encoder, mlp, loss, optimizer, pixels, table, count, shared)
-        self.workers = [_Worker(common, partition) for partition in partitions]
-        self.parts = [part for worker in self.workers for part in worker.parts]
-        self._tasks = [worker.run for worker in self.workers]
+        self.workers = [_parts_of(common, partition) for partition in partitions]
+        self.parts = [part for parts in self.workers for part in parts]
+        self._tasks = [functools.partial(_run, parts) for parts in self.workers]
         self._gradients = [shared] if self._by_members else [part.mlp.gradient for part in self.parts]
         self._values: list[Array] = []
         flops = 3.0 * row_flops * batch_rows * members
         self._recorded = self._new_recorded_steps(flops) if encoder.is_recordable else None
 
     def _new_recorded_steps(self, flops: float) -> RecordedSteps | None:
-        """Steps that the device drives; None where the host does."""
+        """Return steps that the device drives; None if the host has to."""
         if self.step_inputs is None:
             return None
         num_rates, orders = len(self.step_inputs.rates(0)), self.step_inputs.order_numbers()
@@ -98,18 +100,18 @@ class TrainingStep:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the device drives the steps of the course by itself."""
+        """Whether the device drives the steps by itself."""
         return self._recorded is not None
 
     @property
     def steps_at_once(self) -> int:
-        """Steps that one call of `advance` may well take: the host has no say between them."""
+        """Steps that one call of `advance` should take, without the host in between."""
         return 1 if self._recorded is None else self._recorded.steps_at_once
 
     def advance(self, step: int, count: int = 1) -> None:
-        """Take `count` steps of the course, after the `step` that have been taken."""
+        """Take `count` steps after the first `step` ones, with batches and rates of `step_inputs`."""
         if self.step_inputs is None:
-            raise ValueError("a step without a course is told its batch and learning rate by each call")
+            raise ValueError("a step without step_inputs takes its batch and learning rate from each call")
         if self._recorded is not None and self.optimizer.steps == step:
             self.backend.parameters_changed(self.mlp.parameters)
             self._recorded.advance(step, count)
@@ -129,7 +131,7 @@ class TrainingStep:
         Parameters
         ----------
         batch : integer array, shape (batch_rows,) or (*E, batch_rows), optional
-            Which pixels the batch holds, for all members or for each; None for all pixels in order.
+            Numbers of its pixels, for all members or for each; None for all pixels in order.
         learning_rate : float, or array of shape (*E, 1)
         """
         self.optimizer.steps += 1
@@ -143,9 +145,9 @@ class TrainingStep:
         counter: Array | None = None,
         value: Array | None = None,
     ) -> Array:
-        """The step's arithmetic, without counting it: `counter` has its number where the device counts.
+        """Do the arithmetic of a step without counting it, and return the loss, shape E.
 
-        `value` is a buffer on offer for the loss, shape E.
+        `counter` is the step's number if the device counts; `value` an optional buffer for the loss.
         """
         for part in self.parts:
             part.begin(batch, learning_rate, counter, value if len(self.parts) == 1 else None)
@@ -157,10 +159,9 @@ class TrainingStep:
         return self.backend.total(values)
 
     def new_losses(self, wait: bool = False) -> NDArray[np.floating]:
-        """Losses (n, *E) of the steps of the course since the last call, in order, as far as they have come.
+        """Return the losses (n, *E) of steps by `advance` since the last call, as far as they are on the host.
 
-        Where the device drives the steps they come to the host some time after the step, and nobody waits for
-        them; with `wait` all are there.
+        A device that drives the steps sends them some time later; with `wait` all are returned.
         """
         found = [] if self._recorded is None else self._recorded.new_losses(wait)
         found += [self.backend.to_numpy(value)[None] for value in self._values]
@@ -187,27 +188,25 @@ class _Common:
     table: Rows | None
     count: int
     gradient: Array | None
-    """(K, P), where each worker has members of its own."""
+    """(K, P), if each worker has members of its own."""
 
 
-class _Worker:
-    """One worker's share of a step: its parts one after the other, which have its buffers in turn."""
+def _parts_of(common: _Common, partition: Partition) -> list[_Part]:
+    """Return one worker's parts, which use the same buffers one after the other."""
+    workspace, parts = Workspace(common.backend), []
+    for members in partition.groups:
+        workspace.rewind()
+        parts.append(_Part(common, members, partition.blocks, workspace))
+    return parts
 
-    def __init__(self, common: _Common, partition: Partition) -> None:
-        workspace = Workspace(common.backend)
-        self.parts = []
-        for members in partition.groups:
-            workspace.rewind()
-            self.parts.append(_Part(common, members, partition.blocks, workspace))
 
-    def run(self) -> None:
-        """Do the parts' share of the step."""
-        for part in self.parts:
-            part.run()
+def _run(parts: Sequence[_Part]) -> None:
+    for part in parts:
+        part.run()
 
 
 class _Part:
-    """Some members (None: all) and some blocks of rows, with a gradient of their own."""
+    """Some members (None: all) and some blocks of rows, with their own gradient."""
 
     value: Array
 
@@ -216,24 +215,18 @@ class _Part:
     ) -> None:
         self.backend, self.optimizer, self.count = common.backend, common.optimizer, common.count
         self.members, self.blocks = members, blocks
-        # Workers with different rows share a penalty on the parameters: that of the first adds its gradient.
+        # The worker with the first rows adds the gradient of a penalty on the parameters, once for all workers.
         self.adds_penalty = common.encoder.learns and blocks[0].start == 0
         rows = max(block.stop - block.start for block in blocks)
         own = slice(None) if members is None else members
-
-        def of_members(data: Rows) -> Rows:
-            return data if members is None else data.members(own)
-
-        loss, pixels, scratch = common.loss, common.pixels, workspace.scratch
+        loss, pixels, table, scratch = common.loss, common.pixels, common.table, workspace.scratch
         self.losses = _runs_of_equals(loss[own]) if isinstance(loss, Sequence) else [(slice(None), loss)]
-        self.coordinates = pixels.coordinates if members is None else pixels.coordinates.members(own)
-        self.target = of_members(pixels.target)
-        self.weights = None if pixels.weights is None else of_members(pixels.weights)
-        self.table = None if common.table is None else of_members(common.table)
+        self.coordinates, self.target = pixels.coordinates.members(own), pixels.target.members(own)
+        self.weights = None if pixels.weights is None else pixels.weights.members(own)
+        self.table = None if table is None else table.members(own)
         gradient = None if common.gradient is None else common.gradient[own, ...]
         self.mlp = common.mlp.replica(rows, members=members, gradient=gradient, scratch=scratch)
-        encoder = common.encoder if members is None else common.encoder.members(own)
-        self.encoder = self.mlp.give_parameters(encoder)
+        self.encoder = self.mlp.give_parameters(common.encoder.members(own))
         ensemble, dtype = self.mlp.parameters.shape[:-1], self.mlp.dtype
         self.features = self.encoder.buffer(scratch, ensemble, rows, dtype)
         self.dy = scratch((*ensemble, rows, self.mlp.layout.layer_sizes[-1]), dtype)
@@ -245,16 +238,17 @@ class _Part:
         counter: Array | None,
         value: Array | None = None,
     ) -> None:
-        """Note the batch that `run` is to work on, and a buffer on offer for its loss."""
-        self.batch, self.learning_rate, self.counter = batch, learning_rate, counter
-        self.value_room = value if len(self.blocks) == 1 else None
-        if self.members is not None and batch is not None and batch.ndim > 1:
-            self.batch = batch[self.members, ...]
-        if self.members is not None and not isinstance(learning_rate, int | float) and learning_rate.ndim > 1:
-            self.learning_rate = learning_rate[self.members, ...]
+        """Set the inputs of the next `run`, and an optional buffer for its loss."""
+        self.batch, self.learning_rate = self._own(batch), self._own(learning_rate)
+        self.counter, self.value_buffer = counter, value if len(self.blocks) == 1 else None
+
+    def _own(self, values: Any) -> Any:
+        """Return the rows of this part's members, if values differ by member."""
+        is_shared = self.members is None or getattr(values, "ndim", 0) < 2
+        return values if is_shared else values[self.members, ...]
 
     def run(self) -> None:
-        """Sum loss and gradient over the blocks; update the members where no other part has them."""
+        """Sum loss and gradient over the blocks; update members that no other part has."""
         self.value = self.backend.total(
             [self._block(rows, accumulate=k > 0) for k, rows in enumerate(self.blocks)]
         )
@@ -278,7 +272,7 @@ class _Part:
                 weights=weights,
                 accumulate=accumulate,
                 dy=first_rows(self.dy, x.shape[-2]),
-                value=self.value_room,
+                value=self.value_buffer,
             )
         else:
             value, dy = self._loss(self.mlp.forward(x), target, weights)
@@ -288,7 +282,7 @@ class _Part:
         return value
 
     def _loss(self, y: Array, target: Array, weights: Array | None) -> tuple[Array, Array]:
-        """The loss of each member and its gradient, one call for each run of members with the same loss."""
+        """Return the loss of each member and its gradient, by one call for each run of equal losses."""
         dy = first_rows(self.dy, y.shape[-2])
         parts = [
             self.backend.loss_and_gradient(
@@ -305,15 +299,15 @@ class _Part:
         return xp.concat([value for value, _ in parts]), xp.concat([gradient for _, gradient in parts])
 
     def _encoded(self, rows: slice) -> Array:
-        """encoder(coordinates[rows]), from the table where there is one."""
+        """Return `encoder(coordinates[rows])`, from the table if there is one."""
         if self.table is not None:
             return self._of_batch(self.table, rows, first_rows(self.features, rows.stop - rows.start))
         pixels = (*(() if self.batch is None else self.batch.shape[:-1]), rows.stop - rows.start)
-        return self.coordinates.encoded(self.encoder, rows, self.batch, self._room_for_features(pixels))
+        return self.coordinates.encoded(self.encoder, rows, self.batch, self._feature_buffer(pixels))
 
-    def _room_for_features(self, pixels: tuple[int, ...]) -> Array | None:
-        """A buffer for the features of pixels of shape (n,) or (*E, n)."""
-        # Where each member has a batch of its own, so it has features, though B may be shared.
+    def _feature_buffer(self, pixels: tuple[int, ...]) -> Array | None:
+        """Return a buffer for the features of pixels of shape (n,) or (*E, n)."""
+        # If each member has its own batch, it has its own features, even with a shared encoder.
         if self.features is not None and self.features.ndim < len(pixels) + 1:
             shape = (*pixels[:-1], *self.features.shape)
             self.features = self.backend.scratch(shape, self.encoder.feature_dtype(self.mlp.dtype))
@@ -324,7 +318,7 @@ class _Part:
 
 
 def _runs_of_equals(losses: Sequence[Loss]) -> list[tuple[slice, Loss]]:
-    """Neighbours with the same loss, as slices of the members."""
+    """Return neighbouring members with the same loss, as slices."""
     runs, start = [], 0
     for loss, members in itertools.groupby(losses):
         stop = start + len(list(members))

@@ -1,9 +1,9 @@
-"""Train K networks as one batch, K = 1 included: everything that their steps touch.
+"""Training of K networks as one batch, K = 1 included.
 
-One network's arrays have no ensemble axis, and its model is what is trained. Several have an axis of members,
-and each model is a copy of its row. Members may differ in picture, mask, seed, encoding, sigma, learning rate,
-schedule, loss and initializer; what shapes the arrays must agree (`Job.shape_key`). K networks trained together
-equal K trained alone, to rounding.
+The arrays of one network have no ensemble axis and belong to its model. Those of several have an axis of
+members, and each model is a copy of its row. Members may differ in picture, mask, seed, encoding, sigma,
+learning rate, schedule, loss and initializer, but not in the shapes of arrays (`Job.shape_key`). K networks
+trained together equal K trained alone, to rounding.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from ..encoders.registry import join_encoders
 from ..errors import ConfigError
 from ..models import memory
 from ..models.model import Model
-from ..network.activations import make_activation
 from ..network.cost import layer_sizes
-from ..network.mlp import MLP
+from ..network.mlp import MLP, make_mlp
 from ..network.parameters import ParameterLayout
 from ..optimizers.base import Optimizer
 from ..optimizers.gauss_newton import Damping, GaussNewtonStep
@@ -42,14 +41,14 @@ from .step_losses import StepLosses
 
 
 class Trainer:
-    """K networks, and everything that their steps touch.
+    """K networks and all data of their steps.
 
     Parameters
     ----------
     jobs : sequence of Job
-        All of one `shape_key`; ConfigError if they are not.
+        With one `shape_key`; ConfigError if they differ.
     state : TrainingState, optional
-        Where an earlier run of one network stopped; this one then goes on from there.
+        The end of an earlier run of one network, from which this one goes on.
     """
 
     def __init__(self, jobs: Sequence[Job], backend: Backend, state: TrainingState | None = None) -> None:
@@ -60,11 +59,11 @@ class Trainer:
             Member(backend, job.picture, job.config, known=job.known, weights=job.weights, before=before)
             for job in jobs
         ]
-        # Neighbours share a loss, so that the loss of the batch is one call for each kind.
+        # Members with the same loss are neighbours, so that each loss is one call.
         self.ordered = sorted(self.members, key=lambda m: (str(m.config.loss), m.config.delta))
         self.steps, self.budget = self.member.steps, self.member.budget
         for member in self.members:
-            member.budget = self.budget  # and with it the estimate of where seconds end
+            member.budget = self.budget  # with its estimate of the end of the seconds
         self.encoder, self.mlp = self._network()
         for k in range(0 if self.is_alone else len(jobs)):
             self._copy_member(k, self.mlp.parameters, into_batch=True)
@@ -81,57 +80,54 @@ class Trainer:
         self.losses = StepLosses()
         if state is not None:
             self.restore(state)
-            # A run that was stopped between two evaluations has a row that an unbroken one would not have.
+            # A run that ended between two evaluations has one row that an uninterrupted run does not have.
             member = self.member
-            member.history = [row for row in state.history if member.is_on_the_way(row, state.step)]
+            member.history = [row for row in state.history if member.is_regular_row(row, state.step)]
 
     @property
     def member(self) -> Member:
-        """The first network: the only one, if there is one."""
+        """The first network."""
         return self.members[0]
 
     @property
     def model(self) -> Model:
-        """The first network's model; of several see `show`."""
+        """The first network's model; see `show` if there are several."""
         return self.member.model
 
     @property
     def history(self) -> list[HistoryRow]:
-        """One row of the first network for each evaluation so far."""
+        """The history of the first network."""
         return self.member.history
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is one network, whose model is what is trained."""
+        """Whether there is one network, whose model is trained directly."""
         return len(self.members) == 1
 
     @property
     def arrays(self) -> list[Array]:
-        """What steps change: the parameters (*E, P), then the optimizer's state."""
+        """The arrays that steps change: the parameters (*E, P), then the optimizer's state."""
         return [self.mlp.parameters, *self.optimizer.state.values()]
 
-    # -- what the steps touch ------------------------------------------------------------------------
+    # -- data of the steps ---------------------------------------------------------------------------
 
     def _network(self) -> tuple[Encoder, MLP]:
-        """One network's own encoder and layers; of several, new ones with an ensemble axis."""
+        """Return the encoder and the layers of one network, or new ones with an ensemble axis."""
         if self.is_alone:
             return self.model.encoder, self.model.mlp
         backend, config = self.backend, self.config
         encoder = join_encoders(backend, [member.model.encoder for member in self.ordered], config.dtype)
         sizes = layer_sizes(config, encoder.num_features, self.member.picture.channels)
-        activations = (
-            make_activation(name, omega=config.omega) for name in (config.activation, config.output_activation)
-        )
-        shapes = self.model.mlp.layout.encoder_shapes
-        parameters = backend.zeros((len(self.members), ParameterLayout(sizes, shapes).size), config.dtype)
-        mlp = MLP(backend, sizes, parameters, *activations, rows=1, dtype=config.dtype, encoder_shapes=shapes)
+        layout = ParameterLayout(sizes, self.model.mlp.layout.encoder_shapes)
+        parameters = backend.zeros((len(self.members), layout.size), config.dtype)
+        mlp = make_mlp(backend, config, layout, parameters)
         return mlp.give_parameters(encoder), mlp
 
     def _step_inputs(self) -> StepInputs:
-        """Return which pixels a step takes: one order of batches and one set of pixels, or one for each."""
+        """Return batches and learning rates, with orders and pixels shared by all members or one for each."""
         members = self.ordered
         orders = [member.order for member in members if member.order is not None]
-        if self.is_alone:  # its training pixels are all that there are
+        if self.is_alone:  # `pixels` has its training pixels only
             return StepInputs(self.learning_rates, orders)
         same_mask = all(np.array_equal(member.train, members[0].train) for member in members[1:])
         shared = same_mask and len({order.seed for order in orders}) <= 1
@@ -141,7 +137,7 @@ class Trainer:
         return StepInputs(self.learning_rates, orders[:count], numbers)
 
     def _training_pixels(self) -> TrainingPixels:
-        """Return one network's training pixels; of several all pixels, and each takes its own by number."""
+        """Return the training pixels of one network; for several all pixels, chosen by number."""
         backend, dtype, first = self.backend, self.config.dtype, self.member
         if not self.is_alone:
             same = all(member.picture.pixels is first.picture.pixels for member in self.members)
@@ -150,7 +146,7 @@ class Trainer:
             weights = backend.asarray(np.stack(own), dtype) if own else None
             return TrainingPixels(backend, self._grid_rows(1), backend.asarray(target, dtype), weights)
         sees_all = bool(first.train.all())
-        seen = first.target if sees_all else first.target[first.train]  # all of them are not copied
+        seen = first.target if sees_all else first.target[first.train]  # without a copy of all pixels
         if first.known is not None and not sees_all:
             numbers = np.flatnonzero(first.train)
             coordinates = backend.asarray(first.model.picture.grid.coordinates(numbers), dtype)
@@ -182,11 +178,11 @@ class Trainer:
         features = step.features
         if features is not None and self.pixels.size == len(first.target):
             for k, member in enumerate(self.ordered):
-                member.know_features(features if features.ndim == 2 else features[k, ...])
+                member.use_features(features if features.ndim == 2 else features[k, ...])
         return step
 
     def _copy_member(self, k: int, batch: Array, own: Array | None = None, *, into_batch: bool = False) -> None:
-        """Copy between row k of a batch (K, P) and a network's own layout: its model's, or `own`."""
+        """Copy row k of a batch (K, P) to a network's own buffer (its model's, or `own`), or back."""
         xp, mlp = self.backend.xp, self.ordered[k].model.mlp
         own_arrays = mlp.layout.arrays(xp, mlp.parameters if own is None else own)
         arrays = zip(own_arrays, self.mlp.layout.arrays(xp, batch[k, ...]), strict=True)
@@ -211,50 +207,46 @@ class Trainer:
         Parameters
         ----------
         callback
-            Told of the progress; returning True ends the run.
+            Called with the progress; True ends the run.
         checkpoint
-            Given the state of one network every half minute and at the end.
+            Called with the state of one network every half minute and at the end.
         should_stop
-            Asked after each step; True ends the run.
+            Called after each step; True ends the run.
         """
         with self.backend.activate():
             loop = Loop(self, callback, checkpoint, should_stop)
             stopped = loop.run()
-            states = [loop.state_of(k) for k in range(len(self.ordered))]
-            polished: Sequence[Polish | None] = [None] * len(states)
+            polished: Sequence[Polish | None] = [None] * len(self.ordered)
             if self.config.polish == "ridge" and stopped != "diverged":
                 polished = self.polish()
-            reasons = ["diverged" if k in loop.diverged else stopped for k in range(len(states))]
-            results = [
-                self._result(k, *end) for k, end in enumerate(zip(states, reasons, polished, strict=True))
-            ]
+            results = [self._result(k, loop, stopped, one) for k, one in enumerate(polished)]
             return [results[self.ordered.index(member)] for member in self.members]
 
-    def _result(self, k: int, state: TrainingState, stopped: str, polished: Polish | None) -> FitResult:
-        member = self.ordered[k]
-        if stopped == "diverged" or polished is None:
-            polished = None
+    def _result(self, k: int, loop: Loop, stopped: str, polished: Polish | None) -> FitResult:
+        member, state = self.ordered[k], loop.state_of(k)
+        if k in loop.diverged:
+            stopped, polished = "diverged", None
+        if polished is None:
             member.model.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
         losses, networks = self.losses.of_member(k), len(self.members)
         return make_result(member, state, stopped, self.backend, networks, losses=losses, polished=polished)
 
     def train(self, trial: Trial | None = None) -> list[Model]:
-        """Take all steps without an evaluation; the models in the order of the jobs."""
-        last_told = time.perf_counter()
-        if trial is not None:
-            trial(self.step, self.steps)
+        """Take all steps without an evaluation; return the models in the order of the jobs."""
+        report = trial or (lambda *_: None)
+        report(self.step, self.steps)
+        last_report = time.perf_counter()
         while self.step < self.steps:
             self.take_steps(self.steps - self.step)
-            if trial is not None and time.perf_counter() - last_told >= CALLBACK_SECONDS:
-                last_told = time.perf_counter()
-                trial(self.step, self.steps)
+            if time.perf_counter() - last_report >= CALLBACK_SECONDS:
+                last_report = time.perf_counter()
+                report(self.step, self.steps)
         self.collect_losses()
-        if trial is not None:
-            trial(self.step, self.steps)
+        report(self.step, self.steps)
         return self.models_now()
 
     def take_steps(self, limit: int) -> None:
-        """Take as many steps as go at once on this backend, at most `limit`."""
+        """Take as many steps as this backend takes at once, at most `limit`."""
         count = min(limit, self.training_step.steps_at_once)
         self.is_in_a_step = True
         self.training_step.advance(self.step, count)
@@ -262,7 +254,7 @@ class Trainer:
         self.is_in_a_step = False
 
     def collect_losses(self, wait: bool = False) -> None:
-        """Take in the losses of steps that have come from the device; with `wait`, of all steps so far."""
+        """Collect losses that have arrived from the device; with `wait`, those of all steps so far."""
         self.losses.add(self.training_step.new_losses(wait))
 
     def learning_rates(self, step: int) -> list[float]:
@@ -270,9 +262,9 @@ class Trainer:
         return [member.learning_rate(step) for member in self.ordered]
 
     def polish(self) -> list[Polish]:
-        """Put the least-squares solution in the last layer's place, of each network.
+        """Replace the last layer of each network by its least-squares solution.
 
-        States and checkpoints are taken before it, so that a run that goes on equals an unbroken one.
+        States and checkpoints are from before it, so that a resumed run equals an uninterrupted one.
         """
         start, chosen = time.perf_counter(), self.step_inputs.numbers_on(self.backend)
         found = solve_last_layer(self.mlp, self.encoder, self.pixels, chosen=chosen)
@@ -284,31 +276,31 @@ class Trainer:
     # -- models and states ---------------------------------------------------------------------------
 
     def show(self) -> None:
-        """Bring the models up to date with what is trained."""
+        """Copy the trained parameters to the models."""
         for k in range(len(self.ordered)):
             self.show_member(k, self.mlp.parameters)
 
     def show_member(self, k: int, parameters: Array) -> None:
-        """Give a network's model its row of parameters (K, P)."""
+        """Copy a network's row of parameters (K, P) to its model."""
         if not self.is_alone:
             self._copy_member(k, parameters)
 
     def models_now(self) -> list[Model]:
-        """Return the models in the order of the jobs, as they are now."""
+        """Return the present models in the order of the jobs."""
         self.show()
         return [member.model for member in self.members]
 
     def sums(self) -> Array:
-        """Return what each network's figures are made of: (K, NUM_SUMS), on the device."""
+        """Return the sums of errors of each network, (K, NUM_SUMS) on the device."""
         self.show()
         return self.backend.xp.stack([member.evaluate.sums() for member in self.ordered])
 
     def state(self) -> TrainingState:
-        """Return a copy of where one network's run stands, on the host."""
+        """Return the state of a run of one network, on the host."""
         return self.state_of(0, self.arrays, self.step, self.seconds)
 
     def state_of(self, k: int, arrays: Sequence[Array], step: int, seconds: float) -> TrainingState:
-        """Return one network's state from copies of `arrays`, as a run of its own would keep it."""
+        """Return one network's state from `arrays`, as a run of its own would have it."""
         member = self.ordered[k]
         own = [self._to_host(k, array) for array in arrays]
         return TrainingState(
@@ -329,7 +321,7 @@ class Trainer:
         return np.array(self.backend.to_numpy(array))
 
     def restore(self, state: TrainingState) -> None:
-        """Put one network's run where `state` was taken."""
+        """Go back, or on, to the state of an earlier run of one network."""
         self.step, self.seconds = state.step, state.seconds
         self.mlp.parameters[...] = self.backend.asarray(state.parameters, self.config.dtype)
         self.optimizer.steps = state.step
@@ -338,7 +330,7 @@ class Trainer:
 
 
 def _check(jobs: Sequence[Job], backend: Backend) -> None:
-    """Refuse jobs that cannot be trained together, and more than fits into memory."""
+    """Raise an error for jobs that cannot be trained together or do not fit into memory."""
     if not jobs or len({job.shape_key for job in jobs}) > 1:
         raise ConfigError("networks that are trained together must have the same shapes, steps and optimizer")
     config, count = jobs[0].config, len(jobs)
@@ -354,8 +346,8 @@ def fit_together(
     callback: Callback | None = None,
     should_stop: ShouldStop | None = None,
 ) -> list[FitResult]:
-    """Train jobs of one shape as one batch; one result for each, in their order."""
-    # A batch saves calls, and a Gauss-Newton step is few calls on large matrices.
+    """Train jobs of one shape as one batch; return their results in order."""
+    # A batch saves calls, but a Gauss-Newton step is a few calls on large matrices.
     one_by_one = bool(jobs) and jobs[0].config.optimizer == "gauss-newton"
     results: list[FitResult] = []
     for group in [[job] for job in jobs] if one_by_one else [jobs]:
@@ -367,6 +359,6 @@ def fit_together(
 def fit_alone(
     job: Job, backend: Backend, callback: Callback | None = None, state: TrainingState | None = None
 ) -> FitResult:
-    """Train one network, from where an earlier run stopped if there is a state."""
+    """Train one network, from the state of an earlier run if there is one."""
     [result] = Trainer([job], backend, state).run(callback)
     return result

@@ -212,7 +212,7 @@ def test_figures_from_kept_features_are_those_of_computed_ones(cat, name, encodi
     trainer = Trainer(jobs, backend)
     for member in trainer.members:
         knows = member.model.encoder.num_features == trainer.encoder.num_features
-        assert (member.judge.features is not None) == knows, "padded features are another network's"
-        kept = member.evaluate(), member.judge.with_ssim()
+        assert (member.evaluate_all.features is not None) == knows, "padded features are another network's"
+        kept = member.evaluate(), member.evaluate_all.with_ssim()
         anew = Evaluator(member.model, member.loss, member.target, member.train)
         assert kept == (anew(), anew.with_ssim())
