@@ -13,7 +13,7 @@ from PIL import Image
 from support import fuzz
 
 from coordfit import ModelFileError
-from coordfit.files import tensor_file
+from coordfit.files import tensor_file, tensor_header
 
 CASES = int(os.environ.get("COORDFIT_FUZZ_CASES", 150))
 EVERY_BYTE = "COORDFIT_FUZZ_CASES" in os.environ
@@ -63,7 +63,7 @@ def test_a_model_cut_at_any_byte_is_refused(watch, tmp_path):
 
 def test_another_error_is_found(watch, tmp_path, monkeypatch):
     fuzzer = fuzz.Fuzzer("models", tmp_path, watch)
-    monkeypatch.setattr(tensor_file, "_check_entry", lambda name, entry: entry["dtype"])
+    monkeypatch.setattr(tensor_header, "_parse_type", lambda _, entry: tensor_header.DTYPES[entry["dtype"]])
 
     def run_all():
         for seed in range(2000):

@@ -1,8 +1,7 @@
-"""Write files that a reader finds whole, old or new, and never half written; run folders and histories.
+"""Write files whole or not at all, and read them without trust; run folders and histories.
 
-Everything a run leaves behind goes through `atomic_write`, except ``history.csv``, which grows row by row so
-that a killed run keeps its curve. A command says which names it will write (`Outputs`), and they are
-checked before it begins.
+Every result goes through `atomic_write`, except ``history.csv``, which grows row by row so that a killed run
+keeps its curve. `Outputs` checks the names that a command writes before it begins.
 """
 
 from .atomic import atomic_write

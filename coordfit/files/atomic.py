@@ -1,4 +1,4 @@
-"""Write one file whole or not at all: into a temporary file beside it, which is then renamed."""
+"""Write one file whole or not at all, by renaming a temporary file beside it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ if sys.platform != "win32":
 
 _PREFIX = ".coordfit-"
 _RANDOM_BYTES = 8
-# Only where the system has no file locks: a temporary this old (seconds) has no writer any more.
-_STALE_AFTER = 3600.0
+_STALE_AFTER = 3600.0  # seconds; without file locks, an older temporary counts as left behind
 
 
 @contextmanager
 def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
-    """Open a binary file that takes the place of `path` only when it is complete and on disk.
+    """Open a binary file that replaces `path` only when it is complete and on disk.
 
-    The content goes to a temporary in the same folder, so that the last step is a rename within one file
-    system. A new file gets the permissions the umask asks for; an existing one keeps its permissions (not its
-    owner, nor other hard links to it). A symbolic link stays a link and the file it points to is replaced. A
-    device, a pipe, and ``/dev/stdout`` are written straight. Temporaries that killed writers of the same file
-    left are removed first.
+    The content goes to a temporary in the same folder, which is then renamed. A new file gets the permissions
+    of the umask; an existing one keeps its own (not its owner, nor other hard links). A symbolic link stays,
+    and its target is replaced. Devices, pipes and ``/dev/stdout`` are written directly. Temporaries of killed
+    writers are removed first.
 
     Parameters
     ----------
@@ -49,16 +47,15 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
     Raises
     ------
     OutputError
-        The file cannot be written: disk full, folder missing or not writable, a folder of that name. What was
-        at `path` before is still there. An error that the caller raises inside the block passes through as it
-        is.
+        The file cannot be written: disk full, folder missing or not writable, a folder of that name. The old
+        file is still there. Errors of the block pass through.
     """
     path = Path(path)
     with as_output_error(path):
         standard = _standard_descriptor(path)
         status = _status(path)
         if standard is not None:
-            # Not opened anew: where it is redirected to a file, that would get a second position in it.
+            # Not opened again: if it is redirected to a file, that would start a second position in it.
             yield from _write_straight(os.dup(standard))
         elif status is not None and _is_stream(path, status):
             yield from _write_straight(os.open(path, os.O_WRONLY))
@@ -67,7 +64,7 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
 
 
 def probe(folder: Path) -> None:
-    """Find out whether files can be written in a folder, by writing one of a few kilobytes."""
+    """Write a file of a few kilobytes in a folder and remove it; OutputError if that fails."""
     probe = folder / "probe"
     _remove_leftovers(probe)
     try:
@@ -83,7 +80,6 @@ def probe(folder: Path) -> None:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Return the status of what is at `path`, following links; None if nothing is there."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -93,14 +89,14 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _is_stream(path: Path, status: os.stat_result) -> bool:
-    """Whether what is there is written into directly, since it is neither a file nor a folder."""
+    """Whether `path` is written into directly, because it is neither a file nor a folder."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return not stat.S_ISREG(status.st_mode)
 
 
 def _standard_descriptor(path: Path) -> int | None:
-    """Return the descriptor that a name such as ``/dev/stdout`` or ``/dev/fd/3`` stands for, or None."""
+    """Return the descriptor that a name such as ``/dev/stdout`` or ``/dev/fd/3`` means, or None."""
     match = re.fullmatch(r"/dev/(?:(stdout)|(stderr)|fd/([0-9]{1,9}))", str(path))
     if match is None or sys.platform == "win32":
         return None
@@ -108,13 +104,12 @@ def _standard_descriptor(path: Path) -> int | None:
 
 
 def _write_straight(descriptor: int) -> Iterator[BinaryIO]:
-    """Yield a file on an open descriptor, which is closed at the end."""
     with open(descriptor, "wb") as file:
         yield file
 
 
 def _write_beside(path: Path, status: os.stat_result | None) -> Iterator[BinaryIO]:
-    """Yield a temporary beside the file; put it in the file's place when the block ends well."""
+    """Yield a temporary beside the file, and rename it to the file if the block succeeds."""
     if status is not None and not os.access(path, os.W_OK) and path.exists():
         # A rename would succeed, but a protected file must not be replaced.
         raise OutputError(f"cannot write {printable(path)}: the file is read-only")
@@ -134,15 +129,14 @@ def _write_beside(path: Path, status: os.stat_result | None) -> Iterator[BinaryI
 
 
 def _open_temporary(target: Path, undo: ExitStack) -> tuple[Path, BinaryIO]:
-    """Create a temporary for `target`, locked until `undo` closes it, unlocks it and removes it if it is there.
+    """Create and lock a temporary for `target`; `undo` closes, unlocks and removes it.
 
-    The lock tells a file that is being written from one that a killed process left: the system drops it with
-    the process. It is held on a second descriptor, since it must outlive the closing of the file, up to the
-    rename.
+    The system drops the lock with the process, so a file without one was left by a killed writer. The lock
+    is held on a second descriptor, which outlives the closing of the file up to the rename.
     """
     while True:
         temporary = target.with_name(f"{_prefix(target)}{os.urandom(_RANDOM_BYTES).hex()}.tmp")
-        undo.callback(_quietly, temporary.unlink)  # before it is there: Ctrl-C may come the moment after
+        undo.callback(_quietly, temporary.unlink)  # first, since Ctrl-C may come right after the file is made
         file = temporary.open("x+b")
         undo.callback(_quietly, file.close)
         with suppress(BlockingIOError):
@@ -151,7 +145,7 @@ def _open_temporary(target: Path, undo: ExitStack) -> tuple[Path, BinaryIO]:
                 undo.callback(os.close, lock)
             if os.fstat(file.fileno()).st_nlink:
                 return temporary, file
-        # Another process took the new file for a leftover before it was locked: try again under another name.
+        # Another process removed the new file before it was locked: try again under another name.
 
 
 def _quietly(action: Callable[[], None]) -> None:
@@ -160,17 +154,14 @@ def _quietly(action: Callable[[], None]) -> None:
 
 
 def _prefix(target: Path) -> str:
-    """Return the start of the names of temporaries of `target`, cut to the 255 bytes of a file name."""
+    """Return the start of the names of temporaries, cut to the 255 bytes of a file name."""
     return f"{_PREFIX}{target.name[:50]}-"
 
 
 def _lock(descriptor: int) -> int | None:
-    """Lock an open file, and return the descriptor to close to unlock it; None if it cannot be locked here.
+    """Lock an open file; return the descriptor that unlocks it when closed, or None without locks.
 
-    Raises
-    ------
-    BlockingIOError
-        Another open file holds the lock.
+    BlockingIOError if another open file holds the lock.
     """
     if sys.platform == "win32":
         return None
@@ -184,7 +175,7 @@ def _lock(descriptor: int) -> int | None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove the temporaries of `target` whose writers are dead. Never fail: a leftover does no harm."""
+    """Remove the temporaries of `target` whose writers are dead, and ignore failures."""
     pattern = re.compile(re.escape(_prefix(target)) + f"[0-9a-f]{{{2 * _RANDOM_BYTES}}}" + r"\.tmp")
     with suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
@@ -194,7 +185,7 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _remove_if_abandoned(temporary: Path) -> None:
-    """Remove a temporary unless its writer lives (BlockingIOError), or that cannot be told."""
+    """Remove a temporary unless its writer may be alive (BlockingIOError)."""
     if sys.platform == "win32":
         if time.time() - temporary.stat().st_mtime > _STALE_AFTER:
             temporary.unlink()
@@ -208,7 +199,7 @@ def _remove_if_abandoned(temporary: Path) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Have the system put an open file on the disk, if the file system can do that."""
+    """Write an open file through to the disk, if the file system supports that."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -217,7 +208,7 @@ def sync(descriptor: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put a folder's entries on the disk, so that a rename outlives a power cut."""
+    """Write a folder's entries to the disk, so that a rename survives a power cut."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -230,7 +221,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def as_output_error(path: Path) -> Iterator[None]:
-    """Turn the system's errors about `path` into one `OutputError`; those about other files pass through."""
+    """Turn the system's errors about `path` into one `OutputError`; others pass through."""
     try:
         yield
     except OSError as error:
@@ -240,7 +231,7 @@ def as_output_error(path: Path) -> Iterator[None]:
 
 
 def _concerns(error: OSError, path: Path) -> bool:
-    """Whether an error is about `path`; a failing write carries no file name at all."""
+    """Whether an error is about `path`; a failing write names no file at all."""
     if error.filename is None:
         return True
     name = Path(os.fsdecode(error.filename))
@@ -248,7 +239,7 @@ def _concerns(error: OSError, path: Path) -> bool:
 
 
 def cause(error: OSError, path: Path) -> str:
-    """Return what is wrong, in words for a user."""
+    """Return what is wrong with `path`, in words for a user."""
     link = os.path.islink(path)  # noqa: PTH114 - Path.is_symlink() raises where a name is too long
     folder = printable((Path(os.path.realpath(path)) if link else path).parent)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

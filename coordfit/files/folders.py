@@ -1,4 +1,4 @@
-"""Make folders for results: a numbered one, or the one that a user names."""
+"""Make folders for results: the next numbered one, or one that the user names."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from .names import FilePath, printable
 from .outputs import Outputs
 
 RUNS = Path("runs")
-"""Where numbered folders are made, in the current folder."""
+"""The parent of numbered folders."""
 
 
 def new_run_folder(parent: FilePath = RUNS) -> Path:
     """Make the next numbered folder in `parent`: ``001``, ``002``, ..., with more digits past 999.
 
     Processes that do this at the same time get different folders. `parent` is made if it is missing.
-
-    Raises
-    ------
-    OutputError
-        No folder can be made there, or no file in it.
+    OutputError if no folder or no file can be made there.
     """
     parent = make_folder(parent)
     with as_output_error(parent):
@@ -45,7 +41,7 @@ def new_run_folder(parent: FilePath = RUNS) -> Path:
 def prepare_output_folder(
     path: FilePath, outputs: Outputs, *, overwrite: bool = False, resume: bool = False
 ) -> Path:
-    """Make the folder that a user named, and find out before training whether it can be written.
+    """Make the folder that a user named, and check before training that it can be written.
 
     Parameters
     ----------
@@ -54,15 +50,15 @@ def prepare_output_folder(
     outputs
         The files that the run may write.
     overwrite
-        Whether files that are already there may be replaced, one by one as the new ones come.
+        Whether existing files may be replaced, one by one as the new ones are written.
     resume
-        Whether a run that is already there is continued. If none is there, a new one begins.
+        Whether an existing run is continued; without one, a new run begins.
 
     Raises
     ------
     OutputError
-        A file of one of the names is there and neither option was given; a link, a folder or something else
-        that is not a file has one of the names; or the folder cannot be made or written.
+        An output exists and neither option was given; something that is not a file has its name; or the
+        folder cannot be made or written.
     ConfigError
         Both options were given.
     """
@@ -79,12 +75,11 @@ def make_folder(path: FilePath) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        message = f"cannot make the folder {printable(folder)}: a file is in its place"
-        raise OutputError(message) from error
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {printable(folder)}: {cause(error, folder)}") from error
-    except ValueError as error:
-        message = f"cannot make the folder {printable(folder)}: not a possible name"
-        raise OutputError(message) from error
-    return folder
+        return folder
+    except (OSError, ValueError) as error:
+        reason = "not a possible name"
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file is in its place"
+        elif isinstance(error, OSError):
+            reason = cause(error, folder)
+        raise OutputError(f"cannot make the folder {printable(folder)}: {reason}") from error

@@ -18,19 +18,16 @@ Number = float | int | None
 
 
 class HistoryWriter:
-    """Write ``history.csv``: one row for each evaluation, sent to the disk as soon as it is appended.
-
-    A killed process keeps all its rows (a power cut may lose the last ones). The file has a header line; an
-    empty field means that a figure was not measured. Floats are written so that reading gives the same bits.
+    """Write ``history.csv``: one row for each evaluation, flushed when it is appended.
 
     Parameters
     ----------
     path
-        The file. What is there is replaced.
+        The file; an existing one is replaced.
     columns
         Names of the columns: letters, digits, ``_``, ``.`` and ``-``.
     rows
-        First rows, from a run that goes on: they are in place, whole, before the old file is gone.
+        Rows of the run that goes on: they are written whole before the old file is replaced.
 
     Raises
     ------
@@ -41,35 +38,21 @@ class HistoryWriter:
     """
 
     def __init__(self, path: FilePath, columns: Sequence[str], rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._open(Path(path), columns, kept=[_line(columns, row) for row in rows])
-
-    def _open(self, path: Path, columns: Sequence[str], kept: Sequence[str]) -> None:
-        """Put the header and the rows kept in place, whole, and open the file to append to it."""
         if not columns or len(set(columns)) < len(columns):
             raise ValueError("a history needs columns, each of another name")
         if wrong := [name for name in columns if not re.fullmatch(r"[\w.-]+", name)]:
             raise ValueError(f"no name for a column of a history: {wrong[0]!r}")
-        self.path = path
-        self.columns = tuple(columns)
+        lines = [",".join(columns), *(_line(columns, row) for row in rows)]
+        self.path, self.columns = Path(path), tuple(columns)
         with atomic_write(path) as file:
-            file.write("".join(f"{line}\n" for line in [",".join(columns), *kept]).encode())
-        with as_output_error(path):
-            self._file = path.open("ab", buffering=0)
+            file.write("".join(f"{line}\n" for line in lines).encode())
+        with as_output_error(self.path):
+            self._file = self.path.open("ab", buffering=0)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row; a column that `row` lacks stays empty.
+        """Write one row of numbers (Python's or NumPy's) or None; a missing column stays empty.
 
-        Parameters
-        ----------
-        row
-            Column names and numbers (Python's or NumPy's) or None.
-
-        Raises
-        ------
-        OutputError
-            The row cannot be written.
-        ValueError
-            `row` has a name that is no column.
+        OutputError if it cannot be written, ValueError if `row` has a name that is no column.
         """
         line = memoryview((_line(self.columns, row) + "\n").encode())
         with as_output_error(self.path):
@@ -77,7 +60,7 @@ class HistoryWriter:
                 line = line[self._file.write(line) :]
 
     def sync(self) -> None:
-        """Put all rows so far on the disk, so that even a power cut leaves them; OutputError if that fails."""
+        """Write all rows through to the disk; OutputError if that fails."""
         with as_output_error(self.path):
             sync(self._file.fileno())
 
@@ -96,17 +79,10 @@ class HistoryWriter:
 
 
 def read_history(path: FilePath) -> list[dict[str, Number]]:
-    """Read a history, even of a run that still goes on or was killed: leave out a last line cut short.
+    """Read a history, even of a running or killed run; an incomplete last line is left out.
 
-    Returns
-    -------
-    rows
-        For each row the columns' values: int, float, or None where the field is empty.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be read or is no history.
+    Each row holds the columns' values: int, float, or None for an empty field. OutputError if the file cannot
+    be read or is no history.
     """
     path = Path(path)
     header, lines = _history_lines(path)
@@ -114,7 +90,6 @@ def read_history(path: FilePath) -> list[dict[str, Number]]:
 
 
 def _history_lines(path: Path) -> tuple[list[str], list[str]]:
-    """Return the header and the complete lines of a history."""
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
@@ -123,11 +98,10 @@ def _history_lines(path: Path) -> tuple[list[str], list[str]]:
     header, *lines = text.replace("\r\n", "\n").split("\n")
     if not lines:
         raise OutputError(f"cannot read the history {printable(path)}: it has no header line")
-    return header.split(","), lines[:-1]  # what follows the last line's end was cut short
+    return header.split(","), lines[:-1]  # the text after the last line break is incomplete
 
 
 def _parse_row(path: Path, header: Sequence[str], line: str, number: int) -> dict[str, Number]:
-    """Return the values of line `number` (the header is line 1)."""
     try:
         return {name: _number(field) for name, field in zip(header, line.split(","), strict=True)}
     except ValueError as error:
@@ -141,14 +115,14 @@ def _line(columns: Sequence[str], row: Mapping[str, Any]) -> str:
 
 
 def _field(value: Any) -> str:
-    """Return a number as text that reads back to the same bits, or nothing for None."""
+    """Return a number as text that reads back to the same bits; nothing for None."""
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, Integral) else repr(float(value))
 
 
 def _number(field: str) -> Number:
-    """Return the value of a field: `repr` of a float always has a mark that no integer has."""
+    """Return the value of a field; an integer has digits only, which `repr` of a float never has."""
     if not field:
         return None
     return int(field) if re.fullmatch("-?[0-9]{1,18}", field) else float(field)

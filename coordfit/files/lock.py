@@ -1,4 +1,4 @@
-"""Keep a folder of results to one process at a time; the lock ends with its owner."""
+"""Lock a folder of results for one process; the lock ends with the process."""
 
 from __future__ import annotations
 
@@ -18,31 +18,29 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+_LOCKED_ELSEWHERE = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 @contextmanager
 def output_folder(
     path: Path | None, outputs: Outputs, *, overwrite: bool = False, resume: bool = False
 ) -> Iterator[Path]:
-    """Make the folder for the results of one run if it is missing, and lock it until the block ends.
+    """Make the folder for the results of one run, and lock it until the block ends.
 
-    It is locked before it is looked into: what is found there is whole, and no process adds to it meanwhile.
-    Folders made here are removed again if the block fails before anything is in them.
+    It is locked before it is checked, so that no other process can change it in between. Folders made here
+    are removed if the block fails before anything is in them.
 
     Parameters
     ----------
     path
         The folder that the user named, or None for the next numbered one.
     outputs, overwrite, resume
-        See `prepare_output_folder`.
+        See `prepare_output_folder`, also for its errors.
 
     Raises
     ------
     OutputError
-        Another process has it, a name is taken, or it cannot be made or written.
-    ConfigError
-        Both options were given.
+        Another process has locked it.
     """
     wanted = RUNS if path is None else path
     made = [place for place in (wanted, *wanted.parents) if not os.path.lexists(place)]
@@ -53,7 +51,7 @@ def output_folder(
         with locked(folder):
             yield prepare_output_folder(folder, outputs, overwrite=overwrite, resume=resume)
     except BaseException:
-        with suppress(OSError):  # one is not empty
+        with suppress(OSError):  # not empty
             for place in made:
                 place.rmdir()
         raise
@@ -61,7 +59,7 @@ def output_folder(
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing a run into a folder until the block ends.
+    """Lock a folder until the block ends; OutputError if another process has locked it.
 
     Raises
     ------
@@ -78,16 +76,16 @@ def locked(folder: Path) -> Iterator[None]:
 def _lock(folder: Path) -> int:
     """Lock the folder itself, which leaves no file behind, or else a file in it."""
     if sys.platform != "win32":
-        with suppress(OSError):  # a folder that may not be read, or a file system that locks files alone
-            return _taken(os.open(folder, os.O_RDONLY), folder)
+        with suppress(OSError):  # the folder is not readable, or the file system locks only files
+            return _locked_descriptor(os.open(folder, os.O_RDONLY), folder)
     file = folder / ".lock"
     with as_output_error(file):
         how = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        return _taken(os.open(file, how, 0o666), folder)
+        return _locked_descriptor(os.open(file, how, 0o666), folder)
 
 
-def _taken(descriptor: int, folder: Path) -> int:
-    """Return the descriptor, locked at once; close it if it cannot be locked."""
+def _locked_descriptor(descriptor: int, folder: Path) -> int:
+    """Lock an open descriptor without waiting; close it if that fails."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -95,8 +93,8 @@ def _taken(descriptor: int, folder: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        if error.errno not in _HELD:
+        if error.errno not in _LOCKED_ELSEWHERE:
             raise
-        told = f"another process is writing {printable(folder)}; wait for it or use another --out"
-        raise OutputError(told) from error
+        message = f"another process is writing {printable(folder)}; wait for it or use another --out"
+        raise OutputError(message) from error
     return descriptor

@@ -1,4 +1,4 @@
-"""Handle arrays that are maps of a file: their pages count as memory until they are given back."""
+"""Release the memory of arrays that are maps of a file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # `--help` imports this module, and must not wait for NumPy
     from numpy.typing import NDArray
 
-# Bytes of a map that are read before their pages are given back.
-_PIECE_BYTES = 1 << 24
+_PIECE_BYTES = 1 << 24  # of a map, read before their pages are released
 
 
 def forget_pages(array: NDArray[Any]) -> None:
-    """Give back the memory of a mapped array; what was written goes to the file, and is read again.
+    """Release the memory of a mapped array; changes go to the file, and are read again when needed.
 
-    Nothing happens if the array is no map, or if the system has no such call.
+    Does nothing if the array is no map, or if the system lacks `madvise`.
     """
     base: Any = array
     while hasattr(base, "base"):  # views of views
@@ -26,7 +25,7 @@ def forget_pages(array: NDArray[Any]) -> None:
 
 
 def pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield a contiguous array as flat pieces; of a map at most one piece is in memory."""
+    """Yield a contiguous array as flat pieces; of a map, at most one piece is in memory."""
     flat = array.reshape(-1)
     step = max(1, _PIECE_BYTES // array.itemsize)
     for start in range(0, flat.size, step):

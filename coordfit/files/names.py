@@ -1,4 +1,4 @@
-"""Show paths and foreign texts to a user, without control codes."""
+"""Show paths and texts of strangers without control codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FilePath = str | os.PathLike[str]
 
 
 def escaped(text: str) -> str:
-    r"""Return text with line breaks and codes that could steer a terminal as escapes: ``\n``, ``\x1b``."""
+    r"""Return text with line breaks and control codes as escapes, such as ``\n`` and ``\x1b``."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -17,15 +17,14 @@ from .names import printable
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files that a command may write; it declares them here once, and writes no others.
+    """The files that a command may write, declared once.
 
     Parameters
     ----------
     names
         Paths relative to the run's folder; the last part may hold ``*``.
     begun
-        Those of `names` that show that a run has begun which `--resume` can continue. Empty for a command
-        that has no `--resume`.
+        Names that show that a run has begun, which `--resume` can continue; empty without that option.
     files
         Files that the user named one by one, wherever they are.
     """
@@ -35,18 +34,13 @@ class Outputs:
     files: tuple[Path, ...] = ()
 
     def beside(self, file: Path | None) -> Outputs:
-        """Return the same outputs and one file that the user named, or none."""
+        """Return the same outputs with one more file that the user named, if any."""
         return self if file is None else dataclasses.replace(self, files=(*self.files, file))
 
     def check(self, folder: Path, *, overwrite: bool = False, resume: bool = False) -> None:
-        """Refuse to begin if a name is taken; see `_check_files` for what is refused.
+        """Refuse to begin if an output exists, or two have the same name (OutputError).
 
-        Files may be replaced with `overwrite`, and with `resume` if a run has begun.
-
-        Raises
-        ------
-        OutputError
-            A name is taken, or two outputs have the same name.
+        Files may be replaced with `overwrite`, and with `resume` if a run has begun. See `_check_files`.
         """
         begun = any(os.path.lexists(folder / name) for name in self.begun)
         if begun and not (overwrite or resume):
@@ -66,15 +60,9 @@ class Outputs:
 
 
 def _check_files(paths: Iterable[Path], *, replace: bool) -> None:
-    """Refuse to write if something is in the way.
+    """Refuse links (they would redirect the output), folders, pipes, sockets, devices, read-only files.
 
-    That is a link, since what is written would go elsewhere; a folder, pipe, socket or device; a file that is
-    read-only; and any file unless `replace`.
-
-    Raises
-    ------
-    OutputError
-        The first of `paths` that cannot be written, and what to do.
+    Other files are refused unless `replace`.
     """
     for path in paths:
         kind = _kind(path)
@@ -93,7 +81,7 @@ def _check_files(paths: Iterable[Path], *, replace: bool) -> None:
 
 
 def _kind(path: Path) -> str | None:
-    """Return the kind of what is at `path` itself, links not followed; None if nothing is."""
+    """Return the kind of what is at `path` itself, without following links; None if nothing is."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -115,7 +103,7 @@ def _check_folder(path: Path) -> None:
 
 
 def _found(path: Path) -> list[Path]:
-    """Return the paths that a name stands for: itself, or with ``*`` the names that are there."""
+    """Return the paths that a name matches: itself, or with ``*`` the existing ones."""
     if "*" not in path.name:
         return [path]
     if _kind(path.parent) is None:

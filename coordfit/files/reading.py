@@ -1,4 +1,4 @@
-"""Read text files of a run without trusting them: regular files of bounded size alone."""
+"""Read text files of a run only if they are regular files of bounded size."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import errno
 import stat
 from pathlib import Path
 
-# A history has about 100 bytes a row; no run evaluates often enough to come near this.
-MAX_TEXT_BYTES = 2**28
+MAX_TEXT_BYTES = 2**28  # a history has about 100 bytes a row, and far fewer rows than this allows
 
 
 def read_text(path: Path, errors: str = "strict", *, max_bytes: int = MAX_TEXT_BYTES) -> str:
-    """Read a UTF-8 file after checking what it is; `errors` is that of `bytes.decode`.
+    """Read a UTF-8 file after checking its kind and size; `errors` is that of `bytes.decode`.
 
     Raises
     ------
     OSError
-        It is missing, cannot be read, has more than `max_bytes`, or is no file (a pipe would never end).
-        `strerror` says what is wrong.
+        It is missing, unreadable, larger than `max_bytes`, or no regular file (a pipe would never end). Its
+        `strerror` gives the reason.
     UnicodeDecodeError
         It is not text.
     """
@@ -25,6 +24,6 @@ def read_text(path: Path, errors: str = "strict", *, max_bytes: int = MAX_TEXT_B
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a file", str(path))
     if status.st_size > max_bytes:
-        told = f"it has {status.st_size} bytes, over the limit of {max_bytes}"
-        raise OSError(errno.EFBIG, told, str(path))
+        reason = f"it has {status.st_size} bytes, over the limit of {max_bytes}"
+        raise OSError(errno.EFBIG, reason, str(path))
     return path.read_bytes().decode("utf-8", errors)

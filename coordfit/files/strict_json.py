@@ -1,4 +1,4 @@
-"""Read and write strict JSON: no NaN, no infinity, no key twice, valid Unicode alone."""
+"""Read and write strict JSON: no NaN, no infinity, no key twice, valid Unicode only."""
 
 from __future__ import annotations
 
@@ -15,24 +15,55 @@ from .atomic import atomic_write
 from .names import FilePath
 from .reading import read_text
 
-# A hundred times what a document of a run has.
-_MAX_BYTES = 2**22
+_MAX_BYTES = 2**22  # a hundred times the size of a run's document
+_MAX_DEPTH = 32
 
 
 def read_json(path: Path) -> Any:
-    """Read a document that `write_json` may have written, and that is small; see `read_text`.
+    """Read a small document, such as `write_json` writes.
 
     Raises
     ------
     OSError
-        It cannot be read, or is too large.
+        It cannot be read, or is too large; see `read_text`.
     ValueError
-        It is not JSON, or nested too deeply.
+        It is not strict JSON, or nested too deeply.
     """
+    return parse_strict_json(read_text(path, max_bytes=_MAX_BYTES))
+
+
+def parse_strict_json(text: str | bytes) -> Any:
+    """Parse a document of bounded depth; ValueError if it is not strict JSON in UTF-8."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):  # parsers differ in which one they take
+            raise ValueError("a key is there twice")
+        return result
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError("a number is too large")
+        return value
+
+    def no_constant(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON")
+
+    def check_depth(value: Any, levels: int) -> None:
+        if isinstance(value, (dict, list)):
+            if levels == 0:
+                raise RecursionError
+            for item in value.values() if isinstance(value, dict) else value:
+                check_depth(item, levels - 1)
+
     try:
-        return json.loads(read_text(path, max_bytes=_MAX_BYTES))
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite)
+        check_depth(value, _MAX_DEPTH)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    return value
 
 
 def write_json(path: FilePath, document: Any) -> None:
@@ -53,9 +84,9 @@ def write_json(path: FilePath, document: Any) -> None:
 def jsonable(value: Any) -> Any:
     """Turn `value` into what strict JSON can express.
 
-    Dataclasses and mappings become objects, lists, tuples, ranges and arrays become lists, paths text,
-    enumeration members their values, NumPy scalars Python numbers. NaN and infinities become None, since JSON
-    has no word for them; text that is not valid Unicode (a path can be that) has the odd bytes escaped.
+    Dataclasses and mappings become objects; lists, tuples, ranges and arrays become lists; paths become text,
+    enumeration members their values, NumPy scalars Python numbers. NaN and infinities become None. Bytes of a
+    path that are not valid Unicode are escaped.
 
     Raises
     ------
@@ -84,7 +115,6 @@ def jsonable(value: Any) -> Any:
 
 
 def _json_object(mapping: Mapping[Any, Any]) -> dict[str, Any]:
-    """Turn the keys into text."""
     result = {str(jsonable(key)): jsonable(item) for key, item in mapping.items()}
     if len(result) != len(mapping):
         raise ValueError("two keys of a mapping would be the same in JSON")
@@ -92,7 +122,7 @@ def _json_object(mapping: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _from_array(value: Any) -> Any:
-    """Return the Python numbers of an array or array scalar, by ``tolist``, which needs no array library."""
+    """Return the Python numbers of an array by its `tolist`, without importing an array library."""
     plain = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(plain, (bool, int, float, str, list)):
         raise TypeError(f"JSON cannot tell a {type(value).__name__}")

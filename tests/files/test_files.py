@@ -34,6 +34,7 @@ from coordfit.files import (
     prepare_output_folder,
     printable,
     read_history,
+    read_json,
     write_json,
 )
 from coordfit.files.lock import output_folder
@@ -516,6 +517,22 @@ def test_jsonable(value, expected):
     assert result == expected
     assert type(result) is type(expected)
     assert strict(json.dumps(result, allow_nan=False, ensure_ascii=False).encode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": 1, "a": 1}', "a key is there twice"),
+        ('{"a": NaN}', "NaN is no number of JSON"),
+        ('{"a": 1e999}', "a number is too large"),
+        ("[" * 40 + "]" * 40, "it is nested too deeply"),
+        ("[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_json_that_is_not_strict_is_not_read(tmp_path, text, reason):
+    (tmp_path / "a").write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        read_json(tmp_path / "a")
 
 
 def test_floats_keep_their_bits_in_json(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save
 
 from coordfit.errors import ModelFileError, OutputError
-from coordfit.files import tensor_file
+from coordfit.files import tensor_file, tensor_header
 from coordfit.files.tensor_file import load_tensors, map_tensors, read_metadata, save_tensors
 
 TYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]
@@ -139,7 +139,7 @@ values = st.recursive(
 )
 
 
-keys = st.text().filter(lambda text: text not in tensor_file._OURS)
+keys = st.text().filter(lambda text: text not in tensor_header.RESERVED_KEYS)
 
 
 @given(metadata=st.dictionaries(keys, values, max_size=4))
@@ -183,7 +183,7 @@ def test_metadata_that_cannot_be_stored(path, monkeypatch):
         deep = [deep]
     with pytest.raises(ValueError, match="too deeply"):
         save_tensors(path, {}, {"deep": deep})
-    monkeypatch.setattr(tensor_file, "_MAX_HEADER_BYTES", 1000)
+    monkeypatch.setattr(tensor_header, "MAX_HEADER_BYTES", 1000)
     with pytest.raises(ValueError, match="over the limit of 1000"):
         save_tensors(path, {}, {"long": "x" * 1000})
     with pytest.raises(TypeError, match="JSON cannot tell"):
@@ -532,7 +532,7 @@ def test_entries_of_another_shape(path, entry):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("code", ["F16", "F32", "F64"])
 def test_numbers_that_are_none(path, value, code):
-    body = np.array([value], tensor_file._DTYPES[code]).tobytes()
+    body = np.array([value], tensor_header.DTYPES[code]).tobytes()
     put_tensor(path, dtype=code, body=body)
     refusal(path, "NaN or infinity in tensor x")
 

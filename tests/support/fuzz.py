@@ -28,7 +28,7 @@ from safetensors.numpy import save
 
 from coordfit import ModelFileError, PictureError, fit
 from coordfit._backends import get_backend
-from coordfit.files import tensor_file
+from coordfit.files import tensor_file, tensor_header
 from coordfit.images import load_picture, save_picture
 from coordfit.images.formats.png import quantize
 from coordfit.tasks.load import load as load_model
@@ -109,7 +109,7 @@ def joined(header, body):
 def signed(tensors, document):
     """The file of tensors and a document, with the checksum that fits, as an attacker can make it."""
     entries = [
-        (name, tensor_file._CODES.get(array.dtype, "F32"), array.shape, array.tobytes())
+        (name, tensor_header.CODES.get(array.dtype, "F32"), array.shape, array.tobytes())
         for name, array in tensors.items()
     ]
     with contextlib.suppress(ValueError):  # what cannot be digested is left with the old checksum
