@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..images.drawn_masks import missing_mask
 from ..images.interpolation import nearest_fill
-from ..images.masks import missing_mask
 from ..images.metrics import psnr
 from ..report.side_by_side import Panel, side_by_side
 from ..report.table import Table

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..images import Picture, load_picture
 from ..images.metrics import psnr
+from ..images.resizing import resize_channels
 from ..report.side_by_side import Panel, picture_strip, side_by_side
 from ..report.table import Table
 from ..training.job import Job
@@ -110,10 +111,7 @@ def _pictures(
 
 def bicubic(pixels: FloatArray, height: int, width: int) -> FloatArray:
     """Interpolate a picture (H, W, C) to another size, clipped to [0, 1], float32."""
-    result = np.empty((height, width, pixels.shape[2]), np.float32)
-    for channel in range(pixels.shape[2]):
-        plane = Image.fromarray(np.ascontiguousarray(pixels[:, :, channel], dtype=np.float32))
-        result[:, :, channel] = np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC))
+    result = resize_channels(pixels, (width, height), Image.Resampling.BICUBIC)
     return np.clip(result, 0.0, 1.0, out=result)
 
 

@@ -1,7 +1,6 @@
-"""Read and write pictures: any file becomes colours (H, W, C) in [0, 1], or one clear error.
+"""Read and write pictures: a file becomes colours (H, W, C) in [0, 1], or one clear error.
 
-Pictures are read here alone, with Pillow and tifffile. The `notes` of a picture say what was done to it on
-the way.
+No other package decodes pictures. A picture's `notes` say how it was changed on the way.
 """
 
 from .formats.levels import Colours

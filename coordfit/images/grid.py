@@ -1,12 +1,12 @@
-"""Turn pixel centres into coordinates, for any size of picture and any crop, a few rows at a time.
+"""Turn pixel centres of a picture of any size, or of a crop, into coordinates.
 
-Coordinates are `(i + 0.5) / longer side`, x to the right and y down, so that a frequency means cycles per
-longer side whatever the shape of the picture; a rendering at another size covers the same field of view.
+Coordinates are `(i + 0.5) / longer side`, x to the right and y down, so that frequencies are cycles per longer
+side for any shape. A rendering at another size covers the same field of view.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """The pixels of a picture (or of a crop of its rendering at another size), row by row from the top left.
+    """The pixels of a picture, or of a crop of its rendering, row by row from the top left.
 
     Parameters
     ----------
     height, width : int
         Of the grid, in pixels.
     extent_y, extent_x : float
-        What the whole rendering spans in coordinates: 1 along the picture's longer side.
+        The span of the whole rendering in coordinates: 1 along the picture's longer side.
     full_height, full_width : int
-        Of the whole rendering, in pixels; a crop is smaller.
+        Of the whole rendering, in pixels.
     top, left : int
-        Where the grid's first pixel lies in the whole rendering.
+        The grid's first pixel in the whole rendering.
     """
 
     height: int
@@ -48,22 +48,13 @@ class PixelGrid:
         return PixelGrid(height, width, self.extent_y, self.extent_x, height, width)
 
     def cropped(self, left: int, top: int, width: int, height: int) -> PixelGrid:
-        """Return a window of this grid, in its pixels; ValueError if it does not lie inside."""
+        """Return a window of this grid, in its pixels; ValueError unless it lies inside."""
         inside = min(left, top) >= 0 and left + width <= self.width and top + height <= self.height
         if not inside or width < 1 or height < 1:
             raise ValueError(
                 f"the crop {width}x{height} at ({left}, {top}) does not lie inside {self.width}x{self.height}"
             )
-        return PixelGrid(
-            height,
-            width,
-            self.extent_y,
-            self.extent_x,
-            self.full_height,
-            self.full_width,
-            self.top + top,
-            self.left + left,
-        )
+        return replace(self, height=height, width=width, top=self.top + top, left=self.left + left)
 
     @property
     def x_step(self) -> float:

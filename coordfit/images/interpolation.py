@@ -1,4 +1,4 @@
-"""Fill hidden pixels by simple methods: the nearest known pixel, biharmonic equations."""
+"""Fill hidden pixels without a network: by the nearest known pixel, or by biharmonic equations."""
 
 from __future__ import annotations
 
@@ -8,33 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["biharmonic_fill", "mean_spacing", "nearest_fill"]
-
 Pixels = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
 
 def mean_spacing(known: Mask) -> float:
-    """Return the mean distance between neighbouring known pixels, in pixels: 1 if all are known (True)."""
+    """Return the mean distance between neighbouring known pixels, in pixels; 1 if all are known."""
     return math.sqrt(known.size / np.count_nonzero(known))
 
 
 def nearest_fill(pixels: Pixels, known: Mask) -> Pixels:
-    """Return the picture (H, W, C) with each hidden pixel as the nearest known one (Euclidean distance).
+    """Return the picture (H, W, C) with each hidden pixel as its nearest known one (Euclidean distance).
 
-    Exact, in two passes, after the distance transform of Meijster, Roerdink and Hesselink (2000): first the
-    nearest known pixel of each column, then the best of these along each row. The second pass looks one column
-    further at a time, and ends where no pixel can gain any more.
-
-    Parameters
-    ----------
-    pixels
-        (H, W, C); hidden ones are not read.
-    known
-        (H, W), True is known; at least one pixel is.
+    Hidden pixels are not read; at least one pixel of `known` (H, W) is True. Exact, in two passes (Meijster,
+    Roerdink and Hesselink 2000): first the nearest known pixel of each column, then the best of these along
+    each row. The second pass tries one column further at a time, until no pixel can come nearer.
     """
     height, width = known.shape
-    source = _nearest_in_column(known)  # a row for each pixel, or one that is too far off to be taken
+    source = _nearest_in_column(known)
     above = np.arange(height)[:, None]
     rise = (source - above) ** 2
     best, rows, columns = rise.copy(), source.copy(), np.broadcast_to(np.arange(width), known.shape).copy()
@@ -51,7 +42,7 @@ def nearest_fill(pixels: Pixels, known: Mask) -> Pixels:
 
 
 def _nearest_in_column(known: Mask) -> NDArray[np.int64]:
-    """Return the row (H, W) of the nearest known pixel in the same column; far outside if it has none."""
+    """Return the row (H, W) of the nearest known pixel in the column; far outside if there is none."""
     height, far = known.shape[0], 2 * sum(known.shape)
     own = np.arange(height)[:, None]
     above = np.maximum.accumulate(np.where(known, own, -far), axis=0)
@@ -60,15 +51,10 @@ def _nearest_in_column(known: Mask) -> NDArray[np.int64]:
 
 
 def biharmonic_fill(pixels: Pixels, known: Mask) -> Pixels:
-    """Return the picture (H, W, C) with hidden pixels, False in `known` (H, W), by biharmonic equations.
+    """Return the picture (H, W, C) with hidden pixels by biharmonic equations, as scikit-image does it.
 
-    Damelin and Hoang, On Surface Completion and Image Inpainting by Biharmonic Functions (2018), by
-    scikit-image.
-
-    Raises
-    ------
-    ImportError
-        scikit-image is not installed.
+    Damelin and Hoang, On Surface Completion and Image Inpainting by Biharmonic Functions (2018). ImportError
+    if scikit-image is not installed.
     """
     from skimage.restoration import inpaint_biharmonic
 

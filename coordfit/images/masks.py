@@ -1,36 +1,20 @@
-"""Make masks of known and hidden pixels from files, numbers, words, lines and alpha.
+"""Hide pixels of a picture by a mask file, by alpha, or by a drawn mask.
 
-A mask is a boolean array (H, W). True is known, False is hidden; in a mask file white is known, black hidden.
+A mask is a boolean array (H, W): True is known, False is hidden. In a mask file white is known, black hidden.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from ..errors import ConfigError
 from . import Picture, Source, load_picture
-from .lettering import Font, load_font, plain_text
+from .drawn_masks import Block, Mask, block_mask, check_mask, missing_mask, scribble_mask, text_mask
 
-__all__ = [
-    "TRANSPARENCY",
-    "MaskedPicture",
-    "alpha_mask",
-    "block_mask",
-    "check_mask",
-    "hide",
-    "missing_mask",
-    "read_mask",
-    "scribble_mask",
-    "text_mask",
-]
-
-Mask = NDArray[np.bool_]
-Block = tuple[int, int, int, int]
+__all__ = ["TRANSPARENCY", "Block", "Mask", "MaskedPicture", "alpha_mask", "hide", "read_mask"]
 
 TRANSPARENCY = "transparency"
 """`MaskedPicture.hiding` of a picture whose alpha hides the pixels: these have no colour at all."""
@@ -38,16 +22,9 @@ TRANSPARENCY = "transparency"
 # Levels by which the channels of a grey mask may differ, as JPEG leaves them; more is a colour.
 _NEARLY_GREY = 48
 _POLARITY = "white is known and black is hidden (--invert-mask turns it round)"
-_HALF = 0.5  # the level from which on a grey pixel of a mask is white
+_HALF = 0.5  # the default threshold of a mask file
 _OPAQUE_ENOUGH = 0.5  # below half, the colour under alpha is too coarse to learn from
-
-# Streams of the run's seed, apart from the three that `member.RandomStreams` spawns.
-_MISSING_STREAM, _SCRIBBLE_STREAM = 3, 4
-
-_SMALLEST_FONT = 7  # in pixels; smaller letters cannot be told apart
-_TEXT_SHARE = 0.92  # of width and height that words may take
-_NUM_LINES, _LINE_JOINTS = 6, 40
-_LINE_LENGTH, _LINE_WIDTH = 1.2, 1 / 45  # of the shorter side
+_WAYS = ("mask", "missing", "text", "scribble", "block")
 
 
 class MaskedPicture(NamedTuple):
@@ -56,12 +33,12 @@ class MaskedPicture(NamedTuple):
     Attributes
     ----------
     picture : Picture
-        What the network learns; without alpha where alpha was the mask.
+        The picture to learn; without alpha if alpha was the mask.
     known : boolean array (H, W)
-        True is known, False is hidden.
+        True is known.
     has_truth : bool
-        Whether the hidden pixels of `picture` are true colours, so that a filling can be scored. They are where
-        a whole picture was hidden in part, and not where a mask or alpha marks damage, unless a truth is given.
+        Whether the hidden pixels of `picture` have their true colours, so that a filling can be scored: not
+        if a mask or alpha marks damage, unless a truth is given.
     hiding : str
         What hides the pixels, in words.
     """
@@ -72,36 +49,33 @@ class MaskedPicture(NamedTuple):
     hiding: str
 
 
-def hide(
-    picture: Picture,
-    *,
-    mask: Source | None = None,
-    invert: bool = False,
-    threshold: float | None = None,
-    truth: Picture | None = None,
-    missing: float | None = None,
-    text: str | None = None,
-    scribble: bool = False,
-    block: Block | None = None,
-    seed: int = 0,
-) -> MaskedPicture:
-    """Hide pixels of a picture in the one way that is asked for, or else those that are transparent.
+class Hiding(TypedDict, total=False):
+    """What hides pixels: one of `mask`, `missing`, `text`, `scribble` and `block`, or else transparency.
 
-    Parameters
+    Attributes
     ----------
     mask
         A picture of the same size or a boolean array (H, W): white, or True, is known; see `read_mask`.
-    invert
-        White, or True, of `mask` is hidden instead.
-    threshold
-        The level, from 0 to 1, from which on a grey pixel of `mask` is white; half by default.
+    invert, threshold
+        Of `mask`; see `read_mask`.
     truth
-        The undamaged picture, of the same shape: its colours stand in for those that a mask or alpha hides, so
-        that a filling can be scored.
+        The undamaged picture, of the same shape: its colours score what fills a mask or transparent pixels.
     missing, text, scribble, block
         See `missing_mask`, `text_mask`, `scribble_mask`, `block_mask`.
-    seed
-        Seed of `missing` and `scribble`.
+    """
+
+    mask: Source | None
+    invert: bool
+    threshold: float | None
+    truth: Picture | None
+    missing: float | None
+    text: str | None
+    scribble: bool
+    block: Block | None
+
+
+def hide(picture: Picture, *, seed: int = 0, **hiding: Unpack[Hiding]) -> MaskedPicture:
+    """Hide pixels of a picture; `seed` draws missing pixels and scribbled lines.
 
     Raises
     ------
@@ -110,38 +84,46 @@ def hide(
     PictureError
         The mask cannot be read.
     """
-    asked = {"mask": mask, "missing": missing, "text": text, "scribble": scribble or None, "block": block}
-    ways = [name for name, value in asked.items() if value is not None]
+    if unknown := set(hiding) - set(Hiding.__annotations__):
+        raise TypeError(f"hide() has no option {min(unknown)!r}")
+    given: dict[str, Any] = {
+        name: value for name, value in hiding.items() if value is not None and value is not False
+    }
+    ways, truth = [name for name in _WAYS if name in given], given.get("truth")
+    _check_ways(ways, given)
+    if not ways:
+        opaque, known = alpha_mask(picture)
+        return _with_truth(MaskedPicture(opaque, known, False, TRANSPARENCY), truth)
+    height, width, value = picture.height, picture.width, given[ways[0]]
+    if ways == ["mask"]:
+        options = {name: given[name] for name in ("invert", "threshold") if name in given}
+        known, notes = read_mask(value, height, width, **options)
+        words = "a mask, inverted" if "invert" in given else "a mask"
+        noted = dataclasses.replace(picture, notes=(*picture.notes, *notes)) if notes else picture
+        return _with_truth(MaskedPicture(noted, known, False, words), truth)
+    if ways == ["missing"]:
+        words = f"{100 * value:g} % of the pixels missing"
+        return MaskedPicture(picture, missing_mask(height, width, value, seed), True, words)
+    if ways == ["text"]:
+        return MaskedPicture(picture, text_mask(height, width, value), True, "text")
+    if ways == ["scribble"]:
+        return MaskedPicture(picture, scribble_mask(height, width, seed), True, "scribbled lines")
+    return MaskedPicture(picture, block_mask(height, width, value), True, "a rectangle")
+
+
+def _check_ways(ways: list[str], given: dict[str, Any]) -> None:
     if len(ways) > 1:
         raise ConfigError(f"pixels can be hidden in one way at a time, not by {' and '.join(ways)}")
-    if invert and mask is None:
+    if "invert" in given and "mask" not in ways:
         raise ConfigError("inverting turns a mask file round, and none was given: name one as the mask")
-    if threshold is not None and mask is None:
+    if "threshold" in given and "mask" not in ways:
         raise ConfigError("a mask threshold is of a mask file, and none was given: name one as the mask")
-    if truth is not None and ways not in ([], ["mask"]):
+    if "truth" in given and ways not in ([], ["mask"]):
         raise ConfigError(f"with {ways[0]} the hidden pixels are known already; leave the truth out")
-    height, width = picture.height, picture.width
-    if mask is not None:
-        known, notes = read_mask(mask, height, width, invert=invert, threshold=threshold)
-        if notes:
-            picture = dataclasses.replace(picture, notes=(*picture.notes, *notes))
-        hiding = "a mask, inverted" if invert else "a mask"
-        return _with_truth(MaskedPicture(picture, known, False, hiding), truth)
-    if missing is not None:
-        known = missing_mask(height, width, missing, seed)
-        return MaskedPicture(picture, known, True, f"{100 * missing:g} % of the pixels missing")
-    if text is not None:
-        return MaskedPicture(picture, text_mask(height, width, text), True, "text")
-    if scribble:
-        return MaskedPicture(picture, scribble_mask(height, width, seed), True, "scribbled lines")
-    if block is not None:
-        return MaskedPicture(picture, block_mask(height, width, block), True, "a rectangle")
-    opaque, known = alpha_mask(picture)
-    return _with_truth(MaskedPicture(opaque, known, False, TRANSPARENCY), truth)
 
 
 def _with_truth(masked: MaskedPicture, truth: Picture | None) -> MaskedPicture:
-    """Return the same with the true colours of hidden pixels, if there are any; keep known pixels."""
+    """Return the masked picture with the true colours of its hidden pixels, if there are any."""
     if truth is None:
         return masked
     picture = masked.picture
@@ -160,18 +142,6 @@ def _shape(picture: Picture) -> str:
     return f"{picture.width}x{picture.height} pixels with {picture.channels} channels"
 
 
-def check_mask(known: Mask, name: str = "the mask", cure: str = "") -> Mask:
-    """Return the mask (H, W), True known, if it hides some pixels and leaves some; else raise ConfigError."""
-    size = f"{known.shape[1]}x{known.shape[0]}"
-    if known.all():
-        raise ConfigError(f"nothing is hidden: {name} leaves all {size} pixels known{cure and f'; {cure}'}")
-    if not known.any():
-        raise ConfigError(
-            f"{name} hides all {size} pixels, and training needs known ones{cure and f'; {cure}'}"
-        )
-    return known
-
-
 def read_mask(
     source: Source, height: int, width: int, *, invert: bool = False, threshold: float | None = None
 ) -> tuple[Mask, tuple[str, ...]]:
@@ -180,17 +150,17 @@ def read_mask(
     Parameters
     ----------
     source
-        A path, Pillow image or array that is a grey picture of `width` x `height` pixels; a boolean array
-        (H, W) is one, with True for white. White is known (True), black is hidden (False).
+        A path, Pillow image or array: a grey picture of `width` x `height` pixels, white known, black hidden;
+        or a boolean array (H, W), True known.
     invert
         White is hidden and black is known.
     threshold
-        The level, from 0 (black) to 1, from which on a grey pixel is white; half by default.
+        The level, from 0 (black) to 1, from which on a grey pixel counts as white; half by default.
 
     Raises
     ------
     ConfigError
-        Another size, colours or transparency, a threshold out of range, or nothing, or everything, is hidden.
+        Another size, colours or transparency, a threshold out of range, or no pixel is hidden, or all are.
     PictureError
         The mask cannot be read.
     """
@@ -221,106 +191,11 @@ def read_mask(
     return known, (note,) if grey else ()
 
 
-def missing_mask(height: int, width: int, fraction: float, seed: int) -> Mask:
-    """Return a mask (H, W), True known, that hides this share of the pixels, rounded, drawn from the seed."""
-    if not 0.0 < fraction < 1.0:  # NaN is neither
-        raise ConfigError(f"the missing share of the pixels must be between 0 and 1, not {fraction!r}")
-    number = height * width
-    known = np.ones(number, dtype=np.bool_)
-    known[_generator(seed, _MISSING_STREAM).permutation(number)[: round(fraction * number)]] = False
-    return check_mask(known.reshape(height, width), f"a missing share of {fraction:g}", "give another share")
-
-
-def text_mask(height: int, width: int, words: str) -> Mask:
-    """Return a mask (H, W), True known, that hides words across the picture, wrapped, as large as fits."""
-    text = plain_text(words)
-    if not text:
-        raise ConfigError(f"the text {words!r} has no letters to write across the picture")
-    size = _largest_size(text, height, width)
-    if size is None:
-        raise ConfigError(
-            f"the text of {len(text)} letters does not fit on {width}x{height} pixels; "
-            "give fewer words or a larger picture"
-        )
-    image = Image.new("L", (width, height), 255)
-    font, middle = load_font(size), (width / 2, height / 2)
-    lines = "\n".join(_wrapped(text, font, _TEXT_SHARE * width))
-    ImageDraw.Draw(image).multiline_text(middle, lines, fill=0, font=font, anchor="mm", align="center")
-    return check_mask(np.asarray(image) > 127, "the text")
-
-
-def _largest_size(text: str, height: int, width: int) -> int | None:
-    """Return the size in pixels of the largest letters that fit, by halving; None if none fit."""
-    fits, too_large = None, max(_SMALLEST_FONT, min(height, width) // 3) + 1  # larger ones would be blocks
-    smallest = _SMALLEST_FONT
-    while smallest < too_large:
-        size = (smallest + too_large) // 2
-        font = load_font(size)
-        lines = _wrapped(text, font, _TEXT_SHARE * width)
-        pen = ImageDraw.Draw(Image.new("L", (1, 1)))
-        left, top, right, bottom = pen.multiline_textbbox((0, 0), "\n".join(lines), font=font)
-        if right - left <= _TEXT_SHARE * width and bottom - top <= _TEXT_SHARE * height:
-            fits, smallest = size, size + 1
-        else:
-            too_large = size
-    return fits
-
-
-def _wrapped(text: str, font: Font, length: float) -> list[str]:
-    """Return the words in lines no longer than `length` pixels, except for a longer single word."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else ""
-        if longer and font.getlength(longer) <= length:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
-
-
-def scribble_mask(height: int, width: int, seed: int) -> Mask:
-    """Return a mask (H, W), True known, that hides wandering lines drawn from the seed."""
-    rng = _generator(seed, _SCRIBBLE_STREAM)
-    image = Image.new("L", (width, height), 255)
-    pen = ImageDraw.Draw(image)
-    size, shorter = np.array([width, height], np.float64), min(height, width)
-    thickness = max(1, round(_LINE_WIDTH * shorter))
-    for _ in range(_NUM_LINES):
-        start = rng.uniform(0.0, 1.0, 2) * size
-        heading = rng.uniform(0.0, 2 * np.pi) + np.cumsum(rng.normal(0.0, 0.3, _LINE_JOINTS))
-        stride = _LINE_LENGTH * shorter / _LINE_JOINTS
-        path = start + stride * np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
-        # Folded back at the edges, so that no line runs out of the picture.
-        path = np.abs((path + size) % (2.0 * size) - size)
-        points = [(float(x), float(y)) for x, y in path]
-        pen.line(points, fill=0, width=thickness)
-        for point in points:  # rounds joints and ends
-            pen.circle(point, thickness / 2, fill=0)
-    return check_mask(np.asarray(image) > 127, "the scribble", "give a larger picture or another seed")
-
-
-def block_mask(height: int, width: int, block: Block) -> Mask:
-    """Return a mask (H, W), True known, that hides a rectangle: x, y of its upper left, width, height."""
-    x, y, across, down = block
-    told = f"the block {x},{y},{across},{down} (x, y, width, height)"
-    if across < 1 or down < 1:
-        raise ConfigError(f"{told} has no pixels; nothing is hidden")
-    if x < 0 or y < 0 or x + across > width or y + down > height:
-        raise ConfigError(f"{told} does not lie inside the picture of {width}x{height} pixels")
-    known = np.ones((height, width), dtype=np.bool_)
-    known[y : y + down, x : x + across] = False
-    return check_mask(known, told, "give a smaller one")
-
-
 def alpha_mask(picture: Picture) -> tuple[Picture, Mask]:
     """Return the picture without its alpha, RGB or grey, and a mask (H, W): opaque is known (True).
 
     Pixels less than half opaque count as transparent; the picture's notes say if that had to be decided.
-
-    Raises
-    ------
-    ConfigError
-        The picture has no transparency, or is all transparent.
+    ConfigError if the picture has no transparency, or is all transparent.
     """
     if not picture.has_alpha:
         raise ConfigError(
@@ -337,7 +212,3 @@ def alpha_mask(picture: Picture) -> tuple[Picture, Mask]:
     colour[~known] = 0.0  # unknown, so nothing may depend on them
     colour.flags.writeable = False
     return Picture(colour, picture.bit_depth, picture.name, notes), known
-
-
-def _generator(seed: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream,))))

@@ -1,7 +1,7 @@
-"""Measure how close a prediction comes to a picture: PSNR, SSIM, baselines, bits per pixel.
+"""Measure how close a prediction is to a picture: PSNR, SSIM, baselines, bits per pixel.
 
-Pictures are float arrays of shape (H, W, C) with values in [0, 1]. A prediction may leave that range; it
-is clipped before it is scored, since a picture is shown clipped. All sums are float64.
+Pictures are float arrays (H, W, C) in [0, 1]. Predictions are clipped to that range before they are scored,
+since pictures are shown clipped. All sums are float64.
 """
 
 import math
@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import Colours
-
-__all__ = ["bits_per_pixel", "check_pair", "interpolate_every_second", "psnr", "psnr_from_mse", "ssim"]
+from .resizing import resize_channels
 
 FloatArray = NDArray[np.floating[Any]]
 
-# Values that one block of rows may hold (512 KiB of float64): small enough to stay in a core's own cache.
-_BLOCK_VALUES = 1 << 16
+_BLOCK_VALUES = 1 << 16  # of a block of rows: 512 KiB of float64, which fit into a core's own cache
 
 _SSIM_RADIUS = 5
 _SSIM_SIGMA = 1.5
@@ -30,7 +28,7 @@ _PAD = 3  # the bicubic kernel reaches two pixels past the edge; one more for sa
 
 
 def check_pair(prediction: FloatArray, target: FloatArray) -> None:
-    """Refuse what broadcasting or an 8-bit picture would silently turn into a wrong number.
+    """Raise ValueError unless both are float arrays of one shape (H, W, C); nothing is broadcast.
 
     Raises
     ------
@@ -47,22 +45,9 @@ def check_pair(prediction: FloatArray, target: FloatArray) -> None:
 
 
 def psnr_from_mse(mse: float) -> float:
-    """Return the peak signal-to-noise ratio for a mean squared error, with peak 1.
+    """Return `-10 log10(mse)` in dB, the peak signal-to-noise ratio with peak 1.
 
-    Parameters
-    ----------
-    mse
-        Mean squared error of values in [0, 1]; not negative.
-
-    Returns
-    -------
-    float
-        ``-10 log10(mse)`` in dB; `math.inf` for 0, NaN for NaN.
-
-    Raises
-    ------
-    ValueError
-        If `mse` is negative.
+    `math.inf` for 0, NaN for NaN, ValueError below 0.
     """
     mse = float(mse)
     if mse < 0:
@@ -91,7 +76,7 @@ def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_]
     Raises
     ------
     ValueError
-        If shapes or dtypes differ from those above; nothing is broadcast.
+        If shapes or dtypes differ from those above.
     """
     check_pair(prediction, target)
     height, width, channels = target.shape
@@ -113,7 +98,7 @@ def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_]
 
 
 def _smooth(maps: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Convolve along one axis with SSIM's Gaussian, keeping only positions the window fits into."""
+    """Convolve along one axis with SSIM's Gaussian, at the positions where the window fits."""
     size = maps.shape[axis] - 2 * _SSIM_RADIUS
 
     def shifted(offset: int) -> NDArray[np.float64]:
@@ -133,7 +118,7 @@ def _smooth(maps: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
 
 
 def _ssim_sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Sum the SSIM map of two (rows, W) planes over the positions where the window fits."""
+    """Sum the SSIM of two planes (rows, W) over the positions where the window fits."""
     moments = np.stack([x, y, x * x + y * y, x * y])
     mean_x, mean_y, power, product = _smooth(_smooth(moments, 1), 2)
     means_squared = mean_x * mean_x + mean_y * mean_y
@@ -167,7 +152,7 @@ def ssim(prediction: FloatArray, target: FloatArray) -> float | None:
     Raises
     ------
     ValueError
-        If shapes or dtypes are not as told above.
+        If shapes or dtypes differ from those above.
     """
     check_pair(prediction, target)
     running = RunningSSIM(target)
@@ -178,7 +163,7 @@ def ssim(prediction: FloatArray, target: FloatArray) -> float | None:
 
 
 class RunningSSIM:
-    """`ssim` of a prediction that comes a few rows at a time, so that it need not fit into memory.
+    """The `ssim` with a target (H, W, C) of a prediction that comes a few rows at a time.
 
     Parameters
     ----------
@@ -188,18 +173,18 @@ class RunningSSIM:
 
     def __init__(self, target: FloatArray | Colours) -> None:
         self._target, self._total, self._top = target, 0.0, 0
-        self._waiting = target[:0]  # rows whose windows are not complete yet
+        self._pending = target[:0]  # rows whose windows are not complete yet
 
     def add(self, rows: FloatArray) -> None:
-        """Take the next rows (n, W, C) of the prediction, from the top."""
-        waiting = np.concatenate([self._waiting, rows])
-        done = max(0, len(waiting) - 2 * _SSIM_RADIUS)
-        if done and min(waiting.shape[1:]) > 0 and waiting.shape[1] > 2 * _SSIM_RADIUS:
-            truth = self._target[self._top : self._top + len(waiting)]
-            for channel in range(waiting.shape[2]):
-                x = np.clip(waiting[:, :, channel], 0.0, 1.0, dtype=np.float64)
+        """Add the next rows (n, W, C) of the prediction, from the top."""
+        pending = np.concatenate([self._pending, rows])
+        done = max(0, len(pending) - 2 * _SSIM_RADIUS)
+        if done and min(pending.shape[1:]) > 0 and pending.shape[1] > 2 * _SSIM_RADIUS:
+            truth = self._target[self._top : self._top + len(pending)]
+            for channel in range(pending.shape[2]):
+                x = np.clip(pending[:, :, channel], 0.0, 1.0, dtype=np.float64)
                 self._total += _ssim_sum(x, truth[:, :, channel].astype(np.float64))
-        self._waiting, self._top = waiting[done:], self._top + done
+        self._pending, self._top = pending[done:], self._top + done
 
     @property
     def mean(self) -> float | None:
@@ -213,8 +198,8 @@ class RunningSSIM:
 def interpolate_every_second(pixels: FloatArray, method: Literal["bilinear", "bicubic"]) -> NDArray[np.float32]:
     """Rebuild a picture from its rows and columns 0, 2, 4, ... by classical interpolation.
 
-    A network trained on those pixels has to beat this. Training pixel k lies exactly on full position 2k,
-    and is returned unchanged there; past the last training pixel the edge value holds.
+    This is the baseline of networks that are trained on those pixels. They are returned unchanged; past the
+    last of them the edge value holds.
 
     Parameters
     ----------
@@ -238,21 +223,17 @@ def interpolate_every_second(pixels: FloatArray, method: Literal["bilinear", "bi
     if pixels.ndim != 3 or 0 in pixels.shape:
         raise ValueError(f"pixels has shape {pixels.shape}; expected a non-empty (H, W, C)")
 
-    height, width, channels = pixels.shape
+    height, width, _ = pixels.shape
     # Pillow puts the centre of output pixel i at start + (i + 1/2) / 2; training pixel k has its centre at
     # pad + k + 1/2. The two agree for i = 2k when the box starts at pad + 1/4.
     start = _PAD + 0.25
     box = (start, start, start + width / 2, start + height / 2)
-    result = np.empty(pixels.shape, dtype=np.float32)
-    for channel in range(channels):
-        training = np.pad(pixels[::2, ::2, channel].astype(np.float32), _PAD, mode="edge")
-        plane = Image.fromarray(training).resize((width, height), _FILTERS[method], box=box)
-        result[:, :, channel] = np.asarray(plane)
-    return result
+    training = np.pad(pixels[::2, ::2], ((_PAD, _PAD), (_PAD, _PAD), (0, 0)), mode="edge")
+    return resize_channels(training, (width, height), _FILTERS[method], box)
 
 
 def bits_per_pixel(num_bytes: int, height: int, width: int) -> float:
-    """Return the bits that a file of `num_bytes` bytes spends on each of `height` x `width` pixels.
+    """Return the bits per pixel of a file of `num_bytes`; ValueError for impossible sizes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Load pictures as the networks see them."""
+"""Load pictures as colours for networks."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _MOST_SHOWN = 1024  # pixels of the longer side in a notebook
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Picture:
-    """A picture as the networks see it.
+    """A picture as networks see it.
 
     Attributes
     ----------
     levels
-        (H, W, C) uint8, uint16, or float32 in [0, 1], not writable: the source's own, if nothing was done to
-        its colours. C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Alpha is straight, and the colour of a fully
+        (H, W, C) uint8, uint16, or float32 in [0, 1], not writable: the source's own unless its colours were
+        changed. C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Alpha is straight, and the colour of a fully
         transparent pixel is 0.
     bit_depth
-        8 or 16: the steps of the source, for the files made from it. Floating sources count as 8.
+        8 or 16, for the files made from it. Floating sources count as 8.
     name
         The file's name without its folder, or "array".
     notes
-        A short sentence for each thing that was done to the picture.
+        A short sentence for each change to the picture.
     """
 
     levels: Levels
@@ -63,7 +63,7 @@ class Picture:
         return f"<Picture {escaped(self.name)}, {self.width}x{self.height}: {kind}, {self.levels.dtype}>"
 
     def _repr_png_(self) -> bytes:
-        """Return the picture as a notebook shows it, a large one reduced."""
+        """Return the picture for a notebook, reduced if it is large."""
         step = max(1, max(self.height, self.width) // (4 * _MOST_SHOWN))
         levels = self.levels[::step, ::step]
         image = image_of(levels if levels.dtype == np.uint8 else quantize(to_pixels(levels)))
@@ -72,14 +72,14 @@ class Picture:
 
     @cached_property
     def pixels(self) -> Pixels:
-        """Return (H, W, C) float32 in [0, 1], not writable; made at the first call, and kept."""
+        """Return colours (H, W, C), float32 in [0, 1], not writable; computed once."""
         pixels = to_pixels(self.levels)
         pixels.flags.writeable = False
         return pixels
 
     @property
     def colours(self) -> Colours:
-        """Return the same without a copy of the whole: only what is read becomes float32."""
+        """Return the colours without a copy: only the parts that are read become float32."""
         return Colours(self.levels)
 
     @property
@@ -104,12 +104,12 @@ class Picture:
 
     @cached_property
     def digest(self) -> str:
-        """Return the SHA-256 of shape and pixels, in hexadecimal; the same on every machine."""
+        """Return the SHA-256 of shape and pixels in hexadecimal, the same on every machine."""
         shape = "x".join(str(length) for length in self.levels.shape)
         digest = hashlib.sha256(shape.encode() + b"\n")
         for top in range(0, self.height, _ROWS_AT_ONCE):
             rows = self.colours[top : top + _ROWS_AT_ONCE]
-            digest.update(np.ascontiguousarray(rows, dtype="<f4").data)  # read in place, not copied
+            digest.update(np.ascontiguousarray(rows, dtype="<f4").data)  # not copied
         return digest.hexdigest()
 
 
@@ -129,8 +129,8 @@ def load_picture(
     ----------
     source
         A path; a Pillow image; a `Picture`; or an array (H, W) or (H, W, C), C as in `Picture`, of bool,
-        uint8, uint16, or floats in [0, 1]. Of a file with several frames the first is taken. Formats: PNG,
-        JPEG, GIF, WebP, AVIF, TIFF, BMP, PPM, TGA, ICO, JPEG 2000, QOI, PCX, SGI.
+        uint8, uint16, or floats in [0, 1]. Of several frames the first is taken. Formats: PNG, JPEG, GIF,
+        WebP, AVIF, TIFF, BMP, PPM, TGA, ICO, JPEG 2000, QOI, PCX, SGI.
     size
         The longer side in pixels, or (width, height). Resampled with Lanczos, antialiased, in float.
     background
@@ -148,40 +148,39 @@ def load_picture(
     PictureError
         `source` cannot be used as a picture.
     ConfigError
-        `size` or `background` makes no sense.
+        `size` or `background` cannot be used.
     """
     paper = None if background is None else parse_colour(background)
     check_size(size)
     notes: list[str] = []
-    if isinstance(source, Picture):
-        notes += source.notes
-        path, levels, bit_depth = Path(source.name), source.levels, source.bit_depth
-    elif isinstance(source, Image.Image):
-        levels, bit_depth = read_image(source, max_pixels, notes)
-        path = Path(os.fsdecode(getattr(source, "filename", "") or "array"))
-    elif isinstance(source, str | os.PathLike):
-        if "://" in os.fspath(source):
-            raise PictureError(
-                f"{printable(source)} is an address, and nothing is downloaded: save it to a file first"
-            )
-        path = Path(source)
-        levels, bit_depth = read_file(path, max_pixels, notes)
-    else:
-        path = Path("array")
-        levels, bit_depth = read_array(source)
+    path, levels, bit_depth = _read(source, max_pixels, notes)
     levels = settle_alpha(levels, notes)
     levels = resample(levels, size, max_pixels, notes)
     if paper is not None:
         levels = lay_on(levels, paper, f"alpha composited on {background}", notes)
-    levels = np.ascontiguousarray(levels)
-    name = path.name.encode(
-        errors="replace"
-    ).decode()  # a name that is no Unicode could not be written to a report
-    return Picture(levels, bit_depth, name, tuple(dict.fromkeys(notes)))
+    name = path.name.encode(errors="replace").decode()  # reports need valid Unicode
+    return Picture(np.ascontiguousarray(levels), bit_depth, name, tuple(dict.fromkeys(notes)))
+
+
+def _read(source: Source, max_pixels: int, notes: list[str]) -> tuple[Path, Levels, int]:
+    """Return the path, or a name in its place, the levels as they are stored, and the bit depth."""
+    if isinstance(source, Picture):
+        notes += source.notes
+        return Path(source.name), source.levels, source.bit_depth
+    if isinstance(source, Image.Image):
+        path = Path(os.fsdecode(getattr(source, "filename", "") or "array"))
+        return path, *read_image(source, max_pixels, notes)
+    if isinstance(source, str | os.PathLike):
+        if "://" in os.fspath(source):
+            raise PictureError(
+                f"{printable(source)} is an address, and nothing is downloaded: save it to a file first"
+            )
+        return Path(source), *read_file(Path(source), max_pixels, notes)
+    return Path("array"), *read_array(source)
 
 
 def bundled_picture(size: int = 128) -> Picture:
-    """Load the cat Chelsea, which comes with the package: RGB, `size` x `size` pixels, 32 or 128."""
+    """Load the bundled cat Chelsea: RGB, `size` x `size` pixels, 32 or 128."""
     if size not in BUNDLED_SIZES:
         raise ConfigError(f"the bundled picture has the sizes 32 and 128, not {size}")
     with resources.as_file(resources.files("coordfit") / "data" / f"chelsea-{size}.png") as path:

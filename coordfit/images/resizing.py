@@ -9,11 +9,11 @@ from PIL import Image
 
 from ..errors import ConfigError
 from .formats.alpha import premultiply, unpremultiply
-from .formats.levels import Levels, to_pixels
+from .formats.levels import Levels, Pixels, to_pixels
 
 
 def check_size(size: Any) -> None:
-    """Refuse a size that is neither one nor two positive integers."""
+    """Raise ConfigError unless a size is None, a positive integer, or a pair of them."""
     lengths = size if isinstance(size, tuple | list) and len(size) == 2 else (size,)
     whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1 for n in lengths)
     if size is not None and not whole:
@@ -21,7 +21,7 @@ def check_size(size: Any) -> None:
 
 
 def _target_size(width: int, height: int, size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return width and height of the resampled picture; the shorter side is rounded, half up, at least 1."""
+    """Return the new width and height; the shorter side is rounded, half up, at least 1."""
     if not isinstance(size, int | np.integer):
         return int(size[0]), int(size[1])
     longer = max(width, height)
@@ -30,7 +30,7 @@ def _target_size(width: int, height: int, size: int | tuple[int, int]) -> tuple[
 
 
 def resample(levels: Levels, size: int | tuple[int, int] | None, max_pixels: int, notes: list[str]) -> Levels:
-    """Resample levels (H, W, C), channel by channel in float: Pillow resamples no 16-bit colour."""
+    """Resample levels (H, W, C) in float, since Pillow resamples no 16-bit colour."""
     height, width, channels = levels.shape
     target = (width, height) if size is None else _target_size(width, height, size)
     if target == (width, height):
@@ -41,10 +41,21 @@ def resample(levels: Levels, size: int | tuple[int, int] | None, max_pixels: int
         raise ConfigError(f"size asks for {count}, {needed}; {max_pixels} pixels are the most: make it smaller")
     has_alpha = channels in (2, 4)
     source = premultiply(to_pixels(levels)) if has_alpha else levels
-    resampled = np.empty((target[1], target[0], channels), np.float32)
-    for channel in range(channels):
-        plane = Image.fromarray(np.ascontiguousarray(to_pixels(source[:, :, channel])))
-        resampled[:, :, channel] = np.asarray(plane.resize(target, Image.Resampling.LANCZOS))
+    resampled = resize_channels(source, target, Image.Resampling.LANCZOS)
     np.clip(resampled, 0, 1, out=resampled)  # Lanczos overshoots at edges
     notes.append(f"resampled from {width}x{height} to {target[0]}x{target[1]}")
     return unpremultiply(resampled) if has_alpha else resampled
+
+
+def resize_channels(
+    levels: Levels,
+    size: tuple[int, int],
+    kernel: Image.Resampling,
+    box: tuple[float, float, float, float] | None = None,
+) -> Pixels:
+    """Resize levels (H, W, C), or a box of them, to (width, height) in float32, channel by channel."""
+    resized = np.empty((size[1], size[0], levels.shape[2]), np.float32)
+    for channel in range(levels.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(to_pixels(levels[:, :, channel])))
+        resized[:, :, channel] = np.asarray(plane.resize(size, kernel, box))
+    return resized

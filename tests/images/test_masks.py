@@ -6,15 +6,8 @@ from PIL import Image
 
 from coordfit.errors import ConfigError, PictureError
 from coordfit.images import bundled_picture, load_picture
-from coordfit.images.masks import (
-    alpha_mask,
-    block_mask,
-    hide,
-    missing_mask,
-    read_mask,
-    scribble_mask,
-    text_mask,
-)
+from coordfit.images.drawn_masks import block_mask, missing_mask, scribble_mask, text_mask
+from coordfit.images.masks import alpha_mask, hide, read_mask
 
 HEIGHT, WIDTH = 24, 40
 

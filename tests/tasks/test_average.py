@@ -10,7 +10,7 @@ from backends import get_backend
 from coordfit.config import make_config
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
-from coordfit.images.masks import missing_mask
+from coordfit.images.drawn_masks import missing_mask
 from coordfit.models.model import Model
 from coordfit.tasks.average import MOST_NETWORKS, AverageTrainer, mean_config, mean_network
 from coordfit.training.job import Job

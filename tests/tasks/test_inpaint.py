@@ -17,8 +17,9 @@ from backends import get_backend
 from coordfit.cli import main
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
+from coordfit.images.drawn_masks import block_mask, missing_mask
 from coordfit.images.interpolation import biharmonic_fill, mean_spacing, nearest_fill
-from coordfit.images.masks import block_mask, hide, missing_mask
+from coordfit.images.masks import hide
 from coordfit.images.metrics import psnr, ssim
 from coordfit.report.comparison import absolute_error
 from coordfit.report.inpainting import inpainting_picture, paint_hidden

@@ -1,4 +1,4 @@
-"""Handle alpha: what it hides, how colours are averaged under it, what is laid under it."""
+"""Handle alpha: what it hides, how colours under it are averaged, and backgrounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NO_ALPHA = 0.5 / MAX_16_BIT
 
 
 def settle_alpha(levels: Levels, notes: list[str]) -> Levels:
-    """Drop alpha that is 1 everywhere, and colour under alpha 0, which no network should learn."""
+    """Drop alpha that is 1 everywhere, and set colours under alpha 0 to 0."""
     if levels.shape[2] not in (2, 4):
         return levels
     alpha = levels[:, :, -1]
@@ -28,13 +28,13 @@ def settle_alpha(levels: Levels, notes: list[str]) -> Levels:
 
 
 def premultiply(pixels: Pixels) -> Pixels:
-    """Multiply colour by alpha (H, W, C), as pixels must be before they are averaged."""
+    """Multiply colour by alpha (H, W, C), as averages of pixels require."""
     alpha = pixels[:, :, -1:]
     return np.concatenate([pixels[:, :, :-1] * alpha, alpha], axis=2)
 
 
 def unpremultiply(pixels: Pixels) -> Pixels:
-    """Divide colour by alpha (H, W, C); colour is 0 where alpha is."""
+    """Divide colour by alpha (H, W, C); colour is 0 if alpha is."""
     alpha = np.where(pixels[:, :, -1:] < _NO_ALPHA, np.float32(0), pixels[:, :, -1:])
     colour = np.zeros_like(pixels[:, :, :-1])
     np.divide(pixels[:, :, :-1], alpha, out=colour, where=alpha > 0)
@@ -42,7 +42,7 @@ def unpremultiply(pixels: Pixels) -> Pixels:
 
 
 def lay_on(levels: Levels, paper: tuple[int, int, int], note: str, notes: list[str]) -> Levels:
-    """Composite alpha on a colour of levels 0 to 255, in encoded values as browsers do; grey stays grey."""
+    """Composite on an opaque colour, levels 0 to 255, in encoded values as browsers do; grey stays grey."""
     if levels.shape[2] not in (2, 4):
         return levels
     notes.append(note)
@@ -55,7 +55,7 @@ def lay_on(levels: Levels, paper: tuple[int, int, int], note: str, notes: list[s
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
-    """Read a colour as three levels 0 to 255."""
+    """Return a colour, a name or "#rrggbb", as three levels 0 to 255."""
     try:
         levels = ImageColor.getrgb(text)
     except (ValueError, AttributeError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Decode with Pillow to levels: every mode, 16 bits, keys, palettes, orientation, frames."""
+"""Decode Pillow images to levels: all modes, 16 bits, transparent keys, palettes, orientation, frames."""
 
 from __future__ import annotations
 
@@ -15,18 +15,11 @@ from .alpha import unpremultiply
 from .layouts import check_layout, declares_no_alpha, first_frame
 from .levels import MAX_16_BIT, Levels, as_levels, check_pixels, highest, to_pixels
 
-# Pillow's modes whose arrays are colours as they stand, and what it converts the others to.
+# Pillow's modes whose arrays are colours already, and the conversions of the others.
 _PLAIN_MODES = ("L", "LA", "RGB", "RGBA")
 _PREMULTIPLIED_MODES = ("La", "RGBa")
-_CONVERTED_MODES = {
-    "1": "L",
-    "PA": "RGBA",
-    "RGBX": "RGB",
-    "CMYK": "RGB",
-    "YCbCr": "RGB",
-    "LAB": "RGB",
-    "HSV": "RGB",
-}
+_OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
+_CONVERTED_MODES = {"1": "L", "PA": "RGBA", "RGBX": "RGB", **dict.fromkeys(_OTHER_COLOURS, "RGB")}
 _ROWS_AT_ONCE = 256
 # Pillow keeps the first byte of 16-bit samples. These names for the samples keep the second, or for grey both.
 _OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
@@ -46,7 +39,7 @@ _TURNS: dict[int, Callable[[Levels], Levels]] = {
 
 
 def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) -> tuple[Levels, int]:
-    """Decode an opened image: upright levels (H, W, C), alpha as the file has it, and bit depth."""
+    """Return upright levels (H, W, C) of an opened image, alpha as the file has it, and bit depth."""
     raw_mode, turned = _raw_mode(image), _turns_by_itself(image)
     frame, other_bytes, without_alpha = None, None, False
     if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
@@ -57,7 +50,7 @@ def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) ->
         if raw_mode in _OTHER_BYTES:
             other_bytes = _decode_other_bytes(image, _OTHER_BYTES[raw_mode])
     image.load()
-    check_pixels(image.size, max_pixels, label)  # an icon's size is only known now
+    check_pixels(image.size, max_pixels, label)  # again: an icon's size is only known now
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         levels, bit_depth = _decode_deep(image, raw_mode, label)
     else:
@@ -71,7 +64,7 @@ def decode(image: Image.Image, max_pixels: int, label: str, notes: list[str]) ->
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Return Pillow's name for the samples in the file, such as "RGB;16B"; "" if decoded or without a file."""
+    """Return Pillow's name for the samples in the file, such as "RGB;16B"; "" if decoded already."""
     tiles = getattr(image, "tile", None)
     if not tiles:
         return ""
@@ -84,13 +77,13 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _turns_by_itself(image: Image.Image) -> bool:
-    """Whether this is a TIFF that Pillow turns upright while decoding, and then forgets that it did."""
+    """Whether Pillow turns this TIFF upright while decoding, and drops its orientation."""
     tags = getattr(image, "tag_v2", None) or {}
     return tags.get(ExifTags.Base.Orientation) in range(2, 9)
 
 
 def _orientation(image: Image.Image, notes: list[str]) -> tuple[int, str]:
-    """Return the orientation and which metadata give it; damaged EXIF data are ignored."""
+    """Return the orientation and its source; damaged EXIF data are ignored."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
         own = Image.Exif()
@@ -105,14 +98,14 @@ def _orientation(image: Image.Image, notes: list[str]) -> tuple[int, str]:
 
 
 def xmp_orientation(xmp: str | bytes | None) -> int:
-    """Return the orientation that XMP metadata declare; 1, upright, without any."""
+    """Return the orientation of XMP metadata; 1, upright, without any."""
     text = xmp if isinstance(xmp, bytes) else (xmp or "").encode(errors="replace")
     found = re.search(rb'tiff:Orientation(?:="|>)([1-8])', text)
     return int(found[1]) if found else 1
 
 
 def turn_upright(levels: Levels, orientation: Any, source: str, notes: list[str]) -> Levels:
-    """Turn levels (H, W, C) from an orientation 1 to 8, and note which metadata declared it."""
+    """Turn levels (H, W, C) from an orientation 1 to 8, and note its source."""
     if orientation not in _TURNS:
         return levels
     notes.append(_turned_by(source))
@@ -124,7 +117,7 @@ def _turned_by(source: str) -> str:
 
 
 def note_frames(count: Callable[[], int], notes: list[str]) -> None:
-    """Note that there are more frames than the first; damage in a later one does not matter."""
+    """Note that there are more frames than the first, unless a damaged one hides their number."""
     try:
         frames = count()
     except Exception:
@@ -134,11 +127,11 @@ def note_frames(count: Callable[[], int], notes: list[str]) -> None:
 
 
 def note_colour_space(info: dict[Any, Any], notes: list[str]) -> None:
-    """Note what metadata say about colours that is not applied: colours are taken for sRGB."""
+    """Note colour metadata that are not applied: all colours are taken as sRGB."""
     if info.get("icc_profile"):
         notes.append("embedded colour profile not applied")
         return
-    if "srgb" in info:  # which, by the specification of PNG, comes before the other two
+    if "srgb" in info:  # takes precedence over the other two by the specification of PNG
         return
     gamma, primaries = info.get("gamma"), info.get("chromaticity")
     if gamma and abs(gamma / _SRGB_GAMMA - 1) > 0.05:
@@ -148,7 +141,7 @@ def note_colour_space(info: dict[Any, Any], notes: list[str]) -> None:
 
 
 def _clear_outside(levels: Levels, frame: tuple[int, int, int, int] | None) -> Levels:
-    """Return levels (H, W, C) with alpha 0 outside the frame, where the picture has no colour."""
+    """Return levels (H, W, C) with alpha 0 outside the frame."""
     if frame is None:
         return levels
     left, top, right, bottom = frame
@@ -161,7 +154,7 @@ def _clear_outside(levels: Levels, frame: tuple[int, int, int, int] | None) -> L
 
 
 def _decode_deep_pixmap(image: ImageFile.ImageFile, label: str) -> Levels:
-    """Return the levels (H, W, 3) of a binary portable pixmap of more than 8 bits, which Pillow cuts to 8."""
+    """Return the levels (H, W, 3) of a binary pixmap with more than 8 bits, which Pillow cuts to 8."""
     codec, _, offset, arguments = image.tile[0]
     highest_level: int = arguments[1]  # type: ignore[index,assignment]
     if codec != "ppm":
@@ -178,7 +171,7 @@ def _decode_deep_pixmap(image: ImageFile.ImageFile, label: str) -> Levels:
 
 
 def _decode_other_bytes(image: ImageFile.ImageFile, raw_mode: str) -> NDArray[np.uint8]:
-    """Return bytes (H, W, C) of a PNG by another name for its samples, decoding the file once more."""
+    """Return bytes (H, W, C) of a PNG by another name for its samples, decoding it again."""
     assert image.fp is not None
     place = image.fp.tell()
     with Image.open(image.fp, formats=["PNG"]) as again:
@@ -191,7 +184,7 @@ def _decode_other_bytes(image: ImageFile.ImageFile, raw_mode: str) -> NDArray[np
 
 
 def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels, int]:
-    """Return levels and bit depth of the single-channel modes I;16*, I and F, which `convert` clips at 255."""
+    """Return levels and bit depth of the modes I;16*, I and F, which `convert` would clip at 255."""
     levels = np.asarray(image)[:, :, np.newaxis]
     if image.mode == "F":
         return as_levels(levels, label)
@@ -211,7 +204,7 @@ def _decode_deep(image: Image.Image, raw_mode: str, label: str) -> tuple[Levels,
 def _decode_8_bit(
     image: Image.Image, raw_mode: str, other_bytes: NDArray[np.uint8] | None, label: str, notes: list[str]
 ) -> tuple[Levels, int]:
-    """Return levels and bit depth of modes with 8 bits per sample, or of 16 if `other_bytes` is given."""
+    """Return levels and bit depth of modes with 8 bits per sample, or 16 with `other_bytes`."""
     if image.mode in _PREMULTIPLIED_MODES:
         premultiplied, bit_depth = as_levels(np.asarray(image), label)
         return unpremultiply(to_pixels(premultiplied)), bit_depth
@@ -233,7 +226,7 @@ def _decode_8_bit(
 
 
 def _levels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the levels (H, W, C) of a plain mode, some rows at a time: Pillow would make them twice."""
+    """Return the levels (H, W, C) of a plain mode, some rows at a time to save memory."""
     levels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
     for top in range(0, image.height, _ROWS_AT_ONCE):
         rows = image.crop((0, top, image.width, min(top + _ROWS_AT_ONCE, image.height)))
@@ -249,13 +242,13 @@ def _to_plain_mode(image: Image.Image, label: str, notes: list[str]) -> Image.Im
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode not in _CONVERTED_MODES:
         raise PictureError(f"{label} has the mode {image.mode}, which is not known here: save it as PNG")
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+    if image.mode in _OTHER_COLOURS:
         notes.append(f"converted from {image.mode} to RGB")
     return image.convert(_CONVERTED_MODES[image.mode])
 
 
 def _apply_key(own: Levels, levels: NDArray[Any], key: Any) -> Levels:
-    """Add alpha to a picture's own levels: 0 where `levels` (H, W, C) equal the colour declared transparent."""
+    """Add alpha to `own`: 0 where `levels` (H, W, C) equal the colour declared transparent."""
     if key is None or isinstance(key, bytes) or np.size(key) != levels.shape[2]:
         return own
     alpha = (levels != np.reshape(key, -1)).any(axis=2, keepdims=True)

@@ -1,4 +1,4 @@
-"""Say which files Pillow reads: formats and layouts that tests compare with independent readers."""
+"""List the formats that Pillow reads, and refuse layouts that it reads wrongly."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from PIL import ImageFile
 
 from ...errors import PictureError
 
-# Pillow's names, the quickest to load first, and last TGA: it has no signature, and icons can look like it.
-# TIFF has a reader of its own; older Pillows have no AVIF.
+# Pillow's names. TGA is last: it has no signature, and icons can look like it. TIFF has a reader of its own;
+# older Pillows have no AVIF.
 _AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", *_AVIF, "ICO", "JPEG2000", "QOI", "PCX", "SGI", "TGA")
-TOLD_FORMATS = "PNG, JPEG, GIF, WebP, AVIF, TIFF, BMP, PPM, TGA, ICO, JPEG 2000, QOI, PCX, SGI"
+FORMATS_IN_WORDS = "PNG, JPEG, GIF, WebP, AVIF, TIFF, BMP, PPM, TGA, ICO, JPEG 2000, QOI, PCX, SGI"
 
-_HEAD_BYTES = 2**22  # bytes in which the first frame's header is searched for; colour profiles come before it
+_HEAD_BYTES = 2**22  # searched for the first frame's header; colour profiles come before it
 
 
 def check_layout(image: ImageFile.ImageFile, raw_mode: str, label: str, notes: list[str]) -> None:
-    """Refuse an image, opened and not yet decoded, whose layout Pillow reads wrongly or not fully."""
+    """Refuse an opened image, not yet decoded, with a layout that Pillow reads wrongly or partly."""
     deep_sgi = image.format == "SGI" and _head(image)[3:4] == b"\2"  # bytes of a sample
-    # Of an animated PNG the first frame alone is decoded with both bytes.
-    is_whole = image.format in ("PNG", "PPM") and image.tell() == 0
+    is_whole = image.format in ("PNG", "PPM") and image.tell() == 0  # later frames of a PNG get one byte
     if deep_sgi or (not is_whole and re.search("^(L|LA|RGB|RGBA);16[BLN]$", raw_mode)):
         raise PictureError(f"{label} holds 16 bits, of which Pillow reads 8: save it as PNG")
     if image.format == "JPEG2000":
@@ -33,7 +32,7 @@ def check_layout(image: ImageFile.ImageFile, raw_mode: str, label: str, notes: l
 
 
 def first_frame(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
-    """Return left, top, right and bottom of the first frame of a GIF or WebP that does not fill the picture."""
+    """Return left, top, right and bottom of the first frame if it is smaller than the picture."""
     box = (0, 0, *image.size)
     if image.format == "GIF" and image.tile and image.tell() == 0:
         box = image.tile[0][1] or box
@@ -46,12 +45,11 @@ def first_frame(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
 
 
 def declares_no_alpha(image: ImageFile.ImageFile) -> bool:
-    """Whether a TGA says that it has no alpha; many programs leave a byte for it at 0."""
+    """Whether a TGA declares that it has no alpha; many programs leave its byte at 0."""
     return image.format == "TGA" and not _head(image)[17] & 0x0F
 
 
 def _head(image: ImageFile.ImageFile) -> bytes:
-    """Return the first bytes of an image's file."""
     assert image.fp is not None
     place = image.fp.tell()
     image.fp.seek(0)
@@ -61,7 +59,7 @@ def _head(image: ImageFile.ImageFile) -> bytes:
 
 
 def _check_jpeg_2000(head: bytes, label: str) -> None:
-    """Refuse palettes, colours that are neither RGB nor grey, and samples other than 8 bits, or 16 of grey."""
+    """Refuse palettes, colours other than RGB and grey, and samples other than 8 bits, or 16 of grey."""
     start = head.find(b"\xff\x4f\xff\x51")
     boxes, header = head[:start], head[start:]
     count = struct.unpack_from(">H", header, 40)[0] if start >= 0 and len(header) > 42 else 0

@@ -1,6 +1,6 @@
-"""Handle levels of any kind, and turn them into float32 in [0, 1].
+"""Keep pictures in the levels of their source, and turn them into float32 in [0, 1].
 
-A picture keeps the levels of its source: 3 bytes for a pixel of 8-bit RGB, where float32 has 12.
+An 8-bit RGB pixel has 3 bytes, and 12 as float32.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ Levels = NDArray[Any]
 """uint8, uint16, or float32 in [0, 1]."""
 
 MAX_16_BIT = 65535
-# Colours computed in float32 may leave [0, 1] by rounding; more than this is another range.
-_ROUNDING = 1e-6
-# How far filters such as Lanczos overshoot, as a share of the range; and a maximum below which white is
-# hardly 255.
-_OVERSHOOT = 0.15
-_LEAST_OF_255 = 16
+_ROUNDING = 1e-6  # float32 colours may leave [0, 1] by this much
+_OVERSHOOT = 0.15  # of filters such as Lanczos, as a share of the range
+_LEAST_OF_255 = 16  # with a smaller maximum, white is hardly 255
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int, label: str) -> None:
@@ -39,7 +36,7 @@ def check_pixels(size: tuple[int, int], max_pixels: int, label: str) -> None:
 
 
 def as_levels(values: NDArray[Any], label: str) -> tuple[Levels, int]:
-    """Return levels, or floats in [0, 1], of any shape as a picture keeps them: a new array, and bit depth."""
+    """Return a new array of levels, or floats in [0, 1], and the bit depth."""
     if values.dtype.kind == "f":
         _check_range(values, label)
         return np.clip(values, 0, 1).astype(np.float32), 8
@@ -59,14 +56,14 @@ def highest(levels: Levels) -> int:
 
 
 def to_pixels(levels: Levels) -> Pixels:
-    """Return colours in [0, 1]: a new array, unless the levels are float32, which are colours already."""
+    """Return colours in [0, 1]: a new array, or the levels themselves if they are float32."""
     if levels.dtype == np.float32:
         return levels
     return np.divide(levels, np.float32(highest(levels)), dtype=np.float32)
 
 
 class Colours:
-    """Levels that become colours when they are read: a picture without the memory of its float32.
+    """Levels of any shape that become float32 colours only when they are read.
 
     Parameters
     ----------
@@ -96,7 +93,7 @@ class Colours:
 
 
 def _check_range(values: NDArray[np.floating], label: str) -> None:
-    """Refuse floats outside [0, 1], and say what was probably meant."""
+    """Refuse floats outside [0, 1], and suggest a cure."""
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise PictureError(f"{label} holds NaN or infinite values: replace them first")
@@ -106,7 +103,7 @@ def _check_range(values: NDArray[np.floating], label: str) -> None:
 
 
 def _range_cure(low: float, high: float) -> str:
-    """Return what brings values of this extent to [0, 1], as far as the extent tells."""
+    """Return how to bring values of this range to [0, 1], as far as the range tells."""
 
     def fits(bottom: float, top: float) -> bool:
         margin = _OVERSHOOT * (top - bottom)

@@ -1,6 +1,6 @@
-"""Write PNG files row by row, 8 or 16 bits deep, so that a picture larger than memory can be written.
+"""Write PNG files row by row, 8 or 16 bits deep, so that a picture need not fit into memory.
 
-Pillow needs the whole picture at once, and has no 16-bit colour; this needs only `zlib` and NumPy.
+Pillow needs the whole picture at once, and has no 16-bit colour.
 """
 
 from __future__ import annotations
@@ -15,44 +15,24 @@ from numpy.typing import NDArray
 
 from ...errors import PictureError
 
-__all__ = ["PngWriter", "quantize"]
-
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # number of channels -> grey, grey + alpha, RGB, RGBA
 MAX_SIDE = 2**31 - 1
 _SUB, _UP = 1, 2
 
-# Bytes of picture filtered at once, which bounds the temporaries, and bytes of one IDAT chunk.
-_BLOCK_BYTES = 2**20
-_IDAT_BYTES = 2**18
+_BLOCK_BYTES = 2**20  # of the picture, filtered at once
+_IDAT_BYTES = 2**18  # of one chunk
 
 
 def quantize(pixels: NDArray[np.floating], bit_depth: int = 8) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Round colours to the nearest of the 2**bit_depth steps that a file can hold.
+    """Round colours of any shape, clipped to [0, 1], to the nearest level of 8 or 16 bits.
 
-    Parameters
-    ----------
-    pixels
-        Colours of any shape, floating; what lies outside [0, 1] is clipped.
-    bit_depth
-        8 or 16.
-
-    Returns
-    -------
-    levels
-        uint8 or uint16, same shape.
-
-    Raises
-    ------
-    PictureError
-        A colour is NaN, which no level represents.
-    ValueError
-        `pixels` is not floating, or `bit_depth` is neither 8 nor 16.
+    PictureError if a colour is NaN; ValueError if `pixels` are not floating, or the bit depth is another.
     """
     dtype = _sample_dtype(bit_depth)
     if pixels.dtype.kind != "f":
         raise ValueError(f"colours must be floating, in [0, 1]; these are {pixels.dtype}")
-    # Half precision counts exactly up to 2048 only, too few for 65535 levels.
+    # Half precision is exact up to 2048 only, too few for 65535 levels.
     levels = np.clip(pixels, 0, 1, dtype=np.result_type(pixels.dtype, np.float32))
     if np.isnan(levels).any():
         raise PictureError("the picture holds NaN, which has no colour: the fit that made it has diverged")
@@ -64,9 +44,9 @@ def quantize(pixels: NDArray[np.floating], bit_depth: int = 8) -> NDArray[np.uin
 class PngWriter:
     """Stream rows of pixels into a PNG.
 
-    Nothing is kept but the last row and less than one chunk of compressed bytes. Each row is filtered with
-    Sub or Up, whichever leaves the smaller sum of absolute differences. On photographs the files are within
-    3 % of what all five filters of the format reach, and unlike Paeth both cost one subtraction.
+    Memory holds one row and less than one chunk of compressed bytes. Each row is filtered with Sub or Up,
+    whichever has the smaller sum of absolute differences. On photographs the files are within 3 % of those by
+    all five filters, and unlike Paeth both cost one subtraction.
 
     Parameters
     ----------
@@ -95,9 +75,7 @@ class PngWriter:
         self._shape = (width, channels)
         self._pixel_bytes = channels * self._dtype.itemsize
         self._rows_left = height
-        self._last_row = np.zeros(
-            width * self._pixel_bytes, np.uint8
-        )  # the row above the first counts as zeros
+        self._last_row = np.zeros(width * self._pixel_bytes, np.uint8)  # zeros above the first row
         self._compressor = zlib.compressobj()
         self._pending = bytearray()
         self._closed = False
@@ -106,17 +84,9 @@ class PngWriter:
         self._write_chunk(b"IHDR", struct.pack(">IIBBBBB", *header))
 
     def write_rows(self, rows: NDArray[np.unsignedinteger]) -> None:
-        """Append rows, from the top down.
+        """Append rows (n, W, C), uint8 or uint16 by the bit depth, from the top down.
 
-        Parameters
-        ----------
-        rows
-            (n, W, C), uint8 or uint16 as the bit depth says.
-
-        Raises
-        ------
-        ValueError
-            Wrong type or shape, more rows than the picture has, or the writer is closed.
+        ValueError for a wrong type or shape, too many rows, or a closed writer.
         """
         self._check(rows)
         self._rows_left -= len(rows)
@@ -128,12 +98,9 @@ class PngWriter:
             self._write_pending(_IDAT_BYTES)
 
     def close(self) -> None:
-        """End the PNG; the file itself stays open. Closing again does nothing.
+        """End the PNG, but leave the file open; closing again does nothing.
 
-        Raises
-        ------
-        ValueError
-            Fewer rows came than the picture has; what was written is no valid PNG then.
+        ValueError if rows are missing; the file is then no valid PNG.
         """
         if self._closed:
             return
@@ -150,11 +117,10 @@ class PngWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:  # a second error about missing rows would hide the first
+        if kind is None:  # an error about missing rows would hide the first
             self.close()
 
     def _check(self, rows: NDArray[np.unsignedinteger]) -> None:
-        """Refuse rows that do not fit this picture."""
         if self._closed:
             raise ValueError("the PNG is closed")
         if rows.dtype.newbyteorder("=") != self._dtype:
@@ -181,7 +147,7 @@ class PngWriter:
         return filtered
 
     def _write_pending(self, at_least: int) -> None:
-        """Write IDAT chunks while that many compressed bytes wait."""
+        """Write IDAT chunks while `at_least` compressed bytes are pending."""
         while len(self._pending) >= at_least:
             self._write_chunk(b"IDAT", bytes(self._pending[:_IDAT_BYTES]))
             del self._pending[:_IDAT_BYTES]
@@ -193,14 +159,14 @@ class PngWriter:
 
 
 def _sample_dtype(bit_depth: int) -> np.dtype[np.unsignedinteger]:
-    """Return the type of one sample of a pixel, in the machine's byte order."""
+    """Return the type of one sample, in the machine's byte order."""
     if bit_depth not in (8, 16):
         raise ValueError(f"the bit depth must be 8 or 16, not {bit_depth}")
     return np.dtype(np.uint8 if bit_depth == 8 else np.uint16)
 
 
 def _cost(residuals: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Sum the absolute differences in each row, (n, B) -> (n,); a byte of 255 stands for -1."""
+    """Sum the absolute differences in each row, (n, B) -> (n,); a byte of 255 means -1."""
     differences: NDArray[np.uint8] = np.minimum(residuals, np.negative(residuals))
     cost: NDArray[np.int64] = differences.sum(axis=1, dtype=np.int64)
     return cost

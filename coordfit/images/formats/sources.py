@@ -1,4 +1,4 @@
-"""Read pictures from files, Pillow images and arrays; whatever goes wrong is one clear error."""
+"""Read pictures from files, Pillow images and arrays, and turn every failure into one clear error."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from PIL import Image, UnidentifiedImageError
 from ...errors import PictureError
 from ...files import printable
 from .decoding import decode, note_frames
-from .layouts import FORMATS, TOLD_FORMATS
+from .layouts import FORMATS, FORMATS_IN_WORDS
 from .levels import Levels, as_levels, check_pixels
 from .tiff import SIGNATURES, read_tiff
 
-# 8000x8000: as RGB, 0.8 GB of float32 if one network learns it. Below Pillow's own limit (89 million, then a
-# warning), so that this one counts.
+# 8000x8000: as RGB, 0.8 GB of float32 if one network learns it. Below 89 million, at which Pillow warns.
 MAX_PIXELS = 64_000_000
 _FILTERS = threading.RLock()
 
-# Both log some of what they then raise; without a handler, Python would print it.
+# Both log some errors before they raise them; without a handler, Python would print them.
 for _library in ("PIL", "tifffile"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
@@ -38,7 +37,7 @@ def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Levels, in
     """Decode a file to levels and bit depth."""
     _check_file(path)
     label = printable(path)
-    # Opened here, since Pillow leaves files it opened itself to the garbage collector when a decoder fails.
+    # Opened here: when a decoder fails, Pillow leaves its own files to the garbage collector.
     with (
         _one_error(label),
         _pillow_warnings(max_pixels, notes),
@@ -49,7 +48,7 @@ def read_file(path: Path, max_pixels: int, notes: list[str]) -> tuple[Levels, in
         with Image.open(file, formats=FORMATS) as image:
             check_pixels(image.size, max_pixels, label)
             note_frames(lambda: getattr(image, "n_frames", 1), notes)
-            image.seek(0)  # where counting frames met a damaged one
+            image.seek(0)  # counting frames may have stopped at a damaged one
             return decode(image, max_pixels, label, notes)
 
 
@@ -76,7 +75,7 @@ def read_array(source: Any) -> tuple[Levels, int]:
         raise PictureError(f"a picture is a path, a Pillow image or an array, not a {what}")
     try:
         array = np.asarray(source)
-    except Exception as error:  # of another library, whose own message says more than can be known here
+    except Exception as error:  # raised by another library
         raise PictureError(f"the {type(source).__name__} is no NumPy array: {_array_cure(error)}") from error
     shape = array.shape
     if array.ndim == 2:
@@ -90,16 +89,18 @@ def read_array(source: Any) -> tuple[Levels, int]:
 
 
 def _array_cure(error: Exception) -> str:
-    """Return what turns an array of another library into one of NumPy, as far as its error tells."""
-    told = str(error)
-    cures = {"grad": "give array.detach()", "cpu()": "give array.cpu()", ".get()": "give array.get()"}
-    cures["BFloat16"] = "give array.float()"
-    detail = " ".join(told.split())[:200] or type(error).__name__
-    return next((cure for word, cure in cures.items() if word in told), detail)
+    """Return how to make a NumPy array of another library's, as far as its error tells."""
+    cures = {"grad": "detach()", "cpu()": "cpu()", ".get()": "get()", "BFloat16": "float()"}
+    calls = (f"give array.{call}" for word, call in cures.items() if word in str(error))
+    return next(calls, _detail(error))
+
+
+def _detail(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _shape_cure(shape: tuple[int, ...], transpose: str) -> str:
-    """Return how to make a picture of an array of this shape, if that is clear; else nothing."""
+    """Return how to make a picture of an array of this shape, or "" if that is not clear."""
     if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4:
         # A few rows of many channels are no picture with its channels first.
         return f": channels come last, so use array.{transpose}(1, 2, 0)" if shape[1] > 4 else ""
@@ -111,7 +112,7 @@ def _shape_cure(shape: tuple[int, ...], transpose: str) -> str:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse a path that is no file, or an empty one."""
+    """Refuse a path that is no regular file, or an empty one."""
     label = printable(path)
     try:
         status = path.stat()
@@ -129,9 +130,10 @@ def _check_file(path: Path) -> None:
 
 
 class _BoundedReader(io.BufferedReader):
-    """A file that is never asked for more bytes than it has: Python takes memory for all of them first.
+    """A file that never allocates more bytes than it has.
 
-    Pillow asks for as many as a file claims to have, which in a PNG of 100 bytes may be 4 GB.
+    Python allocates a read's size first, and Pillow asks for the size that a file claims, which in a PNG of
+    100 bytes may be 4 GB.
     """
 
     def __init__(self, raw: io.FileIO) -> None:
@@ -147,14 +149,14 @@ class _BoundedReader(io.BufferedReader):
 
 @contextmanager
 def _one_error(label: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one `PictureError`; plugins fail in undocumented ways too."""
+    """Turn everything that a decoder raises into one `PictureError`."""
     try:
         yield
     except PictureError:
         raise
     except UnidentifiedImageError as error:
         raise PictureError(
-            f"{label} is not a picture in a format that is read here ({TOLD_FORMATS}): save it as PNG"
+            f"{label} is not a picture in a format that is read here ({FORMATS_IN_WORDS}): save it as PNG"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         count = re.search(r"\d+ pixels", str(error))
@@ -165,22 +167,22 @@ def _one_error(label: str) -> Iterator[None]:
     except MemoryError as error:
         raise PictureError(f"{label} does not fit into memory: make it smaller first") from error
     except Exception as error:
-        detail = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PictureError(f"{label} cannot be decoded ({detail}): get it again, or save it as PNG") from error
+        detail = f"{label} cannot be decoded ({_detail(error)})"
+        raise PictureError(f"{detail}: get it again, or save it as PNG") from error
 
 
 @contextmanager
 def _pillow_warnings(max_pixels: int, notes: list[str]) -> Iterator[None]:
     """Turn Pillow's warnings into notes, and that of a decompression bomb into an error.
 
-    Filters belong to the process: threads that decode at once would restore each other's.
+    Warning filters belong to the process, so one thread decodes at a time.
     """
     with _FILTERS, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # A plugin may find while decoding that a picture is larger than its header said. More pixels than
-        # Pillow warns of are read only if they were asked for, up to twice as many, where Pillow raises.
+        # Decoding may show that a picture is larger than its header said. Above Pillow's warning limit it is
+        # read only if `max_pixels` allows it; at twice that limit Pillow raises.
         if max_pixels <= (Image.MAX_IMAGE_PIXELS or 0):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
-    told = (str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
-    notes.extend("Pillow says: " + " ".join(message.split()) for message in told)
+    messages = (str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
+    notes.extend("Pillow says: " + " ".join(message.split()) for message in messages)

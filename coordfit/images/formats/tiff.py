@@ -1,7 +1,7 @@
-"""Read TIFF: tifffile reads the tags and places the samples, so that 16 bits and floats are kept.
+"""Read TIFF by tifffile, which keeps 16 bits and floats.
 
-Only layouts that a test compares with an independent reader are read. Pillow reads those of fewer than 8 bits,
-JPEG, CCITT and CMYK. The rest is refused.
+Only layouts that a test compares with an independent reader are read. Pillow reads those with fewer than 8
+bits, JPEG, CCITT and CMYK. The rest is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NUM_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1}
 _UNCOMPRESSED, _CCITT, _LZW, _JPEG, _DEFLATE, _PACKBITS = 1, (2, 3, 4), 5, 7, (8, 32946), 32773
 _PREMULTIPLIED, _STRAIGHT = 1, 2  # kinds of ExtraSamples that are alpha
 _MOST_SAMPLES = 8
-# Tags of which one number is expected; tifffile gives what a damaged file has, of any type and length.
+# Tags with one number; of a damaged file tifffile returns any type and length.
 _NUMBERS = (
     "imagewidth", "imagelength", "imagedepth", "samplesperpixel", "photometric", "compression", "planarconfig",
     "predictor", "fillorder", "rowsperstrip", "tilewidth", "tilelength", "tiledepth",
@@ -42,7 +42,7 @@ _CURE = "save it as PNG, or as a grey or RGB TIFF of 8 or 16 bits, uncompressed 
 
 
 def read_tiff(file: BinaryIO, number: int, max_pixels: int, label: str, notes: list[str]) -> tuple[Levels, int]:
-    """Decode one page of an open file, 0 the first: upright levels (H, W, C) and bit depth."""
+    """Return upright levels (H, W, C) and bit depth of one page of an open file, 0 the first."""
     from tifffile import TiffFile
 
     file.seek(0)
@@ -69,7 +69,7 @@ def read_tiff(file: BinaryIO, number: int, max_pixels: int, label: str, notes: l
 
 
 def _is_left_to_pillow(page: TiffPage) -> bool:
-    """Whether tests prove that Pillow reads the layout right, and tifffile alone does not."""
+    """Whether Pillow reads the layout, as tests show, and tifffile alone does not."""
     layout = page.photometric, page.samplesperpixel, page.bitspersample
     if page.sampleformat != 1 or page.planarconfig != 1 or page.imagedepth != 1:
         return False
@@ -97,7 +97,7 @@ def _check_layout(page: TiffPage, max_pixels: int, label: str) -> None:
 
 
 def _colours_not_read(page: TiffPage) -> str:
-    """Return what is not read of how a page's samples make colours; "" if all is."""
+    """Return why the page's samples cannot be turned into colours; "" if they can."""
     colours = _NUM_COLOURS.get(page.photometric, 0)
     spare = page.samplesperpixel - colours
     if colours == 0:
@@ -112,7 +112,7 @@ def _colours_not_read(page: TiffPage) -> str:
 
 
 def _samples_not_read(page: TiffPage) -> str:
-    """Return what is not read of how a page holds its samples; "" if all is."""
+    """Return why the page's samples cannot be read; "" if they can."""
     if page.compression not in (_UNCOMPRESSED, _LZW, *_DEFLATE, _PACKBITS):
         return f"is compressed by {_name(page.compression)}"
     if page.dtype is None or np.ndim(page.bitspersample) or page.bitspersample % 8:
@@ -129,7 +129,7 @@ def _samples_not_read(page: TiffPage) -> str:
 
 
 def _name(value: Any) -> str:
-    """Return the name of a tag's value, or as much of the value as fits into a message."""
+    """Return the name of a tag's value, or the start of the value."""
     return str(getattr(value, "name", value))[:40]
 
 
@@ -144,7 +144,7 @@ def _decode_samples(page: TiffPage, file: BinaryIO) -> NDArray[Any]:
     """Return all samples (H, W, S), in the machine's byte order."""
     assert page.dtype is not None
     unpack = _unpacker(int(page.compression))
-    page.compression = _UNCOMPRESSED  # segments are unpacked here, within bounds; tifffile does the rest
+    page.compression = _UNCOMPRESSED  # segments are unpacked here, within bounds
     samples = np.empty((page.imagelength, page.imagewidth, page.samplesperpixel), page.dtype)
     of_pixel = 1 if page.planarconfig == 2 else page.samplesperpixel
     for index, (offset, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
@@ -160,7 +160,7 @@ def _decode_samples(page: TiffPage, file: BinaryIO) -> NDArray[Any]:
 
 
 def _segment_size(page: TiffPage, index: int) -> tuple[int, int]:
-    """Return height and width of a tile, padding included, or of a strip, of which the last may be lower."""
+    """Return height and width of a tile, padding included, or of a strip; the last may be lower."""
     if page.is_tiled:
         return page.tilelength, page.tilewidth
     top = index % math.ceil(page.imagelength / page.rowsperstrip) * page.rowsperstrip
@@ -168,7 +168,7 @@ def _segment_size(page: TiffPage, index: int) -> tuple[int, int]:
 
 
 def _unpacker(compression: int) -> Callable[[bytes, int, int], bytes]:
-    """Return the function (packed, row_bytes, height) -> bytes of a compression, bounded by what is asked."""
+    """Return the decompressor (packed, row_bytes, height) -> bytes, bounded by the size asked for."""
     if compression == _UNCOMPRESSED:
         return lambda packed, row_bytes, height: packed
     if compression in _DEFLATE:
@@ -177,7 +177,7 @@ def _unpacker(compression: int) -> Callable[[bytes, int, int], bytes]:
 
 
 def _unpack_by_pillow(compression: int, packed: bytes, row_bytes: int, height: int) -> bytes:
-    """Unpack a segment as if it were a grey picture of bytes: Pillow has LZW, and tifffile alone has not."""
+    """Unpack a segment as a grey picture of bytes by Pillow, which has LZW without imagecodecs."""
     entries = {256: row_bytes, 257: height, 258: 8, 259: compression, 262: _BLACK_IS_ZERO, 277: 1, 278: height}
     entries |= {273: 8 + 2 + 12 * 9 + 4, 279: len(packed)}
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, entries[tag]) for tag in sorted(entries))
@@ -191,10 +191,10 @@ def _as_colours(page: TiffPage, samples: NDArray[Any], label: str, notes: list[s
     colours = _NUM_COLOURS[page.photometric]
     kinds = [int(kind) for kind in page.extrasamples] or [_STRAIGHT] * (samples.shape[2] - colours)
     alpha = next((index for index, kind in enumerate(kinds) if kind in (_PREMULTIPLIED, _STRAIGHT)), None)
-    kept = [*range(colours), *([] if alpha is None else [colours + alpha])]
-    if len(kept) < samples.shape[2]:
-        notes.append(f"{samples.shape[2] - len(kept)} channels that are neither colour nor alpha dropped")
-        samples = samples[:, :, kept]
+    used = [*range(colours), *([] if alpha is None else [colours + alpha])]
+    if len(used) < samples.shape[2]:
+        notes.append(f"{samples.shape[2] - len(used)} channels that are neither colour nor alpha dropped")
+        samples = samples[:, :, used]
     levels, bit_depth = as_levels(samples, label)
     if page.photometric == _PALETTE:
         levels = np.concatenate([_palette(page)[levels[:, :, 0]], levels[:, :, 1:]], axis=2)
@@ -206,7 +206,7 @@ def _as_colours(page: TiffPage, samples: NDArray[Any], label: str, notes: list[s
 
 
 def _palette(page: TiffPage) -> NDArray[Any]:
-    """Return the colours (256, 3) of a palette as uint8; the file has 16 bits."""
+    """Return a palette (256, 3) of 16 bits as uint8."""
     table = np.zeros((256, 3), np.uint16)
     stored = np.asarray(page.colormap, np.uint16).T[:256]
     table[: len(stored)] = stored

@@ -1,4 +1,4 @@
-"""Write pictures to files, without any metadata."""
+"""Write picture files without metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .png import PngWriter, quantize
 
 _ROWS_AT_ONCE = 256
 
-# Suffixes that `save_picture` knows beside .png: Pillow's name of the format, and options for best quality.
+# Pillow's name of each format, and its options for the best quality; .png is written without Pillow.
 _SAVE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -30,12 +30,12 @@ _FORMATS_WITHOUT_ALPHA = ("JPEG", "BMP")
 
 
 def save_picture(path: str | os.PathLike[str], pixels: NDArray[np.floating], *, bit_depth: int = 8) -> None:
-    """Write a picture, whole or not at all, without any metadata.
+    """Write a picture whole or not at all, without metadata.
 
     Parameters
     ----------
     path
-        The suffix says the format: .png, or with 8 bits .jpg, .tif, .webp, .bmp.
+        The suffix names the format: .png, or with 8 bits .jpg, .tif, .webp, .bmp.
     pixels
         (H, W, C) floats, C as in `Picture`; clipped to [0, 1] and rounded to the nearest level.
     bit_depth
@@ -63,7 +63,7 @@ def save_picture(path: str | os.PathLike[str], pixels: NDArray[np.floating], *, 
 
 
 def _save_png(path: Path, pixels: NDArray[np.floating], bit_depth: int) -> None:
-    """Write a PNG a few rows at a time, so that no second copy of the picture is needed."""
+    """Write a PNG a few rows at a time, without a second copy of the picture."""
     height, width, channels = pixels.shape
     with atomic_write(path) as file, PngWriter(file, width, height, channels, bit_depth) as png:
         for start in range(0, height, _ROWS_AT_ONCE):
@@ -71,7 +71,6 @@ def _save_png(path: Path, pixels: NDArray[np.floating], bit_depth: int) -> None:
 
 
 def _encode(path: Path, pixels: NDArray[np.floating], bit_depth: int) -> bytes:
-    """Encode in one of the other formats."""
     label = printable(path)
     if path.suffix.lower() not in _SAVE_FORMATS:
         known = ", ".join([".png", *_SAVE_FORMATS])
