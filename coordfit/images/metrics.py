@@ -163,13 +163,7 @@ def ssim(prediction: FloatArray, target: FloatArray) -> float | None:
 
 
 class RunningSSIM:
-    """The `ssim` with a target (H, W, C) of a prediction that comes a few rows at a time.
-
-    Parameters
-    ----------
-    target
-        The true picture, (H, W, C).
-    """
+    """The `ssim` of a prediction that comes a few rows at a time, with a target (H, W, C)."""
 
     def __init__(self, target: FloatArray | Colours) -> None:
         self._target, self._total, self._top = target, 0.0, 0

@@ -1,4 +1,4 @@
-"""Show how pictures come into focus while networks learn them: an animated WebP, PNG or GIF."""
+"""Animate pictures while networks learn them, as WebP, PNG or GIF."""
 
 import io
 import math
@@ -13,9 +13,7 @@ from PIL import Image, ImageDraw, features
 from ..errors import ConfigError, OutputError
 from ..files import atomic_write, printable
 from ..images.lettering import load_font, plain_text, shorten
-from .comparison import GREY, INK, PAPER, show_pixels
-
-__all__ = ["Animation", "check_suffix"]
+from .panels import GREY, INK, PAPER, show_pixels
 
 SIZE_LIMIT = 512
 MAX_FRAMES = 120
@@ -34,12 +32,9 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def check_suffix(path: str | Path) -> None:
-    """Refuse a file whose suffix names no animated format; called before any training.
+    """Refuse a file whose suffix names no animated format; call it before training.
 
-    Raises
-    ------
-    coordfit.errors.ConfigError
-        The suffix is none of .webp, .png and .gif, or this Pillow cannot write WebP.
+    ConfigError unless the suffix is .webp, .png or .gif, or if this Pillow cannot write WebP.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
@@ -52,11 +47,11 @@ def check_suffix(path: str | Path) -> None:
 
 
 class Animation:
-    """Frames of pictures side by side, gathered while networks train.
+    """Frames of pictures side by side, collected while networks train.
 
-    Memory is bounded: a frame is kept compressed and at the size at which it is shown. If there are too many
-    frames, every second one is dropped, and so on; the first and the latest always stay. Saving
-    unpacks them all, which is 60 MB for one small picture and 350 MB for the widest sheet.
+    Frames are stored compressed, at the size at which they are shown. If there are too many, every second one
+    is dropped; the first and the latest always stay. Saving unpacks them all, which takes 60 MB for one small
+    picture and 350 MB for the widest sheet.
 
     Parameters
     ----------
@@ -65,7 +60,7 @@ class Animation:
     size_limit
         The longest side of a picture in pixels; smaller ones are enlarged a whole number of times.
     max_frames
-        The most frames that are kept, 2 or more.
+        The largest number of frames, 2 or more.
     """
 
     def __init__(
@@ -74,7 +69,7 @@ class Animation:
         if not titles or size_limit < 1 or max_frames < 2:
             raise ConfigError("an animation needs one picture, a size of 1 pixel and 2 frames at least")
         self.titles = list(titles)
-        # All pictures together must fit on a sheet that is shown whole.
+        # All pictures together must fit on a sheet that is not viewed reduced.
         self._side = min(size_limit, max(64, (_SHEET_WIDTH - 2 * _MARGIN) // len(self.titles) - _GAP))
         self._max_frames = max_frames
         self._frames: list[bytes] = []
@@ -82,7 +77,7 @@ class Animation:
         self._latest = b""
 
     def __len__(self) -> int:
-        """Return how many frames will be shown."""
+        """Return the number of frames of the animation."""
         return len(self._frames) + (1 if self._latest_is_apart else 0)
 
     @property
@@ -90,19 +85,10 @@ class Animation:
         return self._added > 0 and (self._added - 1) % self._stride != 0
 
     def add(self, frames: Sequence[NDArray[np.floating[Any]]], caption: str | Sequence[str] = "") -> None:
-        """Add one moment: a picture (H, W, C) in [0, 1] for each title, all frames of one shape.
+        """Add one frame: a picture (H, W, C) in [0, 1], clipped, for each title, always of one shape.
 
-        Parameters
-        ----------
-        frames
-            The pictures, in the order of the titles; clipped.
-        caption
-            A line below all of them, such as the step, or one for each picture, such as its PSNR.
-
-        Raises
-        ------
-        ValueError
-            If there is not one picture for each title, or the number of captions differs.
+        `caption` is a line below all of them, or one for each picture. ValueError if the number of pictures
+        or captions differs from that of the titles.
         """
         captions = [caption] if isinstance(caption, str) else list(caption)
         if len(frames) != len(self.titles) or len(captions) not in (1, len(self.titles)):
@@ -118,7 +104,7 @@ class Animation:
             self._stride *= 2
 
     def save(self, path: str | Path) -> None:
-        """Write the animation, in the format that the suffix names; the last frame is held longer.
+        """Write the animation in the format of the suffix; the last frame is shown longer.
 
         Raises
         ------
@@ -131,8 +117,8 @@ class Animation:
         if not self._added:
             raise ConfigError(f"cannot animate into {printable(path)}: there is no frame")
         name, options = _FORMATS[Path(path).suffix.lower()]
-        kept = [*self._frames, self._latest] if self._latest_is_apart else self._frames
-        first, *others = _decoded(kept, name)
+        frames = [*self._frames, self._latest] if self._latest_is_apart else self._frames
+        first, *others = _decoded(frames, name)
         durations = [_FRAME_MS] * len(others) + [_LAST_MS]
         content = io.BytesIO()
         try:
@@ -161,10 +147,10 @@ class Animation:
             x = _MARGIN + number * (cell + _GAP)
             pen.text((x, _MARGIN + 14), shorten(plain_text(title), font, cell), INK, font, "ls")
             sheet.paste(show_pixels(pixels, (width, height)), (x, _MARGIN + 24))
-        room = content if len(captions) == 1 else cell
+        length = content if len(captions) == 1 else cell
         for number, caption in enumerate(captions):
             place = (_MARGIN + number * (cell + _GAP), _MARGIN + 24 + height + 22)
-            pen.text(place, shorten(plain_text(caption), font, room), GREY, font, "ls")
+            pen.text(place, shorten(plain_text(caption), font, length), GREY, font, "ls")
         return sheet
 
 
@@ -193,7 +179,7 @@ def _decoded(frames: Sequence[bytes], name: str) -> Iterator[Image.Image]:
 
 
 def _palette(frames: Sequence[bytes]) -> Image.Image:
-    """Return 255 colours for the first frame, the last, and some between: early ones are grey and blurred."""
+    """Return 255 colours of the first, the last and some frames between, since early ones are grey."""
     chosen = sorted({round(place) for place in np.linspace(0, len(frames) - 1, _PALETTE_FRAMES)})
     pictures = [Image.open(io.BytesIO(frames[number])).convert("RGB") for number in chosen]
     width, height = pictures[0].size

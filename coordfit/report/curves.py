@@ -1,18 +1,14 @@
-"""Draw the curves of a fit: PSNR and loss against optimization steps, as one SVG file."""
+"""Draw the curves of a fit, PSNR and loss over steps, as one SVG file."""
 
 import math
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import TYPE_CHECKING
 
-from ..files import atomic_write
-from .svg import GREY, new_figure, own_style, svg_of
+from ..files import FilePath
+from .svg import new_figure, own_style, save_svg, svg_of, write_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-__all__ = ["save_curves"]
 
 Row = Mapping[str, float | None]
 Point = tuple[float, float]  # step, value
@@ -27,11 +23,8 @@ _LOSS_COLOUR = "#222a5c"
 _FEW_POINTS = 30  # up to this many evaluations, each gets a dot
 
 
-def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
-    """Draw PSNR and loss against steps into an SVG file, which appears whole or not at all.
-
-    Equal histories give equal bytes (with the same version of Matplotlib). Matplotlib is imported here, not
-    with the module, and its global state is left as it was.
+def save_curves(path: FilePath, history: Sequence[Row]) -> None:
+    """Draw PSNR and loss over steps into an SVG file, atomically; equal histories give equal bytes.
 
     Parameters
     ----------
@@ -39,8 +32,8 @@ def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
         The file to write; an existing one is replaced.
     history
         One row for each evaluation, in the order of steps, with the keys ``step``, ``loss``, ``psnr_train``,
-        ``psnr_held_out`` and ``psnr`` (the full picture); PSNR in dB. Values may be None or missing, which
-        leaves the point out, and PSNR infinite, which is marked at the upper edge. Other keys are ignored.
+        ``psnr_held_out`` and ``psnr`` (the full picture); PSNR in dB. Points with None or a missing value are
+        left out; infinite PSNR is marked at the upper edge. Other keys are ignored.
 
     Raises
     ------
@@ -48,26 +41,20 @@ def save_curves(path: str | PathLike[str], history: Sequence[Row]) -> None:
         If the file cannot be written.
     """
     with own_style():
-        svg = svg_of(_draw(history))
-    with atomic_write(path) as file:
-        file.write(svg.encode())
-
-
-def _draw(history: Sequence[Row]) -> "Figure":
-    """Return the figure with its two panels."""
-    figure = new_figure(10, 3.9)
-    # Fixed margins hold the widest possible tick labels; fitting them would double the time.
-    figure.subplots_adjust(left=0.075, right=0.98, bottom=0.15, top=0.88, wspace=0.3)
-    left, right = figure.subplots(1, 2)
-    _draw_psnr(left, history)
-    _draw_loss(right, history)
-    return figure
+        figure = new_figure(10, 3.9)
+        # Fixed margins hold the widest possible tick labels; fitting them would double the time.
+        figure.subplots_adjust(left=0.075, right=0.98, bottom=0.15, top=0.88, wspace=0.3)
+        left, right = figure.subplots(1, 2)
+        _draw_psnr(left, history)
+        _draw_loss(right, history)
+        svg = svg_of(figure)
+    save_svg(path, svg)
 
 
 def _draw_psnr(axes: "Axes", history: Sequence[Row]) -> None:
     _prepare(axes, "Quality", "PSNR (dB)")
     curves = {key: _points(history, key) for key, *_ in _PSNR_CURVES}
-    # Without held-out pixels the training pixels are the full picture: one line, named for both.
+    # Without held-out pixels the training pixels are the full picture: one line with both names.
     same = curves["psnr_train"] == curves["psnr"] and not curves["psnr_held_out"]
     drawn: list[Point] = []
     for key, label, colour, width in _PSNR_CURVES:
@@ -87,7 +74,7 @@ def _draw_psnr(axes: "Axes", history: Sequence[Row]) -> None:
 
 def _draw_loss(axes: "Axes", history: Sequence[Row]) -> None:
     _prepare(axes, "Training loss", "loss (log scale)")
-    # A logarithmic axis has no place for zero, nor any axis for infinity.
+    # A logarithmic axis cannot show zero, and no axis infinity.
     points = [(step, value) for step, value in _points(history, "loss") if 0 < value < math.inf]
     if points:
         axes.set_yscale("log")
@@ -96,7 +83,7 @@ def _draw_loss(axes: "Axes", history: Sequence[Row]) -> None:
 
 
 def _points(history: Sequence[Row], key: str) -> list[Point]:
-    """Return the steps and values of one column, without the rows that lack it."""
+    """Return the steps and values of one column, without rows that lack it."""
     pairs = [(row.get("step"), row.get(key)) for row in history]
     known = [(step, value) for step, value in pairs if step is not None and value is not None]
     return [point for point in known if point[1] > -math.inf]  # false for NaN too
@@ -110,7 +97,7 @@ def _prepare(axes: "Axes", title: str, unit: str) -> None:
 
 
 def _draw_line(axes: "Axes", points: list[Point], label: str, colour: str, width: float) -> None:
-    """Draw one curve, with a dot for each point if they are few; a single point would not show otherwise."""
+    """Draw one curve, with a dot for each point if they are few."""
     if points:
         marker = "o" if len(points) <= _FEW_POINTS else ""
         steps, values = zip(*points, strict=True)
@@ -118,7 +105,7 @@ def _draw_line(axes: "Axes", points: list[Point], label: str, colour: str, width
 
 
 def _draw_exact(axes: "Axes", steps: list[float], label: str, colour: str) -> None:
-    """Mark infinite PSNR at the upper edge, whatever the scale of the axis."""
+    """Mark infinite PSNR at the upper edge, independent of the axis' scale."""
     if steps:
         axes.plot(
             steps,
@@ -132,7 +119,7 @@ def _draw_exact(axes: "Axes", steps: list[float], label: str, colour: str) -> No
 
 
 def _finish(axes: "Axes", drawn: list[Point], evaluated: bool) -> None:
-    """Scale the axis of steps, or write that there is nothing to see."""
+    """Scale the axis of steps, or write a note that there is nothing to draw."""
     from matplotlib.ticker import MaxNLocator
 
     steps = {step for step, _ in drawn}
@@ -143,5 +130,4 @@ def _finish(axes: "Axes", drawn: list[Point], evaluated: bool) -> None:
         axes.set(xlim=(step - 1, step + 1), xticks=[step])
     else:
         note = "no value to draw" if evaluated else "no evaluation yet"
-        axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, note, color=GREY, ha="center", va="center", transform=axes.transAxes)
+        write_note(axes, note)

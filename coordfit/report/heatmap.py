@@ -1,10 +1,8 @@
-"""Draw a figure over two settings as an SVG file: coloured cells with the values in them."""
+"""Draw a figure over two settings as an SVG heat map, with the values in its cells."""
 
 import math
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_write
 from .line_plot import literal
 from .svg import new_figure, own_style, svg_of
 from .table import Table
@@ -12,41 +10,24 @@ from .table import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["heat_map_svg", "save_heat_map"]
-
 _DARK, _LIGHT, _NOTHING = "#14171f", "#fdfdfd", "#dfe2e8"
 
 
-def save_heat_map(path: str | PathLike[str], table: Table, x: str, y: str, value: str, *, title: str) -> None:
-    """Draw one column of a table over two others into an SVG file, which appears whole or not at all.
+def heat_map_svg(table: Table, x: str, y: str, value: str, *, title: str) -> str:
+    """Return the SVG of one column of a table over two others.
 
     Parameters
     ----------
-    path
-        The file to write; an existing one is replaced.
     table
         One row for each pair of `x` and `y`; of several, the last finite value counts.
     x, y
         The columns that name the cells' columns and rows, in the order of their first appearance; numbers
         are sorted, y upwards.
     value
-        The column of numbers that is shown; a light cell is a high value. A value that is not finite leaves
-        its cell grey.
+        The column of numbers to show, high values light. A value that is not finite leaves its cell grey.
     title
         Written above.
-
-    Raises
-    ------
-    coordfit.errors.OutputError
-        If the file cannot be written.
     """
-    svg = heat_map_svg(table, x, y, value, title=title)
-    with atomic_write(path) as file:
-        file.write(svg.encode())
-
-
-def heat_map_svg(table: Table, x: str, y: str, value: str, *, title: str) -> str:
-    """Return the text of the SVG that `save_heat_map` writes; see there for the parameters."""
     xs, ys = _settings(table, x), _settings(table, y)
     known = [row for row in table if _is_finite(row[value])]
     values = {(_plain(row[x]), _plain(row[y])): row[value] for row in known}
@@ -68,7 +49,7 @@ def _settings(table: Table, column: str) -> list[Any]:
 
 
 def _plain(setting: Any) -> Any:
-    """Return a setting that can be a key: a size may come as a list."""
+    """Return a setting as a dictionary key, since a size may be a list."""
     return tuple(setting) if isinstance(setting, list) else setting
 
 
@@ -88,7 +69,7 @@ def _name_the_cells(axes: "Axes", xs: list[Any], ys: list[Any]) -> None:
 
 
 def _draw_cells(axes: "Axes", xs: list[Any], ys: list[Any], values: dict[tuple[Any, Any], float]) -> None:
-    """Colour each cell by its value and write it in; the best one in bold."""
+    """Colour each cell and write its value in it, the best one in bold."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
@@ -108,7 +89,7 @@ def _draw_cells(axes: "Axes", xs: list[Any], ys: list[Any], values: dict[tuple[A
 
 
 def _colour_range(values: list[float]) -> tuple[float, float]:
-    """Return the values of the darkest and the lightest colour; outliers must not use up the scale."""
+    """Return the values of the darkest and the lightest colour, ignoring outliers below."""
     if not values:
         return 0.0, 1.0
     ordered = sorted(values)

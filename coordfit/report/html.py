@@ -1,4 +1,4 @@
-"""Write a report as one HTML file that needs nothing else: no script, no address, all pictures inside.
+"""Write a report as one HTML file without scripts or links to other files; all pictures are inside.
 
 section = Section("Encodings")
 section.add_text("Which encoding fills the gaps best?")
@@ -24,9 +24,7 @@ from .table import Row, Table, cell
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Section", "report_html", "save_report"]
-
-# Colours of the drawings as they are written, and what each becomes on a dark page.
+# Colours of the drawings: name, and colour on a dark page.
 _DRAWING_COLOURS = {
     "#ffffff": ("paper", "#191c23"),
     "#1c202a": ("ink", "#e6e8ee"),
@@ -80,7 +78,7 @@ padding:.6rem .8rem;font-size:.85rem;margin:.9rem 0 0}}
 
 
 class Section:
-    """One chapter of a report; what is added appears in that order, and every text is escaped."""
+    """One chapter of a report: parts in the order in which they are added, with all texts escaped."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -91,23 +89,23 @@ class Section:
         return self._add(f"<p>{_escape(text)}</p>")
 
     def add_finding(self, text: str) -> Section:
-        """Add the one sentence that a hurried reader should take away."""
+        """Add the one sentence that sums up the section."""
         return self._add(f'<p class="finding">{_escape(text)}</p>')
 
     def add_settings(self, settings: Mapping[str, Any]) -> Section:
         """Add names with their values."""
         pairs = (
-            f"<div><dt>{_escape(name)}</dt><dd>{_escape(_said(value))}</dd></div>"
+            f"<div><dt>{_escape(name)}</dt><dd>{_escape(_text(value))}</dd></div>"
             for name, value in settings.items()
         )
         return self._add(f"<dl>{''.join(pairs)}</dl>")
 
     def add_table(self, table: Table, *, best: Sequence[str] = (), within: str = "") -> Section:
-        """Add a table; in the columns of `best` the highest number is marked, for each value of `within`."""
+        """Add a table; the highest number of each `best` column is marked, for each value of `within`."""
         return self._add(f'<div class="scroll" tabindex="0">{_table(table, best, within)}</div>')
 
     def add_picture(self, picture: Image.Image | str, caption: str = "") -> Section:
-        """Add a Pillow picture, or the text of an SVG from this package, with a caption."""
+        """Add a Pillow picture, or an SVG of this package, with a caption."""
         if isinstance(picture, str):
             label = f' role="img" aria-label="{_escape(caption)}"'
             inside = _inline(picture).replace("<svg", f"<svg{label}", 1)
@@ -118,7 +116,7 @@ class Section:
         return self._add(f'<figure><div class="scroll" tabindex="0">{inside}</div>{note}</figure>')
 
     def add_command(self, command: str) -> Section:
-        """Add a line for the terminal."""
+        """Add a command line."""
         return self._add(f"<pre><code>{_escape(command)}</code></pre>")
 
     def _add(self, part: str) -> Section:
@@ -126,23 +124,16 @@ class Section:
         return self
 
     def to_html(self, number: int) -> str:
-        """Return the section as HTML; its number keeps the ids of its drawings apart from those of others."""
+        """Return the section as HTML; its number makes the ids of its drawings unique."""
         parts = [_with_own_ids(part, f"s{number}p{place}-") for place, part in enumerate(self._parts)]
         head = f'<section id="section-{number}"><h2>{_escape(self.title)}</h2>\n'
         return head + "\n".join(parts) + "\n</section>"
 
 
 def report_html(title: str, introduction: Sequence[str], sections: Sequence[Section]) -> str:
-    """Return a whole report as HTML.
+    """Return a whole report as HTML, with links to its sections if there are two or more.
 
-    Parameters
-    ----------
-    title
-        Of the page.
-    introduction
-        Paragraphs before the first section.
-    sections
-        In their order; with two or more, a list of them comes first.
+    `title` is that of the page; `introduction` are paragraphs before the first section.
     """
     links = "".join(
         f'<a href="#section-{number}">{_escape(section.title)}</a> ' for number, section in enumerate(sections)
@@ -163,7 +154,7 @@ def report_html(title: str, introduction: Sequence[str], sections: Sequence[Sect
 def save_report(
     path: str | PathLike[str], title: str, introduction: Sequence[str], sections: Sequence[Section]
 ) -> None:
-    """Write a report as one HTML file, which appears whole or not at all; see `report_html`.
+    """Write a report as one HTML file, atomically; OutputError if that fails.
 
     Raises
     ------
@@ -179,14 +170,14 @@ def _escape(text: str) -> str:
     return html.escape(str(text))
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(_said(item) for item in value)
+        return ", ".join(_text(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def _table(table: Table, best: Sequence[str], within: str) -> str:
-    def stands_out(row: Row, name: str) -> bool:
+    def is_best(row: Row, name: str) -> bool:
         rivals = [other[name] for other in table if not within or other[within] == row[within]]
         return name in best and row[name] == max(filter(_is_number, rivals), default=math.nan)
 
@@ -201,7 +192,7 @@ def _table(table: Table, best: Sequence[str], within: str) -> str:
     lines = []
     for number, row in enumerate(table):
         cells = (
-            f"<td{_classes(numeric[name], stands_out(row, name))}>{_escape(texts[name][number])}</td>"
+            f"<td{_classes(numeric[name], is_best(row, name))}>{_escape(texts[name][number])}</td>"
             for name in table.columns
         )
         lines.append(f"<tr>{''.join(cells)}</tr>")
@@ -209,7 +200,7 @@ def _table(table: Table, best: Sequence[str], within: str) -> str:
 
 
 def _column_texts(values: Sequence[Any]) -> list[str]:
-    """Return the values of a column as people read them: settings as given, figures with equal decimals."""
+    """Return the values of a column as text: settings as given, figures with equal decimals."""
     floats = [v for v in values if isinstance(v, float) and math.isfinite(v)]
     if all(float(f"{v:.3g}") == v for v in floats):
         return [f"{v:g}" if isinstance(v, float) else cell(v) for v in values]
@@ -218,7 +209,7 @@ def _column_texts(values: Sequence[Any]) -> list[str]:
 
 
 def _words(column: str) -> str:
-    """Return a column's name for people; the unit of PSNR is added."""
+    """Return a column's name in words, with the unit of PSNR."""
     words = column.replace("_", " ")
     for name in ("psnr", "ssim", "mae"):
         words = words.replace(name, name.upper())
@@ -241,7 +232,7 @@ def _data_address(picture: Image.Image) -> str:
 
 
 def _inline(svg: str) -> str:
-    """Make a drawing part of a page: drop what belongs to a file, and let colours follow light and dark."""
+    """Make a drawing part of a page, with colours that follow the light or dark theme."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
@@ -254,8 +245,8 @@ def _inline(svg: str) -> str:
 
 
 def _with_own_ids(part: str, prefix: str) -> str:
-    """Put a prefix before the ids of a drawing: two drawings of a page may have the same."""
-    if "<svg" not in part:  # texts are escaped: none of them can hold this
+    """Put a prefix before the ids of a drawing, which may repeat on a page."""
+    if "<svg" not in part:  # escaped texts cannot hold this
         return part
     part = re.sub(r'\b(id="|href="#)', rf"\g<1>{prefix}", part)
     return part.replace("url(#", f"url(#{prefix}")

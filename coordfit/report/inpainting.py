@@ -1,18 +1,16 @@
-"""Draw the sheet of an inpainting: the picture, its mask, the filled picture and, with a truth, the error."""
+"""Draw the sheet of an inpainting: picture, mask, filled picture and, with a truth, the error."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..images.lettering import load_font
-from .comparison import PAPER, ErrorBar, FloatArray, absolute_error, draw_error_bar, error_picture, error_scale
+from .panels import PAPER, ErrorBar, FloatArray, absolute_error, colour_error, draw_error_bar, error_scale
 from .side_by_side import Figures, Panel, picture_strip
-
-__all__ = ["inpainting_picture", "paint_hidden"]
 
 Mask = NDArray[np.bool_]
 
-# Stripes of two colours, one darker than the other: no colour of a picture, even white or magenta, is both.
+# Two colours, so that stripes differ from any colour of a picture, even white or magenta.
 _STRIPES = np.array([(0.85, 0.1, 0.55), (0.97, 0.62, 0.86)], np.float32)
 _NUM_STRIPES = 32  # along the longer side
 _MARGIN, _GAP = 36, 22  # of the strip
@@ -20,7 +18,7 @@ _NARROWEST_BAR, _WIDEST_BAR, _BAR_HEIGHT = 210, 300, 70
 
 
 def paint_hidden(pixels: FloatArray, known: Mask) -> NDArray[np.float32]:
-    """Return a picture (H, W, 3 or 4) whose hidden pixels, False in `known` (H, W), are covered by stripes."""
+    """Return a picture (H, W, 3 or 4) with stripes over its hidden pixels, False in `known` (H, W)."""
     (height, width), alpha = known.shape, pixels.shape[2] in (2, 4)
     colours = np.broadcast_to(pixels[:, :, : 1 if pixels.shape[2] < 3 else 3], (height, width, 3))
     diagonal = np.arange(height)[:, None] + np.arange(width)
@@ -56,11 +54,6 @@ def inpainting_picture(
         Whether the hidden pixels of `pixels` are true.
     mask_figures, filled_figures
         Pairs of a label and a value below those panels.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB picture, on white.
     """
     height, width = known.shape
     before: Panel = ("truth" if has_truth else "damaged", pixels, [("", f"{width} x {height} px")])
@@ -69,9 +62,9 @@ def inpainting_picture(
         return picture_strip(panels, title=title)
     error = absolute_error(pixels, filled)
     hidden = 255.0 * error[~known]
-    # The scale suits the hidden pixels alone: zeros where pixels are known would make it too short.
+    # The scale is that of hidden pixels: zeros at known ones would make it too short.
     scale = error_scale(error[~known])
-    shown = np.asarray(error_picture(pixels, filled, scale=scale), np.float32) / 255.0
+    shown = np.asarray(colour_error(Image.fromarray(error), scale), np.float32) / 255.0
     of_error = [("mean", f"{hidden.mean():.1f} of 255"), ("largest", f"{hidden.max():.0f} of 255")]
     sheet = picture_strip([*panels, ("error of hidden pixels", shown, of_error)], title=title)
     kind = "error" if pixels.shape[2] == 1 else "error, mean of channels"
@@ -82,7 +75,7 @@ def _with_bar(sheet: Image.Image, bar: ErrorBar) -> Image.Image:
     """Return the sheet with the error's colour bar below the error."""
     taller = Image.new("RGB", (sheet.width, sheet.height + _BAR_HEIGHT), PAPER)
     taller.paste(sheet)
-    column = (sheet.width - 2 * _MARGIN - 3 * _GAP) // 4  # where all four panels are in one row
+    column = (sheet.width - 2 * _MARGIN - 3 * _GAP) // 4  # if all four panels are in one row
     width = min(max(column, _NARROWEST_BAR), _WIDEST_BAR)
     place = (sheet.width - _MARGIN - width, sheet.height - _MARGIN // 3)
     draw_error_bar(taller, place, width - 2, bar, load_font(13.5))

@@ -1,72 +1,24 @@
-"""Draw lines of one figure against another, several in one diagram, as an SVG file."""
+"""Draw lines of one figure over another, several in one diagram, as SVG."""
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_write, escaped
-from .svg import GREY, new_figure, own_style, svg_of
+from ..files import FilePath, escaped
+from .svg import GREY, new_figure, own_style, save_svg, svg_of, write_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["SERIES_COLOURS", "lines_svg", "literal", "save_lines"]
-
 Points = Sequence[tuple[float, float]]
 
-# They differ in hue and in lightness, next neighbours most.
-SERIES_COLOURS = (
-    "#222a5c",
-    "#e0703a",
-    "#2a8ca8",
-    "#a0306e",
-    "#7a9a2e",
-    "#6a5acd",
-    "#8a6d3b",
-    "#4a5160",
-)
-_MARKERS = "os^Dv"  # another one for each round through the colours
+# They differ in hue and in lightness, neighbours most.
+SERIES_COLOURS = ("#222a5c", "#e0703a", "#2a8ca8", "#a0306e", "#7a9a2e", "#6a5acd", "#8a6d3b", "#4a5160")
+_MARKERS = "os^Dv"  # one for each round through the colours
 _FEW_POINTS = 30  # up to this many points, each gets a mark
 _MANY_LINES = 9  # more names than this get two columns
-_LABEL_SHARE = 0.06  # share of the axis that a number below it takes
-
-
-def save_lines(
-    path: str | PathLike[str],
-    series: Mapping[str, Points],
-    *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    x_log: bool = False,
-    dashed: Mapping[str, Points] | None = None,
-) -> None:
-    """Draw lines into an SVG file, which appears whole or not at all; equal series give equal bytes.
-
-    Parameters
-    ----------
-    path
-        The file to write; an existing one is replaced.
-    series
-        Points (x, y) by name, in the order in which they are joined. A point is left out if it is not finite,
-        or not positive on a logarithmic axis.
-    title, x_label, y_label
-        Written above and at the axes; the labels say the unit.
-    x_log
-        Whether the x axis is logarithmic.
-    dashed
-        Companions, such as figures of held-out pixels: dashed, in the colour of the line of the same name.
-
-    Raises
-    ------
-    coordfit.errors.OutputError
-        If the file cannot be written.
-    """
-    svg = lines_svg(series, title=title, x_label=x_label, y_label=y_label, x_log=x_log, dashed=dashed)
-    with atomic_write(path) as file:
-        file.write(svg.encode())
+_LABEL_SHARE = 0.06  # of the axis, for one number below it
 
 
 def lines_svg(
@@ -78,7 +30,20 @@ def lines_svg(
     x_log: bool = False,
     dashed: Mapping[str, Points] | None = None,
 ) -> str:
-    """Return the text of the SVG that `save_lines` writes; see there for the parameters."""
+    """Return the SVG of several lines in one diagram; equal series give equal text.
+
+    Parameters
+    ----------
+    series
+        Points (x, y) by name, in the order in which they are joined. A point is left out if it is not finite,
+        or not positive on a logarithmic axis.
+    title, x_label, y_label
+        Written above and at the axes; the labels give the unit.
+    x_log
+        Whether the x axis is logarithmic.
+    dashed
+        Companions, such as figures of held-out pixels: dashed, in the colour of the line of the same name.
+    """
     with own_style():
         figure = new_figure(7.6, 4.2, layout="constrained")
         axes = figure.subplots()
@@ -87,6 +52,11 @@ def lines_svg(
         axes.tick_params(length=0, which="both")
         _draw(axes, series, dashed or {}, x_log)
         return svg_of(figure)
+
+
+def save_lines(path: FilePath, series: Mapping[str, Points], **options: Any) -> None:
+    """Write `lines_svg(series, **options)` to a file, atomically; OutputError if that fails."""
+    save_svg(path, lines_svg(series, **options))
 
 
 def _draw(axes: "Axes", series: Mapping[str, Points], dashed: Mapping[str, Points], x_log: bool) -> None:
@@ -100,8 +70,7 @@ def _draw(axes: "Axes", series: Mapping[str, Points], dashed: Mapping[str, Point
                 _draw_line(axes, known, name, looks[name], dash, name in series and lines is dashed)
                 drawn |= {x for x, _ in known}
     if not drawn:
-        axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "no value to draw", color=GREY, ha="center", va="center", transform=axes.transAxes)
+        write_note(axes, "no value to draw")
         return
     if x_log:
         _scale_by_logarithm(axes, sorted(drawn))
@@ -136,12 +105,12 @@ def _draw_line(
         linewidth=1.4 if companion else 1.8,
         marker=mark if len(points) <= (_FEW_POINTS // 3 if companion else _FEW_POINTS) else "",
         markersize=4,
-        label="_" + name if companion else literal(name),  # a name that begins so is left out of the legend
+        label="_" + name if companion else literal(name),  # the legend omits names with an underscore
     )
 
 
 def _scale_by_logarithm(axes: "Axes", values: list[float]) -> None:
-    """Make an axis logarithmic; its ticks are the values themselves if they are few and have room."""
+    """Make an axis logarithmic, with a tick at each value if there are few."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_xscale("log")
@@ -152,13 +121,13 @@ def _scale_by_logarithm(axes: "Axes", values: list[float]) -> None:
 
 
 def _apart(values: list[float]) -> list[float]:
-    """Return those of some rising values above 0 that are a label's width or more from the one before."""
+    """Return rising values above 0 without those closer than a label's width to the one before."""
     width = _LABEL_SHARE * math.log(values[-1] / values[0])
-    kept = values[:1]
+    ticks = values[:1]
     for value in values[1:]:
-        if math.log(value / kept[-1]) >= width:
-            kept.append(value)
-    return kept
+        if math.log(value / ticks[-1]) >= width:
+            ticks.append(value)
+    return ticks
 
 
 def _add_legend(axes: "Axes", has_dashed: bool) -> None:
@@ -170,10 +139,10 @@ def _add_legend(axes: "Axes", has_dashed: bool) -> None:
         labels = [*labels, "dashed: held out"]
     if len(handles) > 1 or has_dashed:
         columns = 2 if len(handles) > _MANY_LINES else 1
-        # Beside the axes: inside it would cover lines, of which there may be many.
+        # Beside the axes, since it could cover lines.
         axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=columns)
 
 
 def literal(text: str) -> str:
-    """Return text that Matplotlib and XML take literally: no dollar sign, no control codes."""
+    """Return text that Matplotlib and XML take literally, without dollar signs and control codes."""
     return escaped(text).replace("$", r"\$")

@@ -1,41 +1,40 @@
-"""Draw several reconstructions of one picture on a sheet, each with its figures, errors on one scale."""
+"""Draw several reconstructions of one picture on a sheet, with figures, and errors on one scale."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..images.lettering import Font, load_font, plain_text, shorten
-from .comparison import (
+from .panels import (
     GREY,
     INK,
     LINE,
     PAPER,
+    THIN_SIDE,
     ErrorBar,
+    FloatArray,
+    Size,
     absolute_error,
     colour_error,
     draw_error_bar,
     error_scale,
+    paste_framed,
     resize_to,
     show_pixels,
+    size_in_words,
 )
 
-__all__ = ["Panel", "picture_strip", "side_by_side"]
-
-FloatArray = NDArray[np.floating[Any]]
 Figures = Sequence[tuple[str, str]]
 Panel = tuple[str, FloatArray, Figures]
 """Name, picture (H, W, C), and pairs of a label and a value."""
 
 _SHEET_WIDTH = 1600  # a wider sheet would be viewed reduced
 _FEW_SIDE, _MANY_SIDE = 384, 256  # the longer side of a picture, for up to three on a sheet and for more
-_LONG_SIDE = 640  # the same if a picture is much longer than it is high, or the other way round
+_LONG_SIDE = 640  # the same for pictures with a side ratio above `_LONG_ASPECT`
 _LONG_ASPECT = 2.2
-_THIN_SIDE = 24
-_NARROW_CELL = 210  # room for a name and for figures
+_NARROW_CELL = 210  # holds a name and figures
 _MARGIN, _GAP = 36, 22
 
 
@@ -54,11 +53,6 @@ def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> I
     title
         Headline; shortened if it does not fit.
 
-    Returns
-    -------
-    PIL.Image.Image
-        RGB picture, on white.
-
     Raises
     ------
     ValueError
@@ -66,9 +60,9 @@ def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> I
     """
     height, width = truth.shape[:2]
     size = _shown_size(width, height, 1 + len(panels))
-    cells = [_Cell("truth", show_pixels(truth, size), [("", _size_note(width, height, size))])]
+    cells = [_Cell("truth", show_pixels(truth, size), [("", size_in_words(width, height, size))])]
     errors = [_error_of(truth, prediction, size) for _, prediction, _ in panels]
-    # A failed one would darken the maps of all others: the bar says that there is more.
+    # The median, since a failed one would darken all others; the bar marks a clipped scale.
     scale = sorted(error.scale for error in errors)[len(errors) // 2] if errors else 1
     for (name, prediction, figures), error in zip(panels, errors, strict=True):
         note = f"error: mean {error.mean:.2f}, max {error.largest:.0f}"
@@ -80,12 +74,9 @@ def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> I
 
 
 def picture_strip(panels: Sequence[Panel], *, title: str) -> Image.Image:
-    """Return a sheet of pictures of one shape with their names and figures, without a truth.
+    """Return a sheet of pictures with their names and figures, without a truth.
 
-    Raises
-    ------
-    ValueError
-        If there is no picture, or they differ in height or width.
+    ValueError if there is no picture, or they differ in height or width.
     """
     shapes = {pixels.shape[:2] for _, pixels, _ in panels}
     if len(shapes) != 1:
@@ -111,46 +102,30 @@ class _Error(NamedTuple):
     largest: float
 
 
-def _error_of(truth: FloatArray, prediction: FloatArray, size: tuple[int, int]) -> _Error:
-    """Return the error of one reconstruction, reduced to what is shown: many large ones must fit in memory."""
+def _error_of(truth: FloatArray, prediction: FloatArray, size: Size) -> _Error:
+    """Return the error of one reconstruction, reduced to the size shown to save memory."""
     error = absolute_error(truth, prediction)
     shown = resize_to(Image.fromarray(error), size, Image.Resampling.BOX)
     return _Error(shown, error_scale(error), 255 * float(error.mean()), 255 * float(error.max()))
 
 
-def _shown_size(width: int, height: int, number: int) -> tuple[int, int]:
-    """Return width and height at which each of `number` pictures is shown."""
+def _shown_size(width: int, height: int, number: int) -> Size:
+    """Return the size at which each of `number` pictures is shown."""
     longer, shorter = max(width, height), min(width, height)
     side = _FEW_SIDE if number <= 3 else _MANY_SIDE
     if longer > _LONG_ASPECT * shorter:
         side = _LONG_SIDE
     factor = max(1.0, round(side / longer)) if longer <= 1.5 * side else side / longer
-    return max(_THIN_SIDE, round(width * factor)), max(_THIN_SIDE, round(height * factor))
-
-
-def _size_note(width: int, height: int, size: tuple[int, int]) -> str:
-    """Return a picture's true size and how it is shown, in words."""
-    pixels = f"{width} x {height} px"
-    if size == (width, height):
-        return pixels
-    if min(size) == _THIN_SIDE:
-        return f"{pixels}, stretched"
-    factor = size[0] / width
-    return f"{pixels}, shown {factor:.0f}x" if factor > 1 else f"{pixels}, shown at {100 * factor:.0f} %"
+    return max(THIN_SIDE, round(width * factor)), max(THIN_SIDE, round(height * factor))
 
 
 class _Sheet:
     """The layout: bands of cells, each a row of pictures with names and figures over a row of errors.
 
-    Parameters
-    ----------
-    size
-        Width and height of one picture in pixels.
-    number
-        How many cells there are; the last band may have fewer than the others.
+    `size` is that of one picture in pixels; the last band may have fewer of the `number` cells.
     """
 
-    def __init__(self, size: tuple[int, int], number: int) -> None:
+    def __init__(self, size: Size, number: int) -> None:
         self.size = size
         self.cell = max(size[0], _NARROW_CELL)
         fitting = max(1, (_SHEET_WIDTH - 2 * _MARGIN + _GAP) // (self.cell + _GAP))
@@ -162,7 +137,7 @@ class _Sheet:
         self.small_font = load_font(13.5)
 
     def draw(self, title: str, cells: list[_Cell], bar: ErrorBar | None) -> Image.Image:
-        """Draw everything from top to bottom; the paper is cut to length at the end."""
+        """Draw everything from top to bottom, and cut the paper to length."""
         bands = [cells[start : start + self.columns] for start in range(0, len(cells), self.columns)]
         with_errors = 1 if bar is None else 2
         lines = max(len(cell.figures) for cell in cells)
@@ -185,7 +160,7 @@ class _Sheet:
     def _draw_band(
         self, sheet: Image.Image, pen: ImageDraw.ImageDraw, band: list[_Cell], top: int, bar: ErrorBar | None
     ) -> int:
-        """Draw one band, the bar where the truth has no error; return the lower edge."""
+        """Draw one band, and the bar below the truth; return the lower edge."""
         lefts = [_MARGIN + column * (self.cell + _GAP) for column in range(len(band))]
         below = top + 26 + self.size[1] + 6
         lowest = max(self._draw_cell(sheet, pen, cell, x, top) for cell, x in zip(band, lefts, strict=True))
@@ -195,7 +170,7 @@ class _Sheet:
             for cell, x in zip(band, lefts, strict=True):
                 if cell.error is not None:
                     self._write(pen, cell.note, (x, top + 14), self.small_font, GREY)
-                    self._paste(sheet, pen, cell.error, (x, top + 24))
+                    paste_framed(sheet, cell.error, (x, top + 24))
             lowest = top + 24 + self.size[1] + 2
         if bar is not None:
             y = top + 26 if has_errors else lowest + 20
@@ -205,7 +180,7 @@ class _Sheet:
     def _draw_cell(self, sheet: Image.Image, pen: ImageDraw.ImageDraw, cell: _Cell, x: int, top: int) -> int:
         """Draw name, picture and figures; return the lower edge."""
         self._write(pen, cell.name, (x, top + 15), self.name_font, INK)
-        self._paste(sheet, pen, cell.picture, (x, top + 26))
+        paste_framed(sheet, cell.picture, (x, top + 26))
         y = top + 26 + self.size[1] + 6
         pairs = [(plain_text(label), plain_text(value)) for label, value in cell.figures]
         indent = max((self.text_font.getlength(label) for label, _ in pairs), default=0)
@@ -220,19 +195,12 @@ class _Sheet:
         self,
         pen: ImageDraw.ImageDraw,
         text: str,
-        place: tuple[int, int],
+        place: Size,
         font: Font,
         colour: tuple[int, int, int],
         length: int | None = None,
     ) -> None:
-        """Write text that is shortened to a length, the cell's by default."""
+        """Write text, shortened to a length, the cell's by default."""
         if text:
-            room = self.cell if length is None else length
-            pen.text(place, shorten(plain_text(text), font, room), colour, font, "ls")
-
-    def _paste(
-        self, sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Image.Image, corner: tuple[int, int]
-    ) -> None:
-        x, y = corner
-        sheet.paste(picture, corner)
-        pen.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=LINE)
+            length = self.cell if length is None else length
+            pen.text(place, shorten(plain_text(text), font, length), colour, font, "ls")

@@ -1,4 +1,4 @@
-"""Draw figures as SVG by Matplotlib, without the user's settings, and leave Matplotlib's settings alone."""
+"""Draw figures as SVG by Matplotlib, independent of the user's settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..files import FilePath, atomic_write
 from ..images.lettering import MATPLOTLIB_DATA
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-__all__ = ["GREY", "new_figure", "own_style", "svg_of"]
 
 _INK = "#1c202a"
 GREY = "#69707d"
@@ -54,8 +54,8 @@ _LOCK = threading.RLock()  # Matplotlib's settings belong to the process: two co
 def own_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Draw in this package's style, with `changes`, over Matplotlib's defaults.
 
-    The user's matplotlibrc, MPLBACKEND and `rcParams` are ignored, and `rcParams` are as before afterwards.
-    One thread draws at a time. Matplotlib is imported here; pyplot never is.
+    The user's matplotlibrc, MPLBACKEND and `rcParams` are ignored, and restored afterwards. One thread draws
+    at a time. pyplot is never imported.
     """
     matplotlib = _import_matplotlib()
     with _LOCK, matplotlib.rc_context():
@@ -65,7 +65,7 @@ def own_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 
 def _import_matplotlib() -> Any:
-    """Import Matplotlib despite an unknown MPLBACKEND or an unreadable matplotlibrc, at which it fails."""
+    """Import Matplotlib, even with an unknown MPLBACKEND or an unreadable matplotlibrc."""
     if "matplotlib" in sys.modules:
         return importlib.import_module("matplotlib")
     backend = os.environ.pop("MPLBACKEND", "")
@@ -73,22 +73,20 @@ def _import_matplotlib() -> Any:
         matplotlib = importlib.import_module("matplotlib")
     except (OSError, ValueError):
         for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
-            del sys.modules[name]  # else they would lack what the new import gives them
-        with contextlib.chdir(
-            MATPLOTLIB_DATA
-        ):  # a matplotlibrc in the current folder comes first: here its own
+            del sys.modules[name]  # they are half imported
+        with contextlib.chdir(MATPLOTLIB_DATA):  # the matplotlibrc of the current folder comes first
             matplotlib = importlib.import_module("matplotlib")
     finally:
         if backend:
             os.environ["MPLBACKEND"] = backend
-    if backend:  # as Matplotlib itself takes it: it is for the figures of others
+    if backend:  # restored for the figures of others
         with contextlib.suppress(ValueError):
             matplotlib.rcParams["backend"] = backend
     return matplotlib
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
-    """Return an empty figure of a size in inches, on its own canvas; call it within `own_style`."""
+    """Return an empty figure, of a size in inches; call it within `own_style`."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -98,7 +96,19 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
 
 
 def svg_of(figure: Figure) -> str:
-    """Return a figure as SVG, the same text for equal figures; call it within `own_style`."""
+    """Return a figure as SVG text; equal figures give equal text. Call it within `own_style`."""
     drawing = io.BytesIO()
     figure.savefig(drawing, format="svg", metadata={"Date": None})
     return drawing.getvalue().decode()
+
+
+def save_svg(path: FilePath, svg: str) -> None:
+    """Write the text of an SVG atomically; OutputError if that fails."""
+    with atomic_write(path) as file:
+        file.write(svg.encode())
+
+
+def write_note(axes: Axes, note: str) -> None:
+    """Write a note in the middle of empty axes."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, note, color=GREY, ha="center", va="center", transform=axes.transAxes)

@@ -1,4 +1,4 @@
-"""Tabulate results: rows by column name, for terminals, notebooks, files and pandas."""
+"""Tabulate results by column name, for terminals, notebooks, files and pandas."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from ..files import escaped
 
 Row = Mapping[str, Any]
+_GAP = 2  # places between columns
 _MOST_LETTERS = 120  # letters of the names in a table's repr
 
 
@@ -24,7 +25,7 @@ class Table(Sequence[Row]):
     ----------
     rows : iterable of mappings
     columns : sequence of str, optional
-        Which columns, in this order; by default those of the rows, in the order of their first appearance.
+        The columns in order; by default those of the rows, in the order of their first appearance.
     """
 
     def __init__(self, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
@@ -47,7 +48,7 @@ class Table(Sequence[Row]):
         return iter(self.rows)
 
     def sorted_by(self, column: str, *, descending: bool = True) -> Table:
-        """Return the table in the order of a column; words come after numbers, rows without a value last."""
+        """Return the table sorted by a column: numbers before words, missing values last."""
 
         def has_value(row: Row) -> bool:
             value = row[column]
@@ -73,7 +74,7 @@ class Table(Sequence[Row]):
         return "\n".join([*lines, *(_pipes(cell(row[name]) for name in self.columns) for row in self.rows)])
 
     def to_csv(self) -> str:
-        """Return the table as CSV (RFC 4180, but with plain line feeds), with every digit of its floats."""
+        """Return the table as CSV (RFC 4180 with plain line feeds), with every digit of its floats."""
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
@@ -87,46 +88,41 @@ class Table(Sequence[Row]):
     def __str__(self) -> str:
         """Return the table in aligned columns, as wide as the terminal (`COLUMNS`, or 80).
 
-        If there is too little room, names of columns break into several lines, and the columns left over
-        follow in further tables, each of which begins with the columns that tell the rows apart.
+        If it is too wide, names of columns break into several lines, and further columns follow in further
+        tables, each of which begins with the columns that tell the rows apart.
         """
-        room = shutil.get_terminal_size((80, 24)).columns
-        whole = {name: max(cell_width(name), self._widest(name)) for name in self.columns}
-        if _fits(whole.values(), room):
-            return _drawn(self, whole)
-        broken = {name: max(_longest_word(name), self._widest(name)) for name in self.columns}
-        return "\n\n".join(_drawn(part, broken) for part in self._parts(broken, room))
+        available = shutil.get_terminal_size((80, 24)).columns
+        cells = {name: max((cell_width(cell(row[name])) for row in self), default=0) for name in self.columns}
+        widths = {name: max(cell_width(name), width) for name, width in cells.items()}
+        if _fits(widths.values(), available):
+            return _drawn(self, widths)
+        broken = {name: max(*map(cell_width, name.split("_")), width) for name, width in cells.items()}
+        return "\n\n".join(_drawn(part, broken) for part in self._parts(broken, available))
 
-    def _parts(self, widths: Mapping[str, int], room: int) -> Iterator[Table]:
-        """Yield the table in parts of as many columns as there is room for."""
-        keys = list(self._keys(widths, room // 2))
+    def _parts(self, widths: Mapping[str, int], available: int) -> Iterator[Table]:
+        """Yield the table in parts that fit the width."""
+        keys = list(self._keys(widths, available // 2))
         names = keys
         for name in self.columns[len(keys) :]:
-            if _fits([widths[own] for own in (*names, name)], room):
+            if _fits([widths[own] for own in (*names, name)], available):
                 names = [*names, name]
                 continue
             yield Table(self.rows, names)
-            names = [*keys, name] if _fits([widths[own] for own in (*keys, name)], room) else [name]
+            names = [*keys, name] if _fits([widths[own] for own in (*keys, name)], available) else [name]
         yield Table(self.rows, names)
 
-    def _keys(self, widths: Mapping[str, int], room: int) -> tuple[str, ...]:
+    def _keys(self, widths: Mapping[str, int], available: int) -> tuple[str, ...]:
         """Return the fewest columns from the left that tell all rows apart, or the first one."""
         for count in range(1, len(self.columns)):
             keys = self.columns[:count]
-            if not _fits([widths[name] for name in keys], room):
+            if not _fits([widths[name] for name in keys], available):
                 break
             if len({tuple(str(row[name]) for name in keys) for row in self.rows}) == len(self.rows):
                 return keys
         return self.columns[:1]
 
-    def _widest(self, name: str) -> int:
-        return max(map(cell_width, self._cells(name)), default=0)
-
-    def _cells(self, name: str) -> list[str]:
-        return [cell(row[name]) for row in self.rows]
-
     def _repr_html_(self) -> str:
-        """Return the table as a notebook shows it; every cell is escaped."""
+        """Return the table for a notebook, with every cell escaped."""
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell(row[name]))}</td>" for name in self.columns) + "</tr>"
@@ -136,7 +132,7 @@ class Table(Sequence[Row]):
 
 
 def cell(value: Any) -> str:
-    """Return a value as people read it: four significant digits, two decimals from 10 on; nothing for None."""
+    """Return a value as text: four significant digits, two decimals from 10 on, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -144,11 +140,8 @@ def cell(value: Any) -> str:
     return escaped(str(value))
 
 
-_GAP = 2  # places between columns
-
-
 def _drawn(table: Table, widths: Mapping[str, int]) -> str:
-    """Return a table as lines of text, its columns of these widths."""
+    """Return a table as lines of text, with columns of these widths."""
     from rich.console import Console
     from rich.table import Table as Grid
     from rich.text import Text
@@ -166,20 +159,16 @@ def _drawn(table: Table, widths: Mapping[str, int]) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def _fits(widths: Iterable[int], room: int) -> bool:
+def _fits(widths: Iterable[int], available: int) -> bool:
     widths = list(widths)
-    return sum(widths) + _GAP * (len(widths) - 1) <= room
+    return sum(widths) + _GAP * (len(widths) - 1) <= available
 
 
 def cell_width(text: str) -> int:
-    """Return how many places a terminal needs for a text: two for a Chinese, Japanese or Korean letter."""
+    """Return the width of a text on a terminal: a Chinese, Japanese or Korean letter takes two places."""
     from rich.cells import cell_len
 
     return cell_len(text)
-
-
-def _longest_word(name: str) -> int:
-    return max(map(cell_width, name.split("_")))
 
 
 def _is_number(value: Any) -> bool:

@@ -8,12 +8,14 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from support.sheets import error_picture, find
 
 from coordfit.errors import OutputError
-from coordfit.report.comparison import colour_error, error_picture
-from coordfit.report.heatmap import save_heat_map
+from coordfit.report.heatmap import heat_map_svg
 from coordfit.report.line_plot import SERIES_COLOURS, save_lines
+from coordfit.report.panels import colour_error
 from coordfit.report.side_by_side import picture_strip, side_by_side
+from coordfit.report.svg import save_svg
 from coordfit.report.table import Table
 
 FIGURES = [("train", "30.12 dB"), ("held out", "28.77 dB")]
@@ -29,14 +31,6 @@ def truth_and(amounts, shape=(32, 32, 3)):
 def sheet_of(truth, predictions, title="a title", figures=FIGURES):
     panels = [(f"network {i}", prediction, figures) for i, prediction in enumerate(predictions)]
     return np.asarray(side_by_side(truth, panels, title=title))
-
-
-def find(sheet, block):
-    """Return the (row, column) corners at which `block` stands in `sheet`."""
-    height, width = block.shape[:2]
-    rows, columns = sheet.shape[0] - height + 1, sheet.shape[1] - width + 1
-    candidates = np.argwhere((sheet[:rows, :columns] == block[0, 0]).all(-1))
-    return [(y, x) for y, x in candidates if (sheet[y : y + height, x : x + width] == block).all()]
 
 
 def enlarged(pixels, times):
@@ -55,7 +49,7 @@ def test_truth_and_reconstructions_stand_in_a_row_over_their_errors():
     tops, lefts = zip(*(found[0] for found in corners), strict=True)
     assert len(set(tops)) == 1
     assert lefts[2] - lefts[1] == lefts[1] - lefts[0] > 384
-    errors = [enlarged(np.asarray(error_picture(truth, p, scale=50)), 12) for p in predictions]
+    errors = [enlarged(error_picture(truth, p, scale=50), 12) for p in predictions]
     for left, error in zip(lefts[1:], errors, strict=True):
         ((y, x),) = find(sheet, error)
         assert x == left
@@ -67,15 +61,15 @@ def test_errors_share_one_scale():
     near, far = truth + 10 / 255, truth + 19 / 255
     sheet = sheet_of(truth, [near, far])
     for prediction in (near, far):  # each alone would have a scale of its own: 10 and 20
-        assert len(find(sheet, enlarged(np.asarray(error_picture(truth, prediction, scale=20)), 48))) == 1
-    assert not find(sheet, enlarged(np.asarray(error_picture(truth, near, scale=10)), 48))
+        assert len(find(sheet, enlarged(error_picture(truth, prediction, scale=20), 48))) == 1
+    assert not find(sheet, enlarged(error_picture(truth, near, scale=10), 48))
 
 
 def test_one_that_failed_does_not_darken_the_others():
     truth, predictions = truth_and((0.01, 0.01, 0.01))
     sheet = sheet_of(truth, [*predictions, np.full_like(truth, math.nan)])
     errors = {scale: error_picture(truth, predictions[0], scale=scale) for scale in (5, 255)}
-    found = {scale: len(find(sheet, enlarged(np.asarray(error), 8))) for scale, error in errors.items()}
+    found = {scale: len(find(sheet, enlarged(error, 8))) for scale, error in errors.items()}
     assert found == {5: 1, 255: 0}
 
 
@@ -228,7 +222,7 @@ ROWS = [{"sigma": sigma, "m": m, "psnr": 20 + m / 10 + sigma} for sigma in (4.0,
 
 
 def draw_map(tmp_path, rows, x="sigma", y="m"):
-    save_heat_map(tmp_path / "map.svg", Table(rows), x, y, "psnr", title="held out")
+    save_svg(tmp_path / "map.svg", heat_map_svg(Table(rows), x, y, "psnr", title="held out"))
     svg = (tmp_path / "map.svg").read_text()
     ElementTree.fromstring(svg)
     return svg

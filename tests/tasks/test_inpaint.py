@@ -21,8 +21,8 @@ from coordfit.images.drawn_masks import block_mask, missing_mask
 from coordfit.images.interpolation import biharmonic_fill, mean_spacing, nearest_fill
 from coordfit.images.masks import hide
 from coordfit.images.metrics import psnr, ssim
-from coordfit.report.comparison import absolute_error
 from coordfit.report.inpainting import inpainting_picture, paint_hidden
+from coordfit.report.panels import absolute_error
 from coordfit.tasks.inpaint import DEFAULTS, Inpainter, inpaint, inpainting_config, plan_inpainting
 from coordfit.tasks.settings import Settings
 from coordfit.tiles.plan import TileOptions

@@ -20,7 +20,8 @@ from ...errors import ConfigError
 from ...files import atomic_write, jsonable, printable, write_json
 from ...files.lock import output_folder
 from ...images import bundled_picture, load_picture
-from ...report.heatmap import save_heat_map
+from ...report.heatmap import heat_map_svg
+from ...report.svg import save_svg
 from ...report.table import Table
 from ...tasks.settings import Device
 from ...tasks.sweep import (
@@ -192,7 +193,8 @@ def _write_table(table: Table, path: Path, varied: dict[str, list[Any]]) -> None
         # A cell of a network that diverged stays grey: its last good state says nothing of its settings.
         shown = Table([dict(row) | ({figure: None} if row["stopped"] == DIVERGED else {}) for row in table])
         pixels = "all" if figure == "psnr" else "held-out"
-        save_heat_map(path / "heat_map.svg", shown, x, y, figure, title=f"PSNR of {pixels} pixels / dB")
+        drawing = heat_map_svg(shown, x, y, figure, title=f"PSNR of {pixels} pixels / dB")
+        save_svg(path / "heat_map.svg", drawing)
 
 
 def _print(table: Table, path: Path, options: Options) -> None:
