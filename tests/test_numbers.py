@@ -15,7 +15,8 @@ import coordfit.report.curves
 import coordfit.report.line_plot
 from coordfit import ConfigError, PictureError
 from coordfit.cli import main
-from coordfit.experiments import Study, run_experiment
+from coordfit.experiments import run_experiment
+from coordfit.experiments.common import Study
 
 SMALL = {"steps": 3, "num_frequencies": 4, "hidden_size": 8, "depth": 2}
 ON_CPU = {"device": "numpy", "threads": 1}

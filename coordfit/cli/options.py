@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from .._version import __version__
 from ..config import RECIPES, STORED, FitConfig, check_setting, did_you_mean, kind_of
 from ..errors import ConfigError
+from ..experiments import NAMES as EXPERIMENTS
 from .option_types import (
     FUSED,
     PRECISIONS,
@@ -33,15 +34,6 @@ from .option_types import (
 )
 
 COMMANDS = ("fit", "compare", "sweep", "inpaint", "experiments", "render", "gradcheck", "info", "doctor")
-EXPERIMENTS = (
-    "encodings",
-    "losses",
-    "optimizers",
-    "depth-width",
-    "fourier-features",
-    "inpainting",
-    "resolution",
-)
 _SHELLS = ("bash", "zsh", "tcsh")
 _FILE_WORDS = ("IMAGE", "MODEL", "FILE", "FILE.toml", "DIR")  # what stands for a path in the help
 _GROUPS = {

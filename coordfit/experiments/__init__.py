@@ -1,37 +1,27 @@
-"""Run the study: small experiments, each a question, a table, pictures, and one sentence from its numbers.
+"""Run the study: small experiments, each with a question, a table, pictures, and one sentence from its numbers.
 
-An experiment is a module with `TITLE` and `run(study)`; it trains its networks as few batches, whose members
-differ in what the question is about.
+An experiment is a module with `run(study)`. It trains networks in few batches, whose members differ in the
+settings that the question is about.
 """
 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from ..config import did_you_mean
 from ..errors import ConfigError
-from .common import InterruptedStudyError, Outcome, Study
 
-__all__ = ["NAMES", "InterruptedStudyError", "Outcome", "Study", "check_names", "run_experiment"]
+if TYPE_CHECKING:
+    from .common import Outcome, Study
 
-NAMES = (
-    "encodings",
-    "losses",
-    "optimizers",
-    "depth-width",
-    "fourier-features",
-    "inpainting",
-    "resolution",
-)
+NAMES = ("encodings", "losses", "optimizers", "depth-width", "fourier-features", "inpainting", "resolution")
 
 
 def check_names(names: list[str]) -> tuple[str, ...]:
-    """Return the experiments that were named, each once, in the order of `NAMES`; all if none was.
+    """Return the given experiments, each once, in the order of `NAMES`, or all of them if none is given.
 
-    Raises
-    ------
-    ConfigError
-        A name is not that of an experiment.
+    ConfigError for an unknown name.
     """
     for name in names:
         if name not in NAMES:
@@ -41,13 +31,7 @@ def check_names(names: list[str]) -> tuple[str, ...]:
 
 
 def run_experiment(name: str, study: Study) -> Outcome:
-    """Run one experiment of `NAMES`.
-
-    Raises
-    ------
-    InterruptedStudyError
-        The study was asked to stop before the experiment was done.
-    """
+    """Run one experiment of `NAMES`, whose module is imported only now."""
     module = importlib.import_module("." + name.replace("-", "_"), __name__)
     outcome: Outcome = module.run(study)
     return outcome

@@ -1,10 +1,10 @@
-"""Share what all experiments need: the picture, the training of many networks, and their outcome."""
+"""Provide what all experiments need: the picture, training in batches, and their outcome."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
@@ -17,16 +17,17 @@ from ..config import FitConfig, make_config
 from ..errors import PictureError
 from ..images import Picture, Source, bundled_picture, load_picture
 from ..images.metrics import psnr
+from ..report.side_by_side import Panel, side_by_side
 from ..report.table import Table
 from ..training.job import Job, group_by_shape
 from ..training.result import FitResult
 from ..training.trainer import fit_together
 
 SMALL, LARGE = 32, 128
-
-
-class InterruptedStudyError(Exception):
-    """Raised if the experiment was asked to stop before it was done."""
+_REPORTED = (
+    *("encoding", "sigma", "num_frequencies", "depth", "hidden_size", "loss", "optimizer", "learning_rate"),
+    *("schedule", "batch_size", "train_on", "steps", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found.
+    """The answer of an experiment.
 
     Attributes
     ----------
     question : str
-        What was asked.
     settings : dict
-        What all networks have in common, and what was varied.
+        Settings that all networks have in common, and the varied ones.
     table : Table
         A row for each network, or for each group of equal settings.
     pictures : list of Drawing
@@ -56,7 +56,7 @@ class Outcome:
     best : tuple of str
         Columns of the table whose highest value is marked.
     within : str
-        A column by whose values rows are grouped there: the highest in each group is marked.
+        A column that groups the rows: the highest value of each group is marked.
     """
 
     name: str
@@ -72,23 +72,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Study:
-    """What all experiments are given.
+    """The picture, backend and size of a study.
 
     Attributes
     ----------
     image : picture, path, or array, optional
         Instead of the bundled picture.
     quick : bool
-        Small pictures and few steps: this shows that everything runs, and not what is true.
-    should_stop : callable
-        Asked after each evaluation; True ends the experiment with `InterruptedStudyError`.
+        Small pictures and few steps, which show that everything runs, and no more.
     """
 
     backend: Backend
     image: Source | None = None
     seed: int = 0
     quick: bool = False
-    should_stop: Callable[[], bool] = field(default=lambda: False)
 
     @cached_property
     def original(self) -> Picture:
@@ -107,21 +104,21 @@ class Study:
 
     @property
     def size(self) -> int:
-        """Return the longer side of the picture that most experiments use, in pixels."""
+        """Return the longer side of the picture in most experiments, in pixels."""
         return SMALL if self.quick else LARGE
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Return the longer sides of experiments at two sizes; one if the picture is too small for a second."""
+        """Return the longer sides for experiments at two sizes; one if the picture is too small."""
         small = self.quick or max(self.original.height, self.original.width) <= SMALL
         return (SMALL,) if small else (SMALL, LARGE)
 
     def steps(self, steps: int) -> int:
-        """Return the budget of an experiment: `steps`, or few of them in a quick study."""
+        """Return the budget of an experiment: `steps`, or fewer in a quick study."""
         return min(steps, 60) if self.quick else steps
 
     def config(self, *, recipe: str | None = None, **settings: Any) -> FitConfig:
-        """Return the settings of one network: the study's seed unless one is given, 12 evaluations in all."""
+        """Return the settings of one network, with the study's seed by default and 12 evaluations."""
         every = max(1, math.ceil(settings["steps"] / 12))
         return make_config({"seed": self.seed, "evaluate_every": every}, settings, recipe=recipe)
 
@@ -129,24 +126,20 @@ class Study:
         """Train networks, those of one shape as one batch; return results in the order of the jobs."""
         results: dict[int, FitResult] = {}
         for group in group_by_shape(jobs):
-            if self.should_stop():
-                raise InterruptedStudyError
-            trained = fit_together([jobs[index] for index in group], self.backend, None, self.should_stop)
+            trained = fit_together([jobs[index] for index in group], self.backend)
             results |= zip(group, trained, strict=True)
-        if self.should_stop():
-            raise InterruptedStudyError
         return [results[index] for index in range(len(jobs))]
 
 
 def figures_of(result: FitResult) -> dict[str, float | None]:
-    """Return the columns that tell how good a network is, training and held-out pixels apart."""
+    """Return the columns that rate a network, training and held-out pixels apart."""
     metrics = result.metrics
     names = ("psnr_train", "psnr_held_out") if metrics["psnr_held_out"] is not None else ("psnr",)
     return {name: metrics[name] for name in (*names, "ssim")}
 
 
 def captions_of(result: FitResult) -> list[tuple[str, str]]:
-    """Return the same as captions below a picture."""
+    """Return the figures of a network as captions below its picture."""
     words = {"psnr": "PSNR", "psnr_train": "train", "psnr_held_out": "held out"}
     figures = figures_of(result)
     lines = [(words[name], decibel(value)) for name, value in figures.items() if name in words]
@@ -154,8 +147,19 @@ def captions_of(result: FitResult) -> list[tuple[str, str]]:
     return [*lines, *note]
 
 
+def panel_of(name: str, result: FitResult) -> Panel:
+    """Return the panel of a network for `sheet_of`."""
+    return name, result.reconstruction, captions_of(result)
+
+
+def sheet_of(picture: Picture, panels: Sequence[Panel], about: str = "") -> Image.Image:
+    """Return a sheet of reconstructions beside the picture."""
+    title = f"{picture.name}, {picture.width}x{picture.height}"
+    return side_by_side(picture.pixels, panels, title=f"{title}: {about}" if about else title)
+
+
 def trouble_of(result: FitResult) -> str:
-    """Return what went wrong in training, in words; usually nothing."""
+    """Return in words how training failed, or ""."""
     if result.stopped == "diverged":
         return "diverged"
     pixels = result.picture.pixels
@@ -170,32 +174,17 @@ def curve(result: FitResult, column: str) -> list[tuple[float, float]]:
 
 
 def decibel(value: float | None) -> str:
-    """Return a PSNR as people read it."""
+    """Return a PSNR in words."""
     return "no value" if value is None else f"{value:.2f} dB"
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and standard deviation of the same network from several seeds; 0 for one alone."""
+    """Return mean and standard deviation over seeds; a deviation of 0 for one seed."""
     return fmean(values), stdev(values) if len(values) > 1 else 0.0
 
 
 def common_settings(config: FitConfig, picture: Picture, *varied: str) -> dict[str, Any]:
-    """Return what a report says of all networks of an experiment, without what was varied."""
-    names = (
-        "encoding",
-        "sigma",
-        "num_frequencies",
-        "depth",
-        "hidden_size",
-        "loss",
-        "optimizer",
-        "learning_rate",
-        "schedule",
-        "batch_size",
-        "train_on",
-        "steps",
-        "seed",
-    )
+    """Return the settings of an experiment for its report, without the varied ones."""
     values = config.as_dict() | {"sigma": config.resolved_sigma, "batch_size": config.batch_size or "full"}
-    told = {name.replace("_", " "): values[name] for name in names if name not in varied}
-    return {"picture": f"{picture.name}, {picture.width} x {picture.height}", **told}
+    common = {name.replace("_", " "): values[name] for name in _REPORTED if name not in varied}
+    return {"picture": f"{picture.name}, {picture.width} x {picture.height}", **common}

@@ -1,18 +1,17 @@
-"""Ask how deep and how wide: PSNR of all pixels over the number of layers and the units of each."""
+"""Compare depths and widths: PSNR of all pixels over the number of layers and their units."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..images import Picture
 from ..report.heatmap import heat_map_svg
 from ..report.line_plot import lines_svg
-from ..report.side_by_side import side_by_side
 from ..report.table import Table
 from ..training.job import Job
 from ..training.result import FitResult
-from .common import Drawing, Outcome, Study, captions_of, common_settings, decibel
+from .common import Drawing, Outcome, Study, common_settings, decibel, panel_of, sheet_of
 
-TITLE = "Depth and width"
 _DEPTHS = (2, 3, 4, 6)
 _WIDTHS = (32, 64, 128, 256)
 _QUICK_DEPTHS, _QUICK_WIDTHS = (2, 4), (16, 64)
@@ -37,13 +36,13 @@ def run(study: Study) -> Outcome:
     table = Table(rows)
     return Outcome(
         name="depth-width",
-        title=TITLE,
+        title="Depth and width",
         question="Is a network for one picture better deep or wide, and what does a decibel cost? Judged on "
         "all pixels, which all were trained on, after equally many steps, at the better of two learning rates.",
         settings=common_settings(jobs[0].config, picture, "depth", "hidden_size", "learning_rate")
         | {"depth": depths, "hidden size": widths, "learning rates": _RATES},
         table=table,
-        pictures=_pictures(picture.pixels, picture.name, table, results),
+        pictures=_pictures(picture, table, results),
         finding=finding(rows),
         best=("psnr",),
     )
@@ -62,7 +61,7 @@ def _row(result: FitResult) -> dict[str, Any]:
     }
 
 
-def _pictures(truth: Any, name: str, table: Table, results: list[FitResult]) -> list[Drawing]:
+def _pictures(picture: Picture, table: Table, results: list[FitResult]) -> list[Drawing]:
     cells = heat_map_svg(table, "hidden_size", "depth", "psnr", title="PSNR of all pixels / dB")
     lines = lines_svg(
         {
@@ -76,11 +75,8 @@ def _pictures(truth: Any, name: str, table: Table, results: list[FitResult]) -> 
     )
     order = sorted(results, key=lambda result: float(result.metrics["psnr"]))
     chosen = [order[0], order[len(order) // 2], order[-1]]
-    panels = [
-        (f"depth {r.config.depth}, {r.config.hidden_size} units", r.reconstruction, captions_of(r))
-        for r in chosen
-    ]
-    sheet = side_by_side(truth, panels, title=f"{name}, {truth.shape[1]}x{truth.shape[0]}: depth and width")
+    panels = [panel_of(f"depth {r.config.depth}, {r.config.hidden_size} units", r) for r in chosen]
+    sheet = sheet_of(picture, panels, "depth and width")
     return [
         Drawing("heat-map", cells, "PSNR over depth and hidden size."),
         Drawing("parameters", lines, "What the parameters are spent on: a line for each depth."),
@@ -89,7 +85,7 @@ def _pictures(truth: Any, name: str, table: Table, results: list[FitResult]) -> 
 
 
 def finding(rows: list[dict[str, Any]]) -> str:
-    """Return in words which network is best, and whether width or depth brought more from the smallest one."""
+    """Return in words which network is best, and whether width or depth gained more."""
     smallest = min(rows, key=lambda row: row["parameters"])
     best = max(rows, key=lambda row: row["psnr"])
     wider = max(_same(rows, "depth", smallest), key=lambda row: row["psnr"])

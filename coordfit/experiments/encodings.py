@@ -1,16 +1,25 @@
-"""Ask which encoding of (x, y) fills the gaps between training pixels best, and at which sigma."""
+"""Compare encodings of (x, y) on the pixels between training pixels, at several values of sigma."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..report.line_plot import lines_svg
-from ..report.side_by_side import side_by_side
 from ..report.table import Table
 from ..training.job import Job
-from .common import LARGE, SMALL, Drawing, Outcome, Study, captions_of, common_settings, decibel, figures_of
+from .common import (
+    LARGE,
+    SMALL,
+    Drawing,
+    Outcome,
+    Study,
+    common_settings,
+    decibel,
+    figures_of,
+    panel_of,
+    sheet_of,
+)
 
-TITLE = "Encodings"
 _SIGMAS = {SMALL: (0.06, 0.25, 0.5, 1.0, 2.0, 8.0), LARGE: (0.5, 1.5, 3.0, 6.0, 12.0, 32.0)}
 _STEPS = 1500
 _CLEAR = 0.3  # smaller differences of PSNR, in dB, are not mentioned
@@ -35,7 +44,7 @@ def run(study: Study) -> Outcome:
     )
     return Outcome(
         name="encodings",
-        title=TITLE,
+        title="Encodings",
         question="Which encoding of (x, y) lets a network guess the pixels that it was not trained on, and how "
         "does that depend on sigma, the spread of the Gaussian frequencies in cycles per longer side? Expected "
         "on held-out pixels: none < basic < Gaussian at a right sigma; too small a sigma blurs, too large a "
@@ -51,12 +60,9 @@ def run(study: Study) -> Outcome:
 
 def _at_one_size(study: Study, size: int) -> tuple[list[dict[str, Any]], list[Drawing]]:
     picture = study.picture(size)
-    variants: list[tuple[str, float | None]] = [("none", None), ("basic", None)]
-    nyquist_half = (
-        max(picture.height, picture.width) / 16.0
-    )  # the choice of `--train-on every-second` for 128 pixels
-    variants += [("positional", nyquist_half), *(("gaussian", sigma) for sigma in _SIGMAS[size])]
-    variants += [("grid", None)]
+    highest = max(picture.height, picture.width) / 16.0  # the default for every second of 128 pixels
+    variants: list[tuple[str, float | None]] = [("none", None), ("basic", None), ("positional", highest)]
+    variants += [*(("gaussian", sigma) for sigma in _SIGMAS[size]), ("grid", None)]
     steps = study.steps(_STEPS)
     jobs = [
         Job(picture, study.config(encoding=name, sigma=sigma, train_on="every-second", steps=steps))
@@ -69,8 +75,7 @@ def _at_one_size(study: Study, size: int) -> tuple[list[dict[str, Any]], list[Dr
         {"size": shape, "encoding": name, "sigma": sigma, **figures_of(result)}
         for (name, sigma), result in pairs
     ]
-    panels = [(_label(*variant), result.reconstruction, captions_of(result)) for variant, result in pairs]
-    sheet = side_by_side(picture.pixels, panels, title=f"{picture.name}, {picture.width}x{picture.height}")
+    sheet = sheet_of(picture, [panel_of(_label(*variant), result) for variant, result in pairs])
     drawings = [
         Drawing(f"pictures-{size}", sheet, f"Trained on every second row and column of {shape} pixels."),
         Drawing(f"sigma-{size}", _by_sigma(rows, shape), f"The Gaussian encoding by its sigma, {shape}."),
@@ -95,7 +100,7 @@ def _by_sigma(rows: list[dict[str, Any]], shape: str) -> str:
 
 
 def finding(rows: list[dict[str, Any]]) -> str:
-    """Return in words whether the expected order came out, from the rows of one size."""
+    """Return in words whether the rows of one size have the expected order."""
     held = {row["encoding"]: row["psnr_held_out"] for row in rows}
     gaussian = [row for row in rows if row["encoding"] == "gaussian"]
     best = max(gaussian, key=lambda row: row["psnr_held_out"])

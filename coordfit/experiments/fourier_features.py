@@ -1,17 +1,16 @@
-"""Ask how many Gaussian frequencies are best, and how widely spread: m against sigma."""
+"""Compare numbers and spreads of Gaussian frequencies: m against sigma."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..images import Picture
 from ..report.heatmap import heat_map_svg
-from ..report.side_by_side import side_by_side
 from ..report.table import Table
 from ..training.job import Job
 from ..training.result import FitResult
-from .common import Drawing, Outcome, Study, captions_of, common_settings, decibel, figures_of
+from .common import Drawing, Outcome, Study, common_settings, decibel, figures_of, panel_of, sheet_of
 
-TITLE = "Fourier features"
 _NUMBERS = (8, 32, 128)
 _SIGMAS = (1.0, 2.0, 3.0, 6.0, 12.0)
 _QUICK_NUMBERS, _QUICK_SIGMAS = (8, 32), (0.5, 1.0, 2.0, 4.0)
@@ -25,10 +24,7 @@ def run(study: Study) -> Outcome:
     picture, steps = study.picture(study.size), study.steps(_STEPS)
     numbers, sigmas = (_QUICK_NUMBERS, _QUICK_SIGMAS) if study.quick else (_NUMBERS, _SIGMAS)
     jobs = [
-        Job(
-            picture,
-            study.config(num_frequencies=number, sigma=sigma, train_on="every-second", steps=steps),
-        )
+        Job(picture, study.config(num_frequencies=number, sigma=sigma, train_on="every-second", steps=steps))
         for number in numbers
         for sigma in sigmas
     ]
@@ -39,19 +35,19 @@ def run(study: Study) -> Outcome:
     table = Table(rows)
     return Outcome(
         name="fourier-features",
-        title=TITLE,
+        title="Fourier features",
         question="What do the number m of Gaussian frequencies and their spread sigma, in cycles per longer "
         "side, each do to the pixels that were trained on and to those between?",
         settings=common_settings(jobs[0].config, picture, "num_frequencies", "sigma")
         | {"m": numbers, "sigma": sigmas},
         table=table,
-        pictures=_pictures(picture.pixels, picture.name, table, results),
+        pictures=_pictures(picture, table, results),
         finding=finding(rows),
         best=("psnr_train", "psnr_held_out"),
     )
 
 
-def _pictures(truth: Any, name: str, table: Table, results: list[FitResult]) -> list[Drawing]:
+def _pictures(picture: Picture, table: Table, results: list[FitResult]) -> list[Drawing]:
     maps = [
         Drawing(
             f"heat-map-{kind.replace(' ', '-')}",
@@ -62,16 +58,16 @@ def _pictures(truth: Any, name: str, table: Table, results: list[FitResult]) -> 
     ]
     most = max(table["num_frequencies"])
     panels = [
-        (f"m {most}, sigma {r.config.sigma:g}", r.reconstruction, captions_of(r))
-        for r in results
-        if r.config.num_frequencies == most
+        panel_of(f"m {most}, sigma {r.config.sigma:g}", r) for r in results if r.config.num_frequencies == most
     ]
-    sheet = side_by_side(truth, panels, title=f"{name}, {truth.shape[1]}x{truth.shape[0]}: sigma")
-    return [*maps, Drawing("pictures", sheet, f"The networks with {most} frequencies.")]
+    return [
+        *maps,
+        Drawing("pictures", sheet_of(picture, panels, "sigma"), f"The networks with {most} frequencies."),
+    ]
 
 
 def finding(rows: Rows) -> str:
-    """Return in words which pair is best between the training pixels, and whether m or sigma matters more."""
+    """Return in words which pair is best on held-out pixels, and whether m or sigma matters more."""
     best = max(rows, key=lambda row: row["psnr_held_out"])
     by_sigma = _range([row for row in rows if row["num_frequencies"] == best["num_frequencies"]])
     by_number = _range([row for row in rows if row["sigma"] == best["sigma"]])

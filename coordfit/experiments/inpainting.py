@@ -1,4 +1,4 @@
-"""Hide half of the pixels: networks that guess them, beside fillings that learn nothing."""
+"""Fill hidden pixels, half of a picture, by networks and by methods that learn nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from ..images.drawn_masks import missing_mask
 from ..images.interpolation import nearest_fill
 from ..images.metrics import psnr
-from ..report.side_by_side import Panel, side_by_side
+from ..report.side_by_side import Panel
 from ..report.table import Table
 from ..tasks.inpaint import DEFAULTS, biharmonic_or_note
 from ..training.job import Job
-from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, decibel
+from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, decibel, sheet_of
 
-TITLE = "Inpainting"
 _HIDDEN_SHARE = 0.5
 _SIGMAS = {SMALL: (0.5, 1.0, 2.0), LARGE: (1.0, 2.0, 3.0, 6.0)}
 _STEPS = 600
@@ -40,7 +39,6 @@ def run(study: Study) -> Outcome:
     fills, notes = _fills(picture.pixels, known)
     for (name, sigma), result in zip(variants, results, strict=True):
         label = f"network, {name}" if sigma is None else f"network, {name}, sigma {sigma:g}"
-        # Known pixels are kept: only the hidden ones are the network's.
         fills[label] = np.where(known[:, :, None], picture.pixels, result.reconstruction)
     rows: Rows = [
         {"fill": name, "psnr_hidden": psnr(fill, picture.pixels, where=~known)} for name, fill in fills.items()
@@ -51,10 +49,9 @@ def run(study: Study) -> Outcome:
         (name, fill, [("hidden", decibel(row["psnr_hidden"]))])
         for row, (name, fill) in zip(rows, fills.items(), strict=True)
     ]
-    title = f"{picture.name}, {picture.width}x{picture.height}: half of the pixels hidden"
     return Outcome(
         name="inpainting",
-        title=TITLE,
+        title="Inpainting",
         question="With half of the pixels hidden at random, does a network that learns the known ones guess "
         "the hidden ones better than copying the nearest known pixel does, or than biharmonic equations do, "
         "and does it need an encoding? The figures are of hidden pixels alone.",
@@ -65,7 +62,7 @@ def run(study: Study) -> Outcome:
         pictures=[
             Drawing(
                 "pictures",
-                side_by_side(picture.pixels, panels, title=title),
+                sheet_of(picture, panels, "half of the pixels hidden"),
                 "Known pixels are kept as they are; only the hidden ones are filled.",
             )
         ],
@@ -75,7 +72,7 @@ def run(study: Study) -> Outcome:
 
 
 def _fills(pixels: FloatArray, known: NDArray[np.bool_]) -> tuple[dict[str, FloatArray], list[str]]:
-    """Return the fillings without a network by name, and why one of them is missing."""
+    """Return the fillings without a network by name, and notes on missing ones."""
     notes: list[str] = []
     fills: dict[str, FloatArray] = {_NEAREST: nearest_fill(pixels, known)}
     biharmonic = biharmonic_or_note(pixels, known, notes)

@@ -1,4 +1,4 @@
-"""Ask which loss is best: MSE, MAE or Huber's at several deltas, for the same network and pixels."""
+"""Compare losses: MSE, MAE and Huber's at several deltas, for the same network and pixels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..images import Picture
 from ..report.line_plot import lines_svg
-from ..report.side_by_side import side_by_side
 from ..report.table import Table
 from ..training.job import Job
 from ..training.result import FitResult
@@ -15,15 +15,15 @@ from .common import (
     Drawing,
     Outcome,
     Study,
-    captions_of,
     common_settings,
     curve,
     decibel,
     figures_of,
     mean_and_spread,
+    panel_of,
+    sheet_of,
 )
 
-TITLE = "Losses"
 _LOSSES = (("mse", None), ("mae", None), ("huber", 0.01), ("huber", 0.05), ("huber", 0.2))
 _SEEDS = 3
 _STEPS = 800
@@ -45,13 +45,13 @@ def run(study: Study) -> Outcome:
     rows = [{"loss": name, **_figures(group)} for name, group in groups.items()]
     return Outcome(
         name="losses",
-        title=TITLE,
+        title="Losses",
         question="Does it matter which loss is minimised: the mean squared error, the mean absolute error, or "
         "Huber's, which is the first near zero and the second beyond delta? PSNR is told by the squared error, "
         "so MSE has the home advantage there, and MAE in the mean absolute error.",
         settings=common_settings(jobs[0].config, picture, "loss", "seed") | {"seeds": seeds},
         table=Table(rows),
-        pictures=_pictures(picture.pixels, picture.name, groups),
+        pictures=_pictures(picture, groups),
         finding=finding(rows),
         best=("psnr_train", "psnr_held_out", "ssim"),
     )
@@ -82,9 +82,8 @@ def _absolute_error(result: FitResult) -> float:
     return float(np.abs(result.reconstruction - result.picture.pixels)[held_out].mean())
 
 
-def _pictures(truth: Any, name: str, groups: dict[str, list[FitResult]]) -> list[Drawing]:
-    panels = [(loss, group[0].reconstruction, captions_of(group[0])) for loss, group in groups.items()]
-    sheet = side_by_side(truth, panels, title=f"{name}, {truth.shape[1]}x{truth.shape[0]}: losses")
+def _pictures(picture: Picture, groups: dict[str, list[FitResult]]) -> list[Drawing]:
+    sheet = sheet_of(picture, [panel_of(loss, group[0]) for loss, group in groups.items()], "losses")
     lines = lines_svg(
         {loss: curve(group[0], "psnr_train") for loss, group in groups.items()},
         dashed={loss: curve(group[0], "psnr_held_out") for loss, group in groups.items()},

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..images import Picture
 from ..report.line_plot import lines_svg
-from ..report.side_by_side import side_by_side
 from ..report.table import Table
 from ..training.job import Job
 from ..training.result import FitResult
-from .common import Drawing, Outcome, Study, captions_of, common_settings, curve, decibel, trouble_of
+from .common import Drawing, Outcome, Study, common_settings, curve, decibel, panel_of, sheet_of, trouble_of
 
-TITLE = "Optimizers"
 _RATES = {
     "sgd": (0.03, 0.1, 0.3, 1.0, 3.0),
     "adam": (3e-4, 1e-3, 4e-3, 1e-2, 3e-2),
@@ -28,17 +27,9 @@ def run(study: Study) -> Outcome:
     """Train on all pixels with each optimizer at each learning rate, one batch for each optimizer."""
     picture, steps = study.picture(study.size), study.steps(_STEPS)
     variants = [(optimizer, rate) for optimizer, rates in _RATES.items() for rate in rates]
+    momentum: dict[str, Any] = {"momentum": _MOMENTUM, "muon_momentum": _MOMENTUM}
     jobs = [
-        Job(
-            picture,
-            study.config(
-                optimizer=optimizer,
-                learning_rate=rate,
-                momentum=_MOMENTUM,
-                muon_momentum=_MOMENTUM,
-                steps=steps,
-            ),
-        )
+        Job(picture, study.config(optimizer=optimizer, learning_rate=rate, steps=steps, **momentum))
         for optimizer, rate in variants
     ]
     results = study.train(jobs)
@@ -47,12 +38,12 @@ def run(study: Study) -> Outcome:
     settings |= {"momentum of SGD and Muon": _MOMENTUM, "epochs": results[0].metrics["epochs"]}
     return Outcome(
         name="optimizers",
-        title=TITLE,
+        title="Optimizers",
         question="How far does each optimizer come with the same number of pixel visits, at which learning "
         "rate, and how narrow is the range of rates that work? Judged on all pixels, all of them trained on.",
         settings=settings,
         table=Table(rows),
-        pictures=_pictures(picture.pixels, picture.name, rows, results),
+        pictures=_pictures(picture, rows, results),
         finding=finding(rows),
         best=("psnr",),
     )
@@ -68,7 +59,7 @@ def _row(optimizer: str, rate: float, result: FitResult) -> dict[str, Any]:
     }
 
 
-def _pictures(truth: Any, name: str, rows: Rows, results: list[FitResult]) -> list[Drawing]:
+def _pictures(picture: Picture, rows: Rows, results: list[FitResult]) -> list[Drawing]:
     ranges = {
         _NAMES[optimizer]: [
             (row["learning_rate"], row["psnr"])
@@ -80,21 +71,18 @@ def _pictures(truth: Any, name: str, rows: Rows, results: list[FitResult]) -> li
     by_rate = lines_svg(
         ranges, title="PSNR by learning rate", x_label="learning rate", y_label="PSNR / dB", x_log=True
     )
-    best = {optimizer: results[rows.index(_best(rows, optimizer))] for optimizer in _RATES}
+    best_rows = {optimizer: _best(rows, optimizer) for optimizer in _RATES}
+    best = {
+        f"{_NAMES[optimizer]}, {row['learning_rate']:g}": results[rows.index(row)]
+        for optimizer, row in best_rows.items()
+    }
     curves = lines_svg(
-        {
-            f"{_NAMES[optimizer]}, {result.config.learning_rate:g}": curve(result, "psnr")
-            for optimizer, result in best.items()
-        },
+        {name: curve(result, "psnr") for name, result in best.items()},
         title="PSNR while training, each at its best learning rate",
         x_label="step",
         y_label="PSNR / dB",
     )
-    panels = [
-        (f"{_NAMES[o]}, {result.config.learning_rate:g}", result.reconstruction, captions_of(result))
-        for o, result in best.items()
-    ]
-    sheet = side_by_side(truth, panels, title=f"{name}, {truth.shape[1]}x{truth.shape[0]}: optimizers")
+    sheet = sheet_of(picture, [panel_of(name, result) for name, result in best.items()], "optimizers")
     return [
         Drawing("learning-rates", by_rate, "A rate at which training diverged has no point."),
         Drawing("curves", curves, "Each optimizer at its best learning rate of those tried."),
@@ -113,7 +101,7 @@ def _best(rows: Rows, optimizer: str) -> dict[str, Any]:
 
 
 def finding(rows: Rows) -> str:
-    """Return in words which optimizer came further, by how much, and whether its best rate was bracketed."""
+    """Return in words which optimizer came furthest, by how much, and whether the rates tried suffice."""
     tried = dict.fromkeys(row["optimizer"] for row in rows)
     best = sorted((_best(rows, optimizer) for optimizer in tried), key=lambda row: row["psnr"], reverse=True)
     first, *others = best

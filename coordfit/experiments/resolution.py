@@ -1,4 +1,4 @@
-"""Render a network at four times its size, beside bicubic interpolation."""
+"""Compare networks, rendered at four times their size, with bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ..report.table import Table
 from ..training.job import Job
 from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, decibel
 
-TITLE = "Resolution"
 _TIMES = 4
 _SIGMAS = {SMALL: (0.5, 1.0, 2.0, 4.0), LARGE: (2.0, 4.0, 6.0, 12.0)}
 _STEPS = 800
@@ -45,7 +44,7 @@ def run(study: Study) -> Outcome:
     settings = common_settings(some, study.original, "sigma", "train_on") | notes
     return Outcome(
         name="resolution",
-        title=TITLE,
+        title="Resolution",
         question=f"A network has no pixels of its own. Rendered at {_TIMES} times the size that it was trained "
         "at, does it add detail, or invent it, beside bicubic interpolation of the same small picture? Judged "
         "by the true large picture, where there is one.",
@@ -117,11 +116,11 @@ def bicubic(pixels: FloatArray, height: int, width: int) -> FloatArray:
 
 def finding(rows: Rows) -> str:
     """Return in words, for each size with a truth, whether the best network is ahead of bicubic."""
-    told = []
+    verdicts = []
     for scale in dict.fromkeys(row["pixels"] for row in rows):
         own = [row for row in rows if row["pixels"] == scale]
-        told.append(f"from {scale} pixels {_verdict(own)}")
-    text = "; ".join(told) + "."
+        verdicts.append(f"from {scale} pixels {_verdict(own)}")
+    text = "; ".join(verdicts) + "."
     return text[0].upper() + text[1:]
 
 

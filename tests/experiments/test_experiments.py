@@ -12,13 +12,10 @@ from PIL import Image
 from coordfit._backends import get_backend
 from coordfit.cli import main
 from coordfit.cli.commands import experiments as experiments_command
-from coordfit.cli.options import EXPERIMENTS
 from coordfit.config import USUAL_RATES
 from coordfit.errors import ConfigError
 from coordfit.experiments import (
     NAMES,
-    InterruptedStudyError,
-    Study,
     check_names,
     depth_width,
     encodings,
@@ -29,7 +26,7 @@ from coordfit.experiments import (
     resolution,
     run_experiment,
 )
-from coordfit.experiments.common import Drawing, Outcome
+from coordfit.experiments.common import Drawing, Outcome, Study
 from coordfit.images import bundled_picture
 from coordfit.report.table import Table
 from coordfit.training.job import Job
@@ -118,20 +115,7 @@ def test_figures_are_those_of_the_pixels_that_are_named(few_steps):
     assert row["psnr_train"] == pytest.approx(np.mean([r.metrics["psnr_train"] for r in seeds]), rel=1e-4)
 
 
-def test_an_experiment_stops_when_it_is_asked_to(few_steps):
-    asked = []
-
-    def after_a_few():
-        asked.append(1)
-        return len(asked) > 3
-
-    with pytest.raises(InterruptedStudyError):
-        run_experiment("encodings", quick_study(should_stop=after_a_few))
-    assert len(asked) < 7
-
-
-def test_names_are_those_of_the_command_line_and_a_wrong_one_is_corrected():
-    assert NAMES == EXPERIMENTS
+def test_a_wrong_name_is_corrected():
     assert check_names([]) == NAMES
     assert check_names(["losses", "encodings", "losses"]) == ("encodings", "losses")
     with pytest.raises(ConfigError, match="did you mean 'depth-width'"):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..._version import __version__
-from ...experiments import Outcome, Study, check_names, run_experiment
+from ...experiments import check_names, run_experiment
+from ...experiments.common import Outcome, Study
 from ...files import Outputs, atomic_write, jsonable, printable, write_json
 from ...files.lock import output_folder
 from ...report.html import Section, save_report
