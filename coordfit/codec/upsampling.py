@@ -1,0 +1,111 @@
+"""Levels of a pyramid enlarged to the picture's size: `A_y L A_x^T`, with four cubic weights in a row of A.
+
+The weights are multiples of 2^-12 whose rows sum to 1, so that float64 products of integer latents are exact.
+Products run over blocks of a few output rows or columns, in which the band of A is a small dense matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WEIGHT_BITS = 12
+_COLUMNS = 128  # of a block
+
+Real = NDArray[np.floating[Any]]
+
+
+def cubic_weights(length: int, scale: int) -> NDArray[np.float64]:
+    """Return A (length, ceil(length / scale)): Catmull-Rom weights of cells that are `scale` pixels wide.
+
+    Cells beyond the ends have the value of the last. Source: Keys (1981), a = -1/2.
+    """
+    cells = -(-length // scale)
+    place = (np.arange(length) + 0.5) / scale - 0.5
+    first = np.floor(place).astype(np.int64) - 1
+    distance = abs(place[:, None] - (first[:, None] + np.arange(4)))
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    weights = np.rint(np.where(distance <= 1, near, far) * (1 << WEIGHT_BITS))
+    rows = np.arange(length)
+    weights[rows, weights.argmax(1)] += (1 << WEIGHT_BITS) - weights.sum(1)
+    matrix = np.zeros((length, cells))
+    for k in range(4):
+        matrix[rows, np.clip(first + k, 0, cells - 1)] += weights[:, k]
+    return matrix / (1 << WEIGHT_BITS)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some of the output's rows or columns, the cells that they need, and their weights (outputs, cells)."""
+
+    outputs: slice
+    cells: slice
+    weights: Real
+
+
+def _block(matrix: Real, outputs: slice) -> _Block:
+    used = np.flatnonzero(matrix[outputs].any(0))
+    cells = slice(int(used[0]), int(used[-1]) + 1)
+    return _Block(outputs, cells, np.ascontiguousarray(matrix[outputs, cells]))
+
+
+class Upsampling:
+    """The enlargement of one level (C, h, w) to (C, H, W), in strips of rows; level 0 is passed on.
+
+    Parameters
+    ----------
+    size : (H, W)
+    level : int
+        The level has `ceil(H / 2^level)` rows.
+    strips : slices
+        Of the output's rows.
+    """
+
+    def __init__(self, size: tuple[int, int], level: int, strips: list[slice], dtype: str = "float32") -> None:
+        self.level, self.width = level, size[1]
+        rows, columns = (cubic_weights(length, 1 << level).astype(dtype) for length in size)
+        self._strips = [_block(rows, strip) for strip in strips]
+        ends = range(0, self.width, _COLUMNS)
+        self._columns = [_block(columns, slice(i, min(i + _COLUMNS, self.width))) for i in ends]
+
+    def widen(self, latents: Real) -> Real:
+        """Return `L A_x^T` (C, h, W)."""
+        if not self.level:
+            return latents
+        wide = np.empty((*latents.shape[:2], self.width), latents.dtype)
+        for block in self._columns:
+            wide[..., block.outputs] = latents[..., block.cells] @ block.weights.T
+        return wide
+
+    def strip(self, wide: Real, i: int, out: Real) -> None:
+        """Fill the rows of strip i (C, rows, W) with `A_y` times what `widen` returned."""
+        block = self._strips[i]
+        if not self.level:
+            out[...] = wide[:, block.outputs]
+            return
+        np.matmul(block.weights, wide[:, block.cells], out=out)
+
+    def add_strip_gradient(self, d_out: Real, i: int, d_wide: Real) -> None:
+        """Add the gradient of strip i to that of `L A_x^T`."""
+        block = self._strips[i]
+        if not self.level:
+            d_wide[:, block.outputs] += d_out
+            return
+        d_wide[:, block.cells] += block.weights.T @ d_out
+
+    def add_gradient(self, d_wide: Real, d_latents: Real) -> None:
+        """Add the gradient `dL = d_wide A_x` to d_latents (C, h, w)."""
+        if not self.level:
+            d_latents += d_wide
+            return
+        for block in self._columns:
+            d_latents[..., block.cells] += d_wide[..., block.outputs] @ block.weights
+
+
+def strips_of(height: int, rows: int) -> list[slice]:
+    """Return slices of at most so many rows that cover the height."""
+    return [slice(i, min(i + rows, height)) for i in range(0, height, rows)]

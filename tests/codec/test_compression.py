@@ -1,0 +1,85 @@
+"""Pixels to bytes and back: what the report says, targets, and what cannot be compressed."""
+
+import numpy as np
+import pytest
+
+from coordfit.codec import PyramidSettings, Target, compress, decompress
+
+SMALL = PyramidSettings(channels=(1, 3, 3, 3), hidden=6, context_units=6)
+
+
+def picture(height=45, width=62, colours=3):
+    """Some waves and an edge, with a little noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width] / 20
+    waves = np.stack([np.sin((c + 1) * x + y**2) + (x + c > 2 * y) for c in range(colours)], 2)
+    return (100 + 50 * waves + rng.normal(0, 2, waves.shape)).clip(0, 255).astype(np.uint8)
+
+
+def psnr(found, pixels):
+    return 10 * np.log10(255**2 / np.square(found.astype(float) - pixels).mean())
+
+
+@pytest.mark.parametrize("shape", [(45, 62, 3), (45, 62, 1), (1, 9, 3)])
+def test_the_report_tells_what_the_bytes_are(shape):
+    pixels = picture(*shape)
+    data, report = compress(pixels, Target(lmbda=1e-3), steps=20, settings=SMALL)
+    found = decompress(data)
+    assert found.shape == shape
+    assert report.psnr == pytest.approx(psnr(found, pixels))
+    assert report.bits_per_pixel == 8 * len(data) / pixels[..., 0].size
+    assert 0 < report.network_bits < 8 * len(data)
+    assert report.steps == 20
+
+
+def test_training_makes_a_picture_better_and_smaller():
+    pixels = picture()
+    reports = [compress(pixels, Target(lmbda=3e-4), steps=n, settings=SMALL)[1] for n in (1, 60)]
+    assert reports[1].psnr > reports[0].psnr + 2
+    assert reports[1].bits_per_pixel < 0.9 * reports[0].bits_per_pixel
+
+
+def test_a_seed_gives_the_same_bytes():
+    first, again, other = (
+        compress(picture(), Target(lmbda=1e-3), steps=5, settings=SMALL, seed=seed)[0] for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_numba_reads_the_same_pixels():
+    pytest.importorskip("numba")
+    data, _ = compress(picture(), Target(lmbda=1e-3), steps=3, settings=SMALL)
+    assert np.array_equal(decompress(data, compiled=True), decompress(data))
+
+
+def test_grey_may_have_two_axes():
+    data, _ = compress(picture(colours=1)[..., 0], Target(lmbda=1e-3), steps=2, settings=SMALL)
+    assert decompress(data).shape == (45, 62, 1)
+
+
+def test_progress_is_told():
+    heard = []
+    compress(picture(), Target(lmbda=1e-3), steps=30, settings=SMALL, callback=heard.append)
+    assert [progress.step for progress in heard] == sorted({progress.step for progress in heard})
+    assert len(heard) > 5
+    assert heard[-1].bits_per_pixel < heard[0].bits_per_pixel
+    assert all(0 < progress.done < 1 for progress in heard)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"lmbda": 1.0, "psnr": 30.0}, {"psnr": -1.0}, {"bits_per_pixel": np.nan}]
+)
+def test_a_target_is_one_number_above_0(wrong):
+    with pytest.raises(ValueError, match="exactly one of lmbda, bits_per_pixel and psnr"):
+        Target(**wrong)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)])
+def test_what_is_no_picture_is_refused(pixels):
+    with pytest.raises(ValueError, match="uint8 of the shape"):
+        compress(pixels, Target(lmbda=1e-3), steps=1)
+
+
+def test_a_budget_is_steps_or_seconds():
+    with pytest.raises(ValueError, match="either steps or seconds"):
+        compress(picture(), Target(lmbda=1e-3))

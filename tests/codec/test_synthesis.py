@@ -1,0 +1,113 @@
+"""Colours of integer latents: the same in any order of sums, near the float decoder, and hostile arrays."""
+
+import dataclasses
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import pytest
+from pictures import latents_of, network
+
+from coordfit.codec import Compressed, ScaledArray, decompress, encode
+from coordfit.codec.decoder_network import DecoderNetwork, decoder_shapes
+from coordfit.codec.synthesis import synthesis_arrays, synthesise
+from coordfit.codec.upsampling import cubic_weights
+from coordfit.errors import CompressedFileError
+
+SIZE, CHANNELS, STEP = (21, 26), (1, 3, 0, 2), 0.03
+
+
+def weights(seed=0, hidden=5, colours=3):
+    rng = np.random.default_rng(seed)
+    shapes = decoder_shapes(sum(CHANNELS), hidden, colours)
+    return [rng.normal(size=shape) for shape in shapes], rng.uniform(0.3, 0.6, colours)
+
+
+def made(bits=9, spread=2.0, colours=3):
+    networks, mean = weights(colours=colours)
+    arrays = synthesis_arrays(networks, STEP, mean, bits)
+    latents = latents_of(*SIZE, CHANNELS, spread)
+    return Compressed(*SIZE, latents, [STEP] * len(CHANNELS), network(), arrays)
+
+
+def exact_pixel(picture, row, column):
+    """A pixel in fractions, by the formula of `docs/codec_format.md`."""
+
+    def rounded(value, bits):
+        return Fraction(floor(value * 2**bits + Fraction(1, 2)), 2**bits)
+
+    def fractions(array):
+        return np.array([Fraction(int(v)) for v in array.values.flat]).reshape(array.values.shape) * Fraction(
+            2
+        ) ** (array.exponent)
+
+    skip, bias, first, first_bias, last = map(fractions, picture.synthesis)
+    x = []
+    for i, level in enumerate(picture.latents):
+        a_y, a_x = (cubic_weights(n, 1 << i) for n in SIZE)
+        rows, columns = ([Fraction(w) for w in a[at]] for a, at in ((a_y, row), (a_x, column)))
+        if i == 0:
+            rows, columns = [
+                [Fraction(int(k == at)) for k in range(n)] for at, n in zip((row, column), SIZE, strict=True)
+            ]
+        for channel in level:
+            total = sum(
+                r * c * int(channel[j, k]) for j, r in enumerate(rows) if r for k, c in enumerate(columns) if c
+            )
+            x.append(rounded(Fraction(total), 8))
+    x = np.array(x)
+    hidden = [max(Fraction(0), rounded(v, 8) + b) for v, b in zip(first @ x, first_bias, strict=True)]
+    colours = [
+        rounded(a, 16) + rounded(b, 16) + c for a, b, c in zip(last @ hidden, skip @ x, bias, strict=True)
+    ]
+    return [floor(min(max(c, Fraction(0)), Fraction(1)) * 255 + Fraction(1, 2)) for c in colours]
+
+
+@pytest.mark.parametrize(("bits", "spread"), [(9, 2.0), (15, 900.0)])
+def test_pixels_are_those_of_exact_fractions(bits, spread):
+    picture = made(bits, spread)
+    pixels = synthesise(picture)
+    for place in [(0, 0), (7, 11), (20, 25), (13, 3), (1, 24)]:
+        assert pixels[place].tolist() == exact_pixel(picture, *place)
+
+
+def test_pixels_do_not_depend_on_strips(monkeypatch):
+    whole = synthesise(made(15))
+    for pixels in (1, 60, 200):
+        monkeypatch.setattr("coordfit.codec.synthesis._PIXELS", pixels)
+        assert np.array_equal(synthesise(made(15)), whole)
+
+
+def test_with_many_bits_it_is_the_float_decoder():
+    networks, mean = weights()
+    latents = [level.astype(np.float64) for level in latents_of(*SIZE, CHANNELS)]
+    shapes = [level.shape for level in latents]
+    colours = DecoderNetwork(shapes, SIZE, networks, networks).forward(latents) * STEP + mean[:, None, None]
+    difference = synthesise(made(15)) - 255 * np.clip(colours, 0, 1).transpose(1, 2, 0)
+    assert abs(difference).max() < 0.8
+    assert abs(synthesise(made(6)) - 255 * np.clip(colours, 0, 1).transpose(1, 2, 0)).max() > 0.8
+
+
+def test_a_grey_picture_has_one_channel():
+    assert synthesise(made(colours=1)).shape == (*SIZE, 1)
+
+
+def with_array(i, values, exponent=0):
+    picture = made()
+    arrays = [*picture.synthesis]
+    arrays[i] = ScaledArray(np.asarray(values), exponent)
+    return dataclasses.replace(picture, synthesis=arrays)
+
+
+HOSTILE = {
+    "no decoder network": lambda: dataclasses.replace(made(), synthesis=[]),
+    "impossible shapes": lambda: with_array(0, np.ones((3, 5), int)),
+    "impossible weights": lambda: with_array(4, np.full((3, 5), 1 << 15), -9),
+    "impossible exponent": lambda: with_array(3, np.ones(5, int), -7),
+}
+
+
+@pytest.mark.parametrize("reason", HOSTILE)
+def test_arrays_that_are_no_decoder_are_refused(reason):
+    with pytest.raises(CompressedFileError, match=f"cannot load photo.cfc: it has .*{reason}"):
+        decompress(encode(HOSTILE[reason]()), "photo.cfc")
