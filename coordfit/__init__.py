@@ -17,6 +17,8 @@ from ._version import __version__
 if TYPE_CHECKING:
     from ._backends import DeviceUnavailableError, available_backends, get_backend
     from .config import FitConfig, make_config
+    from .encoders.base import Encoder, Encoding
+    from .encoders.fourier import FourierEncoding
     from .errors import ConfigError, CoordfitError, ModelFileError, OutputError, PictureError
     from .gradcheck import check_gradients
     from .images import bundled_picture, load_picture, save_picture
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "_backends": ("DeviceUnavailableError", "available_backends", "get_backend"),
     "config": ("FitConfig", "make_config"),
+    "encoders.base": ("Encoder", "Encoding"),
+    "encoders.fourier": ("FourierEncoding",),
     "errors": ("ConfigError", "CoordfitError", "ModelFileError", "OutputError", "PictureError"),
     "gradcheck": ("check_gradients",),
     "images": ("bundled_picture", "load_picture", "save_picture"),
@@ -55,8 +59,11 @@ __all__ = [
     "ConfigError",
     "CoordfitError",
     "DeviceUnavailableError",
+    "Encoder",
+    "Encoding",
     "FitConfig",
     "FitResult",
+    "FourierEncoding",
     "InpaintResult",
     "Model",
     "ModelFileError",

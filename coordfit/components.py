@@ -1,8 +1,8 @@
-"""Components from outside: activations, losses, optimizers and schedules that are objects instead of names.
+"""Components from outside: encodings, activations, losses, optimizers, schedules as objects instead of names.
 
 A component is an object of a frozen dataclass. Files hold the name of its class and its fields, never code: the
 class comes from the caller (`coordfit.load(path, components=[Gauss])`), or from an installed package that
-registers it in an entry-point group (`coordfit.activations`, ...). Those are looked at for unknown names alone.
+registers it in an entry-point group (`coordfit.activations`, ...). Only unknown names are looked up there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .errors import ConfigError
 
 _ACTIVATION = ("coordfit.activations", ("forward", "backward", "saves_input"))
 _KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "encoding": ("coordfit.encodings", ("of", "draw", "num_features", "encoder")),
     "activation": _ACTIVATION,
     "output_activation": _ACTIVATION,
     "loss": ("coordfit.losses", ("value", "gradient")),
@@ -79,12 +80,20 @@ def resolved(option: str, value: Any, names: tuple[str, ...]) -> Any:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         raise ConfigError(f"{option} must be a name or an object of a frozen dataclass, not {value!r}")
     if lacking := [name for name in members if not hasattr(value, name)]:
-        raise ConfigError(f"{option} {value!r} has no {lacking[0]}; it needs {', '.join(members)}")
+        told = f"{option} {value!r} has no {lacking[0]}; it needs {', '.join(members)}"
+        bases = "; coordfit.FourierEncoding and coordfit.Encoding are base classes for it"
+        raise ConfigError(told + bases if option == "encoding" else told)
     try:
         hash(value)
     except TypeError:
         raise ConfigError(f"{option} {value!r} can be changed; make its class a frozen dataclass") from None
     return value
+
+
+def from_settings(cls: type[Any], settings: Mapping[str, Any]) -> Any:
+    """Return an object of a built-in class; its fields take the settings of their names, or their defaults."""
+    names = [field.name for field in dataclasses.fields(cls) if field.name in settings]
+    return cls(**{name: settings[name] for name in names})
 
 
 def described(value: Any) -> Any:

@@ -88,10 +88,10 @@ def option(
 class FitConfig:
     """The settings of one fit; impossible values are a `ConfigError`. `make_config` is the usual way to one."""
 
-    encoding: EncodingName = option(
+    encoding: EncodingName | Component = option(
         "gaussian",
         "how (x, y) enters the network",
-        choices=get_args(EncodingName),
+        choices=Names(get_args(EncodingName), "encoding"),
         group="network",
     )
     num_frequencies: int = option(
@@ -289,7 +289,7 @@ class FitConfig:
         """Sigma, with the encoding's default where none was given (or `auto` has not been resolved yet)."""
         if isinstance(self.sigma, int | float):
             return self.sigma
-        return _DEFAULT_SIGMA[self.train_on].get(self.encoding, 1.0)
+        return _DEFAULT_SIGMA[self.train_on].get(str(self.encoding), 1.0)
 
     @property
     def resolved_initializer(self) -> str:

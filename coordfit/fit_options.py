@@ -41,7 +41,7 @@ Tiles = Literal["auto", "none"] | int
 class FitOptions(TypedDict, total=False):
     """The fields of `FitConfig` by name and type."""
 
-    encoding: EncodingName
+    encoding: EncodingName | Component
     num_frequencies: int
     sigma: float | Auto | None
     grid_levels: int

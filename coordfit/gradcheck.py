@@ -67,8 +67,9 @@ def check_gradients(
     fused: str = "auto",
     activations: Sequence[Any] | None = None,
     losses: Sequence[Any] | None = None,
+    encodings: Sequence[Any] | None = None,
 ) -> list[GradientCheck]:
-    """Check every loss x activation x encoder, for one network and for three, by both methods.
+    """Check every loss x activation x encoding, for one network and for three, by both methods.
 
     Parameters
     ----------
@@ -78,30 +79,31 @@ def check_gradients(
         Of the weights, pixels and directions.
     fused : {"auto", "always", "never"}
         Which bodies of the primitives are checked.
-    activations, losses : sequences of names or objects, optional
-        All that are built in where none are given. `kinks` of an object are kept clear of.
+    activations, losses, encodings : sequences of names or objects, optional
+        All built-in ones by default. Networks keep clear of an object's `kinks`.
     """
     backend = get_backend(device, fused=fused)
-    return list(iterate_checks(backend, seed=seed, activations=activations, losses=losses))
+    return list(iterate_checks(backend, seed, activations, losses, encodings))
 
 
 def iterate_checks(
     backend: Backend,
-    *,
     seed: int = 0,
     activations: Sequence[Any] | None = None,
     losses: Sequence[Any] | None = None,
+    encodings: Sequence[Any] | None = None,
 ) -> Iterator[GradientCheck]:
     """Yield the cases of `check_gradients`, one by one as they are done."""
-    kinds = (LOSSES if losses is None else losses, ACTIVATIONS if activations is None else activations)
-    cases = itertools.product(METHODS, (None, 3), *kinds, ENCODINGS)
+    given = ((losses, LOSSES), (activations, ACTIVATIONS), (encodings, ENCODINGS))
+    kinds = (all_of if asked is None else asked for asked, all_of in given)
+    cases = itertools.product(METHODS, (None, 3), *kinds)
     with backend.activate():
         for method, members, loss, activation, encoding in cases:
             sizes = (4, 5, 3) if method == "element" else (24, 16, 16, 3)
             case = _Case(backend, make_loss(loss, delta=0.3), activation, encoding, members, sizes, seed)
             error, checked = case.by_element() if method == "element" else case.by_direction()
-            names = name_of(loss), name_of(activation)
-            yield GradientCheck(method, *names, encoding, members, checked, error)
+            named = name_of(loss), name_of(activation), name_of(encoding)
+            yield GradientCheck(method, *named, members, checked, error)
 
 
 class _Case:
@@ -112,14 +114,15 @@ class _Case:
         backend: Backend,
         loss: Loss,
         activation: Any,
-        encoding: str,
+        encoding: Any,
         members: int | None,
         sizes: tuple[int, ...],
         seed: int,
     ) -> None:
         self.backend, self.loss, self.members = backend, loss, members
         self.ensemble = () if members is None else (members,)
-        self.rng = np.random.default_rng([seed, len(sizes), members or 0, [*ENCODINGS].index(encoding)])
+        number = [*ENCODINGS].index(encoding) if encoding in ENCODINGS else len(ENCODINGS)
+        self.rng = np.random.default_rng([seed, len(sizes), members or 0, number])
         settings = {"encoding": encoding, "num_frequencies": sizes[0] // 2, "sigma": 2.0, **_SMALL}
         self.encoding = encoding_of(make_config(settings), _SIZE)
         self.state = self.encoding.draw(self.rng, "float64")

@@ -11,11 +11,12 @@ PAGE = (Path(__file__).parents[1] / "docs" / "adding.md").read_text(encoding="ut
 def test_every_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     names = {"__name__": "adding"}
     for block in blocks:
         exec(block, names)
     assert names["model"].config.activation == names["Gauss"](2.0)
+    assert names["model"].config.encoding == names["Learned"]()
 
 
 def test_the_page_lists_the_functions_of_formulas():

@@ -6,14 +6,29 @@ from importlib import metadata
 
 import numpy as np
 import pytest
-from support.components import ACTIVATIONS, LOSSES, RULES, AdamW, Charbonnier, Gauss, Lion, LogCosh
+from support.components import (
+    ACTIVATIONS,
+    ENCODINGS,
+    LOSSES,
+    RULES,
+    AdamW,
+    Charbonnier,
+    Gauss,
+    Learned,
+    LearnedEncoder,
+    Lion,
+    LogCosh,
+    LogUniform,
+)
 from support.trainers import parameters_of, train
 
 import coordfit
 from backends import get_backend
 from backends.numpy_backend.backend import NumpyBackend
+from coordfit.components import known
 from coordfit.config import make_config
 from coordfit.images import load_picture
+from coordfit.training.checkpoint import load_checkpoint, save_checkpoint
 from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer, fit_alone
 
@@ -24,6 +39,7 @@ OPTIONS = [
     {"output_activation": Gauss(0.5), "batch_size": 64},
     *({"loss": loss} for loss in LOSSES),
     *({"optimizer": rule} for rule in RULES),
+    *({"encoding": encoding} for encoding in ENCODINGS),
 ]
 
 
@@ -66,7 +82,7 @@ def test_a_component_trains_by_fused_bodies_as_by_its_formula(name, options):
     _, expected = trained(NumpyBackend("never", threads=1), options)
     trainer, found = trained(BACKENDS[name]("always"), options)
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
-    assert trainer.training_step.is_recorded == (name != "numpy")
+    assert trainer.training_step.is_recorded == (name != "numpy" and trainer.encoder.is_recordable)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -84,8 +100,9 @@ def test_networks_together_are_networks_alone(name):
 
 
 def test_gradients_of_components_are_checked():
-    found = coordfit.check_gradients("numpy", activations=ACTIVATIONS[:2], losses=LOSSES)
+    found = coordfit.check_gradients("numpy", activations=ACTIVATIONS[:2], losses=LOSSES, encodings=ENCODINGS)
     assert all(case.passed for case in found)
+    assert {case.encoding for case in found} == {str(encoding) for encoding in ENCODINGS}
     assert {case.activation for case in found} == {"GELU()", "Gauss(a=2.0)"}
     assert {case.loss for case in found} == {"LogCosh()", "Charbonnier(epsilon=0.1)"}
 
@@ -98,15 +115,34 @@ class WrongSlope(LogCosh):
         return 2.0 * xp.tanh(residual)
 
 
-def test_a_wrong_derivative_is_found():
-    found = coordfit.check_gradients("numpy", activations=["tanh"], losses=[WrongSlope()])
+@dataclass(frozen=True)
+class Forgetful(Learned):
+    """An encoding whose backward forgets the half of the features that are sines."""
+
+    def encoder(self, backend, state, dtype):
+        encoder = super().encoder(backend, state, dtype)
+        return ForgetfulEncoder(backend, encoder.num_features)
+
+
+class ForgetfulEncoder(LearnedEncoder):
+    def backward(self, dx, *, accumulate=False):
+        d = dx + 0.0
+        d[..., self.num_features // 2 :] = 0.0
+        super().backward(d, accumulate=accumulate)
+
+
+@pytest.mark.parametrize("wrong", [{"losses": [WrongSlope()]}, {"encodings": [Forgetful(4)]}], ids=str)
+def test_a_wrong_derivative_is_found(wrong):
+    alone = {"activations": ["tanh"], "losses": ["mse"], "encodings": ["gaussian"]}
+    found = coordfit.check_gradients("numpy", **alone | wrong)
     assert not any(case.passed for case in found)
 
 
 # -- files -----------------------------------------------------------------------------------------------
 
 ALL = {"activation": Gauss(3.0), "loss": Charbonnier(0.1), "optimizer": Lion(), "schedule": Steps(0.5)}
-CLASSES = [Gauss, Charbonnier, Lion, Steps]
+ALL |= {"encoding": LogUniform(8, 4.0)}
+CLASSES = [Gauss, Charbonnier, Lion, LogUniform, Steps]
 
 
 @pytest.mark.parametrize("tiles", ["none", 6])
@@ -114,11 +150,13 @@ def test_a_model_file_names_its_components_and_holds_no_code(tmp_path, tiles):
     result = coordfit.fit(PICTURE, device="numpy", tiles=tiles, **SMALL, **ALL)
     path = tmp_path / "model.safetensors"
     result.save(path)
-    with pytest.raises(coordfit.ModelFileError, match=r"its activation is 'Gauss', .*components=\[Gauss\]"):
+    with pytest.raises(coordfit.ModelFileError, match=r"its encoding is 'LogUniform', .*components=\[LogUni"):
         coordfit.load(path, device="numpy")
     model = coordfit.load(path, device="numpy", components=CLASSES)
     assert model.config.activation == Gauss(3.0)
     assert model.config.schedule == Steps(0.5)
+    assert model.config.encoding == LogUniform(8, 4.0)
+    assert "LogUniform(count=8, highest=4.0) encoding" in model.title
     np.testing.assert_array_equal(model.render(12, 10), result.model.render(12, 10))
     json.dumps(result.metrics)
 
@@ -128,7 +166,7 @@ def test_settings_with_components_survive_json_and_changes():
     described = json.loads(json.dumps(config.as_dict()))
     assert described["activation"] == {"component": "Gauss", "a": 3.0}
     assert config.replace(seed=3).loss == Charbonnier(0.1)
-    with pytest.raises(coordfit.ConfigError, match="its activation is 'Gauss', which coordfit does not have"):
+    with pytest.raises(coordfit.ConfigError, match="its encoding is 'LogUniform', which coordfit does"):
         make_config(described)
 
 
@@ -146,13 +184,32 @@ def test_what_is_no_component_is_refused_in_one_line(value, line):
         make_config({"activation": value})
 
 
+@dataclass(frozen=True)
+class NoBase:
+    """An encoding that lacks what `FourierEncoding` has."""
+
+    def frequencies(self, rng):
+        return np.eye(2)
+
+
+def test_an_encoding_without_its_base_class_is_told_what_to_do():
+    with pytest.raises(coordfit.ConfigError, match=r"encoding NoBase\(\) has no of; .*FourierEncoding"):
+        make_config({"encoding": NoBase()})
+    with pytest.raises(coordfit.ConfigError, match=r"Learned\(.* is for one network; take tiles=none"):
+        coordfit.fit(PICTURE, encoding=Learned(), tiles=6, device="numpy")
+
+
 # -- names by installed packages -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def installed(monkeypatch):
     """As if a package had registered Gauss and Lion."""
-    named = {"coordfit.activations": ("gauss", "Gauss"), "coordfit.optimizers": ("lion", "Lion")}
+    named = {
+        "coordfit.activations": ("gauss", "Gauss"),
+        "coordfit.encodings": ("log-uniform", "LogUniform"),
+        "coordfit.optimizers": ("lion", "Lion"),
+    }
     points = {
         group: [metadata.EntryPoint(name, f"support.components:{cls}", group)]
         for group, (name, cls) in named.items()
@@ -180,10 +237,14 @@ def test_an_installed_name_is_known_everywhere(installed, tmp_path):
     assert main(["fit", str(picture), "--activation", "gauss", "--out", str(folder), *words]) == 0
     assert coordfit.load(folder, device="numpy").config.activation == Gauss()
     assert main(["fit", str(picture), "--resume", "--out", str(folder), "--steps", "3", "--quiet"]) == 0
+    folder, words = tmp_path / "compared", ["--encoding", "none,log-uniform", *words]
+    assert main(["compare", str(picture), "--out", str(folder), *words]) == 0
+    assert coordfit.load(folder / "model-log-uniform.safetensors").config.encoding == LogUniform()
 
 
 def test_built_in_names_ask_no_package(installed):
-    make_config({"activation": "sine", "loss": "huber", "optimizer": "adam", "schedule": "linear"})
+    built_in = {"activation": "sine", "loss": "huber", "optimizer": "adam", "schedule": "linear"}
+    make_config(built_in, {"encoding": "grid"})
     assert installed == []
 
 
@@ -194,7 +255,36 @@ def test_sweep_compare_and_inpaint_take_objects():
     table = coordfit.sweep(PICTURE, device="numpy", activation=[Gauss(2.0), "relu"], **SMALL)
     assert len(table) == 2
     options = {**SMALL, "activation": Gauss(2.0), "loss": LogCosh()}
-    comparison = coordfit.compare(PICTURE, device="numpy", **options)
+    comparison = coordfit.compare(PICTURE, device="numpy", encoding=LogUniform(6, 4.0), **options)
     assert all(result.model.config.activation == Gauss(2.0) for result in comparison.results.values())
-    inpainted = coordfit.inpaint(PICTURE, missing=0.3, device="numpy", **options)
+    assert comparison.table["encoding"] == [
+        *("none", "basic", "positional", "gaussian 2", "gaussian 10", "gaussian 50", "grid"),
+        "LogUniform(count=6, highest=4.0)",
+    ]
+    inpainted = coordfit.inpaint(PICTURE, missing=0.3, device="numpy", encoding=Learned(4), **options)
     assert np.isfinite(inpainted.metrics["psnr"])
+
+
+@pytest.mark.parametrize("tiles", ["none", 6])
+def test_a_sweep_of_encodings_is_fits_of_each(tiles):
+    """Names beside objects, and objects of one class that have as many features and others frequencies."""
+    encodings = [LogUniform(6, 2.0), "gaussian", LogUniform(6, 8.0), "none"]
+    encodings += [Learned(4, 2.0), Learned(4, 3.0)] if tiles == "none" else []
+    table = coordfit.sweep(PICTURE, device="numpy", tiles=tiles, encoding=encodings, **SMALL)
+    for row in table:
+        alone = coordfit.fit(PICTURE, encoding=row["encoding"], device="numpy", tiles=tiles, **SMALL)
+        assert row["psnr"] == pytest.approx(alone.metrics["psnr"], abs=1e-4)
+    assert len({row["psnr"] for row in table}) == len(encodings)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+def test_a_run_goes_on_with_its_own_encoding(tmp_path, encoding):
+    picture, config = load_picture(PICTURE), make_config(SMALL, {"encoding": encoding, "schedule": "constant"})
+    whole = fit_alone(Job(picture, config), NumpyBackend(threads=1))
+    trainer = Trainer([Job(picture, config)], NumpyBackend(threads=1))
+    train(trainer, 3)
+    save_checkpoint(tmp_path / "half.safetensors", trainer.model, trainer.state())
+    with known([type(encoding)]):
+        config, state = load_checkpoint(tmp_path / "half.safetensors")
+    again = fit_alone(Job(picture, config), NumpyBackend(threads=1), state=state)
+    np.testing.assert_array_equal(again.reconstruction, whole.reconstruction)

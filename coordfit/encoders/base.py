@@ -1,20 +1,23 @@
 """What an encoding is: a choice of features (`Encoding`), and the same on a device (`Encoder`).
 
-A new encoding is one file with a subclass of each. One that learns nothing has features alone; one that learns
-says the shapes of its parameters too, which lie behind those of the network in the same flat buffers, so that
-optimizers, checkpoints and batches of K networks treat them alike.
+A new encoding is a subclass of each, or one of `FourierEncoding` if it only draws frequencies. One that learns
+names the shapes of its parameters, which lie behind the network's in the same flat buffers: optimizers,
+checkpoints and batches of K networks treat both alike.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend, Lattice
+from ..components import from_settings, name_of
 from ..config import FitConfig
 
 Size = tuple[int, int]
@@ -42,6 +45,7 @@ class Encoding(ABC):
     """The choice of an encoding and its settings, before there are arrays on a device."""
 
     name: ClassVar[str]
+    """Of a built-in one; others are known by their class and its fields."""
     learns: ClassVar[bool] = False
     """Whether it has parameters that training changes."""
     has_sigma: ClassVar[bool] = False
@@ -53,15 +57,21 @@ class Encoding(ABC):
     state_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    @abstractmethod
-    def of(cls, config: FitConfig, size: Size) -> Self:
-        """Return the encoding that settings describe, for a picture of this size."""
+    def of(cls, config: FitConfig, size: Size) -> Encoding:
+        """Return the encoding that settings describe, for a picture of this size.
+
+        An object is itself, unless its class overrides this; a built-in one has settings of its fields' names.
+        """
+        if isinstance(config.encoding, Encoding):
+            return config.encoding
+        encoding: Encoding = from_settings(cls, vars(config) | {"sigma": config.resolved_sigma})
+        return encoding
 
     @classmethod
     def title(cls, config: FitConfig) -> str:
         """Return a few words for people."""
         sigma = f", sigma {config.resolved_sigma:g}" if cls.has_sigma else ""
-        return f"{cls.name} encoding{sigma}"
+        return f"{name_of(config.encoding)} encoding{sigma}"
 
     def draw(self, rng: np.random.Generator, dtype: str) -> dict[str, NDArray[Any]]:
         """Draw the state: what is random and never trained."""
@@ -123,15 +133,25 @@ class Encoder(ABC):
     num_features: int
     learns: ClassVar[bool] = False
     """Whether `backward` fills gradients."""
-    is_cacheable: ClassVar[bool] = True
-    """Whether the features of all pixels may be kept in a table: they stay the same, and cost something."""
-    is_recordable: ClassVar[bool] = True
-    """Whether a backend may record its part of a step; if not, the host drives every step."""
+    parameters: Mapping[str, Array] = MappingProxyType({})
+    """The trained arrays by name, shapes (*E, ...); none before `with_parameters`."""
+    gradients: Mapping[str, Array] = MappingProxyType({})
+    """The arrays of the same shapes that `backward` fills."""
     flops_of_a_feature: ClassVar[int] = 16
     """What a feature of a pixel costs: it is written to memory, and little more."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether the features of all pixels may be kept in a table: they stay the same, and cost something."""
+        return not self.learns
+
+    @property
+    def is_recordable(self) -> bool:
+        """Whether a backend may record its part of a step; if not, the host drives every step."""
+        return not self.learns
 
     @property
     def ensemble(self) -> tuple[int, ...]:
@@ -188,7 +208,11 @@ class Encoder(ABC):
 
     def with_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> Encoder:
         """Return an encoder on these arrays, shapes (*E, ...), for one worker; itself if it learns nothing."""
-        return self
+        if not self.learns:
+            return self
+        bound = copy.copy(self)
+        bound.parameters, bound.gradients = parameters, gradients
+        return bound
 
     def backward(self, dx: Array, *, accumulate: bool = False) -> None:
         """Fill (or add to) the gradients, from dx (*E, N, F) for the pixels of the last call."""
@@ -198,9 +222,8 @@ class Encoder(ABC):
         """Return what the training loss has beside the pixels' own, shape E."""
         return 0.0
 
-    def add_penalty_gradient(self) -> None:
+    def add_penalty_gradient(self) -> None:  # noqa: B027, as there may be no penalty
         """Add the gradient of the penalty, once in a step."""
-        raise NotImplementedError(f"{type(self).__name__} learns nothing")
 
     # -- members -------------------------------------------------------------------------------------
 
@@ -213,5 +236,8 @@ class Encoder(ABC):
         return self
 
     def joined(self, others: Sequence[Encoder]) -> Encoder | None:
-        """Return one encoder for this member and the others; None if they have features of several kinds."""
-        return self if all(type(other) is type(self) for other in others) else None
+        """Return one encoder for this member and the others; None if each is to compute its own features.
+
+        Members that learn have the same encoding: this one serves all, with parameters of K members.
+        """
+        return self if self.learns else None

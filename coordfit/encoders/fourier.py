@@ -12,14 +12,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend, Lattice
 from ..config import FitConfig
-from .base import Axes, Encoder, Encoding, OnGrid, Size, State
+from .base import Axes, Encoder, Encoding, OnGrid, State
 
 _MOST_FREQUENCIES = 2**16
 
@@ -57,17 +57,17 @@ class FourierEncoding(Encoding):
         """2: the cosines, then the sines."""
         return 2
 
+    def joined_states(self, states: Sequence[State]) -> State:
+        """Return the frequencies that all share, or all frequencies, one behind the other."""
+        Bs = [state["B"] for state in states]
+        return {"B": Bs[0] if _are_equal(Bs) else np.concatenate(Bs)}
+
 
 @dataclass(frozen=True)
 class Basic(FourierEncoding):
     """One cycle along each axis."""
 
     name = "basic"
-
-    @classmethod
-    def of(cls, config: FitConfig, size: Size) -> Self:
-        """Return it: there is nothing to choose."""
-        return cls()
 
     def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the identity."""
@@ -89,11 +89,6 @@ class _OfSigma(FourierEncoding):
     sigma: float
 
     has_sigma = True
-
-    @classmethod
-    def of(cls, config: FitConfig, size: Size) -> Self:
-        """Return it with the settings' frequencies and sigma."""
-        return cls(config.num_frequencies, config.resolved_sigma)
 
 
 class Positional(_OfSigma):
@@ -121,10 +116,6 @@ class Gaussian(_OfSigma):
     def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
         """Return the settings for the frequencies of `count` encoders: each has drawn its own."""
         return {"num_frequencies": count * config.num_frequencies}
-
-    def joined_states(self, states: Sequence[State]) -> State:
-        """Return all frequencies, one behind the other."""
-        return {"B": np.concatenate([state["B"] for state in states])}
 
 
 class FourierEncoder(Encoder):
@@ -190,11 +181,13 @@ class FourierEncoder(Encoder):
 
     def joined(self, others: Sequence[Encoder]) -> Encoder | None:
         """Return one encoder for all: this one if they are alike, or one with an ensemble axis."""
-        if super().joined(others) is None:
+        if not all(isinstance(other, FourierEncoder) for other in others):
             return None
         Bs = [encoder.state()["B"] for encoder in (self, *others)]
         if len({B.shape for B in Bs}) > 1:
             return None
-        if all(np.array_equal(B, Bs[0]) for B in Bs):
-            return self
-        return FourierEncoder(self.backend, self.backend.asarray(np.stack(Bs)))
+        return self if _are_equal(Bs) else FourierEncoder(self.backend, self.backend.asarray(np.stack(Bs)))
+
+
+def _are_equal(Bs: Sequence[NDArray[Any]]) -> bool:
+    return all(np.array_equal(B, Bs[0]) for B in Bs)

@@ -138,25 +138,24 @@ class GridEncoder(Encoder):
 
     Parameters
     ----------
-    levels, gradients : sequences of arrays, shapes (*E, H_l, W_l, F)
+    parameters, gradients : mappings of arrays, shapes (*E, H_l, W_l, F)
         Of the levels from coarse to fine; none before `with_parameters`.
     """
 
     learns: ClassVar[bool] = True
-    is_cacheable = False
-    is_recordable = False  # cells are found, and gradients summed, by the array library's own functions
 
     def __init__(
         self,
         backend: Backend,
         grid: Grid,
         dtype: str,
-        levels: Sequence[Array] = (),
-        gradients: Sequence[Array] = (),
+        parameters: Mapping[str, Array] | None = None,
+        gradients: Mapping[str, Array] | None = None,
     ) -> None:
         super().__init__(backend)
         self.grid, self.dtype = grid, dtype
-        self.levels, self.gradients = levels, gradients
+        self.parameters, self.gradients = parameters or {}, gradients or {}
+        self.levels = [*self.parameters.values()]
         self.nodes, self.num_features = grid.nodes(), grid.levels * grid.features
         self._places: list[_Places] = []
         self._run: tuple[_OnGrid, slice] | None = None
@@ -169,8 +168,7 @@ class GridEncoder(Encoder):
 
     def with_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> GridEncoder:
         """Return an encoder on these arrays, shapes (*E, H_l, W_l, F)."""
-        levels, filled = [*parameters.values()], [*gradients.values()]
-        return GridEncoder(self.backend, self.grid, self.dtype, levels, filled)
+        return GridEncoder(self.backend, self.grid, self.dtype, parameters, gradients)
 
     # -- any pixels ----------------------------------------------------------------------------------
 
@@ -213,7 +211,7 @@ class GridEncoder(Encoder):
     def backward(self, dx: Array, *, accumulate: bool = False) -> None:
         """Fill (or add to) the gradients, from dx (*E, N, L F) for the pixels of the last call."""
         F = self.grid.features
-        for i, gradient in enumerate(self.gradients):
+        for i, gradient in enumerate(self.gradients.values()):
             if not accumulate:
                 gradient[...] = 0.0
             d = dx[..., i * F : (i + 1) * F]
@@ -269,7 +267,7 @@ class GridEncoder(Encoder):
         """Add the gradient of the penalty."""
         if not self.grid.smoothness:
             return
-        for level, gradient in zip(self.levels, self.gradients, strict=True):
+        for level, gradient in zip(self.levels, self.gradients.values(), strict=True):
             of_axes = zip(_neighbours(level), _neighbours(gradient), strict=True)
             for (before, here, after), (of_before, of_here, of_after) in of_axes:
                 d = (2.0 * self._weight(level)) * (before - 2.0 * here + after)

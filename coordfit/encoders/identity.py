@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from .._backends import Array, Backend
 from ..config import FitConfig
-from .base import Encoder, Encoding, Size, State
+from .base import Encoder, Encoding, State
 
 
+@dataclass(frozen=True)
 class NoEncoding(Encoding):
     """gamma(v) = v."""
 
     name = "none"
     gives_coordinates = True
-
-    @classmethod
-    def of(cls, config: FitConfig, size: Size) -> Self:
-        """Return it: there is nothing to choose."""
-        return cls()
 
     @classmethod
     def title(cls, config: FitConfig) -> str:
@@ -56,3 +52,7 @@ class IdentityEncoder(Encoder):
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """Return the coordinates."""
         return coordinates
+
+    def joined(self, others: Sequence[Encoder]) -> Encoder | None:
+        """Return this one if the others are alike."""
+        return self if all(isinstance(other, IdentityEncoder) for other in others) else None

@@ -1,8 +1,9 @@
-"""The encodings by name, and what joins those of K members."""
+"""The encodings by name, and the encoder of K members."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .._backends import Backend
 from ..config import FitConfig
@@ -18,9 +19,14 @@ ENCODINGS: dict[str, type[Encoding]] = {
 """By name, in the order in which they are shown; `fit_options.EncodingName` has the same names."""
 
 
+def encoding_class(encoding: Any) -> type[Encoding]:
+    """Return the class of an encoding that is a built-in name or an object."""
+    return ENCODINGS[encoding] if isinstance(encoding, str) else type(encoding)
+
+
 def encoding_of(config: FitConfig, size: Size) -> Encoding:
-    """Return the encoding that settings name, for a picture of this height and width."""
-    return ENCODINGS[config.encoding].of(config, size)
+    """Return the encoding that settings describe, for a picture of this height and width."""
+    return encoding_class(config.encoding).of(config, size)
 
 
 def join_encoders(backend: Backend, encoders: Sequence[Encoder], dtype: str) -> Encoder:

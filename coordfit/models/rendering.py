@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend, DeviceUnavailableError, get_backend
 from ..config import FitConfig
-from ..encoders.registry import ENCODINGS
+from ..encoders.registry import encoding_class
 from ..files import escaped
 from ..images import Picture
 from ..images.grid import PixelGrid
@@ -81,7 +81,7 @@ class Rendered:
     @property
     def title(self) -> str:
         """The picture and the encoding in one line, for people."""
-        own, encoding = self.picture, ENCODINGS[self.config.encoding]
+        own, encoding = self.picture, encoding_class(self.config.encoding)
         return f"{own.name}, {own.width}x{own.height}: {encoding.title(self.config)}"
 
     def __repr__(self) -> str:

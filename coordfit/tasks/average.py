@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Backend
+from ..components import name_of
 from ..config import FitConfig
 from ..encoders.base import State
-from ..encoders.registry import ENCODINGS, encoding_of
+from ..encoders.registry import encoding_class, encoding_of
 from ..errors import ConfigError
 from ..models.model import Model
 from ..network.cost import layout_for
@@ -37,7 +38,7 @@ Array = NDArray[np.floating]
 
 def mean_config(config: FitConfig, count: int) -> FitConfig:
     """Settings of the network that is the mean of `count` networks of these settings."""
-    own = ENCODINGS[config.encoding].settings_of_mean(config, count)
+    own = encoding_class(config.encoding).settings_of_mean(config, count)
     return config.replace(hidden_size=count * config.hidden_size, **own)
 
 
@@ -46,8 +47,8 @@ def mean_network(models: Sequence[Model]) -> tuple[State, Array]:
     first = models[0]
     config = mean_config(first.config, len(models))
     encoding = encoding_of(config, first.picture.size)
-    own = bool(encoding.settings_of_mean(first.config, len(models)))
     state = encoding.joined_states([model.encoder.state() for model in models])
+    own = encoding.num_features(state) > first.encoder.num_features
     layout = layout_for(config, encoding, state, first.picture.channels)
     flat = np.zeros(layout.size, config.dtype)
     members = np.stack([model.backend.to_numpy(model.mlp.parameters) for model in models])
@@ -175,6 +176,9 @@ def check_average(count: int, config: FitConfig) -> None:
         raise ConfigError(f"average must be a whole number from 1 to {MOST_NETWORKS}, not {count}")
     if count > 1 and config.optimizer == "gauss-newton":
         raise ConfigError("gauss-newton trains one network at a time; take average 1, or another optimizer")
+    encoding = encoding_class(config.encoding)
+    if count > 1 and encoding.learns and not encoding.settings_of_mean(config, count):
+        raise ConfigError(f"{name_of(config.encoding)} has no settings_of_mean; take average 1, or define it")
     try:
         mean_config(config, count)
     except ConfigError as error:

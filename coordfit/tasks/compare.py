@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from .._backends import Backend
-from ..encoders.registry import ENCODINGS
+from ..components import Component, name_of
+from ..encoders.registry import encoding_class
 from ..files import escaped
 from ..fit_options import AllOptions, Auto, EncodingName, RecipeName
 from ..images import Picture, load_picture, png_bytes
@@ -78,7 +79,7 @@ class Comparison:
 def compare(
     image: Any,
     *,
-    encodings: Sequence[EncodingName] | None = None,
+    encodings: Sequence[EncodingName | Component] | None = None,
     sigmas: Sequence[float | Auto] | None = None,
     recipe: RecipeName | None = None,
     callback: Callback | None = None,
@@ -92,8 +93,8 @@ def compare(
     ----------
     image : picture
         As `coordfit.fit` takes it.
-    encodings : sequence of str, optional
-        All by default: `none`, `basic`, `positional`, `gaussian`; of tiles, those that learn nothing.
+    encodings : sequence of names or objects, optional
+        By default all built-in ones (for tiles, those that learn nothing), and an object that `encoding` is.
     sigmas : sequence of float, optional
         For `gaussian`: one network each; too small, right and too large by default. `auto` chooses one.
     callback : callable, optional
@@ -118,7 +119,7 @@ def jobs_for(
     picture: Picture,
     settings: Settings,
     tiles: TileOptions,
-    encodings: Sequence[str] | None,
+    encodings: Sequence[str | Component] | None,
     sigmas: Sequence[float | str] | None,
     **pixels: Any,
 ) -> dict[str, AnyJob]:
@@ -129,19 +130,20 @@ def jobs_for(
     first = plan(picture, settings, tiles, **pixels)
     right = first.config.replace(encoding="gaussian").resolved_sigma
     alike = first.decided(tiles)
+    own = [] if isinstance(first.config.encoding, str) else [first.config.encoding]
     return {
-        name: plan(picture, settings.over(first.layer(own)), alike, **pixels)
-        for name, own in _variants(encodings or first.encodings, sigmas, right)
+        name: plan(picture, settings.over(first.layer(layer)), alike, **pixels)
+        for name, layer in _variants(encodings or [*first.encodings, *own], sigmas, right)
     }
 
 
 def _variants(
-    encodings: Sequence[str], sigmas: Sequence[float | str] | None, right: float
+    encodings: Sequence[Any], sigmas: Sequence[float | str] | None, right: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and what differs; `right` is the sigma that suits."""
     for encoding in encodings:
         if encoding != "gaussian":
-            yield encoding, {"encoding": encoding, "sigma": None}
+            yield name_of(encoding), {"encoding": encoding, "sigma": None}
             continue
         for sigma in sigmas or (right / 5.0, right, right * 5.0):
             named = sigma if isinstance(sigma, str) else f"{sigma:g}"
@@ -175,7 +177,7 @@ def compare_jobs(
 
 def _sigma(result: FitResult) -> float | None:
     """The sigma of an encoding that has one."""
-    return result.config.resolved_sigma if ENCODINGS[result.config.encoding].has_sigma else None
+    return result.config.resolved_sigma if encoding_class(result.config.encoding).has_sigma else None
 
 
 def _label(name: str, result: FitResult) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .._backends import Backend
 from ..config import BUDGETS, FitConfig
-from ..encoders.registry import ENCODINGS
+from ..encoders.registry import encoding_class
 from ..errors import ConfigError
 from ..fit_options import AllOptions, RecipeName
 from ..images import Source, load_picture
@@ -229,7 +229,7 @@ def inpainting_config(*layers: Mapping[str, Any], recipe: str | None = None) -> 
 def _with_sigma(config: FitConfig, masked: MaskedPicture) -> FitConfig:
     """Return settings with sigma, or a grid's spacing, from the density of known pixels, if none is given."""
     if config.encoding not in _SIGMA_SHARE:
-        of_encoding = ENCODINGS[config.encoding].settings_for_spacing(config, mean_spacing(masked.known))
+        of_encoding = encoding_class(config.encoding).settings_for_spacing(config, mean_spacing(masked.known))
         return config.replace(**of_encoding)
     if config.sigma is not None:
         return config

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend, get_backend
 from ..config import BUDGETS, FitConfig
-from ..encoders.registry import ENCODINGS
+from ..encoders.registry import ENCODINGS, encoding_class
 from ..errors import ConfigError
 from ..images import Picture
 from ..images.interpolation import mean_spacing
@@ -254,7 +254,7 @@ def settled(job: AnyJob, backend: Backend, trial: Trial | None = None) -> tuple[
     """
     if job.config.sigma != "auto":
         return job, {}
-    if not ENCODINGS[job.config.encoding].has_sigma:
+    if not encoding_class(job.config.encoding).has_sigma:
         return job.with_config(job.config.replace(sigma=None)), {}
     sigma, scores = choose_sigma(job, backend, trial)
     return job.with_config(job.config.replace(sigma=sigma)), scores

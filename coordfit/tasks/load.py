@@ -11,7 +11,7 @@ import numpy as np
 
 from .._backends import Backend, get_backend
 from ..components import known
-from ..encoders.registry import ENCODINGS
+from ..encoders.registry import encoding_class
 from ..files.tensor_file import load_tensors, map_tensors, read_metadata
 from ..fit_options import FusedMode, Precision
 from ..models.format import Tensors, checked_model, model_in, stored_state
@@ -42,7 +42,7 @@ def load(
     backend : Backend, optional
         One that is there already, instead of those four.
     components : classes, optional
-        Activations, losses and optimizers that the file names and coordfit does not have.
+        Encodings, activations, losses and optimizers that the file names and coordfit does not have.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def _build(path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, A
         backend,
         config,
         picture,
-        stored_state(tensors, ENCODINGS[config.encoding]),
+        stored_state(tensors, encoding_class(config.encoding)),
         parameters,
         metrics if isinstance(metrics, dict) else None,
     )
@@ -77,7 +77,7 @@ def load_tiled(path: str | PathLike[str], backend: Backend) -> TiledModel:
     tensors, metadata = map_tensors(path, partial(checked_tiles, path))
     config, picture, layout = checked_tiles(path, tensors, metadata)
     metrics = metadata.get("metrics")
-    state = stored_state(tensors, ENCODINGS[config.encoding])
+    state = stored_state(tensors, encoding_class(config.encoding))
     network = TileNetwork(config, picture.channels, {name: np.array(array) for name, array in state.items()})
     return TiledModel(
         backend,

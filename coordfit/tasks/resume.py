@@ -83,7 +83,7 @@ class Begun:
             if wants_tiles:
                 raise ConfigError("cannot resume with tiles: the run has one network for the whole picture")
             recipe = recipe_settings(settings.recipe) if settings.recipe else {}
-            own = Settings([self.config.as_dict(), recipe, *settings.layers])
+            own = Settings([vars(self.config), recipe, *settings.layers])
             if own.config.sigma == "auto":  # it was chosen when the run began
                 own = own.over({"sigma": self.config.sigma})
             return dataclasses.replace(asked, image=image, settings=own, tiles=TileOptions("none"))
@@ -95,7 +95,7 @@ class Begun:
             every_tile=options.every_tile or self.tiles["every_tile"],
             stored=self.tiles["stored"],
         )
-        layers = [self.config.as_dict(), *settings.layers]
+        layers = [vars(self.config), *settings.layers]
         most = asked.max_pixels or self.tiles.get("max_pixels")
         return Asked(image, dataclasses.replace(settings, layers=layers), tiles, most)
 

@@ -23,7 +23,7 @@ from .._backends import Backend
 from .._version import __version__
 from ..components import name_of
 from ..config import FitConfig, make_config
-from ..encoders.registry import ENCODINGS
+from ..encoders.registry import encoding_class
 from ..errors import OutputError
 from ..files import HistoryWriter, Outputs, printable, read_history, read_json, write_json
 from ..images import Picture
@@ -147,8 +147,8 @@ class RunFolder:
 def describe_settings(config: FitConfig) -> dict[str, Any]:
     """The settings that shape a network, for people."""
     return {
-        "encoding": config.encoding,
-        "sigma": config.resolved_sigma if ENCODINGS[config.encoding].has_sigma else None,
+        "encoding": name_of(config.encoding),
+        "sigma": config.resolved_sigma if encoding_class(config.encoding).has_sigma else None,
         "depth": config.depth,
         "hidden_size": config.hidden_size,
         "activation": name_of(config.activation),

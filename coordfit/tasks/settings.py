@@ -38,7 +38,7 @@ class Settings:
             return cls([options], recipe, defaults or {})
         if options or recipe:
             raise ConfigError("give either a config, or a recipe and options, not both")
-        return cls([config.as_dict()])
+        return cls([vars(config)])
 
     @property
     def config(self) -> FitConfig:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from .._backends import Backend
 from ..config import FitConfig
-from ..encoders.registry import ENCODINGS
+from ..encoders.registry import encoding_class
 from ..images.metrics import psnr_from_mse
 from ..pixels.masks import training_mask
 from ..training.job import Job
@@ -71,7 +71,7 @@ def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tupl
         rate = max(height, width) * math.sqrt(np.count_nonzero(train) / train.size)
         candidates = tuple(rate * share for share in SHARES)
         trials = _interpolating(job, train)
-    times = ENCODINGS[job.config.encoding].sigma_times
+    times = encoding_class(job.config.encoding).sigma_times
     candidates = tuple(times * sigma for sigma in candidates)
     scores = dict(zip(candidates, _scores(job, trials, candidates, backend, trial), strict=True))
     return float(f"{_peak(scores):.2g}"), scores

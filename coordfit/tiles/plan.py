@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..components import name_of
 from ..config import STORED, FitConfig, make_config
-from ..encoders.registry import ENCODINGS
+from ..encoders.registry import encoding_class
 from ..errors import ConfigError
 from ..images import Picture
 from .layout import TileLayout
@@ -226,10 +227,15 @@ def _check_settings(settings: Mapping[str, Any], recipe: str | None) -> None:
         raise ConfigError("a step of tiles takes all their pixels; leave batch_size out, or take tiles=none")
     if settings.get("epochs") is not None:
         raise ConfigError("an epoch of tiles is a step; give steps instead of epochs, or take tiles=none")
-    if ENCODINGS[settings.get("encoding", "basic")].learns:
-        raise ConfigError(f"the encoding {settings['encoding']} is for one network; take tiles=none")
+    if encoding_class(_encoding(settings)).learns:
+        raise ConfigError(f"the encoding {name_of(_encoding(settings))} is for one network; take tiles=none")
     if settings.get("sigma") == "auto":
         raise ConfigError("sigma=auto is for one network; give a number of cycles per tile, or take tiles=none")
+
+
+def _encoding(settings: Mapping[str, Any]) -> Any:
+    """Return the encoding that is asked for, or the default."""
+    return make_config({name: settings[name] for name in ("encoding",) if name in settings}).encoding
 
 
 def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: str, spacing: float) -> TilePlan:
@@ -243,8 +249,7 @@ def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: s
     if spacing > 1.0:
         defaults |= _BETWEEN_PIXELS
         of_shape["sigma"] = round(_SIGMA_SHARE * layout.side / spacing, 3)
-    if (encoding := ENCODINGS.get(str(settings.get("encoding")))) is not None:
-        of_shape["sigma"] *= encoding.sigma_times
+    of_shape["sigma"] *= encoding_class(_encoding(settings)).sigma_times
     config = make_config(defaults, of_shape, settings)
     return TilePlan(layout, config, reason)
 

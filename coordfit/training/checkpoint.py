@@ -6,7 +6,7 @@ from functools import partial
 from os import PathLike
 
 from ..config import FitConfig
-from ..encoders.registry import ENCODINGS
+from ..encoders.registry import encoding_class
 from ..files.tensor_file import load_tensors, save_tensors
 from ..models.format import (
     MOST_SECONDS,
@@ -48,7 +48,7 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState
             name: layout.from_tensors(tensors, config.dtype, f"optimizer.{name}.")
             for name in state_names(config.optimizer, config.momentum)
         },
-        encoder_state=stored_state(tensors, ENCODINGS[config.encoding]),
+        encoder_state=stored_state(tensors, encoding_class(config.encoding)),
         picture_digest=digest,
     )
 

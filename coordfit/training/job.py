@@ -55,9 +55,10 @@ class Job:
         fixed = tuple((name, value) for name, value in settings.items() if name not in _FREE)
         num_pixels = None if self.known is None else int(self.known.sum())
         train_on = self.config.train_on if self.known is None else ""
-        learned = encoding_of(self.config, self.picture.pixels.shape[:2]).parameter_shapes()
+        encoding = encoding_of(self.config, self.picture.pixels.shape[:2])
+        learned = (self.config.encoding, *encoding.parameter_shapes().items()) if encoding.learns else ()
         alike = (self.picture.pixels.shape, num_pixels, train_on, self.weights is None)
-        return (*fixed, *alike, *learned.items())
+        return (*fixed, *alike, *learned)
 
 
 def group_by_shape(jobs: Sequence[Job]) -> list[list[int]]:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend
+from ..components import name_of
 from ..config import FitConfig
 from ..encoders.base import State
-from ..encoders.registry import ENCODINGS, encoding_of
+from ..encoders.registry import encoding_class, encoding_of
 from ..errors import ConfigError
 from ..images import Picture
 from ..models.model import Model
@@ -162,9 +163,9 @@ class Member:
 
 
 def _check_settings(config: FitConfig) -> None:
-    if config.optimizer == "gauss-newton" and ENCODINGS[config.encoding].learns:
+    if config.optimizer == "gauss-newton" and encoding_class(config.encoding).learns:
         raise ConfigError(
-            f"gauss-newton trains no encoding; take another optimizer for encoding {config.encoding}"
+            f"gauss-newton trains no encoding; take another optimizer for encoding {name_of(config.encoding)}"
         )
     for setting, value in (("optimizer", "gauss-newton"), ("polish", "ridge")):
         if getattr(config, setting) == value and config.loss != "mse":

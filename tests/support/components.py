@@ -1,7 +1,12 @@
 """Components that the library does not have, as its users would write them: a class of a dozen lines each."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
+
+import numpy as np
+
+import coordfit
 
 
 @dataclass(frozen=True)
@@ -110,4 +115,72 @@ class AdamW:
         return parameter * (1.0 - learning_rate * self.weight_decay) - rate * m / (root + self.epsilon), (m, v)
 
 
+@dataclass(frozen=True)
+class LogUniform(coordfit.FourierEncoding):
+    """Frequencies in all directions, their lengths spread evenly on a log scale from 1 to `highest`."""
+
+    count: int = 128
+    highest: float = 32.0
+
+    def frequencies(self, rng):
+        angle = rng.uniform(0.0, 2.0 * np.pi, self.count)
+        length = self.highest ** rng.uniform(size=self.count)
+        return length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+@dataclass(frozen=True)
+class Learned(coordfit.Encoding):
+    """Fourier features whose frequencies are trained with the network."""
+
+    count: int = 16
+    sigma: float = 4.0
+    learns = True
+    feature_groups = 2  # cosines, then sines
+
+    def num_features(self, state):
+        return 2 * self.count
+
+    def parameter_shapes(self):
+        return {"frequencies": (2, self.count)}
+
+    def draw_parameters(self, rng):
+        return {"frequencies": rng.normal(0.0, self.sigma, (2, self.count))}
+
+    def encoder(self, backend, state, dtype):
+        return LearnedEncoder(backend, 2 * self.count)
+
+    @classmethod
+    def settings_of_mean(cls, config, count):
+        own = config.encoding
+        return {"encoding": dataclasses.replace(own, count=count * own.count)}
+
+
+class LearnedEncoder(coordfit.Encoder):
+    learns = True
+
+    def __init__(self, backend, num_features):
+        super().__init__(backend)
+        self.num_features = num_features
+
+    @property
+    def ensemble(self):
+        return self.parameters["frequencies"].shape[:-2] if self.parameters else ()
+
+    def __call__(self, coordinates, out=None):
+        xp = self.backend.xp
+        angle = 2.0 * math.pi * self.backend.matmul(coordinates, self.parameters["frequencies"])
+        cos, sin = xp.cos(angle), xp.sin(angle)
+        self.saved = coordinates, cos, sin
+        return xp.concat([cos, sin], axis=-1)
+
+    def backward(self, dx, *, accumulate=False):
+        coordinates, cos, sin = self.saved
+        m = self.num_features // 2
+        d_angle = 2.0 * math.pi * (cos * dx[..., m:] - sin * dx[..., :m])
+        gradient = self.gradients["frequencies"]
+        found = self.backend.matmul(coordinates, d_angle, transpose_a=True)
+        gradient[...] = gradient + found if accumulate else found
+
+
 ACTIVATIONS, LOSSES, RULES = (GELU(), Gauss(2.0), Finer(3.0)), (LogCosh(), Charbonnier(0.1)), (Lion(), AdamW())
+ENCODINGS = (LogUniform(6, 4.0), Learned(6, 2.0))

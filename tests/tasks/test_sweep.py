@@ -237,7 +237,7 @@ def test_compare_writes_pictures_and_figures(tmp_path, capsys):
     for name in ("comparison.png", "curves.svg", "metrics.json", "model-gaussian-4.safetensors"):
         assert (out / name).stat().st_size > 0
     assert main(["compare", *WORDS, "--encoding", "none,nine", "--out", str(out)]) == 2
-    assert "encoding must be of" in capsys.readouterr().err
+    assert "encoding must be one of" in capsys.readouterr().err
 
 
 def test_compare_tells_the_sigma_that_was_chosen(tmp_path, capsys):

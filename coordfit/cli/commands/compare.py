@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..._backends import Backend
-from ...config import FitConfig, did_you_mean
-from ...encoders.registry import ENCODINGS
+from ...config import FitConfig, check_setting
 from ...errors import ConfigError
 from ...files import Outputs, atomic_write, jsonable, printable, write_json
 from ...files.lock import output_folder
@@ -134,9 +133,7 @@ def _exit_code(comparison: Comparison, log: Callable[[str], None]) -> int:
 
 def _check_encodings(encodings: list[str]) -> None:
     for name in encodings:
-        if name not in ENCODINGS:
-            meant = did_you_mean(name, ENCODINGS)
-            raise ConfigError(f"encoding must be of {', '.join(ENCODINGS)}, not {name!r}{meant}")
+        check_setting(FitConfig.__dataclass_fields__["encoding"], name)
     if len(set(encodings)) < len(encodings):
         raise ConfigError("encoding has a value twice")
 
