@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import numbers
+import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from importlib import metadata
@@ -88,6 +90,17 @@ def resolved(option: str, value: Any, names: tuple[str, ...]) -> Any:
     except TypeError:
         raise ConfigError(f"{option} {value!r} can be changed; make its class a frozen dataclass") from None
     return value
+
+
+def classes_by_name(package: str) -> dict[str, type[Any]]:
+    """Return the classes that have a `name`, of all modules of a package, by that name."""
+    folder, found = importlib.import_module(package).__path__, {}
+    for file in pkgutil.iter_modules(folder):
+        module = importlib.import_module(f"{package}.{file.name}")
+        for value in vars(module).values():
+            if getattr(value, "__module__", None) == module.__name__ and "name" in vars(value):
+                found[value.name] = value
+    return found
 
 
 def from_settings(cls: type[Any], settings: Mapping[str, Any]) -> Any:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from .._backends import Backend
+from ..components import classes_by_name
 from ..config import FitConfig
+from ..fit_options import EncodingName
 from .base import Encoder, Encoding, Size
-from .fourier import Basic, Gaussian, Positional
-from .grid import Grid
-from .identity import NoEncoding
 from .mixed import MixedEncoder
 
-ENCODINGS: dict[str, type[Encoding]] = {
-    encoding.name: encoding for encoding in (NoEncoding, Basic, Positional, Gaussian, Grid)
-}
-"""By name, in the order in which they are shown; `fit_options.EncodingName` has the same names."""
+_CLASSES: dict[str, type[Encoding]] = classes_by_name("coordfit.encoders")
+ENCODINGS = {name: _CLASSES[name] for name in get_args(EncodingName)}
+"""The built-in ones of all files here, in the order in which they are shown."""
 
 
 def encoding_class(encoding: Any) -> type[Encoding]:

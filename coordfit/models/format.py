@@ -25,7 +25,7 @@ from ..files import printable
 from ..files.tensor_file import save_tensors
 from ..network.cost import layout_for
 from ..network.parameters import ParameterLayout
-from ..optimizers.base import state_names
+from ..optimizers.make import state_names
 from .rendering import PictureFacts
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _expected_tensors(
     config: FitConfig, layout: ParameterLayout, *, with_state: bool
 ) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of all tensors but the encoder's state."""
-    states = state_names(config.optimizer, config.momentum) if with_state else ()
+    states = state_names(config) if with_state else ()
     nothing = np.broadcast_to(np.float32(0), layout.size)  # shapes without memory
     return {
         name: array.shape

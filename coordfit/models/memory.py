@@ -18,8 +18,8 @@ from ..config import FitConfig
 from ..encoders.registry import encoding_of
 from ..errors import NotEnoughMemoryError
 from ..network.cost import cost_of_a_row, item_size, layout_for, table_fits
-from ..optimizers.base import state_names
 from ..optimizers.gauss_newton import MOST_ROWS, kernel_bytes
+from ..optimizers.make import state_names
 
 # Measured at the peak of runs: copies of the activations (forward, back, and in between), and copies of the
 # parameters and optimizer state on the host (the last good one, the next, and what becomes a file).
@@ -81,7 +81,7 @@ def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend
     in_step, gradients = of_blocks(min(config.batch_size or seen, seen), members, row_bytes, 3 * row_flops)
     alive, _ = cost_of_a_row(layout.layer_sizes, config.dtype, forward_alone=True)
     in_rendering, _ = of_blocks(min(N, 65_536), 1, alive, row_flops)
-    states = len(state_names(config.optimizer, config.momentum))
+    states = len(state_names(config))
     kernels = 0
     if config.optimizer == "gauss-newton":  # larger batches are refused for what they cost in time
         kernels = kernel_bytes(min(config.batch_size or seen, seen, MOST_ROWS), config.dtype)

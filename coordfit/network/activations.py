@@ -6,8 +6,10 @@ are places where a slope jumps, of which gradient checks keep clear.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from ..components import from_settings
 
 if TYPE_CHECKING:
     from .._backends import Array
@@ -124,11 +126,8 @@ ACTIVATIONS: dict[str, type[Any]] = {cls.name: cls for cls in (ReLU, Sine, Tanh,
 """The built-in activations by name; fields are settings of the same name."""
 
 
-def make_activation(activation: Any, *, omega: float = 30.0) -> ActivationFunction:
+def make_activation(activation: Any, /, **settings: Any) -> ActivationFunction:
     """Return the built-in activation of a name, with its fields from the settings; an object as it is."""
-    if not isinstance(activation, str):
-        given: ActivationFunction = activation
-        return given
-    cls, settings = ACTIVATIONS[activation], {"omega": omega}
-    made: ActivationFunction = cls(**{field.name: settings[field.name] for field in fields(cls)})
+    named = isinstance(activation, str)
+    made: ActivationFunction = from_settings(ACTIVATIONS[activation], settings) if named else activation
     return made

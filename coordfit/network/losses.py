@@ -6,8 +6,10 @@ With weights w, of mean 1 over the training pixels, the average is of w times th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from ..components import from_settings
 
 if TYPE_CHECKING:
     from .._backends import Array
@@ -89,11 +91,7 @@ LOSSES: dict[str, type[Any]] = {cls.name: cls for cls in (MSE, MAE, Huber)}
 """The built-in losses by name; fields are settings of the same name."""
 
 
-def make_loss(loss: Any, *, delta: float = 0.1) -> Loss:
+def make_loss(loss: Any, /, **settings: Any) -> Loss:
     """Return the built-in loss of a name, with its fields from the settings; an object as it is."""
-    if not isinstance(loss, str):
-        given: Loss = loss
-        return given
-    cls, settings = LOSSES[loss], {"delta": delta}
-    made: Loss = cls(**{field.name: settings[field.name] for field in fields(cls)})
+    made: Loss = from_settings(LOSSES[loss], settings) if isinstance(loss, str) else loss
     return made

@@ -1,13 +1,13 @@
 """Optimizers on the flat buffer: one pass over parameters, gradient and state, for one network or K.
 
 An element-wise optimizer is a rule (`Adam`, `SGD`): a formula that the backends lower, in one primitive
-(`Backend.optimizer_step`). Muon, which orthogonalizes matrices, has a class of its own.
+(`Backend.optimizer_step`). Others, such as Muon, are classes with `of`, which makes one from the settings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from .._backends import Array, Backend, UpdateRule
 
@@ -44,20 +44,6 @@ class Optimizer(Protocol):
 
     def step(self, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array) -> None:
         """Count one step and do its arithmetic for all members."""
-
-
-def state_names(optimizer: Any, momentum: float = 0.0) -> tuple[str, ...]:
-    """Names of the buffers in an optimizer's `state`.
-
-    Muon's momentum is where Adam's is, in the first moment; its matrices have no second one.
-    """
-    if not isinstance(optimizer, str):  # a rule of the user's
-        return tuple(optimizer.state)
-    if optimizer in ("adam", "muon"):
-        return ("first_moment", "second_moment")
-    if optimizer == "gauss-newton":
-        return ("damping",)
-    return ("velocity",) if momentum else ()
 
 
 class Counted:

@@ -27,19 +27,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array, Backend
+from ..config import FitConfig
 from ..encoders.base import Encoder
 from ..errors import ConfigError
 from ..network.cost import item_size
 from ..network.mlp import MLP
+from ..network.parameters import ParameterLayout
 from ..pixels.step_inputs import StepInputs
 from ..pixels.training_pixels import TrainingPixels
-from .base import state_names
 from .last_layer import solve_last_layer
 
 MOST_ROWS = 4096
@@ -464,11 +465,18 @@ class Damping:
     that a checkpoint needs no case of its own.
     """
 
+    name = "gauss-newton"
+    state_names = ("damping",)
     steps = 0
 
     def __init__(self, backend: Backend, parameters: Array, *, dtype: str, initial: float = 1e-4) -> None:
-        self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("gauss-newton")}
+        self.state = {name: backend.zeros(parameters.shape, dtype) for name in self.state_names}
         self.value = initial
+
+    @classmethod
+    def of(cls, backend: Backend, config: FitConfig, parameters: Array, layout: ParameterLayout) -> Self:
+        """Return the state at the start of a run."""
+        return cls(backend, parameters, dtype=config.dtype)
 
     @property
     def value(self) -> float:

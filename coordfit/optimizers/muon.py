@@ -10,13 +10,15 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 
 from .._backends import Array, Backend
+from ..config import FitConfig
 from ..network.parameters import ParameterLayout
 from .adam import Adam
-from .base import Counted, state_names
+from .base import Counted
 
 # Of p(s) = a s + b s^3 + c s^5, which five times over takes all singular values from 0.002 to 1 to somewhere
 # between 0.68 and 1.21: Jordan's own, chosen for a steep start rather than an exact end.
@@ -43,6 +45,10 @@ class Muon(Counted):
         Of Newton and Schulz, three products each.
     """
 
+    name = "muon"
+    state_names = Adam.state
+    """The momentum of a matrix is where Adam's first moment is; matrices have no second one."""
+
     def __init__(
         self,
         backend: Backend,
@@ -59,10 +65,24 @@ class Muon(Counted):
         self.backend, self.dtype, self.layout = backend, dtype, layout
         self.momentum, self.iterations = momentum, iterations
         self.others = Adam(beta1, beta2, epsilon)
-        self.state = {name: backend.zeros(parameters.shape, dtype) for name in state_names("muon")}
+        self.state = {name: backend.zeros(parameters.shape, dtype) for name in self.state_names}
         self._hidden = range(1, len(layout.layer_sizes) - 2)
         self._others = _outside([layout.weight_range(layer) for layer in self._hidden], layout.size)
         self._dealt: dict[tuple[int, int] | None, list[_Matrices]] = {}
+
+    @classmethod
+    def of(cls, backend: Backend, config: FitConfig, parameters: Array, layout: ParameterLayout) -> Self:
+        """Return the optimizer that settings describe."""
+        return cls(
+            backend,
+            parameters,
+            layout,
+            dtype=config.dtype,
+            momentum=config.muon_momentum,
+            beta1=config.beta1,
+            beta2=config.beta2,
+            epsilon=config.epsilon,
+        )
 
     def update(
         self,

@@ -70,7 +70,7 @@ class TileGroup:
             self.backend,
             self.encoder,
             self.mlp,
-            make_loss(config.loss, delta=config.delta),
+            make_loss(config.loss, **vars(config)),
             self.optimizer,
             TrainingPixels(self.backend, self.coordinates, self.target, self.weights),
             self.coordinates.size,

@@ -18,7 +18,7 @@ from ..models.format import (
     stored_state,
 )
 from ..models.model import Model
-from ..optimizers.base import state_names
+from ..optimizers.make import state_names
 from .state import TrainingState
 
 
@@ -46,7 +46,7 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[FitConfig, TrainingState
         parameters=layout.from_tensors(tensors, config.dtype),
         optimizer={
             name: layout.from_tensors(tensors, config.dtype, f"optimizer.{name}.")
-            for name in state_names(config.optimizer, config.momentum)
+            for name in state_names(config)
         },
         encoder_state=stored_state(tensors, encoding_class(config.encoding)),
         picture_digest=digest,

@@ -81,7 +81,7 @@ class Member:
         self.steps = self.budget.steps
         streams = RandomStreams(config.seed)
         self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, streams.order_seed)
-        self.loss = make_loss(config.loss, delta=config.delta)
+        self.loss = make_loss(config.loss, **vars(config))
         self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
         self.evaluate_all = Evaluator(self.model, self.loss, self.target, self.train)
         self.history: list[HistoryRow] = []

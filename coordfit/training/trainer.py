@@ -67,10 +67,8 @@ class Trainer:
         self.encoder, self.mlp = self._network()
         for k in range(0 if self.is_alone else len(jobs)):
             self._copy_member(k, self.mlp.parameters, into_batch=True)
-        self.optimizer: Optimizer | Damping = (
-            Damping(backend, self.mlp.parameters, dtype=self.config.dtype)
-            if self.config.optimizer == "gauss-newton"
-            else make_optimizer(backend, self.config, self.mlp.parameters, self.mlp.layout)
+        self.optimizer: Optimizer | Damping = make_optimizer(
+            backend, self.config, self.mlp.parameters, self.mlp.layout
         )
         self.step_inputs, self.pixels = self._step_inputs(), self._training_pixels()
         self.training_step = self._new_training_step()

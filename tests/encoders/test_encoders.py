@@ -11,7 +11,7 @@ from support.components import Learned
 
 import coordfit
 from backends.numpy_backend.backend import NumpyBackend
-from coordfit.components import name_of
+from coordfit.components import classes_by_name, name_of
 from coordfit.config import make_config
 from coordfit.encoders.grid import Grid
 from coordfit.encoders.registry import ENCODINGS, encoding_class, encoding_of, join_encoders
@@ -67,8 +67,7 @@ class Built:
 
 
 def test_names_are_those_of_the_types():
-    assert tuple(ENCODINGS) == get_args(EncodingName)
-    assert all(encoding.name == name for name, encoding in ENCODINGS.items())
+    assert set(classes_by_name("coordfit.encoders")) == set(get_args(EncodingName))
 
 
 # -- features ------------------------------------------------------------------------------------------------

@@ -2,18 +2,25 @@
 
 import itertools
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from coordfit.fit_options import OptimizerName, ScheduleName
+from coordfit.optimizers import make
 from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.optimizers.schedules import schedule_factor
 from coordfit.optimizers.sgd import SGD
 
 STEPS = 25
+
+
+def test_the_classes_of_all_files_are_what_can_be_chosen():
+    assert set(make.OPTIMIZERS) == set(get_args(OptimizerName))
 
 
 def sgd_as_documented(p, gradients, rates, *, momentum, nesterov):
@@ -136,7 +143,7 @@ def test_plain_descent_keeps_no_state(backend):
 
 # --- schedules ----------------------------------------------------------------------------------------------
 
-schedules = st.sampled_from(["constant", "cosine", "linear", "exponential"])
+schedules = st.sampled_from(get_args(ScheduleName))
 budgets = st.integers(1, 5000)
 fractions = st.floats(0.0, 1.0)
 
