@@ -11,7 +11,7 @@ import math
 import numbers
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -292,12 +292,18 @@ class FitConfig:
         return _DEFAULT_SIGMA[self.train_on].get(str(self.encoding), 1.0)
 
     @property
-    def resolved_initializer(self) -> str:
-        """The initializer, with `auto` resolved for the activation."""
+    def resolved_initializer(self) -> str | Callable[..., Any]:
+        """Return the initializer; for `auto` the activation's own, which may be a method of it."""
         if self.initializer != "auto":
             return self.initializer
         activation = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
-        return str(getattr(activation, "initializer", "he"))
+        own: str | Callable[..., Any] = getattr(activation, "initializer", "he")
+        return own
+
+    @property
+    def resolved_omega(self) -> float:
+        """Return the frequency for the sine's initial weights: the activation's own, if it has one."""
+        return float(getattr(self.activation, "omega", self.omega))
 
     def counted_steps(self, num_training_pixels: int) -> int | None:
         """The budget in steps for a picture with so many training pixels; None without steps and epochs."""

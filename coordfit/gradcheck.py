@@ -140,8 +140,9 @@ class _Case:
 
     def _draw(self) -> None:
         initializer = getattr(self.activation, "initializer", "glorot")
+        omega = getattr(self.activation, "omega", 3.0)
         networks = [
-            initial_parameters(self.sizes, initializer, omega=3.0, rng=self.rng)
+            initial_parameters(self.sizes, initializer, omega=omega, rng=self.rng)
             for _ in range(self.members or 1)
         ]
         flats = [

@@ -9,10 +9,12 @@ import pytest
 from support.components import (
     ACTIVATIONS,
     ENCODINGS,
+    GELU,
     LOSSES,
     RULES,
     AdamW,
     Charbonnier,
+    Finer,
     Gauss,
     Learned,
     LearnedEncoder,
@@ -136,6 +138,55 @@ def test_a_wrong_derivative_is_found(wrong):
     alone = {"activations": ["tanh"], "losses": ["mse"], "encodings": ["gaussian"]}
     found = coordfit.check_gradients("numpy", **alone | wrong)
     assert not any(case.passed for case in found)
+
+
+# -- the start --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Narrow(Gauss):
+    """An activation with initial weights of its own."""
+
+    def initializer(self, rng, n_in, n_out, first):
+        return rng.normal(0.0, 0.5 / n_in, (n_in, n_out)), 0.25 if first else 0.0
+
+
+def drawn(activation, **options):
+    config = make_config(SMALL, {"activation": activation, "hidden_size": 64, "encoding": "none"}, options)
+    layers = Trainer([Job(load_picture(PICTURE), config)], NumpyBackend(threads=1)).model.mlp.layers
+    return [(layer.W, layer.b) for layer in layers]
+
+
+def test_an_activation_brings_its_own_initial_weights():
+    """Sines of its own frequency, not of the option `omega`; or what its method draws."""
+    for omega in (3.0, 8.0):
+        W, _ = drawn(Finer(omega), omega=100.0)[1]
+        assert 0.95 < np.abs(W).max() * omega / np.sqrt(6.0 / 64) <= 1.0
+    (_, b_first), (W, b), _ = drawn(Narrow())
+    assert W.std() == pytest.approx(0.5 / 64, rel=0.05)
+    assert (b_first == 0.25).all()
+    assert (b == 0.0).all()
+    assert drawn(Narrow(), initializer="he")[1][0].std() == pytest.approx(np.sqrt(2 / 64), rel=0.05)
+
+
+def test_an_output_starts_at_the_mean_colour_by_its_inverse():
+    start = {**SMALL, "steps": 0, "output_start": "mean", "device": "numpy"}
+    result = coordfit.fit(PICTURE, output_activation=Gauss(0.5), **start)
+    expected = np.broadcast_to(PICTURE.mean(axis=(0, 1)), PICTURE.shape)
+    np.testing.assert_allclose(result.reconstruction, expected, rtol=0, atol=1e-5)
+    with pytest.raises(coordfit.ConfigError, match=r"output_start mean needs the inverse of GELU\(\)"):
+        coordfit.fit(PICTURE, output_activation=GELU(), **start)
+    with pytest.raises(coordfit.ConfigError, match=r"Low\(.* never is \[.*; leave output_start at drawn"):
+        coordfit.fit(PICTURE, output_activation=Low(), **start)
+
+
+@dataclass(frozen=True)
+class Low(Gauss):
+    """Half as high as its base, so that it does not reach a brighter mean."""
+
+    def inverse(self, xp, y):
+        with np.errstate(invalid="ignore"):
+            return super().inverse(xp, 4.0 * y)
 
 
 # -- files -----------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Activations: y = f(z) and dz = dy f'(z), element by element, each formula once and on any `xp`.
 
-If the derivative can be written by the output y, the layer saves y alone; the sine needs its input z. `kinks`
-are places where a slope jumps, of which gradient checks keep clear.
+If the derivative can be written by the output y, the layer saves y alone; the sine needs its input z. An
+activation may have more: `kinks`, the places where its slope jumps, of which gradient checks keep clear;
+`initializer`, the initial weights that suit it, a name or a method `(rng, n_in, n_out, first) -> (W, b)`; and
+`inverse(xp, y)`, from which an output layer can start at the mean colour.
 """
 
 from __future__ import annotations
@@ -49,6 +51,10 @@ class Identity:
         """dz = dy."""
         return dy
 
+    def inverse(self, xp: Any, y: Array) -> Array:
+        """z = y."""
+        return y
+
 
 @dataclass(frozen=True)
 class ReLU:
@@ -65,6 +71,10 @@ class ReLU:
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
         """dz = dy if y > 0, else 0."""
         return xp.where(saved > 0, dy, xp.zeros_like(dy))
+
+    def inverse(self, xp: Any, y: Array) -> Array:
+        """z = y, of a positive y."""
+        return y
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,10 @@ class Tanh:
         """dz = dy (1 - y^2)."""
         return dy * (1.0 - saved * saved)
 
+    def inverse(self, xp: Any, y: Array) -> Array:
+        """z = artanh y."""
+        return xp.arctanh(y)
+
 
 @dataclass(frozen=True)
 class Sigmoid:
@@ -99,6 +113,10 @@ class Sigmoid:
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
         """dz = dy y (1 - y)."""
         return dy * saved * (1.0 - saved)
+
+    def inverse(self, xp: Any, y: Array) -> Array:
+        """z = log(y / (1 - y))."""
+        return xp.log(y / (1.0 - y))
 
 
 @dataclass(frozen=True)
@@ -120,6 +138,10 @@ class Sine:
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
         """dz = dy omega cos(omega z)."""
         return dy * (self.omega * xp.cos(self.omega * saved))
+
+    def inverse(self, xp: Any, y: Array) -> Array:
+        """z = arcsin(y) / omega, the nearest to 0."""
+        return xp.arcsin(y) / self.omega
 
 
 ACTIVATIONS: dict[str, type[Any]] = {cls.name: cls for cls in (ReLU, Sine, Tanh, Sigmoid, Identity)}

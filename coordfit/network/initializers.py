@@ -6,12 +6,12 @@ Every device thus starts from the same numbers, whatever its own generator would
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from .activations import ActivationFunction
 
 Drawn = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -41,21 +41,19 @@ def sine(rng: np.random.Generator, n_in: int, n_out: int, *, omega: float, first
 INITIALIZERS: dict[str, Callable[..., Drawn]] = {"he": he, "glorot": glorot, "sine": sine}
 
 
-def bias_for_mean(output_activation: Any, mean: NDArray[np.float64], *, omega: float) -> NDArray[np.float64]:
-    """b with f(b) = mean: with weights of 0 the network starts at the mean colour.
+def bias_for_mean(activation: ActivationFunction, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return b (C,) with `f(b) = mean`: with weights of 0 the network starts at the mean colour.
 
     Parameters
     ----------
+    activation : ActivationFunction
+        f, with an `inverse`; ConfigError if it has none.
     mean : array, shape (C,)
-        In [0, 1]; what f would reach at infinity alone is moved inside by a hundredth.
+        In [0, 1]; moved inside by a hundredth, as some f reach 0 and 1 at infinity alone.
     """
-    inside = np.clip(mean, 0.01, 0.99)
-    inverses: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-        "sigmoid": lambda y: np.log(y / (1.0 - y)),
-        "tanh": np.arctanh,
-        "sine": lambda y: np.arcsin(y) / omega,
-    }
-    if not isinstance(output_activation, str):
-        raise ConfigError(f"output_start mean knows no inverse of {output_activation!r}; leave it at drawn")
-    inverse = inverses.get(output_activation)
-    return inside if inverse is None else inverse(inside)
+    if (inverse := getattr(activation, "inverse", None)) is None:
+        raise ConfigError(f"output_start mean needs the inverse of {activation!r}: define its inverse(xp, y)")
+    b = np.asarray(inverse(np, np.clip(mean, 0.01, 0.99)))
+    if not np.isfinite(b).all():
+        raise ConfigError(f"output_start mean: {activation!r} never is {mean}; leave output_start at drawn")
+    return b

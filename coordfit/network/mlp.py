@@ -5,7 +5,8 @@ Arrays are (*E, N, n): ensemble axes, rows (pixels), features; E is () for one n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from ..encoders.base import Encoder, Shapes
 from ..errors import ConfigError
 from .activations import ActivationFunction, Identity, make_activation
 from .buffers import Scratch, first_rows
-from .initializers import INITIALIZERS
+from .initializers import INITIALIZERS, Drawn
 from .losses import Loss
 from .parameters import ParameterLayout
 
@@ -295,7 +296,7 @@ def make_mlp(
 
 def initial_parameters(
     layer_sizes: Sequence[int],
-    initializer: str,
+    initializer: str | Callable[..., Drawn],
     *,
     omega: float,
     rng: np.random.Generator,
@@ -306,16 +307,22 @@ def initial_parameters(
 
     Parameters
     ----------
+    initializer : str or callable
+        A name in `INITIALIZERS`, or an activation's own `(rng, n_in, n_out, first) -> (W, b)`.
+    omega : float
+        Frequency of the activation, for the sine's initial weights.
     encoded : bool
         Whether the first layer sees Fourier features, and not the coordinates.
     output_bias : array, shape (C,), optional
         Of the last layer, whose weights are then 0, so that the network starts with one colour.
     """
-    layout = ParameterLayout(layer_sizes)
+    layout, draw = ParameterLayout(layer_sizes), initializer
+    if isinstance(draw, str):
+        draw = functools.partial(INITIALIZERS[draw], omega=omega)
     flat = np.zeros(layout.size)
     for i, (W, b) in enumerate(layout.views(np, flat)):
         first = i == 0 and not encoded
-        W[...], b[...] = INITIALIZERS[initializer](rng, *W.shape, omega=omega, first=first)
+        W[...], b[...] = draw(rng, *W.shape, first=first)
     if output_bias is not None:
         W[...], b[...] = 0.0, output_bias  # W and b are still those of the last layer
     return flat

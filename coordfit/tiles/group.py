@@ -60,7 +60,9 @@ class TileGroup:
     @functools.cached_property
     def optimizer(self) -> Optimizer:
         """The optimizer of all tiles."""
-        return make_optimizer(self.backend, self.network.config, self.parameters, self.network.layout)
+        network = self.network
+        made: Optimizer = make_optimizer(self.backend, network.config, self.parameters, network.layout)
+        return made
 
     @functools.cached_property
     def training_step(self) -> TrainingStep:

@@ -65,10 +65,9 @@ class TileNetwork:
 
     def first_parameters(self) -> NDArray[np.floating]:
         """Return the flat parameters (P,) from which every tile starts."""
-        config, streams = self.config, RandomStreams(self.config.seed)
-        return initial_parameters(
-            self.layout.layer_sizes, config.resolved_initializer, omega=config.omega, rng=streams.weights
-        ).astype(config.dtype)
+        config, rng = self.config, RandomStreams(self.config.seed).weights
+        sizes, initializer = self.layout.layer_sizes, config.resolved_initializer
+        return initial_parameters(sizes, initializer, omega=config.resolved_omega, rng=rng).astype(config.dtype)
 
     def mlp(self, backend: Backend, parameters: Array, rows: int, *, gradient: Array | None = None) -> MLP:
         """Return the networks of some tiles on parameters (K, P), for `rows` rows at a time."""

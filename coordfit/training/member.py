@@ -19,6 +19,7 @@ from ..errors import ConfigError
 from ..images import Picture
 from ..models.model import Model
 from ..models.rendering import PictureFacts
+from ..network.activations import make_activation
 from ..network.cost import layout_for
 from ..network.initializers import bias_for_mean
 from ..network.losses import make_loss
@@ -100,7 +101,7 @@ class Member:
         network = initial_parameters(
             layout.layer_sizes,
             config.resolved_initializer,
-            omega=config.omega,
+            omega=config.resolved_omega,
             rng=streams.weights,
             encoded=not encoding.gives_coordinates,
             output_bias=self._output_bias(),
@@ -109,10 +110,11 @@ class Member:
 
     def _output_bias(self) -> NDArray[np.float64] | None:
         """Return the bias for the mean colour of the training pixels; None unless the settings ask for it."""
-        if self.config.output_start != "mean":
+        config = self.config
+        if config.output_start != "mean":
             return None
         mean = self.target[self.train].mean(axis=0, dtype=np.float64)
-        return bias_for_mean(self.config.output_activation, mean, omega=self.config.omega)
+        return bias_for_mean(make_activation(config.output_activation, **vars(config)), mean)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of the step after `step` steps."""

@@ -379,9 +379,9 @@ def test_after_fourier_features_no_layer_of_sines_sees_coordinates():
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=named)
 def test_the_bias_for_a_mean_is_the_activation_s_inverse(activation):
     mean = np.array([0.02, 0.4, 0.97])
-    b = bias_for_mean(activation.name, mean, omega=getattr(activation, "omega", 1.0))
+    b = bias_for_mean(activation, mean)
     np.testing.assert_allclose(activation.forward(np, b), mean, rtol=0, atol=1e-12)
-    assert np.isfinite(bias_for_mean(activation.name, np.array([0.0, 1.0]), omega=30.0)).all()
+    assert np.isfinite(bias_for_mean(activation, np.array([0.0, 1.0]))).all()
 
 
 # --- activations --------------------------------------------------------------------------------------------

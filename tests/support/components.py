@@ -40,6 +40,9 @@ class Gauss:
     def backward(self, xp, dy, saved):
         return dy * (-(self.a * self.a) * saved * xp.exp(-0.5 * (self.a * saved) ** 2))
 
+    def inverse(self, xp, y):
+        return xp.sqrt(-2.0 * xp.log(y)) / self.a
+
 
 @dataclass(frozen=True)
 class Finer:
@@ -47,6 +50,7 @@ class Finer:
 
     omega: float = 30.0
     saves_input = True
+    initializer = "sine"
 
     def forward(self, xp, z):
         return xp.sin(self.omega * (xp.abs(z) + 1.0) * z)
