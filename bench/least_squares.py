@@ -27,7 +27,7 @@ import numpy as np
 from coordfit._backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import Picture, bundled_picture, load_picture
-from coordfit.optimizers import gauss_newton
+from coordfit.optimizers import gauss_newton, tangent_kernel
 from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
@@ -65,9 +65,9 @@ def without(piece: str) -> Iterator[None]:
             yield
     elif piece == "preconditioner":
         with (
-            mock.patch.object(gauss_newton.Preconditioner, "__call__", lambda self, v: v),
-            mock.patch.object(gauss_newton.Preconditioner, "factor", return_value=True),
-            mock.patch.object(gauss_newton, "_MOST_ITERATIONS", 200),
+            mock.patch.object(tangent_kernel.Preconditioner, "__call__", lambda self, v: v),
+            mock.patch.object(tangent_kernel.Preconditioner, "factor", return_value=True),
+            mock.patch.object(tangent_kernel, "_MOST_ITERATIONS", 200),
         ):
             yield
     else:

@@ -1,4 +1,4 @@
-"""Adam: steps scaled by running means of the gradient and its square. Kingma and Ba (2015)."""
+"""Adam: steps scaled by running means of the gradient and its square."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .._backends import Array
 class Adam:
     """Adam: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (ICLR 2015), algorithm 1.
 
-    The moments are kept as plain sums, `m <- beta1 m + g` and `v <- beta2 v + g^2`. The factors `1 - beta` of
-    the paper are in the scalars, with the bias corrections; and both sides of the quotient are divided by
-    `r = sqrt((1 - beta2) / (1 - beta2^t))`, which leaves one operation less for each parameter.
+    The moments are plain sums, `m <- beta1 m + g` and `v <- beta2 v + g^2`; the factors `1 - beta` of the paper
+    are in the scalars, with the bias corrections. Numerator and denominator are divided by
+    `r = sqrt((1 - beta2) / (1 - beta2^t))`, which saves one operation for each parameter.
     """
 
     beta1: float = 0.9

@@ -6,20 +6,21 @@ An element-wise optimizer is a rule (`Adam`, `SGD`): a formula that the backends
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 from .._backends import Array, Backend, UpdateRule
 
 
-class Optimizer(Protocol):
-    """Updates a flat parameter buffer (*E, P) from the workers' flat gradient buffers, which are summed."""
+class Optimizer(ABC):
+    """Updates a flat parameter buffer (*E, P) from the workers' flat gradient buffers."""
 
     state: dict[str, Array]
-    """Buffers that a checkpoint must hold, by name, each of shape (*E, P)."""
-    steps: int
+    """Buffers of a checkpoint by name, each of shape (*E, P)."""
+    steps = 0
     """Steps taken so far."""
 
+    @abstractmethod
     def update(
         self,
         parameters: Array,
@@ -33,44 +34,31 @@ class Optimizer(Protocol):
         Parameters
         ----------
         parameters : array, shape (*E, P)
-            Of all members, or of those that `members` names.
+            Of all members, or of those of `members`.
         gradients : arrays of the same shape
             Summed in their order; the first may be overwritten.
-        learning_rate : float, or array of shape (*E, 1) where members differ
-            Of the same members.
+        learning_rate : float, or array of shape (*E, 1) if members differ
         counter : integer array of shape (1,), optional
-            The step's number on the device instead of `steps`, for steps that are recorded.
+            The step's number on the device instead of `steps`, for recorded steps.
         """
 
     def step(self, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array) -> None:
         """Count one step and do its arithmetic for all members."""
-
-
-class Counted:
-    """What every optimizer does in the same way: the count of its steps, and members' parts of its state."""
-
-    steps = 0
-    state: dict[str, Array]
-
-    def step(
-        self: Optimizer, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array
-    ) -> None:
-        """Count one step and do its arithmetic for all members."""
         self.steps += 1
         self.update(parameters, gradients, learning_rate)
 
-    def _part(self, name: str, members: slice | None) -> Array:
-        return self.state[name] if members is None else self.state[name][members, ...]
+    def _state_of(self, members: slice | None) -> list[Array]:
+        return [state if members is None else state[members, ...] for state in self.state.values()]
 
 
-class ElementwiseOptimizer(Counted):
-    """An optimizer whose update is a rule for each element.
+class ElementwiseOptimizer(Optimizer):
+    """An optimizer with a rule for each element.
 
     Parameters
     ----------
     parameters : array, shape (*E, P)
     rule : UpdateRule
-        Its state has the names of the buffers in `state`.
+        With the names of the buffers in `state`.
     """
 
     def __init__(self, backend: Backend, parameters: Array, rule: UpdateRule, *, dtype: str) -> None:
@@ -90,7 +78,7 @@ class ElementwiseOptimizer(Counted):
             self.rule,
             parameters,
             gradients,
-            [self._part(name, members) for name in self.state],
+            self._state_of(members),
             step=self.steps if counter is None else counter,
             learning_rate=learning_rate,
         )

@@ -1,14 +1,14 @@
-"""The last layer in closed form: least squares on what the hidden layers give, for one network or K.
+"""The last layer in closed form: least squares over the hidden units, for one network or K.
 
-With the hidden layers held, y = f(H W + b) is linear in (W, b) but for f. One Gauss-Newton step for the mean
-squared error solves, for each channel c with slopes g = f'(z_c) and errors e = t_c - y_c,
+With fixed hidden layers, `y = f(H W + b)` is linear in (W, b) except for f. One Gauss-Newton step for the mean
+squared error solves, for each channel c with slopes `g = f'(z_c)` and errors `e = t_c - y_c`,
 
     (A^T A + ridge trace(A^T A) / (H + 1) I) d = A^T e,    A = sqrt(weights) g [H, 1],
 
 the normal equations of ridge regression towards the present weights. With an identity output one step is the
-exact minimum and all channels share A; a sigmoid takes a few. Sums over rows and solves are in float64: the
-condition number of A^T A is the square of that of A. The pair of a trained hidden layer and a solved last one
-is what variable projection makes of it: Golub and Pereyra (1973).
+exact minimum and all channels share A; a sigmoid takes a few steps. Sums and solves are in float64, since the
+condition number of `A^T A` is the square of that of A. Trained hidden layers with a solved last layer are
+variable projection: Golub and Pereyra (1973).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ RIDGE = 1e-9
 
 _BLOCK_ROWS = 4096
 _MOST_STEPS = 6
-# A step that lowers the mean squared error by less than this share ends the iteration.
-_WORTH = 0.01
+# The iteration ends with a step that lowers the mean squared error by a smaller share.
+_LEAST_GAIN = 0.01
 
 
 @dataclass(frozen=True)
 class _Errors:
-    """Mean squared errors of each member, of predictions as they are and clipped to [0, 1], shapes E."""
+    """Mean squared errors of each member, of plain predictions and of clipped ones; shapes E."""
 
     plain: Array
     clipped: Array
@@ -44,7 +44,7 @@ class _Errors:
 
 @dataclass(frozen=True)
 class Polish:
-    """What a polish did: the mean squared errors before and after it, unclipped, and the seconds it took."""
+    """The mean squared errors before and after a polish, unclipped, and its seconds."""
 
     before: float
     after: float
@@ -54,10 +54,10 @@ class Polish:
 def solve_last_layer(
     mlp: MLP, encoder: Encoder, pixels: TrainingPixels, ridge: float = RIDGE, chosen: Array | None = None
 ) -> tuple[Array, Array]:
-    """Replace the last layer of `mlp` by the least-squares solution, where that is better.
+    """Replace the last layer of `mlp` by the least-squares solution, if that is better.
 
-    A member keeps its old weights where the new ones would raise its mean squared error over the training
-    pixels, be it of the predictions or of the clipped ones that PSNR is made of.
+    A member keeps its old weights if the new ones raise its mean squared error over the training pixels, of its
+    predictions or of the clipped ones.
 
     Parameters
     ----------
@@ -66,18 +66,18 @@ def solve_last_layer(
     ridge : float
         Share of the mean diagonal of the normal equations that is added to the diagonal; above 0.
     chosen : integer array, shape (n,) or (*E, n), optional
-        Which pixels count, for all members or for each; None for all.
+        The pixels that count, for all members or for each; None for all.
 
     Returns
     -------
     before, after : arrays, shape E
-        Mean squared errors, unclipped and weighted, of the network that was given and of that which remains.
+        Mean squared errors, unclipped and weighted, of the old network and of the new one.
     """
     problem = _Problem(mlp, encoder, pixels, chosen)
     xp, layer = mlp.backend.xp, problem.layer
     systems, errors = problem.linearise()
     before = errors.plain
-    active = before >= 0.0  # members that still gain; NaN is not
+    active = before >= 0.0  # members that still gain; False for NaN
     for _ in range(1 if problem.is_linear else _MOST_STEPS):
         old_W, old_b = layer.W + 0.0, layer.b + 0.0
         dW, db = problem.solve(systems, ridge)
@@ -88,7 +88,7 @@ def solve_last_layer(
         layer.W[...] = xp.where(better[..., None, None], layer.W, old_W)
         layer.b[...] = xp.where(better[..., None, None], layer.b, old_b)
         mlp.backend.parameters_changed(mlp.parameters)
-        active = better & (new.plain < (1.0 - _WORTH) * errors.plain)
+        active = better & (new.plain < (1.0 - _LEAST_GAIN) * errors.plain)
         errors = _Errors(
             xp.where(better, new.plain, errors.plain), xp.where(better, new.clipped, errors.clipped)
         )
@@ -100,14 +100,14 @@ def solve_last_layer(
 def least_squares(
     backend: Backend, hidden: Array, target: Array, ridge: float, weights: Array | None = None
 ) -> tuple[Array, Array]:
-    """W (K, H, C) and b (K, 1, C) with which hidden W + b fits targets (K, N, C) best, with a ridge towards 0.
+    """Return W (K, H, C) and b (K, 1, C) for which `hidden W + b` fits targets (K, N, C) best.
 
-    This is the step above from weights of 0, for K small problems whose hidden units are at hand.
+    This is the step above from weights of 0, with a ridge to 0, for K small problems with known hidden units.
 
     Parameters
     ----------
     hidden : array, shape (N, H) shared by the members, or (K, N, H)
-        What the last layer sees.
+        The inputs of the last layer.
     ridge : float
         Share of the mean diagonal of the normal equations that is added to the diagonal.
     weights : array, shape (N, 1) or (K, N, 1), optional
@@ -118,13 +118,13 @@ def least_squares(
     weighted = rows if weights is None else backend.asarray(weights, "float64") * rows
     right = xp.matrix_transpose(weighted)
     normal = _damped(backend, right @ rows, ridge)
-    # Where one matrix serves all members, it is factorised once.
+    # A matrix that all members share is factorised once.
     solved = xp.linalg.solve(normal, right @ Y) if normal.ndim > 2 else xp.linalg.solve(normal, right) @ Y
     return solved[..., :-1, :], solved[..., -1:, :]
 
 
 class _Problem:
-    """The rows that a last layer is to fit, a block at a time."""
+    """The rows that a last layer has to fit, in blocks."""
 
     def __init__(self, mlp: MLP, encoder: Encoder, pixels: TrainingPixels, chosen: Array | None) -> None:
         self.backend: Backend = mlp.backend
@@ -134,9 +134,9 @@ class _Problem:
         self.is_linear = mlp.output_activation == Identity()
 
     def linearise(self) -> tuple[tuple[Array, Array], _Errors]:
-        """Normal equations (A^T A, A^T e) at the present weights, and the errors there.
+        """Return the normal equations `(A^T A, A^T e)` at the present weights, and the errors there.
 
-        Shapes (*E, C, H + 1, H + 1), or (*E, 1, H + 1, H + 1) where channels share it, and (*E, C, H + 1).
+        Shapes are (*E, C, H + 1, H + 1), or (*E, 1, H + 1, H + 1) if channels share it, and (*E, C, H + 1).
         """
         sums: list[Array] = []
         for x, target, weights in self._blocks():
@@ -150,23 +150,17 @@ class _Problem:
         return (gram, right), _Errors(plain / count, clipped / count)
 
     def _blocks(self) -> Iterator[tuple[Array, Array, Array | None]]:
-        pixels = self.pixels
         for start in range(0, self.size, _BLOCK_ROWS):
             rows = slice(start, min(start + _BLOCK_ROWS, self.size))
             index = None if self.chosen is None else self.chosen[..., rows]
-
-            def of(data: Any, rows: slice = rows, index: Array | None = index) -> Array:
-                return data.rows(rows) if index is None else data.take(index)
-
-            x = self.encoder(of(pixels.coordinates))
-            yield x, of(pixels.target), None if pixels.weights is None else of(pixels.weights)
+            yield self.pixels.batch(self.encoder, rows, index)
 
     def _block_sums(self, x: Array, target: Array, weights: Array | None) -> Iterator[Array]:
         xp, layer = self.backend.xp, self.layer
         prediction = self.mlp.forward(x)
-        seen = self.backend.as_numbers(self.layer.x)
+        inputs = self.backend.as_numbers(self.layer.x)
         slope = layer.activation.backward(xp, xp.ones_like(prediction), layer.saved)
-        hidden, y, slope, t = (xp.astype(a, xp.float64) for a in (seen, prediction, slope, target))
+        hidden, y, slope, t = (xp.astype(a, xp.float64) for a in (inputs, prediction, slope, target))
         w = xp.ones_like(t[..., :1]) if weights is None else xp.astype(weights, xp.float64)
         rows = _with_ones(xp, hidden)[..., None, :, :]  # (*E, 1, n, H + 1)
         error = _by_channel(xp, t - y)
@@ -179,7 +173,7 @@ class _Problem:
             yield xp.sum(w * e * e, axis=(-3, -2, -1))
 
     def solve(self, systems: tuple[Array, Array], ridge: float) -> tuple[Array, Array]:
-        """The change of W (*E, H, C) and of b (*E, 1, C)."""
+        """Return the changes of W (*E, H, C) and of b (*E, 1, C)."""
         xp, (gram, right) = self.backend.xp, systems
         damped = _damped(self.backend, gram, ridge)
         if damped.shape[-3] == 1:  # one matrix, C right-hand sides
@@ -191,12 +185,12 @@ class _Problem:
 
 
 def _with_ones(xp: Any, hidden: Array) -> Array:
-    """[H, 1]: the bias is the weight of a unit that always says 1."""
+    """Return [H, 1]: the bias is the weight of a unit that is always 1."""
     return xp.concat([hidden, xp.ones_like(hidden[..., :1])], axis=-1)
 
 
 def _damped(backend: Backend, gram: Array, ridge: float) -> Array:
-    """Normal equations (..., H + 1, H + 1) with a share of their mean diagonal added to it."""
+    """Return normal equations (..., H + 1, H + 1) with a share of their mean diagonal added to the diagonal."""
     size = gram.shape[-1]
     eye = backend.asarray(np.eye(size), "float64")
     scale = backend.xp.sum(gram * eye, axis=(-2, -1), keepdims=True) / size
@@ -204,5 +198,5 @@ def _damped(backend: Backend, gram: Array, ridge: float) -> Array:
 
 
 def _by_channel(xp: Any, array: Array) -> Array:
-    """(*E, n, C) as (*E, C, n, 1)."""
+    """Return an array (*E, n, C) as (*E, C, n, 1)."""
     return xp.matrix_transpose(array)[..., None]

@@ -10,7 +10,7 @@ from .._backends import Array
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent, with momentum and Nesterov's variant if asked for."""
+    """Stochastic gradient descent, optionally with momentum and Nesterov's variant."""
 
     momentum: float = 0.0
     nesterov: bool = False
@@ -19,7 +19,7 @@ class SGD:
 
     @property
     def state(self) -> tuple[str, ...]:
-        """A velocity if there is momentum."""
+        """The velocity, if there is momentum."""
         return ("velocity",) if self.momentum else ()
 
     def update(

@@ -1,4 +1,4 @@
-"""The pixels of a training run: targets, weights, and their features or how to compute them."""
+"""The pixels of a training run: coordinates, targets, weights, and a table of features."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from .._backends import Array, Backend, Partition
 from ..encoders.base import Encoder
 from ..network.cost import item_size, table_fits
-from .rows import ArrayRows, Coordinates
+from .rows import ArrayRows, Coordinates, Rows
 
 
 class TrainingPixels:
-    """The pixels that training may see: what they are, where they are, and what they weigh.
+    """The pixels that training may see.
 
     Parameters
     ----------
     coordinates : array of shape (N, 2), or Coordinates
-    target : array of shape (N, C), or (*E, N, C) where members learn different pictures
+    target : array of shape (N, C), or (*E, N, C) if members learn different pictures
     weights : array of shape (N, 1) or (*E, N, 1), optional
         Of mean 1 over N; 0 hides a pixel.
     """
@@ -34,8 +34,19 @@ class TrainingPixels:
         self.target = ArrayRows(backend, target)
         self.weights = None if weights is None else ArrayRows(backend, weights)
 
+    def batch(
+        self, encoder: Encoder, rows: slice, index: Array | None, table: ArrayRows | None = None
+    ) -> tuple[Array, Array, Array | None]:
+        """Return features, targets and weights of the pixels `index`, or of `rows` in order if it is None."""
+
+        def of(data: Rows) -> Array:
+            return data.rows(rows) if index is None else data.take(index)
+
+        x = encoder(of(self.coordinates)) if table is None else of(table)
+        return x, of(self.target), None if self.weights is None else of(self.weights)
+
     def feature_table(self, encoder: Encoder, dtype: str) -> ArrayRows | None:
-        """Return the features of all pixels if they fit; None if they are to be computed in each step."""
+        """Return the features of all pixels if they fit; None if each step has to compute them."""
         if not encoder.is_cacheable:
             return None
         shape = (*encoder.ensemble, self.size, encoder.num_features)
@@ -53,7 +64,7 @@ class TrainingPixels:
         return ArrayRows(self.backend, table)
 
     def _fill(self, table: Array, encoder: Encoder, partition: Partition, dtype: str) -> None:
-        """One worker's share of a table of features: some members, or some rows of all."""
+        """Fill one worker's part of a table of features: some members, or some rows of all."""
         if not encoder.ensemble:
             self._fill_one(table, encoder, partition.blocks, dtype)
             return
@@ -61,10 +72,10 @@ class TrainingPixels:
             self._fill_one(table[member, ...], encoder.alone(member), partition.blocks, dtype)
 
     def _fill_one(self, table: Array, encoder: Encoder, blocks: Sequence[slice], dtype: str) -> None:
-        """Rows of one member's table (N, F); features that its encoder lacks stay 0."""
+        """Fill rows of one member's table (N, F); features that its encoder lacks stay 0."""
         encoded = self.coordinates.encoded_in_order(encoder, dtype)
         for rows in blocks:
-            room = table[rows, :]
-            features = encoded(rows, room if encoder.num_features == room.shape[-1] else None)
-            if features is not room:
-                room[:, : encoder.num_features] = features
+            out = table[rows, :]
+            features = encoded(rows, out if encoder.num_features == out.shape[-1] else None)
+            if features is not out:
+                out[:, : encoder.num_features] = features

@@ -14,14 +14,11 @@ from coordfit.images import bundled_picture, load_picture
 from coordfit.network.activations import make_activation
 from coordfit.network.mlp import MLP
 from coordfit.network.parameters import ParameterLayout
-from coordfit.optimizers.gauss_newton import (
-    MOST_ROWS,
+from coordfit.optimizers.gauss_newton import MOST_ROWS, Damping, GaussNewtonStep, check_rows
+from coordfit.optimizers.tangent_kernel import (
     CholeskySolver,
-    Damping,
-    GaussNewtonStep,
     Jacobian,
     Preconditioner,
-    check_rows,
     conjugate_gradients,
     principal_colours,
 )
