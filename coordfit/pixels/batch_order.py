@@ -1,8 +1,8 @@
-"""The order of mini-batches: a bijection of (seed, epoch, index) that needs no state and no sort.
+"""The order of mini-batches: a permutation for each seed and epoch, without state and without sorting.
 
-A Feistel network over the smallest even number of bits that holds n, with cycle-walking for the rest
+It is a Feistel network over the smallest even number of bits that holds n, with cycle-walking for the rest
 (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002; used for shuffling by Mitchell et al.,
-arXiv:2106.06161). Integers only, so every backend draws the same batches bit for bit, and a resumed run goes
+arXiv:2106.06161). With integers only, every backend draws the same batches bit for bit, and a resumed run goes
 on as if it had never stopped.
 """
 
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDS = 8
-# Positions are permuted this many at a time: small batches then share the cost of the integer arithmetic.
+# Number of positions that are permuted at a time, so that small batches share the cost of a call.
 _WINDOW = 32_768
 
 
 def permuted(
     index: NDArray[np.integer], n: int, seed: int, epoch: int | NDArray[np.integer]
 ) -> NDArray[np.uint32]:
-    """Where each index in [0, n) goes in the order of that seed and epoch; a permutation of [0, n).
+    """Return the images of indices in [0, n) under the permutation of a seed and an epoch.
 
     Parameters
     ----------
@@ -41,16 +41,16 @@ def permuted(
 
 
 class BatchOrder:
-    """Batch t holds positions t B to (t + 1) B of the endless sequence epoch 0, epoch 1, ...
+    """Batches of an endless sequence of epochs: batch t has its positions `t B` to `(t + 1) B`.
 
     Parameters
     ----------
     n : int
-        Training pixels.
+        Number of training pixels.
     batch_size : int
         B, at most n.
     seed : int
-        The order's own seed, below 2^32.
+        Below 2^32.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:
@@ -58,7 +58,7 @@ class BatchOrder:
         self._start, self._window = 0, np.empty(0, dtype=np.int64)
 
     def batch(self, t: int) -> NDArray[np.int64]:
-        """Indices (B,) of the training pixels in batch t; a view that the next calls may replace."""
+        """Return the indices (B,) of the training pixels of batch t, as a view that later calls may change."""
         start = t * self.batch_size
         offset = start - self._start
         if offset < 0 or offset + self.batch_size > self._window.size:
@@ -82,7 +82,7 @@ def _feistel(
 
 
 def _mix(x: NDArray[np.uint32] | np.uint32) -> NDArray[np.uint32]:
-    """A 32-bit finalizer: every input bit changes about half of the output bits. Wraps on purpose."""
+    """Mix 32 bits, with wrap-around: every input bit changes about half of the output bits."""
     x = np.atleast_1d(np.asarray(x, dtype=np.uint32))  # scalars would warn of the wrap-around
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)

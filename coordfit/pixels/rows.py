@@ -1,7 +1,7 @@
-"""Rows of training data by their number: arrays where they fit memory, arithmetic where they would not.
+"""Rows of training data by their number: from arrays, or computed if an array would be too large.
 
-A batch names pixels by index; what a step needs of them (coordinates or features, targets, weights) comes
-from an object with two methods, `rows` for a run of pixels in order and `take` for any.
+A batch is a list of pixel numbers. Coordinates, features, targets and weights of its pixels come from objects
+with two methods: `rows` for a run of pixels in order, and `take` for any pixels.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from ..images.grid import PixelGrid
 
 
 class Rows(Protocol):
-    """N rows of C numbers, for all members or for each."""
+    """N rows of C numbers, the same for all members or for each its own."""
 
     def rows(self, rows: slice) -> Array:
-        """Rows in order: (n, C), or (*E, n, C) where members differ."""
+        """Return rows in order: (n, C), or (*E, n, C) if members differ."""
 
     def take(self, index: Array, out: Array | None = None) -> Array:
-        """Rows by number: index (n,), or (*E, n) where members differ, to (n, C) or (*E, n, C)."""
+        """Return rows (n, C) or (*E, n, C) by number: index (n,), or (*E, n) if members differ."""
 
     def members(self, members: slice) -> Rows:
-        """What some of the members see; itself where they share it."""
+        """Return the rows of some members; itself if they are shared."""
 
 
 class Coordinates(Rows, Protocol):
-    """The coordinates (N, 2) of pixels, and how an encoder sees them."""
+    """The coordinates (N, 2) of pixels, and their features."""
 
     def members(self, members: slice) -> Coordinates:
-        """What some of the members see; itself if they share it."""
+        """Return the coordinates of some members; itself if they are shared."""
 
     def encoded(
         self, encoder: Encoder, rows: slice, batch: Array | None = None, out: Array | None = None
     ) -> Array:
-        """Return features of pixels in order, or of those that `batch` (n,) or (*E, n) has at these places."""
+        """Return features of `rows` in order, or of the pixels `batch[..., rows]`."""
 
     def encoded_in_order(self, encoder: Encoder, dtype: str) -> OnGrid:
-        """Return what gives the features (n, F) of runs of pixels, to fill a table."""
+        """Return a function for the features (n, F) of runs of pixels, to fill a table."""
 
 
 class ArrayRows:
-    """Rows of an array of shape (N, C), or (*E, N, C) where members differ."""
+    """Rows of an array (N, C), or (*E, N, C) if members differ."""
 
     def __init__(self, backend: Backend, array: Array) -> None:
         self.backend, self.array = backend, array
 
     def rows(self, rows: slice) -> Array:
-        """A view of rows in order."""
+        """Return a view of rows in order."""
         return self.array[..., rows, :]
 
     def take(self, index: Array, out: Array | None = None) -> Array:
-        """Rows by number, gathered."""
+        """Return a copy of rows by number."""
         return self.backend.take_rows(self.array, index, out=out)
 
     def members(self, members: slice) -> ArrayRows:
-        """Some of the members' rows; itself where they share them."""
+        """Return the rows of some members; itself if they are shared."""
         return self if self.array.ndim == 2 else ArrayRows(self.backend, self.array[members, ...])
 
     def encoded(
@@ -78,7 +78,7 @@ class ArrayRows:
 
 
 class GridRows:
-    """Coordinates (N, 2) of every `stride`-th pixel of a grid along both axes, computed and never stored."""
+    """Coordinates (N, 2) of every `stride`-th pixel of a grid along both axes, computed on demand."""
 
     def __init__(self, backend: Backend, grid: PixelGrid, stride: int, dtype: str) -> None:
         self.backend, self.dtype = backend, dtype
@@ -94,21 +94,21 @@ class GridRows:
         )
 
     def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The x of each column and the y of each row."""
+        """Return the x of each column and the y of each row."""
         columns, x_scale, x_start, y_scale, y_start = self.lattice
         x, y = (np.arange(count, dtype=np.float64) for count in (columns, self.size // columns))
         return x * x_scale + x_start, y * y_scale + y_start
 
     def rows(self, rows: slice) -> Array:
-        """Coordinates of pixels in order."""
+        """Return coordinates of pixels in order."""
         return self.take(self.backend.arange(rows.start, rows.stop))
 
     def take(self, index: Array, out: Array | None = None) -> Array:
-        """Coordinates of pixels by number."""
+        """Return coordinates of pixels by number."""
         return self.backend.pixel_coordinates(index, self.lattice, self.dtype)
 
     def members(self, members: slice) -> GridRows:
-        """All members see the same grid."""
+        """Return itself: all members share the grid."""
         return self
 
     def encoded(

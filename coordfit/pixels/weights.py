@@ -1,4 +1,4 @@
-"""Masks and weights of pixels that a user gives: what they may be, and how weights are scaled."""
+"""Masks and weights of pixels from users: checks, and the scale of weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import ConfigError
 
 
 def checked_mask(known: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """Return a mask (H, W) of the pixels that training may see; ConfigError if it cannot be one."""
+    """Return the mask (H, W) of the pixels that training may see; ConfigError if it is unusable."""
     mask = np.asarray(known)
     if mask.dtype != np.bool_:
         raise ConfigError(f"the mask of known pixels must be a boolean array (H, W), not of {mask.dtype}")
@@ -22,7 +22,7 @@ def checked_mask(known: Any, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def checked_weights(weights: Any, height: int, width: int) -> NDArray[np.floating]:
-    """Return weights (H, W) of pixels in training; ConfigError if they cannot be that."""
+    """Return the weights (H, W) of pixels in training; ConfigError if they are unusable."""
     try:
         numbers = np.asarray(weights, np.float64)
     except (TypeError, ValueError) as error:
