@@ -1,8 +1,8 @@
 """Models on disk: one `.safetensors` file with tensors by name and self-describing metadata.
 
-`encoding.B` (m, 2), `layers.N.weight` (n_in, n_out), `layers.N.bias` (n_out,), `encoding.NAME` of an encoder
-that learns; a checkpoint has the optimizer's state beside them as `optimizer.NAME.layers.N.weight` and so on.
-Nothing in a file is run, and nothing is taken from it unchecked.
+It holds `encoding.B` (m, 2), `layers.N.weight` (n_in, n_out), `layers.N.bias` (n_out,), `encoding.NAME` of a
+trained encoder; a checkpoint also has the optimizer's state as `optimizer.NAME.layers.N.weight` and so on. A
+file holds no code, and everything in it is checked.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ Tensors = Mapping[str, NDArray[Any]]
 _COORDINATES = "pixel centres (i + 0.5) / longer side, x right, y down"
 _COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
 MOST_STEPS, MOST_SECONDS = 10**9, 1e12
-_MOST_NAMES = 6  # of files, in a message
-_MOST_LETTERS = 300  # of a reason, which may quote the file
+_MOST_NAMES = 6  # files in a message
+_MOST_LETTERS = 300  # letters of a reason, which may quote the file
 _LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
 
 
 def save_model(path: str | PathLike[str], model: Model) -> None:
-    """Write a model, atomically; OutputError where that cannot be done."""
+    """Write a model, atomically; OutputError if that fails."""
     parameters = model.backend.to_numpy(model.mlp.parameters)
     tensors = model_tensors(model.mlp.layout, model.encoder.state(), parameters)
     save_tensors(path, tensors, describe_model(model) | {"kind": "model"})
 
 
 def model_in(path: str | PathLike[str]) -> Path:
-    """Return the model file that a path means: itself, or that of a run's folder, which may be a checkpoint.
+    """Return the model file of a path: itself, or the model or checkpoint in a run's folder.
 
     Raises
     ------
     ModelFileError
-        The folder has no model, or several of which none is the run's own.
+        The folder has no model, or several without a main one.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -91,7 +91,7 @@ def stored_state(tensors: Tensors, encoding: type[Encoding]) -> dict[str, NDArra
 
 
 def describe_model(model: Model | TiledModel) -> dict[str, Any]:
-    """What a file says of its model, beside the tensors."""
+    """Return the metadata of a model's file."""
     return {
         "config": model.config.as_dict(),
         "picture": asdict(model.picture),
@@ -105,7 +105,7 @@ def describe_model(model: Model | TiledModel) -> dict[str, Any]:
 def checked_checkpoint(
     path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
 ) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
-    """As `checked_model`; and refuse a model without a training state."""
+    """Return `checked_model`; ModelFileError for a model without a training state."""
     if metadata.get("kind") != "checkpoint":
         raise refused(path, "it holds a model but no training state; resume needs a checkpoint")
     return checked_model(path, tensors, metadata)
@@ -114,7 +114,7 @@ def checked_checkpoint(
 def checked_model(
     path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
 ) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
-    """Settings, picture and layout that metadata and the tensors' types and shapes agree on."""
+    """Return settings, picture and layout of a file; ModelFileError if they do not fit its tensors."""
     try:
         config, picture = read_description(metadata)
     except (ConfigError, TypeError, ValueError) as error:
@@ -138,7 +138,7 @@ def checked_model(
 def checked_state(
     path: str | PathLike[str], tensors: Tensors, encoding: Encoding, dtype: str
 ) -> dict[str, NDArray[Any]]:
-    """Return the state of a file's encoder; only types and shapes are looked at."""
+    """Return the state of a file's encoder, after checking its types and shapes."""
     for name in encoding.state_names:
         if f"encoding.{name}" not in tensors:
             raise refused(path, f"encoding.{name} is missing")
@@ -151,7 +151,7 @@ def checked_state(
 def _expected_tensors(
     config: FitConfig, layout: ParameterLayout, *, with_state: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of all tensors but the encoder's state."""
+    """Return names and shapes of all tensors except the encoder's state."""
     states = state_names(config) if with_state else ()
     nothing = np.broadcast_to(np.float32(0), layout.size)  # shapes without memory
     return {
@@ -162,7 +162,7 @@ def _expected_tensors(
 
 
 def read_description(metadata: Mapping[str, Any]) -> tuple[FitConfig, PictureFacts]:
-    """Settings and picture of a file; ConfigError, TypeError or ValueError where they cannot be used."""
+    """Return settings and picture of a file; ConfigError, TypeError or ValueError for unusable ones."""
     return _config(metadata.get("config")), _picture(metadata.get("picture"))
 
 
@@ -187,6 +187,6 @@ def _picture(facts: object) -> PictureFacts:
 
 
 def refused(path: str | PathLike[str], reason: str) -> ModelFileError:
-    """The error for a file that cannot be used; a reason may hold text from the file, and is cut short."""
-    told = reason if len(reason) <= _MOST_LETTERS else f"{reason[:_MOST_LETTERS]} ..."
-    return ModelFileError(f"cannot load {printable(fspath(path))}: {told}")
+    """Return the error for an unusable file, with a reason of limited length, as it may quote the file."""
+    short = reason if len(reason) <= _MOST_LETTERS else f"{reason[:_MOST_LETTERS]} ..."
+    return ModelFileError(f"cannot load {printable(fspath(path))}: {short}")

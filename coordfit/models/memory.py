@@ -1,8 +1,7 @@
-"""How much memory a run needs, told before any of it is asked for.
+"""Estimates of the memory that a run needs, checked before it is allocated.
 
-An operating system promises more memory than it has, and ends the process that takes it at its word. So what
-is free is compared first with an estimate: the arrays that are large, counted; not the some 100 MB that Python
-and its libraries take.
+Operating systems grant more memory than they have, and kill processes that use it. The estimate counts the
+large arrays, and not the 100 MB or so of Python and its libraries.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from ..network.cost import cost_of_a_row, item_size, layout_for, table_fits
 from ..optimizers.gauss_newton import MOST_ROWS, kernel_bytes
 from ..optimizers.make import state_names
 
-# Measured at the peak of runs: copies of the activations (forward, back, and in between), and copies of the
-# parameters and optimizer state on the host (the last good one, the next, and what becomes a file).
+# Measured at the peak of runs: copies of the activations (forward, backward and temporary ones), and copies of
+# the parameters and optimizer state on the host (the last good one, the next, and those being written).
 _PASSES, _COPIES = 2, 5
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of a run by what lowers them."""
+    """Bytes of a run, by the setting that lowers them."""
 
     network: int
     rows: int
@@ -36,24 +35,18 @@ class Need:
 
     @property
     def total(self) -> int:
-        """All together."""
+        """The sum of all parts."""
         return self.network + self.rows + self.pixels
 
     @property
     def cure(self) -> str:
-        """What lowers the largest part."""
+        """Advice to lower the largest part."""
         cures = {"network": "--hidden-size or --depth", "rows": "--batch-size", "pixels": "--size"}
         return "lower " + cures[max(cures, key=lambda name: int(getattr(self, name)))]
 
 
 def check(need: Need, backend: Backend, what: str) -> None:
-    """Refuse what does not fit.
-
-    Raises
-    ------
-    NotEnoughMemoryError
-        The backend has less memory free than `need`; nothing is said where it cannot tell.
-    """
+    """Raise NotEnoughMemoryError if the backend knows that less memory than `need` is free."""
     free = backend.free_memory()
     if free is not None and need.total > free:
         raise NotEnoughMemoryError(
@@ -62,7 +55,7 @@ def check(need: Need, backend: Backend, what: str) -> None:
 
 
 def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend, members: int = 1) -> Need:
-    """What training `members` networks on one picture of this shape (H, W, C) takes at its peak."""
+    """Return the peak memory of training `members` networks on one picture of shape (H, W, C)."""
     height, width, channels = shape
     item, N = item_size(config.dtype), height * width
     encoding = encoding_of(config, (height, width))
@@ -83,31 +76,31 @@ def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend
     in_rendering, _ = of_blocks(min(N, 65_536), 1, alive, row_flops)
     states = len(state_names(config))
     kernels = 0
-    if config.optimizer == "gauss-newton":  # larger batches are refused for what they cost in time
+    if config.optimizer == "gauss-newton":  # larger batches are refused, as they take too long
         kernels = kernel_bytes(min(config.batch_size or seen, seen, MOST_ROWS), config.dtype)
     copies = 1 + gradients + states + _COPIES * (1 + states)
     table = seen * layout.layer_sizes[0] * item
-    tables = table * members if table_fits(table, members) else table  # of their own, or shared
+    tables = table * members if table_fits(table, members) else table  # one for each, or shared
     return Need(
         network=members * copies * layout.size * item,
         rows=_PASSES * max(in_step, in_rendering) + kernels + (tables if table_fits(table, 1) else 0),
-        # What training sees of the picture, the reconstruction, the drawings of both.
+        # The training pixels, the reconstruction, the drawings of both.
         pixels=N * (2 * channels * item + 24),
     )
 
 
 def _largest(groups: Sequence[slice | None], members: int) -> int:
-    """Members of the largest group; None stands for all."""
+    """Return the number of members of the largest group; None stands for all."""
     return max(members if group is None else group.stop - group.start for group in groups)
 
 
 def need_of_rendering(height: int, width: int, channels: int, dtype: str) -> Need:
-    """What a rendering that is returned as one array takes."""
+    """Return the memory of a rendering as one array."""
     return Need(network=0, rows=0, pixels=height * width * channels * item_size(dtype))
 
 
 def in_words(size: int) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes in words."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if size >= scale:
             return f"{size / scale:,.1f} {unit}"

@@ -23,16 +23,16 @@ from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, PictureFacts, Rendered, as_c
 
 
 class Model(Rendered):
-    """A coordinate network: the encoder, the layers, and the picture's facts.
+    """A coordinate network: an encoder, layers, and the facts of its picture.
 
     Parameters
     ----------
     state : mapping
-        What the encoder has beside its parameters, on the host: see `Encoding.draw`.
+        The encoder's arrays that are not trained, on the host: see `Encoding.draw`.
     parameters : array, shape (P,)
-        In the order of `ParameterLayout`, on the host or the device. Copied.
+        In the order of `ParameterLayout`, on the host or the device; copied.
     metrics : dict, optional
-        The figures of the fit that it came from.
+        The figures of its fit.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Model(Rendered):
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers."""
+        """Number of parameters."""
         return self.mlp.layout.num_parameters
 
     def _data(self) -> tuple[Any, ...]:
@@ -67,7 +67,7 @@ class Model(Rendered):
         return self.config, self.picture, self.encoder.state(), parameters, self.metrics
 
     def __call__(self, coordinates: ArrayLike) -> NDArray[np.floating]:
-        """Colours (..., C), unclipped, at coordinates (..., 2): x, y in units of the longer side."""
+        """Return unclipped colours (..., C) at coordinates (..., 2): x, y in units of the longer side."""
         points = as_coordinates(coordinates)
         flat = points.reshape(-1, 2)
         colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
@@ -79,14 +79,14 @@ class Model(Rendered):
         return colours.reshape(*points.shape[:-1], self.picture.channels)
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """As `render_rows`, but as the network gives them, unclipped."""
-        # An encoder's tables for a grid grow with height + width, so that long sides are taken in parts.
+        """Yield rows as `render_rows` does, but unclipped."""
+        # An encoder's tables for a grid grow with height + width, so long sides are divided.
         for top in range(0, grid.height, CHUNK_PIXELS):
             band = grid.cropped(0, top, grid.width, min(CHUNK_PIXELS, grid.height - top))
             yield from self._predict_wide_rows(band) if band.width > CHUNK_PIXELS else self._predict_band(band)
 
     def _predict_wide_rows(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Rows (1, width, C) of a grid, each put together from windows."""
+        """Yield rows (1, width, C) of a grid, each assembled from windows."""
         for top in range(band.height):
             row = np.empty((1, band.width, self.picture.channels), self.config.dtype)
             for left in range(0, band.width, CHUNK_PIXELS):
@@ -96,23 +96,23 @@ class Model(Rendered):
             yield row
 
     def _predict_band(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Rows (n, width, C) of a grid whose sides are no longer than `CHUNK_PIXELS`."""
+        """Yield rows (n, width, C) of a grid with sides of at most `CHUNK_PIXELS`."""
         forward = _Forward(self)
         for features, start, stop in _parts_of_grid(self, band):
             colours = self.backend.to_numpy(forward(features, start, stop))
             yield colours.reshape(-1, band.width, colours.shape[-1])
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it back."""
+        """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it."""
         save_model(path, self)
 
 
 Part = tuple[OnGrid, int, int]
-"""What gives the features of a run of pixels, the first of them, and where it ends."""
+"""A run of pixels: a function for their features, the first pixel, and the end."""
 
 
 def _parts_of_grid(model: Model, band: PixelGrid, table: Array | None = None) -> Iterator[Part]:
-    """Whole rows of a grid, a bounded number of pixels at a time; `table` has their features where known."""
+    """Yield whole rows of a grid, in parts of bounded size; `table` optionally has their features."""
     features: OnGrid
     if table is None:
         with model.backend.activate():
@@ -125,21 +125,21 @@ def _parts_of_grid(model: Model, band: PixelGrid, table: Array | None = None) ->
 
 
 def _parts_of(model: Model, coordinates: NDArray[np.floating]) -> Iterator[Part]:
-    """Coordinates (n, 2) on the host, moved to the device a bounded number at a time."""
+    """Yield coordinates (n, 2) from the host, in parts of bounded size on the device."""
     for start in range(0, len(coordinates), CHUNK_PIXELS):
         chunk = model.backend.asarray(coordinates[start : start + CHUNK_PIXELS], model.config.dtype)
         yield functools.partial(_encode, model.encoder, chunk), 0, chunk.shape[0]
 
 
-class Watch:
-    """Some pixels at which a model is looked at again and again: where they lie is moved to the device once.
+class FixedPixels:
+    """Pixels at which a model is evaluated repeatedly, with coordinates or features kept on the device.
 
     Parameters
     ----------
     coordinates : array, shape (n, 2), optional
         On the host; None for the picture's own pixels, row by row.
     features : array, shape (H W, F), optional
-        Of the picture's own pixels, where they are known: on the device.
+        Of the picture's own pixels, on the device, if they are known.
     """
 
     def __init__(
@@ -155,14 +155,14 @@ class Watch:
         )
 
     def colours(self) -> Iterator[Array]:
-        """Colours (n, C), unclipped, on the device, some pixels at a time: asked for, and not waited for."""
+        """Yield unclipped colours (n, C) on the device, some pixels at a time, without waiting for them."""
         forward = _Forward(self._model)
         for part in self._parts:
             yield forward(*part)
 
 
 class _Forward:
-    """Runs a model forward over runs of pixels, in the backend's blocks and workers."""
+    """Evaluates a model over runs of pixels, in the backend's blocks and workers."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -170,7 +170,7 @@ class _Forward:
         self.workers: list[_ForwardWorker] = []
 
     def __call__(self, features: OnGrid, start: int, stop: int) -> Array:
-        """Colours (N, C), unclipped, on the device, of the pixels from `start` to `stop`."""
+        """Return unclipped colours (N, C), on the device, of the pixels from `start` to `stop`."""
         colours = self.model.backend.zeros((stop - start, self.model.picture.channels), self.model.config.dtype)
         done = 0
         while done < stop - start:
@@ -180,13 +180,14 @@ class _Forward:
             except MemoryError:
                 if rows <= FEWEST_PIXELS:
                     raise
-                self._take_less(rows // 2)
+                # From now on fewer pixels at a time; the picture stays the same.
+                self.rows, self.most_rows, self.workers = 0, rows // 2, []
             else:
                 done += rows
         return colours
 
     def _run(self, features: OnGrid, start: int, colours: Array) -> None:
-        """Fill `colours` (n, C) with those of n pixels from `start` on."""
+        """Fill `colours` (n, C) with those of the n pixels from `start` on."""
         backend = self.model.backend
         if colours.shape[0] != self.rows:
             self._partition(colours.shape[0])
@@ -196,12 +197,8 @@ class _Forward:
             backend.parameters_changed(self.model.mlp.parameters)
             backend.run_workers([worker.run for worker in self.workers])
 
-    def _take_less(self, rows: int) -> None:
-        """Where memory is short, fewer pixels at a time from now on: the picture is the same."""
-        self.rows, self.most_rows, self.workers = 0, rows, []
-
     def _partition(self, rows: int) -> None:
-        self.rows, self.workers = rows, []  # those of other sizes give their memory back first
+        self.rows, self.workers = rows, []  # frees the memory of the old workers first
         mlp = self.model.mlp
         cost = cost_of_a_row(mlp.layout.layer_sizes, mlp.dtype, forward_alone=True)
         partitions = self.model.backend.partition(rows, 1, *cost)
@@ -218,7 +215,7 @@ class _ForwardWorker:
         self.buffer = model.encoder.buffer(model.backend.scratch, (), rows, model.config.dtype)
 
     def begin(self, features: OnGrid, start: int, colours: Array) -> None:
-        """Note what `run` is to work on."""
+        """Set the input and output of `run`."""
         self.features, self.start, self.colours = features, start, colours
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Render a function of coordinates at any size: what single and tiled models have in common."""
+"""The base class of single and tiled models: rendering at any size, copies and pickles."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ from ..images import Picture
 from ..images.grid import PixelGrid
 from . import memory
 
-# Pixels that a rendering computes at a time; memory is bounded by this and not by the picture.
-CHUNK_PIXELS = 65_536
-
-
-# Where memory is short, so many at a time and no fewer.
-FEWEST_PIXELS = 256
+# Pixels that a rendering computes at a time, so that its memory does not depend on the picture; if memory is
+# short, fewer, down to the second number.
+CHUNK_PIXELS, FEWEST_PIXELS = 65_536, 256
 
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What a model remembers of the picture that it was fitted to."""
+    """The facts of a model's picture."""
 
     height: int
     width: int
@@ -53,10 +50,10 @@ class PictureFacts:
 
 
 class Rendered:
-    """What every model does alike: pictures of any size from rows that it predicts, and copies of itself.
+    """A model that predicts rows of pixels, and thereby renders pictures of any size.
 
-    A copy computes on the same backend. A pickle holds data alone, and is read onto a backend of the same kind,
-    or onto the CPU where there is none.
+    A copy has the same backend. A pickle holds data only, and is loaded on a backend of the same kind, or on
+    the CPU if there is none.
     """
 
     backend: Backend
@@ -65,7 +62,7 @@ class Rendered:
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers."""
+        """Number of parameters."""
         raise NotImplementedError
 
     @property
@@ -75,12 +72,12 @@ class Rendered:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is told of the model beside its settings, for JSON: nothing of one network."""
+        """Facts of the model beside its settings, for JSON."""
         return {}
 
     @property
     def title(self) -> str:
-        """The picture and the encoding in one line, for people."""
+        """The picture and the encoding in one line."""
         own, encoding = self.picture, encoding_class(self.config.encoding)
         return f"{own.name}, {own.width}x{own.height}: {encoding.title(self.config)}"
 
@@ -89,7 +86,7 @@ class Rendered:
         return f"<{name} of {escaped(self.title)}; {self.num_parameters} parameters on {where}>"
 
     def _data(self) -> tuple[Any, ...]:
-        """What the model is made of, on the host: the arguments of its class after the backend."""
+        """Return the constructor's arguments after the backend, on the host."""
         raise NotImplementedError
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -114,12 +111,12 @@ class Rendered:
         *,
         crop: tuple[int, int, int, int] | None = None,
     ) -> NDArray[np.floating]:
-        """The picture (height, width, C) in [0, 1] at any size; the fitted picture's own by default.
+        """Return the picture (height, width, C) in [0, 1] at any size; by default at its own.
 
         Parameters
         ----------
         height, width : int, optional
-            In pixels. With one of them alone, the other follows the picture's shape.
+            In pixels. If one is missing, it follows from the picture's shape.
         crop : (left, top, width, height), optional
             In pixels of that rendering; only these are computed.
         """
@@ -140,53 +137,43 @@ class Rendered:
         *,
         crop: tuple[int, int, int, int] | None = None,
     ) -> PixelGrid:
-        """The pixels that `render` computes for the same arguments; ValueError where they make no sense."""
-        return rendering_grid(self.picture, height, width, crop=crop)
+        """Return the pixels that `render` computes for these arguments; ValueError if they are impossible."""
+        own = self.picture
+        if height is None and width is None:
+            height, width = own.height, own.width
+        elif height is None and width is not None:
+            height = max(1, round(width * own.height / own.width))
+        elif width is None and height is not None:
+            width = max(1, round(height * own.width / own.height))
+        if height is None or width is None or height < 1 or width < 1:
+            raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
+        grid = own.grid.resized(height, width)
+        return grid if crop is None else grid.cropped(*crop)
 
     def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Whole rows (n, width, C) in [0, 1] of a grid from the top, a bounded number at a time."""
+        """Yield whole rows (n, width, C) in [0, 1] of a grid from the top, in parts of bounded size."""
         for colours in self.predict_rows(grid):
             yield np.clip(colours, 0.0, 1.0, out=colours)
 
     def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """As `render_rows`, but as the network gives them, unclipped."""
+        """Yield rows as `render_rows` does, but unclipped."""
         raise NotImplementedError
 
 
 def _unpickled(
     kind: Callable[..., Rendered], device: str, settings: dict[str, Any], data: tuple[Any, ...]
 ) -> Rendered:
-    """Make a model from its data."""
+    """Return a model from its pickled data."""
     try:
         backend = get_backend(device, **settings)
-    except (DeviceUnavailableError, ValueError):  # another machine's device, or a backend of the user's own
+    except (DeviceUnavailableError, ValueError):  # a device of another machine, or a backend from outside
         backend = get_backend("cpu")
     return kind(backend, *data)
 
 
 def as_coordinates(coordinates: ArrayLike) -> NDArray[Any]:
-    """Coordinates (..., 2) on the host as an array of numbers; ValueError where they are none."""
+    """Return coordinates (..., 2) on the host as an array of numbers; ValueError if they are not."""
     array = np.asarray(coordinates)
     if array.dtype.kind not in "iuf" or array.ndim < 1 or array.shape[-1] != 2:
         raise ValueError(f"coordinates must be numbers of shape (..., 2), not {array.dtype} {array.shape}")
     return array
-
-
-def rendering_grid(
-    own: PictureFacts,
-    height: int | None,
-    width: int | None,
-    *,
-    crop: tuple[int, int, int, int] | None,
-) -> PixelGrid:
-    """The pixels of a picture's rendering at some size, or of a window of it; ValueError where it is none."""
-    if height is None and width is None:
-        height, width = own.height, own.width
-    elif height is None and width is not None:
-        height = max(1, round(width * own.height / own.width))
-    elif width is None and height is not None:
-        width = max(1, round(height * own.width / own.height))
-    if height is None or width is None or height < 1 or width < 1:
-        raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
-    grid = own.grid.resized(height, width)
-    return grid if crop is None else grid.cropped(*crop)

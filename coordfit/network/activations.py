@@ -1,6 +1,6 @@
-"""Activations: y = f(z) and dz = dy f'(z), element by element, each formula once and on any `xp`.
+"""Activations `y = f(z)` and `dz = dy f'(z)`, element by element, written once for any `xp`.
 
-If the derivative can be written by the output y, the layer saves y alone; the sine needs its input z. An
+A layer saves its output y if that gives the derivative; the sine needs its input z. An
 activation may have more: `kinks`, the places where its slope jumps, of which gradient checks keep clear;
 `initializer`, the initial weights that suit it, a name or a method `(rng, n_in, n_out, first) -> (W, b)`; and
 `inverse(xp, y)`, from which an output layer can start at the mean colour.
@@ -20,17 +20,17 @@ ActivationName = Literal["relu", "sine", "tanh", "sigmoid", "identity"]
 
 
 class ActivationFunction(Protocol):
-    """An activation: a frozen dataclass with these, of coordfit or of its users."""
+    """An activation: a frozen dataclass with these methods."""
 
     @property
     def saves_input(self) -> bool:
-        """Whether `backward` needs z; if not, it gets y."""
+        """Whether `backward` gets z instead of y."""
 
     def forward(self, xp: Any, z: Array) -> Array:
         """Return `y = f(z)`."""
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """Return `dz = dy f'(z)`, from z or y."""
+        """Return `dz = dy f'(z)`, from the saved z or y."""
 
     def __hash__(self) -> int:
         """Equal formulas are lowered once."""
@@ -38,92 +38,93 @@ class ActivationFunction(Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """f(z) = z."""
+    """`f(z) = z`."""
 
     name: ClassVar[str] = "identity"
     saves_input: ClassVar[bool] = False
 
     def forward(self, xp: Any, z: Array) -> Array:
-        """y = z."""
+        """Return `y = z`."""
         return z
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """dz = dy."""
+        """Return `dz = dy`."""
         return dy
 
     def inverse(self, xp: Any, y: Array) -> Array:
-        """z = y."""
+        """Return `z = y`."""
         return y
 
 
 @dataclass(frozen=True)
 class ReLU:
-    """f(z) = max(z, 0)."""
+    """`f(z) = max(z, 0)`."""
 
     name: ClassVar[str] = "relu"
     kinks: ClassVar[tuple[float, ...]] = (0.0,)
     saves_input: ClassVar[bool] = False
 
     def forward(self, xp: Any, z: Array) -> Array:
-        """y = max(z, 0)."""
+        """Return `y = max(z, 0)`."""
         return xp.maximum(z, xp.zeros_like(z))
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """dz = dy if y > 0, else 0."""
+        """Return `dz = dy` if `y > 0`, else 0."""
         return xp.where(saved > 0, dy, xp.zeros_like(dy))
 
     def inverse(self, xp: Any, y: Array) -> Array:
-        """z = y, of a positive y."""
+        """Return `z = y, of a positive y`."""
         return y
 
 
 @dataclass(frozen=True)
 class Tanh:
-    """f(z) = tanh z."""
+    """`f(z) = tanh(z)`."""
 
     name: ClassVar[str] = "tanh"
     initializer: ClassVar[str] = "glorot"
     saves_input: ClassVar[bool] = False
 
     def forward(self, xp: Any, z: Array) -> Array:
-        """y = tanh z."""
+        """Return `y = tanh(z)`."""
         return xp.tanh(z)
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """dz = dy (1 - y^2)."""
+        """Return `dz = dy (1 - y^2)`."""
         return dy * (1.0 - saved * saved)
 
     def inverse(self, xp: Any, y: Array) -> Array:
-        """z = artanh y."""
+        """Return `z = artanh y`."""
         return xp.arctanh(y)
 
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """f(z) = 1 / (1 + exp(-z)), written as (1 + tanh(z / 2)) / 2, which overflows nowhere."""
+    """`f(z) = 1 / (1 + exp(-z)) = (1 + tanh(z / 2)) / 2`; the second form does not overflow."""
 
     name: ClassVar[str] = "sigmoid"
     initializer: ClassVar[str] = "glorot"
     saves_input: ClassVar[bool] = False
 
     def forward(self, xp: Any, z: Array) -> Array:
-        """y = (1 + tanh(z / 2)) / 2."""
+        """Return `y = (1 + tanh(z / 2)) / 2`."""
         return 0.5 * (1.0 + xp.tanh(0.5 * z))
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """dz = dy y (1 - y)."""
+        """Return `dz = dy y (1 - y)`."""
         return dy * saved * (1.0 - saved)
 
     def inverse(self, xp: Any, y: Array) -> Array:
-        """z = log(y / (1 - y))."""
+        """Return `z = log(y / (1 - y))`."""
         return xp.log(y / (1.0 - y))
 
 
 @dataclass(frozen=True)
 class Sine:
-    """f(z) = sin(omega z), of Sitzmann et al., "Implicit Neural Representations with Periodic Activation
-    Functions" (NeurIPS 2020), section 3.
-    """  # noqa: D205
+    """`f(z) = sin(omega z)`.
+
+    Sitzmann et al., "Implicit Neural Representations with Periodic Activation Functions" (2020), section 3.
+    """
 
     omega: float = 30.0
 
@@ -132,20 +133,20 @@ class Sine:
     saves_input: ClassVar[bool] = True
 
     def forward(self, xp: Any, z: Array) -> Array:
-        """y = sin(omega z)."""
+        """Return `y = sin(omega z)`."""
         return xp.sin(self.omega * z)
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """dz = dy omega cos(omega z)."""
+        """Return `dz = dy omega cos(omega z)`."""
         return dy * (self.omega * xp.cos(self.omega * saved))
 
     def inverse(self, xp: Any, y: Array) -> Array:
-        """z = arcsin(y) / omega, the nearest to 0."""
+        """Return `z = arcsin(y) / omega, the nearest to 0`."""
         return xp.arcsin(y) / self.omega
 
 
 ACTIVATIONS: dict[str, type[Any]] = {cls.name: cls for cls in (ReLU, Sine, Tanh, Sigmoid, Identity)}
-"""The built-in activations by name; fields are settings of the same name."""
+"""The built-in activations by name; their fields are settings."""
 
 
 def make_activation(activation: Any, /, **settings: Any) -> ActivationFunction:

@@ -1,4 +1,4 @@
-"""Sizes of layers, features and activations, and what a row of pixels costs."""
+"""Sizes of layers and tables, and the cost of a row (a pixel) in memory and operations."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ from .parameters import ParameterLayout
 
 
 def layer_sizes(config: FitConfig, num_features: int, channels: int) -> tuple[int, ...]:
-    """Widths from the features to the channels: `depth` layers, all but the last of `hidden_size` units."""
+    """Return the widths from features to channels: `depth` layers, with `hidden_size` units between them."""
     return (num_features, *[config.hidden_size] * (config.depth - 1), channels)
 
 
 def layout_for(config: FitConfig, encoding: Encoding, state: State, channels: int) -> ParameterLayout:
-    """Return where the parameters of a network and of its encoder lie."""
+    """Return the layout of the parameters of a network and its encoder."""
     sizes = layer_sizes(config, encoding.num_features(state), channels)
     return ParameterLayout(sizes, encoding.parameter_shapes())
 
 
-# Features of all training pixels are computed once where they take no more memory than this.
+# The largest table of the features of all training pixels; networks with their own features may have four times
+# that together.
 FEATURE_TABLE_BYTES = 128 * 2**20
-
-
-# Networks with frequencies of their own may have so many times that together.
-_MEMBERS_SHARE = 4
+_ALL_TABLES = 4
 
 
 def table_fits(table_bytes: int, members: int) -> bool:
-    """Whether tables of features are kept: of so many bytes for each of so many members."""
-    return max(table_bytes, table_bytes * members // _MEMBERS_SHARE) <= FEATURE_TABLE_BYTES
+    """Whether training keeps tables of features, with `table_bytes` for each of the members."""
+    return max(table_bytes, table_bytes * members // _ALL_TABLES) <= FEATURE_TABLE_BYTES
 
 
 def cost_of_a_row(layer_sizes: Sequence[int], dtype: str, *, forward_alone: bool = False) -> tuple[int, int]:
-    """Bytes of activations that one row of one member keeps alive, and its operations forward.
+    """Return the bytes of activations of one row of one member, and its operations forward.
 
-    With `forward_alone` a layer's input is dead once its output is there, and features are read but once.
+    With `forward_alone` a layer's input is not kept, and features are read only once.
     """
     products = sum(n_in * n_out for n_in, n_out in itertools.pairwise(layer_sizes))
     alive = sum(layer_sizes)
@@ -50,5 +48,5 @@ def cost_of_a_row(layer_sizes: Sequence[int], dtype: str, *, forward_alone: bool
 
 
 def item_size(dtype: str) -> int:
-    """Bytes of one number."""
+    """Return the bytes of one number."""
     return np.dtype(dtype).itemsize

@@ -1,7 +1,7 @@
-"""Losses of the residual r = prediction - target, each formula once and on any `xp`.
+"""Losses of the residual `r = prediction - target`, written once for any `xp`.
 
-Every loss is averaged over pixels and channels, and reports its own value: a run with MAE shows MAE.
-With weights w, of mean 1 over the training pixels, the average is of w times the loss; 0 hides a pixel.
+A reported loss is the mean over pixels and channels, with weights of mean 1 over the training pixels; a weight
+of 0 hides a pixel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LossName = Literal["mse", "mae", "huber"]
 
 
 class Loss(Protocol):
-    """A loss: a frozen dataclass with these, of coordfit or of its users."""
+    """A loss: a frozen dataclass with these methods."""
 
     def value(self, xp: Any, residual: Array) -> Array:
         """Return the loss of each element."""
@@ -32,38 +32,38 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class MSE:
-    """Mean squared error: r^2, without the factor 1/2."""
+    """Mean squared error: `r^2`, without the factor 1/2."""
 
     name: ClassVar[str] = "mse"
 
     def value(self, xp: Any, residual: Array) -> Array:
-        """r^2."""
+        """Return `r^2`."""
         return residual * residual
 
     def gradient(self, xp: Any, residual: Array) -> Array:
-        """2 r."""
+        """Return `2 r`."""
         return 2.0 * residual
 
 
 @dataclass(frozen=True)
 class MAE:
-    """Mean absolute error: |r|."""
+    """Mean absolute error: `|r|`."""
 
     name: ClassVar[str] = "mae"
     kinks: ClassVar[tuple[float, ...]] = (0.0,)
 
     def value(self, xp: Any, residual: Array) -> Array:
-        """|r|."""
+        """Return `|r|`."""
         return xp.abs(residual)
 
     def gradient(self, xp: Any, residual: Array) -> Array:
-        """sign(r), and 0 at r = 0."""
+        """Return `sign(r)`, which is 0 at 0."""
         return xp.sign(residual)
 
 
 @dataclass(frozen=True)
 class Huber:
-    """Huber's loss: r^2 / 2 up to |r| = delta, then delta (|r| - delta / 2), whose slope goes on smoothly.
+    """Huber's loss: `r^2 / 2` up to `|r| = delta`, then `delta (|r| - delta / 2)`, which continues its slope.
 
     P. J. Huber, "Robust Estimation of a Location Parameter" (1964).
     """
@@ -74,21 +74,21 @@ class Huber:
 
     @property
     def kinks(self) -> tuple[float, ...]:
-        """Where the slope of the gradient jumps."""
+        """Residuals at which the slope of the gradient jumps."""
         return (-self.delta, self.delta)
 
     def value(self, xp: Any, residual: Array) -> Array:
-        """c (r - c / 2), with c as in `gradient`: r^2 / 2 inside, delta (|r| - delta / 2) outside."""
+        """Return `c (r - c / 2)`, with c of `gradient`: `r^2 / 2` inside, `delta (|r| - delta / 2)` outside."""
         clipped = xp.clip(residual, -self.delta, self.delta)
         return clipped * (residual - 0.5 * clipped)
 
     def gradient(self, xp: Any, residual: Array) -> Array:
-        """c: r, held between -delta and delta."""
+        """Return c: r, clipped to [-delta, delta]."""
         return xp.clip(residual, -self.delta, self.delta)
 
 
 LOSSES: dict[str, type[Any]] = {cls.name: cls for cls in (MSE, MAE, Huber)}
-"""The built-in losses by name; fields are settings of the same name."""
+"""The built-in losses by name; their fields are settings."""
 
 
 def make_loss(loss: Any, /, **settings: Any) -> Loss:

@@ -1,9 +1,8 @@
 """One flat buffer for all parameters of a network and its encoder (or of K), and shaped views into it.
 
-Gradients and optimizer state have the same layout, so an optimizer is written once, on a vector. The buffer
-has shape (*E, P): member by member, so that a member is a row to rate, stop, drop and save. Each array starts
-at a multiple of 64 elements (256 bytes in float32), which GPU products ask for; the gap between is never
-anything but zero, since its gradient is.
+Gradients and optimizer state have the same layout, so an optimizer works on a vector. The buffer has shape
+(*E, P), with a row for each member. Each array starts at a multiple of 64 elements (256 bytes in float32), as
+GPU products require; the gaps stay zero, since their gradients are zero.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """Where each layer's W and b, and behind them the encoder's arrays, lie in a flat buffer.
+    """The places of each layer's W and b, and then of the encoder's arrays, in a flat buffer.
 
     Parameters
     ----------
     layer_sizes : sequence of int
         Widths from input to output, e.g. (512, 256, 256, 3) for two hidden layers.
     encoder_shapes : mapping
-        Shapes of the arrays that an encoder learns, by name: `Encoding.parameter_shapes`.
+        Shapes of the encoder's parameters by name: `Encoding.parameter_shapes`.
     """
 
     layer_sizes: tuple[int, ...]
     encoder_shapes: Shapes
     size: int = field(init=False)
-    """P, the length of the flat buffer with its gaps."""
+    """P, the length of the flat buffer with gaps."""
     _starts: tuple[int, ...] = field(init=False, repr=False)
     _shapes: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
 
@@ -55,7 +54,7 @@ class ParameterLayout:
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers of one network and its encoder, without the gaps."""
+        """Number of parameters of one network and its encoder, without gaps."""
         return sum(map(math.prod, self._shapes))
 
     def arrays(self, xp: Any, flat: Array) -> list[Array]:
@@ -72,7 +71,7 @@ class ParameterLayout:
         yield from zip(arrays[::2], arrays[1::2], strict=True)
 
     def encoder_views(self, xp: Any, flat: Array) -> dict[str, Array]:
-        """Return views of the encoder's arrays by name, shapes (*E, ...), of a (*E, P) buffer."""
+        """Return views (*E, ...) of the encoder's arrays in a (*E, P) buffer, by name."""
         arrays = self.arrays(xp, flat)[self._num_layer_arrays :]
         return dict(zip(self.encoder_shapes, arrays, strict=True))
 
@@ -86,7 +85,7 @@ class ParameterLayout:
         return start, start + math.prod(self._shapes[2 * layer])
 
     def with_encoder(self, network: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """Return the host vector (P,) of a network's part alone and the encoder's arrays by name."""
+        """Return the host vector (P,) of a network's parameters and the encoder's arrays by name."""
         flat = np.zeros(self.size, network.dtype)
         flat[: network.size] = network
         for name, view in self.encoder_views(np, flat).items():
@@ -96,7 +95,7 @@ class ParameterLayout:
     def to_tensors(self, flat: NDArray[Any], prefix: str = "") -> dict[str, NDArray[Any]]:
         """Return the arrays of a host vector (P,) by name.
 
-        `layers.0.weight` (n_in, n_out), `layers.0.bias` (n_out,), and so on; `encoding.NAME` of an encoder's.
+        They are `layers.0.weight` (n_in, n_out), `layers.0.bias` (n_out,) and so on, then `encoding.NAME`.
         """
         tensors = {}
         for i, (W, b) in enumerate(self.views(np, flat)):
@@ -106,7 +105,7 @@ class ParameterLayout:
         return tensors
 
     def from_tensors(self, tensors: Mapping[str, NDArray[Any]], dtype: str, prefix: str = "") -> NDArray[Any]:
-        """The host vector (P,) of arrays by name; KeyError or ValueError where names or shapes differ."""
+        """Return the host vector (P,) of arrays by name; KeyError or ValueError if names or shapes differ."""
         flat = np.zeros(self.size, dtype)
         for name, view in self.to_tensors(flat, prefix).items():
             if tensors[name].shape != view.shape or tensors[name].dtype != view.dtype:

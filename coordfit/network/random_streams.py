@@ -1,4 +1,4 @@
-"""Random streams: one seed gives an encoding, weights and the order of batches, independent of each other."""
+"""Independent random streams from one seed: for the encoding, the weights and the order of batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class RandomStreams:
-    """The streams of randomness of one seed: `encoding` and `weights` as generators, and `order_seed`."""
+    """The streams of one seed: the generators `encoding` and `weights`, and `order_seed`."""
 
     def __init__(self, seed: int) -> None:
         encoding, weights, order = np.random.SeedSequence(seed).spawn(3)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .._backends import Array
 from ..images import Colours
 from ..images.metrics import RunningSSIM, psnr_from_mse
-from ..models.model import Model, Watch
+from ..models.model import FixedPixels, Model
 from ..network.losses import Loss
 from ..pixels.batch_order import permuted
 
@@ -77,7 +77,7 @@ class Evaluator:
     def sums(self) -> Array:
         """Return the sums (NUM_SUMS,) for `read`, in float64, on the device, without waiting for them."""
         sums = ErrorSums(self.model.backend.xp, self.loss, *self._on_device)
-        for colours in self._watch.colours():
+        for colours in self._pixels.colours():
             sums.add(colours)
         return sums.total
 
@@ -93,10 +93,10 @@ class Evaluator:
         )
 
     @functools.cached_property
-    def _watch(self) -> Watch:
+    def _pixels(self) -> FixedPixels:
         if not isinstance(self.model, Model):
             raise TypeError("only the model of one network is evaluated on the device")
-        return Watch(self.model, self._coordinates, self.features)
+        return FixedPixels(self.model, self._coordinates, self.features)
 
     @functools.cached_property
     def _on_device(self) -> tuple[Array, Array]:
@@ -119,7 +119,7 @@ class Evaluator:
         if self.features is None:
             yield from self.model.predict_rows(facts.grid)
             return
-        for colours in self._watch.colours():
+        for colours in self._pixels.colours():
             yield self.model.backend.to_numpy(colours).reshape(-1, facts.width, facts.channels)
 
 
