@@ -1,4 +1,4 @@
-"""What an encoding is: a choice of features (`Encoding`), and the same on a device (`Encoder`).
+"""Base classes of encodings: their settings (`Encoding`), and their features on a device (`Encoder`).
 
 A new encoding is a subclass of each, or one of `FourierEncoding` if it only draws frequencies. One that learns
 names the shapes of its parameters, which lie behind the network's in the same flat buffers: optimizers,
@@ -24,15 +24,15 @@ Size = tuple[int, int]
 """Height and width of the picture, in pixels."""
 Shapes = Mapping[str, tuple[int, ...]]
 State = Mapping[str, NDArray[Any]]
-"""What a model file keeps of an encoder beside its parameters: arrays on the host, by name."""
+"""The arrays of an encoder that are stored but not trained, on the host, by name."""
 Axes = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The x of each column (width,) and the y of each row (height,) of a grid of pixels."""
 OnGrid = Callable[[slice, Array | None], Array]
-"""From a run of a grid's pixels, counted row by row, to their features (n, F); with a buffer on offer."""
+"""Returns features (n, F) of a run of a grid's pixels, counted row by row; takes an optional buffer."""
 
 
 class PixelLattice(Protocol):
-    """Training pixels that form a grid and are told by their number: see `pixels.rows.GridRows`."""
+    """Training pixels that form a grid, addressed by number: see `pixels.rows.GridRows`."""
 
     lattice: Lattice
     dtype: str
@@ -42,18 +42,18 @@ class PixelLattice(Protocol):
 
 
 class Encoding(ABC):
-    """The choice of an encoding and its settings, before there are arrays on a device."""
+    """An encoding with its settings, without arrays on a device."""
 
     name: ClassVar[str]
     """Of a built-in one; others are known by their class and its fields."""
     learns: ClassVar[bool] = False
     """Whether it has parameters that training changes."""
     has_sigma: ClassVar[bool] = False
-    """Whether `FitConfig.sigma` means something to it."""
+    """Whether it uses `FitConfig.sigma`."""
     sigma_times: ClassVar[float] = 1.0
-    """Its sigma, where a Gaussian one of 1 does as well."""
+    """Its sigma that performs like sigma 1 of the Gaussian encoding."""
     gives_coordinates: ClassVar[bool] = False
-    """Whether its features are the coordinates themselves, for which some initializers have a case."""
+    """Whether its features are the coordinates, which some initializers treat specially."""
     state_names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -69,16 +69,16 @@ class Encoding(ABC):
 
     @classmethod
     def title(cls, config: FitConfig) -> str:
-        """Return a few words for people."""
+        """Return the encoding and its settings in words."""
         sigma = f", sigma {config.resolved_sigma:g}" if cls.has_sigma else ""
         return f"{name_of(config.encoding)} encoding{sigma}"
 
     def draw(self, rng: np.random.Generator, dtype: str) -> dict[str, NDArray[Any]]:
-        """Draw the state: what is random and never trained."""
+        """Draw the state: random arrays that are never trained."""
         return {}
 
     def fault_of(self, state: State, dtype: str) -> str:
-        """Return why a file's state cannot be used, by its types and shapes; empty if it can."""
+        """Return why a file's state has unusable types or shapes; empty if it has not."""
         return ""
 
     @abstractmethod
@@ -87,9 +87,9 @@ class Encoding(ABC):
 
     @abstractmethod
     def encoder(self, backend: Backend, state: State, dtype: str) -> Encoder:
-        """Return the encoder on a backend; one that learns is given its parameters by `with_parameters`."""
+        """Return the encoder on a backend; `with_parameters` gives it those that are trained."""
 
-    # -- encodings that learn ------------------------------------------------------------------------
+    # -- trained encodings ---------------------------------------------------------------------------
 
     def parameter_shapes(self) -> Shapes:
         """Return the shapes of the trained arrays by name, each of two axes or more."""
@@ -101,28 +101,28 @@ class Encoding(ABC):
 
     @classmethod
     def settings_for_spacing(cls, config: FitConfig, spacing: float) -> dict[str, Any]:
-        """Return the settings that suit training pixels so far apart, where the user has given none."""
+        """Return settings for training pixels of this mean distance, if the user has given none."""
         return {}
 
-    # -- the mean of K networks, which is one network with the features of all -------------------------
+    # -- the mean of K networks: one network with the features of all ----------------------------------
 
     @classmethod
     def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
-        """Return the settings with which one encoder has the features of `count`; none if they share them."""
+        """Return settings for one encoder with the features of `count` encoders; none if they are shared."""
         return {}
 
     @property
     def feature_groups(self) -> int:
-        """Groups of features, one behind the other, in each of which those of K encoders lie side by side."""
+        """Number of groups of features; the features of K encoders are joined within each group."""
         return 1
 
     def joined_states(self, states: Sequence[State]) -> State:
-        """Return the state of one encoder that has the features of all."""
+        """Return the state of one encoder with the features of all."""
         return states[0]
 
 
 class Encoder(ABC):
-    """gamma(v): coordinates to features on a device, for one network or K of them.
+    """The map gamma(v) from coordinates to features on a device, for one network or K of them.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class Encoder(ABC):
     gradients: Mapping[str, Array] = MappingProxyType({})
     """The arrays of the same shapes that `backward` fills."""
     flops_of_a_feature: ClassVar[int] = 16
-    """What a feature of a pixel costs: it is written to memory, and little more."""
+    """Operations for a feature of a pixel, which are mainly a write to memory."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -155,11 +155,11 @@ class Encoder(ABC):
 
     @property
     def ensemble(self) -> tuple[int, ...]:
-        """(K,) if members have features of their own, () if they share them."""
+        """(K,) if members have their own features, () if they share them."""
         return ()
 
     def feature_dtype(self, dtype: str) -> str:
-        """Return the type in which features are kept, for a network of `dtype`."""
+        """Return the type of stored features, for a network of `dtype`."""
         return dtype
 
     def buffer(
@@ -169,12 +169,12 @@ class Encoder(ABC):
         rows: int,
         dtype: str,
     ) -> Array | None:
-        """Return a buffer to offer for the features of some rows, with ensemble axes if members differ."""
+        """Return a buffer for the features of some rows, with ensemble axes if members differ."""
         own = ensemble if self.ensemble else ()
         return scratch((*own, rows, self.num_features), self.feature_dtype(dtype))
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return what a model file keeps beside the parameters, on the host."""
+        """Return the stored arrays that are not trained, on the host."""
         return {}
 
     # -- features ------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class Encoder(ABC):
         """Return features (N, F) of coordinates (N, 2), or (*E, N, F) if one of the two differs by member."""
 
     def of_pixels(self, index: Array, lattice: Lattice, dtype: str, out: Array | None = None) -> Array:
-        """Return the features of a lattice's pixels by number, index (N,) or (*E, N)."""
+        """Return the features of pixels of a lattice by number, for index (N,) or (*E, N)."""
         return self(self.backend.pixel_coordinates(index, lattice, dtype), out)
 
     def of_run(self, pixels: PixelLattice, rows: slice, out: Array | None = None) -> Array:
@@ -192,7 +192,7 @@ class Encoder(ABC):
         return self.of_pixels(self.backend.arange(rows.start, rows.stop), pixels.lattice, pixels.dtype, out)
 
     def on_grid(self, axes: Axes, dtype: str) -> OnGrid:
-        """Return what gives the features of a grid's pixels, run by run, to draw a picture."""
+        """Return a function for the features of runs of a grid's pixels, to render a picture."""
         xp, backend = self.backend.xp, self.backend
         x, y = (backend.asarray(positions, dtype) for positions in axes)
 
@@ -204,7 +204,7 @@ class Encoder(ABC):
 
         return features
 
-    # -- encoders that learn -------------------------------------------------------------------------
+    # -- trained encoders ----------------------------------------------------------------------------
 
     def with_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> Encoder:
         """Return an encoder on these arrays, shapes (*E, ...), for one worker; itself if it learns nothing."""
@@ -216,10 +216,10 @@ class Encoder(ABC):
 
     def backward(self, dx: Array, *, accumulate: bool = False) -> None:
         """Fill (or add to) the gradients, from dx (*E, N, F) for the pixels of the last call."""
-        raise NotImplementedError(f"{type(self).__name__} learns nothing")
+        raise NotImplementedError(f"{type(self).__name__} has no parameters")
 
     def penalty(self) -> Array | float:
-        """Return what the training loss has beside the pixels' own, shape E."""
+        """Return the penalty in the training loss, shape E."""
         return 0.0
 
     def add_penalty_gradient(self) -> None:  # noqa: B027, as there may be no penalty

@@ -1,9 +1,9 @@
-"""Fourier features [cos(2 pi B v), sin(2 pi B v)], after Tancik et al. (2020), sections 3 and 6.
+"""Fourier features `[cos(2 pi B v), sin(2 pi B v)]`, from Tancik et al. (2020), sections 3 and 6.
 
-The encodings differ in the rows of B alone, frequencies in cycles per longer side of the picture:
+The encodings differ only in the rows of B, frequencies in cycles per longer side of the picture:
 
 - `basic`: B is the identity, one cycle along each axis;
-- `positional`: along each axis, frequencies spaced evenly on a log scale from 1 to sigma;
+- `positional`: along each axis, frequencies at even distances on a log scale from 1 to sigma;
 - `gaussian`: every entry of B is drawn from N(0, sigma^2).
 """
 
@@ -25,7 +25,7 @@ _MOST_FREQUENCIES = 2**16
 
 
 class FourierEncoding(Encoding):
-    """Fourier features; a subclass draws their frequencies. B is stored: no generator promises its stream."""
+    """Fourier features; a subclass draws their frequencies B, which are stored with the model."""
 
     state_names = ("B",)
 
@@ -38,7 +38,7 @@ class FourierEncoding(Encoding):
         return {"B": self.frequencies(rng).astype(dtype)}
 
     def fault_of(self, state: State, dtype: str) -> str:
-        """Return what is wrong if B is not (m, 2) of `dtype`."""
+        """Return the fault if B is not (m, 2) of `dtype`."""
         B = state["B"]
         if B.ndim != 2 or B.shape[1] != 2 or not 1 <= len(B) <= _MOST_FREQUENCIES or B.dtype != dtype:
             return f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)"
@@ -76,14 +76,7 @@ class Basic(FourierEncoding):
 
 @dataclass(frozen=True)
 class _OfSigma(FourierEncoding):
-    """Frequencies of a number and a spread.
-
-    Attributes
-    ----------
-    num_frequencies : int
-    sigma : float
-        In cycles per longer side.
-    """
+    """Fourier features with a number of frequencies, and sigma in cycles per longer side."""
 
     num_frequencies: int
     sigma: float
@@ -98,7 +91,7 @@ class Positional(_OfSigma):
     sigma_times = 3.0
 
     def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return those along x, then those along y."""
+        """Return the frequencies along x, then those along y."""
         along_axis = np.geomspace(1.0, self.sigma, max(1, self.num_frequencies // 2))
         return np.concatenate([np.outer(along_axis, axis) for axis in np.eye(2)])
 
@@ -114,12 +107,12 @@ class Gaussian(_OfSigma):
 
     @classmethod
     def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
-        """Return the settings for the frequencies of `count` encoders: each has drawn its own."""
+        """Return settings for the frequencies of `count` encoders, since each draws its own."""
         return {"num_frequencies": count * config.num_frequencies}
 
 
 class FourierEncoder(Encoder):
-    """gamma(v) = [cos(2 pi B v), sin(2 pi B v)].
+    """The map `gamma(v) = [cos(2 pi B v), sin(2 pi B v)]`.
 
     Parameters
     ----------
@@ -133,11 +126,11 @@ class FourierEncoder(Encoder):
 
     @property
     def ensemble(self) -> tuple[int, ...]:
-        """(K,) if members have frequencies of their own, () if they share them."""
+        """(K,) if members have their own frequencies, () if they share them."""
         return tuple(self.B.shape[:-2])
 
     def feature_dtype(self, dtype: str) -> str:
-        """Return the type in which hidden units are kept: all features lie between -1 and 1."""
+        """Return the type of stored hidden units, since features lie between -1 and 1."""
         return self.backend.stored_dtype(dtype)
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -149,13 +142,13 @@ class FourierEncoder(Encoder):
         return self.backend.fourier_features(coordinates, self.B, out=out)
 
     def of_pixels(self, index: Array, lattice: Lattice, dtype: str, out: Array | None = None) -> Array:
-        """Return the features of a lattice's pixels by number, index (N,) or (*E, N)."""
+        """Return the features of pixels of a lattice by number, for index (N,) or (*E, N)."""
         return self.backend.pixel_fourier_features(index, lattice, self.B, dtype=dtype, out=out)
 
     def on_grid(self, axes: Axes, dtype: str) -> OnGrid:
-        """Return what gives the features of a grid's pixels, from one table for columns and one for rows.
+        """Return a function for the features of runs of a grid's pixels, from tables for columns and rows.
 
-        Memory is (height + width) m, not height width m, and there are as many sines to take.
+        They take `(height + width) m` numbers and sines, and not `height width m`.
         """
         x_tables, y_tables = (self._tables(axes[i], i, dtype) for i in (0, 1))
 

@@ -1,10 +1,10 @@
 """A dense multi-resolution grid of trained features: Mueller et al. (2022), section 3, without the hashing.
 
-L levels are arrays (H_l, W_l, F) of nodes spread evenly over the picture, each twice as fine as the one before;
-a pixel's features are the levels interpolated bilinearly at its place, one behind the other. On whole grids of
-pixels that is two products `A_y L A_x^T`; elsewhere the four nodes around a pixel are gathered, and gradients
-are summed cell by cell: with the pixels sorted by cell, a cell's sum is a difference of running sums. That
-takes nothing but the array API standard, and adds in the same order at every step.
+L levels are arrays (H_l, W_l, F) of nodes at even distances over the picture, each twice as fine as the one
+before; the features of a pixel are the bilinear interpolations of all levels. On whole grids of pixels they are
+products `A_y L A_x^T`. For other pixels the four nodes around each are gathered, and gradients are summed cell
+by cell: with pixels sorted by cell, a cell's sum is a difference of running sums. This needs only the array API
+standard, and adds in the same order at every step.
 """
 
 from __future__ import annotations
@@ -21,21 +21,18 @@ from .._backends import Array, Backend
 from ..config import FitConfig
 from .base import Axes, Encoder, Encoding, OnGrid, PixelLattice, Size, State
 
-# First values lie between -1e-4 and 1e-4, as in the paper: what the network does not ask for stays flat.
+# First values lie between -1e-4 and 1e-4, as in the paper, so that unused features stay flat.
 _FIRST = 1e-4
-# Smoothness between every second row and column, and between pixels that are known here and there: on held-out
-# pixels the first costs nothing, and of hidden ones the second makes 29.4 dB of 27.0 (half of chelsea hidden).
+# Smoothness for every second row and column, and for scattered known pixels: on held-out pixels the first costs
+# nothing, and with half of chelsea hidden the second improves 27.0 dB to 29.4 dB.
 _BETWEEN_ROWS, _BETWEEN_SCATTERED = 10.0, 100.0
-# Larger tables than this for a grid of pixels, in numbers, are not made: the nodes are gathered then.
+# The largest table for a grid of pixels, in numbers; without one, nodes are gathered.
 _MOST_TABLE = 2**24
 
 
 @dataclass(frozen=True)
 class Level:
-    """The nodes of one level: as many along y and x, a `step` apart in coordinates.
-
-    The first node lies at the centre of the first pixel, at `start` along both axes.
-    """
+    """The nodes of one level, `step` apart in coordinates from `start`, the centre of the first pixel."""
 
     rows: int
     columns: int
@@ -54,10 +51,10 @@ class Grid(Encoding):
     levels, features : int
         L and F.
     spacing : float
-        Pixels from one node of the finest level to the next.
+        Pixels between nodes of the finest level.
     smoothness : float
         Weight of the penalty: the mean squared second difference of nodes, summed over the levels. First
-        differences would pull to the mean: with half of a picture hidden that costs 0.8 dB.
+        differences would pull to the mean, which costs 0.8 dB with half of a picture hidden.
     """
 
     size: Size
@@ -71,7 +68,7 @@ class Grid(Encoding):
 
     @classmethod
     def of(cls, config: FitConfig, size: Size) -> Self:
-        """Return it for a picture of this size; no finer than the training pixels, unless asked for."""
+        """Return the grid for a picture of this size; by default no finer than the training pixels."""
         spacing, smoothness = (2.0, _BETWEEN_ROWS) if config.train_on == "every-second" else (1.0, 0.0)
         if config.grid_smoothness is not None:
             smoothness = config.grid_smoothness
@@ -80,11 +77,11 @@ class Grid(Encoding):
 
     @classmethod
     def title(cls, config: FitConfig) -> str:
-        """Return a few words for people."""
+        """Return the encoding and its settings in words."""
         return f"grid encoding, {config.grid_levels} x {config.grid_features} features"
 
     def nodes(self) -> list[Level]:
-        """Return where the nodes of each level lie, from coarse to fine."""
+        """Return the nodes of each level, from coarse to fine."""
         longer, found = max(self.size), []
         for halvings in reversed(range(self.levels)):
             pixels = self.spacing * 2**halvings
@@ -110,23 +107,23 @@ class Grid(Encoding):
 
     @classmethod
     def settings_for_spacing(cls, config: FitConfig, spacing: float) -> dict[str, Any]:
-        """Return the spacing of training pixels as that of the finest nodes, and a smoothness for holes."""
+        """Return the spacing of training pixels for the finest nodes, and a smoothness for holes."""
         suited = {"grid_spacing": spacing, "grid_smoothness": _BETWEEN_SCATTERED}
         return {name: value for name, value in suited.items() if getattr(config, name) is None}
 
     @classmethod
     def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
-        """Return the settings for the features of `count` encoders: each has learned its own."""
+        """Return settings for the features of `count` encoders, since each learns its own."""
         return {"grid_features": count * config.grid_features}
 
     @property
     def feature_groups(self) -> int:
-        """L: the features of each level lie together."""
+        """L: the features of each level are together."""
         return self.levels
 
 
 class _Places(NamedTuple):
-    """Pixels among the nodes of a level: the cell of each, (N,) or (*E, N), and how far they are in it."""
+    """The cell of each pixel in a level, (N,) or (*E, N), and its position in the cell."""
 
     cell: Array
     right: Array
@@ -184,7 +181,7 @@ class GridEncoder(Encoder):
         return _Places(row * nodes.columns + column, right[..., None], down[..., None])
 
     def _along(self, positions: Array, nodes: Level, count: int) -> tuple[Array, Array]:
-        """Return the node before each position along an axis, and how far beyond it; the ends are held."""
+        """Return the node before each position along an axis, and the distance from it, clipped to the axis."""
         xp = self.backend.xp
         along = xp.clip((positions - nodes.start) * (1.0 / nodes.step), 0.0, count - 1.0)
         node = xp.clip(xp.floor(along), 0.0, count - 2.0)
@@ -200,7 +197,7 @@ class GridEncoder(Encoder):
         return upper + down * (lower - upper)
 
     def _joined(self, parts: Sequence[Array], out: Array | None) -> Array:
-        """Return the levels' features (*E, N, F) one behind the other."""
+        """Return the features (*E, N, F) of all levels as one array."""
         F = self.grid.features
         if out is None or out.shape != (*parts[0].shape[:-1], self.num_features):
             return self.backend.xp.concat(parts, axis=-1)
@@ -238,7 +235,7 @@ class GridEncoder(Encoder):
     # -- grids of pixels -----------------------------------------------------------------------------
 
     def on_grid(self, axes: Axes, dtype: str) -> OnGrid:
-        """Return what gives the features of a grid's pixels, run by run."""
+        """Return a function for the features of runs of a grid's pixels."""
         largest = max(
             len(a) * n for a, n in zip(axes, (self.nodes[-1].columns, self.nodes[-1].rows), strict=True)
         )
@@ -255,7 +252,7 @@ class GridEncoder(Encoder):
     # -- the penalty ---------------------------------------------------------------------------------
 
     def penalty(self) -> Array | float:
-        """Return smoothness times the mean squared curvature along both axes, summed over levels, shape E."""
+        """Return smoothness times the mean squared curvature along both axes, summed over levels; shape E."""
         xp, total = self.backend.xp, 0.0
         for level in self.levels:
             for before, here, after in _neighbours(level):
@@ -280,7 +277,7 @@ class GridEncoder(Encoder):
 
 
 def _neighbours(level: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield views of three nodes in a row, along y and then along x, if there are as many."""
+    """Yield views of three consecutive nodes, along y and then along x, if the axis is long enough."""
     if level.shape[-3] > 2:
         yield level[..., :-2, :, :], level[..., 1:-1, :, :], level[..., 2:, :, :]
     if level.shape[-2] > 2:
@@ -288,7 +285,7 @@ def _neighbours(level: Array) -> Iterator[tuple[Array, Array, Array]]:
 
 
 class _OnGrid:
-    """The features of a grid's pixels, run by run: `A_y L A_x^T` for the rows of pixels that a run touches."""
+    """The features of runs of a grid's pixels: `A_y L A_x^T` for the rows of pixels of each run."""
 
     def __init__(self, encoder: GridEncoder, axes: Axes) -> None:
         self.encoder, self.backend, self.width = encoder, encoder.backend, len(axes[0])
@@ -326,13 +323,13 @@ class _OnGrid:
         gradient += matmul(A_x, along_y, transpose_a=True)
 
     def _lines(self, rows: slice) -> tuple[slice, int]:
-        """Return the lines of pixels that a run touches, and how many pixels it skips in the first."""
+        """Return the lines of pixels of a run, and the number of pixels before it in the first line."""
         first, skipped = divmod(rows.start, self.width)
         return slice(first, -(-rows.stop // self.width)), skipped
 
 
 def _interpolation(positions: NDArray[np.float64], nodes: Level, count: int) -> NDArray[np.float64]:
-    """Return A (n, count) with which `A v` interpolates values v at the nodes of an axis linearly."""
+    """Return A (n, count) such that `A v` interpolates values v at the nodes of an axis linearly."""
     along = np.clip((positions - nodes.start) / nodes.step, 0.0, count - 1.0)
     node = np.minimum(along.astype(np.int64), count - 2)
     A, each = np.zeros((len(positions), count)), np.arange(len(positions))
@@ -341,20 +338,20 @@ def _interpolation(positions: NDArray[np.float64], nodes: Level, count: int) -> 
 
 
 def _cell_sums(backend: Backend, values: Array, cell: Array, count: int) -> tuple[Array, Array]:
-    """Return the sums of the values (*E, N, m) of each cell, added up in float64, and where they stand.
+    """Return the sums of the values (*E, N, m) of each cell, computed in float64, and their rows.
 
     Parameters
     ----------
     cell : integer array, shape (N,) shared by the members, or (*E, N)
     count : int
-        Cells of a member.
+        Number of cells of a member.
 
     Returns
     -------
     sums : array, shape (*E, N + 1, m), or (K N + 1, m) if members have their own cells
-        At the last pixel of each cell, in the order of cells; the last row is 0.
+        The row of a cell's last pixel, in the order of cells, has its sum; the last row is 0.
     last : integer array, shape (count,) or (K count,)
-        The row of each cell: that of its last pixel, or the last of all if it has none.
+        The row of each cell's sum; the last row for cells without pixels.
     """
     xp = backend.xp
     if cell.ndim > 1:
@@ -364,11 +361,11 @@ def _cell_sums(backend: Backend, values: Array, cell: Array, count: int) -> tupl
         values = xp.reshape(values, (-1, values.shape[-1]))
     order = xp.argsort(cell)
     cell, in_order = xp.take(cell, order), xp.take(values, order, axis=-2)
-    # The standard's name, which NumPy has since 2.1, or the one before.
+    # The name in the standard, which NumPy has since 2.1, or the older one.
     running_sum = next(getattr(xp, name) for name in ("cumulative_sum", "cumsum") if hasattr(xp, name))
     sums = running_sum(xp.astype(in_order, xp.float64), axis=-2)
-    nothing = xp.zeros_like(sums[..., :1, :])
-    before = xp.take(xp.concat([nothing, sums], axis=-2), xp.searchsorted(cell, cell), axis=-2)
-    of_pixels = xp.astype(xp.concat([sums - before, nothing], axis=-2), values.dtype)
+    zero = xp.zeros_like(sums[..., :1, :])
+    before = xp.take(xp.concat([zero, sums], axis=-2), xp.searchsorted(cell, cell), axis=-2)
+    of_pixels = xp.astype(xp.concat([sums - before, zero], axis=-2), values.dtype)
     ends = xp.searchsorted(cell, backend.arange(-1, count), side="right")
     return of_pixels, xp.where(ends[1:] > ends[:-1], ends[1:] - 1, cell.shape[0])

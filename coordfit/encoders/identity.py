@@ -12,14 +12,14 @@ from .base import Encoder, Encoding, State
 
 @dataclass(frozen=True)
 class NoEncoding(Encoding):
-    """gamma(v) = v."""
+    """No encoding: `gamma(v) = v`."""
 
     name = "none"
     gives_coordinates = True
 
     @classmethod
     def title(cls, config: FitConfig) -> str:
-        """Return a few words for people."""
+        """Return the encoding in words."""
         return "no encoding"
 
     def num_features(self, state: State) -> int:
@@ -32,10 +32,7 @@ class NoEncoding(Encoding):
 
 
 class IdentityEncoder(Encoder):
-    """gamma(v) = v: the network sees the two coordinates, in all their bits.
-
-    With 8 of them, as features may be kept, 256 columns could not be told apart.
-    """
+    """The identity `gamma(v) = v`; coordinates keep their precision, even if features are stored in 16 bits."""
 
     num_features = 2
     is_cacheable = False
@@ -47,7 +44,7 @@ class IdentityEncoder(Encoder):
         rows: int,
         dtype: str,
     ) -> None:
-        """Return None: the coordinates are there already."""
+        """Return None, as the features are the coordinates."""
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """Return the coordinates."""

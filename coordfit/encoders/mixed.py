@@ -9,10 +9,10 @@ from .base import Encoder
 
 
 class MixedEncoder(Encoder):
-    """Encoders of several kinds, one for each member; the features of those that have fewer end in zeros.
+    """Encoders of several kinds, one for each member; fewer features are padded with zeros.
 
-    A weight that meets a zero in every pixel has no gradient and no effect: padded networks learn what they
-    would learn without the padding. Some features may be coordinates, which keep all their bits.
+    A weight of a feature that is always zero has no gradient and no effect, so padded networks learn as without
+    padding. Some features may be coordinates, which keep their precision.
     """
 
     def __init__(self, backend: Backend, encoders: Sequence[Encoder], dtype: str) -> None:
@@ -22,11 +22,11 @@ class MixedEncoder(Encoder):
 
     @property
     def ensemble(self) -> tuple[int, ...]:
-        """(K,): each member has features of its own."""
+        """(K,): each member has its own features."""
         return (len(self.encoders),)
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """Return features (K, N, F) of coordinates (N, 2), or (K, N, 2) if members have their own."""
+        """Return features (K, N, F) of coordinates (N, 2) or (K, N, 2)."""
         xp, features = self.backend.xp, []
         for k, encoder in enumerate(self.encoders):
             own = encoder(coordinates if coordinates.ndim == 2 else coordinates[k, ...])
@@ -35,7 +35,7 @@ class MixedEncoder(Encoder):
         return xp.stack(features)
 
     def members(self, members: slice) -> MixedEncoder:
-        """Return the encoders of some of the members, padded as before."""
+        """Return the encoders of some of the members, with the same padding."""
         part = MixedEncoder(self.backend, self.encoders[members], self.dtype)
         part.num_features = self.num_features
         return part
