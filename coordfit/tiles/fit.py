@@ -92,18 +92,8 @@ class TiledResult(FitResult):
 class TiledFit:
     """One fit of one picture by tiles.
 
-    Parameters
-    ----------
-    known : boolean array (H, W), optional
-        The pixels that training may see, instead of those of `config.train_on`.
-    every_tile : bool
-        Whether each tile has to reach `config.target_psnr`, and not the picture alone.
-    stored : {"float16", "float32"}
-        The type of finished tiles, in memory and in the model's file.
-    folder : Path, optional
-        Where finished tiles are stored until the end, so that a killed run can go on.
-    resume : bool
-        Whether to go on with the tiles in the folder.
+    With `every_tile` each tile has to reach `config.target_psnr`, and not the picture alone. Finished tiles
+    have the type `stored`; in a `folder` they survive a killed run, and a run with `resume` goes on with them.
     """
 
     def __init__(
@@ -233,7 +223,7 @@ class TiledFit:
         return layout.pixels(self._filled, tiles), layout.pixels(weights[..., None], tiles)[..., 0]
 
     def _worst_error(self) -> float:
-        """Return the largest error of the tiles with any known pixel."""
+        """Return the largest error of tiles with known pixels."""
         errors, known, layout = np.array(self.store.errors), self.known, self.plan.layout
         if known is not None:
             tiles = np.arange(len(errors))

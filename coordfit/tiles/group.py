@@ -27,6 +27,10 @@ RIDGE = 1e-3
 # With hidden pixels: smaller weights interpolate better.
 RIDGE_BETWEEN = 3e-2
 
+# A group serves batches that fill at least the inverse of this; making another takes as long as training ten
+# tiles for a round.
+_MOST_CAPACITY = 1.5
+
 Host = NDArray[np.floating]
 
 
@@ -35,12 +39,7 @@ class TileGroup:
 
     It takes `TrainingStep`s without `training.loop.Loop`: groups run side by side in workers, are evaluated at
     their end only, and end with a closed form that each tile accepts or not. `TiledFit` has the clocks,
-    callbacks and checkpoints of all groups together.
-
-    Parameters
-    ----------
-    masked : bool
-        Whether pixels have weights, which differ by tile.
+    callbacks and checkpoints of all groups together. If `masked`, pixels have weights, which differ by tile.
     """
 
     def __init__(
@@ -90,14 +89,9 @@ class TileGroup:
     ) -> tuple[Host, Host] | None:
         """Return parameters (n, P) after `steps` steps, and the squared error of each pixel (n, N).
 
-        There may be fewer tiles than the group holds; the other rows are trained too and ignored.
-
-        Parameters
-        ----------
-        weights : array, shape (n, N), optional
-            Of each pixel, of mean 1 in each tile; for a group that is `masked`.
-        on_step : callable, optional
-            Called with the number of steps so far; True aborts, and the result is None.
+        There may be fewer tiles than the group holds; the other rows are trained too and ignored. Weights
+        (n, N) of pixels have mean 1 in each tile. If `on_step`, called with the number of steps so far, returns
+        True, training is aborted and the result is None.
         """
         backend, dtype, own = self.backend, self.network.config.dtype, slice(len(parameters))
         self.parameters[own, ...] = backend.asarray(parameters, dtype)
@@ -146,3 +140,28 @@ def solve_last_layers(
 ) -> tuple[Array, Array]:
     """Return W (K, H, C) and b (K, 1, C) of the last layers in closed form; see `least_squares`."""
     return least_squares(backend, hidden, target, RIDGE if weights is None else RIDGE_BETWEEN, weights)
+
+
+class GroupWorker:
+    """One worker's backend, with its groups and its progress."""
+
+    def __init__(self, backend: Backend, network: TileNetwork, layout: TileLayout) -> None:
+        self.backend, self._make = backend, functools.partial(TileGroup, backend, network, layout)
+        self._groups: list[TileGroup] = []
+        self.tiles_now = 0.0
+        """Tiles of the group in training, by the share of its steps that are taken."""
+
+    @functools.cached_property
+    def group_of_one(self) -> TileGroup:
+        """A group of one tile."""
+        return self._make(1)
+
+    def group(self, count: int, *, masked: bool) -> TileGroup:
+        """Return a group for `count` tiles; two are cached, as sizes in the queue differ by one at most."""
+        for group in self._groups:
+            is_alike = (group.weights is not None) == masked
+            if is_alike and count <= group.count <= _MOST_CAPACITY * count:
+                return group
+        group = self._make(count, masked=masked)
+        self._groups = [*self._groups[-1:], group]
+        return group

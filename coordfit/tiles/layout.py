@@ -23,21 +23,14 @@ from ..images.grid import PixelGrid
 
 @dataclass(frozen=True)
 class Axis:
-    """Tiles along one axis of a picture.
-
-    Parameters
-    ----------
-    length : int
-        Of the picture, in pixels.
-    side : int
-        Of a tile, in pixels; at most `length`.
-    overlap : int
-        Width of the bands in which neighbours are blended; the least number of pixels that they share.
-    """
+    """Tiles along one axis of a picture; lengths are in pixels."""
 
     length: int
+    """Of the picture."""
     side: int
+    """Of a tile, at most `length`."""
     overlap: int
+    """Width of the bands in which neighbours are blended; the least number of pixels that they share."""
 
     @functools.cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -97,22 +90,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class TileLayout:
-    """The tiles of a picture, counted row by row from the top left.
-
-    Parameters
-    ----------
-    height, width : int
-        Of the picture.
-    tile : int
-        The side of a tile without its overlap: the most pixels from one tile to the next.
-    overlap : int
-        Width of the bands in which neighbours are blended.
-    """
+    """The tiles of a picture of some height and width, counted row by row from the top left."""
 
     height: int
     width: int
     tile: int
+    """The side of a tile without its overlap: the most pixels from one tile to the next."""
     overlap: int
+    """Width of the bands in which neighbours are blended."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.overlap <= self.tile // 2:

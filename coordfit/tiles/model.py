@@ -33,13 +33,8 @@ _BATCH_ROWS = 8192
 class TiledModel(Rendered):
     """The networks of a picture's tiles, blended into one picture.
 
-    Parameters
-    ----------
-    parameters : array, shape (number of tiles, p), float16 or float32 or float64
-        Without gaps: see `TileNetwork.packed`. It may be a map of a file; a rendering reads only the rows of
-        its own tiles.
-    metrics : dict, optional
-        The figures of its fit.
+    Their parameters (number of tiles, p), packed as by `TileNetwork.packed`, may be a map of a file; a
+    rendering reads only the rows of its own tiles.
     """
 
     def __init__(

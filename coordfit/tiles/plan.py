@@ -74,15 +74,10 @@ DEFAULT_SHAPE = SHAPES[0]
 
 @dataclass(frozen=True)
 class TileOptions:
-    """The options of tiles, by their names in `coordfit.fit` and on the command line.
-
-    Attributes
-    ----------
-    tiles : "auto", "none", or the side of a tile in pixels
-        None means `auto` with `budget_parameters`, and else `none`.
-    """
+    """The options of tiles, by their names in `coordfit.fit` and on the command line."""
 
     tiles: str | int | None = None
+    """`auto`, `none`, or the side of a tile; None means `auto` with `budget_parameters`, else `none`."""
     budget_parameters: int | None = None
     every_tile: bool = False
     stored: str = STORED[0]

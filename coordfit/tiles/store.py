@@ -34,16 +34,9 @@ STORE_FILES = ("tiles.json", "tiles.bin", "tiles.safetensors")
 
 
 class TileStore:
-    """Stored parameters (n, p) and errors (n,) of the first tiles of a picture.
+    """Stored parameters (n, p) and errors (n,) of the first tiles of a picture, in a folder or in memory.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        None for memory.
-    facts : dict
-        What identifies the run, for JSON.
-    resume : bool
-        Whether to go on with the tiles in the folder.
+    The facts identify the run, for JSON; with `resume` it goes on with the tiles in the folder.
 
     Raises
     ------
@@ -221,10 +214,7 @@ def _allocate(descriptor: int, size: int) -> None:
 class ParametersNow:
     """Stored parameters (n, p) of all tiles, read by number at the time of the call; NaN if unknown yet.
 
-    Parameters
-    ----------
-    unfinished : callable
-        Returns the parameters (k, p) of tiles by their numbers after the finished ones.
+    `unfinished` returns the parameters (k, p) of tiles by their numbers after the finished ones.
     """
 
     def __init__(

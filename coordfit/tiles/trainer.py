@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .._backends import Backend
 from ..network.cost import cost_of_a_row
 from ..training.state import CALLBACK_SECONDS
-from .group import Host, TileGroup, solve_last_layers
+from .group import GroupWorker, Host, solve_last_layers
 from .layout import TileLayout
 from .network import TileNetwork
 from .scaled import ScaledTiles, unscale
@@ -32,24 +32,15 @@ from .unfinished import Round, UnfinishedTiles
 _ROUNDS = 4
 # The share of a tile's error that the first round is expected to leave.
 _EXPECTED_REMAINING = 0.2
-# A group serves batches that fill at least the inverse of this; making another takes as long as training ten
-# tiles for a round.
-_MOST_CAPACITY = 1.5
 
 
 class TileTrainer:
     """Trains the tiles of a picture, as many at a time as it is given.
 
-    Parameters
-    ----------
-    every_tile : bool
-        Whether each tile has to reach the target, and not their mean alone.
-    largest : float
-        The largest number that can be stored; a tile with a larger one has diverged and keeps its old values.
-    stop : callable, optional
-        Called a few times a second, and after each group, with the number of trained tiles (those in training
-        count by their share of steps) and whether a group has just ended. True ends the training after the
-        groups in training; see also `abort`.
+    With `every_tile` each tile has to reach the target, and not their mean alone. A tile with a number above
+    `largest` has diverged and keeps its old values. `stop` is called a few times a second, and after each
+    group, with the number of trained tiles (those in training count by their share of steps) and whether a
+    group has just ended; True ends the training after the groups in training.
     """
 
     def __init__(
@@ -65,7 +56,7 @@ class TileTrainer:
         self.backend, self.network, self.layout = backend, network, layout
         self.every_tile, self.largest, self._stop = every_tile, largest, stop
         self._lock, self.diverged = threading.Lock(), 0
-        self.workers = [_Worker(b, network, layout) for b in backend.per_worker_backends()]
+        self.workers = [GroupWorker(b, network, layout) for b in backend.per_worker_backends()]
         rows, (row_bytes, _) = len(layout.grid), cost_of_a_row(network.layout.layer_sizes, network.config.dtype)
         self.group_size = max(4, backend.group_bytes // (row_bytes * rows))
         self.stopped = self.aborted = False
@@ -92,17 +83,9 @@ class TileTrainer:
     ) -> tuple[Host, Host]:
         """Return flat parameters (n, P) of tiles with pixels (n, N, C), and their mean squared errors (n,).
 
-        Parameters
-        ----------
-        steps : int
-            Of each tile without a target; with one, rounds have half of them, all, twice and four times that.
-        blend_weights : array, shape (n, N), optional
-            Weights of the errors: `TileLayout.blend_weights`. The blended picture then has at most their mean
-            error, since the square of a mean is at most the mean of the squares.
-        weights : array, shape (n, N), optional
-            How much each pixel counts, above 0.
-        start : UnfinishedTiles, optional
-            Where an earlier run left these tiles.
+        Without a target each tile takes `steps` steps; with one, rounds have half of them, all, twice and four
+        times that. Pixels have `weights` (n, N) above 0. Errors are weighted by `blend_weights` (n, N) too: the
+        blended picture then has at most their mean, since a squared mean is at most the mean of the squares.
         """
         began = time.perf_counter()
         self._tiles = self._round = None
@@ -239,7 +222,7 @@ class TileTrainer:
             self.backend.run_workers(tasks, self.abort)
 
     def _work(
-        self, worker: _Worker, tiles: ScaledTiles, numbers: collections.deque[int], round_: Round
+        self, worker: GroupWorker, tiles: ScaledTiles, numbers: collections.deque[int], round_: Round
     ) -> None:
         steps = self._rounds[round_.number]
         while not self.stopped:
@@ -280,7 +263,7 @@ class TileTrainer:
 
     # -- progress ------------------------------------------------------------------------------------
 
-    def _on_step(self, worker: _Worker, tiles_per_step: float, taken: int) -> bool:
+    def _on_step(self, worker: GroupWorker, tiles_per_step: float, taken: int) -> bool:
         """Note the progress of a worker's group; return whether to abort it."""
         worker.tiles_now = tiles_per_step * taken
         if worker is self.workers[0] and time.perf_counter() - self._last_call >= CALLBACK_SECONDS:
@@ -299,28 +282,3 @@ class TileTrainer:
         tiles_now = sum(worker.tiles_now for worker in self.workers)
         steps = sum(rounds[:number]) * chosen + rounds[number] * (self._round.tiles_trained + tiles_now)
         return len(self._round.group) - chosen + steps / max(1, sum(rounds))
-
-
-class _Worker:
-    """One worker's backend and its groups."""
-
-    def __init__(self, backend: Backend, network: TileNetwork, layout: TileLayout) -> None:
-        self.backend, self._make = backend, functools.partial(TileGroup, backend, network, layout)
-        self._groups: list[TileGroup] = []
-        self.tiles_now = 0.0
-        """Tiles of the group in training, by the share of its steps that are taken."""
-
-    @functools.cached_property
-    def group_of_one(self) -> TileGroup:
-        """A group of one tile."""
-        return self._make(1)
-
-    def group(self, count: int, *, masked: bool) -> TileGroup:
-        """Return a group for `count` tiles; two are cached, as sizes in the queue differ by one at most."""
-        for group in self._groups:
-            is_alike = (group.weights is not None) == masked
-            if is_alike and count <= group.count <= _MOST_CAPACITY * count:
-                return group
-        group = self._make(count, masked=masked)
-        self._groups = [*self._groups[-1:], group]
-        return group
