@@ -18,15 +18,7 @@ _FIRST_SHARE, _ROUNDS = 4, 4
 
 
 class Budget:
-    """The steps of a run and, for each step, its schedule.
-
-    Attributes
-    ----------
-    steps : int
-        The most steps of the run.
-    time_limited : bool
-        Whether seconds alone end it, so that its last step is not known beforehand.
-    """
+    """The most `steps` of a run, and the schedule of each; if `time_limited`, only seconds end the run."""
 
     def __init__(self, config: FitConfig, num_training_pixels: int) -> None:
         counted = config.counted_steps(num_training_pixels)

@@ -35,6 +35,8 @@ class Point:
     """Of the next step, for each member."""
     arrays: list[Array]
     """Copies on the device: the parameters first, then the optimizer's state."""
+    seconds: float
+    """Seconds of training up to there, with those of earlier runs; known when the evaluation has arrived."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,6 @@ class Evaluated:
     """A point and its figures, on the host."""
 
     point: Point
-    seconds: float
-    """Seconds of training up to there, with those of earlier runs."""
     sums: NDArray[np.float64]
     """(K, NUM_SUMS), for `Evaluator.read` of each member."""
     is_finite: NDArray[np.bool_]
@@ -53,14 +53,8 @@ class Evaluated:
 class DeferredEvaluation:
     """Starts evaluations, keeps their points, and counts the seconds of training between them.
 
-    Parameters
-    ----------
-    arrays : sequence of arrays
-        Parameters (*E, P), and the buffers of the optimizer's state.
-    sums : callable
-        Returns the sums of errors of all members, (K, NUM_SUMS) on the device.
-    seconds : float
-        Of training before this run.
+    The arrays are the parameters (*E, P) and the optimizer's state. `sums` returns the sums of errors of all
+    members, (K, NUM_SUMS) on the device; `seconds` are those of earlier runs.
     """
 
     def __init__(
@@ -88,7 +82,7 @@ class DeferredEvaluation:
         copies = self._free.pop() if self._free else [array + 0.0 for array in self._arrays]
         for copy, array in zip(copies, self._arrays, strict=True):
             copy[...] = array
-        return Point(step, learning_rates, copies)
+        return Point(step, learning_rates, copies, self._seconds)
 
     def release(self, point: Point) -> None:
         """Release a point's copies for reuse."""
@@ -109,7 +103,8 @@ class DeferredEvaluation:
         for figures in self._readback.arrived(wait):
             point, intervals = self._submitted.popleft()
             self._seconds += sum(end.seconds_since(start) for start, end in intervals)
-            yield Evaluated(point, self._seconds, figures[:, :-1], figures[:, -1] == 1.0)
+            point.seconds = self._seconds
+            yield Evaluated(point, figures[:, :-1], figures[:, -1] == 1.0)
 
     def cancel(self) -> None:
         """Drop evaluations in flight, since the run goes back to an earlier point."""

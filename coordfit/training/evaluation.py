@@ -39,14 +39,8 @@ class Evaluation:
 class Evaluator:
     """Compares a model with a picture, a bounded number of pixels at a time.
 
-    Parameters
-    ----------
-    target : array, shape (H W, C)
-        The picture's pixels row by row, on the host.
-    train : boolean array, shape (H W,)
-        The pixels that training sees.
-    sample : int, optional
-        Number of pixels to compare, drawn once; None for all.
+    The target (H W, C) has the picture's pixels row by row, on the host; training sees those of the mask
+    `train` (H W,). With a `sample`, that many pixels are compared, drawn once.
     """
 
     def __init__(
@@ -133,11 +127,7 @@ def _some_of_each(train: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> NDArr
 class ErrorSums:
     """Sums of errors over predictions that are added some pixels at a time, in order.
 
-    Parameters
-    ----------
-    target : array of `xp`, shape (n, C)
-    train : boolean array of `xp`, shape (n,)
-        The pixels that training sees.
+    The target (n, C) and the mask (n,) of pixels that training sees are arrays of `xp`.
     """
 
     def __init__(self, xp: Any, loss: Loss, target: Array, train: Array) -> None:

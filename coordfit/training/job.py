@@ -33,20 +33,14 @@ _FREE = (
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train.
-
-    Attributes
-    ----------
-    known : boolean array (H, W), optional
-        The pixels that training may see, instead of those of `config.train_on`.
-    weights : array (H, W), optional
-        Relative weights of the pixels in training.
-    """
+    """One network to train."""
 
     picture: Picture
     config: FitConfig
     known: NDArray[np.bool_] | None = None
+    """(H, W), the pixels that training may see; None for those of `config.train_on`."""
     weights: NDArray[np.floating] | None = None
+    """(H, W), relative weights of the pixels in training; figures count all alike."""
 
     @property
     def shape_key(self) -> tuple[object, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,24 +27,8 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 
-@dataclass(frozen=True)
-class _RestorePoint:
-    """A point to go back to, and the seconds of training up to it."""
-
-    point: Point
-    seconds: float
-
-
 class Loop:
-    """One run of a trainer.
-
-    Attributes
-    ----------
-    restore_points : list of _RestorePoint or None
-        The last finite point of each network, in the order of the trainer; its first one if none is finite.
-    diverged : set of int
-        Networks that are no longer finite.
-    """
+    """One run of a trainer."""
 
     def __init__(
         self,
@@ -59,7 +42,8 @@ class Loop:
         self.began = self.last_tick = self.last_checkpoint = time.perf_counter()
         self.steps_before, self.seconds_before = trainer.step, trainer.seconds
         self.evaluations = DeferredEvaluation(trainer.backend, trainer.arrays, trainer.sums, trainer.seconds)
-        self.restore_points: list[_RestorePoint | None] = [None] * len(trainer.members)
+        self.restore_points: list[Point | None] = [None] * len(trainer.members)
+        """The last finite point of each network, in the order of the trainer; its first if it never was."""
         self.diverged: set[int] = set()
         self.asked_to_stop = False
         self.warm: tuple[int, float] | None = None
@@ -77,16 +61,16 @@ class Loop:
 
     def state_of(self, k: int) -> TrainingState:
         """Return the last finite state of a network, on the host."""
-        good = self.restore_points[k]
-        assert good is not None, "the loop has waited for the first figures"
-        return self.trainer.state_of(k, good.point.arrays, good.point.step, good.seconds)
+        point = self.restore_points[k]
+        assert point is not None, "the loop has waited for the first figures"
+        return self.trainer.state_of(k, point.arrays, point.step, point.seconds)
 
     def _save_after_interrupt(self) -> None:
         """Save a checkpoint; if a step was interrupted, go back to the latest figures first."""
         trainer = self.trainer
-        for k, good in enumerate(self.restore_points):
-            if good is not None:
-                trainer.show_member(k, good.point.arrays[0])
+        for k, point in enumerate(self.restore_points):
+            if point is not None:
+                trainer.show_member(k, point.arrays[0])
         if trainer.is_in_a_step and (latest := self._latest_restore_point()) is not None:
             self._go_back(latest)
             trainer.is_in_a_step = False
@@ -101,7 +85,7 @@ class Loop:
         else:
             self.evaluations.last_step = trainer.step
             point = self.evaluations.point(trainer.step, trainer.learning_rates(trainer.step))
-            self.restore_points = [_RestorePoint(point, trainer.seconds)] * len(self.restore_points)
+            self.restore_points = [point] * len(self.restore_points)
         stopped = self._poll()
         while stopped is None and trainer.step < trainer.steps:
             stop = trainer.member.next_evaluation(trainer.step)
@@ -186,10 +170,10 @@ class Loop:
         trainer, point = self.trainer, evaluated.point
         self._add_rows(evaluated)
         if len(self.diverged) == len(self.restore_points):
-            self._go_back(self._latest_restore_point() or _RestorePoint(point, evaluated.seconds))
+            self._go_back(self._latest_restore_point() or point)
             return "diverged"
         if point.step == trainer.step:
-            trainer.seconds = evaluated.seconds
+            trainer.seconds = point.seconds
         if self.callback is not None:
             with self.evaluations.parameters_at(point):
                 trainer.show()
@@ -198,7 +182,7 @@ class Loop:
             return None
         trainer.collect_losses(wait=True)
         trainer.losses.drop_last(trainer.step - point.step)
-        self._go_back(_RestorePoint(point, evaluated.seconds))
+        self._go_back(point)
         return "target_psnr"
 
     def _has_reached_target(self) -> bool:
@@ -208,34 +192,32 @@ class Loop:
 
     def _add_rows(self, evaluated: Evaluated) -> None:
         """Add a row for each network that has not diverged, and keep its point."""
-        point, before = evaluated.point, {good.point for good in self.restore_points if good is not None}
+        point, before = evaluated.point, {*self.restore_points}
         for k, member in enumerate(self.trainer.ordered):
             if k in self.diverged:
                 continue
             figures = member.evaluate.read(evaluated.sums[k])
             # The loss alone does not tell: a ReLU may turn NaN of an early layer into 0.
             if math.isfinite(figures.loss) and evaluated.is_finite[k]:
-                member.add_history_row(figures, point.step, evaluated.seconds, point.learning_rates[k])
-                self.restore_points[k] = _RestorePoint(point, evaluated.seconds)
+                member.add_history_row(figures, point.step, point.seconds, point.learning_rates[k])
+                self.restore_points[k] = point
             else:
                 self.diverged.add(k)
-                self.restore_points[k] = self.restore_points[k] or _RestorePoint(point, evaluated.seconds)
-        kept = {good.point for good in self.restore_points if good is not None}
-        for released in (before | {point}) - kept:
-            self.evaluations.release(released)
+                self.restore_points[k] = self.restore_points[k] or point
+        for unused in (before | {point}) - {*self.restore_points}:
+            if unused is not None:
+                self.evaluations.release(unused)
 
-    def _latest_restore_point(self) -> _RestorePoint | None:
-        """Return the latest point at which a network was finite."""
-        found = [good for good in self.restore_points if good is not None]
-        return max(found, key=lambda good: good.point.step, default=None)
+    def _latest_restore_point(self) -> Point | None:
+        found = [point for point in self.restore_points if point is not None]
+        return max(found, key=lambda point: point.step, default=None)
 
-    def _go_back(self, good: _RestorePoint) -> None:
-        """Restore the run at a point."""
+    def _go_back(self, point: Point) -> None:
         trainer = self.trainer
-        self.evaluations.restore(good.point)
+        self.evaluations.restore(point)
         self.evaluations.cancel()
-        trainer.step = trainer.optimizer.steps = good.point.step
-        trainer.seconds = good.seconds
+        trainer.step = trainer.optimizer.steps = point.step
+        trainer.seconds = point.seconds
 
     def _call_back(self, point: Point | None = None) -> None:
         """Call the callback with the progress, or with the new rows of a point."""

@@ -42,16 +42,9 @@ HistoryRow = dict[str, float | int | None]
 
 
 class Member:
-    """A picture, settings, and the network that learns it.
+    """A picture, settings, and the network that learns it; for `known` and `weights` see `Job`.
 
-    Parameters
-    ----------
-    known : boolean array (H, W), optional
-        The pixels that training may see, instead of those of `config.train_on`.
-    weights : array (H, W), optional
-        Relative weights of the pixels in training; figures count all alike.
-    before : pair, optional
-        The encoder's state and the flat parameters of an earlier run, instead of random ones.
+    With `before`, encoder state and flat parameters are those of an earlier run, and not random.
     """
 
     def __init__(

@@ -22,22 +22,10 @@ _WARM_UP = 2
 
 
 class RecordedSteps:
-    """Drives the steps of a backend that has a `device_state`.
+    """Drives the steps of a backend that has a `device_state`, one or `steps_at_once` at a time.
 
-    Parameters
-    ----------
-    compute : callable
-        The arithmetic of a step, `TrainingStep.compute`: from batch, learning rates, number and a buffer for
-        the loss, all on the device, to the loss.
-    state : DeviceState
-        From `backend.device_state`, with space for the rates of `steps_at_once` steps.
-    steps_at_once : int
-        Steps of the longer of the two recordings.
-
-    Raises
-    ------
-    NotRecordedError
-        The backend cannot record such a step.
+    `compute` is `TrainingStep.compute`: from batch, learning rates, number and a buffer for the loss, all on
+    the device, to the loss. It raises NotRecordedError if the backend cannot record such a step.
     """
 
     def __init__(

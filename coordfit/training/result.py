@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .._backends import Backend
     from ..config import FitConfig
     from ..images import Picture
+    from ..models.rendering import Crop
     from ..optimizers.last_layer import Polish
     from ..tiles.model import TiledModel
     from .evaluation import Evaluator
@@ -91,11 +92,7 @@ class FitResult:
         return self.model.config
 
     def render(
-        self,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        crop: tuple[int, int, int, int] | None = None,
+        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
     ) -> NDArray[np.floating]:
         """Return the picture at another size; see `Model.render`."""
         return self.model.render(height, width, crop=crop)

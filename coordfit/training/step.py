@@ -39,18 +39,10 @@ from .recorded_steps import RecordedSteps
 
 
 class TrainingStep:
-    """Forward, loss, backward and optimizer for one batch of rows.
+    """Forward, loss, backward and optimizer for batches of `batch_rows` rows.
 
-    Parameters
-    ----------
-    mlp : MLP
-        Its parameters are updated in place.
-    loss : Loss, or a sequence with one for each member
-        Each run of equal losses is one call, so equal ones should be neighbours.
-    batch_rows : int
-        Rows of every batch.
-    step_inputs : StepInputs, optional
-        Batches and learning rates by the step's number, for `advance`.
+    There is one loss, or one for each member: each run of equal losses is one call, so equal ones should be
+    neighbours. `advance` takes batches and learning rates from `step_inputs`.
     """
 
     def __init__(
@@ -128,11 +120,8 @@ class TrainingStep:
     def __call__(self, batch: Array | None, learning_rate: float | Array) -> Array:
         """Take one step and return the batch's loss before it, shape E.
 
-        Parameters
-        ----------
-        batch : integer array, shape (batch_rows,) or (*E, batch_rows), optional
-            Numbers of its pixels, for all members or for each; None for all pixels in order.
-        learning_rate : float, or array of shape (*E, 1)
+        A batch has the numbers (batch_rows,) or (*E, batch_rows) of its pixels; None means all in order. The
+        learning rate is a number, or an array (*E, 1).
         """
         self.optimizer.steps += 1
         self.backend.parameters_changed(self.mlp.parameters)

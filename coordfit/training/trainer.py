@@ -41,14 +41,9 @@ from .step_losses import StepLosses
 
 
 class Trainer:
-    """K networks and all data of their steps.
+    """K networks and all data of their steps; ConfigError if the `shape_key` of their jobs differ.
 
-    Parameters
-    ----------
-    jobs : sequence of Job
-        With one `shape_key`; ConfigError if they differ.
-    state : TrainingState, optional
-        The end of an earlier run of one network, from which this one goes on.
+    A run of one network can go on from the state of an earlier one.
     """
 
     def __init__(self, jobs: Sequence[Job], backend: Backend, state: TrainingState | None = None) -> None:
@@ -200,17 +195,7 @@ class Trainer:
         checkpoint: Checkpoint | None = None,
         should_stop: ShouldStop | None = None,
     ) -> list[FitResult]:
-        """Train until a budget is spent; results in the order of the jobs.
-
-        Parameters
-        ----------
-        callback
-            Called with the progress; True ends the run.
-        checkpoint
-            Called with the state of one network every half minute and at the end.
-        should_stop
-            Called after each step; True ends the run.
-        """
+        """Train until a budget is spent or a callable ends the run; return results in the order of the jobs."""
         with self.backend.activate():
             loop = Loop(self, callback, checkpoint, should_stop)
             stopped = loop.run()
