@@ -25,14 +25,8 @@ from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, PictureFacts, Rendered, as_c
 class Model(Rendered):
     """A coordinate network: an encoder, layers, and the facts of its picture.
 
-    Parameters
-    ----------
-    state : mapping
-        The encoder's arrays that are not trained, on the host: see `Encoding.draw`.
-    parameters : array, shape (P,)
-        In the order of `ParameterLayout`, on the host or the device; copied.
-    metrics : dict, optional
-        The figures of its fit.
+    The state has the encoder's arrays that are not trained, on the host: see `Encoding.draw`. The flat
+    parameters (P,) may be on the host or the device, and are copied.
     """
 
     def __init__(
@@ -134,12 +128,8 @@ def _parts_of(model: Model, coordinates: NDArray[np.floating]) -> Iterator[Part]
 class FixedPixels:
     """Pixels at which a model is evaluated repeatedly, with coordinates or features kept on the device.
 
-    Parameters
-    ----------
-    coordinates : array, shape (n, 2), optional
-        On the host; None for the picture's own pixels, row by row.
-    features : array, shape (H W, F), optional
-        Of the picture's own pixels, on the device, if they are known.
+    They are at coordinates (n, 2), or the picture's own, row by row. Known features (H W, F) of the picture's
+    own pixels are used.
     """
 
     def __init__(
@@ -191,11 +181,10 @@ class _Forward:
         backend = self.model.backend
         if colours.shape[0] != self.rows:
             self._partition(colours.shape[0])
-        for worker in self.workers:
-            worker.begin(features, start, colours)
         with backend.activate():
             backend.parameters_changed(self.model.mlp.parameters)
-            backend.run_workers([worker.run for worker in self.workers])
+            tasks = [functools.partial(worker.run, features, start, colours) for worker in self.workers]
+            backend.run_workers(tasks)
 
     def _partition(self, rows: int) -> None:
         self.rows, self.workers = rows, []  # frees the memory of the old workers first
@@ -206,7 +195,7 @@ class _Forward:
 
 
 class _ForwardWorker:
-    """One worker's share of a run of pixels."""
+    """One worker's part of a run of pixels."""
 
     def __init__(self, model: Model, blocks: list[slice]) -> None:
         self.model, self.blocks = model, blocks
@@ -214,16 +203,12 @@ class _ForwardWorker:
         self.mlp = model.mlp.replica(rows)
         self.buffer = model.encoder.buffer(model.backend.scratch, (), rows, model.config.dtype)
 
-    def begin(self, features: OnGrid, start: int, colours: Array) -> None:
-        """Set the input and output of `run`."""
-        self.features, self.start, self.colours = features, start, colours
-
-    def run(self) -> None:
+    def run(self, features: OnGrid, start: int, colours: Array) -> None:
         """Fill this worker's rows of `colours`."""
         for rows in self.blocks:
-            there = slice(self.start + rows.start, self.start + rows.stop)
-            x = self.features(there, first_rows(self.buffer, rows.stop - rows.start))
-            self.colours[rows, :] = self.mlp.forward(x)
+            pixels = slice(start + rows.start, start + rows.stop)
+            x = features(pixels, first_rows(self.buffer, rows.stop - rows.start))
+            colours[rows, :] = self.mlp.forward(x)
 
 
 def _rows_of(table: Array, rows: slice, out: Array | None) -> Array:

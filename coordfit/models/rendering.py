@@ -22,6 +22,9 @@ from . import memory
 # short, fewer, down to the second number.
 CHUNK_PIXELS, FEWEST_PIXELS = 65_536, 256
 
+Crop = tuple[int, int, int, int]
+"""Left, top, width and height of a part of a rendering, in its pixels."""
+
 
 @dataclass(frozen=True)
 class PictureFacts:
@@ -105,20 +108,12 @@ class Rendered:
         return kind(self.backend, *copy.deepcopy(self._data(), memo))
 
     def render(
-        self,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        crop: tuple[int, int, int, int] | None = None,
+        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
     ) -> NDArray[np.floating]:
         """Return the picture (height, width, C) in [0, 1] at any size; by default at its own.
 
-        Parameters
-        ----------
-        height, width : int, optional
-            In pixels. If one is missing, it follows from the picture's shape.
-        crop : (left, top, width, height), optional
-            In pixels of that rendering; only these are computed.
+        If one of height and width is missing, it follows from the picture's shape. With a crop, only its pixels
+        of that rendering are computed.
         """
         grid = self.grid(height, width, crop=crop)
         shape = (grid.height, grid.width, self.picture.channels)
@@ -131,11 +126,7 @@ class Rendered:
         return rendering
 
     def grid(
-        self,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        crop: tuple[int, int, int, int] | None = None,
+        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
     ) -> PixelGrid:
         """Return the pixels that `render` computes for these arguments; ValueError if they are impossible."""
         own = self.picture

@@ -26,19 +26,10 @@ Previous = tuple[ActivationFunction, Array]
 
 
 class Layer:
-    """One layer y = f(x W + b), with the gradients of its parameters.
+    """One layer `y = f(x W + b)` of output type `dtype`, with buffers for at most `rows` rows.
 
-    Parameters
-    ----------
-    W, b : arrays, shapes (*E, n_in, n_out) and (*E, 1, n_out)
-    dW, db : arrays of the same shapes
-        Filled by `backward`; views into the flat gradient buffer.
-    rows : int
-        The most rows of a call, for which buffers are allocated.
-    dtype : str
-        Of the output.
-    scratch : callable
-        Allocates the buffers: `Backend.scratch` or `Workspace.scratch`.
+    W (*E, n_in, n_out) and b (*E, 1, n_out) are views into the flat parameters, dW and db into the flat
+    gradient.
     """
 
     def __init__(
@@ -83,17 +74,10 @@ class Layer:
 
 
 class MLP:
-    """A stack of layers over one flat parameter buffer and one flat gradient buffer.
+    """A stack of layers over flat buffers (*E, P) of parameters and gradient; see `ParameterLayout`.
 
     Parameters
     ----------
-    backend : Backend
-    layer_sizes : sequence of int
-        Widths from input to output: `depth` layers have `depth + 1` widths.
-    parameters : array, shape (*E, P)
-        In the order of `ParameterLayout(layer_sizes)`. Replicas share it.
-    activation, output_activation : ActivationFunction
-        Of the hidden layers, and of the last.
     rows : int
         The most rows of a call.
     gradient : array, shape (*E, P), optional
@@ -191,12 +175,9 @@ class MLP:
         return x
 
     def backward(self, dy: Array, *, accumulate: bool = False) -> Array | None:
-        """Fill the flat gradient buffer from dy (*E, N, C), the loss's gradient; `accumulate` adds to it.
+        """Fill (or add to) the flat gradient buffer from dy (*E, N, C), the loss's gradient.
 
-        Returns
-        -------
-        dx : array, shape (*E, N, F), or None
-            The gradient with respect to the features, if the encoder learns.
+        Returns dx (*E, N, F), the gradient with respect to the features, if the encoder learns.
         """
         last = self.layers[-1]
         dz = self.backend.activation_backward(last.activation, dy, last.saved)
@@ -216,18 +197,8 @@ class MLP:
     ) -> tuple[Array, Array | None]:
         """Do `forward`, the loss and `backward`, with the output layer in one pass if the backend can.
 
-        Parameters
-        ----------
-        loss, target, count, weights
-            See `Backend.loss_and_gradient`.
-        dy, value : arrays, optional
-            Buffers for the loss's gradient and its value.
-
-        Returns
-        -------
-        value : array, shape E
-        dx : array, shape (*E, N, F), or None
-            See `backward`.
+        Returns the loss, shape E, and the dx of `backward`; dy and value are optional buffers for the loss's
+        gradient and value. See `Backend.loss_and_gradient`.
         """
         *hidden, last = self.layers
         h = x
@@ -305,16 +276,9 @@ def initial_parameters(
 ) -> NDArray[np.float64]:
     """Draw one network's parameters as a flat host vector (P,) in float64.
 
-    Parameters
-    ----------
-    initializer : str or callable
-        A name in `INITIALIZERS`, or an activation's own `(rng, n_in, n_out, first) -> (W, b)`.
-    omega : float
-        Frequency of the activation, for the sine's initial weights.
-    encoded : bool
-        Whether the first layer sees Fourier features, and not the coordinates.
-    output_bias : array, shape (C,), optional
-        Of the last layer, whose weights are then 0, so that the network starts with one colour.
+    `initializer` is a name in `INITIALIZERS`, or an activation's own `(rng, n_in, n_out, first) -> (W, b)`;
+    `omega` is for the sine's. If not `encoded`, the first layer sees coordinates. With an `output_bias` (C,) the
+    last layer has weights 0, so that the network starts with one colour.
     """
     layout, draw = ParameterLayout(layer_sizes), initializer
     if isinstance(draw, str):

@@ -25,18 +25,12 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """The places of each layer's W and b, and then of the encoder's arrays, in a flat buffer.
-
-    Parameters
-    ----------
-    layer_sizes : sequence of int
-        Widths from input to output, e.g. (512, 256, 256, 3) for two hidden layers.
-    encoder_shapes : mapping
-        Shapes of the encoder's parameters by name: `Encoding.parameter_shapes`.
-    """
+    """The places of each layer's W and b, and then of the encoder's arrays, in a flat buffer."""
 
     layer_sizes: tuple[int, ...]
+    """Widths from input to output, e.g. (512, 256, 256, 3) for two hidden layers."""
     encoder_shapes: Shapes
+    """Shapes of the encoder's parameters by name: `Encoding.parameter_shapes`."""
     size: int = field(init=False)
     """P, the length of the flat buffer with gaps."""
     _starts: tuple[int, ...] = field(init=False, repr=False)

@@ -31,15 +31,9 @@ class Optimizer(ABC):
     ) -> None:
         """Do the arithmetic of step number `steps`, in place.
 
-        Parameters
-        ----------
-        parameters : array, shape (*E, P)
-            Of all members, or of those of `members`.
-        gradients : arrays of the same shape
-            Summed in their order; the first may be overwritten.
-        learning_rate : float, or array of shape (*E, 1) if members differ
-        counter : integer array of shape (1,), optional
-            The step's number on the device instead of `steps`, for recorded steps.
+        Parameters and gradients (*E, P) are those of all members, or of `members`; gradients are summed in
+        their order, and the first may be overwritten. The learning rate is a number, or an array (*E, 1).
+        Recorded steps have their number in the integer array `counter` (1,).
         """
 
     def step(self, parameters: Array, gradients: Sequence[Array], learning_rate: float | Array) -> None:
@@ -52,14 +46,7 @@ class Optimizer(ABC):
 
 
 class ElementwiseOptimizer(Optimizer):
-    """An optimizer with a rule for each element.
-
-    Parameters
-    ----------
-    parameters : array, shape (*E, P)
-    rule : UpdateRule
-        With the names of the buffers in `state`.
-    """
+    """An optimizer with a rule for each element, which names the buffers of its state."""
 
     def __init__(self, backend: Backend, parameters: Array, rule: UpdateRule, *, dtype: str) -> None:
         self.backend, self.rule = backend, rule

@@ -93,14 +93,8 @@ class GaussNewtonStep:
     """Steps of one network on batches of rows; takes the place of `TrainingStep` in a run.
 
     A step raises the damping until the sum of squared residuals of its batch falls; if it never does, the
-    parameters stay. The damping limits a step, and not a learning rate.
-
-    Parameters
-    ----------
-    mlp : MLP
-        One network, whose parameters are updated in place.
-    batch_rows : int
-        Rows of every batch; ConfigError above `MOST_ROWS`.
+    parameters stay. The damping limits a step, and not a learning rate. Batches above `MOST_ROWS` rows are a
+    ConfigError.
     """
 
     steps_at_once = 1

@@ -57,21 +57,10 @@ def solve_last_layer(
     """Replace the last layer of `mlp` by the least-squares solution, if that is better.
 
     A member keeps its old weights if the new ones raise its mean squared error over the training pixels, of its
-    predictions or of the clipped ones.
+    predictions or of the clipped ones. The ridge, above 0, is the share of the mean diagonal of the normal
+    equations that is added to the diagonal. `chosen` (n,) or (*E, n) are the numbers of the pixels that count.
 
-    Parameters
-    ----------
-    mlp : MLP
-        Its parameters are updated in place.
-    ridge : float
-        Share of the mean diagonal of the normal equations that is added to the diagonal; above 0.
-    chosen : integer array, shape (n,) or (*E, n), optional
-        The pixels that count, for all members or for each; None for all.
-
-    Returns
-    -------
-    before, after : arrays, shape E
-        Mean squared errors, unclipped and weighted, of the old network and of the new one.
+    Returns the mean squared errors before and after, unclipped and weighted, shapes E.
     """
     problem = _Problem(mlp, encoder, pixels, chosen)
     xp, layer = mlp.backend.xp, problem.layer
@@ -102,16 +91,8 @@ def least_squares(
 ) -> tuple[Array, Array]:
     """Return W (K, H, C) and b (K, 1, C) for which `hidden W + b` fits targets (K, N, C) best.
 
-    This is the step above from weights of 0, with a ridge to 0, for K small problems with known hidden units.
-
-    Parameters
-    ----------
-    hidden : array, shape (N, H) shared by the members, or (K, N, H)
-        The inputs of the last layer.
-    ridge : float
-        Share of the mean diagonal of the normal equations that is added to the diagonal.
-    weights : array, shape (N, 1) or (K, N, 1), optional
-        Of each row.
+    This is the step above from weights of 0, for K small problems with known hidden units (N, H) or (K, N, H),
+    the same ridge, and weights (N, 1) or (K, N, 1) of the rows.
     """
     xp = backend.xp
     rows, Y = _with_ones(xp, backend.asarray(hidden, "float64")), backend.asarray(target, "float64")

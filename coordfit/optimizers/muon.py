@@ -31,16 +31,8 @@ class Muon(Optimizer):
 
     The update of a matrix is scaled by `0.2 sqrt(max(n_in, n_out))`, so that its elements are about as large as
     Adam's and one learning rate suits both: Liu et al., "Muon is Scalable for LLM Training" (2025), section
-    2.2. The momentum is Nesterov's.
-
-    Parameters
-    ----------
-    layout : ParameterLayout
-        The places of the matrices in the flat buffer.
-    momentum : float
-        Of the matrices; `beta1`, `beta2` and `epsilon` are Adam's.
-    iterations : int
-        Of Newton and Schulz, with three products each.
+    2.2. The momentum is Nesterov's; `beta1`, `beta2` and `epsilon` are Adam's. An iteration of Newton and
+    Schulz takes three products.
     """
 
     name = "muon"
@@ -194,7 +186,7 @@ class Orthogonalizer:
         return X
 
     def _length(self, X: Array) -> Array:
-        """Return the Frobenius norm, shape (*E, 1, 1)."""
+        """Return the Frobenius norm (*E, 1, 1)."""
         xp = self.backend.xp
         size = X.shape[-1] * X.shape[-2]
         row = xp.reshape(X, (*X.shape[:-2], 1, size))

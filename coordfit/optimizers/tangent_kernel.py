@@ -23,14 +23,10 @@ _PANEL = 64
 
 
 class Jacobian:
-    """The Jacobian J of the outputs at the last `forward` of an MLP, as products with it.
+    """The Jacobian J of the outputs at the last `forward` of one network, as products with it.
 
-    Parameters
-    ----------
-    mlp : MLP
-        One network; it must not run forward meanwhile, as its layers' inputs and outputs are used.
-    scale : array, shape (N, 1), optional
-        Factors on the rows of J: square roots of the pixels' weights.
+    The network must not run forward meanwhile, as its layers' inputs and outputs are used. The rows of J have
+    factors `scale` (N, 1): square roots of the pixels' weights.
     """
 
     def __init__(self, mlp: MLP, scale: Array | None = None) -> None:
@@ -152,13 +148,7 @@ class CholeskySolver:
 
 
 class Preconditioner:
-    """`J J^T + mu I` without the blocks between different colours: a factor (N, N) for each colour.
-
-    Parameters
-    ----------
-    colours : array, shape (C, C)
-        Orthogonal directions in the space of colours, as rows.
-    """
+    """`J J^T + mu I` without the blocks between different colours, the orthogonal rows of `colours` (C, C)."""
 
     def __init__(self, jacobian: Jacobian, colours: Array) -> None:
         self.backend, self.colours = jacobian.backend, colours

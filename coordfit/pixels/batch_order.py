@@ -21,13 +21,7 @@ def permuted(
 ) -> NDArray[np.uint32]:
     """Return the images of indices in [0, n) under the permutation of a seed and an epoch.
 
-    Parameters
-    ----------
-    index : integer array, any shape
-    n : int
-        From 1 to 2^32 - 1.
-    seed, epoch : int
-        Taken modulo 2^32. `epoch` may be an array that broadcasts to the shape of `index`.
+    n is at most 2^32 - 1; seed and epoch are taken modulo 2^32. Epochs may broadcast to the shape of `index`.
     """
     half = np.uint32(max(2, (n - 1).bit_length() + 1) // 2)
     mask = np.uint32((1 << int(half)) - 1)
@@ -41,16 +35,9 @@ def permuted(
 
 
 class BatchOrder:
-    """Batches of an endless sequence of epochs: batch t has its positions `t B` to `(t + 1) B`.
+    """Batches of an endless sequence of epochs of n pixels: batch t has its positions `t B` to `(t + 1) B`.
 
-    Parameters
-    ----------
-    n : int
-        Number of training pixels.
-    batch_size : int
-        B, at most n.
-    seed : int
-        Below 2^32.
+    The batch size B is at most n, the seed below 2^32.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:

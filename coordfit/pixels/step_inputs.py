@@ -20,14 +20,9 @@ Order = tuple[int, int, int]
 class StepInputs:
     """Batches and learning rates of one network, or of K that are trained together.
 
-    Parameters
-    ----------
-    rates : callable
-        From the number of steps taken to the learning rates of the next step: (1,) for all members, or (K,).
-    orders : sequence of BatchOrder
-        One for all members or one for each; empty if every batch is all training pixels in order.
-    numbers : sequence of integer arrays (n,), optional
-        The pixels that the orders count, for all members or for each; None for all pixels.
+    `rates` returns the learning rates after a number of steps: (1,) for all members, or (K,). There is one
+    order of batches for all members or one for each; none if every batch is all training pixels. Orders count
+    the pixels of `numbers`, arrays (n,) for all members or for each; None means all pixels.
     """
 
     def __init__(

@@ -13,14 +13,10 @@ from .rows import ArrayRows, Coordinates, Rows
 
 
 class TrainingPixels:
-    """The pixels that training may see.
+    """The pixels that training may see: coordinates (N, 2), targets and weights.
 
-    Parameters
-    ----------
-    coordinates : array of shape (N, 2), or Coordinates
-    target : array of shape (N, C), or (*E, N, C) if members learn different pictures
-    weights : array of shape (N, 1) or (*E, N, 1), optional
-        Of mean 1 over N; 0 hides a pixel.
+    Targets are (N, C), or (*E, N, C) if members learn different pictures. Weights (N, 1) or (*E, N, 1) have
+    mean 1 over N; 0 hides a pixel.
     """
 
     def __init__(
