@@ -1,4 +1,4 @@
-"""The command line: options to settings to the library's functions; owns every print and every exit code.
+"""Turn options into settings and call the library; print all output and choose exit codes.
 
 Results go to stdout, progress and messages to stderr. `--json` prints one strict JSON document, for errors too.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import io
-import json
 import logging
 import os
 import signal
@@ -19,17 +19,11 @@ from types import FrameType
 
 from ..errors import ConfigError, CoordfitError
 from ..files import escaped
-from .exit_codes import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_NO_DEVICE,
-    EXIT_OK,
-    EXIT_TERMINATED,
-    EXIT_USAGE,
-)
+from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DEVICE, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE
 from .option_types import UsageError
-from .options import COMMANDS, Options, parse
-from .streams import complain, nowhere, usable_streams
+from .options import parse
+from .parser import COMMANDS
+from .streams import complain, nowhere, print_json, usable_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     as_json = "--json" in words
-    _print_what_the_terminal_cannot_as_escapes()
-    # Matplotlib logs that a home cannot be written; with nobody listening, Python would print it.
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal's encoding may lack a letter of a folder's name
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # Matplotlib logs if the home folder cannot be written; without a handler, Python would print it.
     logging.getLogger("matplotlib").addHandler(logging.NullHandler())
     try:
         with _signals_as_errors():
@@ -66,17 +61,17 @@ def _main(words: list[str]) -> int:
             return _fail(str(error), EXIT_NO_DEVICE if missing else EXIT_FAILED, as_json)
         if os.environ.get("COORDFIT_DEBUG") or "-v" in words or "--verbose" in words:
             raise
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _fail(f"unexpected error, {told} (COORDFIT_DEBUG=1 shows where)", EXIT_FAILED, as_json)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _fail(f"unexpected error, {reason} (COORDFIT_DEBUG=1 shows where)", EXIT_FAILED, as_json)
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where Ctrl-C would be raised."""
+    """Raised by SIGTERM, as KeyboardInterrupt is by Ctrl-C."""
 
 
 @contextlib.contextmanager
 def _signals_as_errors() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does: temporaries go, threads end. A second signal ends it at once."""
+    """Let SIGTERM end a command as Ctrl-C does, with its cleanup; a second signal kills it."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in before:
@@ -85,7 +80,7 @@ def _signals_as_errors() -> Iterator[None]:
 
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     before = {number: handler for number, handler in usual.items() if signal.getsignal(number) is handler}
-    with contextlib.suppress(ValueError):  # in a thread nobody may
+    with contextlib.suppress(ValueError):  # threads may set no handlers
         for number in before:
             signal.signal(number, interrupt)
     try:
@@ -100,22 +95,16 @@ def _run(words: list[str]) -> int:
     options = parse(words)
     if options is None:  # help or version has been printed
         return EXIT_OK
-    if options.quiet and not options.json:
-        with nowhere() as stream, contextlib.redirect_stdout(stream):
-            return _command(options)
-    return _command(options)
-
-
-def _command(options: Options) -> int:
-    # Each command is a module of its own, imported when it runs: `--help` waits for no array library.
-    from importlib import import_module
-
-    run = import_module(f"{__name__}.commands.{options.command}").run
-    return int(run(options))
+    # Imported when it runs, so that `--help` waits for no array library.
+    command = importlib.import_module(f"{__name__}.commands.{options.command}")
+    with contextlib.ExitStack() as undo:
+        if options.quiet and not options.json:
+            undo.enter_context(contextlib.redirect_stdout(undo.enter_context(nowhere())))
+        return int(command.run(options))
 
 
 def _with_command(words: list[str]) -> list[str]:
-    """Put `fit` in front where no command is named: `coordfit photo.png`, `coordfit --device gpu`."""
+    """Prepend `fit` if no command is named, as in `coordfit photo.png` and `coordfit --device gpu`."""
     if not words:
         return ["fit"]
     first = words[0]
@@ -127,24 +116,18 @@ def _with_command(words: list[str]) -> list[str]:
     return ["fit", *words]
 
 
-def _print_what_the_terminal_cannot_as_escapes() -> None:
-    # A folder's name must not fail a run that is done because the terminal's encoding lacks a letter of it.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
 def _fail(message: str, code: int, as_json: bool) -> int:
     line = escaped(" ".join(message.split()))
     try:
         complain(line)
         if as_json:
-            print(json.dumps({"error": line, "exit_code": code}), flush=True)
+            print_json({"error": line, "exit_code": code})
     except BrokenPipeError:
         _quiet_end()
     return code
 
 
 def _quiet_end() -> int:
-    """Nobody reads on: point stdout at nothing, so that Python's own flush at the end stays quiet too."""
+    """Point stdout at nothing, so that Python's own flush at the end stays quiet too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_FAILED

@@ -1,4 +1,4 @@
-"""`--animate FILE`: frames gathered while networks are trained."""
+"""Collect the frames of `--animate FILE` while networks are trained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AnimationCallback:
         self._latest: dict[str, tuple[Any, str]] = {}
 
     def __call__(self, progress: Any, names: list[str]) -> None:
-        """Add a frame of a `Progress` with the networks of these names, and what others have shown.
+        """Add a frame with the networks of these names and the latest frames of the others.
 
         Networks of a later batch are black until it begins.
         """
@@ -39,10 +39,10 @@ class AnimationCallback:
         self.animation.add([picture for picture, _ in shown], [caption for _, caption in shown])
 
     def add(self, pictures: list[Any], step: int, captions: list[str]) -> None:
-        """One frame: a picture for each title; below each its caption with the step, or all below one."""
+        """Add one frame: a picture for each title, with a caption each or all captions in one line."""
         below = captions if len(pictures) == len(captions) else [", ".join(captions)]
         self.animation.add(pictures, [f"step {step:,d}: {caption}" for caption in below])
 
     def save(self) -> None:
-        """Write the film."""
+        """Write the animation."""
         self.animation.save(self.path)

@@ -1,4 +1,4 @@
-"""Exit codes of the command line."""
+"""The exit codes of the command line."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Ctrl-C and SIGTERM while a command works: the first ends it soon and saves, the second ends it at once."""
+"""Handle Ctrl-C and SIGTERM: the first lets a command end and save, the second ends it at once."""
 
 from __future__ import annotations
 
 import _thread
 import contextlib
-import json
 import shlex
 import signal
 import threading
@@ -15,26 +14,27 @@ from typing import Any, Self
 
 from ..files import escaped, printable
 from .exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED
+from .streams import print_json
 
 PATIENCE = 1.0
-"""Seconds that a command has to end by itself."""
+"""Seconds until a command is cut short."""
 
 
 class CutShortError(KeyboardInterrupt):
-    """Raised in the main thread where a signal was noted and the command did not end by itself in time."""
+    """Raised in the main thread if a command did not end in time after a signal."""
 
 
 class GracefulStop:
     """Notes the first Ctrl-C or SIGTERM; the second ends the process at once.
 
-    Loops ask `is_asked_for`, and end well. What does not ask (a compilation, a choice of sigma, an evaluation
-    of a large picture) is cut short by a `CutShortError` after `PATIENCE` seconds. It ends the `with` block,
-    and what follows the block says what was saved.
+    Loops ask `is_asked_for` and end. Other work (a compilation, a choice of sigma, an evaluation of a large
+    picture) is cut short after `PATIENCE` seconds by a `CutShortError`, which ends the `with` block. The code
+    after the block reports what was saved.
 
     Attributes
     ----------
     signal : int or None
-        The number of the signal that was noted.
+        The number of the first signal.
     """
 
     def __init__(self) -> None:
@@ -50,12 +50,12 @@ class GracefulStop:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a command that a signal has ended."""
+        """Return the exit code of a command that a signal has ended."""
         return EXIT_TERMINATED if self.signal == signal.SIGTERM else EXIT_INTERRUPTED
 
     @contextlib.contextmanager
     def at_once(self, patience: float = 0.0) -> Iterator[None]:
-        """End this block alone with the signal, at once or soon: nothing of what is under way is kept."""
+        """End this block after a signal, at once or after `patience` seconds; its work is lost."""
         self._patience = patience
         try:
             with contextlib.suppress(CutShortError):
@@ -64,10 +64,10 @@ class GracefulStop:
             self._patience = PATIENCE
 
     def report(self, message: str, log: Callable[[str], None], *, as_json: bool) -> int:
-        """Say what a command leaves that was cut short, as an error where JSON is asked for; its exit code."""
+        """Report what an interrupted command leaves, with JSON as an error, and return the exit code."""
         log(message)
         if as_json:
-            print(json.dumps({"error": escaped(message), "exit_code": self.exit_code}), flush=True)
+            print_json({"error": escaped(message), "exit_code": self.exit_code})
         return self.exit_code
 
     def __enter__(self) -> Self:
@@ -88,7 +88,7 @@ class GracefulStop:
         return isinstance(error, CutShortError)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._is_overdue:  # Windows has no alarm: the timer's thread asks for another SIGINT
+        if self._is_overdue:  # Windows has no alarm: the timer's thread sends another SIGINT
             self._is_overdue = False
             self._cut_short()
         elif self.signal is not None:
@@ -105,7 +105,7 @@ class GracefulStop:
             raise CutShortError
 
     def _set_alarm(self, seconds: float) -> None:
-        """Cut the command short in so many seconds; 0 takes the alarm back."""
+        """Cut the command short after some seconds; 0 cancels the alarm."""
         if hasattr(signal, "setitimer"):
             if self._before:
                 signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -113,20 +113,20 @@ class GracefulStop:
         if self._timer is not None:
             self._timer.cancel()
         if seconds:
-            self._timer = threading.Timer(seconds, self._ring)
+            self._timer = threading.Timer(seconds, self._interrupt_main)
             self._timer.daemon = True
             self._timer.start()
 
-    def _ring(self) -> None:
+    def _interrupt_main(self) -> None:
         self._is_overdue = True
         _thread.interrupt_main(signal.SIGINT)
 
 
 def how_to_go_on(folder: Path) -> str:
-    """What to type to go on with the run in a folder."""
+    """Return the words that continue the run in a folder."""
     return f"go on with --resume --out {shlex.quote(printable(folder))}"
 
 
 def how_to_begin_again(folder: Path) -> str:
-    """What to type to begin again in a folder, with a command that cannot go on."""
+    """Return the words that begin again in a folder, for a command without --resume."""
     return f"begin again with the same words and --overwrite --out {shlex.quote(printable(folder))}"

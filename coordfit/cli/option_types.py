@@ -1,39 +1,34 @@
-"""Types of options: from the text of a command line or a variable to a value, or a usage error."""
+"""Convert the text of an option or of an environment variable to a value, or refuse it."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from ..config import STORED, did_you_mean, kind_of
+from ..fit_options import FusedMode, Precision
 
-_MOST_DIGITS = 10  # of a length in pixels
+Converter = Callable[[str], Any]
 
-
-FUSED = ("auto", "always", "never")
-
-
-PRECISIONS = ("float32", "tf32", "bf16", "fp16")
-
-
+FUSED: tuple[str, ...] = get_args(FusedMode)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-
-
+_MOST_DIGITS = 10  # of a length in pixels
 _MOST_THREADS = 1024
 
 
 class UsageError(Exception):
-    """The words on the command line do not fit together."""
+    """The command line cannot be carried out as it is."""
 
 
-def converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
-    """From the text of an option to the value of a field."""
+def number_or_word(spec: dataclasses.Field[Any]) -> Converter:
+    """Return the converter of a field with numbers, sizes or free text, and with its own words."""
     kind, word = kind_of(spec), spec.metadata["word_for_none"]
     if "tuple" in kind:
         return parse_size
-    convert: Callable[[str], Any] = float if "float" in kind else str if "str" in kind else int
+    convert: Converter = float if "float" in kind else str if "str" in kind else int
     names = spec.metadata["names"]
 
     def read(text: str) -> Any:
@@ -45,25 +40,9 @@ def converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
     return read
 
 
-def list_converter(spec: dataclasses.Field[Any]) -> Callable[[str], list[Any]]:
-    """From `1,2,5` to the values of a field; names and truth values are checked with the settings."""
-    convert = text_converter(spec)
-
-    def read(text: str) -> list[Any]:
-        return [convert(part.strip()) for part in text.split(",")]
-
-    read.__name__ = f"list of {getattr(convert, '__name__', 'value')}"
-    return read
-
-
-def text_converter(spec: dataclasses.Field[Any]) -> Callable[[str], Any]:
-    """As `converter`, for a field of any kind."""
-    return _truth if spec.type == "bool" else str if spec.metadata["choices"] else converter(spec)
-
-
-def count(name: str) -> Callable[[str], Any]:
-    """Reads a number of things, one at least."""
-    return checked(name, int, lambda n: n >= 1, "a whole number of 1 or more")
+def converter_of(spec: dataclasses.Field[Any]) -> Converter:
+    """Return the converter of any field; choices are checked with the settings."""
+    return _truth if spec.type == "bool" else str if spec.metadata["choices"] else number_or_word(spec)
 
 
 def _truth(text: str) -> bool:
@@ -72,12 +51,13 @@ def _truth(text: str) -> bool:
     return _TRUTH[text.lower()]
 
 
-def each(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """From `8,16` to what each part says."""
+def each(read: Converter) -> Converter:
+    """Return the converter of values with commas between them, such as `8,16`, to a list."""
 
     def read_all(text: str) -> list[Any]:
         return [read(part.strip()) for part in text.split(",")]
 
+    read_all.__name__ = f"list of {getattr(read, '__name__', 'value')}"
     return read_all
 
 
@@ -91,7 +71,7 @@ def tile_side(text: str) -> str | int:
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
-    """`N` for the longer side, or `WxH`."""
+    """Return `N`, the longer side, or width and height of `WxH`."""
     numbers = text.lower().split("x")
     if len(numbers) > 2 or not all(_is_length(n) and int(n) > 0 for n in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; use N or WxH, e.g. 256 or 320x200")
@@ -111,10 +91,8 @@ def parse_crop(text: str) -> tuple[int, int, int, int]:
     return left, top, width, height
 
 
-def checked(
-    name: str, convert: Callable[[str], Any], fits: Callable[[Any], bool], wanted: str
-) -> Callable[[str], Any]:
-    """Return a converter that refuses a value that does not fit, and says what is wanted."""
+def checked(name: str, convert: Converter, fits: Callable[[Any], bool], wanted: str) -> Converter:
+    """Return a converter that refuses values that do not fit, and says what is wanted."""
 
     def read(text: str) -> Any:
         try:
@@ -128,8 +106,13 @@ def checked(
     return read
 
 
-def one_of(name: str, words: Sequence[str]) -> Callable[[str], str]:
-    """Reads one of some words; another is answered with the nearest."""
+def count(name: str) -> Converter:
+    """Return a converter to a positive integer."""
+    return checked(name, int, lambda n: n >= 1, "a whole number of 1 or more")
+
+
+def one_of(name: str, words: Sequence[str]) -> Converter:
+    """Return a converter that accepts some words, and suggests the nearest for another."""
 
     def read(text: str) -> str:
         if text not in words:
@@ -140,15 +123,10 @@ def one_of(name: str, words: Sequence[str]) -> Callable[[str], str]:
     return read
 
 
+seed = checked("seed", int, lambda n: n >= 0, "a whole number of 0 or more")
 thread_count = checked(
     "threads", int, lambda n: 1 <= n <= _MOST_THREADS, f"a whole number from 1 to {_MOST_THREADS}"
 )
-
-
 fused_mode = one_of("fused", FUSED)
-
-
 stored = one_of("stored", STORED)
-
-
 precision = one_of("precision", PRECISIONS)

@@ -1,4 +1,4 @@
-"""Live progress on stderr: a bar on a terminal or in a notebook, a line now and then elsewhere."""
+"""Show live progress on stderr: a bar on a terminal or in a notebook, and lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Bar:
-    """Shows how far some work is, from its first figures on.
+    """Shows the progress of some work.
 
-    Rate and time left count from the first new step: neither the steps of an earlier run nor a compilation
-    before that step are in them.
+    Rate and time left count from the first new step, without steps of an earlier run and compilation.
 
     Parameters
     ----------
@@ -27,11 +26,11 @@ class Bar:
     shown : bool
         False for silence.
     label : str
-        What comes before the bar.
-    by_clock : bool
+        Text before the bar.
+    time_limited : bool
         Whether lines come every few seconds, and not with every tenth of the work.
     repeats : bool
-        Whether fewer steps than before are those of other work, which begins a bar of its own.
+        Whether a smaller count begins a new bar.
     """
 
     def __init__(
@@ -57,13 +56,13 @@ class Bar:
         self._next_line = 0
 
     def close(self) -> None:
-        """Leave the bar as it is; figures that follow begin another."""
+        """End the bar; later figures begin another."""
         if self._bar is not None:
             self._bar.close()
         self._begin()
 
     def show(self, done: int, total: int, text: str = "", *, line: bool = True) -> None:
-        """Show how much is done; `line` says whether a line may be printed where there is no bar."""
+        """Show the progress; `line` says whether a line may be printed if there is no bar."""
         if self.repeats and done < self._done:
             self.close()
         self._done = done
@@ -79,17 +78,20 @@ class Bar:
 
     def _show_bar(self, done: int, total: int, text: str, began: bool) -> None:
         if self._bar is None:
-            options: dict[str, Any] = {
-                "desc": self.label or None,
-                "unit": self.unit,
-                "unit_scale": self.unit == "pixel",
-            }
-            options |= {"file": sys.stderr, "mininterval": 0.2, "smoothing": 0.1}
-            self._bar = _tqdm()(total=total, initial=done, **options)
+            self._bar = _tqdm()(
+                total=total,
+                initial=done,
+                desc=self.label or None,
+                unit=self.unit,
+                unit_scale=self.unit == "pixel",
+                file=sys.stderr,
+                mininterval=0.2,
+                smoothing=0.1,
+            )
         bar = self._bar
         bar.set_postfix_str(text, refresh=False)
         bar.total = total
-        if began:  # as if the bar began here
+        if began:  # the rate counts from here
             bar.initial = bar.n = bar.last_print_n = done
             bar.start_t = bar.last_print_t = time.time()
             bar.refresh()
@@ -125,33 +127,28 @@ def _tqdm() -> Any:
 
 
 class ProgressReport(Bar):
-    """Shows each `Progress`: steps and figures of networks, or how many pixels of a picture tiles have learned.
+    """Shows each `Progress`: steps and figures of networks, or the pixels that tiles have learned.
 
-    Runs that follow each other have a bar each.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of networks that are trained together, if all of them are.
+    Successive runs have a bar each. `names` are those of networks that are all trained together.
     """
 
     def __init__(self, names: Sequence[str] = (), *, shown: bool) -> None:
         super().__init__("step", shown=shown)
-        self.names, self._runs, self._place = names, 0, -1
+        self.names, self._runs, self._latest = names, 0, -1
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far the run is."""
+        """Show the progress of a run."""
         self.time_limited = progress.tiles > 0
         self.unit = "pixel" if progress.tiles else "step"
-        place, total = progress.step, progress.steps
+        done, total = progress.step, progress.steps
         if progress.tiles:
-            place, total = progress.pixels, progress.total_pixels
-        if place < self._place or self._place < 0:
+            done, total = progress.pixels, progress.total_pixels
+        if done < self._latest or self._latest < 0:
             self.close()
             self._runs += not progress.tiles
             self.label = f"batch {self._runs}" if self._runs > 1 else ""
-        self._place = place
-        self.show(place, total, self._text(progress), line=progress.evaluated or progress.tiles > 0)
+        self._latest = done
+        self.show(done, total, self._text(progress), line=progress.evaluated or progress.tiles > 0)
 
     def _text(self, progress: Progress) -> str:
         if progress.tiles:
@@ -162,7 +159,7 @@ class ProgressReport(Bar):
 
     def _of_each(self, progress: Progress) -> str:
         last = [member.history[-1]["psnr"] or 0.0 for member in progress.members if member.history]
-        if len(self.names) == len(last) <= 8 and not self.on_terminal:  # a bar has less room than a line
+        if len(self.names) == len(last) <= 8 and not self.on_terminal:  # a bar is shorter than a line
             text = ", ".join(f"{name} {psnr:.2f}" for name, psnr in zip(self.names, last, strict=True))
         else:
             text = f"{len(last)} networks, {min(last, default=0.0):.2f} to {max(last, default=0.0):.2f}"
@@ -170,7 +167,7 @@ class ProgressReport(Bar):
 
 
 def _figures(row: HistoryRow) -> str:
-    if row["psnr"] is None:  # hidden pixels have no truth: known ones are all that can be scored
+    if row["psnr"] is None:  # hidden pixels have no truth
         return f"loss {row['loss']:.2e}, known pixels {row['psnr_train']:.2f} dB"
     text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
     held_out = row["psnr_held_out"]
@@ -178,7 +175,7 @@ def _figures(row: HistoryRow) -> str:
 
 
 class SigmaReport(Bar):
-    """Shows how far a choice of sigma is."""
+    """Shows the progress of a choice of sigma."""
 
     def __init__(self, *, shown: bool) -> None:
         super().__init__("step", shown=shown, label="sigma auto", time_limited=True, repeats=True)

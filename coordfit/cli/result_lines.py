@@ -1,29 +1,28 @@
-"""What is said of a finished run: its figures as people read them, and the exit code."""
+"""Print the figures of a finished run, and choose its exit code."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..files import jsonable, printable
+from ..files import printable
 from ..training.result import FitResult
 from .exit_codes import EXIT_DIVERGED, EXIT_OK
 from .options import Options
-from .streams import complain
+from .streams import complain, print_json
 
 Row = tuple[str, Any, str]
-"""A label, a value or None, and the pattern that puts the value into words."""
+"""A label, a value or None, and a format for the value."""
 
 
 def in_words(rows: Iterable[Row]) -> list[tuple[str, str]]:
-    """Label and words of each row; one without a value is left out."""
+    """Return label and words of each row that has a value."""
     return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
 
 
 def held_out_figures(m: dict[str, Any]) -> list[Row]:
-    """What a fit that did not see all pixels says of them; nothing where it saw all."""
+    """Return the rows of training and held-out pixels; none if all pixels were trained on."""
     if m["psnr_held_out"] is None:
         return []
     return [
@@ -35,17 +34,17 @@ def held_out_figures(m: dict[str, Any]) -> list[Row]:
 
 
 def training_figure(m: dict[str, Any]) -> Row:
-    """How long training took, and where."""
+    """Return the row of the training time and the device."""
     return "training", m["seconds"], f"{{:.2f}} s on {m['device']} ({m['backend']})"
 
 
 def tiles_figure(m: dict[str, Any]) -> Row:
-    """How many networks there are, and how long they were trained."""
+    """Return the row of the number of networks and their steps."""
     return "tiles", m["tiles"], f"{{:,d}} networks, {m['epochs']:.1f} steps each on average"
 
 
 def figures(result: FitResult) -> list[tuple[str, str]]:
-    """The figures of a fit: quality, time, and what both cost in parameters."""
+    """Return the figures of a fit: quality, time, and the number of parameters."""
     m = result.metrics
     rows: list[Row] = [
         ("PSNR", m["psnr"], "{:.2f} dB, all pixels"),
@@ -84,8 +83,7 @@ def print_result(
 ) -> None:
     """Print the figures and the folder, or one JSON document."""
     if options.json:
-        document = {"folder": str(path), "metrics": result.metrics, "config": result.config.as_dict()}
-        print(json.dumps(jsonable(document), allow_nan=False))
+        print_json({"folder": str(path), "metrics": result.metrics, "config": result.config.as_dict()})
         return
     for label, value in in_lines(result):
         print(f"{label:<12} {value}")
@@ -93,18 +91,17 @@ def print_result(
 
 
 def exit_code(result: FitResult, log: Callable[[str], None]) -> int:
-    """What a finished fit ends the process with; what went wrong is said in one line."""
+    """Return the exit code of a finished fit, and report in one line what went wrong."""
     if not result.has_model:
         complain("diverged: the network is not finite even before training; lower --omega or --sigma")
         return EXIT_DIVERGED
     if result.stopped == "diverged":
-        told = (
-            "tiles are no longer finite; they keep what they had before"
-            if "tiles" in result.metrics
-            else f"the loss is no longer finite; step {result.metrics['steps']} was the last good state and is "
-            "what was saved"
+        reason = (
+            f"the loss is no longer finite; the last good state, step {result.metrics.get('steps')}, is saved"
         )
-        complain(f"diverged: {told}; lower --learning-rate")
+        if "tiles" in result.metrics:
+            reason = "tiles are no longer finite; their last good states are saved"
+        complain(f"diverged: {reason}; lower --learning-rate")
         return EXIT_DIVERGED
     target = result.config.target_psnr
     if target is not None and result.stopped != "target_psnr":

@@ -1,4 +1,4 @@
-"""Setup that several commands share: the backend, the picture, layers of settings, sigma."""
+"""Set up what several commands need: backend, picture, settings, sigma, training with progress."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Result = TypeVar("Result", bound=FitResult)
 
 
 def make_backend(options: Options, log: Callable[[str], None]) -> Backend:
-    """The backend that was asked for; a fall-back of `auto` is said in one line."""
+    """Return the backend that was asked for; report a fallback of `auto` in one line."""
     try:
         backend = get_backend(
             options.device,
@@ -40,8 +40,8 @@ def make_backend(options: Options, log: Callable[[str], None]) -> Backend:
         )
     except ValueError as error:
         variable = options.from_environment.get("device")
-        where = f"the environment variable {variable}: " if variable else ""
-        raise UsageError(f"{where}{error}") from error
+        source = f"the environment variable {variable}: " if variable else ""
+        raise UsageError(f"{source}{error}") from error
     if backend.fallback_reason:
         log(f"running on the CPU: {backend.fallback_reason.split(';')[0]}")
     if backend.preparation:
@@ -50,7 +50,7 @@ def make_backend(options: Options, log: Callable[[str], None]) -> Backend:
 
 
 def settle_sigma(job: AnyJob, backend: Backend, log: Callable[[str], None], options: Options) -> AnyJob:
-    """The job with a number for sigma; a choice of `auto` is said in one line."""
+    """Return the job with a number for sigma; report a choice of `auto` in one line."""
     with SigmaReport(shown=is_shown(options)) as report:
         job, scores = settled(job, backend, report.show)
     if scores:
@@ -67,7 +67,7 @@ def is_shown(options: Options) -> bool:
 def plan_job(
     picture: Picture, asked: Asked, options: Options, log: Callable[[str], None], **more: Any
 ) -> AnyJob:
-    """Plan one fit, and say what was decided if it may surprise."""
+    """Plan one fit, and report a surprising decision."""
     with named_as_options():
         job = plan(picture, asked.settings, asked.tiles, **more)
     say_planned(job, options, log)
@@ -75,7 +75,7 @@ def plan_job(
 
 
 def say_planned(job: AnyJob, options: Options, log: Callable[[str], None]) -> None:
-    """Say what was decided if it may surprise, and refuse what does not go with it."""
+    """Report a surprising decision of a plan, and refuse --animate with tiles."""
     if options.animate is not None and not job.can_be_animated:
         raise UsageError("--animate shows one network; add --tiles none")
     if job.words:
@@ -87,23 +87,23 @@ _OPTIONS = {"tiles=none": "--tiles none", "target_psnr": "--target-psnr"}
 
 @contextlib.contextmanager
 def named_as_options() -> Iterator[None]:
-    """Name options of tiles as they are typed, where they are refused."""
+    """Name the options of tiles in errors as they are typed."""
     try:
         yield
     except ConfigError as error:
-        told = str(error)
+        message = str(error)
         for name, option in (_OPTIONS | {name: option_word(name) for name in TILE_OPTIONS[1:]}).items():
-            told = re.sub(rf"(?<![\w-]){name}(?!\w)", option, told)
-        raise UsageError(told) from error
+            message = re.sub(rf"(?<![\w-]){name}(?!\w)", option, message)
+        raise UsageError(message) from error
 
 
 def option_word(name: str) -> str:
-    """How an option is typed."""
+    """Return an option as it is typed."""
     return "--" + name.replace("_", "-")
 
 
 def tile_options(options: Options) -> TileOptions:
-    """What is asked of tiles."""
+    """Return the options of tiles."""
     return TileOptions(**{name: vars(options)[name] for name in TILE_OPTIONS})
 
 
@@ -115,7 +115,7 @@ def train(
     stop: GracefulStop,
     on_row: Callable[[Progress], object],
 ) -> Result:
-    """Train with a bar and with `history.csv`; `on_row` is told of each new row."""
+    """Train with a progress bar and `history.csv`; call `on_row` with each new row."""
     with folder.history_writer(fit) as history, ProgressReport(shown=is_shown(options)) as report:
 
         def callback(progress: Progress) -> bool:
@@ -128,32 +128,32 @@ def train(
 
         def checkpoint(state: TrainingState) -> None:
             if history is not None and fit.model_so_far is not None:
-                history.sync()  # a checkpoint never knows of steps whose rows a power cut may take
+                history.sync()  # a power cut must not lose rows of steps before the checkpoint
                 folder.save_checkpoint(fit.model_so_far, state)
 
         return run(callback, checkpoint)
 
 
 def absolute_path(image: str | None) -> str | None:
-    """A picture's path as another folder would name it; None for the bundled one."""
+    """Return a picture's absolute path; None for the bundled one."""
     return None if image is None else str(Path(image).absolute())
 
 
 def settings_of(options: Options, defaults: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from the file and from the command line, and the recipe below them."""
+    """Return settings from the file and from the command line, and the recipe below them."""
     from_file = read_config_file(options.config) if options.config else {}
     recipe = from_file.pop("recipe", None)
     return Settings([from_file, options.settings], options.recipe or recipe, defaults or {})
 
 
 def say_notes(picture: Picture, log: Callable[[str], None]) -> None:
-    """Say what happened to a picture when it was read."""
+    """Report how a picture was changed when it was read."""
     for note in picture.notes:
         log(f"{picture.name}: {note}")
 
 
 def load_image(image: str | None, config: FitConfig, max_pixels: int | None = None) -> Picture:
-    """The picture that was named, or the bundled one, at the size that is asked for."""
+    """Return the named picture, or the bundled one, at the size of the settings."""
     if image is not None:
         most = MAX_PIXELS if max_pixels is None else max_pixels
         return load_picture(image, size=config.size, background=config.background, max_pixels=most)
@@ -163,7 +163,7 @@ def load_image(image: str | None, config: FitConfig, max_pixels: int | None = No
 
 
 def exit_code_of_many(diverged: int, total: int, where: str, log: Callable[[str], None]) -> int:
-    """Of several fits side by side: that some diverge is a finding, and that all do is a failure."""
+    """Return the exit code of several fits: it is a failure only if all diverge."""
     if not diverged:
         return EXIT_OK
     if diverged == total:
@@ -174,7 +174,7 @@ def exit_code_of_many(diverged: int, total: int, where: str, log: Callable[[str]
 
 
 def make_log(options: Options) -> Callable[[str], None]:
-    """What says messages on stderr, or nothing with --quiet."""
+    """Return the function that prints messages on stderr, or drops them with --quiet."""
 
     def log(message: str) -> None:
         if not options.quiet:

@@ -1,20 +1,21 @@
-"""Standard streams that a command may not have, or cannot write: pythonw, services, `2>&-`, a full disk."""
+"""Replace standard streams that are missing or cannot be written: pythonw, services, `2>&-`, a full disk."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..files import escaped
+from ..files import escaped, jsonable
 
 
 @contextlib.contextmanager
 def usable_streams() -> Iterator[None]:
-    """Give a command a stdout and a stderr that it can write to; they are as before afterwards."""
+    """Provide a writable stdout and stderr until the block ends."""
     _take_free_descriptors()
     with contextlib.ExitStack() as undo:
         if sys.stdout is None:
@@ -25,17 +26,22 @@ def usable_streams() -> Iterator[None]:
 
 
 def nowhere() -> TextIO:
-    """Open a stream whose text is lost."""
+    """Open a stream that drops its text."""
     return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def complain(message: str) -> None:
-    """Print an error in one line on stderr, which --quiet does not silence."""
+    """Print an error in one line on stderr, even with --quiet."""
     print(f"coordfit: {escaped(message)}", file=sys.stderr, flush=True)
 
 
+def print_json(document: Any) -> None:
+    """Print one strict JSON document on stdout."""
+    print(json.dumps(jsonable(document), allow_nan=False), flush=True)
+
+
 def _take_free_descriptors() -> None:
-    """Open 0 to 2 where they are closed: C libraries write to them, and a file of the run would be there."""
+    """Open descriptors 0 to 2 if they are closed; C libraries would write into a file of the run."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -53,24 +59,24 @@ def _point_at_nothing(number: int) -> None:
 
 
 class _Messages:
-    """Stderr, but for messages that cannot be written: they are lost, and the run goes on without them."""
+    """Stderr that drops messages that cannot be written, so that the run goes on."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or lose, some text."""
+        """Write some text, or drop it."""
         self._try(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        """Write, or lose, what waits."""
+        """Flush the stream, or drop its text."""
         self._try(self._stream.flush)
 
     def _try(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except BrokenPipeError:  # the reader has gone: the command ends
+        except BrokenPipeError:  # the reader is gone: the command ends
             raise
         except OSError:
             _point_at_nothing(self._stream.fileno())  # Python's own flush at the end would fail too

@@ -4,7 +4,7 @@ Every result goes through `atomic_write`, except ``history.csv``, which grows ro
 keeps its curve. `Outputs` checks the names that a command writes before it begins.
 """
 
-from .atomic import atomic_write
+from .atomic import atomic_write, write_bytes
 from .folders import RUNS, make_folder, new_run_folder, prepare_output_folder
 from .history import HistoryWriter, read_history
 from .mapped import forget_pages, pieces
@@ -30,5 +30,6 @@ __all__ = [
     "read_history",
     "read_json",
     "read_text",
+    "write_bytes",
     "write_json",
 ]

@@ -63,6 +63,12 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
             yield from _write_beside(path, status)
 
 
+def write_bytes(path: FilePath, content: bytes | memoryview) -> None:
+    """Write the whole content of a file with `atomic_write`."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
 def probe(folder: Path) -> None:
     """Write a file of a few kilobytes in a folder and remove it; OutputError if that fails."""
     probe = folder / "probe"

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import OutputError
-from .atomic import as_output_error, atomic_write, sync
+from .atomic import as_output_error, sync, write_bytes
 from .names import FilePath, printable
 from .reading import read_text
 
@@ -44,8 +44,7 @@ class HistoryWriter:
             raise ValueError(f"no name for a column of a history: {wrong[0]!r}")
         lines = [",".join(columns), *(_line(columns, row) for row in rows)]
         self.path, self.columns = Path(path), tuple(columns)
-        with atomic_write(path) as file:
-            file.write("".join(f"{line}\n" for line in lines).encode())
+        write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
         with as_output_error(self.path):
             self._file = self.path.open("ab", buffering=0)
 

@@ -33,7 +33,7 @@ class Outputs:
     begun: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
 
-    def beside(self, file: Path | None) -> Outputs:
+    def with_file(self, file: Path | None) -> Outputs:
         """Return the same outputs with one more file that the user named, if any."""
         return self if file is None else dataclasses.replace(self, files=(*self.files, file))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .atomic import atomic_write
+from .atomic import write_bytes
 from .names import FilePath
 from .reading import read_text
 
@@ -77,8 +77,7 @@ def write_json(path: FilePath, document: Any) -> None:
         The document holds what JSON cannot express; see `jsonable`. The file is not touched.
     """
     text = json.dumps(jsonable(document), indent=2, allow_nan=False, ensure_ascii=False)
-    with atomic_write(path) as file:
-        file.write(text.encode("utf-8") + b"\n")
+    write_bytes(path, text.encode("utf-8") + b"\n")
 
 
 def jsonable(value: Any) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, features
 
 from ..errors import ConfigError, OutputError
-from ..files import atomic_write, printable
+from ..files import printable, write_bytes
 from ..images.lettering import load_font, plain_text, shorten
 from .panels import GREY, INK, PAPER, show_pixels
 
@@ -133,8 +133,7 @@ class Animation:
             )
         except (OSError, ValueError) as error:
             raise OutputError(f"cannot animate into {printable(path)} ({error})") from error
-        with atomic_write(path) as file:
-            file.write(content.getbuffer())
+        write_bytes(path, content.getbuffer())
 
     def _draw(self, frames: Sequence[NDArray[np.floating[Any]]], captions: list[str]) -> Image.Image:
         """Draw one frame: titles, pictures, and captions below."""

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_write
+from ..files import write_bytes
 from .table import Row, Table, cell
 
 if TYPE_CHECKING:
@@ -162,8 +162,7 @@ def save_report(
         If the file cannot be written.
     """
     text = report_html(title, introduction, sections)
-    with atomic_write(path) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _escape(text: str) -> str:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..files import FilePath, atomic_write
+from ..files import FilePath, write_bytes
 from ..images.lettering import MATPLOTLIB_DATA
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def svg_of(figure: Figure) -> str:
 
 def save_svg(path: FilePath, svg: str) -> None:
     """Write the text of an SVG atomically; OutputError if that fails."""
-    with atomic_write(path) as file:
-        file.write(svg.encode())
+    write_bytes(path, svg.encode())
 
 
 def write_note(axes: Axes, note: str) -> None:

@@ -24,7 +24,8 @@ import coordfit.network.activations
 import coordfit.training.result
 from coordfit.cli import _with_command, main
 from coordfit.cli.option_types import UsageError
-from coordfit.cli.options import COMMANDS, parse
+from coordfit.cli.options import parse
+from coordfit.cli.parser import COMMANDS
 from coordfit.config import RECIPES, FitConfig
 from coordfit.files.lock import locked
 from coordfit.images.formats.png import quantize

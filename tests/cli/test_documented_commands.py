@@ -17,7 +17,7 @@ from support.as_main import run_as_main
 import coordfit
 import coordfit.cli.commands.experiments
 from coordfit.cli import EXIT_INTERRUPTED, main
-from coordfit.cli.options import COMMANDS
+from coordfit.cli.parser import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md", "docs/*.md"]

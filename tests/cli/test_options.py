@@ -12,7 +12,8 @@ import pytest
 import coordfit
 from coordfit.cli import main
 from coordfit.cli.option_types import UsageError
-from coordfit.cli.options import COMMANDS, make_parser, parse
+from coordfit.cli.options import parse
+from coordfit.cli.parser import COMMANDS, make_parser
 from coordfit.config import FitConfig, did_you_mean
 
 SMALL = ["--hidden-size", "8", "--depth", "2", "--num-frequencies", "4", "--device", "numpy", "--steps", "1"]

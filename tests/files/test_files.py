@@ -676,16 +676,16 @@ def test_a_folder_below_that_is_a_link_is_in_the_way(tmp_path):
 
 
 def test_a_file_named_beside_a_run_has_a_folder_and_a_name_of_its_own(tmp_path):
-    one_line_error(lambda: SOME.beside(tmp_path / "no" / "film.gif").check(tmp_path), "does not exist")
+    one_line_error(lambda: SOME.with_file(tmp_path / "no" / "film.gif").check(tmp_path), "does not exist")
     for name in ("result.png", "deep/../result.png"):
         (tmp_path / "deep").mkdir(exist_ok=True)
         one_line_error(
-            lambda name=name: SOME.beside(tmp_path / name).check(tmp_path), "result.png", "another name"
+            lambda name=name: SOME.with_file(tmp_path / name).check(tmp_path), "result.png", "another name"
         )
     (tmp_path / "film.gif").touch()
-    one_line_error(lambda: SOME.beside(tmp_path / "film.gif").check(tmp_path), "film.gif", "--overwrite")
-    SOME.beside(tmp_path / "film.gif").check(tmp_path, overwrite=True)
-    SOME.beside(None).check(tmp_path)
+    one_line_error(lambda: SOME.with_file(tmp_path / "film.gif").check(tmp_path), "film.gif", "--overwrite")
+    SOME.with_file(tmp_path / "film.gif").check(tmp_path, overwrite=True)
+    SOME.with_file(None).check(tmp_path)
 
 
 def test_a_read_only_file_is_told_before_the_run(tmp_path, monkeypatch):

@@ -1,15 +1,14 @@
-"""`coordfit compare`: encodings side by side on one picture, trained as one batch."""
+"""Run `coordfit compare`: encodings side by side on one picture, trained as one batch."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..._backends import Backend
 from ...config import FitConfig, check_setting
 from ...errors import ConfigError
-from ...files import Outputs, atomic_write, jsonable, printable, write_json
+from ...files import Outputs, atomic_write, printable, write_json
 from ...files.lock import output_folder
 from ...images import Picture, save_picture
 from ...models.model import Model
@@ -32,6 +31,7 @@ from ..session import (
     settings_of,
     tile_options,
 )
+from ..streams import print_json
 
 
 def run(options: Options) -> int:
@@ -47,14 +47,14 @@ def run(options: Options) -> int:
     animation = None if options.animate is None else AnimationCallback(options.animate, list(jobs))
     say_planned(next(iter(jobs.values())), options, log)
     backend = make_backend(options, log)
-    outputs = _outputs(jobs).beside(options.animate)
+    outputs = _outputs(jobs).with_file(options.animate)
     with output_folder(options.out, outputs, overwrite=options.overwrite) as folder:
         learned = _Learned()
         with GracefulStop() as stop:
             comparison = _trained(options, backend, picture, jobs, animation, stop, learned)
             if AUTO in comparison.results:
                 log(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
-            if comparison.results:  # an interruption may have come before the first was finished
+            if comparison.results:  # empty if the interruption came before the first was finished
                 _write(comparison, folder)
             if animation is not None:
                 animation.save()
@@ -95,7 +95,7 @@ def _trained(
 
 
 class _Learned:
-    """The models so far, for an interruption that leaves no time for figures and pictures.
+    """The latest models, to be saved after an interruption that leaves no time for figures.
 
     Attributes
     ----------
@@ -108,12 +108,12 @@ class _Learned:
         self.models: dict[str, Model | TiledModel] = {}
 
     def see(self, progress: Progress) -> None:
-        """Note the networks of a batch."""
+        """Store the models of a batch."""
         for member in progress.members:
             self.models[self.name(member.config)] = member.model
 
     def finish(self, name: str, result: FitResult) -> None:
-        """Note a network or tiles that are finished."""
+        """Store a finished model."""
         self.models[name] = result.model
 
     def name(self, config: FitConfig) -> str:
@@ -144,7 +144,7 @@ def _outputs(names: Iterable[str]) -> Outputs:
 
 
 def _files_of(name: str) -> tuple[str, str]:
-    """Return where the model and the picture of one encoding go."""
+    """Return the file names of the model and the picture of one encoding."""
     stem = name.replace(" ", "-")
     return f"model-{stem}.safetensors", f"reconstruction-{stem}.png"
 
@@ -167,7 +167,7 @@ def _write(comparison: Comparison, folder: Path) -> None:
 def _print(comparison: Comparison, folder: Path, options: Options) -> None:
     if options.json:
         rows = {name: result.metrics for name, result in comparison.results.items()}
-        print(json.dumps(jsonable({"folder": str(folder), "results": rows}), allow_nan=False))
+        print_json({"folder": str(folder), "results": rows})
         return
     print(comparison.table)
     print(printable(folder))

@@ -1,8 +1,7 @@
-"""`coordfit doctor`: what this machine offers; to be pasted into bug reports."""
+"""Run `coordfit doctor`: report this machine, for bug reports."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -11,9 +10,9 @@ from typing import Any
 
 from ..._backends import available_backends, get_backend
 from ..._version import __version__
-from ...files import jsonable
 from ..exit_codes import EXIT_OK
 from ..options import Options
+from ..streams import print_json
 
 _PACKAGES = ("numpy", "pillow", "tifffile", "safetensors", "threadpoolctl", "tqdm", "matplotlib")
 _OPTIONAL = ("numba", "cupy-cuda12x", "cupy-cuda13x", "cupy", "torch")
@@ -23,7 +22,7 @@ def run(options: Options) -> int:
     """Print versions, processor, memory, BLAS and devices."""
     facts = _facts()
     if options.json:
-        print(json.dumps(jsonable(facts), allow_nan=False))
+        print_json(facts)
         return EXIT_OK
     for section, content in facts.items():
         print(section)

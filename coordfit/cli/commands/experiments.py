@@ -1,32 +1,33 @@
-"""`coordfit experiments`: the whole study, or parts of it, into one HTML report."""
+"""Run `coordfit experiments`: the study or parts of it, into one HTML report."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
 from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from ..._version import __version__
 from ...experiments import check_names, run_experiment
 from ...experiments.common import Outcome, Study
-from ...files import Outputs, atomic_write, jsonable, printable, write_json
+from ...files import Outputs, printable, write_bytes, write_json
 from ...files.lock import output_folder
+from ...images import png_bytes
 from ...report.html import Section, save_report
+from ...report.svg import save_svg
 from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop
 from ..options import Options
-from ..session import make_backend, make_log
+from ..session import is_shown, make_backend, make_log
+from ..streams import print_json
 
 REPORT, SUMMARY = "report.html", "experiments.json"
 
 
 def run(options: Options) -> int:
-    """Run the experiments that are named, writing each as soon as it is done."""
+    """Run the named experiments, and write each as soon as it is finished."""
     log = make_log(options)
     names = check_names(options.names)
     backend = make_backend(options, log)
@@ -34,7 +35,7 @@ def run(options: Options) -> int:
     picture = study.original
     outputs = _outputs(names)
     with output_folder(options.out, outputs, overwrite=options.overwrite) as folder, GracefulStop() as stop:
-        book = _Book(folder, options, f"{picture.name}, {picture.width}x{picture.height}", backend.device)
+        report = _Report(folder, options, f"{picture.name}, {picture.width}x{picture.height}", backend.device)
         for number, name in enumerate(names, start=1):
             line = _ProgressLine(f"{number}/{len(names)} {name}", options)
             start, outcome = time.perf_counter(), None
@@ -43,15 +44,15 @@ def run(options: Options) -> int:
             if outcome is None:
                 line.end("stopped")
                 break
-            book.add(outcome, time.perf_counter() - start)
+            report.add(outcome, time.perf_counter() - start)
             line.end(f"{time.perf_counter() - start:.1f} s")
             if stop.is_asked_for():
                 break
-    book.print()
-    if len(book.entries) == len(names):
+    report.print()
+    if len(report.entries) == len(names):
         return EXIT_OK
-    left = names[len(book.entries) :]
-    done = f"{len(book.entries)} of {len(names)} experiments are done and saved"
+    left = names[len(report.entries) :]
+    done = f"{len(report.entries)} of {len(names)} experiments are done and saved"
     log(f"interrupted; {done}, go on with experiments {' '.join(left)} and another --out")
     return stop.exit_code
 
@@ -62,10 +63,10 @@ def _outputs(names: Iterable[str]) -> Outputs:
 
 
 class _ProgressLine:
-    """One line on stderr for each experiment: its name while it runs, and its time when it is done."""
+    """One line on stderr for each experiment: its name while it runs, and then its time."""
 
     def __init__(self, label: str, options: Options) -> None:
-        self.shown = not (options.no_progress or options.quiet or options.json)
+        self.shown = is_shown(options)
         self._write(f"{label} ... ")
 
     def end(self, result: str) -> None:
@@ -76,7 +77,7 @@ class _ProgressLine:
             print(text, end="", file=sys.stderr, flush=True)
 
 
-class _Book:
+class _Report:
     """The folder of a study: tables and pictures of each experiment, and the report of all so far."""
 
     def __init__(self, folder: Path, options: Options, picture: str, device: str) -> None:
@@ -85,7 +86,7 @@ class _Book:
         self._sections: list[Section] = []
 
     def add(self, outcome: Outcome, seconds: float) -> None:
-        """Write everything of one experiment, then the report with it."""
+        """Write all files of one experiment, then the report with it."""
         entry = {
             "name": outcome.name,
             "question": outcome.question,
@@ -95,8 +96,7 @@ class _Book:
             "table": list(outcome.table),
         }
         write_json(self.folder / f"{outcome.name}.json", entry)
-        with atomic_write(self.folder / f"{outcome.name}.csv") as file:
-            file.write(outcome.table.to_csv().encode())
+        write_bytes(self.folder / f"{outcome.name}.csv", outcome.table.to_csv().encode())
         for drawing in outcome.pictures:
             self._save_picture(f"{outcome.name}-{drawing.name}", drawing.picture)
         self.entries.append(entry)
@@ -105,7 +105,7 @@ class _Book:
         save_report(self.folder / REPORT, "Coordinate networks: a study", self._introduction(), self._sections)
 
     def summary(self) -> dict[str, Any]:
-        """The study as one document."""
+        """Return the study as one document."""
         return {
             "folder": str(self.folder),
             "report": str(self.folder / REPORT),
@@ -118,9 +118,9 @@ class _Book:
         }
 
     def print(self) -> None:
-        """The findings, or the whole as JSON, on stdout."""
+        """Print the findings, or the whole as JSON."""
         if self.options.json:
-            print(json.dumps(jsonable(self.summary()), allow_nan=False))
+            print_json(self.summary())
             return
         for entry in self.entries:
             print(f"{entry['name']}: {entry['finding']}")
@@ -128,13 +128,9 @@ class _Book:
 
     def _save_picture(self, stem: str, picture: Any) -> None:
         if isinstance(picture, str):
-            name, content = f"{stem}.svg", picture.encode()
+            save_svg(self.folder / f"{stem}.svg", picture)
         else:
-            buffer = BytesIO()
-            picture.save(buffer, "PNG")
-            name, content = f"{stem}.png", buffer.getvalue()
-        with atomic_write(self.folder / name) as file:
-            file.write(content)
+            write_bytes(self.folder / f"{stem}.png", png_bytes(picture))
 
     def _section(self, outcome: Outcome, seconds: float) -> Section:
         section = Section(outcome.title).add_text(outcome.question).add_finding(outcome.finding)
@@ -145,7 +141,7 @@ class _Book:
         return section.add_command(self._command(outcome.name))
 
     def _command(self, name: str) -> str:
-        """What to type to have the same again."""
+        """Return the command line that repeats an experiment."""
         image = [] if self.options.image is None else ["--image", self.options.image]
         quick = ["--quick"] if self.options.quick else []
         words = ["coordfit", "experiments", name, *quick, *image, "--seed", str(self.options.seed)]

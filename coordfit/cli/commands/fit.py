@@ -1,8 +1,7 @@
-"""`coordfit fit`: one picture, one run folder."""
+"""Run `coordfit fit`: one picture, one run folder."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -41,16 +40,15 @@ def run(options: Options) -> int:
     """Fit, write the run folder, print the figures."""
     log = make_log(options)
     if options.resume and options.out is None:
-        raise UsageError("--resume needs --out DIR, the folder of the run that goes on")
+        raise UsageError("--resume needs --out DIR, the folder of the run to continue")
     begun = RunFolder(options.out).read_config() if options.resume else None
     asked = _asked(options, begun)
     picture = load_image(asked.image, asked.settings.config, asked.max_pixels)
     job = plan_job(picture, asked, options, log)
     backend = make_backend(options, log)
-    with contextlib.ExitStack() as held:  # the folder, until all is written
-        outputs = RUN_OUTPUTS.beside(options.animate)
-        taken = output_folder(options.out, outputs, overwrite=options.overwrite, resume=options.resume)
-        folder = RunFolder(held.enter_context(taken))
+    outputs = RUN_OUTPUTS.with_file(options.animate)
+    with output_folder(options.out, outputs, overwrite=options.overwrite, resume=options.resume) as path:
+        folder = RunFolder(path)
         result = state = None
         if begun is not None:
             result = finished_before(folder.path, folder.config_document(), job, backend)
@@ -72,7 +70,7 @@ def run(options: Options) -> int:
 
 
 def _asked(options: Options, begun: Begun | None) -> Asked:
-    """What is asked for, with what the run began with that goes on."""
+    """Return what is asked for, completed by the settings of a run that is resumed."""
     asked = Asked(options.image, settings_of(options), tile_options(options), options.max_pixels)
     if begun is not None:
         asked = begun.going_on(asked)
@@ -90,7 +88,7 @@ def _begin(
     *,
     resume: bool,
 ) -> AnyFit:
-    """Make everything that the steps touch, and write what the run begins with."""
+    """Create the fit, and write the first files of the run."""
     fit = job.begin(backend, state, folder.path, resume=resume)
     if not resume:
         folder.drop_checkpoint(keep=fit.files)
@@ -127,6 +125,6 @@ def _fit(fit: AnyFit, folder: RunFolder, options: Options, log: Log, stop: Grace
 
 
 def _cut_short(fit: AnyFit, folder: RunFolder, options: Options, log: Log, stop: GracefulStop) -> int:
-    """Say what of an interrupted run is kept."""
+    """Report what is saved of an interrupted run."""
     message = f"interrupted; {fit.saved}, {how_to_go_on(folder.path)}"
     return stop.report(message, log, as_json=options.json)

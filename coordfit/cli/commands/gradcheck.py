@@ -1,27 +1,27 @@
-"""`coordfit gradcheck`: the table of analytic against numeric gradients."""
+"""Run `coordfit gradcheck`: compare analytic with numeric gradients in a table."""
 
 from __future__ import annotations
 
-import json
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 
 from ...encoders.registry import ENCODINGS
-from ...files import jsonable
 from ...gradcheck import ACTIVATIONS, LOSSES, TOLERANCE, GradientCheck, iterate_checks
 from ..exit_codes import EXIT_GRADIENTS, EXIT_OK
 from ..options import Options
 from ..session import make_backend
+from ..streams import print_json
 
 
 def run(options: Options) -> int:
-    """Check all gradients, print the table, and fail where one is wrong."""
+    """Check all gradients, print the table, and fail if one is wrong."""
     backend = make_backend(options, lambda message: None)
     checks = list(iterate_checks(backend, seed=options.seed))
     failed = [check for check in checks if not check.passed]
     if options.json:
-        rows = [{**jsonable(check), "passed": check.passed} for check in checks]
-        document = {"tolerance": TOLERANCE, "device": backend.device, "failed": len(failed), "checks": rows}
-        print(json.dumps(jsonable(document), allow_nan=False))
+        rows = [{**vars(check), "passed": check.passed} for check in checks]
+        print_json({"tolerance": TOLERANCE, "device": backend.device, "failed": len(failed), "checks": rows})
     else:
         print_table(checks, options.verbose)
         verdict = (
@@ -32,21 +32,16 @@ def run(options: Options) -> int:
 
 
 def print_table(checks: Sequence[GradientCheck], verbose: bool) -> None:
-    """Print largest relative errors: loss x activation down, encoders across; each check with `verbose`."""
+    """Print the largest error of each loss, activation and encoder; each check with `verbose`."""
     print("Largest relative error of dL/dp, by element and by random direction, one network and three")
     print(f"{'loss':<6} {'activation':<10}" + "".join(f"{encoding:>12}" for encoding in ENCODINGS))
-    for loss in LOSSES:
-        for activation in ACTIVATIONS:
-            cells = [
-                max(
-                    c.error
-                    for c in checks
-                    if (c.loss, c.activation, c.encoding) == (loss, activation, encoding)
-                )
-                for encoding in ENCODINGS
-            ]
-            marks = [f"{error:>11.1e}{' ' if error <= TOLERANCE else '!'}" for error in cells]
-            print(f"{loss:<6} {activation:<10}" + "".join(marks))
+    errors = defaultdict(list)
+    for check in checks:
+        errors[check.loss, check.activation, check.encoding].append(check.error)
+    for loss, activation in itertools.product(LOSSES, ACTIVATIONS):
+        cells = [max(errors[loss, activation, encoding]) for encoding in ENCODINGS]
+        marks = [f"{error:>11.1e}{' ' if error <= TOLERANCE else '!'}" for error in cells]
+        print(f"{loss:<6} {activation:<10}" + "".join(marks))
     for check in checks if verbose else [c for c in checks if not c.passed]:
         members = "one network" if check.members is None else f"{check.members} networks"
         word = "ok    " if check.passed else "FAILED"

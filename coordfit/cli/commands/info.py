@@ -1,17 +1,17 @@
-"""`coordfit info`: what a model file holds."""
+"""Run `coordfit info`: print the contents of a model file."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from ...files import jsonable, printable
+from ...files import printable
 from ...images.metrics import bits_per_pixel
 from ...models.format import model_in
 from ...tasks.load import load as load_model
 from ...tasks.run_folder import describe_settings
 from ..exit_codes import EXIT_OK
 from ..options import Options
+from ..streams import print_json
 
 
 def run(options: Options) -> int:
@@ -37,8 +37,7 @@ def run(options: Options) -> int:
         "seed": model.config.seed,
     }
     if options.json:
-        document = facts | {"config": model.config.as_dict(), "metrics": model.metrics}
-        print(json.dumps(jsonable(document), allow_nan=False))
+        print_json(facts | {"config": model.config.as_dict(), "metrics": model.metrics})
         return EXIT_OK
     for name in ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds"):
         facts[name] = model.metrics.get(name)

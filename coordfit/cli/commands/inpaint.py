@@ -1,4 +1,4 @@
-"""`coordfit inpaint`: learn the known pixels of a picture, fill the hidden ones, and say how well."""
+"""Run `coordfit inpaint`: learn the known pixels of a picture, fill the hidden ones, and score them."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def run(options: Options) -> int:
     log, animation = make_log(options), None
     if options.animate is not None:
         animation = AnimationCallback(options.animate, [Path(options.image or "coordfit").stem])
-    with contextlib.ExitStack() as held:  # the folder, until all is written
-        inpainter, folder = _prepare(options, log, held)
+    with contextlib.ExitStack() as lock:
+        inpainter, folder = _prepare(options, log, lock)
         with GracefulStop() as stop:
             return _run(inpainter, folder, animation, options, log, stop)
         saved, model = "nothing is saved", inpainter.fit.model_so_far
@@ -81,8 +81,8 @@ def _run(
 
     result = train(lambda callback, _: inpainter.run(callback), inpainter.fit, folder, options, stop, on_row)
     if not result.metrics:
-        told = "interrupted before all tiles were finished; there is no filled picture"
-        return stop.report(f"{told}, {how_to_begin_again(folder.path)}", log, as_json=options.json)
+        reason = "interrupted before all tiles were finished; there is no filled picture"
+        return stop.report(f"{reason}, {how_to_begin_again(folder.path)}", log, as_json=options.json)
     if result.has_model:
         folder.write_result(result)
         save_picture(folder.path / "filled.png", result.filled, bit_depth=result.picture.bit_depth)
@@ -98,12 +98,14 @@ def _run(
 
 
 def _prepare(
-    options: Options, log: Callable[[str], None], held: contextlib.ExitStack
+    options: Options, log: Callable[[str], None], lock: contextlib.ExitStack
 ) -> tuple[Inpainter, RunFolder]:
-    """Settings, device, picture, mask and folder, checked before any training."""
+    """Check settings, device, picture, mask and folder before any training."""
     way = next((name for name in _WAYS if getattr(options, name)), "transparency")
     if options.image is None and way in ("mask", "transparency"):
-        cure = "name the picture that the mask belongs to" if way == "mask" else _ways_in_words()
+        cure = "one with transparent pixels; or name --mask, --missing, --text, --scribble or --block"
+        if way == "mask":
+            cure = "name the picture that the mask belongs to"
         raise UsageError(f"inpaint needs an IMAGE here: {cure}")
     settings, tiles = settings_of(options, DEFAULTS), tile_options(options)
     config = inpainting_config(*settings.layers, recipe=settings.recipe)
@@ -112,14 +114,14 @@ def _prepare(
         raise UsageError("--average is of networks of the whole picture; leave it out, or add --tiles none")
     backend = make_backend(options, log)
     hiding = {name: vars(options)[name] for name in HidingOptions.__annotations__}
-    masked = hidden(options.image, options.mask, config, hiding, load=_loaded)
+    masked = hidden(options.image, options.mask, config, hiding, load=_load)
     with named_as_options():
         job = plan_inpainting(masked, settings, tiles, options.average)
     say_planned(job, options, log)
     say_notes(masked.picture, log)
     log(_polarity(masked))
-    outputs = OUTPUTS.beside(options.animate)
-    folder = RunFolder(held.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
+    outputs = OUTPUTS.with_file(options.animate)
+    folder = RunFolder(lock.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     folder.drop_checkpoint()
     _write_masked(masked, folder.path)
     inpainter = Inpainter(masked, settle_sigma(job, backend, log, options), backend)
@@ -127,12 +129,8 @@ def _prepare(
     return inpainter, folder
 
 
-def _loaded(image: str | None, **of: Any) -> Picture:
-    return load_image(image, FitConfig(**of))
-
-
-def _ways_in_words() -> str:
-    return "one with transparent pixels; or name --mask, --missing, --text, --scribble or --block"
+def _load(image: str | None, **settings: Any) -> Picture:
+    return load_image(image, FitConfig(**settings))
 
 
 def _polarity(masked: MaskedPicture) -> str:
@@ -141,7 +139,7 @@ def _polarity(masked: MaskedPicture) -> str:
 
 
 def _write_masked(masked: MaskedPicture, folder: Path) -> None:
-    """`mask.png`, white known, and `masked.png`, what the network sees, with hidden pixels transparent."""
+    """Write `mask.png`, white known, and `masked.png`, with hidden pixels transparent."""
     save_picture(folder / "mask.png", masked.known[:, :, None].astype(np.float32))
     pixels, known = masked.picture.pixels, masked.known[:, :, None]
     alpha = known * pixels[:, :, -1:] if masked.picture.has_alpha else known
@@ -156,7 +154,7 @@ def _captions(row: HistoryRow) -> list[str]:
 
 
 def figures(result: InpaintResult) -> list[tuple[str, str]]:
-    """The figures of an inpainting, as people read them."""
+    """Return the figures of an inpainting in words."""
     m = result.metrics
     hidden = f"{m['hidden_pixels']:,d} pixels, {100 * m['hidden_share']:.1f} %: {escaped(result.hiding)}"
     rows: list[Row] = [

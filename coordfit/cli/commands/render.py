@@ -1,15 +1,14 @@
-"""`coordfit render`: a model's picture at any size, a few rows at a time."""
+"""Run `coordfit render`: a model's picture at any size, a few rows at a time."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ...files import Outputs, jsonable, printable
+from ...files import Outputs, printable
 from ...images import MAX_PIXELS, save_picture
 from ...images.formats.png import MAX_SIDE
 from ...images.grid import PixelGrid
@@ -21,10 +20,10 @@ from ...tiles.model import TiledModel
 from ..exit_codes import EXIT_OK
 from ..option_types import UsageError
 from ..options import Options
-from ..session import make_backend, make_log
+from ..session import is_shown, make_backend, make_log
+from ..streams import print_json
 
-# Days of work and more bytes than most disks have: surely a slip.
-_MOST_PIXELS = 10**10
+_MOST_PIXELS = 10**10  # more would take days, and more bytes than most disks have
 
 
 def run(options: Options) -> int:
@@ -37,21 +36,15 @@ def run(options: Options) -> int:
     _check_extent(grid, path, model)
     Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
     if path.suffix.lower() == ".png":
-        shown = not (options.quiet or options.no_progress or options.json)
-        disable = None if shown else True
+        disable = None if is_shown(options) else True
         with tqdm(total=grid.height, unit="row", file=sys.stderr, disable=disable, mininterval=0.2) as bar:
             save_rows(path, model, grid, see=lambda rows: bar.update(len(rows)))
     else:
         crop = (grid.left, grid.top, grid.width, grid.height)
         save_picture(path, model.render(grid.full_height, grid.full_width, crop=crop))
     if options.json:
-        facts = {
-            "picture": str(path),
-            "width": grid.width,
-            "height": grid.height,
-            "device": model.backend.device,
-        }
-        print(json.dumps(jsonable(facts), allow_nan=False))
+        size = {"width": grid.width, "height": grid.height}
+        print_json({"picture": str(path), **size, "device": model.backend.device})
     else:
         print(printable(path))
     return EXIT_OK

@@ -1,9 +1,8 @@
-"""`coordfit sweep`: every combination of options with several values; a row for each as it finishes."""
+"""Run `coordfit sweep`: every combination of options with several values, one row each."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import signal
@@ -17,23 +16,14 @@ from typing import Any
 from ..._backends import Backend
 from ...config import did_you_mean, read_config_file
 from ...errors import ConfigError
-from ...files import atomic_write, jsonable, printable, write_json
+from ...files import printable, write_bytes, write_json
 from ...files.lock import output_folder
 from ...images import bundled_picture, load_picture
 from ...report.heatmap import heat_map_svg
 from ...report.svg import save_svg
 from ...report.table import Table
 from ...tasks.settings import Device
-from ...tasks.sweep import (
-    DIVERGED,
-    FIGURES,
-    Run,
-    execute,
-    model_of,
-    plan_sweep,
-    ranked,
-    resolved,
-)
+from ...tasks.sweep import DIVERGED, FIGURES, Run, execute, model_of, plan_sweep, ranked, resolved
 from ...tasks.sweep_folder import SWEEP_OUTPUTS, SweepFolder
 from ...tiles.plan import TILE_OPTIONS
 from ..interrupts import PATIENCE, GracefulStop, how_to_go_on
@@ -41,13 +31,14 @@ from ..option_types import UsageError
 from ..options import Options
 from ..progress import Bar, ProgressReport, SigmaReport
 from ..session import exit_code_of_many, is_shown, make_backend, make_log
+from ..streams import print_json
 
 
 def run(options: Options) -> int:
-    """Plan, train what is missing, keep a row of each, print the table."""
+    """Plan, train the missing networks, save a row of each, print the table."""
     log = make_log(options)
     if options.resume and options.out is None:
-        raise UsageError("--resume needs --out DIR, the folder of the sweep that goes on")
+        raise UsageError("--resume needs --out DIR, the folder of the sweep to continue")
     _take_tile_options(options)
     varied = {name: values for name, values in options.settings.items() if len(values) > 1}
     columns = ["picture", *varied, *FIGURES]
@@ -64,7 +55,7 @@ def run(options: Options) -> int:
     ):
         if options.resume and not folder.rows:
             log(f"no rows to resume in {printable(path)}: a new sweep begins there")
-        with stop.at_once(0.0 if options.jobs == 1 else PATIENCE):  # a process that begins is let begin
+        with stop.at_once(0.0 if options.jobs == 1 else PATIENCE):  # processes need time to start
             _train(runs, device, folder, options, stop, log)
         table = ranked(Table(list(folder.rows.values()), columns), options.sort_by)
         _write_table(table, path, {} if stop.is_asked_for() else varied)
@@ -78,8 +69,8 @@ def run(options: Options) -> int:
 
 
 def _interrupted(folder: SweepFolder) -> str:
-    kept = f"{len(folder.rows)} finished rows are kept"
-    return f"interrupted; {kept}, {how_to_go_on(folder.path)} and the same options"
+    rows = f"{len(folder.rows)} finished rows are kept"
+    return f"interrupted; {rows}, {how_to_go_on(folder.path)} and the same options"
 
 
 def _train(
@@ -90,7 +81,7 @@ def _train(
     stop: GracefulStop,
     log: Callable[[str], None],
 ) -> None:
-    """Train what is missing and keep a row of each."""
+    """Train the missing networks and save a row of each."""
     with SigmaReport(shown=is_shown(options)) as trials:
         settled = resolved(runs, device, trials.show)
     _say_chosen(runs, settled, log)
@@ -107,7 +98,7 @@ def _train(
             execute(missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for), start=1
         ):
             if outcome.row["stopped"] == "interrupted":
-                continue  # not what was asked for: it is trained again by --resume
+                continue  # --resume trains it again
             if options.models:
                 model_of(done, outcome).save(folder.model_file(done.key))
             folder.append(done.key, outcome.row, done.job.config)
@@ -115,13 +106,13 @@ def _train(
 
 
 def _take_tile_options(options: Options) -> None:
-    """What is asked of tiles beside the settings: it may have several values too."""
+    """Add the options of tiles to the settings, as lists of values."""
     given = {name: vars(options)[name] for name in TILE_OPTIONS if vars(options)[name]}
     options.settings |= {name: value if isinstance(value, list) else [value] for name, value in given.items()}
 
 
 def _say_chosen(runs: list[Run], settled: list[Run], log: Callable[[str], None]) -> None:
-    """Which numbers were chosen where sigma is `auto`, each once."""
+    """Report the numbers that were chosen for a sigma of `auto`, each once."""
     chosen = dict.fromkeys(
         f"{after.job.config.sigma:g} for {after.job.picture.name}"
         for before, after in zip(runs, settled, strict=True)
@@ -132,7 +123,7 @@ def _say_chosen(runs: list[Run], settled: list[Run], log: Callable[[str], None])
 
 
 def _device(options: Options, backend: Backend) -> Device:
-    """The device that was found, by its own name; processes that run side by side share the cores."""
+    """Return the device by its own name; parallel processes divide the cores among them."""
     threads = options.threads
     if threads is None and options.jobs > 1:
         threads = max(1, getattr(backend, "threads", 1) // options.jobs)
@@ -169,7 +160,7 @@ def _executor(jobs: int, stop: GracefulStop) -> Iterator[ProcessPoolExecutor | N
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, which hears it too, and end when the parent does, even if it is killed."""
+    """Leave Ctrl-C to the parent, which receives it too, and end with the parent, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -183,14 +174,12 @@ def _end_with_parent() -> None:
 
 def _write_table(table: Table, path: Path, varied: dict[str, list[Any]]) -> None:
     write_json(path / "metrics.json", {"rows": list(table)})
-    with atomic_write(path / "table.md") as file:
-        file.write((table.to_markdown() + "\n").encode())
-    with atomic_write(path / "table.csv") as file:
-        file.write(table.to_csv().encode())
+    write_bytes(path / "table.md", (table.to_markdown() + "\n").encode())
+    write_bytes(path / "table.csv", table.to_csv().encode())
     if len(varied) == 2 and len(table) > 1:
         x, y = varied
         figure = "psnr_held_out" if any(row["psnr_held_out"] is not None for row in table) else "psnr"
-        # A cell of a network that diverged stays grey: its last good state says nothing of its settings.
+        # The cell of a diverged network stays grey: its last good state does not rate its settings.
         shown = Table([dict(row) | ({figure: None} if row["stopped"] == DIVERGED else {}) for row in table])
         pixels = "all" if figure == "psnr" else "held-out"
         drawing = heat_map_svg(shown, x, y, figure, title=f"PSNR of {pixels} pixels / dB")
@@ -199,7 +188,7 @@ def _write_table(table: Table, path: Path, varied: dict[str, list[Any]]) -> None
 
 def _print(table: Table, path: Path, options: Options) -> None:
     if options.json:
-        print(json.dumps(jsonable({"folder": str(path), "rows": list(table)}), allow_nan=False))
+        print_json({"folder": str(path), "rows": list(table)})
         return
     shown = [name for name in table.columns if any(row[name] is not None for row in table)]
     print(Table(list(table), shown))

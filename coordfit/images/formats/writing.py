@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...errors import PictureError
-from ...files import atomic_write, printable
+from ...files import atomic_write, printable, write_bytes
 from .png import PngWriter, quantize
 
 _ROWS_AT_ONCE = 256
@@ -58,8 +58,7 @@ def save_picture(path: str | os.PathLike[str], pixels: NDArray[np.floating], *, 
         _save_png(path, pixels, bit_depth)
     else:
         content = _encode(path, pixels, bit_depth)
-        with atomic_write(path) as file:
-            file.write(content)
+        write_bytes(path, content)
 
 
 def _save_png(path: Path, pixels: NDArray[np.floating], bit_depth: int) -> None:

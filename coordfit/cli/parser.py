@@ -1,0 +1,264 @@
+"""Build the argument parser of each command."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .._version import __version__
+from ..config import FitConfig
+from ..experiments import NAMES as EXPERIMENTS
+from .option_types import UsageError, checked, count, one_of, parse_crop, parse_size
+from .shared_options import (
+    IMAGE,
+    add_animate,
+    add_device,
+    add_output,
+    add_overwrite,
+    add_seed,
+    add_settings,
+    add_tiles,
+)
+
+LISTED: dict[str, Sequence[str]] = {
+    "fit": (),
+    "compare": ("encoding", "sigma"),
+    "sweep": [spec.name for spec in dataclasses.fields(FitConfig)],
+    "inpaint": (),
+}
+"""The settings with several values, separated by commas, of each command with settings."""
+
+_SHELLS = ("bash", "zsh", "tcsh")
+_FILE_WORDS = ("IMAGE", "MODEL", "FILE", "FILE.toml", "DIR")  # metavars of paths
+_MODEL = "a .safetensors file that coordfit wrote, or the folder of a run"
+_ALL_DIVERGED = "the exit code is 4 if all do."
+_STUDY_TILES = (
+    "a network for each tile of N x N pixels, sigma in cycles per tile; auto cuts the pictures that `coordfit "
+    "fit` would cut (default: none)"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    commands: Mapping[str, argparse.ArgumentParser] = {}
+    """Of the parser of all commands: theirs, by name."""
+
+    def error(self, message: str) -> NoReturn:
+        joint = " " if message.endswith("?") else "; "
+        raise UsageError(f"{message}{joint}see `{self.prog} --help`")
+
+
+class _PrintCompletion(argparse.Action):
+    """Print a shell's completion of commands and options."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None
+    ) -> None:
+        try:
+            import shtab  # optional, and not for other commands
+        except ImportError:
+            parser.error(f"{option} needs shtab: pip install shtab")
+        whole = make_parser()
+        actions: list[Any] = [action for command in whole.commands.values() for action in command._actions]
+        for action in actions:
+            if action.metavar in _FILE_WORDS:
+                action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
+        print(shtab.complete(whole, values))
+        parser.exit()
+
+
+def make_parser() -> _Parser:
+    """Return the parser of all commands."""
+    parser = _Parser(
+        prog="coordfit",
+        description="Fit a coordinate network to a picture: a hand-written MLP learns (x, y) -> colour. "
+        "The default command is `fit`: `coordfit photo.png`, `coordfit --device gpu`.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the device asked for is not there, "
+        "4 diverged (of several fits: all), 5 gradient check failed, 130 interrupted after saving.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"coordfit {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        choices=_SHELLS,
+        type=one_of("print-completion", _SHELLS),
+        action=_PrintCompletion,
+        help="print a shell's completion of commands and options",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    parser.commands = commands.choices
+    for name, (words, summary, epilog, add_options) in _COMMANDS.items():
+        usage = " ".join(["coordfit", name, *words, "[options]"])
+        command = commands.add_parser(
+            name, usage=usage, help=summary, description=summary, epilog=epilog, allow_abbrev=False
+        )
+        command.add_argument("--json", action="store_true", help="print one strict JSON document")
+        command.add_argument("-v", "--verbose", action="store_true", help="say more; tracebacks too")
+        command.add_argument("-q", "--quiet", action="store_true", help="print errors alone")
+        add_options(command)
+    about = commands.add_parser("help", help="say what a command does and takes", allow_abbrev=False)
+    about.add_argument(
+        "of", nargs="?", metavar="COMMAND", type=one_of("the command", COMMANDS), choices=COMMANDS
+    )
+    return parser
+
+
+def _add_fit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", nargs="?", metavar="IMAGE", help=IMAGE)
+    add_settings(command)
+    add_device(command)
+    output = add_output(command)
+    output.add_argument("--resume", action="store_true", help="continue the run in --out")
+    add_animate(output)
+    summary = "a network for each tile of N x N pixels; auto cuts pictures over 256x256 (default: auto)"
+    add_tiles(command, summary).add_argument(
+        "--max-pixels",
+        type=count("max-pixels"),
+        metavar="N",
+        help="decode pictures of up to N pixels (default: 64 million; Pillow ends at 178 million)",
+    )
+
+
+def _add_compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", nargs="?", metavar="IMAGE", help=IMAGE)
+    add_settings(command, several=LISTED["compare"])
+    add_tiles(command, _STUDY_TILES, default=None)
+    add_device(command)
+    add_animate(add_output(command))
+
+
+def _add_sweep(command: argparse.ArgumentParser) -> None:
+    command.add_argument("images", nargs="*", metavar="IMAGE", help="pictures that Pillow can read")
+    add_settings(command, several=LISTED["sweep"])
+    add_tiles(command, _STUDY_TILES, default=None, several=True)
+    add_device(command)
+    output = add_output(command)
+    output.add_argument("--resume", action="store_true", help="continue the sweep in --out")
+    output.add_argument(
+        "--jobs",
+        type=count("jobs"),
+        default=1,
+        metavar="N",
+        help="processes that share the groups of equal shape (default: 1)",
+    )
+    output.add_argument(
+        "--sort-by", default="psnr", metavar="COLUMN", help="of the table, best first (default: psnr)"
+    )
+    output.add_argument("--models", action="store_true", help="save every model")
+
+
+def _add_inpaint(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "image",
+        nargs="?",
+        metavar="IMAGE",
+        help=f"{IMAGE} (default with --missing, --text, --scribble or --block: the bundled one)",
+    )
+    group = command.add_argument_group("hidden pixels (default: transparent ones)")
+    ways = group.add_mutually_exclusive_group()
+    ways.add_argument("--mask", type=Path, metavar="FILE", help="a picture of the same size: white is known")
+    ways.add_argument(
+        "--missing",
+        type=checked("missing", float, lambda f: 0.0 < f < 1.0, "a number between 0 and 1"),
+        metavar="FRACTION",
+        help="hide this share of the pixels, drawn from --seed",
+    )
+    ways.add_argument("--text", metavar="WORDS", help="hide words written across the picture")
+    ways.add_argument("--scribble", action="store_true", help="hide lines drawn from --seed")
+    ways.add_argument("--block", type=parse_crop, metavar="X,Y,W,H", help="hide a rectangle, in pixels")
+    group.add_argument("--invert-mask", action="store_true", help="white in --mask is hidden, black is known")
+    group.add_argument(
+        "--mask-threshold",
+        type=checked("mask-threshold", float, lambda t: 0.0 < t <= 1.0, "a number above 0 and at most 1"),
+        metavar="T",
+        help="the level, 0 black to 1 white, from which on a grey pixel of --mask is white (default: 0.5)",
+    )
+    group.add_argument(
+        "--truth",
+        metavar="FILE",
+        help="the undamaged picture, to score what fills a --mask or transparency (default: no score)",
+    )
+    command.add_argument(
+        "--average",
+        type=count("average"),
+        default=1,
+        metavar="K",
+        help="fill with the mean of K networks of different seeds, trained as one batch (default: 1)",
+    )
+    add_settings(command)
+    add_tiles(
+        command,
+        "a network for each tile of N x N pixels; auto is one network, which fills better (default: auto)",
+    )
+    add_device(command)
+    add_animate(add_output(command))
+
+
+def _add_experiments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(EXPERIMENTS)} (default: all of them)"
+    )
+    command.add_argument("--quick", action="store_true", help="small and short: figures mean little")
+    command.add_argument("--image", metavar="IMAGE", help="a picture of your own instead of the bundled one")
+    add_seed(command, "of all randomness")
+    add_device(command)
+    add_output(command)
+
+
+def _add_render(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", type=Path, help=_MODEL)
+    size = command.add_mutually_exclusive_group()
+    size.add_argument("--size", type=parse_size, metavar="WxH", help="in pixels, or N for the longer side")
+    size.add_argument(
+        "--scale",
+        type=checked("scale", float, lambda s: 0.0 < s < 1e6, "a number above 0 and below 1e6"),
+        metavar="S",
+        help="times the picture's own size",
+    )
+    command.add_argument(
+        "--crop", type=parse_crop, metavar="X,Y,W,H", help="only this window, in pixels of the rendering"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: MODEL-WxH.png)")
+    add_overwrite(command, "replace an existing file")
+    add_device(command)
+
+
+def _add_gradcheck(command: argparse.ArgumentParser) -> None:
+    add_seed(command, "of weights, pixels and directions")
+    add_device(command, threads=False)
+
+
+def _add_info(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", type=Path, help=_MODEL)
+
+
+# Positional words, summary, epilog and options of each command.
+_COMMANDS: dict[str, tuple[Sequence[str], str, str | None, Callable[[argparse.ArgumentParser], object]]] = {
+    "fit": (["[IMAGE]"], "fit a network to one picture (no IMAGE: the bundled 128x128 one)", None, _add_fit),
+    "compare": (
+        ["[IMAGE]"],
+        "encodings side by side, trained as one batch of networks",
+        f"A network that diverges is named, and shows its last good state; {_ALL_DIVERGED}",
+        _add_compare,
+    ),
+    "sweep": (
+        ["[IMAGE ...]"],
+        "every combination of options with several values: --sigma 1,2,5",
+        f"The row of a network that diverges says so and comes last; {_ALL_DIVERGED}",
+        _add_sweep,
+    ),
+    "inpaint": (
+        ["[IMAGE]"],
+        "learn the known pixels of a picture and fill the hidden ones",
+        None,
+        _add_inpaint,
+    ),
+    "experiments": (["[NAME ...]"], "the whole study, into one HTML report", None, _add_experiments),
+    "render": (["MODEL"], "render a fitted model at any size", None, _add_render),
+    "gradcheck": ([], "check the hand-written gradients against finite differences", None, _add_gradcheck),
+    "info": (["MODEL"], "say what a model file holds", None, _add_info),
+    "doctor": ([], "say what this machine offers: versions, processor, BLAS, GPU", None, lambda command: None),
+}
+COMMANDS = tuple(_COMMANDS)
