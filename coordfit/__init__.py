@@ -1,10 +1,10 @@
-"""Fit a coordinate network to a picture, with every line of its mathematics in the open.
+"""Fit a coordinate network to a picture; networks, gradients and kernels are written by hand.
 
     result = coordfit.fit("photo.png", encoding="gaussian", sigma=10, target_psnr=40)
     result.save("model.safetensors")
     picture = coordfit.load("model.safetensors").render(1024, 1024)
 
-Names are imported when they are first used, so that `coordfit --help` waits for no array library.
+Names are imported at their first use, so that `coordfit --help` waits for no array library.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .training.result import FitResult
     from .training.state import Progress
 
-_HOMES = {
+_MODULES = {
     "_backends": ("DeviceUnavailableError", "available_backends", "get_backend"),
     "config": ("FitConfig", "make_config"),
     "encoders.base": ("Encoder", "Encoding"),
@@ -52,7 +52,7 @@ _HOMES = {
     "training.result": ("FitResult",),
     "training.state": ("Progress",),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Comparison",
@@ -90,9 +90,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'coordfit' has no attribute {name!r}")
-    module = importlib.import_module(f".{_HOME_OF[name]}", __name__)
+    module = importlib.import_module(f".{_MODULE_OF[name]}", __name__)
     value = getattr(module, name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""The errors that a user can cause and cure; each message names the thing and the cure in one line."""
+"""Define errors that a user can cure; each message names the problem and the cure in one line."""
 
 
 class CoordfitError(Exception):
@@ -6,24 +6,24 @@ class CoordfitError(Exception):
 
 
 class ConfigError(CoordfitError, ValueError):
-    """An option has a value that cannot be used, or an option of that name does not exist."""
+    """Raised for an option that does not exist, or has a value that cannot be used."""
 
 
 class PictureError(CoordfitError):
-    """A picture cannot be read, written, or used."""
+    """Raised for a picture that cannot be read, written, or used."""
 
 
 class ModelFileError(CoordfitError):
-    """A model file is missing, damaged, or was not written by `coordfit`."""
+    """Raised for a model file that is missing, damaged, or not from `coordfit`."""
 
 
 class CompressedFileError(CoordfitError):
-    """A compressed picture is missing, damaged, or was not written by `coordfit`."""
+    """Raised for a compressed picture that is missing, damaged, or not from `coordfit`."""
 
 
 class OutputError(CoordfitError):
-    """A result cannot be written where it was asked for."""
+    """Raised if a result cannot be written."""
 
 
 class NotEnoughMemoryError(CoordfitError, MemoryError):
-    """A run needs more memory than is free; said before any of it is asked for."""
+    """Raised before a run that needs more memory than is free."""

@@ -1,7 +1,7 @@
-"""The types of a fit's options: `optimiser=` and `encoding="gausian"` are errors for editors and type checkers.
+"""Type a fit's options, so that editors and type checkers find `optimiser=` and `encoding="gausian"`.
 
-`FitConfig` has the defaults, limits and help of the same fields; a test holds the two together. A function that
-hands its options on takes them as `**options: Unpack[FitOptions]`.
+`FitConfig` has their defaults, limits and help; a test compares the two. Functions that pass options on take
+`**options: Unpack[FitOptions]`.
 """
 
 from __future__ import annotations
@@ -83,10 +83,11 @@ class FitOptions(TypedDict, total=False):
 
 
 class DeviceOptions(TypedDict, total=False):
-    """Where a fit or a rendering runs: what `coordfit.get_backend` takes.
+    """The device of a fit or a rendering, for `coordfit.get_backend`.
 
-    `device` is `auto`, `cpu`, `gpu` or `gpu:N`, and `auto` alone may fall back to the CPU. `threads` are worker
-    threads on the CPU; see `backends.Backend` for `fused`. `precision` is that of matrix products on a GPU.
+    `device` is `auto`, `cpu`, `gpu` or `gpu:N`; only `auto` may fall back to the CPU. `threads` are worker
+    threads on the CPU. `fused` is explained at `backends.Backend`. `precision` is that of matrix products on a
+    GPU.
     """
 
     device: str
@@ -96,11 +97,11 @@ class DeviceOptions(TypedDict, total=False):
 
 
 class TileKeywords(TypedDict, total=False):
-    """How a large picture is cut into tiles.
+    """The tiles of a large picture.
 
-    `tiles` is `auto`, `none`, or the side of a tile in pixels. `every_tile` says that `target_psnr` is for each
-    tile, and not for the picture alone. `budget_parameters` chooses tiles and networks that have at most this
-    many parameters, all together.
+    `tiles` is `auto`, `none`, or the side of a tile in pixels. `every_tile` applies `target_psnr` to each tile
+    instead of the whole picture. `budget_parameters` chooses tiles and networks with at most this many
+    parameters in all.
     """
 
     tiles: Tiles | None
@@ -109,4 +110,4 @@ class TileKeywords(TypedDict, total=False):
 
 
 class AllOptions(FitOptions, DeviceOptions, TileKeywords, total=False):
-    """All keywords of a fit: settings of the network, where it runs, and tiles."""
+    """All keywords of a fit."""

@@ -1,8 +1,7 @@
-"""Gradients by hand against gradients by finite differences, in float64.
+"""Compare gradients by hand with finite differences, in float64.
 
-Differences of the loss check dL/dp element by element on small networks, and along a random direction on whole
-models (four evaluations instead of 4 P). Losses and activations with kinks (ReLU, MAE, Huber) are checked away
-from them on purpose: a network whose pre-activations or residuals come close to a kink is drawn anew.
+Small networks are checked element by element, whole models along a random direction (four evaluations instead
+of 4 P). Networks are drawn until no pre-activation or residual is near a kink (of ReLU, MAE, Huber).
 """
 
 from __future__ import annotations
@@ -30,20 +29,17 @@ ACTIVATIONS, LOSSES = tuple(activations.ACTIVATIONS), tuple(losses.LOSSES)
 METHODS = ("element", "direction")
 
 _STEP = 2.5e-4
-# No kink may lie nearer than this: a difference moves a pre-activation by 2 _STEP times its input at most.
-_MARGIN = 5e-3
+_MARGIN = 5e-3  # to any kink: a difference moves a pre-activation by at most 2 _STEP times its input
 _DRAWS = 2000
-# Encodings that follow the size of a picture are checked on a small one.
 _SIZE, _SMALL = (3, 4), {"grid_levels": 2, "grid_features": 1, "grid_smoothness": 0.1}
-# Relative errors are taken of numbers no smaller than this, the noise of a difference quotient in float64.
-_FLOOR = 1e-4
+_FLOOR = 1e-4  # of relative errors: the noise of a difference quotient in float64
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """One case of the table.
+    """One checked case.
 
-    `error` is the largest |analytic - numeric| / max(|analytic|, |numeric|, floor) over what was checked.
+    `error` is the largest |analytic - numeric| / max(|analytic|, |numeric|, floor) of the checked values.
     """
 
     method: str
@@ -74,13 +70,13 @@ def check_gradients(
     Parameters
     ----------
     device : str
-        Where the analytic gradient is computed; the check itself runs in float64 everywhere.
+        The device of the analytic gradient; the check itself runs in float64.
     seed : int
         Of the weights, pixels and directions.
     fused : {"auto", "always", "never"}
-        Which bodies of the primitives are checked.
+        Selects the bodies of the primitives; see `backends.Backend`.
     activations, losses, encodings : sequences of names or objects, optional
-        All built-in ones by default. Networks keep clear of an object's `kinks`.
+        All built-in ones by default. Networks stay away from the `kinks` of an object.
     """
     backend = get_backend(device, fused=fused)
     return list(iterate_checks(backend, seed, activations, losses, encodings))
@@ -93,7 +89,7 @@ def iterate_checks(
     losses: Sequence[Any] | None = None,
     encodings: Sequence[Any] | None = None,
 ) -> Iterator[GradientCheck]:
-    """Yield the cases of `check_gradients`, one by one as they are done."""
+    """Yield the cases of `check_gradients`, each as soon as it is done."""
     given = ((losses, LOSSES), (activations, ACTIVATIONS), (encodings, ENCODINGS))
     kinds = (all_of if asked is None else asked for asked, all_of in given)
     cases = itertools.product(METHODS, (None, 3), *kinds)
@@ -107,7 +103,7 @@ def iterate_checks(
 
 
 class _Case:
-    """A small network and some pixels away from all kinks; the loss is a function of the flat parameters."""
+    """A small network and pixels away from all kinks; its loss depends on the flat parameters."""
 
     def __init__(
         self,
@@ -129,16 +125,15 @@ class _Case:
         self.sizes = (self.encoding.num_features(self.state), *sizes[1:])
         self.layout = ParameterLayout(self.sizes, self.encoding.parameter_shapes())
         self.activation = make_activation(activation, omega=3.0)
-        # Small networks have few kinks; the big one is checked with as few pixels.
-        self.rows = 4 if len(sizes) == 3 else 3
+        self.rows = 4 if len(sizes) == 3 else 3  # large networks have more kinks
         self.weights = np.array([[0.5], [1.5], [1.0], [1.0]])[: self.rows]
         for _ in range(_DRAWS):
-            self._draw()
+            self._draw_network()
             if self._distance_to_kinks() > _MARGIN:
                 return
         raise RuntimeError("no network away from all kinks was found")
 
-    def _draw(self) -> None:
+    def _draw_network(self) -> None:
         initializer = getattr(self.activation, "initializer", "glorot")
         omega = getattr(self.activation, "omega", 3.0)
         networks = [
@@ -160,13 +155,13 @@ class _Case:
             encoder_shapes=self.layout.encoder_shapes,
         )
         self.encoder = self.mlp.give_parameters(self.encoding.encoder(self.backend, self.state, "float64"))
-        for layer in self.mlp.layers:  # biases start at zero, where ReLU networks have kinks
+        for layer in self.mlp.layers:  # biases start at zero, a kink of ReLU networks
             layer.b[...] = self.backend.asarray(self.rng.normal(0.0, 0.3, layer.b.shape), "float64")
         self.coordinates = self.backend.asarray(self.rng.uniform(size=(self.rows, 2)), "float64")
         self.target = self.rng.uniform(size=(*self.ensemble, self.rows, self.sizes[-1]))
 
     def _distance_to_kinks(self) -> float:
-        """Return the smallest distance of a pre-activation, or of a residual, to where a slope jumps."""
+        """Return the smallest distance of a pre-activation or residual to a kink."""
         prediction = self.backend.to_numpy(self.mlp.forward(self.encoder(self.coordinates)))
         residual = prediction - self.target
         distances = [np.abs(residual - kink).min() for kink in getattr(self.loss, "kinks", ())]
@@ -180,7 +175,7 @@ class _Case:
             yield self.backend.to_numpy(z)
 
     def _loss_and_gradient(self) -> tuple[Any, Any]:
-        """The loss with the encoder's penalty, and its gradient by the network's output."""
+        """Return the loss with the encoder's penalty, and its gradient by the network's output."""
         prediction = self.mlp.forward(self.encoder(self.coordinates))
         value, dy = self.backend.loss_and_gradient(
             self.loss,
@@ -203,10 +198,10 @@ class _Case:
         return np.array(self.backend.to_numpy(self.mlp.gradient))
 
     def _difference(self, direction: NDArray[Any]) -> NDArray[Any]:
-        """Slope of the loss, shape E, along a direction (*E, P) in parameter space.
+        """Return the slope of the loss, shape E, along a direction (*E, P) in parameter space.
 
         Two central differences, extrapolated to step 0 (Richardson): the error falls with the fourth power
-        of the step, which may then be large enough for rounding not to matter.
+        of the step, so that a large step, with little rounding, suffices.
         """
         parameters = self.mlp.parameters
         start = parameters + 0.0
@@ -220,7 +215,7 @@ class _Case:
         return np.asarray((4.0 * near - far) / 3.0)
 
     def by_element(self) -> tuple[float, int]:
-        """The largest relative error over all parameters, and how many they are."""
+        """Return the largest relative error over all parameters, and their number."""
         analytic = self._analytic()
         used = self._used()
         numeric = np.zeros_like(analytic)
@@ -232,7 +227,7 @@ class _Case:
         return error, int(used.sum()) * (self.members or 1)
 
     def by_direction(self) -> tuple[float, int]:
-        """The largest relative error over the members along one random direction of length 1 each."""
+        """Return the largest relative error over the members, each along one random unit vector."""
         analytic = self._analytic()
         direction = self.rng.normal(size=analytic.shape) * self._used()
         direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
@@ -240,7 +235,7 @@ class _Case:
         return relative_error(along, self._difference(direction)), self.members or 1
 
     def _used(self) -> NDArray[np.bool_]:
-        """Which places of the flat buffer hold parameters, and not the gaps between."""
+        """Return the mask of the flat buffer that excludes the gaps between parameters."""
         flat = np.zeros(self.layout.size, dtype=np.bool_)
         for array in self.layout.arrays(np, flat):
             array[...] = True
@@ -248,6 +243,6 @@ class _Case:
 
 
 def relative_error(analytic: NDArray[Any], numeric: NDArray[Any]) -> float:
-    """The largest |a - n| / max(|a|, |n|, floor)."""
+    """Return the largest |a - n| / max(|a|, |n|, floor)."""
     size = np.maximum(np.maximum(np.abs(analytic), np.abs(numeric)), _FLOOR)
     return float(np.max(np.abs(analytic - numeric) / size))

@@ -158,6 +158,7 @@ ROOMS = [
     "coordfit.network.activations",
     "coordfit.network.losses",
     "coordfit.fit_options",
+    "coordfit.option_checks",
     "coordfit.config",
     "coordfit.files",
     "coordfit.images.formats",

@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
-from ..config import STORED, did_you_mean, kind_of
+from ..config import STORED
 from ..fit_options import FusedMode, Precision
+from ..option_checks import did_you_mean, kind_of
 
 Converter = Callable[[str], Any]
 

@@ -8,8 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import FitConfig, check_setting, did_you_mean
+from ..config import FitConfig
 from ..errors import ConfigError
+from ..option_checks import check_setting, did_you_mean
 from .option_types import Converter, UsageError, converter_of, each, fused_mode, precision, thread_count
 from .parser import LISTED, make_parser
 

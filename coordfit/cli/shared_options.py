@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import RECIPES, STORED, FitConfig, kind_of
+from ..config import RECIPES, STORED, FitConfig
+from ..option_checks import kind_of
 from .option_types import (
     FUSED,
     PRECISIONS,

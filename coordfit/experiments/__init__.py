@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from ..config import did_you_mean
 from ..errors import ConfigError
+from ..option_checks import did_you_mean
 
 if TYPE_CHECKING:
     from .common import Outcome, Study

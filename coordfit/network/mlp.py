@@ -277,7 +277,7 @@ def initial_parameters(
     """Draw one network's parameters as a flat host vector (P,) in float64.
 
     `initializer` is a name in `INITIALIZERS`, or an activation's own `(rng, n_in, n_out, first) -> (W, b)`;
-    `omega` is for the sine's. If not `encoded`, the first layer sees coordinates. With an `output_bias` (C,) the
+    `omega` is the sine's. If not `encoded`, the first layer sees coordinates. With an `output_bias` (C,) the
     last layer has weights 0, so that the network starts with one colour.
     """
     layout, draw = ParameterLayout(layer_sizes), initializer

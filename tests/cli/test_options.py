@@ -14,7 +14,8 @@ from coordfit.cli import main
 from coordfit.cli.option_types import UsageError
 from coordfit.cli.options import parse
 from coordfit.cli.parser import COMMANDS, make_parser
-from coordfit.config import FitConfig, did_you_mean
+from coordfit.config import FitConfig
+from coordfit.option_checks import did_you_mean
 
 SMALL = ["--hidden-size", "8", "--depth", "2", "--num-frequencies", "4", "--device", "numpy", "--steps", "1"]
 

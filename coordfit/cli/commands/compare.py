@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..._backends import Backend
-from ...config import FitConfig, check_setting
+from ...config import FitConfig
 from ...errors import ConfigError
 from ...files import Outputs, atomic_write, printable, write_json
 from ...files.lock import output_folder

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..._backends import Backend
-from ...config import did_you_mean, read_config_file
+from ...config import read_config_file
 from ...errors import ConfigError
 from ...files import printable, write_bytes, write_json
 from ...files.lock import output_folder
 from ...images import bundled_picture, load_picture
+from ...option_checks import did_you_mean
 from ...report.heatmap import heat_map_svg
 from ...report.svg import save_svg
 from ...report.table import Table
