@@ -156,5 +156,5 @@ def add_animate(group: argparse._ArgumentGroup) -> None:
         "--animate",
         type=Path,
         metavar="FILE",
-        help="how the picture comes into focus: a .webp, .png (APNG) or .gif",
+        help="animate the training: a .webp, .png (APNG) or .gif",
     )

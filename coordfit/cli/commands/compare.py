@@ -12,6 +12,7 @@ from ...files import Outputs, atomic_write, printable, write_json
 from ...files.lock import output_folder
 from ...images import Picture, save_picture
 from ...models.model import Model
+from ...option_checks import check_setting
 from ...tasks.compare import AUTO, Comparison, compare_jobs, jobs_for, settled_jobs
 from ...tasks.job import AnyJob
 from ...tiles.model import TiledModel
