@@ -1,1 +1,1 @@
-"""What tests share: fakes, oracles, generators, and what a machine may lack."""
+"""Share fakes, oracles, generators, and skips between tests."""

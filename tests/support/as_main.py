@@ -1,11 +1,11 @@
-"""Run a module or a file as `python -m NAME` or `python FILE` does, in this process."""
+"""Run a module or a file in this process, as `python -m NAME` or `python FILE` would."""
 
 import runpy
 import sys
 
 
 def run_as_main(monkeypatch, words):
-    """Run what follows `python` on a command line: `-m` and a module or a file, and its options."""
+    """Run the words of a command line after `python`: `-m` and a module or a file, and options."""
     as_module = words[0] == "-m"
     target, *_ = words = words[as_module:]
     for name in (target, f"{target}.__main__"):

@@ -1,4 +1,4 @@
-"""Components that the library does not have, as its users would write them: a class of a dozen lines each."""
+"""Define components that the library lacks, as users would write them: a dozen lines each."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ import coordfit
 
 @dataclass(frozen=True)
 class GELU:
-    """z Phi(z) by its approximation with tanh: Hendrycks and Gimpel (2016)."""
+    """`z Phi(z)` approximated with tanh: Hendrycks and Gimpel (2016)."""
 
     saves_input = True
 
@@ -29,7 +29,7 @@ class GELU:
 
 @dataclass(frozen=True)
 class Gauss:
-    """exp(-(a z)^2 / 2): WIRE's real part without its wave, Saragadam et al. (2023)."""
+    """`exp(-(a z)^2 / 2)`, WIRE's real part without its wave: Saragadam et al. (2023)."""
 
     a: float = 10.0
     saves_input = True
@@ -46,7 +46,7 @@ class Gauss:
 
 @dataclass(frozen=True)
 class Finer:
-    """sin(omega (|z| + 1) z): Liu et al., "FINER" (CVPR 2024)."""
+    """`sin(omega (|z| + 1) z)`: Liu et al., "FINER" (CVPR 2024)."""
 
     omega: float = 30.0
     saves_input = True
@@ -62,7 +62,7 @@ class Finer:
 
 @dataclass(frozen=True)
 class LogCosh:
-    """log cosh r, written so that nothing overflows."""
+    """`log cosh r`, without overflow."""
 
     def value(self, xp, residual):
         size = xp.abs(residual)
@@ -74,7 +74,7 @@ class LogCosh:
 
 @dataclass(frozen=True)
 class Charbonnier:
-    """sqrt(r^2 + epsilon^2): Charbonnier et al. (1994)."""
+    """`sqrt(r^2 + epsilon^2)`: Charbonnier et al. (1994)."""
 
     epsilon: float = 1e-3
 
@@ -87,7 +87,7 @@ class Charbonnier:
 
 @dataclass(frozen=True)
 class Lion:
-    """Steps by the sign of a mean of gradients: Chen et al. (2023)."""
+    """Steps by the sign of averaged gradients: Chen et al. (2023)."""
 
     beta1: float = 0.9
     beta2: float = 0.99

@@ -1,9 +1,9 @@
-"""A cublasLt in NumPy, on host memory, behind functions of the same names, arguments and status numbers.
+"""Implement cublasLt in NumPy, on host memory, with the same function names, arguments and status numbers.
 
-Its functions are C callbacks: what is passed to them goes through the same conversions of ctypes as a call of
-the real library, and arrives as addresses and numbers. It reads and writes matrices, bias and mask where
-their addresses say, and refuses what the real library refuses. Where the header is silent (the order of
-the bits in a mask), it does what it likes, so that nobody can lean on it.
+Its functions are C callbacks, so that arguments go through the same ctypes conversions as with the real
+library, and arrive as addresses and numbers. It reads and writes matrices, bias and mask at their addresses,
+and refuses what the real library refuses. The header does not define the order of the bits in a mask, so this
+one is arbitrary.
 """
 
 import ctypes as C  # noqa: N812
@@ -94,19 +94,19 @@ def from_bfloat16(bits):
 
 
 def to_tf32(values):
-    """Round float32 to the 10 bits of mantissa that a TF32 operand keeps."""
+    """Round float32 to the 10 bits of mantissa of a TF32 operand."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
     return ((bits + 0x0FFF + ((bits >> 13) & 1)) & 0xFFFFE000).astype(np.uint32).view(np.float32)
 
 
 def memory(address, count, dtype):
-    """`count` elements at an address, as an array that shares them."""
+    """Return `count` elements at an address, as an array that shares them."""
     dtype = np.dtype(dtype)
     return np.frombuffer((C.c_char * (count * dtype.itemsize)).from_address(address), dtype)
 
 
 def column_major(address, rows, columns, ld, dtype):
-    """A column-major matrix (rows, columns) at an address; no byte outside of it is touched."""
+    """Return a column-major matrix (rows, columns) at an address, without touching other bytes."""
     flat = memory(address, (columns - 1) * ld + rows, dtype)
     itemsize = flat.itemsize
     return np.lib.stride_tricks.as_strided(flat, (rows, columns), (itemsize, ld * itemsize), writeable=True)
@@ -149,7 +149,7 @@ def store(values, data_type):
 
 @dataclass
 class Query:
-    """One configuration, as a test that wants to refuse it may look at it."""
+    """One configuration, for tests that refuse it."""
 
     epilogue: int
     compute: int
@@ -166,11 +166,11 @@ class FakeCublasLt:
     Parameters
     ----------
     refuses : callable
-        From a Query to whether the heuristic refuses it: tests of the autotuner set it.
+        Whether the heuristic refuses a Query; set by tests of the autotuner.
     num_algorithms : int
-        How many the heuristic has; 0 is its other way to refuse.
+        Number of algorithms of the heuristic; 0 is its other way to refuse.
     broken_algorithms : set of int
-        Those that the heuristic offers and that then do not run.
+        Algorithms that the heuristic offers and that fail when they run.
     """
 
     refuses: object = lambda query: False
@@ -316,7 +316,7 @@ class FakeCublasLt:
 
 
 def fault_of(desc, a, b, c, d):
-    """The status for a configuration: 7 where it contradicts itself, 15 where it is not supported."""
+    """Return the status for a configuration: 7 if it contradicts itself, 15 if it is not supported."""
     epilogue = desc["epilogue"]
     inner = {size(a, desc["transpose_a"], 1), size(b, desc["transpose_b"], 0)}
     rows, columns = size(a, desc["transpose_a"], 0), size(b, desc["transpose_b"], 1)
@@ -358,7 +358,7 @@ def lowest_bit(address):
 
 
 def fingerprint(desc, a, b, d):
-    """A number for the configuration that an algorithm is for: with another it must not be used."""
+    """Return a number for the configuration of an algorithm, which is invalid for any other."""
     parts = [value for key, value in sorted(desc.items()) if key not in ("bias", "aux")]
     for layout in (a, b, d):
         parts += [value for _, value in sorted(layout.items())]
@@ -379,7 +379,7 @@ def memory_of_scale(address, desc):
 
 
 def compute(desc, alpha, beta, a, b, c, d):
-    """D = alpha op(A) op(B) + beta C, then the epilogue, member by member."""
+    """Compute `D = alpha op(A) op(B) + beta C`, then the epilogue, member by member."""
     accumulator = STORED[desc["scale"]]
     for index in range(d.batch):
         left, right = a.read(index, accumulator), b.read(index, accumulator)
@@ -419,7 +419,7 @@ def finish(desc, result, a, d, index):
 
 @dataclass
 class Mask:
-    """The bits of a column-major matrix: each column begins `ld` bits after the one before."""
+    """The bits of a column-major matrix; each column begins `ld` bits after the one before."""
 
     address: int
     rows: int

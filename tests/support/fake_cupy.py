@@ -1,11 +1,11 @@
-"""A CuPy on host memory: arrays, streams that record, memory pools, our kernels by g++, cublasLt in NumPy.
+"""Implement CuPy on host memory: arrays, recording streams, memory pools, our kernels by g++, a fake cublasLt.
 
-It is strict where the real one is, since that is what it is for: NumPy arrays do not mix with its own, an
-implicit copy to the host is an error, a capture records and does not compute, matmul and transfers are
-refused while one is under way, and new memory is full of NaN. `machine` counts what a step must not do.
+It is as strict as the real one: NumPy arrays do not mix with its own, an implicit copy to the host is an error,
+a capture records without computing and refuses matmul and transfers, and new memory is full of NaN. `machine`
+counts what a step must avoid.
 
-Work is done when it is asked for, but the host is told late: an event passes, and a copy that nobody waits for
-is in its place, when the host waits for them or has gone on by `machine.lag` graphs.
+Work is done when it is asked for, but the host learns of it late: an event passes, and an asynchronous copy
+arrives, when the host waits for them or has gone on by `machine.lag` graphs.
 """
 
 import builtins
@@ -35,20 +35,20 @@ _ALIGNED = 512
 
 
 class CUDARuntimeError(RuntimeError):
-    """As CuPy's."""
+    """The error of CuPy's name."""
 
 
 class OutOfMemoryError(MemoryError):
-    """As CuPy's."""
+    """The error of CuPy's name."""
 
 
 class CompileException(Exception):  # noqa: N818 - CuPy's name
-    """As CuPy's."""
+    """The error of CuPy's name."""
 
 
 @dataclass
 class Machine:
-    """The pretended device: what it counts, what it may hold, and whether a stream is recording."""
+    """The fake device: its counters, its memory limit, and whether a stream is recording."""
 
     counts: Counter = field(default_factory=Counter)
     limit: int | None = None
@@ -76,13 +76,13 @@ class Machine:
     """Copies on their way to the host: (the event that tells of them, from, to)."""
 
     def waits(self, what):
-        """Count a wait until all work is done: the device then has nothing to do."""
+        """Count a wait until all work is done, after which the device is idle."""
         self.counts[what] += 1
         assert not self.forbids_waiting, f"{what}: the host waits for the device"
         self.arrive(self.events + 1)
 
     def arrive(self, event):
-        """All that was asked for before an event is done, and the host knows."""
+        """Mark all work before an event as done and known to the host."""
         self.passed = max(self.passed, min(event, self.events))
         for at, value, out in self.copies:
             if at <= event:
@@ -95,7 +95,7 @@ class Machine:
             raise (CUDARuntimeError if invalidates else RuntimeError)(f"{what} is not allowed while capturing")
 
     def do(self, work):
-        """Run some work now, or put it into the graph that is being recorded."""
+        """Run some work now, or add it to the graph that is being recorded."""
         if self.capture is not None:
             self.counts["recorded"] += 1
             stream = machine.streams[-1].ptr if machine.streams else 0
@@ -116,7 +116,7 @@ machine = Machine()
 
 
 def _memory(shape, dtype):
-    """New memory, full of 0xFF bytes (NaN), on an address as CuPy's pool gives them."""
+    """Return new memory, full of 0xFF bytes (NaN), aligned as CuPy's pool aligns it."""
     dtype = np.dtype(dtype)
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -132,7 +132,7 @@ def _memory(shape, dtype):
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
-    """An array of the pretended device."""
+    """An array of the fake device."""
 
     __array_priority__ = 100
 
@@ -233,7 +233,7 @@ def _host_of(value):
 
 
 def _apply(function, inputs, out=None):
-    """A function of arrays, into memory of its own or into `out`; recorded while capturing."""
+    """Apply a function of arrays, into new memory or into `out`; recorded during a capture."""
     hosts = [_host_of(value) for value in inputs]
     with np.errstate(all="ignore"):
         shape_only = np.asarray(function(*hosts))
@@ -355,7 +355,7 @@ def get_default_memory_pool():
 
 
 class Graph:
-    """What a stream has recorded."""
+    """The recorded work of a stream."""
 
     def __init__(self, nodes):
         self.nodes = nodes
@@ -371,7 +371,7 @@ class Graph:
                 node()
 
     def in_order(self):
-        """The work in the order of the machine's schedule, which streams and events bind and nothing else."""
+        """Return the work in the order of the machine's schedule, bound only by streams and events."""
         if machine.schedule == "as asked for":
             return [node for _, node in self.nodes if callable(node)]
         queues, found, recorded = {}, [], set()
@@ -393,7 +393,7 @@ class Graph:
 
 
 class Stream:
-    """A stream; the work of all of them is done at once, in the order in which it is asked for."""
+    """A stream; the work of all streams is done at once, in the order of the calls."""
 
     _numbers = itertools.count(1)
 
@@ -447,7 +447,7 @@ _NULL = Stream(ptr=0)
 
 
 class Event:
-    """A place in a stream."""
+    """A position in a stream."""
 
     def __init__(self, disable_timing=False):
         self.time, self._has_time = None, not disable_timing
@@ -474,7 +474,7 @@ class Event:
 
 
 class Device:
-    """The pretended device."""
+    """The fake device."""
 
     def __init__(self, index):
         self.id = index
@@ -491,7 +491,7 @@ class Device:
 
 
 class MemoryPool:
-    """A pool that gives nothing back: a graph's memory is there as long as the pool is."""
+    """A pool that never frees memory, since a graph's memory lives as long as the pool."""
 
     def __init__(self):
         self.saved = []
@@ -554,7 +554,7 @@ _shims = []
 
 
 def shim():
-    """The kernels, compiled once for all tests of a process."""
+    """Return the kernels, compiled once for all tests of a process."""
     if not _shims:
         folder = Path(__file__).parents[2] / ".pytest_cache" / "d" / "coordfit-kernels"
         folder.mkdir(parents=True, exist_ok=True)
@@ -564,7 +564,7 @@ def shim():
 
 
 class RawModule:
-    """Kernels of one text; finds each by its expression in what g++ has compiled."""
+    """Kernels of one source text, found by their expressions in the code that g++ compiled."""
 
     def __init__(self, code, options, name_expressions):
         parts = [part.partition("\n") for part in code.split('#line 1 "')[1:]]
@@ -601,7 +601,7 @@ class RawModule:
 
 
 class _Address:
-    """Where an array begins, as the shim wants to know it; keeps the array."""
+    """The address of an array for the shim; keeps the array alive."""
 
     def __init__(self, array):
         self.array = array
@@ -620,7 +620,7 @@ simt.as_c = _as_c_too
 
 
 class RecordedCublasLt(FakeCublasLt):
-    """The fake library, whose products are recorded while a stream is, with the descriptors of that moment."""
+    """The fake library, whose products are recorded with a stream, with their current descriptors."""
 
     def _matmul(self, handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm, ws, ws_bytes, stream):
         def arguments(alpha, beta, algorithm):

@@ -1,7 +1,7 @@
-"""Damaged and hostile models and pictures by the thousand: the documented error, bounded memory, no other act.
+"""Read thousands of hostile models and pictures; allow only documented errors and bounded memory.
 
 `python tests/support/fuzz.py models --seconds 300 --seed 1` (or `pictures`) runs until the time is up, in one
-GiB of memory, and prints what it saw. A case that fails tells its seed; `--keep` writes its file to a folder.
+GiB of memory, and prints the counts. A failing case reports its seed; `--keep` writes its file to a folder.
 `test_fuzz.py` runs some hundred cases of each in the normal suite.
 """
 
@@ -47,7 +47,7 @@ _ACTS = (
 
 
 class Watch:
-    """Notes, through Python's audit hooks, what is done while it is on; one for a process, as hooks stay."""
+    """Records acts of the process by Python's audit hooks; one per process, since hooks cannot be removed."""
 
     def __init__(self):
         self.on, self.acts = False, []
@@ -82,7 +82,7 @@ _ARRAYS = (np.inf, -np.inf, np.nan, 3e38, -3e38, 1e-45, 0.0, 1.0)
 
 
 def models():
-    """A model, a checkpoint and a model of tiles as bytes, as small as they come."""
+    """Return a small model, checkpoint and model of tiles as bytes."""
     pixels = np.random.default_rng(0).random((3, 4, 3))
     options = {"steps": 1, "num_frequencies": 2, "hidden_size": 3, "depth": 2, "device": "numpy", "threads": 1}
     result = fit(pixels, **options)
@@ -95,19 +95,19 @@ def models():
 
 
 def split(whole):
-    """Header and body of a safetensors file."""
+    """Return header and body of a safetensors file."""
     size = 8 + int.from_bytes(whole[:8], "little")
     return json.loads(whole[8:size]), whole[size:]
 
 
 def joined(header, body):
-    """The file of a header and a body, well made or not."""
+    """Return the file of a header and a body, valid or not."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode("utf-8", "surrogatepass")
     return struct.pack("<Q", len(text)) + text + body
 
 
 def signed(tensors, document):
-    """The file of tensors and a document, with the checksum that fits, as an attacker can make it."""
+    """Return the file of tensors and a document, with a valid checksum, as an attacker can make it."""
     entries = [
         (name, tensor_header.CODES.get(array.dtype, "F32"), array.shape, array.tobytes())
         for name, array in tensors.items()
@@ -118,7 +118,7 @@ def signed(tensors, document):
 
 
 def changed_bytes(whole, draw):
-    """A few bytes changed, cut out, put in, repeated or moved."""
+    """Return bytes with a few changed, removed, inserted, repeated or moved."""
     data = bytearray(whole)
     for _ in range(draw.choice((1, 1, 1, 2, 8))):
         at, length = draw.randrange(len(data) + 1), draw.choice((1, 1, 2, 4, 8, 40))
@@ -141,7 +141,7 @@ def changed_bytes(whole, draw):
 
 
 def changed_json(value, draw):
-    """A copy of a JSON value with one node of it replaced, renamed, taken out, doubled or put deeper."""
+    """Return a copy of a JSON value with one node replaced, renamed, removed, doubled or nested."""
     value = json.loads(json.dumps(value))
     places = []
 
@@ -171,7 +171,7 @@ def changed_json(value, draw):
 
 
 def changed_tensors(tensors, draw):
-    """The tensors with one of them of other values, shape, type or name, or gone."""
+    """Return the tensors with one of other values, shape or type, renamed, or removed."""
     tensors, name = dict(tensors), draw.choice(list(tensors))
     array, way = tensors[name], draw.randrange(6)
     if way == 0:
@@ -193,7 +193,7 @@ def changed_tensors(tensors, draw):
 
 
 def model_mutant(wholes, draw):
-    """One hostile model: its kind and its bytes."""
+    """Return one hostile model: its kind and its bytes."""
     whole = draw.choice(wholes)
     header, body = split(whole)
     document = json.loads(header["__metadata__"]["coordfit"])
@@ -218,7 +218,7 @@ def model_mutant(wholes, draw):
 
 
 def use_model(path, backend):
-    """Load a model and draw with it, as a user would: whether it loaded, or the refusal in one line."""
+    """Load a model and render it as a user would; return whether it loaded, or the refusal."""
     told = "loaded"
     try:
         model = load_model(path, backend=backend)
@@ -243,7 +243,7 @@ def use_model(path, backend):
 
 
 def pictures():
-    """Small files of every format that Pillow writes here, with their suffixes."""
+    """Return small files of every format that Pillow writes here, with their suffixes."""
     draw = np.random.default_rng(0)
     rgb = Image.fromarray(draw.integers(0, 256, (7, 9, 3), dtype=np.uint8))
     rgba = Image.fromarray(draw.integers(0, 256, (7, 9, 4), dtype=np.uint8))
@@ -279,7 +279,7 @@ def pictures():
 
 
 def deep_pictures(colours):
-    """Small files of 16-bit RGBA (H, W, 4), which Pillow does not write."""
+    """Return small files of 16-bit RGBA (H, W, 4), which Pillow cannot write."""
     made = [b"P6 9 8 65535\n" + colours[..., :3].astype(">u2").tobytes()]
     for channels in (2, 3, 4):
         with tempfile.TemporaryDirectory() as folder:
@@ -296,7 +296,7 @@ def deep_pictures(colours):
 
 
 def picture_mutant(wholes, draw):
-    """One damaged picture: its kind and its bytes. Half of the damage is in the head, which then lies."""
+    """Return one damaged picture: its kind and its bytes; half of the damage is in the header."""
     whole = draw.choice(wholes)
     kind = draw.choice(("bytes", "head", "head", "cut"))
     if kind == "cut":
@@ -308,7 +308,7 @@ def picture_mutant(wholes, draw):
 
 
 def use_picture(path, backend):
-    """Read a picture: whether it loaded, or the refusal in one line."""
+    """Read a picture; return whether it loaded, or the refusal."""
     try:
         picture = load_picture(path, max_pixels=MOST_PIXELS)
     except PictureError as error:
@@ -331,7 +331,7 @@ TARGETS = {"models": (models, model_mutant, use_model), "pictures": (pictures, p
 
 
 def check_line(error):
-    """An error's text is one line that a terminal can show."""
+    """Assert that an error's text is one printable line."""
     text = str(error)
     assert text.isprintable(), f"not one printable line: {text!r}"
     assert len(text) < 1000, f"{len(text)} letters"
@@ -339,7 +339,7 @@ def check_line(error):
 
 @dataclass
 class Count:
-    """What came of the cases so far."""
+    """Counts of the outcomes so far."""
 
     told: collections.Counter = field(default_factory=collections.Counter)
     peak: float = 0.0
@@ -350,7 +350,7 @@ class Count:
 
 
 class Fuzzer:
-    """Cases of one target in a folder, each judged by itself.
+    """Cases of one target in a folder, each checked by itself.
 
     Parameters
     ----------
@@ -375,12 +375,12 @@ class Fuzzer:
             return self.use(self.path, self.backend)
 
     def run(self, seed):
-        """One case. AssertionError, or whatever else is raised, is a finding."""
+        """Run one case; any error raised here is a finding."""
         kind, content = self.mutate(self.wholes, random.Random(seed))
         self.judge(kind, content)
 
     def judge(self, kind, content):
-        """One case of these bytes."""
+        """Check one case of these bytes."""
         self.path.unlink(missing_ok=True)  # file systems take a millisecond to write over what is there
         self.path.write_bytes(content)
         if self.count.told.total() % self.trace_every == 0:
@@ -425,7 +425,7 @@ def main():
 
 
 def _limit_memory(more):
-    """Let this process grow by so many bytes and no further, where the system can say so."""
+    """Limit the growth of this process in bytes, if the system supports that."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -1,4 +1,4 @@
-"""Kill -9 at random moments of saving, training and sweeping; what is left must be whole, and enough to go on.
+"""Kill -9 at random moments of saving, training and sweeping, and check that everything can continue.
 
 The tests run it with few kills. By hand, from the repository's root, with as many as wanted:
 
@@ -6,8 +6,8 @@ The tests run it with few kills. By hand, from the repository's root, with as ma
     python tests/support/killing.py training --kills 20    (or: compiled, gauss-newton, tiles)
     python tests/support/killing.py sweeping --kills 20
 
-One process imports everything and forks what is to be killed, so that a kill costs milliseconds. Prints one
-JSON document of counts; ends with an assertion's traceback where something was lost.
+One process imports everything and forks the victims, so that a kill costs milliseconds. Prints one JSON
+document of counts; ends with an assertion's traceback if something was lost.
 """
 
 import argparse
@@ -49,7 +49,7 @@ SMALL = ["--device", "numpy", "--threads", "1", "--hidden-size", "8", "--num-fre
 
 @contextlib.contextmanager
 def forked(work, until=None):
-    """A child that does the work and is killed at the end of the block, if it still runs.
+    """Run work in a child process that is killed at the end of the block.
 
     The block begins with the child, or when it first calls the method `until`, a class and a name.
     """
@@ -92,7 +92,7 @@ def sleep_within(draw, seconds):
 
 
 def finish(work):
-    """Do the work in a child, to its end."""
+    """Run the work in a child process to its end."""
     child = os.fork()
     if child == 0:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -141,7 +141,7 @@ class Outputs:
 
 
 def saving(folder, kills, draw):
-    """Old or new, each time; and no litter once the file is saved again."""
+    """Check that each file is old or new, and that the next save removes temporaries."""
     outputs, in_the_middle = Outputs(folder), 0
     outputs.write(0)
     begin = time.perf_counter()
@@ -188,7 +188,7 @@ NETWORKS = {
 
 
 def train_and_kill(network, folder, kills, draw):
-    """Resumed after each kill: parameters bit for bit, and a history without a gap or a double row."""
+    """Check runs resumed after kills: equal parameters bit for bit, and one row for each evaluation."""
     checkpoint_all_the_time()
     picture = folder / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 12, 3), np.uint8)).save(picture)
@@ -224,7 +224,7 @@ def train_and_kill(network, folder, kills, draw):
 
 
 def tiles(folder, kills, draw):
-    """Finished tiles survive and are not trained again; the model is that of an unbroken run, bit for bit."""
+    """Check that finished tiles are not trained again, and that the model equals an uninterrupted one."""
     coordfit.tiles.fit.CHUNK_TILES, coordfit.tiles.fit.CHECKPOINT_SECONDS = 6, 0.0
     coordfit.tiles.trainer.CALLBACK_SECONDS, NumpyBackend.group_bytes = 0.0, 1  # groups of four tiles
     side = 8 * max(4, math.isqrt(4 * kills))
@@ -269,7 +269,7 @@ def rows_on_disk(sweep):
 
 
 def sweeping(folder, kills, draw):
-    """Finished rows survive, none is trained twice, the lock of the dead stops nobody; the rest is the same."""
+    """Check that finished rows are not trained again, that no lock remains, and that all rows are right."""
     checkpoint_all_the_time()
     words = ["sweep", "--size", "16", *SMALL, "--steps", "30", "--depth", "2,3", "--hidden-size", "6,8,10"]
 

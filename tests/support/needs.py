@@ -1,6 +1,6 @@
-"""What a machine may lack: tests skip then, or fail if `COORDFIT_REQUIRE` names it.
+"""Skip tests for parts that a machine lacks, or fail them if `COORDFIT_REQUIRE` names the part.
 
-So a machine that is there for its compiler or its libraries cannot pass by skipping.
+So a machine that is used for its compiler or its libraries cannot pass by skipping.
 """
 
 import os
@@ -24,14 +24,14 @@ if unknown := REQUIRED - set(KNOWN):
 
 
 def skip(need, reason):
-    """Skip a test for what this machine lacks; fail it where COORDFIT_REQUIRE names that."""
+    """Skip a test for a missing part, or fail it if COORDFIT_REQUIRE names the part."""
     if need in REQUIRED:
         pytest.fail(f"COORDFIT_REQUIRE asks for {need}: {reason}")
     pytest.skip(reason)
 
 
 def file_name(name):
-    """The name, or a skip where the locale has no letters for it."""
+    """Return the name, or skip if the locale has no letters for it."""
     try:
         name.encode(sys.getfilesystemencoding())
     except UnicodeEncodeError:

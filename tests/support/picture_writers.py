@@ -1,6 +1,6 @@
-"""Small writers of picture files, each from its format's specification alone: oracles for what coordfit reads.
+"""Write small picture files from each format's specification, as oracles for coordfit's readers.
 
-Every writer takes levels (H, W, C), uint8 unless it says more, and returns the bytes of a file.
+Every writer takes levels (H, W, C), uint8 unless its docstring says more, and returns the bytes of a file.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def bmp(levels):
-    """24 bits, rows from the bottom up, padded to four bytes."""
+    """Return 24 bits, rows from the bottom up, padded to four bytes."""
     height, width, _ = levels.shape
     rows = [row[:, ::-1].tobytes() for row in levels[::-1]]
     data = b"".join(row + bytes(-len(row) % 4) for row in rows)
@@ -28,7 +28,7 @@ def ppm(levels):
 
 
 def tga(levels, alpha_bits=8):
-    """Not compressed, the first row at the top."""
+    """Return an uncompressed file, the first row at the top."""
     height, width, channels = levels.shape
     order = {1: [0], 2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
     kind, attributes = 3 if channels < 3 else 2, 0x20 + (alpha_bits if channels in (2, 4) else 0)
@@ -37,7 +37,7 @@ def tga(levels, alpha_bits=8):
 
 
 def pcx(levels):
-    """Run lengths of one byte each, a plane of a row after the other."""
+    """Return run lengths of one byte each, with the planes of a row one after the other."""
     height, width, channels = levels.shape
     stride = width + width % 2
     header = struct.pack(
@@ -49,7 +49,7 @@ def pcx(levels):
 
 
 def sgi(levels):
-    """Not compressed, planes from the bottom up, 8 or 16 bits."""
+    """Return an uncompressed file, planes from the bottom up, 8 or 16 bits."""
     height, width, channels = levels.shape
     head = struct.pack(
         ">HBBHHHHII", 474, 0, levels.itemsize, 2 if channels == 1 else 3, width, height, channels, 0, 255
@@ -58,7 +58,7 @@ def sgi(levels):
 
 
 def qoi(levels):
-    """Each pixel by itself."""
+    """Return a file that encodes each pixel by itself."""
     height, width, channels = levels.shape
     tag = {3: b"\xfe", 4: b"\xff"}[channels]
     pixels = b"".join(tag + pixel.tobytes() for pixel in levels.reshape(-1, channels))
@@ -66,7 +66,7 @@ def qoi(levels):
 
 
 def ico(levels):
-    """One bitmap of 32 bits with alpha, rows from the bottom up, and an empty mask."""
+    """Return one bitmap of 32 bits with alpha, rows from the bottom up, and an empty mask."""
     height, width, _ = levels.shape
     pixels = levels[::-1, :, [2, 1, 0, 3]].tobytes() + bytes(height * 4 * math.ceil(width / 32))
     bitmap = struct.pack("<IiiHHIIiiII", 40, width, 2 * height, 1, 32, *[0] * 6) + pixels
@@ -74,7 +74,7 @@ def ico(levels):
 
 
 def gif(levels, canvas=None, corner=(0, 0)):
-    """Grey levels, all of the palette, in one frame that may be smaller than the canvas (width, height)."""
+    """Return grey levels in one frame that may be smaller than the canvas (width, height)."""
     height, width, _ = levels.shape
     palette = np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes()
     codes = lzw_codes(levels.tobytes())
@@ -88,7 +88,7 @@ def gif(levels, canvas=None, corner=(0, 0)):
 
 
 def small_frame_webp(frame, canvas, corner):
-    """An animation of one frame, the bytes of a WebP of (width, height) in its chunk, without an alpha flag."""
+    """Return an animation of one frame, a WebP of (width, height), without an alpha flag."""
 
     def chunk(kind, data):
         return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
@@ -104,7 +104,7 @@ def small_frame_webp(frame, canvas, corner):
 
 
 def lzw_codes(data):
-    """Codes of 9 bits for bytes as they are: cleared before the table would need longer codes."""
+    """Return literal codes of 9 bits, with clear codes before longer codes would be needed."""
     codes = []
     for at in range(0, len(data), 250):
         codes += [256, *data[at : at + 250]]
@@ -112,7 +112,7 @@ def lzw_codes(data):
 
 
 def lzw(data):
-    """LZW as TIFF packs its codes, from the highest bit."""
+    """Pack LZW codes as TIFF does, from the highest bit."""
     codes = lzw_codes(data)
     size = math.ceil(9 * len(codes) / 8)
     bits = 0
@@ -129,7 +129,7 @@ def packbits(data):
 
 @dataclass
 class Tiff:
-    """How a TIFF holds its samples.
+    """The layout of a TIFF's samples.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ class Tiff:
     extras: tuple[int, ...] = ()
 
     def write(self, samples, **tags):
-        """The file of samples (H, W, S) of any type, with more tags such as t274=6."""
+        """Return the file of samples (H, W, S) of any type, with further tags such as t274=6."""
         height, width, number = samples.shape
         planes = np.split(samples, number, axis=2) if self.planar else [samples]
         parts = [self._pack(part) for plane in planes for part in self._parts(plane)]

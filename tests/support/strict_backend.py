@@ -1,7 +1,7 @@
-"""The generic bodies on `array_api_strict`: proof that they use the array API standard and nothing else.
+"""Run the generic bodies on `array_api_strict`, which proves that they use only the array API standard.
 
-Arrays live on the library's pretended second device, whose `__array__` raises: code that mixes host and
-device arrays, which a GPU alone would notice, fails here on any machine.
+Arrays live on the library's fake second device, whose `__array__` raises: code that mixes host and device
+arrays fails here on any machine, and not only on a GPU.
 """
 
 import array_api_strict
@@ -14,7 +14,7 @@ HOST = array_api_strict.Device("CPU_DEVICE")
 
 
 class StrictBackend(Backend):
-    """Nothing but the standard, on a device that is not the host."""
+    """The standard alone, on a device that is not the host."""
 
     name = "strict"
     device = "device1"

@@ -1,9 +1,9 @@
-"""What PyTorch makes of five small trainings: first gradients and the losses of 100 steps, in float64.
+"""Compute five small trainings by PyTorch: first gradients and the losses of 100 steps, in float64.
 
     python tests/support/torch_trajectory.py     writes tests/data/torch_oracle.json; needs torch
 
-Nothing here comes from `coordfit`, and nothing from a random generator: frequencies, weights, pixels and
-batches are sines of their index and remainders, so that the figures hold for ever and on any machine.
+Nothing here comes from `coordfit` or from a random generator: frequencies, weights, pixels and batches are
+sines of their index and remainders, so that the figures are the same on every machine.
 """
 
 import itertools
@@ -30,17 +30,17 @@ CASES = {
 
 
 def wave(count, frequency, phase):
-    """`count` numbers in [-1, 1] without a pattern to the eye: sin(frequency k^2 + phase)."""
+    """Return `count` irregular numbers in [-1, 1]: `sin(frequency k^2 + phase)`."""
     return np.array([math.sin(frequency * k * k + phase) for k in range(count)])
 
 
 def frequencies():
-    """B, (m, 2)."""
+    """Return B, (m, 2)."""
     return 4.0 * wave(2 * NUM_FREQUENCIES, 0.7, 0.3).reshape(-1, 2)
 
 
 def initial_weights():
-    """(W, b) of each layer, shapes (n_in, n_out) and (n_out,)."""
+    """Return (W, b) of each layer, shapes (n_in, n_out) and (n_out,)."""
     layers = []
     for i, (n_in, n_out) in enumerate(itertools.pairwise(SIZES)):
         W = wave(n_in * n_out, 0.37 + 0.1 * i, 1.0 + i).reshape(n_in, n_out) * (2.0 / n_in) ** 0.5
@@ -49,7 +49,7 @@ def initial_weights():
 
 
 def pixels():
-    """Coordinates (N, 2), target (N, C) and weights (N, 1) of mean 1 with every fifth pixel hidden."""
+    """Return coordinates (N, 2), target (N, C) and weights (N, 1) of mean 1 with every fifth pixel hidden."""
     rows, columns = np.divmod(np.arange(SIDE * SIDE), SIDE)
     v = (np.stack([columns, rows], axis=-1) + 0.5) / SIDE
     waves = [np.sin(2 * np.pi * (v @ np.array(k)) + c) for c, k in enumerate([(1, 2), (3, -1), (2, 2)])]
@@ -59,19 +59,19 @@ def pixels():
 
 
 def batch(t):
-    """Pixels (B,) of step t: 77 is odd, so 8 batches hold each of the 256 pixels once."""
+    """Return pixels (B,) of step t: 77 is odd, so 8 batches hold each of the 256 pixels once."""
     return (77 * (np.arange(BATCH) + t * BATCH) + 13 * (t * BATCH // SIDE**2)) % SIDE**2
 
 
 def sampled(gradient):
-    """Norm and a few elements of one gradient, in the order of its memory."""
+    """Return the norm and a few elements of one gradient, in the order of its memory."""
     flat = np.asarray(gradient).ravel()
     elements = flat[np.linspace(0, flat.size - 1, min(SAMPLE, flat.size)).astype(int)]
     return {"norm": float(np.linalg.norm(flat)), "elements": elements.tolist()}
 
 
 def trajectory(case):
-    """First gradient and all losses of one case, by PyTorch's own functions."""
+    """Return the first gradient and all losses of one case, by PyTorch's own functions."""
     import torch
     from torch.nn import functional
 
@@ -116,7 +116,7 @@ def trajectory(case):
 
 
 def all_trajectories():
-    """Every case by name."""
+    """Return every case by name."""
     return {name: trajectory(case) for name, case in CASES.items()}
 
 

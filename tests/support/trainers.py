@@ -1,4 +1,4 @@
-"""Small trainings on the pretended CuPy."""
+"""Make small trainings on the fake CuPy."""
 
 from coordfit.config import make_config
 from coordfit.training.job import Job
