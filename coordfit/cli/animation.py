@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ..report.animation import Animation, check_suffix
+from .options import Options
 
 
 class AnimationCallback:
@@ -25,6 +26,13 @@ class AnimationCallback:
         check_suffix(path)
         self.path, self.animation = path, Animation(names)
         self._latest: dict[str, tuple[Any, str]] = {}
+
+    @classmethod
+    def of_one(cls, options: Options) -> Self | None:
+        """Return the callback of `--animate` for one network; None without the option."""
+        return (
+            None if options.animate is None else cls(options.animate, [Path(options.image or "coordfit").stem])
+        )
 
     def __call__(self, progress: Any, names: list[str]) -> None:
         """Add a frame with the networks of these names and the latest frames of the others.

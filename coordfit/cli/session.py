@@ -12,13 +12,14 @@ from .._backends import Backend, get_backend
 from ..config import FitConfig, read_config_file
 from ..errors import ConfigError
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
-from ..tasks.job import AnyFit, AnyJob, plan, settled
-from ..tasks.resume import Asked
+from ..tasks.job import AnyFit, AnyJob, settled
 from ..tasks.run_folder import RunFolder
 from ..tasks.settings import Settings
 from ..tiles.plan import TILE_OPTIONS, TileOptions
+from ..training.member import HistoryRow
 from ..training.result import FitResult
 from ..training.state import Callback, Checkpoint, Progress, TrainingState
+from .animation import AnimationCallback
 from .exit_codes import EXIT_DIVERGED, EXIT_OK
 from .interrupts import GracefulStop
 from .option_types import UsageError
@@ -64,16 +65,6 @@ def is_shown(options: Options) -> bool:
     return not (options.no_progress or options.quiet or options.json)
 
 
-def plan_job(
-    picture: Picture, asked: Asked, options: Options, log: Callable[[str], None], **more: Any
-) -> AnyJob:
-    """Plan one fit, and report a surprising decision."""
-    with named_as_options():
-        job = plan(picture, asked.settings, asked.tiles, **more)
-    say_planned(job, options, log)
-    return job
-
-
 def say_planned(job: AnyJob, options: Options, log: Callable[[str], None]) -> None:
     """Report a surprising decision of a plan, and refuse --animate with tiles."""
     if options.animate is not None and not job.can_be_animated:
@@ -82,7 +73,8 @@ def say_planned(job: AnyJob, options: Options, log: Callable[[str], None]) -> No
         log(job.words)
 
 
-_OPTIONS = {"tiles=none": "--tiles none", "target_psnr": "--target-psnr"}
+_TYPED = {"tiles=none": "--tiles none", "target_psnr": "--target-psnr"}
+_TYPED |= {name: "--" + name.replace("_", "-") for name in TILE_OPTIONS[1:]}
 
 
 @contextlib.contextmanager
@@ -92,14 +84,9 @@ def named_as_options() -> Iterator[None]:
         yield
     except ConfigError as error:
         message = str(error)
-        for name, option in (_OPTIONS | {name: option_word(name) for name in TILE_OPTIONS[1:]}).items():
+        for name, option in _TYPED.items():
             message = re.sub(rf"(?<![\w-]){name}(?!\w)", option, message)
         raise UsageError(message) from error
-
-
-def option_word(name: str) -> str:
-    """Return an option as it is typed."""
-    return "--" + name.replace("_", "-")
 
 
 def tile_options(options: Options) -> TileOptions:
@@ -113,16 +100,18 @@ def train(
     folder: RunFolder,
     options: Options,
     stop: GracefulStop,
-    on_row: Callable[[Progress], object],
+    animation: AnimationCallback | None,
+    captions: Callable[[HistoryRow], list[str]],
 ) -> Result:
-    """Train with a progress bar and `history.csv`; call `on_row` with each new row."""
+    """Train with a progress bar, `history.csv` and an animation with captions of each new row."""
     with folder.history_writer(fit) as history, ProgressReport(shown=is_shown(options)) as report:
 
         def callback(progress: Progress) -> bool:
             if progress.evaluated and progress.row is not None:
                 if history is not None:
                     history.append(progress.row)
-                on_row(progress)
+                if animation is not None:
+                    animation.add([progress.render()], progress.step, captions(progress.row))
             report(progress)
             return stop.is_asked_for()
 

@@ -31,18 +31,7 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
     The content goes to a temporary in the same folder, which is then renamed. A new file gets the permissions
     of the umask; an existing one keeps its own (not its owner, nor other hard links). A symbolic link stays,
     and its target is replaced. Devices, pipes and ``/dev/stdout`` are written directly. Temporaries of killed
-    writers are removed first.
-
-    Parameters
-    ----------
-    path
-        Where the file will be; its folder must exist.
-
-    Yields
-    ------
-    file
-        A buffered binary file, readable too unless `path` is a device or a pipe. The caller must not close
-        it.
+    writers are removed first. The block must not close the file.
 
     Raises
     ------

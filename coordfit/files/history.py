@@ -20,21 +20,16 @@ Number = float | int | None
 class HistoryWriter:
     """Write ``history.csv``: one row for each evaluation, flushed when it is appended.
 
+    OutputError if the file cannot be written, from `append` and `close` too.
+
     Parameters
     ----------
     path
         The file; an existing one is replaced.
     columns
-        Names of the columns: letters, digits, ``_``, ``.`` and ``-``.
+        Names of the columns: letters, digits, ``_``, ``.`` and ``-``; ValueError for others.
     rows
         Rows of the run that goes on: they are written whole before the old file is replaced.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written; from `append` and `close` too.
-    ValueError
-        A column's name cannot be used.
     """
 
     def __init__(self, path: FilePath, columns: Sequence[str], rows: Iterable[Mapping[str, Any]] = ()) -> None:

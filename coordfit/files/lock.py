@@ -28,19 +28,8 @@ def output_folder(
     """Make the folder for the results of one run, and lock it until the block ends.
 
     It is locked before it is checked, so that no other process can change it in between. Folders made here
-    are removed if the block fails before anything is in them.
-
-    Parameters
-    ----------
-    path
-        The folder that the user named, or None for the next numbered one.
-    outputs, overwrite, resume
-        See `prepare_output_folder`, also for its errors.
-
-    Raises
-    ------
-    OutputError
-        Another process has locked it.
+    are removed if the block fails before anything is in them. `path` is the folder that the user named, or
+    None for the next numbered one. The rest is that of `prepare_output_folder`.
     """
     wanted = RUNS if path is None else path
     made = [place for place in (wanted, *wanted.parents) if not os.path.lexists(place)]

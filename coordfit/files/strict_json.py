@@ -22,12 +22,7 @@ _MAX_DEPTH = 32
 def read_json(path: Path) -> Any:
     """Read a small document, such as `write_json` writes.
 
-    Raises
-    ------
-    OSError
-        It cannot be read, or is too large; see `read_text`.
-    ValueError
-        It is not strict JSON, or nested too deeply.
+    OSError if it cannot be read or is too large; ValueError if it is not strict JSON, or nested too deeply.
     """
     return parse_strict_json(read_text(path, max_bytes=_MAX_BYTES))
 
@@ -69,30 +64,18 @@ def parse_strict_json(text: str | bytes) -> Any:
 def write_json(path: FilePath, document: Any) -> None:
     """Write `document` as strict JSON in UTF-8, indented by 2, atomically.
 
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    TypeError, ValueError
-        The document holds what JSON cannot express; see `jsonable`. The file is not touched.
+    TypeError or ValueError, before the file is touched, if JSON cannot express the document; see `jsonable`.
     """
     text = json.dumps(jsonable(document), indent=2, allow_nan=False, ensure_ascii=False)
     write_bytes(path, text.encode("utf-8") + b"\n")
 
 
 def jsonable(value: Any) -> Any:
-    """Turn `value` into what strict JSON can express.
+    """Turn `value` into what strict JSON can express; TypeError for other types.
 
     Dataclasses and mappings become objects; lists, tuples, ranges and arrays become lists; paths become text,
     enumeration members their values, NumPy scalars Python numbers. NaN and infinities become None. Bytes of a
-    path that are not valid Unicode are escaped.
-
-    Raises
-    ------
-    TypeError
-        Something in `value` is of another type.
-    ValueError
-        Two keys of a mapping are the same text.
+    path that are not valid Unicode are escaped. ValueError if two keys of a mapping are the same text.
     """
     if isinstance(value, enum.Enum):
         return jsonable(value.value)

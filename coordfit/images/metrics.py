@@ -60,10 +60,8 @@ def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_]
 
     Parameters
     ----------
-    prediction
-        Predicted picture, (H, W, C), float of any width.
-    target
-        The true picture, same shape, values in [0, 1].
+    prediction, target
+        Pictures of one shape (H, W, C), float of any width, the target in [0, 1]; ValueError otherwise.
     where
         Mask of the pixels to count, (H, W), bool; all of them by default.
 
@@ -72,11 +70,6 @@ def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_]
     float or None
         PSNR in dB over all channels of the counted pixels; `math.inf` if they are equal, NaN if the
         prediction holds a NaN there, None if no pixel is counted.
-
-    Raises
-    ------
-    ValueError
-        If shapes or dtypes differ from those above.
     """
     check_pair(prediction, target)
     height, width, channels = target.shape
@@ -139,20 +132,13 @@ def ssim(prediction: FloatArray, target: FloatArray) -> float | None:
 
     Parameters
     ----------
-    prediction
-        Predicted picture, (H, W, C), float of any width.
-    target
-        The true picture, same shape, values in [0, 1].
+    prediction, target
+        Pictures of one shape (H, W, C), float of any width, the target in [0, 1]; ValueError otherwise.
 
     Returns
     -------
     float or None
         At most 1, which means equal; None if a side is shorter than the window or there is no channel.
-
-    Raises
-    ------
-    ValueError
-        If shapes or dtypes differ from those above.
     """
     check_pair(prediction, target)
     running = RunningSSIM(target)
@@ -198,19 +184,14 @@ def interpolate_every_second(pixels: FloatArray, method: Literal["bilinear", "bi
     Parameters
     ----------
     pixels
-        The full picture, (H, W, C), float; only every second row and column is read.
+        The full picture, (H, W, C), float and not empty; only every second row and column is read.
     method
-        "bilinear", or "bicubic" for the cubic convolution of Keys (1981) with a = -0.5.
+        "bilinear", or "bicubic" for the cubic convolution of Keys (1981) with a = -0.5; ValueError otherwise.
 
     Returns
     -------
     numpy.ndarray
         Interpolated picture, (H, W, C), float32; bicubic may leave [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If `method` is neither of the two or the array is not a non-empty (H, W, C).
     """
     if method not in _FILTERS:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(_FILTERS)}")

@@ -106,12 +106,7 @@ class Animation:
     def save(self, path: str | Path) -> None:
         """Write the animation in the format of the suffix; the last frame is shown longer.
 
-        Raises
-        ------
-        coordfit.errors.ConfigError
-            No frame was added, or the suffix names no animated format.
-        coordfit.errors.OutputError
-            The file cannot be written.
+        ConfigError without a frame or for another suffix, OutputError if the file cannot be written.
         """
         check_suffix(path)
         if not self._added:

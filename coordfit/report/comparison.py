@@ -46,16 +46,11 @@ def comparison_picture(
     ----------
     truth, prediction
         Pictures of one shape (H, W, C), float in [0, 1], with 1 (grey), 2 (grey and alpha), 3 (RGB) or
-        4 (RGBA, not premultiplied) channels. The prediction is clipped.
+        4 (RGBA, not premultiplied) channels; ValueError otherwise. The prediction is clipped.
     title
         Headline; shortened if it does not fit.
     figures
         Pairs of a label and a value, such as ``("PSNR", "38.2 dB")``, in reading order.
-
-    Raises
-    ------
-    ValueError
-        If the pictures cannot be compared.
     """
     error = absolute_error(truth, prediction)
     height, width = error.shape

@@ -26,6 +26,8 @@ _FEW_POINTS = 30  # up to this many evaluations, each gets a dot
 def save_curves(path: FilePath, history: Sequence[Row]) -> None:
     """Draw PSNR and loss over steps into an SVG file, atomically; equal histories give equal bytes.
 
+    OutputError if the file cannot be written.
+
     Parameters
     ----------
     path
@@ -34,11 +36,6 @@ def save_curves(path: FilePath, history: Sequence[Row]) -> None:
         One row for each evaluation, in the order of steps, with the keys ``step``, ``loss``, ``psnr_train``,
         ``psnr_held_out`` and ``psnr`` (the full picture); PSNR in dB. Points with None or a missing value are
         left out; infinite PSNR is marked at the upper edge. Other keys are ignored.
-
-    Raises
-    ------
-    coordfit.errors.OutputError
-        If the file cannot be written.
     """
     with own_style():
         figure = new_figure(10, 3.9)

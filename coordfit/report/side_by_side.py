@@ -49,14 +49,10 @@ def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> I
     truth
         The picture (H, W, C), float in [0, 1], C from 1 to 4.
     panels
-        A name, a reconstruction of the same shape and its figures, pairs such as ``("held out", "29.1 dB")``.
+        A name, a reconstruction of the same shape (ValueError otherwise) and its figures, pairs such as
+        ``("held out", "29.1 dB")``.
     title
         Headline; shortened if it does not fit.
-
-    Raises
-    ------
-    ValueError
-        If a reconstruction has another shape than the truth, or is no picture.
     """
     height, width = truth.shape[:2]
     size = _shown_size(width, height, 1 + len(panels))

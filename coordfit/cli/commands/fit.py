@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 from ..._backends import Backend
 from ...files import printable
 from ...files.lock import output_folder
-from ...tasks.job import AnyFit, AnyJob
+from ...tasks.job import AnyFit, AnyJob, plan
 from ...tasks.resume import Asked, Begun, finished_before
 from ...tasks.run_folder import RUN_OUTPUTS, RunFolder
 from ...training.result import FitResult
-from ...training.state import Callback, Checkpoint, Progress, TrainingState
+from ...training.state import Callback, Checkpoint, TrainingState
 from ..animation import AnimationCallback
 from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop, how_to_go_on
@@ -25,8 +24,9 @@ from ..session import (
     load_image,
     make_backend,
     make_log,
-    plan_job,
+    named_as_options,
     say_notes,
+    say_planned,
     settings_of,
     settle_sigma,
     tile_options,
@@ -44,7 +44,9 @@ def run(options: Options) -> int:
     begun = RunFolder(options.out).read_config() if options.resume else None
     asked = _asked(options, begun)
     picture = load_image(asked.image, asked.settings.config, asked.max_pixels)
-    job = plan_job(picture, asked, options, log)
+    with named_as_options():
+        job = plan(picture, asked.settings, asked.tiles)
+    say_planned(job, options, log)
     backend = make_backend(options, log)
     outputs = RUN_OUTPUTS.with_file(options.animate)
     with output_folder(options.out, outputs, overwrite=options.overwrite, resume=options.resume) as path:
@@ -98,18 +100,12 @@ def _begin(
 
 
 def _fit(fit: AnyFit, folder: RunFolder, options: Options, log: Log, stop: GracefulStop) -> int:
-    animation = None
-    if options.animate is not None:
-        animation = AnimationCallback(options.animate, [Path(options.image or "coordfit").stem])
-
-    def on_row(progress: Progress) -> None:
-        if animation is not None:
-            animation.add([progress.render()], progress.step, [f"{progress.psnr:.2f} dB"])
+    animation = AnimationCallback.of_one(options)
 
     def run(callback: Callback, checkpoint: Checkpoint) -> FitResult:
         return fit.run(callback, checkpoint=checkpoint)
 
-    result = train(run, fit, folder, options, stop, on_row)
+    result = train(run, fit, folder, options, stop, animation, lambda row: [f"{row['psnr']:.2f} dB"])
     if not result.metrics:
         return _cut_short(fit, folder, options, log, stop)
     if result.has_model:

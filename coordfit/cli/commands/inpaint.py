@@ -26,7 +26,7 @@ from ...tasks.inpaint import (
 )
 from ...tasks.run_folder import RUN_OUTPUTS, RunFolder
 from ...training.member import HistoryRow
-from ...training.state import Progress
+from ...training.state import Callback, Checkpoint
 from ..animation import AnimationCallback
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..option_types import UsageError
@@ -52,9 +52,7 @@ _WAYS = ("mask", "missing", "text", "scribble", "block")
 
 def run(options: Options) -> int:
     """Fit the known pixels, write the run folder, print the figures."""
-    log, animation = make_log(options), None
-    if options.animate is not None:
-        animation = AnimationCallback(options.animate, [Path(options.image or "coordfit").stem])
+    log, animation = make_log(options), AnimationCallback.of_one(options)
     with contextlib.ExitStack() as lock:
         inpainter, folder = _prepare(options, log, lock)
         with GracefulStop() as stop:
@@ -75,11 +73,10 @@ def _run(
     log: Callable[[str], None],
     stop: GracefulStop,
 ) -> int:
-    def on_row(progress: Progress) -> None:
-        if animation is not None and progress.row is not None:
-            animation.add([progress.render()], progress.step, _captions(progress.row))
+    def train_network(callback: Callback, _: Checkpoint) -> InpaintResult:
+        return inpainter.run(callback)
 
-    result = train(lambda callback, _: inpainter.run(callback), inpainter.fit, folder, options, stop, on_row)
+    result = train(train_network, inpainter.fit, folder, options, stop, animation, _captions)
     if not result.metrics:
         reason = "interrupted before all tiles were finished; there is no filled picture"
         return stop.report(f"{reason}, {how_to_begin_again(folder.path)}", log, as_json=options.json)

@@ -46,7 +46,8 @@ class PngWriter:
 
     Memory holds one row and less than one chunk of compressed bytes. Each row is filtered with Sub or Up,
     whichever has the smaller sum of absolute differences. On photographs the files are within 3 % of those by
-    all five filters, and unlike Paeth both cost one subtraction.
+    all five filters, and unlike Paeth both cost one subtraction. ValueError for a size, number of channels or
+    bit depth that PNG does not have.
 
     Parameters
     ----------
@@ -58,11 +59,6 @@ class PngWriter:
         1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; alpha is straight, not premultiplied.
     bit_depth
         8 or 16.
-
-    Raises
-    ------
-    ValueError
-        A size, number of channels or bit depth that PNG does not have.
     """
 
     def __init__(self, file: BinaryIO, width: int, height: int, channels: int, bit_depth: int = 8) -> None:
