@@ -24,7 +24,8 @@ _NEARLY_GREY = 48
 _POLARITY = "white is known and black is hidden (--invert-mask turns it round)"
 _HALF = 0.5  # the default threshold of a mask file
 _OPAQUE_ENOUGH = 0.5  # below half, the colour under alpha is too coarse to learn from
-_WAYS = ("mask", "missing", "text", "scribble", "block")
+WAYS = ("mask", "missing", "text", "scribble", "block")
+"""Ways to hide pixels, one at a time; without any, transparent pixels are hidden."""
 
 
 class MaskedPicture(NamedTuple):
@@ -89,7 +90,7 @@ def hide(picture: Picture, *, seed: int = 0, **hiding: Unpack[Hiding]) -> Masked
     given: dict[str, Any] = {
         name: value for name, value in hiding.items() if value is not None and value is not False
     }
-    ways, truth = [name for name in _WAYS if name in given], given.get("truth")
+    ways, truth = [name for name in WAYS if name in given], given.get("truth")
     _check_ways(ways, given)
     if not ways:
         opaque, known = alpha_mask(picture)

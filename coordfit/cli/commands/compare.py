@@ -50,9 +50,9 @@ def run(options: Options) -> int:
     backend = make_backend(options, log)
     outputs = _outputs(jobs).with_file(options.animate)
     with output_folder(options.out, outputs, overwrite=options.overwrite) as folder:
-        learned = _Learned()
+        latest = _LatestModels()
         with GracefulStop() as stop:
-            comparison = _trained(options, backend, picture, jobs, animation, stop, learned)
+            comparison = _trained(options, backend, picture, jobs, animation, stop, latest)
             if AUTO in comparison.results:
                 log(f"sigma auto: {comparison.results[AUTO].config.sigma:g}")
             if comparison.results:  # empty if the interruption came before the first was finished
@@ -64,8 +64,9 @@ def run(options: Options) -> int:
                 return _exit_code(comparison, log)
             log(f"interrupted; what was learned so far is saved, {how_to_begin_again(folder)}")
             return stop.exit_code
-        learned.save(folder)
-    saved = "the models so far are saved" if learned.models else "nothing was learned yet"
+        # Only a command that was cut short comes here.
+        latest.save(folder)
+    saved = "the models so far are saved" if latest.models else "nothing was learned yet"
     message = f"interrupted; {saved}, {how_to_begin_again(folder)}"
     return stop.report(message, log, as_json=options.json)
 
@@ -77,25 +78,25 @@ def _trained(
     jobs: dict[str, AnyJob],
     animation: AnimationCallback | None,
     stop: GracefulStop,
-    learned: _Learned,
+    latest: _LatestModels,
 ) -> Comparison:
     """Choose each sigma that is `auto`, and train the jobs, those of one shape together."""
     shown = is_shown(options)
     with SigmaReport(shown=shown) as trials:
         jobs = settled_jobs(jobs, backend, trials.show)
-    learned.configs = {name: job.config for name, job in jobs.items()}
+    latest.configs = {name: job.config for name, job in jobs.items()}
     with ProgressReport(list(jobs), shown=shown) as report:
 
         def callback(progress: Progress) -> None:
             report(progress)
-            learned.see(progress)
+            latest.see(progress)
             if animation is not None and progress.evaluated:
-                animation(progress, [learned.name(member.config) for member in progress.members])
+                animation(progress, [latest.name(member.config) for member in progress.members])
 
-        return compare_jobs(backend, picture, jobs, callback, stop.is_asked_for, learned.finish)
+        return compare_jobs(backend, picture, jobs, callback, stop.is_asked_for, latest.finish)
 
 
-class _Learned:
+class _LatestModels:
     """The latest models, to be saved after an interruption that leaves no time for figures.
 
     Attributes

@@ -68,6 +68,7 @@ def run(options: Options) -> int:
             log(fit.resumed)
         with GracefulStop() as stop:
             return _fit(fit, folder, options, log, stop)
+        # Only a command that was cut short comes here.
         return _cut_short(fit, folder, options, log, stop)
 
 

@@ -13,7 +13,7 @@ from ...config import FitConfig
 from ...files import Outputs, escaped
 from ...files.lock import output_folder
 from ...images import Picture, save_picture
-from ...images.masks import MaskedPicture
+from ...images.masks import WAYS, MaskedPicture
 from ...tasks.average import check_average
 from ...tasks.inpaint import (
     DEFAULTS,
@@ -47,7 +47,6 @@ from ..session import (
 )
 
 OUTPUTS = Outputs((*RUN_OUTPUTS.names, "mask.png", "masked.png", "filled.png"))
-_WAYS = ("mask", "missing", "text", "scribble", "block")
 
 
 def run(options: Options) -> int:
@@ -57,6 +56,7 @@ def run(options: Options) -> int:
         inpainter, folder = _prepare(options, log, lock)
         with GracefulStop() as stop:
             return _run(inpainter, folder, animation, options, log, stop)
+        # Only a command that was cut short comes here.
         saved, model = "nothing is saved", inpainter.fit.model_so_far
         if model is not None:
             model.save(folder.path / "model.safetensors")
@@ -98,7 +98,7 @@ def _prepare(
     options: Options, log: Callable[[str], None], lock: contextlib.ExitStack
 ) -> tuple[Inpainter, RunFolder]:
     """Check settings, device, picture, mask and folder before any training."""
-    way = next((name for name in _WAYS if getattr(options, name)), "transparency")
+    way = next((name for name in WAYS if getattr(options, name)), "transparency")
     if options.image is None and way in ("mask", "transparency"):
         cure = "one with transparent pixels; or name --mask, --missing, --text, --scribble or --block"
         if way == "mask":
