@@ -2,7 +2,6 @@
 
 The container is safetensors: data only, never code. One JSON text under its metadata key ``coordfit`` adds
 metadata with numbers and structure, and a SHA-256 over tensors and metadata, which finds flipped bits.
-Callers decide what the tensors mean.
 """
 
 from __future__ import annotations
@@ -66,14 +65,8 @@ def save_tensors(path: FilePath, tensors: Mapping[str, NDArray[Any]], metadata: 
         What `coordfit.files.jsonable` accepts; tuples come back as lists, non-finite numbers as None. The
         keys ``format``, ``format_version`` and ``sha256`` are reserved.
 
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
-    ModelFileError
-        A tensor holds NaN or infinity: such a file could not be loaded, and would replace one that can.
-    TypeError, ValueError
-        A name, a type or the metadata cannot be stored.
+    OutputError if the file cannot be written; ModelFileError for NaN or infinity, which could not be loaded;
+    TypeError or ValueError for a name, a type or metadata that cannot be stored.
     """
     arrays = {name: _storable(name, array) for name, array in tensors.items()}
     for name, array in arrays.items():
@@ -133,10 +126,7 @@ def load_tensors(
     metadata
         The metadata that `save_tensors` was given, as JSON holds it.
 
-    Raises
-    ------
-    ModelFileError
-        The file is missing, too large, damaged, of a newer format, or of another format.
+    ModelFileError if the file is missing, too large, damaged, of a newer format, or of another format.
     """
     with _opened(path, max_bytes, check) as found:
         data = found.read_all()
