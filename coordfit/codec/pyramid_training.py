@@ -5,6 +5,7 @@ Colours are in units of the step, so that the rounding error of a latent does no
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import first_contexts
 from .decoder_network import DecoderNetwork, decoder_shapes
 from .header import level_size
 from .pyramid_start import start_latents
@@ -21,6 +23,8 @@ from .rate_model import RateModel, context_shapes
 from .soft_rounding import noisy_round
 
 Real = NDArray[np.floating[Any]]
+
+_BLOCK = 65536  # numbers of which the optimizer takes a step at a time
 
 
 @dataclass(frozen=True)
@@ -35,54 +39,61 @@ class PyramidSettings:
         Hidden units of the decoder and of each layer of the context network.
     step_share
         D in `step = sqrt(12 lambda D)`: the MSE of uniform rounding, as a share of lambda.
+    trained_start
+        Whether the context network starts from weights of other pictures, if there are some of its size.
     temperatures
         Of soft rounding, at the first and at the last step that has it.
     soft_share
         Of the steps; those after it round, and pass gradients straight through.
     """
 
-    channels: tuple[int, ...] = (1, 2, 3, 3, 3, 3, 3)
+    channels: tuple[int, ...] = (1, 2, 3, 3, 3)
     hidden: int = 24
-    context_units: int = 20
-    step_share: float = 0.25
-    latent_rate: float = 0.1
-    decoder_rate: float = 0.04
-    context_rate: float = 0.02
+    context_units: int = 24
+    step_share: float = 0.5
+    latent_rate: float = 0.2
+    decoder_rate: float = 0.08
+    context_rate: float = 0.04
     warm_up: int = 10
-    temperatures: tuple[float, float] = (0.3, 0.1)
+    trained_start: bool = True
+    temperatures: tuple[float, float] = (0.6, 0.08)
     soft_share: float = 0.97
 
 
 class _Adam:
     """Adam on a flat buffer, with a learning rate for each of its parts. Source: Kingma and Ba (2015)."""
 
-    def __init__(self, parameters: Real, gradient: Real, rates: dict[str, tuple[slice, float]]) -> None:
-        self.parameters, self.gradient, self.rates = parameters, gradient, rates
+    def __init__(self, parameters: Real, gradient: Real, rates: Sequence[tuple[slice, float]]) -> None:
+        self.parameters, self.gradient, self._rates = parameters, gradient, rates
         self._first, self._second = np.zeros_like(parameters), np.zeros_like(parameters)
-        self._buffer = np.empty_like(parameters)
+        self._buffer = np.empty(_BLOCK, parameters.dtype)
         self.steps = 0
 
     def step(self, factor: float) -> None:
         """Take one step with the learning rates times a factor; beta 0.9 and 0.99."""
         self.steps += 1
-        fast, slow = 1 - 0.9**self.steps, 1 - 0.99**self.steps
-        for begin in range(0, self.parameters.size, 65536):
-            at = slice(begin, begin + 65536)
-            g, m, v, buffer = self.gradient[at], self._first[at], self._second[at], self._buffer[at]
-            m *= 0.9
-            np.multiply(g, 0.1, out=buffer)
-            m += buffer
-            v *= 0.99
-            np.multiply(g, g, out=buffer)
-            buffer *= 0.01
-            v += buffer
-            np.divide(v, slow, out=buffer)
-            np.sqrt(buffer, out=buffer)
-            buffer += 1e-8
-            np.divide(m, buffer, out=buffer)
-        for at, rate in self.rates.values():
-            self._buffer[at] *= rate * factor / fast
-            self.parameters[at] -= self._buffer[at]
+        factor /= 1 - 0.9**self.steps
+        slow = 1 / (1 - 0.99**self.steps)
+        for part, rate in self._rates:
+            for begin in range(part.start, part.stop, _BLOCK):
+                self._step_block(slice(begin, min(begin + _BLOCK, part.stop)), rate * factor, slow)
+
+    def _step_block(self, at: slice, rate: float, slow: float) -> None:
+        g, m, v = self.gradient[at], self._first[at], self._second[at]
+        buffer = self._buffer[: g.size]
+        m *= 0.9
+        np.multiply(g, 0.1, out=buffer)
+        m += buffer
+        v *= 0.99
+        np.multiply(g, g, out=buffer)
+        buffer *= 0.01
+        v += buffer
+        np.multiply(v, slow, out=buffer)
+        np.sqrt(buffer, out=buffer)
+        buffer += 1e-8
+        np.divide(m, buffer, out=buffer)
+        buffer *= rate
+        self.parameters[at] -= buffer
 
 
 class PyramidTrainer:
@@ -94,44 +105,40 @@ class PyramidTrainer:
         Colours in [0, 1].
     lmbda : float
         The price of one bit per pixel, as MSE.
+
+    Attributes
+    ----------
+    parts : dict
+        The slices of `parameters` that hold the latents, the decoder and the context network.
     """
 
     def __init__(self, target: Real, lmbda: float, settings: PyramidSettings, seed: int = 0) -> None:
         self.settings, self.lmbda = settings, lmbda
-        self.colours, *size = target.shape
-        self.size = (size[0], size[1])
+        self.colours, height, width = target.shape
+        self.size = height, width
         self.step_size = math.sqrt(12 * lmbda * settings.step_share)
         self.mean = target.mean((1, 2), dtype=np.float64)
         self._rng = np.random.default_rng(seed)
         self._target = ((target - self.mean[:, None, None]) / self.step_size).astype(np.float32)
-        self.shapes = [(c, *level_size(*self.size, i)) for i, c in enumerate(settings.channels)]
-        features = sum(settings.channels)
-        networks = (
-            decoder_shapes(features, settings.hidden, self.colours),
-            context_shapes(settings.context_units),
-        )
-        shapes = [*self.shapes, *networks[0], *networks[1]]
-        self.parameters = np.zeros(sum(map(math.prod, shapes)), np.float32)
-        self.gradient = np.zeros_like(self.parameters)
-        arrays, gradients = _views(self.parameters, shapes), _views(self.gradient, shapes)
-        count = len(self.shapes)
-        self.latents, self._d_latents = arrays[:count], gradients[:count]
-        self.decoder = DecoderNetwork(
-            self.shapes, self.size, arrays[count : count + 2], gradients[count : count + 2]
-        )
-        self.rate = RateModel(self.shapes, arrays[count + 2 :], gradients[count + 2 :])
-        ends = np.cumsum([0, *(sum(map(math.prod, group)) for group in (self.shapes, *networks))]).tolist()
-        rates = {
-            "latents": settings.latent_rate,
-            "decoder": settings.decoder_rate,
-            "context": settings.context_rate,
+        self.shapes = [(c, *level_size(height, width, i)) for i, c in enumerate(settings.channels)]
+        groups: dict[str, Sequence[tuple[int, ...]]] = {
+            "latents": self.shapes,
+            "decoder": decoder_shapes(sum(settings.channels), settings.hidden, self.colours),
+            "context": context_shapes(settings.context_units),
         }
-        parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
-        self._adam = _Adam(
-            self.parameters,
-            self.gradient,
-            dict(zip(rates, zip(parts, rates.values(), strict=True), strict=True)),
+        ends = np.cumsum([0, *(sum(map(math.prod, shapes)) for shapes in groups.values())]).tolist()
+        self.parts = {name: slice(*pair) for name, pair in zip(groups, itertools.pairwise(ends), strict=True)}
+        self.parameters = np.zeros(ends[-1], np.float32)
+        self.gradient = np.zeros_like(self.parameters)
+        arrays, gradients = (
+            {name: _views(flat[self.parts[name]], shapes) for name, shapes in groups.items()}
+            for flat in (self.parameters, self.gradient)
         )
+        self.latents, self._d_latents = arrays["latents"], gradients["latents"]
+        self.decoder = DecoderNetwork(self.shapes, self.size, arrays["decoder"], gradients["decoder"])
+        self.rate = RateModel(self.shapes, arrays["context"], gradients["context"])
+        rates = settings.latent_rate, settings.decoder_rate, settings.context_rate
+        self._adam = _Adam(self.parameters, self.gradient, [*zip(self.parts.values(), rates, strict=True)])
         self._start()
 
     def _start(self) -> None:
@@ -140,6 +147,10 @@ class PyramidTrainer:
         hidden, features = self.settings.hidden, first.shape[1] - 1
         first[:hidden, :-1] = self._rng.normal(size=(hidden, features)) / math.sqrt(features)
         first[hidden:, :-1] = skip
+        if self.settings.trained_start and self.settings.context_units == first_contexts.UNITS:
+            integers = np.frombuffer(base64.b85decode(first_contexts.WEIGHTS), "<i2")
+            self.parameters[self.parts["context"]] = np.ldexp(integers, -first_contexts.FRACTION_BITS)
+            return
         for w in self.rate.weights:
             w[:, :-1] = self._rng.normal(size=(w.shape[0], w.shape[1] - 1)) / math.sqrt(w.shape[1] - 1)
         self.rate.weights[-1][:, :-1] *= 0.1
@@ -147,7 +158,7 @@ class PyramidTrainer:
     def step(self, done: float) -> tuple[float, float]:
         """Take one step, `done` being the share of the steps before it; return MSE and bits."""
         s = self.settings
-        flat = self.parameters[self._adam.rates["latents"][0]]
+        flat = self.parameters[self.parts["latents"]]
         slope: Real | None = None
         if done < s.soft_share:
             first, last = s.temperatures
@@ -165,7 +176,7 @@ class PyramidTrainer:
         """Fill the gradient of `squared error / 2 + bits * C lambda / (2 step^2)`; return MSE and bits."""
         self.gradient.fill(0)
         squares = self.decoder.squared_error(y, self._target, self._d_latents)
-        bits = self.rate.bits(y, self._d_latents, self.colours * self.lmbda / (2 * self.step_size**2))
+        bits = self.rate.add_gradient(y, self._d_latents, self.colours * self.lmbda / (2 * self.step_size**2))
         return squares * self.step_size**2 / self._target.size, bits
 
     def integers(self) -> list[Real]:
@@ -178,9 +189,7 @@ class PyramidTrainer:
         colours = self.decoder.forward(y) * self.step_size + self.mean[:, None, None]
         target = self._target * self.step_size + self.mean[:, None, None]
         mse = float(np.square(np.clip(colours, 0, 1) - target).mean())
-        kept = self.gradient.copy()
-        bits = self.rate.bits(y, [np.zeros_like(level) for level in y], 0.0)
-        self.gradient[...] = kept
+        bits = self.rate.bits(y)
         return -10 * math.log10(max(mse, 1e-12)), bits / (self.size[0] * self.size[1])
 
 

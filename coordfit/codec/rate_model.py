@@ -43,20 +43,20 @@ class _Canvas:
         far = [doubled[:, 2 + 2 * dy :, 2 + 2 * dx :] for dy, dx in COARSER]
         return [view[:, :height, :width] for view in (*near, *far)]
 
-    def show(self, y: Real, coarser: Real) -> None:
+    def show(self, y: Real, coarser: Real | None) -> None:
         """Take the values of the level (C, H, W) and of the coarser level (C', h, w)."""
         self.own[:, _TOP:, _LEFT:-_RIGHT] = y
-        shared = min(y.shape[0], coarser.shape[0])
-        if shared:
+        if coarser is not None:
+            shared = min(y.shape[0], coarser.shape[0])
             self.above[:shared, 1:-1, :, 1:-1, :] = coarser[:shared, :, None, :, None]
         self.d_own.fill(0)
         self.d_above.fill(0)
 
-    def add_gradients(self, d_y: Real, d_coarser: Real) -> None:
+    def add_gradients(self, d_y: Real, d_coarser: Real | None) -> None:
         """Add what the contexts' gradients say to those of the level and of the coarser one."""
         d_y += self.d_own[:, _TOP:, _LEFT:-_RIGHT]
-        shared = min(d_y.shape[0], d_coarser.shape[0])
-        if shared:
+        if d_coarser is not None:
+            shared = min(d_y.shape[0], d_coarser.shape[0])
             d_coarser[:shared] += self.d_above[:shared, 1:-1, :, 1:-1, :].sum((2, 4))
 
 
@@ -76,17 +76,16 @@ class _Piece:
 
 def _batches(shapes: Sequence[tuple[int, int, int]], most: int) -> list[list[_Piece]]:
     """Return all latents as batches of at most so many, or of one row."""
-    batches: list[list[_Piece]] = [[]]
-    used = 0
+    batches: list[list[_Piece]] = []
+    used = most
     for level, (channels, height, width) in enumerate(shapes):
         for channel in range(channels):
             row = 0
             while row < height:
                 free = (most - used) // width
-                if free < 1 and used:
+                if free < 1:
                     batches.append([])
-                    used = 0
-                    continue
+                    free, used = most // width, 0
                 rows = min(max(free, 1), height - row)
                 columns = slice(used, used + rows * width)
                 batches[-1].append(_Piece(level, channel, slice(row, row + rows), columns))
@@ -112,22 +111,40 @@ class RateModel:
         dtype = str(weights[0].dtype)
         self._canvases = [_Canvas(shape, dtype) for shape in shapes]
         self.batches = _batches(shapes, _BATCH)
-        most = max((batch[-1].columns.stop for batch in self.batches if batch), default=0)
+        most = max((batch[-1].columns.stop for batch in self.batches), default=0)
         self._values = np.empty(most, dtype)
         self._inputs = [np.ones((w.shape[1], most), dtype) for w in weights]
         self._d_inputs = [np.empty((w.shape[1] - 1, most), dtype) for w in weights]
 
-    def bits(self, y: Sequence[Real], d_y: Sequence[Real], price: float) -> float:
-        """Return the bits of latents y; add `price` times their gradient to d_y and `gradients`."""
-        none = np.zeros((0, 1, 1), y[0].dtype)
-        for canvas, level, coarser in zip(self._canvases, y, [*y[1:], none], strict=True):
-            canvas.show(level, coarser)
-        bits = sum(self._batch_bits(batch, y, d_y, price) for batch in self.batches if batch)
-        for canvas, level, coarser in zip(self._canvases, d_y, [*d_y[1:], none], strict=True):
-            canvas.add_gradients(level, coarser)
-        return float(bits)
+    def bits(self, y: Sequence[Real]) -> float:
+        """Return the bits of latents y, finest first."""
+        self._show(y)
+        return sum(laplace_bits(*self._forward(batch, y))[0] for batch in self.batches)
 
-    def _batch_bits(self, batch: list[_Piece], y: Sequence[Real], d_y: Sequence[Real], price: float) -> float:
+    def add_gradient(self, y: Sequence[Real], d_y: Sequence[Real], price: float) -> float:
+        """Return the bits of latents y; add `price` times their gradient to d_y and `gradients`."""
+        self._show(y)
+        bits = 0.0
+        for batch in self.batches:
+            batch_bits, d_value, d_log_scale = laplace_bits(*self._forward(batch, y))
+            bits += batch_bits
+            dz = np.stack([-d_value, d_log_scale])
+            dz *= price
+            for piece in batch:
+                part = piece.of(d_y[piece.level])
+                part -= dz[0, piece.columns].reshape(part.shape)
+            self._backward(dz)
+            self._scatter(batch)
+        for i, canvas in enumerate(self._canvases):
+            canvas.add_gradients(d_y[i], d_y[i + 1] if i + 1 < len(d_y) else None)
+        return bits
+
+    def _show(self, y: Sequence[Real]) -> None:
+        for i, canvas in enumerate(self._canvases):
+            canvas.show(y[i], y[i + 1] if i + 1 < len(y) else None)
+
+    def _forward(self, batch: list[_Piece], y: Sequence[Real]) -> tuple[Real, Real, Real]:
+        """Return the values of a batch and their laws: means and logarithms of b."""
         size = batch[-1].columns.stop
         inputs = [x[:, :size] for x in self._inputs]
         values = self._values[:size]
@@ -136,15 +153,7 @@ class RateModel:
             np.matmul(w, x, out=after[:-1])
             np.maximum(after[:-1], 0, out=after[:-1])
         mean, log_scale = self.weights[-1] @ inputs[-1]
-        bits, d_value, d_log_scale = laplace_bits(values, mean, log_scale)
-        dz = np.stack([-d_value, d_log_scale])
-        dz *= price
-        for piece in batch:
-            part = piece.of(d_y[piece.level])
-            part += price * d_value[piece.columns].reshape(part.shape)
-        self._backward(dz, inputs, size)
-        self._scatter(batch, self._d_inputs[0])
-        return bits
+        return values, mean, log_scale
 
     def _gather(self, batch: list[_Piece], x: Real, values: Real, y: Sequence[Real]) -> None:
         for piece in batch:
@@ -157,19 +166,20 @@ class RateModel:
             part = piece.of(y[piece.level])
             values[at].reshape(part.shape)[...] = part
 
-    def _backward(self, dz: Real, inputs: list[Real], size: int) -> None:
+    def _backward(self, dz: Real) -> None:
         """Add `dz x^T` of each layer to its gradient, and fill the gradients of the inputs."""
-        for i in reversed(range(len(inputs))):
-            x, dx = inputs[i], self._d_inputs[i][:, :size]
+        size = dz.shape[1]
+        for i in reversed(range(len(self.weights))):
+            x, dx = self._inputs[i][:, :size], self._d_inputs[i][:, :size]
             self.gradients[i] += dz @ x.T
             np.matmul(self.weights[i][:, :-1].T, dz, out=dx)
             if i:
                 dx *= x[:-1] > 0
             dz = dx
 
-    def _scatter(self, batch: list[_Piece], dx: Real) -> None:
+    def _scatter(self, batch: list[_Piece]) -> None:
         for piece in batch:
-            for row, view in zip(dx, self._canvases[piece.level].d_views, strict=False):
+            for row, view in zip(self._d_inputs[0], self._canvases[piece.level].d_views, strict=False):
                 part = piece.of(view)
                 part += row[piece.columns].reshape(part.shape)
 

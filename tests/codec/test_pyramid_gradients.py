@@ -99,11 +99,11 @@ def test_the_gradient_of_the_rate_is_that_of_finite_differences(monkeypatch):
     y = latents(rng)
     d_y = [np.zeros_like(level) for level in y]
     model = RateModel(shapes(), weights, gradients)
-    model.bits(y, d_y, 2.0)
+    model.add_gradient(y, d_y, 2.0)
     found = [gradient.copy() for gradient in gradients]
 
     def bits():
-        return 2.0 * model.bits(y, [np.zeros_like(level) for level in y], 0.0)
+        return 2.0 * model.bits(y)
 
     check(bits, [*weights, *y], [*found, *d_y], rng)
 
@@ -113,7 +113,7 @@ def test_training_sees_the_contexts_that_the_integer_network_sees():
     y = [np.rint(level) for level in latents(rng)]
     weights, gradients = weights_of(rng, context_shapes(3))
     model = RateModel(shapes(), weights, gradients)
-    model.bits(y, [np.zeros_like(level) for level in y], 0.0)
+    model.bits(y)
     for i, level in enumerate(y):
         if not level.size:
             continue
@@ -148,7 +148,7 @@ def test_pytorch_finds_the_same_gradients():
     y, target = latents(rng), rng.normal(size=(3, *SIZE))
     d_y = [np.zeros_like(level) for level in y]
     DecoderNetwork(shapes(), SIZE, decoding, d_decoding).squared_error(y, target, d_y)
-    bits = RateModel(shapes(), context, d_context).bits(y, d_y, 0.7)
+    bits = RateModel(shapes(), context, d_context).add_gradient(y, d_y, 0.7)
     leaves = [torch.tensor(a, requires_grad=True) for a in (*y, *decoding, *context)]
     error, expected = torch_objective(torch, leaves[: len(y)], leaves[len(y) :], torch.tensor(target))
     (error + 0.7 * expected).backward()

@@ -47,9 +47,10 @@ def exact_pixel(picture, row, column):
         a_y, a_x = (cubic_weights(n, 1 << i) for n in SIZE)
         rows, columns = ([Fraction(w) for w in a[at]] for a, at in ((a_y, row), (a_x, column)))
         if i == 0:
-            rows, columns = [
-                [Fraction(int(k == at)) for k in range(n)] for at, n in zip((row, column), SIZE, strict=True)
-            ]
+            rows, columns = (
+                np.eye(SIZE[0], dtype=int)[row].tolist(),
+                np.eye(SIZE[1], dtype=int)[column].tolist(),
+            )
         for channel in level:
             total = sum(
                 r * c * int(channel[j, k]) for j, r in enumerate(rows) if r for k, c in enumerate(columns) if c

@@ -1,0 +1,80 @@
+"""Make the first weights of the codec's context network: `coordfit/codec/first_contexts.py`.
+
+    python -m bench.context_start astronaut.png chelsea.png coffee.png      # five minutes
+
+Trains crops one after the other, at prices of a bit that are drawn, and moves the weights towards each one's.
+Source: A. Nichol, J. Achiam and J. Schulman, "On first-order meta-learning algorithms" (arXiv 1803.02999).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from coordfit.codec import PyramidSettings, first_contexts
+from coordfit.codec.pyramid_training import PyramidTrainer
+
+CROP, STEPS = 192, 100
+LAMBDAS = 4e-5, 8e-4
+HEAD = '''"""First weights of the context network, trained on other pictures; made by `bench/context_start.py`.
+
+Multiples of 2^-{bits} as 16-bit integers, little-endian, in base 85: the layers one after the other.
+"""
+
+FRACTION_BITS = {bits}
+UNITS = {units}
+WEIGHTS = (
+{lines}
+)
+'''
+
+
+def train(files: list[Path], rounds: int) -> np.ndarray:
+    """Return the weights of all layers (n,), after so many crops."""
+    rng = np.random.default_rng(0)
+    pictures = [np.asarray(Image.open(file).convert("RGB"), np.float32) / 255 for file in files]
+    settings = PyramidSettings(trained_start=False)
+    weights: np.ndarray | None = None
+    for i in range(rounds):
+        picture = pictures[i % len(pictures)]
+        row, column = (int(rng.integers(0, length - CROP)) for length in picture.shape[:2])
+        target = picture[row : row + CROP, column : column + CROP].transpose(2, 0, 1)
+        lmbda = math.exp(rng.uniform(*np.log(LAMBDAS)))
+        trainer = PyramidTrainer(target, lmbda, settings, seed=i)
+        parameters = trainer.parameters[trainer.parts["context"]]
+        if weights is not None:
+            parameters[...] = weights
+        for step in range(STEPS):
+            trainer.step(step / STEPS)
+        share = max(0.1, 0.5 * (1 + math.cos(math.pi * i / rounds)))
+        weights = parameters.copy() if weights is None else weights + share * (parameters - weights)
+        psnr, bits = trainer.reached()
+        print(
+            f"crop {i + 1}: lambda {lmbda:.1e}, {psnr:.2f} dB, {bits:.3f} bits per pixel",
+            flush=True,
+        )
+    assert weights is not None
+    return weights
+
+
+def main() -> int:
+    """Write the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("--rounds", type=int, default=120)
+    arguments = parser.parse_args()
+    weights = train(arguments.files, arguments.rounds)
+    bits, units = 8, PyramidSettings().context_units
+    text = base64.b85encode(np.rint(weights * 2**bits).astype("<i2").tobytes()).decode()
+    lines = "\n".join(f'    "{text[i : i + 100]}"' for i in range(0, len(text), 100))
+    Path(first_contexts.__file__).write_text(HEAD.format(bits=bits, units=units, lines=lines))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
