@@ -1,6 +1,6 @@
 """Make the first weights of the codec's context network: `coordfit/codec/first_contexts.py`.
 
-    python -m bench.context_start astronaut.png chelsea.png coffee.png      # five minutes
+    python -m bench.context_start astronaut.png chelsea.png coffee.png      # three minutes
 
 Trains crops one after the other, at prices of a bit that are drawn, and moves the weights towards each one's.
 Source: A. Nichol, J. Achiam and J. Schulman, "On first-order meta-learning algorithms" (arXiv 1803.02999).
@@ -14,13 +14,23 @@ import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from coordfit.codec import PyramidSettings, first_contexts
 from coordfit.codec.pyramid_training import PyramidTrainer
 
-CROP, STEPS = 192, 100
-LAMBDAS = 4e-5, 8e-4
+CROP, STEPS = 192, 80
+LAMBDAS = 10**-4.4, 10**-3.3
+SETTINGS = PyramidSettings(
+    step_share=0.25,
+    latent_rate=0.1,
+    decoder_rate=0.04,
+    context_rate=0.02,
+    rate_share=1.0,
+    trained_start=False,
+    temperatures=(0.5, 0.1),
+)
 HEAD = '''"""First weights of the context network, trained on other pictures; made by `bench/context_start.py`.
 
 Multiples of 2^-{bits} as 16-bit integers, little-endian, in base 85: the layers one after the other.
@@ -34,39 +44,35 @@ WEIGHTS = (
 '''
 
 
-def train(files: list[Path], rounds: int) -> np.ndarray:
-    """Return the weights of all layers (n,), after so many crops."""
-    rng = np.random.default_rng(0)
+def train(files: list[Path], rounds: int) -> NDArray[np.float32]:
+    """Return the weights of the context network (n,), after so many crops; the decoder goes along."""
+    rng = np.random.default_rng(1)
     pictures = [np.asarray(Image.open(file).convert("RGB"), np.float32) / 255 for file in files]
-    settings = PyramidSettings(trained_start=False)
-    weights: np.ndarray | None = None
+    weights: NDArray[np.float32] | None = None
     for i in range(rounds):
         picture = pictures[i % len(pictures)]
+        lmbda = math.exp(rng.uniform(*np.log(LAMBDAS)))
         row, column = (int(rng.integers(0, length - CROP)) for length in picture.shape[:2])
         target = picture[row : row + CROP, column : column + CROP].transpose(2, 0, 1)
-        lmbda = math.exp(rng.uniform(*np.log(LAMBDAS)))
-        trainer = PyramidTrainer(target, lmbda, settings, seed=i)
-        parameters = trainer.parameters[trainer.parts["context"]]
+        trainer = PyramidTrainer(target, lmbda, SETTINGS, seed=i)
+        networks = trainer.parameters[trainer.parts["decoder"].start :]
         if weights is not None:
-            parameters[...] = weights
+            networks[...] = weights
         for step in range(STEPS):
-            trainer.step(step / STEPS)
-        share = max(0.1, 0.5 * (1 + math.cos(math.pi * i / rounds)))
-        weights = parameters.copy() if weights is None else weights + share * (parameters - weights)
+            trainer.step(0.9 * step / STEPS)
+        share = max(0.15, 0.5 * (1 + math.cos(math.pi * i / rounds)))
+        weights = networks.copy() if weights is None else weights + share * (networks - weights)
         psnr, bits = trainer.reached()
-        print(
-            f"crop {i + 1}: lambda {lmbda:.1e}, {psnr:.2f} dB, {bits:.3f} bits per pixel",
-            flush=True,
-        )
+        print(f"crop {i + 1}: lambda {lmbda:.1e}, {psnr:.2f} dB, {bits:.3f} bits per pixel", flush=True)
     assert weights is not None
-    return weights
+    return weights[-trainer.parameters[trainer.parts["context"]].size :]
 
 
 def main() -> int:
     """Write the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, metavar="PICTURE")
-    parser.add_argument("--rounds", type=int, default=120)
+    parser.add_argument("--rounds", type=int, default=90)
     arguments = parser.parse_args()
     weights = train(arguments.files, arguments.rounds)
     bits, units = 8, PyramidSettings().context_units

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CompressedFileError
-from .container import MOST_LATENTS, Compressed, decode, encode
-from .contexts import quantise
-from .header import level_size
+from .container import MOST_LATENTS, Compressed, ScaledArray, decode, encode
+from .contexts import ContextNetwork, quantise, weights_of
 from .law_tables import DamagedError
 from .pyramid_training import PyramidSettings, PyramidTrainer
 from .synthesis import synthesis_arrays, synthesise
 
-WEIGHT_BITS = 9  # of the context network
-_DECODER_BITS = range(8, 13)
+_CONTEXT_BITS, _DECODER_BITS = range(6, 11), range(7, 13)  # of a weight
+_GUESSES, _GAINED_PSNR, _KEPT_BITS = 3, 6.5, 0.5  # what training makes of the start, by experience
 
 Pixels = NDArray[np.uint8]
 
@@ -73,10 +72,10 @@ class Target:
             raise ValueError("give exactly one of lmbda, bits_per_pixel and psnr, above 0")
 
     def first_lmbda(self) -> float:
-        """Return the lambda to begin with: about the MSE that it leads to."""
+        """Return a lambda to begin with: about the MSE that it leads to, or that of a picture of middling detail."""
         if self.lmbda is not None:
             return self.lmbda
-        psnr = self.psnr if self.psnr is not None else 30 + 6 * float(self.bits_per_pixel or 0)
+        psnr = self.psnr if self.psnr is not None else 32 + 6 * float(self.bits_per_pixel or 0)
         return float(10 ** (-psnr / 10))
 
     def too_good(self, psnr: float, bits_per_pixel: float) -> float:
@@ -129,7 +128,7 @@ def compress(
     """
     clock = _Clock(steps, seconds)
     colours = _planes(pixels)
-    trainer = PyramidTrainer(colours, target.first_lmbda(), settings or PyramidSettings(), seed)
+    trainer = _first_trainer(colours, target, settings or PyramidSettings(), seed)
     checks = iter(np.arange(0.05, 1.0, 0.05).tolist())
     check = next(checks)
     for done in clock.ticks():
@@ -137,17 +136,16 @@ def compress(
             check = next(checks, 2.0)
             _look(trainer, target, clock, done, callback)
         trainer.step(done)
-    data, pictured = _best_bytes(trainer, colours, compiled)
-    levels = [np.zeros((0, *level_size(*trainer.size, i)), np.int64) for i in range(len(trainer.shapes))]
-    network = 8 * len(encode(dataclasses.replace(pictured, latents=levels)))
-    count = colours.shape[1] * colours.shape[2]
+    picture = _quantised(trainer, colours)
+    data = encode(picture, compiled)
+    without = dataclasses.replace(picture, latents=[level[:0] for level in picture.latents])
     report = CompressionReport(
-        _psnr(synthesise(pictured), pixels),
-        8 * len(data) / count,
-        network,
-        trainer.lmbda,
-        clock.step,
-        clock.elapsed,
+        psnr=_psnr(synthesise(picture), pixels),
+        bits_per_pixel=8 * len(data) / colours[0].size,
+        network_bits=8 * len(encode(without)),
+        lmbda=trainer.lmbda,
+        steps=clock.step,
+        seconds=clock.elapsed,
     )
     return data, report
 
@@ -171,6 +169,18 @@ def _planes(pixels: Pixels) -> NDArray[np.float32]:
     return np.ascontiguousarray(planes, np.float32) / np.float32(255)
 
 
+def _first_trainer(
+    colours: NDArray[Any], target: Target, settings: PyramidSettings, seed: int
+) -> PyramidTrainer:
+    """Return a trainer whose lambda leads near the target, by what training makes of the start."""
+    trainer = PyramidTrainer(colours, target.first_lmbda(), settings, seed)
+    for _ in range(0 if target.lmbda is not None else _GUESSES):
+        psnr, bits = trainer.reached()
+        lmbda = trainer.lmbda * math.exp(target.too_good(psnr + _GAINED_PSNR, bits * _KEPT_BITS))
+        trainer = PyramidTrainer(colours, lmbda, settings, seed)
+    return trainer
+
+
 def _look(
     trainer: PyramidTrainer, target: Target, clock: _Clock, done: float, callback: Callback | None
 ) -> None:
@@ -183,23 +193,32 @@ def _look(
         callback(CompressionProgress(clock.step, done, clock.elapsed, psnr, bits, trainer.lmbda))
 
 
-def _best_bytes(trainer: PyramidTrainer, colours: NDArray[Any], compiled: bool) -> tuple[bytes, Compressed]:
-    """Return the bytes with the decoder's weights in as many bits as `MSE + lambda * bits` asks for."""
-    latents = [level.astype(np.int64) for level in trainer.integers()]
+def _quantised(trainer: PyramidTrainer, colours: NDArray[Any]) -> Compressed:
+    """Return the picture with the bits of each weight that `MSE + lambda * bits per pixel` asks for."""
+    y = trainer.integers()
+
+    def bare(network: ContextNetwork, synthesis: Sequence[ScaledArray] = ()) -> Compressed:
+        latents = [np.zeros((0, *level.shape[1:]), np.int64) for level in y]
+        return Compressed(*trainer.size, latents, [trainer.step_size] * len(y), network, synthesis)
+
+    def context_cost(network: ContextNetwork) -> float:
+        weights = [w.astype(np.float32) for w in weights_of(network)]
+        return float(trainer.rate.bits(y, weights) + 8 * len(encode(bare(network))))
+
+    def decoder_cost(synthesis: Sequence[ScaledArray]) -> float:
+        picture = dataclasses.replace(whole, synthesis=synthesis)
+        error = synthesise(picture).transpose(2, 0, 1) / np.float32(255) - colours
+        size = 8 * len(encode(bare(network, synthesis)))
+        mse = float(np.square(error).mean())
+        return mse + trainer.lmbda * size / colours[0].size
+
     weights = [w.astype(np.float64) for w in trainer.rate.weights]
-    network = quantise([w[:, :-1].T for w in weights], [w[:, -1] for w in weights], WEIGHT_BITS)
-    height, width = trainer.size
-    best = math.inf, Compressed(height, width, latents, [trainer.step_size] * len(latents), network)
-    bare = dataclasses.replace(best[1], latents=[level[:0] for level in latents])
-    for bits in _DECODER_BITS:
-        arrays = synthesis_arrays(trainer.decoder.weights, trainer.step_size, trainer.mean, bits)
-        picture = dataclasses.replace(best[1], synthesis=arrays)
-        found = synthesise(picture).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
-        size = 8 * len(encode(dataclasses.replace(bare, synthesis=arrays)))
-        cost = float(np.square(found - colours).mean()) + trainer.lmbda * size / (height * width)
-        if cost < best[0]:
-            best = cost, picture
-    return encode(best[1], compiled), best[1]
+    layers = [w[:, :-1].T for w in weights], [w[:, -1] for w in weights]
+    network = min((quantise(*layers, bits) for bits in _CONTEXT_BITS), key=context_cost)
+    whole = dataclasses.replace(bare(network), latents=[level.astype(np.int64) for level in y])
+    decoder = trainer.decoder.weights, trainer.step_size, trainer.mean
+    decoders = (synthesis_arrays(*decoder, bits) for bits in _DECODER_BITS)
+    return dataclasses.replace(whole, synthesis=min(decoders, key=decoder_cost))
 
 
 def _psnr(found: Pixels, pixels: Pixels) -> float:

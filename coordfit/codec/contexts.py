@@ -127,6 +127,20 @@ def quantise(
     return ContextNetwork(layers)
 
 
+def weights_of(network: ContextNetwork, fraction: int = 6) -> list[Floats]:
+    """Return W (n_out, n_in + 1) of each layer of the float network that `quantise` made this one of."""
+    found = []
+    at = 0
+    for i, layer in enumerate(network.layers):
+        after = fraction if i + 1 < len(network.layers) else 0
+        exponent = layer.shift - at + after
+        weights = np.ldexp(layer.weights.astype(np.float64), -exponent)
+        found.append(np.column_stack([weights.T, np.ldexp(layer.biases.astype(np.float64), -exponent - at)]))
+        at = after
+    found[-1] = (found[-1] - np.outer([0, 16], np.eye(found[-1].shape[1])[-1])) / [[FRACTIONS], [4 / np.log(2)]]
+    return found
+
+
 @dataclass(frozen=True)
 class Level:
     """A level of the pyramid: its place in it, 0 for the finest, and its shape."""

@@ -116,17 +116,24 @@ class RateModel:
         self._inputs = [np.ones((w.shape[1], most), dtype) for w in weights]
         self._d_inputs = [np.empty((w.shape[1] - 1, most), dtype) for w in weights]
 
-    def bits(self, y: Sequence[Real]) -> float:
-        """Return the bits of latents y, finest first."""
+    def bits(self, y: Sequence[Real], weights: Sequence[Real] | None = None) -> float:
+        """Return the bits of latents y, finest first, with these weights if there are some."""
         self._show(y)
-        return sum(laplace_bits(*self._forward(batch, y))[0] for batch in self.batches)
+        return sum(laplace_bits(*self._forward(batch, y, weights or self.weights))[0] for batch in self.batches)
 
-    def add_gradient(self, y: Sequence[Real], d_y: Sequence[Real], price: float) -> float:
-        """Return the bits of latents y; add `price` times their gradient to d_y and `gradients`."""
+    def add_gradient(
+        self, y: Sequence[Real], d_y: Sequence[Real], price: float, some: Sequence[int] | None = None
+    ) -> float:
+        """Return the bits of latents y; add `price` times their gradient to d_y and `gradients`.
+
+        With `some` of the batches by number, both are estimates from those.
+        """
         self._show(y)
         bits = 0.0
-        for batch in self.batches:
-            batch_bits, d_value, d_log_scale = laplace_bits(*self._forward(batch, y))
+        batches = self.batches if some is None else [self.batches[i] for i in some]
+        price *= len(self.batches) / len(batches)
+        for batch in batches:
+            batch_bits, d_value, d_log_scale = laplace_bits(*self._forward(batch, y, self.weights))
             bits += batch_bits
             dz = np.stack([-d_value, d_log_scale])
             dz *= price
@@ -137,22 +144,24 @@ class RateModel:
             self._scatter(batch)
         for i, canvas in enumerate(self._canvases):
             canvas.add_gradients(d_y[i], d_y[i + 1] if i + 1 < len(d_y) else None)
-        return bits
+        return bits * len(self.batches) / len(batches)
 
     def _show(self, y: Sequence[Real]) -> None:
         for i, canvas in enumerate(self._canvases):
             canvas.show(y[i], y[i + 1] if i + 1 < len(y) else None)
 
-    def _forward(self, batch: list[_Piece], y: Sequence[Real]) -> tuple[Real, Real, Real]:
+    def _forward(
+        self, batch: list[_Piece], y: Sequence[Real], weights: Sequence[Real]
+    ) -> tuple[Real, Real, Real]:
         """Return the values of a batch and their laws: means and logarithms of b."""
         size = batch[-1].columns.stop
         inputs = [x[:, :size] for x in self._inputs]
         values = self._values[:size]
         self._gather(batch, inputs[0], values, y)
-        for w, x, after in zip(self.weights, inputs, inputs[1:], strict=False):
+        for w, x, after in zip(weights, inputs, inputs[1:], strict=False):
             np.matmul(w, x, out=after[:-1])
             np.maximum(after[:-1], 0, out=after[:-1])
-        mean, log_scale = self.weights[-1] @ inputs[-1]
+        mean, log_scale = weights[-1] @ inputs[-1]
         return values, mean, log_scale
 
     def _gather(self, batch: list[_Piece], x: Real, values: Real, y: Sequence[Real]) -> None:

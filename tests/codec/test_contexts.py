@@ -141,3 +141,10 @@ BAD_LAYERS = {
 def test_impossible_layers_are_refused(message):
     with pytest.raises(ValueError, match=message):
         BAD_LAYERS[message]()
+
+
+def test_the_float_network_comes_back_from_the_integers():
+    weights, biases = float_network(3)
+    found = contexts.weights_of(contexts.quantise(weights, biases, 11))
+    for w, b, both in zip(weights, biases, found, strict=True):
+        np.testing.assert_allclose(both, np.column_stack([w.T, b]), atol=0.004)
