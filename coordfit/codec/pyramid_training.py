@@ -182,7 +182,7 @@ class PyramidTrainer:
         count = len(self.rate.batches)
         some = self._rng.permutation(count)[: max(1, round(self.settings.rate_share * count))]
         price = self.colours * self.lmbda / (2 * self.step_size**2)
-        bits = self.rate.add_gradient(y, self._d_latents, price, some)
+        bits = self.rate.add_gradient(y, self._d_latents, price, some.tolist())
         return squares * self.step_size**2 / self._target.size, bits
 
     def integers(self) -> list[Real]:
@@ -190,13 +190,13 @@ class PyramidTrainer:
         return [np.rint(level) for level in self.latents]
 
     def reached(self) -> tuple[float, float]:
-        """Return the PSNR and the bits per pixel of the rounded latents, without the networks' weights."""
+        """Return the PSNR and the bits per pixel of the rounded latents, with nine bits for each weight."""
         y = self.integers()
-        colours = self.decoder.forward(y) * self.step_size + self.mean[:, None, None]
-        target = self._target * self.step_size + self.mean[:, None, None]
-        mse = float(np.square(np.clip(colours, 0, 1) - target).mean())
-        bits = self.rate.bits(y)
-        return -10 * math.log10(max(mse, 1e-12)), bits / (self.size[0] * self.size[1])
+        mean = self.mean[:, None, None]
+        colours = np.clip(self.decoder.forward(y) * self.step_size + mean, 0, 1)
+        mse = float(np.square(colours - (self._target * self.step_size + mean)).mean())
+        weights = 9 * (self.parameters.size - self.parts["latents"].stop)
+        return -10 * math.log10(max(mse, 1e-12)), (self.rate.bits(y) + weights) / math.prod(self.size)
 
 
 def _views(flat: Real, shapes: Sequence[tuple[int, ...]]) -> list[Real]:

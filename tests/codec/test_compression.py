@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from coordfit.codec import PyramidSettings, Target, compress, decompress
+from coordfit.codec.pyramid_training import PyramidTrainer
 
 SMALL = PyramidSettings(channels=(1, 3, 3, 3), hidden=6, context_units=6)
 
@@ -37,6 +38,22 @@ def test_training_makes_a_picture_better_and_smaller():
     reports = [compress(pixels, Target(lmbda=3e-4), steps=n, settings=SMALL)[1] for n in (1, 60)]
     assert reports[1].psnr > reports[0].psnr + 2
     assert reports[1].bits_per_pixel < 0.9 * reports[0].bits_per_pixel
+
+
+def test_a_first_context_network_of_other_pictures_takes_fewer_bits_at_once():
+    target = np.ascontiguousarray(picture(128, 128).transpose(2, 0, 1), np.float32) / 255
+    bits = [
+        PyramidTrainer(target, 3e-4, PyramidSettings(trained_start=start)).reached()[1]
+        for start in (True, False)
+    ]
+    assert bits[0] < 0.9 * bits[1]
+
+
+@pytest.mark.parametrize(("target", "tolerance"), [({"psnr": 34.0}, 0.5), ({"bits_per_pixel": 3.0}, 0.3)])
+def test_a_target_is_come_near(target, tolerance):
+    _, report = compress(picture(90, 90), Target(**target), steps=120, settings=SMALL)
+    for name, value in target.items():
+        assert getattr(report, name) == pytest.approx(value, abs=tolerance)
 
 
 def test_a_seed_gives_the_same_bytes():

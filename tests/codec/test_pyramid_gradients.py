@@ -108,6 +108,25 @@ def test_the_gradient_of_the_rate_is_that_of_finite_differences(monkeypatch):
     check(bits, [*weights, *y], [*found, *d_y], rng)
 
 
+def test_half_of_the_latents_estimate_the_gradient_of_all(monkeypatch):
+    monkeypatch.setattr("coordfit.codec.rate_model._BATCH", 60)
+    rng = np.random.default_rng(0)
+    weights, gradients = weights_of(rng, context_shapes(7))
+    y = latents(rng)
+    model = RateModel(shapes(), weights, gradients)
+    d_all = [np.zeros_like(level) for level in y]
+    bits = model.add_gradient(y, d_all, 1.0)
+    d_weights = [gradient.copy() for gradient in gradients]
+    d_mean = [np.zeros_like(level) for level in y]
+    estimates = [model.add_gradient(y, d_mean, 1.0, [i]) for i in range(len(model.batches))]
+    assert len(estimates) > 3
+    assert np.mean(estimates) == pytest.approx(bits)
+    for mean, whole in zip(d_mean, d_all, strict=True):
+        np.testing.assert_allclose(mean / len(estimates), whole, atol=1e-12)
+    for both, whole in zip(gradients, d_weights, strict=True):
+        np.testing.assert_allclose((both - whole) / len(estimates), whole, atol=1e-12)
+
+
 def test_training_sees_the_contexts_that_the_integer_network_sees():
     rng = np.random.default_rng(1)
     y = [np.rint(level) for level in latents(rng)]
