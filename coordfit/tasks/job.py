@@ -169,6 +169,7 @@ class TiledJob(Job):
             self.plan,
             backend,
             known=self.known,
+            weights=self.weights,
             every_tile=self.every_tile,
             stored=self.stored,
             folder=folder,
@@ -217,7 +218,7 @@ def plan(
     known : boolean array (H, W), optional
         The pixels that training may see, instead of those that `train_on` names.
     weights : array (H, W), optional
-        How much each pixel counts in training, relative to the others; of one network alone.
+        How much each pixel counts in training, relative to the others.
     average : int
         Of how many networks the mean is taken.
 
@@ -233,8 +234,6 @@ def plan(
         if settings.config.train_on != "all":
             raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
     counts = None if weights is None else checked_weights(weights, picture.height, picture.width)
-    if counts is not None:
-        options = options.refused("weights are of one network")
     made = options.plan(picture, settings.asked, recipe=settings.recipe, spacing=spacing)
     if isinstance(made, str):
         surprises = options.tiles == "auto" and picture.height * picture.width > AUTO_PIXELS
@@ -242,8 +241,10 @@ def plan(
         return NetworkJob(picture, settings.config, known, counts, average, words)
     if average > 1:
         raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
+    if counts is not None and made.config.target_psnr is not None:
+        raise ConfigError("target_psnr counts all pixels alike; leave weights out, or take tiles=none")
     return TiledJob(
-        picture, made.config, known, plan=made, every_tile=options.every_tile, stored=options.stored
+        picture, made.config, known, counts, plan=made, every_tile=options.every_tile, stored=options.stored
     )
 
 

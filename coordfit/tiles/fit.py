@@ -23,11 +23,13 @@ from ..models.writing import save_rows
 from ..network.cost import item_size
 from ..network.losses import make_loss
 from ..pixels.masks import training_mask
+from ..pixels.weights import scaled_weights
 from ..report.streamed_comparison import RunningComparison
 from ..training.evaluation import Evaluator
 from ..training.member import HistoryRow
 from ..training.result import FitResult, metrics_of
 from ..training.state import CHECKPOINT_SECONDS, Callback, Checkpoint, Progress, ShouldStop
+from .group import RIDGE, RIDGE_BETWEEN
 from .layout import TileLayout
 from .model import TiledModel
 from .network import TileNetwork
@@ -92,6 +94,7 @@ class TiledResult(FitResult):
 class TiledFit:
     """One fit of one picture by tiles.
 
+    Errors of training count pixels by `weights` (H, W); figures of the end count all alike.
     With `every_tile` each tile has to reach `config.target_psnr`, and not the picture alone. Finished tiles
     have the type `stored`; in a `folder` they survive a killed run, and a run with `resume` goes on with them.
     """
@@ -103,6 +106,7 @@ class TiledFit:
         backend: Backend,
         *,
         known: NDArray[np.bool_] | None = None,
+        weights: NDArray[np.floating] | None = None,
         every_tile: bool = False,
         stored: str = "float16",
         folder: Path | None = None,
@@ -112,7 +116,7 @@ class TiledFit:
         if known is None and plan.config.train_on != "all":
             known = training_mask(plan.config.train_on, picture.height, picture.width)
             known = known.reshape(picture.height, picture.width)
-        self.known = known
+        self.known, self.weights = known, weights
         self.picture, self.plan, self.backend = picture, plan, backend
         self.every_tile, self.stored = every_tile, stored
         self.network = network = TileNetwork.drawn(plan.config, picture.channels)
@@ -166,6 +170,7 @@ class TiledFit:
             self.plan.layout,
             every_tile=self.every_tile,
             largest=float(np.finfo(self.stored).max),
+            ridge=RIDGE if self._seen is None else RIDGE_BETWEEN,
             stop=lambda trained, is_whole: self._on_progress(trainer, trained, is_whole),
         )
         try:
@@ -215,27 +220,46 @@ class TiledFit:
         return min(CHUNK_TILES, max(1, CHUNK_BYTES // (numbers * item_size(self.plan.config.dtype))))
 
     def _targets(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
-        """Return the target colours (n, N, C) of tiles, and weights (n, N); None if all pixels are known."""
-        layout = self.plan.layout
-        if self.known is None:
-            return layout.pixels(self.picture.colours, tiles), None
-        weights = np.where(self.known, np.float32(1.0), np.float32(_HIDDEN_WEIGHT))
-        return layout.pixels(self._filled, tiles), layout.pixels(weights[..., None], tiles)[..., 0]
+        """Return the target colours (n, N, C) of tiles, and weights (n, N); None if all pixels count alike."""
+        layout, weights = self.plan.layout, self._training_weights
+        of_tiles = None if weights is None else layout.pixels(weights[..., None], tiles)[..., 0]
+        return layout.pixels(self._filled, tiles), of_tiles
+
+    @functools.cached_property
+    def _seen(self) -> NDArray[np.bool_] | None:
+        """The pixels (H, W) that training sees: known ones with a weight above 0; None if it sees all."""
+        if self.weights is None:
+            return self.known
+        seen = self.weights > 0.0 if self.known is None else (self.weights > 0.0) & self.known
+        return None if seen.all() else seen
+
+    @functools.cached_property
+    def _training_weights(self) -> NDArray[np.floating] | None:
+        """Weights (H, W) of mean 1 over known pixels, and nearly 0 for hidden ones; None if all are 1."""
+        if self.weights is None:
+            if self.known is None:
+                return None
+            return np.where(self.known, np.float32(1.0), np.float32(_HIDDEN_WEIGHT))
+        known = np.ones(self.weights.size, np.bool_) if self.known is None else self.known.reshape(-1)
+        scaled = scaled_weights(self.weights, known).reshape(self.weights.shape).astype(np.float32)
+        if self._seen is not None:
+            scaled[~self._seen] = _HIDDEN_WEIGHT
+        return scaled
 
     def _worst_error(self) -> float:
-        """Return the largest error of tiles with known pixels."""
-        errors, known, layout = np.array(self.store.errors), self.known, self.plan.layout
-        if known is not None:
+        """Return the largest error of tiles with seen pixels."""
+        errors, seen, layout = np.array(self.store.errors), self._seen, self.plan.layout
+        if seen is not None:
             tiles = np.arange(len(errors))
             chunks = np.split(tiles, tiles[CHUNK_TILES::CHUNK_TILES])
-            has_known = [layout.pixels(known[..., None], chunk).any(axis=(1, 2)) for chunk in chunks]
-            errors = errors[np.concatenate(has_known)]
+            has_seen = [layout.pixels(seen[..., None], chunk).any(axis=(1, 2)) for chunk in chunks]
+            errors = errors[np.concatenate(has_seen)]
         return float(errors.max())
 
     @functools.cached_property
     def _filled(self) -> NDArray[np.floating] | Colours:
         """The picture with hidden pixels replaced by the nearest known ones."""
-        return self.picture.colours if self.known is None else nearest_fill(self.picture.pixels, self.known)
+        return self.picture.colours if self._seen is None else nearest_fill(self.picture.pixels, self._seen)
 
     def _on_progress(self, trainer: TileTrainer, trained: float, is_whole: bool, *, new: bool = False) -> bool:
         """Call the callback, save a checkpoint if it is time; return whether the seconds are spent."""
@@ -267,7 +291,7 @@ class TiledFit:
             done / max(self.store.seconds, 1e-9),
             self.history[-1] if self.history else None,
             evaluated=new,
-            psnr=psnr_from_mse(mse) if math.isfinite(mse) else None,
+            psnr=self._psnr(mse) if math.isfinite(mse) else None,
             tiles=tiles,
             groups=self._groups,
             pixels=self._pixels,
@@ -287,6 +311,10 @@ class TiledFit:
         facts = PictureFacts.of(self.picture)
         return TiledModel(backend, facts, self.network, self.plan.layout, parameters)
 
+    def _psnr(self, mse: float) -> float | None:
+        """Return the PSNR of a mean error of tiles; None if weights are in it."""
+        return psnr_from_mse(mse) if self.weights is None else None
+
     def _add_history_row(self) -> None:
         mse = self.store.mse
         self.history.append(
@@ -294,9 +322,9 @@ class TiledFit:
                 "step": self.store.done,
                 "seconds": round(self.store.seconds, 6),
                 "loss": mse,
-                "psnr_train": psnr_from_mse(mse),
+                "psnr_train": self._psnr(mse),
                 "psnr_held_out": None,
-                "psnr": psnr_from_mse(mse) if self.known is None else None,
+                "psnr": self._psnr(mse) if self.known is None else None,
                 "learning_rate": self.plan.config.learning_rate,
             }
         )
@@ -329,7 +357,7 @@ class TiledFit:
         size = {bits: (model.num_parameters + shared) * bits // 8 for bits in (16, 32)}
         per_pixel = {bits: bits_per_pixel(size[bits], picture.height, picture.width) for bits in size}
         return metrics | {
-            "psnr_worst_tile": psnr_from_mse(self._worst_error()),
+            "psnr_worst_tile": self._psnr(self._worst_error()),
             "steps": round(self.store.steps / len(layout)),
             "epochs": self.store.steps / len(layout),
             "seconds": self.store.seconds,

@@ -40,12 +40,20 @@ class TileGroup:
     It takes `TrainingStep`s without `training.loop.Loop`: groups run side by side in workers, are evaluated at
     their end only, and end with a closed form that each tile accepts or not. `TiledFit` has the clocks,
     callbacks and checkpoints of all groups together. If `masked`, pixels have weights, which differ by tile.
+    `ridge` is that of the closed form.
     """
 
     def __init__(
-        self, backend: Backend, network: TileNetwork, layout: TileLayout, count: int, *, masked: bool = False
+        self,
+        backend: Backend,
+        network: TileNetwork,
+        layout: TileLayout,
+        count: int,
+        *,
+        masked: bool = False,
+        ridge: float = RIDGE,
     ) -> None:
-        self.backend, self.network, self.count = backend, network, count
+        self.backend, self.network, self.count, self.ridge = backend, network, count, ridge
         dtype, rows = network.config.dtype, len(layout.grid)
         self.parameters = backend.zeros((count, network.layout.size), dtype)
         self.target = backend.zeros((count, rows, network.channels), dtype)
@@ -123,7 +131,7 @@ class TileGroup:
         if self.network.has_closed_form:
             hidden = self.hidden_units
             W, b = list(self.network.layout.views(self.backend.xp, self.parameters))[-1]
-            W[...], b[...] = solve_last_layers(self.backend, hidden, self.target, self.weights)
+            W[...], b[...] = least_squares(self.backend, hidden, self.target, self.ridge, self.weights)
             prediction = hidden @ W + b
         residual = prediction - self.target
         mean = self.backend.xp.mean(residual * residual, axis=-1)
@@ -135,18 +143,12 @@ class TileGroup:
         return self.backend.as_numbers(self.mlp.layers[-1].x)
 
 
-def solve_last_layers(
-    backend: Backend, hidden: Array, target: Array, weights: Array | None
-) -> tuple[Array, Array]:
-    """Return W (K, H, C) and b (K, 1, C) of the last layers in closed form; see `least_squares`."""
-    return least_squares(backend, hidden, target, RIDGE if weights is None else RIDGE_BETWEEN, weights)
-
-
 class GroupWorker:
     """One worker's backend, with its groups and its progress."""
 
-    def __init__(self, backend: Backend, network: TileNetwork, layout: TileLayout) -> None:
-        self.backend, self._make = backend, functools.partial(TileGroup, backend, network, layout)
+    def __init__(self, backend: Backend, network: TileNetwork, layout: TileLayout, ridge: float) -> None:
+        self.backend = backend
+        self._make = functools.partial(TileGroup, backend, network, layout, ridge=ridge)
         self._groups: list[TileGroup] = []
         self.tiles_now = 0.0
         """Tiles of the group in training, by the share of its steps that are taken."""

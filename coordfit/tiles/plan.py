@@ -86,12 +86,6 @@ class TileOptions:
         if self.stored not in STORED:
             raise ConfigError(f"stored must be one of {', '.join(STORED)}, not {self.stored!r}")
 
-    def refused(self, reason: str) -> TileOptions:
-        """Return options without tiles; ConfigError, with the reason, if some are asked for."""
-        if self.tiles not in (None, "auto", "none") or self.budget_parameters is not None:
-            raise ConfigError(f"{reason}; leave them out, or take tiles=none")
-        return dataclasses.replace(self, tiles="none")
-
     def plan(
         self,
         picture: Picture,

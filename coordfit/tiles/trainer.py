@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from .._backends import Backend
 from ..network.cost import cost_of_a_row
+from ..optimizers.last_layer import least_squares
 from ..training.state import CALLBACK_SECONDS
-from .group import GroupWorker, Host, solve_last_layers
+from .group import RIDGE, GroupWorker, Host
 from .layout import TileLayout
 from .network import TileNetwork
 from .scaled import ScaledTiles, unscale
@@ -38,7 +39,7 @@ class TileTrainer:
     """Trains the tiles of a picture, as many at a time as it is given.
 
     With `every_tile` each tile has to reach the target, and not their mean alone. A tile with a number above
-    `largest` has diverged and keeps its old values. `stop` is called a few times a second, and after each
+    `largest` has diverged and keeps its old values. `ridge` is that of last layers in closed form. `stop` is called a few times a second, and after each
     group, with the number of trained tiles (those in training count by their share of steps) and whether a
     group has just ended; True ends the training after the groups in training.
     """
@@ -51,12 +52,13 @@ class TileTrainer:
         *,
         every_tile: bool = False,
         largest: float = math.inf,
+        ridge: float = RIDGE,
         stop: Callable[[float, bool], bool] | None = None,
     ) -> None:
         self.backend, self.network, self.layout = backend, network, layout
         self.every_tile, self.largest, self._stop = every_tile, largest, stop
         self._lock, self.diverged = threading.Lock(), 0
-        self.workers = [GroupWorker(b, network, layout) for b in backend.per_worker_backends()]
+        self.workers = [GroupWorker(b, network, layout, ridge) for b in backend.per_worker_backends()]
         rows, (row_bytes, _) = len(layout.grid), cost_of_a_row(network.layout.layer_sizes, network.config.dtype)
         self.group_size = max(4, backend.group_bytes // (row_bytes * rows))
         self.stopped = self.aborted = False
@@ -158,7 +160,7 @@ class TileTrainer:
         group.mlp.forward(group.features)
         hidden, target = group.hidden_units[0, ...], backend.asarray(tiles.target)
         weights = None if tiles.weights is None else backend.asarray(tiles.weights[..., None])
-        solved = solve_last_layers(backend, hidden, target, weights)
+        solved = least_squares(backend, hidden, target, group.ridge, weights)
         W, b = list(self.network.layout.views(np, tiles.parameters))[-1]
         W[...], b[...] = map(backend.to_numpy, solved)
         residual = backend.to_numpy(hidden) @ W + b - tiles.target

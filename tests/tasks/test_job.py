@@ -43,9 +43,10 @@ def test_one_network_or_tiles(size, settings, tiles, kind):
     assert bool(job.words) == (surprising or kind is TiledJob)
 
 
-def test_weights_leave_a_large_picture_to_one_network():
+def test_weights_go_along_with_the_tiles_of_a_large_picture():
     job = plan(picture_of(300, 300), Settings(), TileOptions("auto"), weights=np.ones((300, 300)))
-    assert type(job) is NetworkJob
+    assert type(job) is TiledJob
+    assert job.begin(cpu()).weights is job.weights is not None
 
 
 def test_jobs_of_both_kinds_are_trained_one_after_the_other_with_results_of_one_type():

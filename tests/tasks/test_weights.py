@@ -7,6 +7,8 @@ import coordfit
 from coordfit.errors import ConfigError
 from coordfit.optimizers.make import make_optimizer
 from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.tiles.fit import TiledFit
+from coordfit.tiles.plan import plan_tiles
 from coordfit.training.job import Job
 from coordfit.training.step import TrainingStep
 from coordfit.training.trainer import Trainer, fit_alone, fit_together
@@ -112,6 +114,27 @@ def test_tiles_take_a_mask(picture, known):
     assert result.metrics["psnr_train"] > result.metrics["psnr_held_out"]
 
 
+def test_tiles_take_weights(picture, known):
+    """0 hides a pixel, and what counts more is learned better, before steps and by steps."""
+    tiles = {"tiles": 8, "device": "numpy", "dtype": "float64"}
+    cut, backend = plan_tiles(picture, 8, {"steps": 4}), coordfit.get_backend("numpy")
+    hidden = TiledFit(picture, cut, backend, known=known).run()
+    weighted = TiledFit(picture, cut, backend, weights=3.0 * known).run()
+    np.testing.assert_allclose(weighted.reconstruction, hidden.reconstruction, rtol=0, atol=1e-3)
+    assert weighted.metrics["psnr"] == pytest.approx(hidden.metrics["psnr"], abs=1e-2)
+    alike = coordfit.fit(picture, weights=np.full(known.shape, 5.0), steps=4, **tiles)
+    plain = coordfit.fit(picture, steps=4, **tiles)
+    np.testing.assert_allclose(alike.reconstruction, plain.reconstruction, rtol=0, atol=1e-6)
+    for steps in (0, 8):
+        few, many = (
+            coordfit.fit(picture, weights=np.where(known, much, 1.0), steps=steps, **tiles)
+            for much in (1.0, 50.0)
+        )
+        for where, better in ((known, 0.1), (~known, -0.1)):
+            gain = [coordfit.psnr(fit.reconstruction, picture.pixels, where=where) for fit in (few, many)]
+            assert (gain[1] - gain[0]) * np.sign(better) > abs(better)
+
+
 NONE = np.zeros((24, 30))
 WRONG = {
     "shape": ({"weights": np.ones((30, 24))}, "is 24x30 pixels and the picture 30x24"),
@@ -125,7 +148,8 @@ WRONG = {
     "mask of numbers": ({"known": np.ones((24, 30))}, "boolean"),
     "nothing known": ({"known": np.zeros((24, 30), bool)}, "hides all pixels"),
     "two masks": ({"known": np.ones((24, 30), bool), "train_on": "every-second"}, "train_on"),
-    "tiles": ({"weights": NONE + 1, "tiles": 8}, "weights are of one network"),
+    "tiles to a PSNR": ({"weights": NONE + 1, "tiles": 8, "target_psnr": 30}, "target_psnr counts all"),
+    "tiles, all zero": ({"weights": NONE, "tiles": 8}, "0 on all pixels"),
 }
 
 
