@@ -174,6 +174,7 @@ ROOMS = [
     "coordfit.training",
     "coordfit.tiles",
     "coordfit.tasks",
+    "coordfit.tasks.folders",
     "coordfit.experiments",
     "coordfit",  # what the package exports, when it is asked for
     "coordfit.cli",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from .._backends import Backend, get_backend
 from ..config import FitConfig, read_config_file
 from ..errors import ConfigError
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
+from ..tasks.folders.run_folder import RunFolder
 from ..tasks.job import AnyFit, AnyJob, settled
-from ..tasks.run_folder import RunFolder
 from ..tasks.settings import Settings
 from ..tiles.plan import TILE_OPTIONS, TileOptions
 from ..training.member import HistoryRow
@@ -121,11 +120,6 @@ def train(
                 folder.save_checkpoint(fit.model_so_far, state)
 
         return run(callback, checkpoint)
-
-
-def absolute_path(image: str | None) -> str | None:
-    """Return a picture's absolute path; None for the bundled one."""
-    return None if image is None else str(Path(image).absolute())
 
 
 def settings_of(options: Options, defaults: Mapping[str, Any] | None = None) -> Settings:

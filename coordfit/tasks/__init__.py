@@ -1,1 +1,1 @@
-"""The public verbs, one file each, and the folders that they write."""
+"""The public verbs, one file each, and what they share."""

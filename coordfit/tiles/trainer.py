@@ -39,9 +39,10 @@ class TileTrainer:
     """Trains the tiles of a picture, as many at a time as it is given.
 
     With `every_tile` each tile has to reach the target, and not their mean alone. A tile with a number above
-    `largest` has diverged and keeps its old values. `ridge` is that of last layers in closed form. `stop` is called a few times a second, and after each
-    group, with the number of trained tiles (those in training count by their share of steps) and whether a
-    group has just ended; True ends the training after the groups in training.
+    `largest` has diverged and keeps its old values. `ridge` is that of last layers in closed form. `stop` is
+    called a few times a second, and after each group, with the number of trained tiles (those in training
+    count by their share of steps) and whether a group has just ended; True ends the training after the groups
+    in training.
     """
 
     def __init__(

@@ -19,9 +19,9 @@ from coordfit.config import make_config
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
 from coordfit.tasks.compare import jobs_for
+from coordfit.tasks.folders.sweep_folder import SweepFolder
 from coordfit.tasks.settings import Device, Settings
 from coordfit.tasks.sweep import FIGURES, execute, plan_sweep
-from coordfit.tasks.sweep_folder import SweepFolder
 from coordfit.tiles.plan import TileOptions
 
 SMALL = {"steps": 6, "num_frequencies": 4, "hidden_size": 8, "depth": 2, "batch_size": 64}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from ..._backends import Backend
 from ...files import printable
 from ...files.lock import output_folder
-from ...tasks.job import AnyFit, AnyJob, plan
-from ...tasks.resume import Asked, Begun, finished_before
-from ...tasks.run_folder import RUN_OUTPUTS, RunFolder
+from ...tasks.folders.resume import Asked, Begun, finished_before
+from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
+from ...tasks.job import AnyFit, plan
 from ...training.result import FitResult
-from ...training.state import Callback, Checkpoint, TrainingState
+from ...training.state import Callback, Checkpoint
 from ..animation import AnimationCallback
 from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop, how_to_go_on
@@ -20,7 +19,6 @@ from ..option_types import UsageError
 from ..options import Options
 from ..result_lines import exit_code, print_result
 from ..session import (
-    absolute_path,
     load_image,
     make_backend,
     make_log,
@@ -62,7 +60,7 @@ def run(options: Options) -> int:
             print_result(result, folder.path, options)
             return EXIT_OK
         job = settle_sigma(job, backend, log, options)
-        fit = _begin(job, folder, backend, asked, state, resume=options.resume)
+        fit = folder.begin(job, backend, asked, state, resume=options.resume)
         say_notes(picture, log)
         if options.resume:
             log(fit.resumed)
@@ -82,24 +80,6 @@ def _asked(options: Options, begun: Begun | None) -> Asked:
     return asked
 
 
-def _begin(
-    job: AnyJob,
-    folder: RunFolder,
-    backend: Backend,
-    asked: Asked,
-    state: TrainingState | None,
-    *,
-    resume: bool,
-) -> AnyFit:
-    """Create the fit, and write the first files of the run."""
-    fit = job.begin(backend, state, folder.path, resume=resume)
-    if not resume:
-        folder.drop_checkpoint(keep=fit.files)
-    more = {"tiles": job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
-    folder.write_config(job.config, absolute_path(asked.image), backend, job.picture, **more)
-    return fit
-
-
 def _fit(fit: AnyFit, folder: RunFolder, options: Options, log: Log, stop: GracefulStop) -> int:
     animation = AnimationCallback.of_one(options)
 
@@ -109,9 +89,7 @@ def _fit(fit: AnyFit, folder: RunFolder, options: Options, log: Log, stop: Grace
     result = train(run, fit, folder, options, stop, animation, lambda row: [f"{row['psnr']:.2f} dB"])
     if not result.metrics:
         return _cut_short(fit, folder, options, log, stop)
-    if result.has_model:
-        folder.write_result(result)
-        fit.remove_what_is_saved()
+    folder.write_result(result, fit)
     if animation is not None:
         animation.save()
     print_result(result, folder.path, options)

@@ -7,8 +7,8 @@ from typing import Any
 from ...files import printable
 from ...images.metrics import bits_per_pixel
 from ...models.format import model_in
+from ...tasks.folders.run_folder import describe_settings
 from ...tasks.load import load as load_model
-from ...tasks.run_folder import describe_settings
 from ..exit_codes import EXIT_OK
 from ..options import Options
 from ..streams import print_json

@@ -15,6 +15,7 @@ from ...files.lock import output_folder
 from ...images import Picture, save_picture
 from ...images.masks import WAYS, MaskedPicture
 from ...tasks.average import check_average
+from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
 from ...tasks.inpaint import (
     DEFAULTS,
     HidingOptions,
@@ -24,7 +25,6 @@ from ...tasks.inpaint import (
     inpainting_config,
     plan_inpainting,
 )
-from ...tasks.run_folder import RUN_OUTPUTS, RunFolder
 from ...training.member import HistoryRow
 from ...training.state import Callback, Checkpoint
 from ..animation import AnimationCallback
@@ -33,7 +33,6 @@ from ..option_types import UsageError
 from ..options import Options
 from ..result_lines import Row, exit_code, in_words, print_result, tiles_figure, training_figure
 from ..session import (
-    absolute_path,
     load_image,
     make_backend,
     make_log,
@@ -81,7 +80,7 @@ def _run(
         reason = "interrupted before all tiles were finished; there is no filled picture"
         return stop.report(f"{reason}, {how_to_begin_again(folder.path)}", log, as_json=options.json)
     if result.has_model:
-        folder.write_result(result)
+        folder.write_result(result, inpainter.fit)
         save_picture(folder.path / "filled.png", result.filled, bit_depth=result.picture.bit_depth)
         if animation is not None:
             animation.save()
@@ -122,7 +121,7 @@ def _prepare(
     folder.drop_checkpoint()
     _write_masked(masked, folder.path)
     inpainter = Inpainter(masked, settle_sigma(job, backend, log, options), backend)
-    folder.write_config(inpainter.job.config, absolute_path(options.image), backend, masked.picture)
+    folder.write_config(inpainter.job, options.image, backend)
     return inpainter, folder
 
 

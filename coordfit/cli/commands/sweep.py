@@ -23,9 +23,9 @@ from ...option_checks import did_you_mean
 from ...report.heatmap import heat_map_svg
 from ...report.svg import save_svg
 from ...report.table import Table
+from ...tasks.folders.sweep_folder import SWEEP_OUTPUTS, SweepFolder
 from ...tasks.settings import Device
 from ...tasks.sweep import DIVERGED, FIGURES, Run, execute, model_of, plan_sweep, ranked, resolved
-from ...tasks.sweep_folder import SWEEP_OUTPUTS, SweepFolder
 from ...tiles.plan import TILE_OPTIONS
 from ..interrupts import PATIENCE, GracefulStop, how_to_go_on
 from ..option_types import UsageError

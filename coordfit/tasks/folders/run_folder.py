@@ -19,22 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._backends import Backend
-from .._version import __version__
-from ..components import name_of
-from ..config import FitConfig, make_config
-from ..encoders.registry import encoding_class
-from ..errors import OutputError
-from ..files import HistoryWriter, Outputs, printable, read_history, read_json, write_json
-from ..images import Picture
-from ..models.model import Model
-from ..tiles.store import STORE_FILES
-from ..training.checkpoint import load_checkpoint, save_checkpoint
-from ..training.result import FitResult
-from ..training.state import HISTORY_COLUMNS, TrainingState
-from .job import AnyFit, AnyJob
-from .network_fit import CHECKPOINT
-from .resume import Begun, tiles_in
+from ..._backends import Backend
+from ..._version import __version__
+from ...components import name_of
+from ...config import FitConfig, make_config
+from ...encoders.registry import encoding_class
+from ...errors import OutputError
+from ...files import HistoryWriter, Outputs, printable, read_history, read_json, write_json
+from ...models.model import Model
+from ...tiles.store import STORE_FILES
+from ...training.checkpoint import load_checkpoint, save_checkpoint
+from ...training.result import FitResult
+from ...training.state import HISTORY_COLUMNS, TrainingState
+from ..job import AnyFit, AnyJob
+from ..network_fit import CHECKPOINT
+from .resume import Asked, Begun, tiles_in
 
 RUN_OUTPUTS = Outputs(
     (
@@ -64,11 +63,21 @@ class RunFolder:
         """Where the run stands."""
         return self.path / CHECKPOINT
 
-    def write_config(
-        self, config: FitConfig, image: str | None, backend: Backend, picture: Picture, **more: Any
-    ) -> None:
+    def begin(
+        self, job: AnyJob, backend: Backend, asked: Asked, state: TrainingState | None, *, resume: bool
+    ) -> AnyFit:
+        """Make everything that the steps touch, and write what the run begins with."""
+        fit = job.begin(backend, state, self.path, resume=resume)
+        if not resume:
+            self.drop_checkpoint(keep=fit.files)
+        more = {"tiles": job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
+        self.write_config(job, asked.image, backend, **more)
+        return fit
+
+    def write_config(self, job: AnyJob, image: str | None, backend: Backend, **more: Any) -> None:
         """Write `config.json`; `image` is the picture's path, or None for the bundled one."""
-        document = {"config": config.as_dict(), "image": image, "picture_digest": picture.digest}
+        path = None if image is None else str(Path(image).absolute())
+        document = {"config": job.config.as_dict(), "image": path, "picture_digest": job.picture.digest}
         document |= {"device": backend.device, "precision": backend.precision, **more, "coordfit": __version__}
         write_json(self.path / "config.json", document)
 
@@ -137,11 +146,13 @@ class RunFolder:
         """Write where the run stands."""
         save_checkpoint(self.checkpoint_file, model, state)
 
-    def write_result(self, result: FitResult) -> None:
-        """Write all that a finished run leaves; what would hurt most to lose comes first."""
-        result.save(self.path / "model.safetensors")
-        write_json(self.path / "metrics.json", result.metrics)
-        result.write_pictures(self.path)
+    def write_result(self, result: FitResult, fit: AnyFit) -> None:
+        """Write what a finished run leaves, if it has a model; what would hurt most to lose comes first."""
+        if result.has_model:
+            result.save(self.path / "model.safetensors")
+            write_json(self.path / "metrics.json", result.metrics)
+            result.write_pictures(self.path)
+            fit.remove_what_is_saved()
 
 
 def describe_settings(config: FitConfig) -> dict[str, Any]:

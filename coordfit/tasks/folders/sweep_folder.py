@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..config import FitConfig
-from ..errors import OutputError
-from ..files import Outputs, atomic_write, jsonable, printable, read_text
+from ...config import FitConfig
+from ...errors import OutputError
+from ...files import Outputs, atomic_write, jsonable, printable, read_text
 
 SWEEP_OUTPUTS = Outputs(
     ("rows.jsonl", "metrics.json", "table.md", "table.csv", "heat_map.svg", "models/*.safetensors"),

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._backends import Backend
-from ..config import STORED, FitConfig, recipe_settings
-from ..errors import ConfigError, OutputError
-from ..files import jsonable, printable
-from ..images import Picture
-from ..tiles.fit import TiledResult
-from ..tiles.plan import TileOptions
-from ..training.result import FitResult
-from .job import AnyJob
-from .load import load_tiled
-from .settings import Settings
+from ..._backends import Backend
+from ...config import STORED, FitConfig, recipe_settings
+from ...errors import ConfigError, OutputError
+from ...files import jsonable, printable
+from ...images import Picture
+from ...tiles.fit import TiledResult
+from ...tiles.plan import TileOptions
+from ...training.result import FitResult
+from ..job import AnyJob
+from ..load import load_tiled
+from ..settings import Settings
 
 _TILE_FACTS: dict[str, Callable[[Any], bool]] = {
     "tile": lambda value: type(value) is int,
