@@ -145,7 +145,7 @@ class FitConfig:
 
     polish: PolishName = _training(
         "none",
-        "after the last step; ridge gives the last layer its least-squares solution, where that is better",
+        "after the last step; ridge gives the last layer its least-squares solution, if that is better",
         choices=get_args(PolishName),
     )
 

@@ -47,7 +47,7 @@ def run(study: Study) -> Outcome:
         title="Resolution",
         question=f"A network has no pixels of its own. Rendered at {_TIMES} times the size that it was trained "
         "at, does it add detail, or invent it, beside bicubic interpolation of the same small picture? Judged "
-        "by the true large picture, where there is one.",
+        "by the true large picture, if there is one.",
         settings=settings,
         table=Table(rows),
         pictures=pictures,

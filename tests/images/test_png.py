@@ -150,7 +150,7 @@ def test_number_of_rows_is_checked():
     png.write_rows(np.zeros((3, 3, 1), np.uint8))
     with pytest.raises(ValueError, match="lacks 1 of its rows"):
         png.close()
-    with pytest.raises(ValueError, match="2 rows came where the PNG has 1 left"):
+    with pytest.raises(ValueError, match="2 rows came, but the PNG has 1 left"):
         png.write_rows(np.zeros((2, 3, 1), np.uint8))
     png.write_rows(np.zeros((1, 3, 1), np.uint8))
     png.close()

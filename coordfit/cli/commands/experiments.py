@@ -153,7 +153,7 @@ class _Report:
             f"on {self.picture}, with seed {self.options.seed}, by coordfit {__version__}. PSNR is "
             "-10 log10(MSE) of clipped predictions with peak 1; training pixels and those that a network never "
             "saw are told apart. The sentences with a bar at their left are made from the numbers of this run, "
-            "which is one picture and, where nothing else is said, one seed."
+            "which is one picture and, unless stated otherwise, one seed."
         )
         quick = "This was a quick run, of small pictures and few steps: it shows that all works, and no more."
         return [first, quick] if self.options.quick else [first]

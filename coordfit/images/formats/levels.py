@@ -46,7 +46,7 @@ def as_levels(values: NDArray[Any], label: str) -> tuple[Levels, int]:
         return np.array(values, values.dtype.newbyteorder("="), order="C"), 8 * values.dtype.itemsize
     cure = "make it uint8, uint16 or floats in [0, 1]"
     if values.dtype.kind in "iu":
-        cure = "divide by its highest possible level, or, where that is 255 or 65535, make it uint8 or uint16"
+        cure = "divide by its highest possible level, or, if that is 255 or 65535, make it uint8 or uint16"
     raise PictureError(f"{label} holds {values.dtype}, whose white is not known: {cure}")
 
 

@@ -126,7 +126,7 @@ class PngWriter:
                 f"rows of this PNG must have shape (n, W, C) = (n, {self._shape[0]}, {self._shape[1]})"
             )
         if len(rows) > self._rows_left:
-            raise ValueError(f"{len(rows)} rows came where the PNG has {self._rows_left} left")
+            raise ValueError(f"{len(rows)} rows came, but the PNG has {self._rows_left} left")
 
     def _filter(self, block: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Filter rows of bytes (n, B), each with its filter's number in front: (n, 1 + B)."""
