@@ -52,7 +52,7 @@ def atomic_write(path: FilePath) -> Iterator[BinaryIO]:
             yield from _write_beside(path, status)
 
 
-def write_bytes(path: FilePath, content: bytes | memoryview) -> None:
+def write_bytes(path: FilePath, content: bytes) -> None:
     """Write the whole content of a file with `atomic_write`."""
     with atomic_write(path) as file:
         file.write(content)

@@ -128,7 +128,7 @@ class Animation:
             )
         except (OSError, ValueError) as error:
             raise OutputError(f"cannot animate into {printable(path)} ({error})") from error
-        write_bytes(path, content.getbuffer())
+        write_bytes(path, content.getvalue())
 
     def _draw(self, frames: Sequence[NDArray[np.floating[Any]]], captions: list[str]) -> Image.Image:
         """Draw one frame: titles, pictures, and captions below."""
