@@ -7,7 +7,9 @@ import pytest
 
 import coordfit
 from backends import get_backend
+from backends.dispatch import fused, fused_bodies_of
 from backends.numpy_backend.backend import NumpyBackend
+from backends.primitives import Primitives
 from coordfit import gradcheck
 from coordfit.config import FitConfig
 from coordfit.gradcheck import TOLERANCE, check_gradients, iterate_checks, relative_error
@@ -88,13 +90,13 @@ def test_a_wrong_gradient_of_a_loss_is_found(monkeypatch, loss):
 def planted_in_fused(monkeypatch, plant):
     """The table with `plant(dW, db, dx)` applied after the fused backward of the CPU's backend."""
     backend_class = type(get_backend("cpu"))
-    right = backend_class._linear_backward
+    right = fused_bodies_of(backend_class)["linear_backward"]
 
-    def wrong(self, *args, dW, db, **options):
-        return plant(dW, db, right(self, *args, dW=dW, db=db, **options))
+    @fused(Primitives.linear_backward)
+    def wrong(context, call):
+        return plant(call.dW, call.db, right(context, call))
 
-    wrong.__fused__ = right.__fused__
-    monkeypatch.setattr(backend_class, "_linear_backward", wrong)
+    monkeypatch.setattr(backend_class, "fused_bodies", (*backend_class.fused_bodies, wrong))
     return some_cases(
         monkeypatch, "always", LOSSES=("mse",), ACTIVATIONS=("tanh", "sine"), ENCODINGS=("gaussian",)
     )
