@@ -117,13 +117,12 @@ class MLP:
         self.parameters = parameters
         self.gradient = backend.zeros(parameters.shape, dtype) if gradient is None else gradient
         W_and_b, dW_and_db = (self.layout.views(backend.xp, flat) for flat in (parameters, self.gradient))
-        views = zip(W_and_b, dW_and_db, strict=True)
-        last, hidden_dtype = len(layer_sizes) - 2, backend.stored_dtype(dtype)
+        hidden = (activation, backend.stored_dtype(dtype))
+        kinds = [hidden] * (len(layer_sizes) - 2) + [(output_activation, dtype)]
         scratch = scratch or backend.scratch
-        of_layer = [(activation, hidden_dtype)] * last + [(output_activation, dtype)]
         self.layers = [
-            Layer(backend, W, b, dW, db, of_layer[i][0], rows, of_layer[i][1], scratch)
-            for i, ((W, b), (dW, db)) in enumerate(views)
+            Layer(backend, W, b, dW, db, function, rows, output_dtype, scratch)
+            for (W, b), (dW, db), (function, output_dtype) in zip(W_and_b, dW_and_db, kinds, strict=True)
         ]
         dx_shape = (*parameters.shape[:-1], rows, layer_sizes[0])
         dx_buffer = scratch(dx_shape, dtype) if self.layout.encoder_shapes else None

@@ -17,7 +17,7 @@ import numpy as np
 from .._backends import Array, Backend
 from ..network.mlp import MLP
 
-# Conjugate gradients end when this share of the residual is left, or after so many iterations.
+# Conjugate gradients end when this share of the residual is left, or after this number of iterations.
 _TOLERANCE, _MOST_ITERATIONS = 0.03, 25
 _PANEL = 64
 

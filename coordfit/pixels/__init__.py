@@ -1,1 +1,1 @@
-"""Training pixels: where they are, what they weigh, and the order in which batches take them."""
+"""Training pixels: coordinates, targets, weights, and the order of batches."""

@@ -60,20 +60,18 @@ class Member:
         _check_settings(config)
         self.picture, self.config, self.known = picture, config, known
         self.target = picture.pixels.reshape(-1, picture.channels)
-        self.train = training_mask(config.train_on, picture.height, picture.width)
-        if known is not None:
-            self.train = checked_mask(known, picture.height, picture.width).reshape(-1)
+        size, streams = (picture.height, picture.width), RandomStreams(config.seed)
+        mask = training_mask(config.train_on, *size) if known is None else checked_mask(known, *size)
+        self.train = mask.reshape(-1)
         self.weights: NDArray[np.floating] | None = None
         if weights is not None:
-            self.weights = scaled_weights(checked_weights(weights, picture.height, picture.width), self.train)
-        self.encoder_state, parameters = before or self._draw(RandomStreams(config.seed))
+            self.weights = scaled_weights(checked_weights(weights, *size), self.train)
+        self.encoder_state, parameters = before or self._draw(streams)
         self.model = Model(backend, config, PictureFacts.of(picture), self.encoder_state, parameters)
-
         self.num_training_pixels = num_pixels = int(self.train.sum())
         self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
         self.budget = Budget(config, num_pixels)
         self.steps = self.budget.steps
-        streams = RandomStreams(config.seed)
         self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, streams.order_seed)
         self.loss = make_loss(config.loss, **vars(config))
         self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)

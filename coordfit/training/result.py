@@ -42,7 +42,7 @@ class FitResult:
     Attributes
     ----------
     metrics : dict
-        `psnr`, `psnr_train`, `psnr_held_out` (dB), `ssim`, `loss`, `steps`, `seconds` (training alone),
+        `psnr`, `psnr_train`, `psnr_held_out` (dB), `ssim`, `loss`, `steps`, `seconds` (of training),
         `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel` and more; None if a figure
         has no meaning.
     history : list of dict
