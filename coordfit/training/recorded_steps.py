@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend, DeviceState
+from .._backends import Array, Backend, DeviceState, NotRecordedError
 from ..pixels.step_inputs import StepInputs
 
 Compute = Callable[[Array | None, Array, Array, Array | None], Array]
@@ -80,3 +80,24 @@ class RecordedSteps:
         if batch is None:
             return self._numbers
         return self.backend.chosen(self._numbers, batch)
+
+
+def record_steps(
+    backend: Backend,
+    compute: Compute,
+    step_inputs: StepInputs,
+    losses: tuple[tuple[int, ...], str],
+    flops: float,
+) -> RecordedSteps | None:
+    """Return steps that the device drives; None if the host has to.
+
+    A step has a loss of the shape and type `losses`, and takes `flops` operations.
+    """
+    at_once = backend.steps_at_once(flops)
+    state = backend.device_state(len(step_inputs.rates(0)), at_once, step_inputs.order_numbers(), losses)
+    if state is None:
+        return None
+    try:
+        return RecordedSteps(backend, compute, step_inputs, state, at_once)
+    except NotRecordedError:
+        return None

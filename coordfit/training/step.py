@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend, NotRecordedError, Partition
+from .._backends import Array, Backend, Partition
 from ..encoders.base import Encoder
 from ..network.buffers import Workspace, first_rows
 from ..network.cost import cost_of_a_row
@@ -35,7 +35,7 @@ from ..optimizers.base import Optimizer
 from ..pixels.rows import Rows
 from ..pixels.step_inputs import StepInputs
 from ..pixels.training_pixels import TrainingPixels
-from .recorded_steps import RecordedSteps
+from .recorded_steps import RecordedSteps, record_steps
 
 
 class TrainingStep:
@@ -72,23 +72,11 @@ class TrainingStep:
         self._tasks = [functools.partial(_run, parts) for parts in self.workers]
         self._gradients = [shared] if self._by_members else [part.mlp.gradient for part in self.parts]
         self._values: list[Array] = []
-        flops = 3.0 * row_flops * batch_rows * members
-        self._recorded = self._new_recorded_steps(flops) if encoder.is_recordable else None
-
-    def _new_recorded_steps(self, flops: float) -> RecordedSteps | None:
-        """Return steps that the device drives; None if the host has to."""
-        if self.step_inputs is None:
-            return None
-        num_rates, orders = len(self.step_inputs.rates(0)), self.step_inputs.order_numbers()
-        losses = (tuple(self.mlp.parameters.shape[:-1]), self.mlp.dtype)
-        at_once = self.backend.steps_at_once(flops)
-        state = self.backend.device_state(num_rates, at_once, orders, losses)
-        if state is None:
-            return None
-        try:
-            return RecordedSteps(self.backend, self.compute, self.step_inputs, state, at_once)
-        except NotRecordedError:
-            return None
+        self._recorded: RecordedSteps | None = None
+        if step_inputs is not None and encoder.is_recordable:
+            losses = (tuple(mlp.parameters.shape[:-1]), mlp.dtype)
+            flops = 3.0 * row_flops * batch_rows * members
+            self._recorded = record_steps(backend, self.compute, step_inputs, losses, flops)
 
     @property
     def is_recorded(self) -> bool:
