@@ -1,4 +1,4 @@
-"""One network of a run: its picture, settings, random draws, model, evaluators and history.
+"""The members of a run: each with its picture, settings, random draws, model, evaluators and history.
 
 A run trains one member, or K of one shape together (`trainer.Trainer`), and has their step and optimizer state.
 """
@@ -6,6 +6,7 @@ A run trains one member, or K of one shape together (`trainer.Trainer`), and has
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from ..network.random_streams import RandomStreams
 from ..optimizers.schedules import learning_rate
 from ..pixels.batch_order import BatchOrder
 from ..pixels.masks import training_mask
+from ..pixels.rows import GridRows
+from ..pixels.step_inputs import StepInputs
+from ..pixels.training_pixels import TrainingPixels
 from ..pixels.weights import checked_mask, checked_weights, scaled_weights
 from .budget import Budget
 from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator
@@ -153,6 +157,41 @@ class Member:
         """Whether an uninterrupted run would have evaluated at this row's step."""
         step = int(row["step"] or 0)
         return step <= last_step and (self.budget.time_limited or self.is_evaluated_at(step))
+
+
+def step_inputs_of(members: Sequence[Member], rates: Callable[[int], Sequence[float]]) -> StepInputs:
+    """Return batches and learning rates, with orders and pixels that all members share or one for each."""
+    orders = [member.order for member in members if member.order is not None]
+    if len(members) == 1:  # `training_pixels_of` has its pixels only
+        return StepInputs(rates, orders)
+    same_mask = all(np.array_equal(member.train, members[0].train) for member in members[1:])
+    shared = same_mask and len({order.seed for order in orders}) <= 1
+    count = 1 if shared else len(members)
+    sees_all = all(bool(member.train.all()) for member in members)
+    numbers = None if sees_all else [np.flatnonzero(member.train) for member in members[:count]]
+    return StepInputs(rates, orders[:count], numbers)
+
+
+def training_pixels_of(members: Sequence[Member]) -> TrainingPixels:
+    """Return the training pixels of one member; for several all pixels, chosen by number."""
+    first = members[0]
+    backend, grid, dtype = first.model.backend, first.model.picture.grid, first.config.dtype
+    if len(members) > 1:
+        same = all(member.picture.pixels is first.picture.pixels for member in members)
+        target = first.target if same else np.stack([member.target for member in members])
+        own = [member.weights for member in members if member.weights is not None]
+        weights = backend.asarray(np.stack(own), dtype) if own else None
+        coordinates = GridRows(backend, grid, 1, dtype)
+        return TrainingPixels(backend, coordinates, backend.asarray(target, dtype), weights)
+    sees_all = bool(first.train.all())
+    seen = first.target if sees_all else first.target[first.train]  # without a copy of all pixels
+    if first.known is not None and not sees_all:
+        coordinates = backend.asarray(grid.coordinates(np.flatnonzero(first.train)), dtype)
+    else:
+        every_second = first.config.train_on == "every-second" and first.known is None
+        coordinates = GridRows(backend, grid, 2 if every_second else 1, dtype)
+    weights = None if first.weights is None else backend.asarray(first.weights[first.train], dtype)
+    return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype), weights)
 
 
 def _check_settings(config: FitConfig) -> None:

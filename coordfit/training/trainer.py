@@ -28,12 +28,9 @@ from ..optimizers.base import Optimizer
 from ..optimizers.gauss_newton import Damping, GaussNewtonStep
 from ..optimizers.last_layer import Polish, solve_last_layer
 from ..optimizers.make import make_optimizer
-from ..pixels.rows import GridRows
-from ..pixels.step_inputs import StepInputs
-from ..pixels.training_pixels import TrainingPixels
 from .job import Job
 from .loop import Loop
-from .member import HistoryRow, Member
+from .member import HistoryRow, Member, step_inputs_of, training_pixels_of
 from .result import FitResult, make_result
 from .state import CALLBACK_SECONDS, Callback, Checkpoint, ShouldStop, TrainingState, Trial
 from .step import TrainingStep
@@ -65,7 +62,8 @@ class Trainer:
         self.optimizer: Optimizer | Damping = make_optimizer(
             backend, self.config, self.mlp.parameters, self.mlp.layout
         )
-        self.step_inputs, self.pixels = self._step_inputs(), self._training_pixels()
+        self.step_inputs = step_inputs_of(self.ordered, self.learning_rates)
+        self.pixels = training_pixels_of(self.ordered)
         self.training_step = self._new_training_step()
         self.step, self.seconds = 0, 0.0
         self.is_in_a_step = False
@@ -115,42 +113,6 @@ class Trainer:
         parameters = backend.zeros((len(self.members), layout.size), config.dtype)
         mlp = make_mlp(backend, config, layout, parameters)
         return mlp.give_parameters(encoder), mlp
-
-    def _step_inputs(self) -> StepInputs:
-        """Return batches and learning rates, with orders and pixels shared by all members or one for each."""
-        members = self.ordered
-        orders = [member.order for member in members if member.order is not None]
-        if self.is_alone:  # `pixels` has its training pixels only
-            return StepInputs(self.learning_rates, orders)
-        same_mask = all(np.array_equal(member.train, members[0].train) for member in members[1:])
-        shared = same_mask and len({order.seed for order in orders}) <= 1
-        count = 1 if shared else len(members)
-        sees_all = all(bool(member.train.all()) for member in members)
-        numbers = None if sees_all else [np.flatnonzero(member.train) for member in members[:count]]
-        return StepInputs(self.learning_rates, orders[:count], numbers)
-
-    def _training_pixels(self) -> TrainingPixels:
-        """Return the training pixels of one network; for several all pixels, chosen by number."""
-        backend, dtype, first = self.backend, self.config.dtype, self.member
-        if not self.is_alone:
-            same = all(member.picture.pixels is first.picture.pixels for member in self.members)
-            target = first.target if same else np.stack([member.target for member in self.ordered])
-            own = [member.weights for member in self.ordered if member.weights is not None]
-            weights = backend.asarray(np.stack(own), dtype) if own else None
-            return TrainingPixels(backend, self._grid_rows(1), backend.asarray(target, dtype), weights)
-        sees_all = bool(first.train.all())
-        seen = first.target if sees_all else first.target[first.train]  # without a copy of all pixels
-        if first.known is not None and not sees_all:
-            numbers = np.flatnonzero(first.train)
-            coordinates = backend.asarray(first.model.picture.grid.coordinates(numbers), dtype)
-        else:
-            every_second = self.config.train_on == "every-second" and first.known is None
-            coordinates = self._grid_rows(2 if every_second else 1)
-        weights = None if first.weights is None else backend.asarray(first.weights[first.train], dtype)
-        return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype), weights)
-
-    def _grid_rows(self, stride: int) -> GridRows:
-        return GridRows(self.backend, self.model.picture.grid, stride, self.config.dtype)
 
     def _new_training_step(self) -> TrainingStep | GaussNewtonStep:
         first, inputs = self.member, self.step_inputs
