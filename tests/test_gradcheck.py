@@ -43,12 +43,11 @@ def test_everything_that_can_be_chosen_is_checked(table):
 
 
 def test_element_by_element_means_all_parameters(table):
-    # Features 4 (none: 2, basic and positional and Gaussian with m = 2: 4), 5 hidden units, 3 channels; the
-    # grid's features are 2, of 2x3 and 3x4 nodes.
+    # Features and nodes: m is 2, and the grid has 2x3 and 3x4 nodes. There are 5 hidden units and 3 channels.
+    sizes = {"none": (2, 0), "basic": (4, 0), "positional": (4, 0), "gaussian": (4, 0), "grid": (2, 18)}
     for case in table:
-        if case.method == "element":
-            features = {"none": 2, "grid": 2}.get(case.encoding, 4)
-            nodes = 18 if case.encoding == "grid" else 0
+        if case.method == "element" and case.encoding in sizes:
+            features, nodes = sizes[case.encoding]
             assert case.checked == (features * 5 + 5 + 5 * 3 + 3 + nodes) * (case.members or 1)
 
 

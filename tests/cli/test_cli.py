@@ -22,6 +22,7 @@ from PIL import Image
 import coordfit
 import coordfit.network.activations
 import coordfit.training.result
+from coordfit import gradcheck
 from coordfit.cli import _with_command, main
 from coordfit.cli.option_types import UsageError
 from coordfit.cli.options import parse
@@ -347,13 +348,18 @@ def wrong_derivative(monkeypatch):
     )
 
 
+# By both methods, of one network and of three: of one activation, and of all.
+CHECKS_OF_ONE = 2 * 2 * len(gradcheck.LOSSES) * len(gradcheck.ENCODINGS)
+CHECKS = CHECKS_OF_ONE * len(gradcheck.ACTIVATIONS)
+
+
 def test_a_wrong_gradient_is_5_and_shown(wrong_derivative):
     result = call("gradcheck", "--fused", "never", "--device", "cpu")
     assert result.code == 5
     table = [line for line in result.out.splitlines() if "!" in line]
-    assert [line.split()[:2] for line in table] == [[loss, "tanh"] for loss in ("mse", "mae", "huber")]
+    assert [line.split()[:2] for line in table] == [[loss, "tanh"] for loss in gradcheck.LOSSES]
     assert "FAILED" in result.out
-    assert re.search(r"\n60 of 300 checks failed", result.out)
+    assert f"\n{CHECKS_OF_ONE} of {CHECKS} checks failed" in result.out
 
 
 def test_out_of_memory_is_1_with_advice(monkeypatch):
@@ -1121,15 +1127,16 @@ def test_gradcheck_prints_a_table(fused):
     result = call("gradcheck", "--device", "cpu", "--fused", fused)
     assert (result.code, result.err) == (0, "")
     rows = [line.split()[:2] for line in result.out.splitlines()[2:-1]]
-    assert len(rows) == 15
-    assert result.last_line == "all 300 checks passed (tolerance 1e-07, float64, cpu)"
+    assert rows == [[loss, activation] for loss in gradcheck.LOSSES for activation in gradcheck.ACTIVATIONS]
+    assert result.last_line == f"all {CHECKS} checks passed (tolerance 1e-07, float64, cpu)"
 
 
 def test_gradcheck_json(wrong_derivative):
     result = call("gradcheck", "--device", "cpu", "--fused", "never", "--json", "--seed", 1)
     assert result.code == 5
     document = result.document
-    assert (document["device"], document["failed"], len(document["checks"])) == ("cpu", 60, 300)
+    found = (document["device"], document["failed"], len(document["checks"]))
+    assert found == ("cpu", CHECKS_OF_ONE, CHECKS)
     assert {check["activation"] for check in document["checks"] if not check["passed"]} == {"tanh"}
 
 

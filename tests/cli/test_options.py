@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from coordfit.cli.option_types import UsageError
 from coordfit.cli.options import parse
 from coordfit.cli.parser import COMMANDS, make_parser
 from coordfit.config import FitConfig
+from coordfit.fit_options import EncodingName
 from coordfit.option_checks import did_you_mean
 
 SMALL = ["--hidden-size", "8", "--depth", "2", "--num-frequencies", "4", "--device", "numpy", "--steps", "1"]
@@ -165,7 +167,7 @@ def test_shells_get_a_completion(call, shell):
     [
         ("sw", ["sweep"]),
         ("fit --sig", ["--sigma"]),
-        ("fit --encoding ''", ["none", "basic", "positional", "gaussian", "grid"]),
+        ("fit --encoding ''", list(get_args(EncodingName))),
         ("render ph", ["photo.safetensors"]),
         ("inpaint --mask ph", ["photo.safetensors"]),
         ("help in", ["inpaint", "info"]),
