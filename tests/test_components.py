@@ -22,6 +22,7 @@ from support.components import (
     Lion,
     LogCosh,
     LogUniform,
+    Powers,
 )
 from support.trainers import parameters_of, train
 
@@ -320,7 +321,7 @@ def test_sweep_compare_and_inpaint_take_objects():
 @pytest.mark.parametrize("tiles", ["none", 6])
 def test_a_sweep_of_encodings_is_fits_of_each(tiles):
     """Names beside objects, and objects of one class that have as many features and others frequencies."""
-    encodings = [LogUniform(6, 2.0), "gaussian", LogUniform(6, 8.0), "none"]
+    encodings = [LogUniform(6, 2.0), "gaussian", LogUniform(6, 8.0), "none", Powers(2), Powers(4)]
     encodings += [Learned(4, 2.0), Learned(4, 3.0)] if tiles == "none" else []
     table = coordfit.sweep(PICTURE, device="numpy", tiles=tiles, encoding=encodings, **SMALL)
     for row in table:

@@ -238,6 +238,12 @@ class Encoder(ABC):
     def joined(self, others: Sequence[Encoder]) -> Encoder | None:
         """Return one encoder for this member and the others; None if each is to compute its own features.
 
-        Members that learn have the same encoding: this one serves all, with parameters of K members.
+        Those that learn are of one encoding: this one serves all, with parameters of K members. Others are
+        shared if all their attributes are equal; arrays are if they are the same one.
         """
-        return self if self.learns else None
+        return self if self.learns or all(self._is_like(other) for other in others) else None
+
+    def _is_like(self, other: Encoder) -> bool:
+        own, its = vars(self), vars(other)
+        alike = type(other) is type(self) and own.keys() == its.keys()
+        return alike and all(own[name] is its[name] or (own[name] == its[name]) is True for name in own)

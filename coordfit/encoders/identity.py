@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .._backends import Array, Backend
@@ -49,7 +49,3 @@ class IdentityEncoder(Encoder):
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """Return the coordinates."""
         return coordinates
-
-    def joined(self, others: Sequence[Encoder]) -> Encoder | None:
-        """Return this one if the others are alike."""
-        return self if all(isinstance(other, IdentityEncoder) for other in others) else None

@@ -233,7 +233,7 @@ def test_a_grid_follows_the_density_of_the_known_pixels(cat):
     assert [(level.rows, level.columns) for level in nodes] == [(3, 4), (4, 6), (7, 11)]
 
 
-@pytest.mark.parametrize("name", LEARNING, ids=name_of)
+@pytest.mark.parametrize("name", ["grid", *OWN], ids=name_of)
 def test_the_mean_of_networks_has_the_mean_of_their_colours(cat, name):
     """Before the last activation: here the identity."""
     config = make_config(SMALL, {"encoding": name, "output_activation": "identity", "dtype": "float64"})

@@ -133,6 +133,29 @@ class LogUniform(coordfit.FourierEncoding):
 
 
 @dataclass(frozen=True)
+class Powers(coordfit.Encoding):
+    """x, y, x^2, y^2, ...: features of its own that are not trained."""
+
+    degree: int = 4
+
+    def num_features(self, state):
+        return 2 * self.degree
+
+    def encoder(self, backend, state, dtype):
+        return PowersEncoder(backend, self.degree)
+
+
+class PowersEncoder(coordfit.Encoder):
+    def __init__(self, backend, degree):
+        super().__init__(backend)
+        self.degree, self.num_features = degree, 2 * degree
+
+    def __call__(self, coordinates, out=None):
+        powers = [coordinates**k for k in range(1, self.degree + 1)]
+        return self.backend.xp.concat(powers, axis=-1)
+
+
+@dataclass(frozen=True)
 class Learned(coordfit.Encoding):
     """Fourier features whose frequencies are trained with the network."""
 
@@ -187,4 +210,4 @@ class LearnedEncoder(coordfit.Encoder):
 
 
 ACTIVATIONS, LOSSES, RULES = (GELU(), Gauss(2.0), Finer(3.0)), (LogCosh(), Charbonnier(0.1)), (Lion(), AdamW())
-ENCODINGS = (LogUniform(6, 4.0), Learned(6, 2.0))
+ENCODINGS = (LogUniform(6, 4.0), Learned(6, 2.0), Powers(3))
