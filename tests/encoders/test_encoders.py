@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from support.components import ENCODINGS as OWN
-from support.components import Learned
+from support.components import Learned, Powers
 
 import coordfit
 from backends.numpy_backend.backend import NumpyBackend
@@ -121,6 +121,13 @@ def test_a_state_makes_the_same_encoder(name):
     for key, array in encoder.state().items():
         np.testing.assert_array_equal(array, state[key])
     assert encoder.num_features == encoding.num_features(state)
+
+
+def test_own_encoders_are_shared_if_they_are_alike():
+    backend = NumpyBackend(threads=1)
+    two, again, four = (Powers(degree).encoder(backend, {}, "float64") for degree in (2, 2, 4))
+    assert join_encoders(backend, [two, again], "float64") is two
+    assert join_encoders(backend, [two, four], "float64").num_features == 8
 
 
 # -- encoders that learn ---------------------------------------------------------------------------------------

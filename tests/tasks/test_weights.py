@@ -119,9 +119,10 @@ def test_tiles_take_weights(picture, known):
     tiles = {"tiles": 8, "device": "numpy", "dtype": "float64"}
     cut, backend = plan_tiles(picture, 8, {"steps": 4}), coordfit.get_backend("numpy")
     hidden = TiledFit(picture, cut, backend, known=known).run()
-    weighted = TiledFit(picture, cut, backend, weights=3.0 * known).run()
-    np.testing.assert_allclose(weighted.reconstruction, hidden.reconstruction, rtol=0, atol=1e-3)
-    assert weighted.metrics["psnr"] == pytest.approx(hidden.metrics["psnr"], abs=1e-2)
+    for mask, weights in ((None, 3.0 * known), (known, np.full(known.shape, 2.0))):
+        weighted = TiledFit(picture, cut, backend, known=mask, weights=weights).run()
+        np.testing.assert_allclose(weighted.reconstruction, hidden.reconstruction, rtol=0, atol=1e-3)
+        assert weighted.metrics["psnr"] == pytest.approx(hidden.metrics["psnr"], abs=1e-2)
     alike = coordfit.fit(picture, weights=np.full(known.shape, 5.0), steps=4, **tiles)
     plain = coordfit.fit(picture, steps=4, **tiles)
     np.testing.assert_allclose(alike.reconstruction, plain.reconstruction, rtol=0, atol=1e-6)
