@@ -8,7 +8,6 @@ Source: A. Nichol, J. Achiam and J. Schulman, "On first-order meta-learning algo
 
 from __future__ import annotations
 
-import argparse
 import base64
 import math
 from pathlib import Path
@@ -19,6 +18,8 @@ from PIL import Image
 
 from coordfit.codec import PyramidSettings, first_contexts
 from coordfit.codec.pyramid_training import PyramidTrainer
+
+from .command_line import Parser, count, run_main
 
 CROP, STEPS = 192, 80
 LAMBDAS = 10**-4.4, 10**-3.3
@@ -68,19 +69,18 @@ def train(files: list[Path], rounds: int) -> NDArray[np.float32]:
     return weights[-trainer.parameters[trainer.parts["context"]].size :]
 
 
-def main() -> int:
+def main() -> None:
     """Write the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, metavar="PICTURE")
-    parser.add_argument("--rounds", type=int, default=90)
+    parser = Parser(prog="python -m bench.context_start")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--rounds", type=count, default=90)
     arguments = parser.parse_args()
     weights = train(arguments.files, arguments.rounds)
     bits, units = 8, PyramidSettings().context_units
     text = base64.b85encode(np.rint(weights * 2**bits).astype("<i2").tobytes()).decode()
     lines = "\n".join(f'    "{text[i : i + 100]}"' for i in range(0, len(text), 100))
     Path(first_contexts.__file__).write_text(HEAD.format(bits=bits, units=units, lines=lines))
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_main("context_start", main)

@@ -156,9 +156,14 @@ def compress(
 def decompress(
     data: bytes, name: str = "the compressed picture", most_latents: int = MOST_LATENTS, compiled: bool = False
 ) -> Pixels:
-    """Return the pixels (H, W, C) of a compressed picture; CompressedFileError if it cannot be used."""
+    """Return the pixels (H, W, C) of a compressed picture; CompressedFileError if it cannot be used.
+
+    `most_latents` bounds the pixels too.
+    """
     picture = decode(data, name, most_latents, compiled)
     try:
+        if (count := picture.height * picture.width) > most_latents:
+            raise DamagedError(f"has {count} pixels, more than the limit of {most_latents}")
         return synthesise(picture)
     except DamagedError as error:
         raise CompressedFileError(f"cannot load {name}: it {error}") from error

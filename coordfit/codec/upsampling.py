@@ -13,44 +13,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 WEIGHT_BITS = 12
-_COLUMNS = 128  # of a block
+_COLUMNS = 64  # of a block
 
 Real = NDArray[np.floating[Any]]
 
 
-def cubic_weights(length: int, scale: int) -> NDArray[np.float64]:
-    """Return A (length, ceil(length / scale)): Catmull-Rom weights of cells that are `scale` pixels wide.
-
-    Cells beyond the ends have the value of the last. Source: Keys (1981), a = -1/2.
-    """
-    cells = -(-length // scale)
-    place = (np.arange(length) + 0.5) / scale - 0.5
-    first = np.floor(place).astype(np.int64) - 1
-    distance = abs(place[:, None] - (first[:, None] + np.arange(4)))
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    weights = np.rint(np.where(distance <= 1, near, far) * (1 << WEIGHT_BITS))
-    rows = np.arange(length)
-    weights[rows, weights.argmax(1)] += (1 << WEIGHT_BITS) - weights.sum(1)
-    matrix = np.zeros((length, cells))
-    for k in range(4):
-        matrix[rows, np.clip(first + k, 0, cells - 1)] += weights[:, k]
-    return matrix / (1 << WEIGHT_BITS)
-
-
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Some of the output's rows or columns, the cells that they need, and their weights (outputs, cells)."""
 
     outputs: slice
     cells: slice
     weights: Real
 
+    @classmethod
+    def of(cls, length: int, scale: int, outputs: slice, dtype: str = "float64") -> Block:
+        """Return the Catmull-Rom weights of cells that are `scale` pixels wide, for some of `length` outputs.
 
-def _block(matrix: Real, outputs: slice) -> _Block:
-    used = np.flatnonzero(matrix[outputs].any(0))
-    cells = slice(int(used[0]), int(used[-1]) + 1)
-    return _Block(outputs, cells, np.ascontiguousarray(matrix[outputs, cells]))
+        Cells beyond the ends have the value of the last. Source: Keys (1981), a = -1/2.
+        """
+        place = (np.arange(outputs.start, outputs.stop) + 0.5) / scale - 0.5
+        first = np.floor(place).astype(np.int64) - 1
+        distance = abs(place[:, None] - (first[:, None] + np.arange(4)))
+        near = (1.5 * distance - 2.5) * distance**2 + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weights = np.rint(np.where(distance <= 1, near, far) * (1 << WEIGHT_BITS))
+        rows = np.arange(place.size)
+        weights[rows, weights.argmax(1)] += (1 << WEIGHT_BITS) - weights.sum(1)
+        cell = np.clip(first[:, None] + np.arange(4), 0, -(-length // scale) - 1)
+        cells = slice(int(cell.min()), int(cell.max()) + 1)
+        matrix = np.zeros((place.size, cells.stop - cells.start))
+        for k in range(4):
+            matrix[rows, cell[:, k] - cells.start] += weights[:, k]
+        return cls(outputs, cells, (matrix / (1 << WEIGHT_BITS)).astype(dtype))
 
 
 class Upsampling:
@@ -67,10 +62,9 @@ class Upsampling:
 
     def __init__(self, size: tuple[int, int], level: int, strips: list[slice], dtype: str = "float32") -> None:
         self.level, self.width = level, size[1]
-        rows, columns = (cubic_weights(length, 1 << level).astype(dtype) for length in size)
-        self._strips = [_block(rows, strip) for strip in strips]
-        ends = range(0, self.width, _COLUMNS)
-        self._columns = [_block(columns, slice(i, min(i + _COLUMNS, self.width))) for i in ends]
+        self._strips = [Block.of(size[0], 1 << level, strip, dtype) for strip in strips]
+        columns = strips_of(self.width, _COLUMNS)
+        self._columns = [Block.of(self.width, 1 << level, part, dtype) for part in columns]
 
     def widen(self, latents: Real) -> Real:
         """Return `L A_x^T` (C, h, W)."""
@@ -106,6 +100,6 @@ class Upsampling:
             d_latents[..., block.cells] += d_wide[..., block.outputs] @ block.weights
 
 
-def strips_of(height: int, rows: int) -> list[slice]:
-    """Return slices of at most so many rows that cover the height."""
-    return [slice(i, min(i + rows, height)) for i in range(0, height, rows)]
+def strips_of(length: int, most: int) -> list[slice]:
+    """Return slices of at most so many rows that cover a length."""
+    return [slice(i, min(i + most, length)) for i in range(0, length, most)]

@@ -6,6 +6,7 @@ import numpy as np
 
 from coordfit.codec import Compressed, ContextNetwork, ScaledArray, quantise
 from coordfit.codec.contexts import INPUTS, NEIGHBOURS
+from coordfit.codec.upsampling import Block
 
 LEFT_AND_ABOVE = [NEIGHBOURS.index((0, -1)), NEIGHBOURS.index((-1, 0))]
 
@@ -55,3 +56,11 @@ def same(a: Compressed, b: Compressed) -> bool:
 
 def same_layer(a, b):
     return np.array_equal(a.weights, b.weights) and np.array_equal(a.biases, b.biases) and a.shift == b.shift
+
+
+def whole_matrix(length, scale):
+    """The weights of all cells for all outputs, (length, cells)."""
+    block = Block.of(length, scale, slice(0, length))
+    matrix = np.zeros((length, -(-length // scale)))
+    matrix[:, block.cells] = block.weights
+    return matrix

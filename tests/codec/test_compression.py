@@ -1,11 +1,14 @@
 """Pixels to bytes and back: what the report says, targets, and what cannot be compressed."""
 
+import os
+
 import numpy as np
 import pytest
 
 from coordfit.codec import PyramidSettings, Target, compress, decompress
 from coordfit.codec.pyramid_training import PyramidTrainer
 
+CASES = int(os.environ.get("COORDFIT_FUZZ_CASES", 300))
 SMALL = PyramidSettings(channels=(1, 3, 3, 3), hidden=6, context_units=6)
 
 

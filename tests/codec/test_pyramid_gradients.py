@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import latents_of
+from pictures import latents_of, whole_matrix
 
 from coordfit.codec import laws
 from coordfit.codec.contexts import COARSER, NEIGHBOURS, Level, Scan
@@ -14,7 +14,6 @@ from coordfit.codec.decoder_network import DecoderNetwork, decoder_shapes
 from coordfit.codec.laplace import laplace_bits
 from coordfit.codec.rate_model import RateModel, context_shapes
 from coordfit.codec.soft_rounding import noisy_round, soft_round
-from coordfit.codec.upsampling import cubic_weights
 
 SIZE, CHANNELS = (13, 10), (1, 3, 0, 2, 1)
 
@@ -183,7 +182,7 @@ def torch_objective(torch, y, weights, target):
     first, last, *context = weights
     features = []
     for i, level in enumerate(y):
-        a_y, a_x = (torch.tensor(cubic_weights(n, 1 << i)) for n in SIZE)
+        a_y, a_x = (torch.tensor(whole_matrix(n, 1 << i)) for n in SIZE)
         features.append(a_y @ level @ a_x.T)
     x = torch.cat(features).reshape(-1, target[0].numel())
     z = first @ torch.cat([x, torch.ones_like(x[:1])])

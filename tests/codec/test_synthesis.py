@@ -6,12 +6,11 @@ from math import floor
 
 import numpy as np
 import pytest
-from pictures import latents_of, network
+from pictures import latents_of, network, whole_matrix
 
 from coordfit.codec import Compressed, ScaledArray, decompress, encode
 from coordfit.codec.decoder_network import DecoderNetwork, decoder_shapes
 from coordfit.codec.synthesis import synthesis_arrays, synthesise
-from coordfit.codec.upsampling import cubic_weights
 from coordfit.errors import CompressedFileError
 
 SIZE, CHANNELS, STEP = (21, 26), (1, 3, 0, 2), 0.03
@@ -44,7 +43,7 @@ def exact_pixel(picture, row, column):
     skip, bias, first, first_bias, last = map(fractions, picture.synthesis)
     x = []
     for i, level in enumerate(picture.latents):
-        a_y, a_x = (cubic_weights(n, 1 << i) for n in SIZE)
+        a_y, a_x = (whole_matrix(n, 1 << i) for n in SIZE)
         rows, columns = ([Fraction(w) for w in a[at]] for a, at in ((a_y, row), (a_x, column)))
         if i == 0:
             rows, columns = (
@@ -106,6 +105,15 @@ HOSTILE = {
     "impossible weights": lambda: with_array(4, np.full((3, 5), 1 << 15), -9),
     "impossible exponent": lambda: with_array(3, np.ones(5, int), -7),
 }
+
+
+def test_a_picture_without_fine_levels_is_bounded_by_its_pixels():
+    levels = [np.zeros((0, -(-60000 >> i), -(-60000 >> i)), int) for i in range(8)]
+    arrays = synthesis_arrays([np.zeros((8, 1)), np.zeros((3, 5))], STEP, np.zeros(3), 9)
+    arrays[0] = arrays[2] = ScaledArray(np.zeros((1,), int))
+    data = encode(Compressed(60000, 60000, levels, [STEP] * 8, network(), arrays))
+    with pytest.raises(CompressedFileError, match="has 3600000000 pixels, more than the limit of 33554432"):
+        decompress(data)
 
 
 @pytest.mark.parametrize("reason", HOSTILE)
