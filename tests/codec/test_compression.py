@@ -43,6 +43,15 @@ def test_training_makes_a_picture_better_and_smaller():
     assert reports[1].bits_per_pixel < 0.9 * reports[0].bits_per_pixel
 
 
+@pytest.mark.parametrize("shape", [(45, 62, 3), (17, 5, 1)])
+def test_the_first_latents_are_the_picture(shape):
+    target = np.ascontiguousarray(picture(*shape).transpose(2, 0, 1), np.float32) / 255
+    settings = PyramidSettings(channels=(3, 1, 3, 3) if shape[2] == 3 else (1, 0, 1))
+    trainer = PyramidTrainer(target, 1e-3, settings)
+    colours = trainer.decoder.forward(trainer.latents) * trainer.step_size + trainer.mean[:, None, None]
+    np.testing.assert_allclose(colours, target, atol=1e-5)
+
+
 def test_a_first_context_network_of_other_pictures_takes_fewer_bits_at_once():
     target = np.ascontiguousarray(picture(128, 128).transpose(2, 0, 1), np.float32) / 255
     bits = [
