@@ -1,4 +1,4 @@
-"""Make the first weights of the codec's context network: `coordfit/codec/first_contexts.py`.
+"""Make the first weights of the codec's context network: `coordfit/codec/pyramid/first_contexts.py`.
 
     python -m bench.context_start astronaut.png chelsea.png coffee.png      # three minutes
 
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from coordfit.codec import PyramidSettings, first_contexts
-from coordfit.codec.pyramid_training import PyramidTrainer
+from coordfit.codec import PyramidSettings
+from coordfit.codec.pyramid import first_contexts
+from coordfit.codec.pyramid.training import PyramidTrainer
 
 from .command_line import Parser, count, run_main
 

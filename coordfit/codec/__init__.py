@@ -9,7 +9,7 @@ from .compression import CompressionProgress, CompressionReport, Target, compres
 from .container import Compressed, ScaledArray, decode, encode, load, save
 from .contexts import ContextNetwork, Layer, quantise
 from .header import level_size
-from .pyramid_training import PyramidSettings
+from .pyramid.training import PyramidSettings
 from .synthesis import synthesise
 
 __all__ = [

@@ -16,7 +16,7 @@ from ..errors import CompressedFileError
 from .container import MOST_LATENTS, Compressed, ScaledArray, decode, encode
 from .contexts import ContextNetwork, quantise, weights_of
 from .law_tables import DamagedError
-from .pyramid_training import PyramidSettings, PyramidTrainer
+from .pyramid.training import PyramidSettings, PyramidTrainer
 from .synthesis import synthesis_arrays, synthesise
 
 _CONTEXT_BITS, _DECODER_BITS = range(6, 11), range(7, 13)  # of a weight

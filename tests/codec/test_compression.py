@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coordfit.codec import PyramidSettings, Target, compress, decompress
-from coordfit.codec.pyramid_training import PyramidTrainer
+from coordfit.codec.pyramid.training import PyramidTrainer
 
 CASES = int(os.environ.get("COORDFIT_FUZZ_CASES", 300))
 SMALL = PyramidSettings(channels=(1, 3, 3, 3), hidden=6, context_units=6)

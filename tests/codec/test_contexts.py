@@ -21,6 +21,7 @@ def test_every_neighbour_belongs_to_a_step_before():
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
 
 
+@settings(deadline=None)
 @given(sizes, st.integers(0, 3))
 def test_contexts_are_those_of_the_definition(shape, coarse_channels):
     rng = np.random.default_rng(0)

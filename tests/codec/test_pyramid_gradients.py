@@ -10,10 +10,10 @@ from pictures import latents_of, whole_matrix
 
 from coordfit.codec import laws
 from coordfit.codec.contexts import COARSER, NEIGHBOURS, Level, Scan
-from coordfit.codec.decoder_network import DecoderNetwork, decoder_shapes
-from coordfit.codec.laplace import laplace_bits
-from coordfit.codec.rate_model import RateModel, context_shapes
-from coordfit.codec.soft_rounding import noisy_round, soft_round
+from coordfit.codec.pyramid.decoder_network import DecoderNetwork, decoder_shapes
+from coordfit.codec.pyramid.laplace import laplace_bits
+from coordfit.codec.pyramid.rate_model import RateModel, context_shapes
+from coordfit.codec.pyramid.soft_rounding import noisy_round, soft_round
 
 SIZE, CHANNELS = (13, 10), (1, 3, 0, 2, 1)
 
@@ -92,7 +92,7 @@ def test_noise_between_two_soft_roundings_has_this_slope():
 
 
 def test_the_gradient_of_the_rate_is_that_of_finite_differences(monkeypatch):
-    monkeypatch.setattr("coordfit.codec.rate_model._BATCH", 60)
+    monkeypatch.setattr("coordfit.codec.pyramid.rate_model._BATCH", 60)
     rng = np.random.default_rng(0)
     weights, gradients = weights_of(rng, context_shapes(7))
     y = latents(rng)
@@ -108,7 +108,7 @@ def test_the_gradient_of_the_rate_is_that_of_finite_differences(monkeypatch):
 
 
 def test_half_of_the_latents_estimate_the_gradient_of_all(monkeypatch):
-    monkeypatch.setattr("coordfit.codec.rate_model._BATCH", 60)
+    monkeypatch.setattr("coordfit.codec.pyramid.rate_model._BATCH", 60)
     rng = np.random.default_rng(0)
     weights, gradients = weights_of(rng, context_shapes(7))
     y = latents(rng)
@@ -144,7 +144,7 @@ def test_training_sees_the_contexts_that_the_integer_network_sees():
 
 
 def test_the_gradient_of_the_squared_error_is_that_of_finite_differences(monkeypatch):
-    monkeypatch.setattr("coordfit.codec.decoder_network._PIXELS", 40)
+    monkeypatch.setattr("coordfit.codec.pyramid.decoder_network._PIXELS", 40)
     rng = np.random.default_rng(0)
     weights, gradients = weights_of(rng, decoder_shapes(sum(CHANNELS), 6, 3))
     y, target = latents(rng), rng.normal(size=(3, *SIZE))

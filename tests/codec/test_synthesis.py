@@ -9,7 +9,7 @@ import pytest
 from pictures import latents_of, network, whole_matrix
 
 from coordfit.codec import Compressed, ScaledArray, decompress, encode
-from coordfit.codec.decoder_network import DecoderNetwork, decoder_shapes
+from coordfit.codec.pyramid.decoder_network import DecoderNetwork, decoder_shapes
 from coordfit.codec.synthesis import synthesis_arrays, synthesise
 from coordfit.errors import CompressedFileError
 

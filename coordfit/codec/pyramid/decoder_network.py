@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .upsampling import Upsampling, strips_of
+from ..upsampling import Upsampling, strips_of
 
 _PIXELS = 12288  # of a strip
 

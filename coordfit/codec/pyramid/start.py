@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .upsampling import Upsampling
+from ..upsampling import Upsampling
 
 Real = NDArray[np.floating[Any]]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .law_tables import SLOTS
-from .laws import SCALES
+from ..law_tables import SLOTS
+from ..laws import SCALES
 
 LEAST_LOG_SCALE = math.log(1 / 16)
 MOST_LOG_SCALE = LEAST_LOG_SCALE + (SCALES - 1) / 4 * math.log(2)

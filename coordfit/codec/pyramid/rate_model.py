@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contexts import COARSER, INPUTS, NEIGHBOURS
+from ..contexts import COARSER, INPUTS, NEIGHBOURS
 from .laplace import laplace_bits
 
 _BATCH = 16384  # latents whose contexts are gathered at a time

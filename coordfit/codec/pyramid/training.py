@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import first_contexts
+from ..header import level_size
 from .decoder_network import DecoderNetwork, decoder_shapes
-from .header import level_size
-from .pyramid_start import start_latents
+from .first_contexts import FRACTION_BITS, UNITS, WEIGHTS
 from .rate_model import RateModel, context_shapes
 from .soft_rounding import noisy_round
+from .start import start_latents
 
 Real = NDArray[np.floating[Any]]
 
@@ -150,9 +150,9 @@ class PyramidTrainer:
         hidden, features = self.settings.hidden, first.shape[1] - 1
         first[:hidden, :-1] = self._rng.normal(size=(hidden, features)) / math.sqrt(features)
         first[hidden:, :-1] = skip
-        if self.settings.trained_start and self.settings.context_units == first_contexts.UNITS:
-            integers = np.frombuffer(base64.b85decode(first_contexts.WEIGHTS), "<i2")
-            self.parameters[self.parts["context"]] = np.ldexp(integers, -first_contexts.FRACTION_BITS)
+        if self.settings.trained_start and self.settings.context_units == UNITS:
+            integers = np.frombuffer(base64.b85decode(WEIGHTS), "<i2")
+            self.parameters[self.parts["context"]] = np.ldexp(integers, -FRACTION_BITS)
             return
         for w in self.rate.weights:
             w[:, :-1] = self._rng.normal(size=(w.shape[0], w.shape[1] - 1)) / math.sqrt(w.shape[1] - 1)
