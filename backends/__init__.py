@@ -1,7 +1,7 @@
-"""Array backends: one small object that joins an array module with the primitives a training step needs.
+"""Array backends: an array module on one device, with the primitives that a training step needs.
 
-This package is an implementation name of `coordfit`, laid beside it so that it stands alone: it imports
-numpy and cupy, never coordfit. Use `coordfit.get_backend`; `coordfit/_backends.py` guards its import.
+This package belongs to `coordfit`, and never imports it. Users call `coordfit.get_backend`;
+`coordfit/_backends.py` guards the import.
 """
 
 from .base import Backend
@@ -22,7 +22,7 @@ from .protocols import (
 )
 from .registry import DEVICE_WORDS, PRECISIONS, DeviceUnavailableError, available_backends, get_backend
 
-# Tells this package from any other folder that happens to be called `backends`.
+# Distinguishes this package from other folders called `backends`.
 COORDFIT_MARKER = "coordfit.backends"
 
 __all__ = [

@@ -1,10 +1,10 @@
-"""What each primitive is given: one record for each, which every body of the primitive takes.
+"""The arguments of each primitive, as one record that all its bodies take.
 
 Letters in shapes: E ensemble axes (`()` for one network, `(K,)` for K), N rows (pixels), F features, H hidden
-units, C channels, m frequencies. Only the last two axes are ever addressed; an array without ensemble axes is
-shared by all members.
+units, C channels, m frequencies. Only the last two axes are addressed; all members share an array without
+ensemble axes.
 
-`out` is an offer: a primitive may fill the buffer and return it, or return a new array. Callers use what is
+`out` is optional memory: a primitive may fill and return it, or return a new array. Callers use what is
 returned. Gradients (`dW`, `db`) and optimizer state are always written in place.
 """
 
@@ -26,7 +26,7 @@ from .protocols import (
 
 
 class TakeRows(NamedTuple):
-    """Rows by number."""
+    """Rows to gather, by number."""
 
     array: Array
     """(N, C) shared by the members, or (*E, N, C)."""
@@ -37,7 +37,7 @@ class TakeRows(NamedTuple):
 
 
 class Matmul(NamedTuple):
-    """A product of the last two axes, each operand transposed if asked, ensemble axes broadcast."""
+    """A matrix product of the last two axes; ensemble axes are broadcast."""
 
     a: Array
     b: Array
@@ -59,11 +59,11 @@ class Linear(NamedTuple):
     out: Array | None = None
     """(*E, N, n_out), for y."""
     out_saved: Array | None = None
-    """(*E, N, n_out), for z if the activation saves its input."""
+    """(*E, N, n_out), for z, if the activation saves its input."""
 
 
 class ActivationBackward(NamedTuple):
-    """The gradient of the output of an activation, and what `linear` saved. Both may be overwritten."""
+    """The gradient of an activation's output, and what `linear` saved. Both may be overwritten."""
 
     activation: Activation
     dy: Array
@@ -79,14 +79,14 @@ class LinearBackward(NamedTuple):
     x: Array
     W: Array
     dW: Array
-    """Filled with the sum over rows of the gradient; added to with `accumulate`. So is `db`."""
+    """Filled with the gradient, summed over rows, or increased by it with `accumulate`; so is `db`."""
     db: Array
     accumulate: bool = False
     previous: tuple[Activation, Array] | None = None
-    """Activation of the layer whose output x is, and what its `linear` saved, which may be overwritten.
-    None for the first layer: the gradient of its input is not needed."""
+    """Activation of the previous layer, and what its `linear` saved, which may be overwritten.
+    None for the first layer, whose input needs no gradient."""
     out: Array | None = None
-    """(*E, N, n_in), for what is returned. It shares no memory with the other arguments."""
+    """(*E, N, n_in), for the result. It shares no memory with the other arguments."""
 
 
 class FourierFeatures(NamedTuple):
@@ -101,7 +101,7 @@ class FourierFeatures(NamedTuple):
 
 
 class PixelFourierFeatures(NamedTuple):
-    """Pixels by number, and frequencies."""
+    """Pixels of a grid by number, and frequencies."""
 
     pixels: Array
     """Integers (N,) shared by the members, or (*E, N), below 2^32."""
@@ -109,7 +109,7 @@ class PixelFourierFeatures(NamedTuple):
     B: Array
     """(*E, m, 2)."""
     dtype: str
-    """Of the coordinates."""
+    """Dtype of the coordinates."""
     out: Array | None = None
     """(*E, N, 2 m)."""
 
@@ -128,7 +128,7 @@ class GridFourierFeatures(NamedTuple):
 
 
 class LossAndGradient(NamedTuple):
-    """Predictions, targets, and what the sum of the losses is divided by."""
+    """Predictions, targets, and the divisor of the summed loss."""
 
     loss: ElementwiseLoss
     prediction: Array
@@ -136,9 +136,9 @@ class LossAndGradient(NamedTuple):
     target: Array
     """(N, C) shared by the members, or (*E, N, C)."""
     divisor: int
-    """Rows of the whole batch times C, so that blocks add up to its mean."""
+    """Rows of the whole batch times C, so that the results of its blocks add up to its mean."""
     weights: Array | None = None
-    """(N, 1) or (*E, N, 1): a factor for each row; 0 hides it."""
+    """(N, 1) or (*E, N, 1): a factor for each row; 0 excludes it."""
     out: Array | None = None
     """(*E, N, C), for dy."""
 
@@ -168,7 +168,7 @@ class MuonStep(NamedTuple):
     parameters: Array
     """(*E, n n); so is `momenta`."""
     gradients: Sequence[Array]
-    """(*E, n n) each. The gradient is their sum, taken in their order. The first may be overwritten by it."""
+    """(*E, n n) each. Their sum, in this order, is the gradient; it may overwrite the first."""
     momenta: Array
     orthogonalize: Orthogonalize
     learning_rate: float | Array
@@ -176,7 +176,7 @@ class MuonStep(NamedTuple):
     momentum: float
     scale: float
     out: Array
-    """(*E, n n), contiguous: memory for the direction of the step."""
+    """(*E, n n), contiguous: memory for the step's direction."""
 
 
 class OptimizerStep(NamedTuple):
@@ -186,11 +186,11 @@ class OptimizerStep(NamedTuple):
     parameters: Array
     """(*E, P); so is each buffer of `state`."""
     gradients: Sequence[Array]
-    """(*E, P) each: one for each worker that had a part of the rows. The gradient is their sum, taken in
-    their order. The first may be overwritten by it."""
+    """(*E, P) each, one for each worker with rows. Their sum, in this order, is the gradient; it may overwrite
+    the first."""
     state: Sequence[Array]
     """In the order of `rule.state`."""
     step: int | Array
-    """Counts from 1; an integer array (1,) on the device for steps that are recorded."""
+    """Counts from 1; an integer array (1,) on the device for recorded steps."""
     learning_rate: float | Array
     """A number, or (*E, 1)."""

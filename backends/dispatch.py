@@ -1,9 +1,8 @@
-"""The one place that chooses between a fused body and the generic one, and counts which was taken.
+"""Choose between the fused and the generic body of each primitive, and count the choices.
 
 A *primitive* is a method of `Primitives` whose generic body is written on `xp` alone and is the reference. Its
-arguments are one record of `calls`, made here from what the caller gives. A backend may list *fused* bodies of
-the same record, each with a predicate that returns for which records it cannot run, as text. A benchmark that
-asks for `always` can therefore never time a fallback.
+arguments become one record of `calls`. A backend may list *fused* bodies of the same record, each with a
+predicate that returns why it cannot run, as text. With `always` a benchmark never times a fallback.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ Supports = Callable[[Any, Any], str]
 
 
 class FusedUnavailableError(RuntimeError):
-    """`fused="always"` was asked for, and a primitive cannot take its fused path."""
+    """A primitive cannot run its fused body, although `fused="always"` demands it."""
 
 
 def primitive(
     record: Callable[P, Record], *, composed: bool = False
 ) -> Callable[[Callable[[Any, Record], Result]], Callable[Concatenate[Any, P], Result]]:
-    """Mark a method of a record as the generic body of a primitive; callers give the fields of the record.
+    """Mark a method of a record as the generic body of a primitive; callers pass the record's fields.
 
     Parameters
     ----------
     record : class
-        Of `calls`.
+        One of `calls`.
     composed : bool
-        Whether the generic body is made of other primitives, which are routed themselves. Without a fused body
-        it is not a fallback: it is not counted, and `always` lets its parts decide.
+        Whether the generic body calls other primitives, which are routed themselves. Such a body is not
+        counted as a fallback, and `always` allows it.
     """
 
     def mark(body: Callable[[Any, Record], Result]) -> Callable[Concatenate[Any, P], Result]:
@@ -58,7 +57,7 @@ def fused(of: Callable[..., Any], supports: Supports | None = None) -> Callable[
     ----------
     of : primitive
     supports : callable, optional
-        Takes the same and returns why the body cannot run, or an empty string. None: it always can.
+        Takes the same arguments; returns why the body cannot run, or an empty string. None: it always can.
     """
 
     def mark(body: Body) -> Body:
@@ -69,26 +68,26 @@ def fused(of: Callable[..., Any], supports: Supports | None = None) -> Callable[
 
 
 def generic(of: Callable[..., Any]) -> Callable[[Any, Any], Any]:
-    """Return the generic body of a primitive, as a function of an object with `xp` and of the record."""
+    """Return the generic body of a primitive, a function of an object with `xp` and of the record."""
     body: Callable[[Any, Any], Any] = of.__primitive__[1]  # type: ignore[attr-defined]
     return body
 
 
 class RouteCounter:
-    """Counts calls by (primitive, route), without a lock in the way of the worker threads."""
+    """Counts calls by (primitive, route), without a lock that worker threads would wait for."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], itertools.count[int]] = {}
 
     def counting(self, name: str, route: str) -> Callable[[], object]:
-        """Return a function that counts one call: `next` of an `itertools.count` is one interpreter step."""
+        """Return a function that counts one call; `next` of an `itertools.count` is atomic."""
         return self._counts.setdefault((name, route), itertools.count()).__next__
 
     def totals(self) -> dict[str, dict[str, int]]:
-        """Return the calls so far as `{primitive: {"fused": n, "generic": n}}`, only of what was called."""
+        """Return the calls so far as `{primitive: {"fused": n, "generic": n}}`, without zeros."""
         routes: dict[str, dict[str, int]] = {}
         for (name, route), count in sorted(self._counts.items()):
-            if calls := int(repr(count)[len("count(") : -1]):  # to look without counting
+            if calls := int(repr(count)[len("count(") : -1]):  # reads the count without increasing it
                 routes.setdefault(name, {})[route] = calls
         return routes
 
@@ -100,7 +99,7 @@ def primitives_of(backend_class: type) -> dict[str, Callable[..., Any]]:
 
 
 def fused_bodies_of(backend_class: Any) -> dict[str, Callable[[Any, Any], Any]]:
-    """Return the fused bodies of a backend class by the name of their primitive; of two, the later one."""
+    """Return the fused bodies of a backend class by primitive; of two for one, the later."""
     found = {body.__fused__[0]: body for body in backend_class.fused_bodies}
     if unknown := sorted(set(found) - set(primitives_of(backend_class))):
         raise TypeError(f"{backend_class.__name__} has fused bodies for unknown primitives: {unknown}")
@@ -108,9 +107,9 @@ def fused_bodies_of(backend_class: Any) -> dict[str, Callable[[Any, Any], Any]]:
 
 
 def install_routes(backend: Any, context: Any, mode: str) -> RouteCounter:
-    """Give a backend one routed callable for each primitive, and return the counter that they feed.
+    """Replace a backend's primitives by routed callables, and return the counter of their calls.
 
-    Fused bodies get `context` as their first argument, generic ones the backend.
+    The first argument of fused bodies is `context`, that of generic ones the backend.
     """
     if mode not in FUSED_MODES:
         raise ValueError(f"fused must be one of {', '.join(FUSED_MODES)}, not {mode!r}")
@@ -122,12 +121,7 @@ def install_routes(backend: Any, context: Any, mode: str) -> RouteCounter:
 
 
 def _route(
-    backend: Any,
-    context: Any,
-    mode: str,
-    generic: Any,
-    body: Any,
-    counter: RouteCounter,
+    backend: Any, context: Any, mode: str, generic: Any, body: Any, counter: RouteCounter
 ) -> Callable[..., Any]:
     name = generic.__name__
     record, generic_body, composed = generic.__primitive__

@@ -1,4 +1,4 @@
-"""Moments and copies of a device that is the host: every moment has passed, every copy has arrived."""
+"""Moments and copies on the host, where every moment has passed and every copy has arrived."""
 
 from __future__ import annotations
 
@@ -13,24 +13,18 @@ from .protocols import Array
 
 
 class HostMoment:
-    """`backends.Moment` by the host's clock."""
+    """`backends.Moment` on the host's clock."""
 
     def __init__(self) -> None:
         self._seconds = time.perf_counter()
 
     def seconds_since(self, earlier: HostMoment) -> float:
-        """Seconds between another moment and this one."""
+        """Return the seconds between another moment and this one."""
         return self._seconds - earlier._seconds
 
 
 class HostReadback:
-    """`backends.Readback` for arrays that a copy to the host does not wait for, or has to.
-
-    Parameters
-    ----------
-    to_numpy : callable
-        `Backend.to_numpy`.
-    """
+    """`backends.Readback` by synchronous copies with `Backend.to_numpy`."""
 
     def __init__(self, to_numpy: Callable[[Array], NDArray[Any]]) -> None:
         self._to_numpy = to_numpy
@@ -41,6 +35,6 @@ class HostReadback:
         self._arrived.append(np.array(self._to_numpy(array)))
 
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
-        """Copies since the last call."""
+        """Return the copies since the last call."""
         found, self._arrived = self._arrived, []
         return found

@@ -1,7 +1,7 @@
-"""The primitives of a training step, each with a generic body on `xp`; `calls` says what each is given.
+"""The primitives of a training step, each with a generic body on `xp`; `calls` has their arguments.
 
-The generic bodies use the array API standard alone, so any library that follows it becomes a backend by a
-subclass of a few lines. They are the reference: a fused body must give the same result (tests hold it).
+Generic bodies use the array API standard alone, so a backend for a library that follows it takes a few lines.
+They are the reference: tests compare every fused body with them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .calls import (
-    ActivationBackward,
-    FourierFeatures,
-    GridFourierFeatures,
-    Linear,
-    LinearBackward,
-    LossAndGradient,
-    Matmul,
-    MuonStep,
-    OptimizerStep,
-    OutputStep,
-    PixelFourierFeatures,
-    TakeRows,
-)
+from . import calls
 from .dispatch import primitive
 from .protocols import Array, Lattice
 
@@ -54,8 +41,8 @@ class Primitives:
 
     # -- the primitives ------------------------------------------------------------------------------
 
-    @primitive(TakeRows)
-    def take_rows(self, call: TakeRows) -> Array:
+    @primitive(calls.TakeRows)
+    def take_rows(self, call: calls.TakeRows) -> Array:
         """Return rows by number, as (*E, n, C)."""
         xp, array, rows = self.xp, call.array, call.rows
         if rows.ndim == 1:
@@ -65,27 +52,27 @@ class Primitives:
             return xp.reshape(found, (*rows.shape, array.shape[-1]))
         return xp.take_along_axis(array, rows[..., None], axis=-2)
 
-    @primitive(Matmul)
-    def matmul(self, call: Matmul) -> Array:
+    @primitive(calls.Matmul)
+    def matmul(self, call: calls.Matmul) -> Array:
         """Return `a b`, the matrix product of the last two axes."""
         a = self.xp.matrix_transpose(call.a) if call.transpose_a else call.a
         b = self.xp.matrix_transpose(call.b) if call.transpose_b else call.b
         return self.xp.matmul(a, b)
 
-    @primitive(Linear)
-    def linear(self, call: Linear) -> tuple[Array, Array]:
+    @primitive(calls.Linear)
+    def linear(self, call: calls.Linear) -> tuple[Array, Array]:
         """Return `y = f(x W + b)`, and what `linear_backward` needs of it: z if f saves its input, else y."""
         z = self.matmul(call.x, call.W) + call.b
         y = call.activation.forward(self.xp, z)
         return y, (z if call.activation.saves_input else y)
 
-    @primitive(ActivationBackward)
-    def activation_backward(self, call: ActivationBackward) -> Array:
+    @primitive(calls.ActivationBackward)
+    def activation_backward(self, call: calls.ActivationBackward) -> Array:
         """Return `dz = dy f'(z)`, (*E, N, n_out)."""
         return call.activation.backward(self.xp, call.dy, call.saved)
 
-    @primitive(LinearBackward)
-    def linear_backward(self, call: LinearBackward) -> Array | None:
+    @primitive(calls.LinearBackward)
+    def linear_backward(self, call: calls.LinearBackward) -> Array | None:
         """Fill dW and db; return `(dz W^T) f'(z)` for the z of the previous layer, (*E, N, n_in), or None."""
         dz, dW, db = call.dz, call.dW, call.db
         new_dW = self.matmul(call.x, dz, transpose_a=True)
@@ -97,30 +84,30 @@ class Primitives:
         activation, saved = call.previous
         return self.activation_backward(activation, self.matmul(dz, call.W, transpose_b=True), saved)
 
-    @primitive(FourierFeatures)
-    def fourier_features(self, call: FourierFeatures) -> Array:
+    @primitive(calls.FourierFeatures)
+    def fourier_features(self, call: calls.FourierFeatures) -> Array:
         """Return Fourier features `[cos(2 pi B v), sin(2 pi B v)]`, (*E, N, 2 m).
 
         Equation 3 of Tancik et al. (2020): first the m cosines, then the m sines.
         """
         xp = self.xp
         cycles = self.matmul(call.coordinates, call.B, transpose_b=True)
-        # Whole turns are taken off before the multiplication by 2 pi: large phases lose digits in it.
+        # Whole turns are subtracted first: multiplied by 2 pi, large phases would lose digits.
         phase = (2.0 * np.pi) * (cycles - xp.round(cycles))
         return xp.concat([xp.cos(phase), xp.sin(phase)], axis=-1)
 
-    @primitive(PixelFourierFeatures, composed=True)
-    def pixel_fourier_features(self, call: PixelFourierFeatures) -> Array:
-        """Return `fourier_features` of pixels by number, whose coordinates need not be stored."""
+    @primitive(calls.PixelFourierFeatures, composed=True)
+    def pixel_fourier_features(self, call: calls.PixelFourierFeatures) -> Array:
+        """Return Fourier features (*E, N, 2 m) of pixels by number, without stored coordinates."""
         coordinates = self.pixel_coordinates(call.pixels, call.lattice, call.dtype)
         return self.fourier_features(coordinates, call.B, out=call.out)
 
-    @primitive(GridFourierFeatures)
-    def grid_fourier_features(self, call: GridFourierFeatures) -> Array:
+    @primitive(calls.GridFourierFeatures)
+    def grid_fourier_features(self, call: calls.GridFourierFeatures) -> Array:
         """Return Fourier features (N, 2 m) of a run of grid pixels.
 
-        cos(a + b) = cos a cos b - sin a sin b and sin(a + b) = sin a cos b + cos a sin b, with a for x and b
-        for y: no trigonometry for each pixel, and memory for one row and one column of features alone.
+        `cos(a + b) = cos a cos b - sin a sin b` and `sin(a + b) = sin a cos b + cos a sin b`, with a for x and
+        b for y, need only the tables of one row and one column.
         """
         xp, x_tables = self.xp, call.x_tables
         pixels = self.arange(call.rows.start, call.rows.stop)
@@ -130,12 +117,9 @@ class Primitives:
         cos_y, sin_y = (xp.take(table, row, axis=0) for table in call.y_tables)
         return xp.concat([cos_x * cos_y - sin_x * sin_y, sin_x * cos_y + cos_x * sin_y], axis=-1)
 
-    @primitive(LossAndGradient)
-    def loss_and_gradient(self, call: LossAndGradient) -> tuple[Array, Array]:
-        """Return the sum of the loss over rows and channels divided by `divisor`, shape E, and its gradient.
-
-        The gradient (*E, N, C) is of the sum over members: members stay independent.
-        """
+    @primitive(calls.LossAndGradient)
+    def loss_and_gradient(self, call: calls.LossAndGradient) -> tuple[Array, Array]:
+        """Return the loss summed over rows and channels, over `divisor`, (E), and its gradient (*E, N, C)."""
         xp = self.xp
         residual = call.prediction - call.target
         value = call.loss.value(xp, residual)
@@ -145,9 +129,9 @@ class Primitives:
             dy = dy * call.weights
         return xp.sum(value, axis=(-2, -1)) / call.divisor, dy / call.divisor
 
-    @primitive(OutputStep, composed=True)
-    def output_step(self, call: OutputStep) -> tuple[Array, Array | None]:
-        """Take the output layer forward, the loss, and the layer backward.
+    @primitive(calls.OutputStep, composed=True)
+    def output_step(self, call: calls.OutputStep) -> tuple[Array, Array | None]:
+        """Run the output layer forward, the loss, and the layer backward.
 
         Return the loss, shape E, and the gradient for the z of the previous layer, (*E, N, H), or None.
         """
@@ -162,13 +146,13 @@ class Primitives:
             dz, call.h, call.W, **gradients, previous=call.previous, out=buffers.dz_previous
         )
 
-    @primitive(MuonStep, composed=True)
-    def muon_step(self, call: MuonStep) -> None:
-        """Take one step of Muon (Jordan et al., 2024); all in place.
+    @primitive(calls.MuonStep, composed=True)
+    def muon_step(self, call: calls.MuonStep) -> None:
+        """Take one step of Muon (Jordan et al., 2024) in place.
 
         `M <- momentum M + G; W <- W - learning_rate scale orthogonalize(G + momentum M)`.
         """
-        # Element by element on flat members: of strided matrices NumPy would make a copy first.
+        # On flat members: NumPy would copy strided matrices first.
         momenta, out, (gradient, *others) = call.momenta, call.out, call.gradients
         for part in others:
             gradient += part
@@ -184,8 +168,8 @@ class Primitives:
         parameters = call.parameters
         parameters -= step
 
-    @primitive(OptimizerStep)
-    def optimizer_step(self, call: OptimizerStep) -> None:
+    @primitive(calls.OptimizerStep)
+    def optimizer_step(self, call: calls.OptimizerStep) -> None:
         """Take one step of an element-wise optimizer."""
         gradient = functools.reduce(operator.add, call.gradients)
         found, new_state = call.rule.update(

@@ -1,4 +1,4 @@
-"""What backends and their callers pass to each other: arrays, and the protocols of what the callers define."""
+"""Arrays, and the protocols of objects that backends and their callers pass to each other."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ Tables = tuple[Array, Array]
 
 
 class Activation(Protocol):
-    """An element-wise non-linearity: a frozen dataclass whose formulas are written on `xp` (see `lowering`)."""
+    """An element-wise activation: a frozen dataclass with formulas on `xp` (see `lowering`)."""
 
     def __hash__(self) -> int:
         """Equal formulas are lowered once."""
 
     @property
     def saves_input(self) -> bool:
-        """Whether `backward` needs the input z of the activation; if not, it gets the output y."""
+        """Whether `backward` gets the input z of the activation; if not, it gets the output y."""
 
     def forward(self, xp: Any, z: Array) -> Array:
         """Return `y = f(z)`."""
 
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
-        """Return `dz = dy f'(z)`, from z or from y as `saves_input` says."""
+        """Return `dz = dy f'(z)`, from z if `saves_input`, else from y."""
 
 
 class ElementwiseLoss(Protocol):
-    """A loss of the residual r = prediction - target: a frozen dataclass whose formulas are written on `xp`."""
+    """A loss of the residual `prediction - target`: a frozen dataclass with formulas on `xp`."""
 
     def __hash__(self) -> int:
         """Equal formulas are lowered once."""
@@ -46,14 +46,14 @@ class ElementwiseLoss(Protocol):
 
 
 class UpdateRule(Protocol):
-    """The update of an element-wise optimizer: a frozen dataclass whose formula is written on `xp`."""
+    """The update of an element-wise optimizer: a frozen dataclass with a formula on `xp`."""
 
     def __hash__(self) -> int:
         """Equal formulas are lowered once."""
 
     @property
     def state(self) -> tuple[str, ...]:
-        """Names of the buffers that it keeps, each of the parameters' shape and zero at first."""
+        """Names of its state's buffers, each of the parameters' shape and zero at first."""
 
     def update(
         self,
@@ -69,22 +69,22 @@ class UpdateRule(Protocol):
 
 @dataclass(frozen=True)
 class Partition:
-    """One worker's part of a batch: members in groups, one after the other (None: all), and rows in blocks."""
+    """One worker's part of a batch: consecutive groups of members (None: all), and blocks of rows."""
 
     groups: list[slice | None]
     blocks: list[slice]
 
     @property
     def members(self) -> slice | None:
-        """All its members, who are neighbours; None for all there are."""
+        """The range of its members; None for all."""
         first, last = self.groups[0], self.groups[-1]
         return None if first is None or last is None else slice(first.start, last.stop)
 
 
 class Lattice(NamedTuple):
-    """Where the pixels of a grid lie, by number: v = (column x_scale + x_start, row y_scale + y_start).
+    """The coordinates of a grid's pixels: `v = (column x_scale + x_start, row y_scale + y_start)`.
 
-    With row = number // columns and column = number - row columns.
+    Here `row = number // columns` and `column = number - row columns`.
     """
 
     columns: int
@@ -95,7 +95,7 @@ class Lattice(NamedTuple):
 
 
 class OutputBuffers(NamedTuple):
-    """Buffers on offer to `Backend.output_step`: each for what its name says, or None."""
+    """Optional memory for the results of `Backend.output_step`."""
 
     y: Array | None = None
     saved: Array | None = None
@@ -105,9 +105,9 @@ class OutputBuffers(NamedTuple):
 
 
 class Orthogonalize(Protocol):
-    """Brings matrices (*E, n, n) near the nearest orthogonal ones: see `coordfit.optimizers.muon`.
+    """Approximates the nearest orthogonal matrices of (*E, n, n): see `coordfit.optimizers.muon`.
 
-    By `iterations` of X <- X (a I + b A + c A^2) with A = X^T X, after division by ||X^T X||_F^(1/2).
+    After a division by `||X^T X||_F^(1/2)` it iterates `X <- X (a I + b A + c A^2)` with `A = X^T X`.
     """
 
     size: int
@@ -119,66 +119,60 @@ class Orthogonalize(Protocol):
     """Three of shape (*E, n, n)."""
 
     def __call__(self, X: Array) -> Array:
-        """The result, perhaps in one of the buffers; X is overwritten."""
+        """Return the result, perhaps in one of the buffers; overwrite X."""
 
 
 class Moment(Protocol):
-    """A point in the work that a device was asked for: it passes when all of that is done."""
+    """A point in the device's work, which passes when all work before it is finished."""
 
     def seconds_since(self, earlier: Any) -> float:
-        """Seconds of the device's time between another moment and this one, both of which have passed."""
+        """Return the device's seconds between an earlier moment and this one, both of which have passed."""
 
 
 class Readback(Protocol):
-    """Copies of small arrays on their way to the host, in order; nobody waits for them who need not."""
+    """A queue of asynchronous copies of small arrays to the host."""
 
     def send(self, array: Array) -> None:
-        """Have an array copied, as it is after the work that was asked for so far.
-
-        Waits for earlier ones where too many are on their way: the host stays in touch with the device.
-        """
+        """Copy an array as it is after the work enqueued so far; wait if too many copies are pending."""
 
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
-        """Copies that have come since the last call, in order; all of them with `wait`."""
+        """Return the copies finished since the last call, in order; with `wait`, all pending ones too."""
 
 
 class DeviceState(Protocol):
-    """The step's number, rates, batch and loss in device memory, for steps that are recorded."""
+    """The step's number, learning rates, batch and loss in device memory, for recorded steps."""
 
     @property
     def counter(self) -> Array:
-        """Steps taken, shape (1,); inside a step, from `advance` on, the number of that step, from 1."""
+        """Steps taken, shape (1,); after `advance`, the number of the current step, from 1."""
 
     def put_step(self, step: int) -> None:
-        """Say how many steps have been taken."""
+        """Set the number of steps taken."""
 
     def put_rates(self, rates: NDArray[Any]) -> None:
-        """Learning rates (n, num_rates) of the next n steps, without waiting for the device."""
+        """Set the learning rates (n, num_rates) of the next n steps, without waiting for the device."""
 
     def send_losses(self, count: int) -> None:
-        """Have the losses of the last `count` steps copied to the host, without waiting for them.
-
-        Waits for earlier ones where the host is many calls ahead of the device.
-        """
+        """Start to copy the losses of the last `count` steps to the host; wait if too many are pending."""
 
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
-        """Losses (n, *E) that have come to the host since the last call, in order; all of them with `wait`."""
+        """Return losses (n, *E) that reached the host since the last call; with `wait`, all pending ones."""
 
     def loss_buffer(self, place: int) -> Array | None:
-        """A buffer on offer for the loss of step `place` since the last refill, shape E."""
+        """Return optional memory for the loss of step `place` since the last refill, shape E."""
 
     def keep_losses(self, values: Sequence[Array]) -> None:
-        """Note the losses of the steps that are taken, or recorded, together."""
+        """Keep the losses of the steps that are taken, or recorded, together."""
 
     def batch(self) -> Array | None:
-        """Numbers of the batch of the step that comes next: (B,) for all members, or (K, B)."""
+        """Return the pixel numbers of the next batch: (B,) for all members, or (K, B)."""
 
     def advance(self) -> None:
         """Count one step."""
 
     def rate(self, place: int) -> Array:
-        """The learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
+        """Return the learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
 
 
 class NotRecordedError(RuntimeError):
-    """A step holds something that this backend cannot record; the host has to drive it, step by step."""
+    """A step cannot be recorded by this backend; the host has to drive it."""

@@ -1,4 +1,4 @@
-"""From the word a user types (`--device gpu:1`) to a backend, or to the reason why not."""
+"""Make a backend from a device word such as `gpu:1`, or give the reason why not."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 
 from .base import Backend
 
-_MOST_DIGITS = 3
+_MOST_DIGITS = 3  # of a device's index
 PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 
 
 class Entry(NamedTuple):
-    """What is known of a backend before its library is imported."""
+    """A backend as it is known before its library is imported."""
 
     package: str
-    """Has `why_unavailable(index)`, and a module `backend` that is imported if there is no reason why."""
+    """Has `why_unavailable(index)`, and a module `backend`, imported only if that returns no reason."""
     class_name: str
     words: tuple[str, ...]
-    """What a user types; those in `indexed` may be followed by `:N`."""
+    """Device words; `:N` may follow if the backend is `indexed`."""
     options: tuple[str, ...] = ()
-    """Arguments that its class takes beside `fused`."""
+    """Arguments of its class beside `fused`."""
 
     @property
     def indexed(self) -> bool:
@@ -41,7 +41,7 @@ DEVICE_WORDS = ", ".join(
 
 
 class DeviceUnavailableError(RuntimeError):
-    """The device asked for is not there; the message says why and what to do."""
+    """The requested device is unavailable; the message says why and what to do."""
 
 
 def get_backend(
@@ -52,24 +52,23 @@ def get_backend(
     Parameters
     ----------
     device : str
-        `auto` takes the GPU where one answers and the CPU otherwise, and keeps the reason in
-        `backend.fallback_reason`. Every other word means that device and nothing else. On the CPU, Numba
-        compiles the element-wise loops if it is installed; `numpy` and `numba` ask for one of the two.
-        `torch` runs the generic bodies on PyTorch's tensors.
+        `auto` takes the GPU if it works, else the CPU, and keeps the reason in `backend.fallback_reason`.
+        Every other word means that device alone. `cpu` is Numba if that is installed, else NumPy. `torch`
+        runs the generic bodies on PyTorch's tensors.
     fused : {"auto", "always", "never"}
         See `Backend`.
     threads : int, optional
         Worker threads of the CPU; None takes the cores that this process may use.
     precision : {"float32", "tf32", "bf16", "fp16"}
-        In what products of float32 arrays may be computed, and activations kept; sums and parameters are
-        float32 always. All but float32 are for a GPU alone, and a reason for `auto` not to take the CPU.
+        Precision of products of float32 arrays and of stored activations; sums and parameters stay float32.
+        All but float32 need a GPU.
 
     Raises
     ------
     ValueError
-        The word is none of `DEVICE_WORDS`, `threads` is less than 1, or there is no such precision there.
+        The word is none of `DEVICE_WORDS`, `threads` is less than 1, or the device lacks the precision.
     DeviceUnavailableError
-        The device is not there. For `auto` only with a precision that the CPU does not have.
+        The device is unavailable; with `auto`, only if the precision needs a GPU.
     """
     name, index = _parse(device)
     if threads is not None and threads < 1:
@@ -98,12 +97,12 @@ def _library_of_cpu() -> str:
 
 
 def available_backends() -> dict[str, str]:
-    """Return every known backend with the reason why it cannot run here, or an empty string if it can."""
+    """Return why each backend cannot run here, by name; an empty string if it can."""
     return {name: _why_unavailable(name) for name in ENTRIES}
 
 
 def _parse(device: str) -> tuple[str, int]:
-    """Return the backend that a word means, or `auto` or `cpu`, and the number behind its colon."""
+    """Return the backend of a word, or `auto` or `cpu`, and the number after its colon."""
     word, colon, number = device.partition(":")
     names = {"auto": "auto", "cpu": "cpu"} | {word: name for name, e in ENTRIES.items() for word in e.words}
     name = names.get(word, "")
@@ -121,7 +120,7 @@ def _why_unavailable(name: str, index: int = 0) -> str:
 
 
 def _make(name: str, options: dict[str, Any]) -> Backend:
-    """Make a backend with those of the options that it takes."""
+    """Make a backend with the options that it takes."""
     taken = ENTRIES[name].options
     if options["precision"] != "float32" and "precision" not in taken:
         precision = options["precision"]
