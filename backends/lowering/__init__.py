@@ -1,7 +1,7 @@
-"""Element-wise formulas, written once for arrays, turned into NumPy passes, Numba kernels and CUDA text.
+"""Element-wise formulas, written once for arrays, as NumPy passes, Numba kernels and CUDA text.
 
-`formulas` calls a formula with symbols and gets expressions (`expressions`); a printer for each machine turns
-them into source: `numpy_passes`, `numba_text`, `cuda_text`.
+`formulas` calls a formula with symbols and gets `expressions`; one printer for each backend turns them into
+source: `numpy_passes`, `numba_text`, `cuda_text`.
 """
 
 from .expressions import FUNCTIONS, FormulaError

@@ -1,7 +1,7 @@
-"""Expressions as CUDA C++: a struct of device functions, templated on the type in which they compute.
+"""Expressions as CUDA C++: a struct of device functions, templated on their arithmetic type A.
 
-Its numbers are doubles in the struct, which kernels take by value. The text includes nothing and calls the
-functions of CUDA's own mathematics.
+The struct holds a formula's numbers as doubles, and kernels take it by value. Its text includes nothing and
+calls CUDA's own mathematical functions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .statements import Printer, Table, indented
 
 _FUNCTIONS: Table = {
     **{name: f"{name}({{0}})" for name in ("exp", "log", "log1p", "expm1", "sin", "cos", "tanh", "sqrt")},
-    # A comparison with NaN is false: what is returned then is the NaN.
+    # A comparison with NaN is false, so these return NaN.
     "clip": "({0} < {1} ? {1} : {0} > {2} ? {2} : {0})",
     "where": "({0} ? {1} : {2})",
     "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",
@@ -38,14 +38,14 @@ _TEMPLATE = "template <typename A> __device__"
 
 @dataclass(frozen=True, eq=False)
 class CudaFormula:
-    """A struct's name and text, and the doubles of one object: what a launch takes as one argument.
+    """A struct's name and text, and its numbers for one formula.
 
     Attributes
     ----------
     values : array, shape (1,)
-        One record of the struct's doubles: CuPy passes arrays of one element by value.
+        One record of the struct's doubles, which CuPy passes by value.
     is_identity, is_relu : bool
-        Whether an activation is one that a library's epilogue knows.
+        Whether it is an activation that cublasLt's epilogues have.
     """
 
     name: str
@@ -79,7 +79,7 @@ def cuda_activation(activation: Any) -> CudaFormula:
 
 @functools.lru_cache(maxsize=512)
 def cuda_loss(loss: Any) -> CudaFormula:
-    """Return a struct with `evaluate(residual, value, gradient)`, whose last two are filled."""
+    """Return a struct with `evaluate(residual, value, gradient)`, which fills the last two."""
     formula, values = lowered_loss(loss)
     function = formula.functions["value_and_gradient"]
     stores = "value = {};\n        gradient = {};"
@@ -122,7 +122,7 @@ def _body(
     *,
     narrow: bool = True,
 ) -> str:
-    """The rest of a function's text: coefficients in A, assignments, and what is done with the outputs."""
+    """Return the text of a function's body: assignments, then `stores` filled with the outputs' names."""
     arrays = inputs if isinstance(inputs, dict) else dict(zip(inputs, inputs, strict=True))
     used = {id(arg) for node in nodes_below(outputs) for arg in (node, *node.args)}
     texts = {
@@ -155,7 +155,7 @@ def _struct(formula: Formula, text: str, values: Sequence[float], **facts: bool)
 
 
 def _is_same(formula: Formula, known: Any) -> bool:
-    """Whether the functions of a formula are those of a known activation."""
+    """Whether a formula has the functions of a known activation."""
     other, _ = lowered_activation(known)
     return all(
         same(formula.functions[name].outputs, other.functions[name].outputs) for name in formula.functions
@@ -164,7 +164,7 @@ def _is_same(formula: Formula, known: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What a bias epilogue computes."""
+    """The identity of a bias epilogue."""
 
     def forward(self, xp: Any, z: Any) -> Any:
         return z
@@ -175,7 +175,7 @@ class _Identity:
 
 @dataclass(frozen=True)
 class _ReLU:
-    """What a ReLU epilogue computes."""
+    """The formula of a ReLU epilogue."""
 
     def forward(self, xp: Any, z: Any) -> Any:
         return xp.maximum(z, xp.zeros_like(z))

@@ -1,7 +1,7 @@
-"""Expressions of element-wise formulas: nodes that are made once each, and a recorder in the place of `xp`.
+"""Expressions of element-wise formulas: unique nodes, and a recorder in place of `xp`.
 
 A formula may use `+ - * / **`, comparisons, and the functions in `FUNCTIONS`. A node is *scalar* if it depends
-on numbers, fields, the step and the learning rate alone; other nodes have a value for each element.
+only on numbers, fields, the step and the learning rate; other nodes have a value for each element.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ FUNCTIONS = {
     **dict.fromkeys(("maximum", "minimum"), 2),
     **dict.fromkeys(("clip", "where"), 3),
 }
-"""What a formula may call on `xp`, each with its number of arguments."""
+"""Functions of `xp` that a formula may call, with their numbers of arguments."""
 
 
 class FormulaError(TypeError):
-    """A formula that cannot be lowered; the message names its class and what it uses."""
+    """A formula cannot be lowered; the message names its class and the reason."""
 
 
 class Expr:
     """An operation and its arguments; equal expressions of one `Graph` are one object."""
 
     __slots__ = ("args", "graph", "is_scalar", "op", "value")
-    __array_ufunc__ = None  # a NumPy scalar on the left leaves the operation to this class
+    __array_ufunc__ = None  # so that a NumPy scalar on the left defers to this class
 
     def __init__(self, graph: Graph, op: str, args: tuple[Expr, ...], value: Any, is_scalar: bool) -> None:
         self.graph, self.op, self.args, self.value, self.is_scalar = graph, op, args, value, is_scalar
@@ -66,12 +66,12 @@ for _op, _name in _OPERATORS.items():
 
 
 class Graph:
-    """Makes the nodes of one formula's expressions, each once.
+    """The nodes of one formula's expressions, each made once.
 
     Parameters
     ----------
     owner : str
-        Name of the formula's class, for messages.
+        The formula's class, for messages.
     """
 
     def __init__(self, owner: str) -> None:
@@ -79,7 +79,7 @@ class Graph:
         self._nodes: dict[tuple[Any, ...], Expr] = {}
 
     def symbol(self, name: str, *, is_scalar: bool = False) -> Expr:
-        """Return the symbol of that name."""
+        """Return the symbol of this name."""
         return self._once("name", (), name, is_scalar)
 
     def number(self, value: Any) -> Expr:
@@ -114,11 +114,11 @@ class Graph:
         return self._once(op, args, None, all(arg.is_scalar for arg in args))
 
     def _as_number(self, arg: Expr) -> Expr:
-        """Return 1 and 0 in the place of a comparison that is computed with."""
+        """Return a comparison as 1 or 0, for arithmetic."""
         return self.node("where", arg, 1.0, 0.0) if arg.op in COMPARISONS else arg
 
     def _power(self, base: Any, exponent: Any) -> Expr:
-        """Return a power; those that are NumPy's square and root are written so."""
+        """Return a power, as a product for 2 and as a root for 0.5, like NumPy."""
         base = self.of(base)
         if not base.is_scalar and exponent == 2:
             return self.node("*", base, base)
@@ -128,7 +128,7 @@ class Graph:
         return self._once("**", (base, exponent), None, base.is_scalar and exponent.is_scalar)
 
     def _once(self, op: str, args: tuple[Expr, ...], value: Any, is_scalar: bool) -> Expr:
-        # 0.0 and -0.0 are equal and differ as numbers; repr tells them apart.
+        # By repr, since 0.0 == -0.0.
         key = (op, tuple(map(id, args)), repr(value))
         if key not in self._nodes:
             self._nodes[key] = Expr(self, op, args, value, is_scalar)
@@ -136,7 +136,7 @@ class Graph:
 
 
 class Recorder:
-    """Stands in the place of the array module while a formula is traced."""
+    """Replaces the array module while a formula is traced."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -157,7 +157,7 @@ class Recorder:
 
 
 def in_order(outputs: Iterable[Expr]) -> list[Expr]:
-    """Return the nodes that have a value for each element, arguments first, in the order of evaluation."""
+    """Return the non-scalar nodes in the order of evaluation, arguments first."""
     found: dict[int, Expr] = {}
 
     def visit(node: Expr) -> None:
@@ -185,14 +185,14 @@ def nodes_below(outputs: Iterable[Expr]) -> list[Expr]:
 
 
 def coefficients(outputs: Iterable[Expr]) -> list[Expr]:
-    """Return the scalar nodes, but for plain numbers, that element-wise nodes or outputs use, each once."""
+    """Return the scalar nodes, without plain numbers, that element-wise nodes or outputs use."""
     outputs = list(outputs)
     used = [arg for node in in_order(outputs) for arg in node.args] + outputs
     return list({id(node): node for node in used if node.is_scalar and node.op != "number"}.values())
 
 
 def same(left: Iterable[Expr], right: Iterable[Expr]) -> bool:
-    """Whether expressions of two graphs are equal, node for node."""
+    """Whether expressions of two graphs are equal node by node."""
     pairs = list(zip(left, right, strict=True))
     known: dict[int, int] = {}
     while pairs:

@@ -1,7 +1,7 @@
-"""The formulas of activations, losses and optimizers, traced: what a printer needs of each.
+"""The traced formulas of activations, losses and optimizers.
 
-A formula's class is a frozen dataclass. Fields that are numbers become symbols, so that one text serves for all
-their values; other fields (`nesterov=True`) are part of the formula.
+A formula's class is a frozen dataclass. Numeric fields become symbols, so that one text serves all their
+values; other fields (`nesterov=True`) are part of the formula.
 """
 
 from __future__ import annotations
@@ -22,26 +22,19 @@ STEP, LEARNING_RATE = "step", "learning_rate"
 
 @dataclass(frozen=True)
 class Function:
-    """One function of a formula: names of its arrays, and an expression for each output."""
+    """One function of a formula: the names of its inputs, and its outputs."""
 
     inputs: tuple[str, ...]
     outputs: tuple[Expr, ...]
 
 
 class Formula:
-    """The traced functions of a class, and the coefficients that they share.
-
-    Parameters
-    ----------
-    owner : str
-        Name of the class.
-    functions : dict
-        By name.
+    """The traced functions of a class by name, and their coefficients.
 
     Attributes
     ----------
     coefficients : list of Expr
-        Scalar expressions of fields, step and learning rate that element-wise work needs.
+        Scalar expressions of fields, step and learning rate that the element-wise work uses.
     """
 
     def __init__(self, owner: str, functions: dict[str, Function]) -> None:
@@ -51,7 +44,7 @@ class Formula:
         self._evaluate = _evaluator(self.coefficients)
 
     def values(self, op: Any, step: Any = 0, learning_rate: Any = 0.0) -> tuple[Any, ...]:
-        """Return the coefficients' values for an object of the class: floats, or arrays if the rate is one."""
+        """Return the coefficients for an object: floats, or arrays if the learning rate is one."""
         return tuple(map(_plain, self._evaluate(numbers_of(op), step, learning_rate)))
 
 
@@ -64,20 +57,20 @@ class Lowered(NamedTuple):
 
 @functools.lru_cache(maxsize=512)
 def lowered_activation(activation: Any) -> Lowered:
-    """Return `forward` of z and `backward` of dy and saved."""
+    """Return an activation's `forward(z)` and `backward(dy, saved)`."""
     return _lowered(activation, "activation", _trace_activation)
 
 
 @functools.lru_cache(maxsize=512)
 def lowered_loss(loss: Any) -> Lowered:
-    """Return `value_and_gradient` of the residual."""
+    """Return a loss's `value_and_gradient(residual)`."""
     return _lowered(loss, "loss", _trace_loss)
 
 
 @functools.lru_cache(maxsize=512)
 def lowered_rule(rule: Any) -> Formula:
-    """Return `update` of parameter, gradient and state; its coefficients depend on step and learning rate."""
-    # The names of the state may depend on numbers, which are symbols to the formula.
+    """Return a rule's `update(parameter, gradient, state)`, whose coefficients change with step and rate."""
+    # Names of the state may depend on numbers, which the formula has as symbols.
     return _formula(rule, tuple(rule.state), functools.partial(_trace_rule, tuple(rule.state)))
 
 
@@ -90,7 +83,7 @@ _FORMULAS: dict[tuple[Any, ...], Formula] = {}
 
 
 def _formula(op: Any, kind: Any, trace: Callable[..., dict[str, Function]]) -> Formula:
-    """Return the formula of a class, traced once for all values of its numbers."""
+    """Return the formula of an object's class, traced once for all values of its numbers."""
     if not dataclasses.is_dataclass(op) or isinstance(op, type):
         raise FormulaError(f"{op!r} is no object of a frozen dataclass, as a formula must be")
     fields, numbers = dataclasses.fields(op), numbers_of(op)  # type: ignore[arg-type]
@@ -111,13 +104,13 @@ def _formula(op: Any, kind: Any, trace: Callable[..., dict[str, Function]]) -> F
 
 @functools.lru_cache(maxsize=512)
 def numbers_of(op: Any) -> dict[str, float]:
-    """Return the fields that are numbers, by name: symbols to the formula. Not to be changed."""
+    """Return the numeric fields by name; callers must not change the dictionary."""
     values = ((f.name, getattr(op, f.name)) for f in dataclasses.fields(op))
     return {name: float(v) for name, v in values if hasattr(v, "__float__") and not isinstance(v, bool)}
 
 
 def _symbolic(op: Any, graph: Graph) -> Any:
-    """A copy of an object with symbols for its numbers; its constructor does not run."""
+    """Return a copy of an object with symbols for its numbers, without running its constructor."""
     twin, numbers = object.__new__(type(op)), numbers_of(op)
     for field in dataclasses.fields(op):
         is_number = field.name in numbers
@@ -127,7 +120,7 @@ def _symbolic(op: Any, graph: Graph) -> Any:
 
 
 def _evaluator(nodes: Sequence[Expr]) -> Callable[[dict[str, float], Any, Any], tuple[Any, ...]]:
-    """A function (fields, step, learning_rate) for scalar expressions: of numbers, or of arrays of rates."""
+    """Return a function (fields, step, learning_rate) that computes scalar expressions."""
     known: dict[Expr, str] = {}
     for node in nodes_below(nodes):
         if node.op == "name":
@@ -138,7 +131,7 @@ def _evaluator(nodes: Sequence[Expr]) -> Callable[[dict[str, float], Any, Any], 
     result = "".join(f"{printer.name(node)}, " for node in nodes)
     text = f"def evaluate(fields, step, learning_rate):\n{indented([*lines, f'return ({result})'], 1)}"
     scope: dict[str, Any] = {"np": np}
-    exec(compile(text, "<coefficients>", "exec"), scope)  # of our own text
+    exec(compile(text, "<coefficients>", "exec"), scope)  # runs only our own text
     evaluate: Callable[[dict[str, float], Any, Any], tuple[Any, ...]] = scope["evaluate"]
     return evaluate
 
@@ -148,7 +141,7 @@ _SCALAR["neg"] = "(-{0})"
 
 
 def _plain(value: Any) -> Any:
-    """A Python number for a scalar: NumPy's own would widen float32 arrays."""
+    """Return a scalar as a Python float, since a NumPy scalar would widen float32 arrays."""
     if type(value) is float or getattr(value, "size", 1) > 1:
         return value
     return float(value.item() if hasattr(value, "item") else value)

@@ -1,7 +1,7 @@
-"""Expressions as passes of NumPy: ufuncs with `out=`, into buffers that are given or used again.
+"""Expressions as NumPy passes: ufuncs with `out=` into given or reused buffers.
 
-The printer chooses for each operation where its result goes: to the output's own place, over an argument that
-is not needed any more, or to a temporary. After the first call nothing is allocated.
+Each result goes to the output's own buffer, over an argument that is not needed any more, or to a temporary.
+After the first call nothing is allocated.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def numpy_passes(
     targets: Sequence[str | None],
     writable: Sequence[str] = (),
 ) -> Passes:
-    """Return a function (reuse, coefficients, *buffers) that computes expressions, and returns their arrays.
+    """Return a function (reuse, coefficients, *buffers) that computes and returns the outputs.
 
     Parameters
     ----------
     places : dict
-        The buffer in which each input lies; all buffers have one shape.
+        The buffer of each input; all buffers have one shape.
     targets : sequence of str or None
-        The buffer for each output; None leaves it in any.
+        The buffer of each output; None allows any.
     writable : sequence of str
         Other buffers that may be overwritten.
     """
@@ -59,7 +59,7 @@ def numpy_passes(
     text = writer.text(outputs, targets)
     scope: dict[str, Any] = {name: getattr(np, name) for name in (*_UFUNCS.values(), "copyto", "logical_not")}
     scope |= {"bool_": np.bool_, "int8": np.int8, "int_of": {4: np.int32, 8: np.int64}}
-    exec(compile(text, f"<passes of {outputs[0].graph.owner}>", "exec"), scope)  # of our own text
+    exec(compile(text, f"<passes of {outputs[0].graph.owner}>", "exec"), scope)  # runs only our own text
     passes: Passes = scope["passes"]
     passes.__doc__ = text
     return passes
@@ -74,19 +74,19 @@ class _Writer:
         self.places, self.buffers, self.writable = places, buffers, writable
         self.scalars = {id(node): f"k{i}" for i, node in enumerate(coefficients)}
         self.lines: list[str] = []
-        self.made: dict[str, str] = {}  # temporaries, with how each is obtained
-        self.at: dict[int, str] = {}  # where a node's value lies
-        self.left: Counter[int] = Counter()  # uses that are still to come
+        self.made: dict[str, str] = {}  # temporaries, with the expressions that make them
+        self.at: dict[int, str] = {}  # the buffer of each node
+        self.left: Counter[int] = Counter()  # remaining uses of each node
         self.targets: set[str] = set()
-        self.kept: set[int] = set()
+        self.outputs: set[int] = set()
 
     def text(self, outputs: Sequence[Expr], targets: Sequence[str | None]) -> str:
-        """The source of the function."""
+        """Return the source of the function."""
         order = in_order(outputs)
         self.left.update(id(arg) for node in order for arg in node.args)
         self.left.update(map(id, outputs))
         self.targets = {t for t in targets if t is not None}
-        self.kept = set(map(id, outputs))
+        self.outputs = set(map(id, outputs))
         wanted = {id(o): t for o, t in zip(outputs, targets, strict=True) if t is not None and not o.is_scalar}
         self.at = {id(node): self.places[node.value] for node in order if node.op == "name"}
         for node in order:
@@ -99,7 +99,7 @@ class _Writer:
         return f"def passes(reuse, k, {', '.join(self.buffers)}):\n{body}"
 
     def _settled(self, output: Expr, target: str | None) -> str:
-        """Where an output is returned, after a copy if it lies elsewhere."""
+        """Return the buffer of an output, after a copy into its target if needed."""
         if output.is_scalar:
             target = target or self._temporary("t")
             self.lines.append(f"copyto({target}, {self._name(output)})")
@@ -116,10 +116,10 @@ class _Writer:
             self.left[id(arg)] -= 1
         is_mask = node.op in COMPARISONS
         own = [] if is_mask else [self.at[id(arg)] for arg in node.args if id(arg) in self.at]
-        if node.op == "where":  # the first alternative is read after the second is written
+        if node.op == "where":  # reads the first alternative after it writes the second
             own = own[-1:] if not node.args[2].is_scalar else []
         avoid = {names[1]} if node.op == "where" and not _is_masked(node) else set()
-        if id(node) in self.kept:  # an output does not lie where another one belongs
+        if id(node) in self.outputs:  # not in the target of another output
             avoid |= self.targets - {wanted}
         if _is_masked(node):
             own = [self.at[id(node.args[1])]]
@@ -128,7 +128,7 @@ class _Writer:
         self.at[id(node)] = target
 
     def _target(self, wanted: str | None, own: list[str], avoid: set[str], kind: str) -> str:
-        """A buffer for a result: the one that is wanted, an argument's, or any that is free."""
+        """Return a buffer for a result: the wanted one, an argument's, or any free one."""
         live = {self.at[key] for key, count in self.left.items() if count > 0 and key in self.at}
         free = [
             name
@@ -157,7 +157,7 @@ class _Writer:
         op = node.op
         if op == "where":
             if _is_masked(node):
-                # Bits times 0 or 1: 0 also for a NaN or an infinity. NumPy casts bytes faster than booleans.
+                # Bits times 0 or 1: NaN and infinity also become 0. NumPy casts bytes faster than booleans.
                 to = "bits" if out == names[1] else f"{out}.view(bits.dtype)"
                 return [
                     f"bits = {names[1]}.view(int_of[{out}.itemsize])",
@@ -166,7 +166,7 @@ class _Writer:
             first = [] if out == names[2] else [f"copyto({out}, {names[2]})"]
             return [*first, f"copyto({out}, {names[1]}, where={names[0]})"]
         if op in ("maximum", "minimum") and "0.0" in names:
-            # Against an array of zeros NumPy runs more than twice as fast as against one zero.
+            # NumPy is more than twice as fast with an array of zeros as with a scalar zero.
             self.made["zeros"] = f"reuse('zeros', {self.buffers[0]}.shape, {self.buffers[0]}.dtype)"
             names = ["zeros" if name == "0.0" else name for name in names]
         to = f"out={out}" if op in ("maximum", "minimum") else out

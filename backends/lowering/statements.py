@@ -1,4 +1,4 @@
-"""Expressions as assignments, one for each node: what the printers of scalar code share."""
+"""Expressions as assignments, one for each node, for all printers of scalar code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from .expressions import COMPARISONS, Expr
 
 Table = Mapping[str, str]
-"""How each function is written; `{0}` is the first argument."""
+"""The text of each function; `{0}` is the first argument."""
 
 
 class Printer:
@@ -16,13 +16,13 @@ class Printer:
     Parameters
     ----------
     table : Table
-        Of functions; operators are written as they are.
+        Texts of functions; operators are written as they are.
     number : callable
-        From a constant to its text.
+        Returns the text of a constant.
     assign : str
-        How a name is made: `{0} = {1}`, or with a type.
+        An assignment, such as `{0} = {1}`.
     names : dict
-        Texts of nodes that are there already, by node.
+        Texts of nodes that need no assignment.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Printer:
         self._names = {id(node): name for node, name in names.items()}
 
     def lines(self, outputs: Iterable[Expr]) -> list[str]:
-        """Return the assignments that expressions need and that are not written yet, in order."""
+        """Return the assignments that expressions still need, in order."""
         found: list[str] = []
 
         def visit(node: Expr) -> None:
@@ -46,7 +46,7 @@ class Printer:
             for arg in node.args:
                 visit(arg)
             text = self._text(node)
-            if node.op in COMPARISONS:  # no assignment: the type of a comparison is another one
+            if node.op in COMPARISONS:  # inlined, since its type differs
                 self._names[id(node)] = text
                 return
             name = f"{self._prefix}{len(self._names)}"
@@ -58,7 +58,7 @@ class Printer:
         return found
 
     def name(self, node: Expr) -> str:
-        """Return the text that stands for a node, after `lines` of it."""
+        """Return the text of a node, after its `lines`."""
         return self._number(node.value) if node.op == "number" else self._names[id(node)]
 
     def _text(self, node: Expr) -> str:
@@ -72,5 +72,5 @@ class Printer:
 
 
 def indented(lines: Sequence[str], depth: int) -> str:
-    """Return lines as text, `depth` levels in."""
+    """Return lines as text, indented by `depth` levels."""
     return "".join(f"{'    ' * depth}{line}\n" for line in lines)

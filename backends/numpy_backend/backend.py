@@ -1,8 +1,8 @@
-"""The CPU backend: row blocks over threads, buffers reused, one BLAS thread for each worker.
+"""The CPU backend: row blocks over threads, reused buffers, one BLAS thread for each worker.
 
-Why blocks: a BLAS that splits one small product over threads loses a factor of two to ten at the sizes of
-this project. Here each worker runs the whole step on blocks of rows that fit its cache, with a
-single-threaded BLAS, so the element-wise work is parallel too and activations never leave the cache.
+A BLAS that splits small products over threads loses a factor of two to ten at this project's sizes. Here each
+worker runs the whole step on blocks of rows that fit its cache, with a single-threaded BLAS, so that
+element-wise work is parallel too.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .host_cores import limits
 from .host_memory import free_bytes
 from .worker_threads import Task
 
-# A product needs some rows to run at speed.
+# Products of fewer rows are slow.
 _MIN_BLOCK_ROWS, _MAX_BLOCK_ROWS = 64, 2048
-# A step below this many operations is too short to be shared by Python's threads, which wait for each other
-# after every call; one of them then does it all, and shares out the larger products.
+# Python's threads wait for each other after every call, so a shorter step runs in one of them, which divides
+# only the larger products.
 _MIN_WORKER_FLOPS = 10_000_000
 _CACHE_LINE = 64
-# Below this many rows each, the second gradient costs more than the second thread brings. (Steps of 256 rows
-# by two workers take 0.75 to 0.98 of the time that one worker took with two BLAS threads.)
+# With fewer rows each, a second gradient costs more than a second thread saves. (Steps of 256 rows on two
+# workers take 0.75 to 0.98 of the time of one worker with two BLAS threads.)
 _MIN_WORKER_ROWS = 128
 
 
@@ -40,15 +40,15 @@ class NumpyBackend(Backend):
     Parameters
     ----------
     threads : int, optional
-        Worker threads; None takes the cores that this process may use (`host_cores`). A run repeats bit by bit
-        for the same number of threads.
+        Worker threads; None takes the cores that this process may use (`host_cores`). Runs with equal numbers
+        of threads repeat bit by bit.
     """
 
     name = "numpy"
     device = "cpu"
     xp = np
     fused_bodies = NUMPY_BODIES
-    # A block's activations should stay near a core, and be work enough for a call from Python.
+    # A block's activations should fit a core's cache, and be worth a call from Python.
     block_bytes = 3_500_000
     group_bytes = 3_500_000  # the activations of a group of tiles are one block
 
@@ -65,7 +65,7 @@ class NumpyBackend(Backend):
         return self.host.threads
 
     def describe(self) -> dict[str, Any]:
-        """Library, processor, threads and BLAS."""
+        """Return library, processor, cores, threads and BLAS."""
         blas, (cores, source) = self.host.blas.info(), min(limits())
         return super().describe() | {
             "processor": platform.processor() or platform.machine(),
@@ -77,7 +77,7 @@ class NumpyBackend(Backend):
         }
 
     def free_memory(self) -> int | None:
-        """What the machine, the container and the process's limits leave; None where the system is silent."""
+        """Return the bytes that the machine, the container and the process's limits leave, or None."""
         return free_bytes()
 
     def scratch(self, shape: tuple[int, ...], dtype: str) -> Array | None:
@@ -91,7 +91,7 @@ class NumpyBackend(Backend):
     # -- the row-block hook --------------------------------------------------------------------------
 
     def partition(self, num_rows: int, num_members: int, row_bytes: int, row_flops: int) -> list[Partition]:
-        """Deal out rows in blocks that fit a core's cache, or members where there are enough of them."""
+        """Divide rows in blocks that fit a core's cache, or members if they are enough."""
         if self.fused == "never":
             return super().partition(num_rows, num_members, row_bytes, row_flops)
         useful = num_members * num_rows * row_flops // _MIN_WORKER_FLOPS
@@ -100,7 +100,7 @@ class NumpyBackend(Backend):
         min_rows = self._min_worker_rows(row_bytes, row_flops)
         too_few_rows = num_rows < workers * min_rows
         if workers > 1 and num_members >= workers and (balanced or too_few_rows):
-            # A worker with members of its own has no gradient to share, and their weights in its cache.
+            # A worker with its own members adds no gradients of others, and keeps their weights in its cache.
             return [
                 _by_groups(members, num_rows, row_bytes, self.block_bytes)
                 for members in even_slices(0, num_members, workers)
@@ -111,7 +111,7 @@ class NumpyBackend(Backend):
         ]
 
     def _min_worker_rows(self, row_bytes: int, row_flops: int) -> int:
-        """Rows that are worth a worker with activations and gradients of its own."""
+        """Return the least rows for which a worker with its own gradients pays."""
         return _MIN_WORKER_ROWS
 
     def run_workers(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
@@ -119,15 +119,14 @@ class NumpyBackend(Backend):
         self.host.run_workers(tasks, cancel)
 
     def per_worker_backends(self) -> list[Backend]:
-        """One backend of one thread for each worker: they need not wait for each other at every step."""
+        """Return a backend of one thread for each worker, so that they need not wait for each other."""
         return [self] if self.threads == 1 else [type(self)(self.fused, 1) for _ in range(self.threads)]
 
 
 def _by_groups(members: slice, num_rows: int, row_bytes: int, block_bytes: int) -> Partition:
-    """A worker's members, as many at a time as fit a block with all their rows, or one in blocks of rows.
+    """Return a worker's part in groups of members that fit one block, or single members in blocks of rows.
 
-    A member's weights, gradient and moments are used by all blocks of its rows and by its optimizer's pass
-    while they are in cache, which those of all members together would not be.
+    So a member's weights, gradient and moments stay in the cache for all its rows and its optimizer.
     """
     count = members.stop - members.start
     at_once = max(1, min(count, block_bytes // max(row_bytes * num_rows, 1)))
@@ -138,13 +137,13 @@ def _by_groups(members: slice, num_rows: int, row_bytes: int, block_bytes: int) 
 
 
 def _blocks(start: int, stop: int, row_bytes: int, block_bytes: int) -> list[slice]:
-    """Blocks of rows whose activations fit a core's cache, of equal length but for one."""
+    """Return blocks of rows whose activations fit a core's cache, of nearly equal length."""
     limit = min(max(block_bytes // max(row_bytes, 1), _MIN_BLOCK_ROWS), _MAX_BLOCK_ROWS)
     return even_slices(start, stop, -(-(stop - start) // limit))
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Memory that begins with a cache line: what two workers write side by side shares none."""
+    """Return memory aligned to a cache line, so that no two workers write into the same one."""
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + _CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % _CACHE_LINE

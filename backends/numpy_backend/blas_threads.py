@@ -1,8 +1,7 @@
-"""One BLAS thread while any backend computes: the setting is the process's, so that it is changed in one place.
+"""One BLAS thread while any backend computes: a setting of the process, changed only here.
 
-Backends share work out themselves (`NumpyBackend.run_workers`). A BLAS that shares it out again would take more
-threads than there are cores, and another number of threads rounds otherwise: with one, a result does not depend
-on what else the process computes at the same time.
+Backends divide work themselves (`NumpyBackend.run_workers`); a BLAS with threads would take more threads than
+cores. Rounding depends on the number of threads: with one, no other work of the process changes a result.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ import threadpoolctl
 
 
 def blas_libraries() -> Any:
-    """Return threadpoolctl's controller of the BLAS libraries that are loaded now; takes a millisecond."""
+    """Return threadpoolctl's controller of all loaded BLAS libraries; this takes a millisecond."""
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
 class OneBlasThread:
-    """Counts those that compute: each sets one thread, the last brings back what was set before."""
+    """Counts nested and concurrent holders: the first sets one thread, the last restores the old setting."""
 
     def __init__(self) -> None:
         self._forget()
@@ -34,14 +33,14 @@ class OneBlasThread:
         self._before: dict[str, tuple[Any, int]] = {}
 
     def _after_fork(self) -> None:
-        """Bring back what was set before: of the threads that computed, the child has one at most."""
+        """Restore the old setting: of all holding threads, a forked child has at most one."""
         before = self._before
         self._forget()
         _set(before.values())
 
     @contextlib.contextmanager
     def held(self, libraries: Sequence[Any]) -> Iterator[None]:
-        """Hold the setting of some libraries (`lib_controllers`); may overlap with others in any order."""
+        """Hold one thread in some libraries (`lib_controllers`); holders may overlap in any order."""
         with self._lock:
             new = {b.filepath: (b, b.get_num_threads()) for b in libraries if b.filepath not in self._before}
             self._before |= new
@@ -51,17 +50,16 @@ class OneBlasThread:
             yield
         finally:
             with self._lock:
-                self._count = max(0, self._count - 1)  # 0 already in a child that was forked in here
+                self._count = max(0, self._count - 1)  # already 0 in a child forked inside
                 if self._count == 0:
                     before, self._before = self._before, {}
                     _set(before.values())
 
 
 def _set(numbers: Iterable[tuple[Any, int]]) -> None:
-    """Set how many threads some libraries take."""
+    """Set the number of threads of some libraries."""
     for library, count in numbers:
-        # Since 3.7 threadpoolctl lets one thread alone set this, and passes over what others ask for. Here
-        # whichever thread computes first sets it, and the last one sets it back.
+        # Since 3.7 threadpoolctl ignores this call in all threads but one; here any thread may set the number.
         getattr(library, "_real_set_num_threads", library.set_num_threads)(count)
 
 

@@ -1,4 +1,4 @@
-"""The fused bodies of NumPy: products into buffers, and lowered formulas as passes over them."""
+"""The fused bodies of NumPy: products into buffers, and passes of lowered formulas over them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calls import (
-    ActivationBackward,
-    FourierFeatures,
-    GridFourierFeatures,
-    Linear,
-    LinearBackward,
-    LossAndGradient,
-    Matmul,
-    OptimizerStep,
-    TakeRows,
-)
+from .. import calls
 from ..dispatch import fused
 from ..primitives import Primitives
 from ..protocols import Array
@@ -25,27 +15,27 @@ from .passes import Coefficients, backward_passes, forward_passes, loss_passes, 
 
 
 @fused(Primitives.take_rows)
-def take_rows(host: Host, call: TakeRows) -> Array:
+def take_rows(host: Host, call: calls.TakeRows) -> Array:
     """Gather rows by `numpy.take`."""
     array, rows, out = call
     if rows.ndim > 1 and array.ndim > 2:
         return np.take_along_axis(array, rows[..., None], axis=-2)
     if out is not None and out.shape != (*(array.shape[:-2] or rows.shape[:-1]), rows.shape[-1], out.shape[-1]):
         out = None
-    # With mode "raise" NumPy would gather into a buffer of its own first; our numbers are in range.
+    # With mode "raise" NumPy would gather into a temporary first; our indices are in range.
     return np.take(array, rows, axis=-2, out=out, mode="clip")
 
 
 @fused(Primitives.matmul)
-def matmul(host: Host, call: Matmul) -> Array:
-    """Multiply views: the BLAS takes a transposed one by a flag."""
+def matmul(host: Host, call: calls.Matmul) -> Array:
+    """Multiply views: the BLAS takes transposed ones by a flag."""
     a = call.a.swapaxes(-1, -2) if call.transpose_a else call.a
     b = call.b.swapaxes(-1, -2) if call.transpose_b else call.b
     return host.product(a, b, call.out)
 
 
 @fused(Primitives.linear)
-def linear(host: Host, call: Linear) -> tuple[Array, Array]:
+def linear(host: Host, call: calls.Linear) -> tuple[Array, Array]:
     """Multiply, add the bias and apply the activation, in place."""
     x, W, b, activation, out, out_saved = call
     passes, coefficients = forward_passes(activation)
@@ -62,16 +52,16 @@ def linear(host: Host, call: Linear) -> tuple[Array, Array]:
 
 
 @fused(Primitives.activation_backward)
-def activation_backward(host: Host, call: ActivationBackward) -> Array:
-    """Multiply dy by the derivative, in its place."""
+def activation_backward(host: Host, call: calls.ActivationBackward) -> Array:
+    """Multiply dy by the derivative, in place."""
     passes, coefficients = backward_passes(call.activation)
     passes(host.reuse, coefficients, call.dy, call.saved)
     return call.dy
 
 
 @fused(Primitives.linear_backward)
-def linear_backward(host: Host, call: LinearBackward) -> Array | None:
-    """Compute `dW = x^T dz`, db and `dx = dz W^T`, and finish dx in place."""
+def linear_backward(host: Host, call: calls.LinearBackward) -> Array | None:
+    """Compute `dW = x^T dz`, db and `dx = dz W^T`; multiply dx by the derivative in place."""
     dz, x, W, dW, db, accumulate, previous, out = call
     x_T = x.swapaxes(-1, -2)
     if accumulate:
@@ -85,11 +75,11 @@ def linear_backward(host: Host, call: LinearBackward) -> Array | None:
     if previous is None:
         return None
     dx = host.product(dz, W.swapaxes(-1, -2), out)
-    return activation_backward(host, ActivationBackward(previous[0], dx, previous[1]))
+    return activation_backward(host, calls.ActivationBackward(previous[0], dx, previous[1]))
 
 
 @fused(Primitives.fourier_features)
-def fourier_features(host: Host, call: FourierFeatures) -> Array:
+def fourier_features(host: Host, call: calls.FourierFeatures) -> Array:
     """Compute phases in the memory of the features."""
     coordinates, B, out = call
     m = B.shape[-2]
@@ -97,7 +87,7 @@ def fourier_features(host: Host, call: FourierFeatures) -> Array:
         ensemble = np.broadcast_shapes(coordinates.shape[:-2], B.shape[:-2])
         out = np.empty((*ensemble, coordinates.shape[-2], 2 * m), B.dtype)
     cosines, sines = out[..., :m], out[..., m:]
-    # Not by the BLAS: its last bit would depend on how many threads share so thin a product.
+    # Not by the BLAS, whose last bit depends on its threads for so thin a product.
     phase = np.multiply(coordinates[..., :1], B[..., None, :, 0], out=sines)
     for i in range(1, B.shape[-1]):
         phase += np.multiply(coordinates[..., i : i + 1], B[..., None, :, i], out=cosines)
@@ -109,8 +99,8 @@ def fourier_features(host: Host, call: FourierFeatures) -> Array:
 
 
 @fused(Primitives.grid_fourier_features)
-def grid_fourier_features(host: Host, call: GridFourierFeatures) -> Array:
-    """Add the phases of one row of the grid to those of its columns, row after row."""
+def grid_fourier_features(host: Host, call: calls.GridFourierFeatures) -> Array:
+    """Combine the tables of rows and columns, one row of the grid after the other."""
     (cos_x, sin_x), (cos_y, sin_y), rows, out = call
     width, m = cos_x.shape
     if out is None:
@@ -119,9 +109,9 @@ def grid_fourier_features(host: Host, call: GridFourierFeatures) -> Array:
     while start < rows.stop:
         row, column = divmod(start, width)
         stop = min(rows.stop, start + width - column)
-        there = slice(start - rows.start, stop - rows.start)
+        place = slice(start - rows.start, stop - rows.start)
         columns = slice(column, column + stop - start)
-        cosines, sines = out[there, :m], out[there, m:]
+        cosines, sines = out[place, :m], out[place, m:]
         t = host.reuse("grid", (stop - start, m), out.dtype)
         np.multiply(cos_x[columns], cos_y[row], out=cosines)
         cosines -= np.multiply(sin_x[columns], sin_y[row], out=t)
@@ -132,8 +122,8 @@ def grid_fourier_features(host: Host, call: GridFourierFeatures) -> Array:
 
 
 @fused(Primitives.loss_and_gradient)
-def loss_and_gradient(host: Host, call: LossAndGradient) -> tuple[Array, Array]:
-    """Compute residuals in the memory of dy, and loss and gradient from them."""
+def loss_and_gradient(host: Host, call: calls.LossAndGradient) -> tuple[Array, Array]:
+    """Compute residuals in the memory of dy, then loss and gradient from them."""
     loss, prediction, target, divisor, weights, out = call
     dy = np.subtract(prediction, target, out=np.empty_like(prediction) if out is None else out)
     passes, coefficients = loss_passes(loss, weights is not None)
@@ -143,8 +133,8 @@ def loss_and_gradient(host: Host, call: LossAndGradient) -> tuple[Array, Array]:
 
 
 @fused(Primitives.optimizer_step)
-def optimizer_step(host: Host, call: OptimizerStep) -> None:
-    """Update pieces of the flat buffers, one after the other, on all workers."""
+def optimizer_step(host: Host, call: calls.OptimizerStep) -> None:
+    """Update the flat buffers in pieces, on all workers."""
     formula, passes = update_passes(call.rule)
     num_states = len(call.state)
 
@@ -166,15 +156,15 @@ NUMPY_BODIES: tuple[Any, ...] = (
 
 def _sum_over_rows(host: Host, dz: Array, db: Array) -> None:
     """Fill db with the sum of dz over rows."""
-    ones = host.reuse("ones", (1, dz.shape[-2]), dz.dtype)  # as a product the sum is three times as fast
+    ones = host.reuse("ones", (1, dz.shape[-2]), dz.dtype)  # a product is three times as fast as a sum
     if ones[0, 0] != 1.0:
         ones[...] = 1.0
     np.matmul(ones, dz, out=db)
 
 
 def _add(total: Array, part: Array) -> None:
-    """Add part, in memory of its own, to total (*E, n_in, n_out) inside a flat buffer."""
-    # NumPy would copy a total of three dimensions first, in case they overlap; of two it does not.
+    """Add `part` to `total` (*E, n_in, n_out), a view into a flat buffer without overlap."""
+    # NumPy would copy a strided total of three dimensions first, but not one of two.
     merged = total.reshape(*total.shape[:-2], -1)
     if np.may_share_memory(merged, total):
         merged += part.reshape(merged.shape)

@@ -1,4 +1,4 @@
-"""The control groups that this process is in, as Linux tells them: what a container may take."""
+"""The Linux control groups of this process, which limit a container."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def text_of(path: Path) -> str:
-    """The text of a file of the system; empty where it cannot be read."""
+    """Return the text of a system file; empty if it cannot be read."""
     try:
         return path.read_text()
     except (OSError, ValueError):
@@ -15,7 +15,7 @@ def text_of(path: Path) -> str:
 
 
 def folders_of(controller: str, root: Path) -> Iterator[tuple[int, Path]]:
-    """The version (1 or 2) and folder of each group of this process for a controller, and of those above."""
+    """Yield version (1 or 2) and folder of each group of this process for a controller, and its parents."""
     base = root / "sys/fs/cgroup"
     for line in text_of(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")

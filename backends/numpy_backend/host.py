@@ -1,4 +1,4 @@
-"""What a CPU backend holds for its fused bodies: worker threads, one BLAS thread for each, reused buffers."""
+"""The state of a CPU backend's fused bodies: worker threads with one BLAS thread each, and reused buffers."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from .host_cores import usable_cores
 from .passes import Coefficients
 from .worker_threads import Task, WorkerThreads
 
-# Below this many operations a product is not worth sharing out.
+# Smaller products are not divided among workers.
 _MIN_SHARED_FLOPS = 6_000_000
-# Elements of the flat buffers that an optimizer's passes take at once: they stay in cache from the first pass
-# to the last, and smaller pieces cost more in calls.
+# Elements of flat buffers for an optimizer's passes: they stay in the cache for all passes; smaller pieces
+# would cost more calls.
 _PIECE = 262_144
-# Below this many elements each a second thread costs the optimizer more than it brings.
+# With fewer elements each, a second thread costs the optimizer more than it saves.
 _MIN_WORKER_ELEMENTS = 400_000
 
 
 class _OfThread(threading.local):
-    """What a backend keeps for each thread that uses it.
+    """The state of a host for each thread that uses it.
 
     Attributes
     ----------
     depth : int
-        Entries of `activate` that have not been left.
+        Nested entries of `activate`.
     workers : WorkerThreads, optional
-        Made where they are first needed, and ended with the last entry.
+        Made at first need, and ended with the outermost `activate`.
     is_at_work : bool
-        Whether this thread computes a share of a larger piece of work, so that it shares out no more.
+        Whether this thread computes one part of divided work, and so divides no more.
     buffers : dict
-        Memory that is used again and again.
+        Reused memory.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class _OfThread(threading.local):
 
 
 class Host:
-    """The host's cores, as fused bodies use them.
+    """The host's cores and memory, as fused bodies use them.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ class Host:
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
-        """Hold one BLAS thread and worker threads; may be nested, and entered by several threads at once.
+        """Hold one BLAS thread and worker threads; entries may be nested and concurrent.
 
-        Each calling thread has workers of its own, which end when it leaves. Overflow does not warn in here: a
-        run that diverges is told by its loss.
+        Each calling thread has its own workers, which end when it leaves. Overflow does not warn inside:
+        divergence shows in the loss.
         """
         mine = self._local
         with ONE_BLAS_THREAD.held(self.blas.lib_controllers), np.errstate(all="ignore"):
@@ -81,15 +81,15 @@ class Host:
                     mine.workers = None
 
     def run_workers(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
-        """Run the first task in the calling thread and the others beside it; wait for all.
+        """Run the first task in the calling thread and the others in worker threads; wait for all.
 
-        `cancel` is called where that fails: it frees tasks that wait for one another.
+        If a task fails, `cancel` is called, to free tasks that wait for each other.
         """
         mine = self._local
         if len(tasks) == 1:
             tasks[0]()
             return
-        if not mine.depth:  # threads are held, and given back
+        if not mine.depth:
             with self.activate():
                 self.run_workers(tasks, cancel)
             return
@@ -102,15 +102,15 @@ class Host:
             mine.is_at_work = False
 
     def _prepare_worker(self) -> None:
-        np.seterr(all="ignore")  # NumPy keeps this by thread
+        np.seterr(all="ignore")  # a setting of each thread
         self._local.is_at_work = True
 
     def product(self, a: Array, b: Array, out: Array | None) -> Array:
-        """`a b` of the last two axes, shared out where one worker computes alone and it pays."""
-        # Transposed views are told to the BLAS by a flag, and members by their strides: nothing is copied.
+        """Return `a b` of the last two axes, divided among workers if they are idle and it pays."""
+        # The BLAS takes transposed views by flags and members by strides: nothing is copied.
         mine, flops = self._local, 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
         is_lone = self.threads > 1 and mine.depth > 0 and not mine.is_at_work
-        # A matrix by its own transpose is half the work for the BLAS, which sees only whole ones.
+        # The BLAS halves the work of a product with its own transpose, but only of a whole one.
         if not is_lone or flops < _MIN_SHARED_FLOPS or np.may_share_memory(a, b):
             return np.matmul(a, b, out=out)
         if out is None:
@@ -127,15 +127,15 @@ class Host:
         return out
 
     def by_pieces(self, update: Callable[..., None], coefficients: Coefficients, *buffers: Array) -> None:
-        """Call `update` on coefficients and flat buffers (*E, P) together, piece by piece, on all workers.
+        """Call `update` on coefficients and flat buffers (*E, P), piece by piece, on all workers.
 
-        A piece has some members whole, or some columns of one: each array of it is contiguous. A coefficient is
-        a number, or an array (K, 1).
+        A piece has whole members or some columns of one, so that its arrays are contiguous. A coefficient is a
+        number or an array (K, 1).
         """
         members, width = math.prod(buffers[0].shape[:-1]), buffers[0].shape[-1]
         flat = [buffer.reshape(members, width) for buffer in buffers]
         workers = min(self.threads, members * width // _MIN_WORKER_ELEMENTS)
-        if workers <= 1 or self.is_at_work:  # a worker that updates its own members hands out nothing
+        if workers <= 1 or self.is_at_work:
             parts = [(slice(0, members), slice(0, width))]
         elif members == 1:
             parts = [(slice(0, 1), columns) for columns in even_slices(0, width, workers)]
@@ -155,7 +155,7 @@ class Host:
             self.run_workers([functools.partial(work, part) for part in parts])
 
     def reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return this thread's own buffer for a purpose: the same memory at every step, zero at first."""
+        """Return this thread's buffer for a purpose: the same memory at every step, zero at first."""
         buffers = self._local.buffers
         key = (purpose, shape, dtype)
         if key not in buffers:
@@ -164,12 +164,12 @@ class Host:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether this thread computes a part of a larger piece of work, so that it shares out no more."""
+        """Whether this thread computes one part of divided work, and so divides no more."""
         return self._local.is_at_work
 
 
 def _pieces(rows: slice, columns: slice, size: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a part of an array (members, columns) into pieces of about `size` elements."""
+    """Yield pieces of about `size` elements of a part of an array (members, columns)."""
     width = columns.stop - columns.start
     for part in even_slices(rows.start, rows.stop, -(-(rows.stop - rows.start) // max(1, size // width))):
         yield from ((part, c) for c in even_slices(columns.start, columns.stop, max(1, -(-width // size))))

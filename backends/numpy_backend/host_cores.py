@@ -1,4 +1,4 @@
-"""How many cores this process may use, and what says so."""
+"""The number of cores that this process may use, and the source of each limit."""
 
 from __future__ import annotations
 
@@ -13,18 +13,12 @@ _VARIABLES = ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT")
 
 
 def usable_cores() -> int:
-    """Return the cores that this process may use: the smallest limit that is set."""
+    """Return the cores that this process may use: the smallest limit."""
     return min(limits())[0]
 
 
 def limits(root: Path = Path("/")) -> list[tuple[int, str]]:
-    """Return each limit that is set, at least 1, and what sets it.
-
-    Parameters
-    ----------
-    root : Path
-        Where ``proc`` and ``sys`` are.
-    """
+    """Return each limit, at least 1, and its source; `root` is the folder of ``proc`` and ``sys``."""
     return [(max(1, count), source) for count, source in (*_of_system(), *_of_variables(), *_of_cgroups(root))]
 
 
@@ -36,7 +30,7 @@ def _of_system() -> Iterator[tuple[int, str]]:
 
 
 def _of_variables() -> Iterator[tuple[int, str]]:
-    """Numbers in variables of the environment; the first, where `OMP_NUM_THREADS` is a list."""
+    """Yield the numbers in environment variables; the first of a list in `OMP_NUM_THREADS`."""
     for name in _VARIABLES:
         word = os.environ.get(name, "").split(",")[0].strip()
         if word.isdecimal() and int(word) > 0:
@@ -44,7 +38,7 @@ def _of_variables() -> Iterator[tuple[int, str]]:
 
 
 def _of_cgroups(root: Path) -> Iterator[tuple[int, str]]:
-    """Quotas of processor time: two and a half cores are three threads."""
+    """Yield the quotas of processor time, rounded up to whole cores."""
     for version, folder in folders_of("cpu", root):
         if version == 2:
             words = text_of(folder / "cpu.max").split()

@@ -1,4 +1,4 @@
-"""How much memory this process may still have: the machine's, the container's and the process's own limits."""
+"""The memory left for this process by the machine, the container and the process's own limits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from .cgroups import folders_of, text_of
 
-# A container's limit that is none is told as a number near 2^63.
+# Control groups without a limit report a number near 2^63.
 _NO_LIMIT = 1 << 60
-# By the version of control groups: the limit, what is in use, and what of that may be taken back.
+# By version of control groups: the limit, the bytes in use, and the reclaimable part of these.
 _FILES = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     2: ("memory.max", "memory.current", "inactive_file"),
@@ -19,14 +19,9 @@ _FILES = {
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
-    """The smallest of what Linux says is available, and what cgroups and the process's limits leave.
+    """Return the least of Linux's available memory and what cgroups and the process's limits leave.
 
-    None where nobody tells, as on systems without ``/proc``.
-
-    Parameters
-    ----------
-    root
-        Where ``proc`` and ``sys`` are.
+    None if unknown, as on systems without ``/proc``; `root` is the folder of ``proc`` and ``sys``.
     """
     found = [*_available(root), *_of_cgroups(root), *_of_limits(root)]
     return max(0, min(found)) if found else None
@@ -38,13 +33,13 @@ def _available(root: Path) -> Iterator[int]:
 
 
 def _of_cgroups(root: Path) -> Iterator[int]:
-    """What each group that this process is in leaves, and each group above it."""
+    """Yield the bytes that each group of this process and its parents leave."""
     for version, folder in folders_of("memory", root):
         yield from _left_in(folder, *_FILES[version])
 
 
 def _left_in(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
-    with contextlib.suppress(ValueError):  # "max", or a file that is not there
+    with contextlib.suppress(ValueError):  # "max", or a missing file
         most, used = int(text_of(folder / limit)), int(text_of(folder / usage))
         if most < _NO_LIMIT:
             match = re.search(rf"^{reclaimable} ([0-9]+)", text_of(folder / "memory.stat"), re.MULTILINE)
@@ -52,7 +47,7 @@ def _left_in(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator
 
 
 def _of_limits(root: Path) -> Iterator[int]:
-    """What ``ulimit -v`` and ``ulimit -d`` leave."""
+    """Yield the bytes that ``ulimit -v`` and ``ulimit -d`` leave."""
     limits, status = text_of(root / "proc/self/limits"), text_of(root / "proc/self/status")
     for limit, usage in (("Max address space", "VmSize"), ("Max data size", "VmData")):
         most = re.search(rf"^{limit} +([0-9]+) ", limits, re.MULTILINE)

@@ -1,8 +1,4 @@
-"""Lowered formulas as passes of NumPy, each made once.
-
-Formulas of activations, losses and optimizers are written in `coordfit`; `lowering.numpy_passes` makes passes
-of them over buffers that are already there, so that a step allocates nothing.
-"""
+"""Passes of NumPy for each activation, loss and update rule, made once (see `lowering.numpy_passes`)."""
 
 from __future__ import annotations
 
@@ -14,12 +10,12 @@ from ..lowering.numpy_passes import Passes, numpy_passes
 from ..protocols import Activation, ElementwiseLoss, UpdateRule
 
 Coefficients = tuple[Any, ...]
-"""Numbers, or arrays (K, 1) if the learning rate is one."""
+"""Numbers, or arrays (K, 1) if the learning rate is an array."""
 
 
 @functools.lru_cache(maxsize=512)
 def forward_passes(activation: Activation) -> tuple[Passes, Coefficients]:
-    """Return passes for y = f(z), from z to y if the activation saves z, else in place; and coefficients."""
+    """Return passes for `y = f(z)`, in place unless the activation saves z, and coefficients."""
     formula, values = lowered_activation(activation)
     place = "z" if activation.saves_input else "y"
     outputs = formula.functions["forward"].outputs
@@ -28,7 +24,7 @@ def forward_passes(activation: Activation) -> tuple[Passes, Coefficients]:
 
 @functools.lru_cache(maxsize=512)
 def backward_passes(activation: Activation) -> tuple[Passes, Coefficients]:
-    """Return passes for dz = dy f'(z) in the place of dy, which may overwrite what was saved."""
+    """Return passes that replace dy by `dz = dy f'(z)` and may overwrite `saved`, and coefficients."""
     formula, values = lowered_activation(activation)
     places = {"dy": "dy", "saved": "saved"}
     outputs = formula.functions["backward"].outputs
@@ -40,7 +36,7 @@ def backward_passes(activation: Activation) -> tuple[Passes, Coefficients]:
 
 @functools.lru_cache(maxsize=512)
 def loss_passes(loss: ElementwiseLoss, weighted: bool) -> tuple[Passes, Coefficients]:
-    """Return passes from the residual in `out` to its loss, and to its gradient times `scale` in `out`."""
+    """Return passes from the residual in `out` to the loss, and to the gradient times `scale` in `out`."""
     formula, values = lowered_loss(loss)
     value, gradient = formula.functions["value_and_gradient"].outputs
     graph, places = value.graph, {"residual": "out"}
@@ -54,7 +50,7 @@ def loss_passes(loss: ElementwiseLoss, weighted: bool) -> tuple[Passes, Coeffici
 
 @functools.lru_cache(maxsize=512)
 def update_passes(rule: UpdateRule) -> tuple[Formula, Passes]:
-    """Return a rule's formula, and passes over buffers of parameters p, gradient g and state."""
+    """Return a rule's formula, and passes over parameters p, gradient g and state."""
     formula = lowered_rule(rule)
     update = formula.functions["update"]
     buffers = ["p", "g", *update.inputs[2:]]

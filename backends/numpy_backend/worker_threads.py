@@ -1,8 +1,8 @@
-"""Threads that wait for work with as little ceremony as Python allows.
+"""Worker threads with two queues each, cheaper than an executor.
 
-A step hands out work hundreds of times a second; an executor's queue, future and condition cost several times
-as much as the two queues a worker has here. Handing over is one call of C each way, so a Ctrl-C falls before it
-or after it, and leaves no worker in a state that the next run would stumble over.
+Steps hand out work hundreds of times a second; an executor's queue, future and condition cost several times as
+much. A queue's `put` and `get` are single C calls, so Ctrl-C comes before or after them and leaves no worker in
+an undefined state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class WorkerThreads:
     count : int
         Workers, the calling thread included.
     prepare : callable
-        Run once in each new thread.
+        Called once in each new thread.
     """
 
     def __init__(self, count: int, prepare: Callable[[], object]) -> None:
@@ -33,13 +33,13 @@ class WorkerThreads:
 
     @property
     def are_alive(self) -> bool:
-        """Whether the threads are of this process: a child that was forked has none of them."""
+        """Whether this process has the threads: a forked child has none."""
         return self._process == os.getpid()
 
     def run(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
         """Run the first task here and the others in the threads; wait for all, then raise the first error.
 
-        `cancel` is called where something is raised here: tasks that wait for one another must then end.
+        On an error here, `cancel` is called: tasks that wait for each other must then end.
         """
         here, *others = tasks
         self._ticket += 1
@@ -58,7 +58,7 @@ class WorkerThreads:
             for worker, _ in zip(self._workers, others, strict=False):
                 failed = worker.wait(self._ticket)
                 error = error or failed
-        except BaseException:  # Ctrl-C while handing out or waiting; it is unknown how far that went
+        except BaseException:  # Ctrl-C while handing out or waiting, at an unknown point
             if cancel is not None:
                 cancel()
             self._settle()
@@ -67,7 +67,7 @@ class WorkerThreads:
             raise error
 
     def _settle(self) -> None:
-        """Wait until no thread works any more: the arrays that they fill are the caller's."""
+        """Wait until all threads are idle: they write into the caller's arrays."""
         self._ticket += 1
         for worker in self._workers:
             worker.begin(self._ticket, _nothing)
@@ -75,7 +75,7 @@ class WorkerThreads:
             worker.wait(self._ticket)
 
     def close(self) -> None:
-        """End the threads and wait until they are gone."""
+        """End the threads and wait for their end."""
         for worker in self._workers:
             worker.end()
 
@@ -96,7 +96,7 @@ class _Worker:
         self._tasks.put((ticket, task))
 
     def wait(self, ticket: int) -> BaseException | None:
-        """The error of the task with this ticket, or None; what earlier tickets left is dropped."""
+        """Return the error of the task with this ticket, or None; drop results of earlier tickets."""
         while True:
             done, error = self._done.get()
             if done == ticket:
@@ -116,4 +116,4 @@ class _Worker:
             except BaseException as raised:
                 error = raised
             self._done.put((ticket, error))
-            del given, task, error  # a waiting thread keeps no arrays alive
+            del given, task, error  # so that a waiting thread keeps no arrays alive

@@ -1,10 +1,10 @@
-"""PyTorch tensors by `array_api_compat`: the generic bodies on one more array library."""
+"""The backend of PyTorch tensors, by `array_api_compat`: generic bodies alone."""
 
 import importlib
 
 
 def why_unavailable(index: int = 0) -> str:
-    """Return which library is missing, and how to install it."""
+    """Return why this backend cannot run here, or an empty string if it can."""
     for library in ("torch", "array_api_compat.torch"):
         try:
             importlib.import_module(library)

@@ -1,7 +1,7 @@
-"""The smallest backend: PyTorch tensors, and nothing but the generic bodies.
+"""The smallest backend: PyTorch tensors with the generic bodies.
 
-It shows what an array library needs so that every network, encoder and optimizer here runs on it: the array API
-standard, writing into views, and four methods that cross between host and device. It claims no speed.
+It shows the needs of a new array library: the array API standard, writing into views, and methods that cross
+between host and device. It claims no speed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TorchBackend(Backend):
     Parameters
     ----------
     fused : {"auto", "always", "never"}
-        See `Backend`. There are no fused bodies: `always` raises at the first primitive.
+        See `Backend`. `always` raises at the first primitive, since none is fused.
     """
 
     name = "torch"
