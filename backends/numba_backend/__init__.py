@@ -1,4 +1,4 @@
-"""The CPU backend whose primitives Numba compiles, and whose steps are programs of compiled code."""
+"""The CPU backend whose primitives Numba compiles, and whose steps become compiled programs."""
 
 import importlib
 import importlib.util
@@ -10,7 +10,7 @@ def why_unavailable(index: int = 0) -> str:
         return "Numba is not installed; try: pip install 'coordfit[fast]'"
     try:
         importlib.import_module("numba")
-    except Exception as error:  # an older one refuses a newer NumPy, by ImportError or SystemError
+    except Exception as error:  # an old Numba with a new NumPy raises ImportError or SystemError
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return f"Numba is installed but cannot be imported: {reason}; try: pip install --upgrade numba"
     return ""

@@ -1,4 +1,4 @@
-"""The fused bodies of the Numba backend: each writes its work down as instructions of `compiled`."""
+"""The fused bodies of the Numba backend: each describes its work by instructions of `compiled`."""
 
 from __future__ import annotations
 
@@ -9,61 +9,50 @@ from typing import Any
 
 import numpy as np
 
-from ..calls import (
-    ActivationBackward,
-    GridFourierFeatures,
-    Linear,
-    LinearBackward,
-    LossAndGradient,
-    MuonStep,
-    OptimizerStep,
-    TakeRows,
-)
+from .. import calls
 from ..dispatch import fused
 from ..numpy_backend import bodies as on_numpy
 from ..numpy_backend.bodies import NUMPY_BODIES
 from ..numpy_backend.host import even_slices
 from ..primitives import Primitives
 from ..protocols import Array
-from . import compiled
-from .compiled.addresses import jit
+from .compiled import instructions
+from .compiled.addresses import address_of, is_plain, jit
+from .compiled.instructions import at, instruction, shared_out
+from .compiled.kernels import backward_kernel, forward_kernel, loss_kernel, update_kernel
 from .host import MIN_PART_COLUMNS, MIN_PART_NUMBERS, CompiledHost
 
 _MIN_PART_BYTES = 32_768  # a part of gathered rows
 
 
 @fused(Primitives.take_rows)
-def take_rows(host: CompiledHost, call: TakeRows) -> Array:
-    """Gather rows, parts of them by each worker."""
+def take_rows(host: CompiledHost, call: calls.TakeRows) -> Array:
+    """Gather rows, divided among the workers."""
     array, index, out = call
     fits = index.ndim <= 2 and index.dtype == np.int64 and index.strides[-1] == index.itemsize
-    if (
-        not fits
-        or not compiled.is_plain(array)
-        or (array.ndim == 3 and index.ndim == 2 and len(array) != len(index))
-    ):
+    if not fits or not is_plain(array) or (array.ndim == 3 and index.ndim == 2 and len(array) != len(index)):
         host.refuse("take_rows of such arrays")
         return on_numpy.take_rows(host, call)
     ensemble, rows = array.shape[:-2] or index.shape[:-1], index.shape[-1]
     y = _out_or_new((*ensemble, rows, array.shape[-1]), array.dtype, out)
     row_bytes = array.shape[-1] * array.itemsize
-    whole = compiled.instruction(
-        compiled.TAKE_ROWS,
-        **compiled.at(x=array, y=y),
-        index=compiled.address_of(index),
+    whole = instruction(
+        instructions.TAKE_ROWS,
+        **at(x=array, y=y),
+        index=address_of(index),
         index_step=0 if index.ndim == 1 else index.strides[0],
         members=math.prod(ensemble),
         rows=rows,
         inputs=row_bytes,
     )
     parts = host.parts(rows, max(1, _MIN_PART_BYTES // row_bytes))
-    host.do(compiled.shared_out(whole, columns=parts), array, index, y, dtype=None)
+    host.do(shared_out(whole, columns=parts), array, index, y, dtype=None)
     return host.result(y)
 
 
 @fused(Primitives.linear)
-def linear(host: CompiledHost, call: Linear) -> tuple[Array, Array]:
-    """Multiply, add the bias and apply the activation, block by block of rows."""
+def linear(host: CompiledHost, call: calls.Linear) -> tuple[Array, Array]:
+    """Multiply, add the bias and apply the activation, divided among the workers."""
     x, W, b, activation, out, out_saved = call
     if not host.compiles(x, W, b, product=True):
         return on_numpy.linear(host, call)
@@ -71,55 +60,55 @@ def linear(host: CompiledHost, call: Linear) -> tuple[Array, Array]:
     y = _out_or_new((*W.shape[:-2], rows, units), W.dtype, out)
     saved = _out_or_new(y.shape, W.dtype, out_saved) if activation.saves_input else y
     shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
-    places = compiled.at(x=x, W=W, b=b, y=y, saved=saved)
-    kernel = compiled.forward_kernel(activation, W.dtype)
-    whole = compiled.instruction(compiled.LINEAR, **kernel.fields, **shape, **places)
-    # By columns, so that each worker reads its own weights; an output layer has too few of them.
+    places = at(x=x, W=W, b=b, y=y, saved=saved)
+    kernel = forward_kernel(activation, W.dtype)
+    whole = instruction(instructions.LINEAR, **kernel.fields, **shape, **places)
+    # By columns, so that each worker reads only its own weights; an output layer has too few columns.
     by_rows = units < 2 * MIN_PART_COLUMNS
     parts = host.parts_of_product(rows if by_rows else units, 2 * rows * W.size)
     all_rows, all_columns = [slice(0, rows)] * len(parts), [slice(0, units)] * len(parts)
     ranges = (parts, all_columns) if by_rows else (all_rows, parts)
-    programs = compiled.shared_out(whole, rows=ranges[0], columns=ranges[1])
+    programs = shared_out(whole, rows=ranges[0], columns=ranges[1])
     host.do(programs, x, W, b, y, saved, kernel.coefficients, dtype=W.dtype)
     return host.result(y), host.result(saved)
 
 
 @fused(Primitives.activation_backward)
-def activation_backward(host: CompiledHost, call: ActivationBackward) -> Array:
-    """Multiply dy by the derivative, in its place."""
+def activation_backward(host: CompiledHost, call: calls.ActivationBackward) -> Array:
+    """Multiply dy by the derivative, in place."""
     activation, dy, saved = call
     contiguous = dy.flags.c_contiguous and saved.flags.c_contiguous and dy.shape == saved.shape
     if not contiguous or not host.compiles(dy, saved):
         host.refuse("activation_backward of such arrays")
         return on_numpy.activation_backward(host, call)
-    kernel = compiled.backward_kernel(activation, dy.dtype)
-    places = {"dz": compiled.address_of(dy), "y": compiled.address_of(saved)}
-    whole = compiled.instruction(compiled.ACTIVATION_BACKWARD, **kernel.fields, **places)
-    programs = compiled.shared_out(whole, columns=host.parts(dy.size, MIN_PART_NUMBERS))
+    kernel = backward_kernel(activation, dy.dtype)
+    places = {"dz": address_of(dy), "y": address_of(saved)}
+    whole = instruction(instructions.ACTIVATION_BACKWARD, **kernel.fields, **places)
+    programs = shared_out(whole, columns=host.parts(dy.size, MIN_PART_NUMBERS))
     host.do(programs, dy, saved, kernel.coefficients, dtype=dy.dtype)
     return dy
 
 
 @fused(Primitives.linear_backward)
-def linear_backward(host: CompiledHost, call: LinearBackward) -> Array | None:
-    """Compute `dW = x^T dz`, db and `dx = dz W^T` with the derivative, by columns."""
+def linear_backward(host: CompiledHost, call: calls.LinearBackward) -> Array | None:
+    """Compute `dW = x^T dz`, db, and `dx = dz W^T` times the derivative, divided by columns."""
     dz, x, W, dW, db, accumulate, previous, out = call
     saved = x if previous is None else previous[1]
     if not host.compiles(dz, x, W, dW, db, saved, product=True):
         return on_numpy.linear_backward(host, call)
     rows, (inputs, units) = x.shape[-2], W.shape[-2:]
     dx = None if previous is None else _out_or_new((*W.shape[:-2], rows, inputs), W.dtype, out)
-    places = compiled.at(x=x, W=W, dz=dz, dW=dW, db=db)
+    places = at(x=x, W=W, dz=dz, dW=dW, db=db)
     arrays = [dz, x, W, dW, db]
     if previous is not None and dx is not None:
-        kernel = compiled.backward_kernel(previous[0], W.dtype)
-        places |= {**compiled.at(dx=dx, saved=saved), **kernel.fields}
+        kernel = backward_kernel(previous[0], W.dtype)
+        places |= {**at(dx=dx, saved=saved), **kernel.fields}
         arrays += [saved, dx, kernel.coefficients]
     shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
-    whole = compiled.instruction(compiled.LINEAR_BACKWARD, accumulate=accumulate, **shape, **places)
+    whole = instruction(instructions.LINEAR_BACKWARD, accumulate=accumulate, **shape, **places)
     parts = host.parts_of_product(inputs, (2 if dx is None else 4) * rows * W.size)
     by_units = even_slices(0, units, len(parts))
-    host.do(compiled.shared_out(whole, columns=parts, units=by_units), *arrays, dtype=W.dtype)
+    host.do(shared_out(whole, columns=parts, units=by_units), *arrays, dtype=W.dtype)
     return None if dx is None else host.result(dx)
 
 
@@ -135,8 +124,8 @@ def _grid(cos_x: Array, sin_x: Array, cos_y: Array, sin_y: Array, start: int, ou
 
 
 @fused(Primitives.grid_fourier_features)
-def grid_fourier_features(host: CompiledHost, call: GridFourierFeatures) -> Array:
-    """Add the phases of rows and columns in one loop."""
+def grid_fourier_features(host: CompiledHost, call: calls.GridFourierFeatures) -> Array:
+    """Combine the tables of rows and columns in one loop."""
     x_tables, y_tables, rows, out = call
     if out is None:
         out = np.empty((rows.stop - rows.start, 2 * x_tables[0].shape[-1]), x_tables[0].dtype)
@@ -145,7 +134,7 @@ def grid_fourier_features(host: CompiledHost, call: GridFourierFeatures) -> Arra
 
 
 @fused(Primitives.loss_and_gradient)
-def loss_and_gradient(host: CompiledHost, call: LossAndGradient) -> tuple[Array, Array]:
+def loss_and_gradient(host: CompiledHost, call: calls.LossAndGradient) -> tuple[Array, Array]:
     """Compute residuals, loss and gradient in one pass."""
     loss, prediction, target, divisor, weights, out = call
     given = (prediction, target) if weights is None else (prediction, target, weights)
@@ -153,34 +142,34 @@ def loss_and_gradient(host: CompiledHost, call: LossAndGradient) -> tuple[Array,
         return on_numpy.loss_and_gradient(host, call)
     ensemble, (rows, channels) = prediction.shape[:-2], prediction.shape[-2:]
     dy, value = _out_or_new(prediction.shape, prediction.dtype, out), np.empty(ensemble, prediction.dtype)
-    places = compiled.at(y=prediction, target=target, dz=dy)
+    places = at(y=prediction, target=target, dz=dy)
     if weights is not None:
-        places |= compiled.at(weights=weights)
-    kernel = compiled.loss_kernel(loss, prediction.dtype, 1.0 / divisor)
-    whole = compiled.instruction(
-        compiled.LOSS,
+        places |= at(weights=weights)
+    kernel = loss_kernel(loss, prediction.dtype, 1.0 / divisor)
+    whole = instruction(
+        instructions.LOSS,
         **places,
         **kernel.fields,
         members=math.prod(ensemble),
         rows=rows,
         units=channels,
-        value=compiled.address_of(value),
+        value=address_of(value),
     )
     host.do([whole], *given, dy, value, kernel.coefficients, dtype=prediction.dtype)
     return host.result(value) if host.recording is not None else value[()], host.result(dy)
 
 
 @fused(Primitives.optimizer_step)
-def optimizer_step(host: CompiledHost, call: OptimizerStep) -> None:
-    """Update the flat buffers in one pass, in parts for the workers."""
+def optimizer_step(host: CompiledHost, call: calls.OptimizerStep) -> None:
+    """Update the flat buffers in one pass, divided among the workers."""
     parameters, state, dtype = call.parameters, call.state, call.parameters.dtype
     if not _lie_flat(host, parameters, *call.gradients, *state):
         on_numpy.optimizer_step(host, call)
         return
-    kernel = compiled.update_kernel(call.rule, dtype)
-    states = np.array([compiled.address_of(buffer) for buffer in state] or [0], np.int64)
-    settings = {**kernel.fields, "states": compiled.address_of(states)}
-    whole, arrays = _update_of(host, compiled.UPDATE, call, call.step, settings)
+    kernel = update_kernel(call.rule, dtype)
+    states = np.array([address_of(buffer) for buffer in state] or [0], np.int64)
+    settings = {**kernel.fields, "states": address_of(states)}
+    whole, arrays = _update_of(host, instructions.UPDATE, call, call.step, settings)
     arrays += (states, *state, kernel.coefficients)
     programs = host.shared_by_workers(whole, math.prod(parameters.shape[:-1]), parameters.shape[-1])
     if host.recording is not None or len(programs) == 1:
@@ -189,31 +178,31 @@ def optimizer_step(host: CompiledHost, call: OptimizerStep) -> None:
         host.run_workers([functools.partial(host.do, [program], *arrays, dtype=dtype) for program in programs])
 
 
-def _muon_is_compiled(host: CompiledHost, call: MuonStep) -> str:
+def _muon_is_compiled(host: CompiledHost, call: calls.MuonStep) -> str:
     if host.gemm is not None and _lie_flat(host, call.parameters, *call.gradients, call.momenta):
         return ""
     return "has no compiled Muon for such arrays"
 
 
 @fused(Primitives.muon_step, supports=_muon_is_compiled)
-def muon_step(host: CompiledHost, call: MuonStep) -> None:
-    """Carry out the whole step as one instruction."""
+def muon_step(host: CompiledHost, call: calls.MuonStep) -> None:
+    """Execute the whole step as one instruction."""
     orthogonalize = call.orthogonalize
     linear, cubic, quintic = orthogonalize.coefficients
-    buffers = zip(("y", "dz", "dx"), map(compiled.address_of, orthogonalize.buffers), strict=True)
+    buffers = zip(("y", "dz", "dx"), map(address_of, orthogonalize.buffers), strict=True)
     settings = {
         **dict(buffers),
-        "x": compiled.address_of(call.out),
+        "x": address_of(call.out),
         "rows": orthogonalize.size,
         "iterations": orthogonalize.iterations,
-        "momenta": compiled.address_of(call.momenta),
+        "momenta": address_of(call.momenta),
         "momentum": call.momentum,
         "scale": call.scale,
         "linear": linear,
         "cubic": cubic,
         "quintic": quintic,
     }
-    whole, arrays = _update_of(host, compiled.MUON, call, None, settings)
+    whole, arrays = _update_of(host, instructions.MUON, call, None, settings)
     arrays += (call.momenta, call.out, *orthogonalize.buffers)
     host.do([whole], *arrays, dtype=call.parameters.dtype)
 
@@ -225,7 +214,7 @@ NUMBA_BODIES: tuple[Any, ...] = (
 
 
 def _lie_flat(host: CompiledHost, *buffers: Array) -> bool:
-    """Whether parts of flat buffers (*E, P) lie alike, in one dtype; in a recorded step they must."""
+    """Whether parts of flat buffers (*E, P) have one dtype and layout; in a recorded step, raise if not."""
     dtype, stride = buffers[0].dtype, _row_bytes(buffers[0])
     known = dtype in (np.float32, np.float64) and all(a.dtype == dtype for a in buffers)
     if known and all(a.strides[-1] == a.itemsize and _row_bytes(a) == stride for a in buffers):
@@ -237,7 +226,7 @@ def _lie_flat(host: CompiledHost, *buffers: Array) -> bool:
 def _update_of(
     host: CompiledHost,
     kind: int,
-    call: OptimizerStep | MuonStep,
+    call: calls.OptimizerStep | calls.MuonStep,
     step: int | Array | None,
     settings: Mapping[str, float],
 ) -> tuple[Any, tuple[Array, ...]]:
@@ -249,34 +238,34 @@ def _update_of(
     if rates.dtype != np.float64 or not rates.flags.c_contiguous:
         host.refuse("learning rates of this kind")
         rates = np.ascontiguousarray(rates, np.float64)
-    table = np.array([compiled.address_of(gradient) for gradient in gradients], np.int64)
+    table = np.array([address_of(gradient) for gradient in gradients], np.int64)
     members, width = math.prod(parameters.shape[:-1]), parameters.shape[-1]
-    whole = compiled.instruction(
+    whole = instruction(
         kind,
         units=_row_bytes(parameters) // parameters.itemsize,
         members=members,
         last_row=members,
         last=width,
-        parameters=compiled.address_of(parameters),
-        gradients=compiled.address_of(table),
+        parameters=address_of(parameters),
+        gradients=address_of(table),
         num_gradients=len(table),
-        rates=compiled.address_of(rates),
+        rates=address_of(rates),
         num_rates=rates.size,
-        counter=compiled.address_of(counter),
+        counter=address_of(counter),
         **settings,
     )
     return whole, (parameters, *gradients, rates, table, counter)
 
 
 def _row_bytes(a: Array) -> int:
-    """Return the bytes from one member to the next in a part of a flat buffer (*E, P); -1 if they vary."""
+    """Return the bytes between members in a part of a flat buffer (*E, P); -1 if they vary."""
     if a.ndim == 1:
         return int(a.size * a.itemsize)
     return int(a.strides[-2]) if a.ndim == 2 or a.flags.c_contiguous else -1
 
 
 def _out_or_new(shape: tuple[int, ...], dtype: Any, out: Array | None) -> Array:
-    """Return the buffer on offer if it fits, else new memory."""
+    """Return the offered buffer if it fits, else new memory."""
     if out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous:
         return out
     return np.empty(shape, dtype)

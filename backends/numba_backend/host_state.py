@@ -1,4 +1,4 @@
-"""What changes from step to step, in memory that a recorded step reads: number, learning rates, batch."""
+"""The step's number, learning rates and batch in memory that a recorded step reads."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from .compiled.addresses import address_of
 from .compiled.instructions import BATCH_ORDER, COUNT, Program, instruction, shared_out
 from .recording import pending, plain
 
-_PART = 64  # places of a batch that are worth a worker of their own
+_PART = 64  # fewer places of a batch are not worth a worker
 
 
 class HostState:
-    """`backends.DeviceState` for steps that compiled code takes by itself.
+    """`backends.DeviceState` for compiled steps.
 
     Parameters
     ----------
-    do : callable
-        Notes instructions: (parts, *arrays, dtype).
-    parts : callable
-        From a number of places, and the smallest part, to the workers' slices.
+    do, parts : callable
+        `CompiledHost.do` and `CompiledHost.parts`.
     num_rates, max_steps, orders
-        As of `Backend.device_state`.
+        See `Backend.device_state`.
     """
 
     def __init__(
@@ -55,32 +53,32 @@ class HostState:
         return pending(self._counter)
 
     def put_step(self, step: int) -> None:
-        """Say how many steps have been taken."""
+        """Set the number of steps taken."""
         self._counter[0] = step
 
     def put_rates(self, rates: NDArray[Any]) -> None:
-        """Learning rates (n, num_rates) of the next n steps."""
+        """Set the learning rates (n, num_rates) of the next n steps."""
         self._table[: len(rates)] = rates
 
     def send_losses(self, count: int) -> None:
-        """Keep the losses of the last `count` steps, which are taken when a call returns."""
+        """Copy the losses of the last `count` steps."""
         self._arrived.append(np.array(self._losses[count]))
 
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
-        """Losses (n, *E) of the steps since the last call, in order."""
+        """Return the losses (n, *E) of the steps since the last call, in order."""
         found, self._arrived = self._arrived, []
         return found
 
     def loss_buffer(self, place: int) -> Array | None:
-        """None: a recorded step has memory of its own for each loss."""
+        """Return None: a recorded step has its own memory for each loss."""
         return None
 
     def keep_losses(self, values: Sequence[Array]) -> None:
-        """Note where the steps that are recorded together leave their losses."""
+        """Keep the memory into which the steps that are recorded together write their losses."""
         self._losses[len(values)] = [plain(value) for value in values]
 
     def batch(self) -> Array | None:
-        """Numbers of the batch of the step that comes next: (B,) for all members, or (K, B)."""
+        """Return the pixel numbers of the next batch: (B,) for all members, or (K, B)."""
         batch = self._batch
         if batch is None:
             return None
@@ -104,5 +102,5 @@ class HostState:
         self._do([instruction(COUNT, counter=address_of(self._counter))], self._counter, dtype=None)
 
     def rate(self, place: int) -> Array:
-        """The learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
+        """Return the learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
         return pending(self._table[place].reshape(self._shape))

@@ -1,8 +1,7 @@
-"""A step's instructions, written down once: a program for each worker thread, and what keeps them in step.
+"""Recordings of a step: a program for each worker thread, and barriers between them.
 
-While a step is recorded nothing is computed: each primitive notes its instruction and returns an array whose
-numbers are yet to come. Such an array refuses every use but as a primitive's argument, so that arithmetic which
-the programs would miss is found at once.
+While a step is recorded nothing is computed: each primitive adds an instruction and returns a `Pending` array.
+Such an array may only be a primitive's argument, so that arithmetic outside the programs raises at once.
 """
 
 from __future__ import annotations
@@ -18,35 +17,29 @@ from .compiled.instructions import RECORD, WAIT, Program, instruction
 
 
 class Pending(np.ndarray[Any, Any]):
-    """An array that a recorded step will fill; views of it are the same. Only primitives may take it."""
+    """An array, or a view of one, that a recorded step will fill; only primitives may take it."""
 
     def __array_ufunc__(self, ufunc: Any, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: this would run once, and not again with the step."""
+        """Raise: this would run only once, not with each replay."""
         raise NotRecordedError(f"{ufunc.__name__} is not one of the compiled primitives")
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """Refuse: this would run once, and not again with the step."""
+        """Raise: this would run only once, not with each replay."""
         raise NotRecordedError(f"{func.__name__} is not one of the compiled primitives")
 
 
 def pending(array: Array) -> Array:
-    """The same memory, to be filled by the step."""
+    """Return the same memory as an array that the step will fill."""
     return array.view(Pending)
 
 
 def plain(array: Array) -> Array:
-    """The same memory as an array like any other."""
+    """Return the same memory as an ordinary array."""
     return array.view(np.ndarray)
 
 
 class Recording:
-    """Collects instructions while a step is recorded.
-
-    Parameters
-    ----------
-    workers : int
-        Threads that the programs are for.
-    """
+    """Collects the instructions of a step in a program for each of `workers` threads."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -59,13 +52,13 @@ class Recording:
 
     @property
     def ways(self) -> int:
-        """Parts in which a primitive may share itself out: one, where workers do different things anyway."""
+        """The most parts of a primitive: 1 while workers run different tasks."""
         return self.workers if self._worker is None else 1
 
     def add(self, parts: Sequence[Program], *arrays: Array, dtype: Any) -> None:
-        """Note a primitive's parts, one for each of the first workers, and keep the memory that they name.
+        """Add a primitive's parts, one for each of the first workers, and keep its arrays alive.
 
-        `dtype` is that of its numbers; None where it does not look at them.
+        `dtype` is that of its numbers; None if it only copies bytes.
         """
         self.saved.extend(arrays)
         if dtype is not None and self.dtype not in (None, dtype):
@@ -82,7 +75,7 @@ class Recording:
         self._last = "alone" if alone else "shared"
 
     def run_workers(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Record each worker's task in its own program; a task that is alone is shared by all."""
+        """Record each task in its worker's program; a single task is divided among all workers."""
         if len(tasks) == 1:
             tasks[0]()
             return
@@ -94,7 +87,7 @@ class Recording:
         self._worker, self._last = None, "shared"
 
     def programs(self) -> list[Program]:
-        """One for each worker that has something to do."""
+        """Return one program for each worker, or a single one if the others only wait."""
         own = [_joined(program) for program in self._programs]
         if all((program["kind"] == WAIT).all() for program in own[1:]):
             first = own[0]
@@ -107,6 +100,6 @@ class Recording:
 
 
 def _joined(parts: Sequence[Program]) -> Program:
-    """Instructions one after the other."""
-    # As bytes: NumPy looks at all fields of each record again where it joins records.
+    """Return consecutive instructions as one program."""
+    # As bytes: NumPy's own concatenation handles each field of each record.
     return np.frombuffer(bytearray().join(part.data.cast("B") for part in parts), RECORD)

@@ -122,7 +122,7 @@ def compiled_kernel():
     """The kernel of a formula, as a new process would get it."""
     kernels = importlib.import_module("backends.numba_backend.compiled.kernels")
     text = kernels.backward_text(kernels.lowered_activation(Sine()).formula, "float32")
-    return kernels._compiled(text, kernels.types.void(*[kernels.types.intp] * 6))
+    return kernels._compiled.__wrapped__(text, 6)
 
 
 def test_a_kernel_is_compiled_once_for_all_processes(tmp_path, monkeypatch):

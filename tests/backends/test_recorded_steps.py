@@ -16,7 +16,11 @@ from coordfit.pixels.batch_order import permuted
 from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
-compiled = pytest.importorskip("backends.numba_backend.compiled", reason="Numba is not installed")
+interpreter = pytest.importorskip(
+    "backends.numba_backend.compiled.interpreter", reason="Numba is not installed"
+)
+instructions = pytest.importorskip("backends.numba_backend.compiled.instructions")
+Barrier = pytest.importorskip("backends.numba_backend.compiled.barrier").Barrier
 recording = pytest.importorskip("backends.numba_backend.recording")
 
 SMALL = {
@@ -230,13 +234,13 @@ def test_the_order_of_batches_is_the_host_s(n, counter):
 
 
 def meet(barrier, rounds, seen):
-    program = np.concatenate([compiled.instruction(0)] * rounds)  # WAITs alone
-    compiled.execute(program, (0, np.int64(0)), np.zeros(1, np.float32), barrier.argument())
+    program = np.concatenate([instructions.instruction(0)] * rounds)  # WAITs alone
+    interpreter.execute(program, (0, np.int64(0)), np.zeros(1, np.float32), barrier.argument())
     seen.append(threading.get_ident())
 
 
 def test_threads_meet_as_often_as_they_should():
-    barrier, seen = compiled.Barrier(3), []
+    barrier, seen = Barrier(3), []
     threads = [threading.Thread(target=meet, args=(barrier, 500, seen)) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -246,11 +250,11 @@ def test_threads_meet_as_often_as_they_should():
 
 
 def test_a_broken_barrier_holds_nobody():
-    barrier, seen = compiled.Barrier(2), []
+    barrier, seen = Barrier(2), []
     thread = threading.Thread(target=meet, args=(barrier, 500, seen))
     thread.start()
     assert thread.is_alive()
-    barrier.break_up()
+    barrier.abort()
     thread.join(timeout=60)
     assert not thread.is_alive()
 
@@ -259,7 +263,7 @@ def test_an_error_beside_the_workers_frees_them(picture):
     trainer = train(trainer_of(picture, {"batch_size": 64}), 3)
     backend = trainer.backend
     steps = recording.Recording(2)
-    for part in ([compiled.instruction(0)], [compiled.instruction(0)]):
+    for part in ([instructions.instruction(0)], [instructions.instruction(0)]):
         steps.add(part * 2, dtype=None)
 
     def fails():
@@ -269,4 +273,4 @@ def test_an_error_beside_the_workers_frees_them(picture):
         meet(steps.barrier, 3, [])
 
     with backend.activate(), pytest.raises(KeyboardInterrupt):
-        backend.run_workers([fails, waits], steps.barrier.break_up)
+        backend.run_workers([fails, waits], steps.barrier.abort)

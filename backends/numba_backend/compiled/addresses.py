@@ -1,4 +1,4 @@
-"""Compiled functions, and arrays from addresses inside of them."""
+"""Compilation of functions, and arrays from addresses in compiled code."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def jit(kernel: Kernel) -> Kernel:
-    """Compile for whatever types come; the interpreter's lock is free while it runs."""
-    # No fastmath, not even "contract": which of two products a fused multiply-add takes in depends on what was
-    # inlined, so that a process which compiles would differ in the last bit from one that finds code in the
-    # cache. It bought nothing that could be measured: these loops wait for memory.
+    """Compile a function for each combination of argument types; it runs without Python's lock."""
+    # No fastmath, not even "contract": fused multiply-adds depend on inlining, so a process that compiles would
+    # differ in the last bit from one with cached code. No gain was measurable: these loops wait for memory.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     compiled: Any = numba.njit(**options)(kernel)
-    with contextlib.suppress(RuntimeError):  # nowhere to write the cache
+    with contextlib.suppress(RuntimeError):  # no writable place for a cache
         compiled._cache = Cache(kernel)
     return cast(Kernel, compiled)
 
 
 def _pointer_to(typing_context, address, like):  # type: ignore[no-untyped-def]
-    """The address as a pointer to numbers of the type of `like`."""
+    """Return the address as a pointer to numbers of the type of `like`."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
@@ -39,12 +38,12 @@ def _pointer_to(typing_context, address, like):  # type: ignore[no-untyped-def]
 
 
 _pointer: Any = intrinsic(_pointer_to)
-_carray: Any = numba.carray  # type: ignore[attr-defined]  # its types are known to the compiler alone
+_carray: Any = numba.carray  # type: ignore[attr-defined]  # only the compiler knows its types
 
 
 @jit
 def vector(address: int, size: int, like: Any) -> Array:
-    """`size` numbers of the type of `like` at an address."""
+    """Return `size` numbers of the type of `like` at an address."""
     return _carray(_pointer(address, like), size)
 
 
@@ -66,17 +65,17 @@ call_kernel: Any = intrinsic(_call)
 
 
 def address_of(array: Array) -> int:
-    """Where an array's memory begins."""
+    """Return the address of an array's memory."""
     return int(array.__array_interface__["data"][0])
 
 
 def member_step(array: Array) -> int:
-    """Bytes from one member's matrix to the next of (*E, n, m); 0 where all share it."""
+    """Return the bytes between members of an array (*E, n, m); 0 if all share it."""
     return 0 if array.ndim == 2 or array.shape[0] == 1 else int(array.strides[0])
 
 
 def is_plain(array: Array) -> bool:
-    """Whether an array is (n, m) or (E, n, m) with the last two axes contiguous, as in a flat buffer."""
+    """Whether an array is (n, m) or (E, n, m) with contiguous last two axes."""
     if array.ndim not in (2, 3):
         return False
     return bool(array.flags.c_contiguous or (array.ndim == 3 and array[0].flags.c_contiguous))

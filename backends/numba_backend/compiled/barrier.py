@@ -1,8 +1,7 @@
-"""A barrier at which threads of compiled code wait for each other, for less than a microsecond if they can.
+"""A spinning barrier for threads of compiled code, which often takes less than a microsecond.
 
-A lock of the operating system takes twenty to fifty times as long as what lies between two barriers of a
-small network's step. So threads spin; after a while, on a machine that is busy with other things, they let
-others run between two looks.
+A lock of the operating system takes twenty to fifty times as long as the work between two barriers of a small
+network's step. So threads spin; after a while, on a busy machine, they yield between two checks.
 """
 
 from __future__ import annotations
@@ -19,39 +18,33 @@ from numpy.typing import NDArray
 
 from .addresses import jit
 
-# Eight numbers to a cache line: what one thread writes must not slow down the others' looks.
-_ARRIVED, _ROUND, _BROKEN = 0, 8, 16
-_LOOKS = 2000
+# Eight numbers fill a cache line: a write to one field must not slow down reads of the others.
+_ARRIVED, _ROUND, _ABORTED = 0, 8, 16
+_MAX_SPINS = 2000
 
 
 class Barrier:
-    """The memory of one barrier, and the operating system's call that lets others run.
-
-    Parameters
-    ----------
-    count : int
-        Threads that meet here.
-    """
+    """The memory of one barrier for `count` threads."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._state: NDArray[np.int64] = np.zeros(24, np.int64)
 
     def argument(self) -> tuple[int, int, int]:
-        """What compiled code is handed."""
+        """Return the argument of `wait`: (address, threads, address of the yield call)."""
         return int(self._state.__array_interface__["data"][0]), self.count, _yield_address()
 
-    def mend(self) -> None:
-        """Make it whole before the threads start."""
+    def reset(self) -> None:
+        """Prepare for a run, before the threads start."""
         self._state[:] = 0
 
-    def break_up(self) -> None:
-        """Let everybody through at once and for good: one of the threads will never come."""
-        self._state[_BROKEN] = 1
+    def abort(self) -> None:
+        """Release all threads, now and later, since one of them will never arrive."""
+        self._state[_ABORTED] = 1
 
 
 def _yield_address() -> int:
-    """Of the call that gives up the rest of a time slice; 0 where none is known."""
+    """Return the address of the operating system's call that yields a time slice; 0 if unknown."""
     try:
         library = ctypes.CDLL("kernel32" if platform.system() == "Windows" else None)
         name = "SwitchToThread" if platform.system() == "Windows" else "sched_yield"
@@ -66,7 +59,7 @@ def _at(builder: Any, address: Any, offset: int) -> Any:
 
 
 def _add_one(typing_context, address):  # type: ignore[no-untyped-def]
-    """Count one arrival; the number of those before."""
+    """Count one arrival; return the number of earlier ones."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         return builder.atomic_rmw("add", _at(builder, arguments[0], _ARRIVED), ir.IntType(64)(1), "seq_cst")
@@ -75,7 +68,7 @@ def _add_one(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 def _open_round(typing_context, address, next_round):  # type: ignore[no-untyped-def]
-    """Nobody has arrived, and a new round has begun: in this order, for all to see."""
+    """Reset the arrivals, then begin a new round, visible to all threads in this order."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         builder.store_atomic(ir.IntType(64)(0), _at(builder, arguments[0], _ARRIVED), "seq_cst", 8)
@@ -85,17 +78,17 @@ def _open_round(typing_context, address, next_round):  # type: ignore[no-untyped
     return types.void(types.intp, types.intp), generate
 
 
-def _looker(offset: int) -> Any:
-    def look(typing_context, address):  # type: ignore[no-untyped-def]
+def _reader(offset: int) -> Any:
+    def read(typing_context, address):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             return builder.load_atomic(_at(builder, arguments[0], offset), "seq_cst", 8)
 
         return types.intp(types.intp), generate
 
-    return intrinsic(look)
+    return intrinsic(read)
 
 
-def _let_others_run(typing_context, address):  # type: ignore[no-untyped-def]
+def _call_yield(typing_context, address):  # type: ignore[no-untyped-def]
     """Call the function without arguments at an address."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -108,24 +101,24 @@ def _let_others_run(typing_context, address):  # type: ignore[no-untyped-def]
 
 _arrive: Any = intrinsic(_add_one)
 _begin_round: Any = intrinsic(_open_round)
-_round: Any = _looker(_ROUND)
-_broken: Any = _looker(_BROKEN)
-_yield: Any = intrinsic(_let_others_run)
+_round: Any = _reader(_ROUND)
+_aborted: Any = _reader(_ABORTED)
+_yield: Any = intrinsic(_call_yield)
 
 
 @jit
 def wait(barrier: Any) -> bool:
-    """Wait until all threads are here; False where the barrier is broken, and work must end."""
-    state, count, give_way = barrier
+    """Wait until all threads are here; return False if the barrier is aborted and work must end."""
+    state, count, yield_address = barrier
     this_round = _round(state)
     if _arrive(state) == count - 1:
         _begin_round(state, this_round + 1)
-        return bool(_broken(state) == 0)
-    looks = 0
+        return bool(_aborted(state) == 0)
+    spins = 0
     while _round(state) == this_round:
-        if _broken(state) != 0:
+        if _aborted(state) != 0:
             return False
-        looks += 1
-        if looks > _LOOKS and give_way != 0:
-            _yield(give_way)
+        spins += 1
+        if spins > _MAX_SPINS and yield_address != 0:
+            _yield(yield_address)
     return True

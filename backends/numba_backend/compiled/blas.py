@@ -1,4 +1,4 @@
-"""Matrix products from compiled code, by the BLAS that NumPy brought."""
+"""Matrix products in compiled code, by NumPy's BLAS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 _ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112
-# Names under which an OpenBLAS or another CBLAS exports its products, with the width of its integers.
+# Names of the products in OpenBLAS and other CBLAS libraries, with their integer types.
 _NAMES = (
     ("scipy_cblas_{}gemm64_", np.int64),
     ("cblas_{}gemm64_", np.int64),
@@ -21,21 +21,18 @@ _NAMES = (
 
 
 class Gemm:
-    """cblas_sgemm and cblas_dgemm of a library that is loaded: addresses, and the type of their integers.
-
-    `argument(dtype)` is what compiled code is handed: (address, a number of the integers' type).
-    """
+    """The addresses of cblas_sgemm and cblas_dgemm in a loaded library, and the type of their integers."""
 
     def __init__(self, addresses: dict[str, int], integer: type[np.integer[Any]]) -> None:
         self._arguments = {np.dtype(char): (address, integer(0)) for char, address in addresses.items()}
 
     def argument(self, dtype: Any) -> tuple[int, np.integer[Any]] | None:
-        """For arrays of a dtype; None where the BLAS has no product for it."""
+        """Return (address, a number of the integers' type) for a dtype; None without a product for it."""
         return self._arguments.get(dtype)
 
 
 def find_gemm(libraries: list[ctypes.CDLL]) -> Gemm | None:
-    """The first library's products by one of the known names, or None where no name is known."""
+    """Return the products of the first library with a known name, or None."""
     for library in libraries:
         for name, integer in _NAMES:
             found = [getattr(library, name.format(letter), None) for letter in "sd"]
@@ -46,7 +43,7 @@ def find_gemm(libraries: list[ctypes.CDLL]) -> Gemm | None:
 
 
 def _call_gemm(typing_context, gemm, turn_a, turn_b, m, n, k, a, lda, b, ldb, beta, c, ldc):  # type: ignore[no-untyped-def]
-    """C <- op(A) op(B) + beta C by the function at an address; a, b and c are addresses, row-major."""
+    """Compute `C <- op(A) op(B) + beta C`, row-major at addresses a, b and c, by the function of `gemm`."""
     word, width = types.intp, gemm[1].bitwidth
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]

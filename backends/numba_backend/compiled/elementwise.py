@@ -1,4 +1,4 @@
-"""Rows gathered, sums of losses, optimizers, and the order of mini-batches: compiled, each for a part."""
+"""Compiled gathering of rows, sums, optimizer steps and the order of mini-batches, each for a part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MASK = 0xFFFFFFFF
 
 @jit
 def take_rows(op: Any) -> None:
-    """Rows x[index] as y, rows [first, last) of each member; `inputs` bytes to a row, of any dtype."""
+    """Fill `y = x[index]` for rows [first, last) of each member; a row has `inputs` bytes of any dtype."""
     wide = op.inputs % 8 == 0
     for e in range(op.members):
         index = vector(op.index + e * op.index_step, op.rows, _WORD)
@@ -38,7 +38,7 @@ def _copy(source: Array, to: Array) -> None:
 
 @jit
 def sum_of(op: Any, like: Array) -> None:
-    """Y = the sum of `num_gradients` vectors, in their order."""
+    """Fill y with the sum of `num_gradients` vectors, in their order."""
     zero = like.dtype.type(0)
     parts = vector(op.gradients, op.num_gradients, _WORD)
     y = vector(op.y, op.units, zero)
@@ -51,14 +51,14 @@ def sum_of(op: Any, like: Array) -> None:
 
 @jit
 def join(op: Any, like: Array) -> None:
-    """Y = x behind what stands before `first`."""
+    """Copy x to y from position `first`."""
     zero = like.dtype.type(0)
     _copy(vector(op.x, op.units, zero), vector(op.y + op.first * like.itemsize, op.units, zero))
 
 
 @jit
 def summed(gradients: int, num_gradients: int, there: int, size: int, zero: Any) -> Array:
-    """Return the sum of the gradients' numbers from `there` on (in bytes), left in the first of them."""
+    """Add up the gradients' numbers from byte `there` into the first gradient, and return them."""
     parts = vector(gradients, num_gradients, _WORD)
     first = vector(parts[0] + there, size, zero)
     for k in range(1, num_gradients):
@@ -97,9 +97,9 @@ def _feistel(x: int, half: int, mask: int, key: int) -> int:
 
 @jit
 def batch_order(op: Any) -> None:
-    """Batch number `counter` of each member's endless sequence of epochs, places [first, last) of `rows`.
+    """Fill places [first, last) of batch number `counter` of each member's endless sequence of epochs.
 
-    `inputs` is the number of pixels; seeds (E,).
+    `rows` is the batch size, `inputs` the number of pixels; seeds (E,).
     """
     n = op.inputs
     bits = 0
@@ -122,5 +122,5 @@ def batch_order(op: Any) -> None:
 
 @jit
 def count(op: Any) -> None:
-    """One step more."""
+    """Count one step."""
     vector(op.counter, 1, _WORD)[0] += 1

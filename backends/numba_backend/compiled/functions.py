@@ -1,4 +1,4 @@
-"""Functions of float32 as polynomials: LLVM makes vector instructions of them, but not of library calls."""
+"""Functions of float32 as polynomials, which LLVM vectorizes, unlike library calls."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numba.extending import intrinsic
 
 from .addresses import jit
 
-# Pi in three parts of few digits, so that what a small integer takes of the first two is exact: Cody and Waite,
-# "Software Manual for the Elementary Functions" (1980), chapter 8.
+# Pi in three parts of few digits, so that small multiples of the first two are exact: Cody and Waite, "Software
+# Manual for the Elementary Functions" (1980), chapter 8.
 _PI = (np.float32(3.140625), np.float32(9.67502593994140625e-4), np.float32(1.5099579909783764e-7))
 _PER_PI = np.float32(1.0 / math.pi)
-# sin r = r + r^3 (c3 + c5 r^2 + c7 r^4 + c9 r^6) on [-pi / 2, pi / 2], the largest error made least: 5e-9, a
-# twelfth of the last bit of a float32 near 1.
+# sin r = r + r^3 (c3 + c5 r^2 + c7 r^4 + c9 r^6) on [-pi / 2, pi / 2] with least largest error 5e-9, a twelfth
+# of the last bit of a float32 near 1.
 _C3, _C5 = np.float32(-1.666665710e-1), np.float32(8.333017291e-3)
 _C7, _C9 = np.float32(-1.980661513e-4), np.float32(2.600054619e-6)
 _NONE, _HALF, _ONE, _TWO = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(2.0)
@@ -35,9 +35,9 @@ _NEAR_ZERO = np.float32(0.625)
 
 @jit
 def _sine_of(x: np.float32, shift: np.float32) -> Any:
-    """Return sin(x + shift pi) of a float32, for a shift of 0 or 1/2; NaN for what is infinite.
+    """Return `sin(x + shift pi)` of a float32, for a shift of 0 or 1/2; NaN for infinite x.
 
-    For |x| beyond some ten thousand the digits of x run out, and those of the result with them.
+    The result loses digits for |x| beyond some ten thousand, as x does.
     """
     n = np.floor(x * _PER_PI + shift + _HALF)
     turns = n - shift
@@ -50,25 +50,25 @@ def _sine_of(x: np.float32, shift: np.float32) -> Any:
 
 @jit
 def sine(x: np.float32) -> Any:
-    """Return sin x."""
+    """Return `sin x`."""
     return _sine_of(x, _NONE)
 
 
 @jit
 def cosine(x: np.float32) -> Any:
-    """Return cos x."""
+    """Return `cos x`."""
     return _sine_of(x, _HALF)
 
 
 def _times_power(typing_context, x, shifted):  # type: ignore[no-untyped-def]
-    """`x 2^n` for an integer n, given as the float32 1.5 2^23 + n, whose last bits are n."""
+    """Return `x 2^n` for an integer n, given as the float32 1.5 2^23 + n, whose last bits are n."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         word, real = ir.IntType(32), ir.FloatType()
         x, shifted = arguments
         n = builder.sub(builder.bitcast(shifted, word), builder.bitcast(ir.Constant(real, float(_MAGIC)), word))
         half = builder.ashr(n, ir.Constant(word, 1))
-        # In two factors: 2^n alone may be too large or too small for a float32, and the product is not.
+        # In two factors: 2^n alone may overflow or underflow a float32.
         for part in (half, builder.sub(n, half)):
             bits = builder.shl(builder.add(part, ir.Constant(word, 127)), ir.Constant(word, 23))
             x = builder.fmul(x, builder.bitcast(bits, real))
@@ -82,7 +82,7 @@ _scaled: Any = intrinsic(_times_power)
 
 @jit
 def exponential(x: np.float32) -> Any:
-    """Return exp x."""
+    """Return `exp x`."""
     x = _MOST if x > _MOST else (_LEAST if x < _LEAST else x)
     shifted = x * _PER_LN2 + _MAGIC
     n = shifted - _MAGIC
@@ -93,7 +93,7 @@ def exponential(x: np.float32) -> Any:
 
 @jit
 def hyperbolic_tangent(x: np.float32) -> Any:
-    """Return tanh x."""
+    """Return `tanh x`."""
     size = abs(x)
     square = x * x
     near = x * (_ONE + square * (_T3 + square * (_T5 + square * (_T7 + square * (_T9 + square * _T11)))))

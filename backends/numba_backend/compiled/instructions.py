@@ -1,7 +1,7 @@
-"""Instructions: records of one type, in which a primitive's addresses, shapes and numbers are written down.
+"""Instructions: records of one type with a primitive's addresses, shapes and numbers.
 
-Arrays are (E, n, m) with the last two axes contiguous; beside each address stands the step in bytes from one
-member to the next, 0 where all share it. `first` and `last` bound a worker's part of what is computed.
+Arrays are (E, n, m) with contiguous last two axes; each address has a step in bytes from one member to the
+next, 0 if all share the array. `first` and `last` bound a worker's part of the result.
 """
 
 from __future__ import annotations
@@ -32,26 +32,27 @@ RECORD = np.dtype([(name, np.int64) for name in _INTEGERS] + [(name, np.float64)
 
 
 class _Record(ctypes.Structure):
-    """The same record, which Python fills ten times as fast."""
+    """The same record for Python, which fills it ten times as fast."""
 
     _fields_ = [(n, ctypes.c_int64) for n in _INTEGERS] + [(n, ctypes.c_double) for n in _REALS]
 
 
 Program = NDArray[Any]
-"""Instructions one after the other, shape (n,) of `RECORD`."""
+"""Consecutive instructions, shape (n,) of `RECORD`."""
 
 
 def instruction(kind: int, **fields: float) -> Program:
-    """One instruction as a program of its own; what is not named is 0."""
+    """Return a program of one instruction; other fields are 0."""
     record: Any = _Record(kind=kind, **fields)
     program: Program = np.frombuffer(record, RECORD)
     return program
 
 
 def shared_out(program: Program, **ranges: Sequence[slice]) -> list[Program]:
-    """Copies of one instruction for parts of its work: `rows=` sets first_row and last_row of each, and so on.
+    """Return a copy of one instruction for each part of its work.
 
-    `columns`, `units` and `rows` are the ranges that an instruction may have; all have as many parts.
+    `columns`, `rows` and `units` set the bounds of that range, such as `first_row` and `last_row`; all have the
+    same number of parts.
     """
     count = len(next(iter(ranges.values())))
     copies = [program.copy() for _ in range(count)]
@@ -70,6 +71,6 @@ _RANGES = {
 
 
 def at(**arrays: Array) -> dict[str, int]:
-    """Return the fields that say where arrays (n, m) or (E, n, m) are."""
+    """Return the fields with addresses and steps of arrays (n, m) or (E, n, m)."""
     fields = {name: address_of(array) for name, array in arrays.items()}
     return fields | {name + "_step": member_step(array) for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Kernels of lowered formulas: compiled once for each text, kept on disk, and called by their addresses."""
+"""Kernels of lowered formulas: compiled once for each text, cached on disk, and called by address."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .cache import Cache
 
 
 class Kernel(NamedTuple):
-    """A compiled kernel's address, 0 where there is nothing to do, and its coefficients."""
+    """A compiled kernel's address, 0 for no work, and its coefficients."""
 
     address: int
     coefficients: Array
 
     @property
     def fields(self) -> dict[str, int]:
-        """What an instruction holds of it."""
+        """The fields of an instruction that names this kernel."""
         return {"kernel": self.address, "table": address_of(self.coefficients)}
 
 
@@ -43,7 +43,7 @@ def forward_kernel(activation: Activation, dtype: np.dtype[Any]) -> Kernel:
 
 @functools.lru_cache(maxsize=512)
 def backward_kernel(activation: Activation, dtype: np.dtype[Any]) -> Kernel:
-    """Return the kernel of an activation's derivative; none if it leaves dy as it is."""
+    """Return the kernel of an activation's derivative, of address 0 if dz is dy."""
     formula, values = lowered_activation(activation)
     (dz,) = formula.functions["backward"].outputs
     address = 0 if dz.value == "dy" else _address(backward_text(formula, dtype.name), 6)
@@ -52,14 +52,14 @@ def backward_kernel(activation: Activation, dtype: np.dtype[Any]) -> Kernel:
 
 @functools.lru_cache(maxsize=512)
 def loss_kernel(loss: ElementwiseLoss, dtype: np.dtype[Any], scale: float) -> Kernel:
-    """Return the kernel of a loss, whose coefficients end with `scale`."""
+    """Return the kernel of a loss; `scale` is its last coefficient."""
     formula, values = lowered_loss(loss)
     return Kernel(_address(loss_text(formula, dtype.name), 8), _table((*values, scale)))
 
 
 @functools.lru_cache(maxsize=512)
 def update_kernel(rule: UpdateRule, dtype: np.dtype[Any]) -> Kernel:
-    """Return the kernel of an optimizer's update, whose coefficients are the rule's fields."""
+    """Return the kernel of an optimizer's update; its coefficients are the rule's fields."""
     numbers = numbers_of(rule)
     text = update_text(lowered_rule(rule), dtype.name, list(numbers))
     return Kernel(_address(text, 13), _table(tuple(numbers.values())))
@@ -69,30 +69,25 @@ def _table(values: tuple[float, ...]) -> Array:
     return np.array(values or (0.0,), np.float64)
 
 
-@functools.cache
 def _address(text: str, arguments: int) -> int:
-    """The address of the kernel in a text, which takes so many integers."""
-    compiled = _compiled(text, types.void(*[types.intp] * arguments))
-    _ALIVE.append(compiled)
-    return int(compiled.address)
+    return int(_compiled(text, arguments).address)
 
 
-_ALIVE: list[Any] = []
-
-
-def _compiled(text: str, signature: Any) -> Any:
+@functools.cache
+def _compiled(text: str, arguments: int) -> Any:
+    """Return the compiled kernel in a text, which takes integers; the cache keeps its code alive."""
     scope: dict[str, Any] = {"__name__": __name__}
-    exec(compile(text, str(_file_of(text)), "exec"), scope)  # of our own text, whatever lies in the file
-    pair = (signature.args, signature.return_type)
+    exec(compile(text, str(_file_of(text)), "exec"), scope)  # runs only our own text, not the file
+    pair = ((types.intp,) * arguments, types.void)
     compiled: Any = CFunc(scope["kernel"], pair, locals={}, options={"error_model": "numpy"})
-    with contextlib.suppress(RuntimeError):  # nowhere to write the cache
+    with contextlib.suppress(RuntimeError):  # no writable place for a cache
         compiled._cache = Cache(scope["kernel"])
     compiled.compile()
     return compiled
 
 
 def _file_of(text: str) -> Path:
-    """A file with a text, named by its content, beside which Numba keeps its code; it may not be there."""
+    """Return a file with a text, named by its content, for Numba's cache; it is missing if unwritable."""
     name = f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.py"
     try:
         file = cache_folder() / "formulas" / name
@@ -101,6 +96,6 @@ def _file_of(text: str) -> Path:
             part = file.with_suffix(f".{os.getpid()}")
             part.write_text(text, encoding="utf-8")
             part.replace(file)
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         return Path("<formula>")
     return file

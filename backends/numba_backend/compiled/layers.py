@@ -1,6 +1,6 @@
-"""A layer forward and backward, and the loss: compiled, each for a part of its columns or rows.
+"""A compiled layer forward and backward, and the loss, each for a part of its columns or rows.
 
-The formulas of activations and losses are kernels of their own (`kernels`), called once for each member.
+Formulas of activations and losses are separate `kernels`, called once for each member.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .blas import AS_IT_IS, TRANSPOSED, call_gemm
 def linear(op: Any, gemm: Any, like: Array) -> None:
     """Fill `y = f(x W + b)` of shape (E, rows, units), rows [first_row, last_row) and columns [first, last).
 
-    `x W + b` is left in `saved`, which is y itself for an activation that does not save its input.
+    `saved` gets `x W + b`; it is y itself if the activation does not save its input.
     """
     item, number = like.itemsize, like.dtype.type
     rows, columns = op.last_row - op.first_row, op.last - op.first
@@ -33,7 +33,7 @@ def linear(op: Any, gemm: Any, like: Array) -> None:
 
 @jit
 def linear_backward(op: Any, gemm: Any, like: Array) -> None:
-    """DW = X^T dZ and dX = dZ W^T f'(z below), for inputs [first, last); db for its units."""
+    """Fill `dW = x^T dz` and `dx = (dz W^T) f'(previous z)` for inputs [first, last), and db for units."""
     item, number = like.itemsize, like.dtype.type
     rows, inputs, units = op.rows, op.inputs, op.units
     columns = op.last - op.first
@@ -57,7 +57,7 @@ def linear_backward(op: Any, gemm: Any, like: Array) -> None:
 
 @jit
 def _sum_rows(op: Any, dz: int, db: int, like: Array) -> None:
-    """Db = the sum of dz over rows (added to it with `accumulate`), for units [first_unit, last_unit)."""
+    """Fill db with the sum of dz over rows, or add to it with `accumulate`, for its range of units."""
     item, number = like.itemsize, like.dtype.type
     units, start = op.last_unit - op.first_unit, op.first_unit * item
     total = vector(db + start, units, number(0))
@@ -72,7 +72,7 @@ def _sum_rows(op: Any, dz: int, db: int, like: Array) -> None:
 
 @jit
 def activation_backward(op: Any, like: Array) -> None:
-    """Fill `dz = dy f'(z)` in place, y being what the layer saved; all numbers [first, last) of both."""
+    """Replace dz by `dz f'(z)`, from y as saved by the layer, for numbers [first, last)."""
     start, size = op.first * like.itemsize, op.last - op.first
     if op.kernel != 0:
         call_kernel(op.kernel, (op.dz + start, op.y + start, 1, size, 0, op.table))

@@ -1,4 +1,4 @@
-"""`Backend.muon_step` on one matrix of each member, compiled, with the iteration of Newton and Schulz."""
+"""`Backend.muon_step` on one matrix of each member, compiled, with the Newton-Schulz iteration."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _REAL = np.float64(0)
 
 @jit
 def muon_step(op: Any, gemm: Any, like: Array) -> None:
-    """W <- W - rate scale orthogonal(G + momentum M), after M <- momentum M + G.
+    """Compute `M <- momentum M + G` and `W <- W - rate scale orthogonal(G + momentum M)`.
 
-    Matrices are (rows, rows); `units` numbers lie between one member's and the next. x is the direction's
-    memory, and y, dz, dx are room for the iteration: one matrix each.
+    Matrices are (rows, rows), with `units` numbers from one member to the next. x holds the direction; y, dz
+    and dx are temporaries of one matrix each.
     """
     item, number, n = like.itemsize, like.dtype.type, op.rows
     size, momentum = n * n, number(op.momentum)
@@ -42,7 +42,7 @@ def muon_step(op: Any, gemm: Any, like: Array) -> None:
 
 @jit
 def _orthogonal(op: Any, gemm: Any, like: Array) -> int:
-    """Where the matrix near the direction's nearest orthogonal one is, after `iterations` rounds."""
+    """Return the address of the nearly orthogonal matrix after `iterations` rounds from the direction."""
     number, n = like.dtype.type, op.rows
     zero, size = number(0), n * n
     x, other = op.x, op.y
@@ -66,7 +66,7 @@ def _orthogonal(op: Any, gemm: Any, like: Array) -> int:
 
 @jit
 def _length(x: Array) -> float:
-    """The Frobenius norm; four sums side by side, so that none waits for the one before."""
+    """Return the Frobenius norm, by four independent sums for speed."""
     a = b = c = d = 0.0
     whole = x.size // 4 * 4
     for i in range(0, whole, 4):
