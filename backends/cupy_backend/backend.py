@@ -1,4 +1,4 @@
-"""The GPU backend: CuPy on one NVIDIA device, with cublasLt, kernels of our own, and recorded steps."""
+"""The GPU backend: CuPy on one NVIDIA device, with cublasLt, our own kernels, and recorded steps."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ STEPS_AT_ONCE = 16
 class CupyBackend(Backend):
     """CuPy on one GPU.
 
-    Outside `activate`, CuPy computes on the current device: work on any but the first GPU belongs inside.
-    Transfers and `zeros` find their device by themselves.
+    Work belongs inside `activate`: outside, CuPy computes on the current device. Transfers and `zeros` may be
+    called anywhere.
 
     Parameters
     ----------
     fused : {"auto", "always", "never"}
         See `Backend`.
     index : int
-        The device, counted as the driver shows it to this process (see CUDA_VISIBLE_DEVICES).
+        The device's number in this process (see CUDA_VISIBLE_DEVICES).
     precision : {"float32", "tf32", "bf16", "fp16"}
-        Of products of float32 arrays; float64 is not touched. `tf32`: operands are rounded to 10 bits of
-        mantissa where cublasLt computes them, which is several times faster. `bf16`, `fp16`: features and
-        hidden activations are kept in 16 bits, and products read a copy of the parameters in 16 bits that the
-        optimizer writes in its own pass; sums, parameters, gradients of parameters, the loss and the output
-        layer stay float32. `fp16` scales gradients of activations (`compute_copies.LOSS_SCALES`).
+        Precision of products of float32 arrays; float64 stays as it is. `tf32`: cublasLt rounds operands to 10
+        bits of mantissa, several times faster. `bf16`, `fp16`: features and hidden activations are stored in 16
+        bits, and products read a 16-bit copy of the parameters that the optimizer writes; sums, parameters,
+        their gradients, the loss and the output layer stay float32. `fp16` scales gradients of activations
+        (`compute_copies.LOSS_SCALES`).
     autotune : bool
-        Whether each product is timed at its first call, on each tier and by each of cublasLt's candidates. The
-        fastest is kept (`cublaslt.autotune_cache`), so that later runs repeat bit by bit. Without it a fused
-        epilogue is taken if there is one, by the library's own first choice.
+        Whether the first call of each product times all candidates of cublasLt. The fastest is kept
+        (`cublaslt.autotune_cache`), so that later runs repeat bit by bit. Otherwise the library's first choice
+        runs, with a fused epilogue if possible.
     two_streams : bool
-        Whether the two products of a layer's way back run beside each other.
+        Whether the two products of a layer's backward pass run concurrently.
 
     Raises
     ------
@@ -80,11 +80,6 @@ class CupyBackend(Backend):
 
     import_library = staticmethod(import_cupy)
 
-    @property
-    def relu_hides_nan(self) -> bool:
-        """Whether ReLU is cublasLt's, which turns NaN into 0."""
-        return self.fused != "never" and self.gpu.has_cublaslt
-
     def describe(self) -> dict[str, Any]:
         """Return library, device, driver and runtime, memory in bytes, and versions such as "12.9"."""
         runtime = self.xp.cuda.runtime
@@ -99,7 +94,7 @@ class CupyBackend(Backend):
         }
 
     def limits(self) -> list[str]:
-        """See `Backend.limits`. CuPy itself runs without cublasLt, so that it is looked for here."""
+        """See `Backend.limits`; a missing cublasLt is reported here, since CuPy runs without it."""
         found = []
         if not self.gpu.has_cublaslt:
             found.append(f"products are CuPy's own and no step is recorded, since {self.gpu.autotuner.why}")
@@ -131,7 +126,7 @@ class CupyBackend(Backend):
         return self.gpu.asarray(array, self.dtype(dtype))
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
-        """Copy an array to the host, after all work on the current stream."""
+        """Copy an array to the host after all work on the current stream."""
         with self.gpu.here:
             host: NDArray[Any] = self.xp.asnumpy(array)
         return host
@@ -157,13 +152,13 @@ class CupyBackend(Backend):
         return (dtype == "float32" and self.gpu.stored) or dtype
 
     def as_numbers(self, array: Array) -> Array:
-        """See `Backend.as_numbers`: the words of bfloat16 would be taken for whole numbers."""
+        """See `Backend.as_numbers`: CuPy would read the words of bfloat16 as integers."""
         if not is_stored(self.gpu, array):
             return array
         return cast(self.gpu, array, self.gpu.new(array.shape, self.xp.float32))
 
     def parameters_changed(self, parameters: Array) -> None:
-        """Copy the parameters into 16 bits anew, if products read them so."""
+        """Update the 16-bit copy of the parameters, if products read one."""
         if self.gpu.stored and str(parameters.dtype) == "float32":
             update_compute_copy(self.gpu, parameters)
 
@@ -178,10 +173,10 @@ class CupyBackend(Backend):
     # -- recorded steps ------------------------------------------------------------------------------
 
     def capture(self, step: Callable[[], None], warm_up: int = 2) -> Callable[[], None]:
-        """Return a callable that takes the step once: at first as it is, then from a recording of it.
+        """Return a callable that runs `step`, and after `warm_up` calls inside `activate` replays it.
 
-        Inside `activate` only. If the step cannot be recorded it goes on as it is, and the callable's `reason`
-        says why; with `fused="always"` that is a FusedUnavailableError.
+        If the step cannot be recorded, it runs as it is, and the callable's `reason` says why; with
+        `fused="always"` it raises FusedUnavailableError.
         """
         return CapturedStep(self.gpu, step, warm_up)
 
@@ -206,5 +201,5 @@ class CupyBackend(Backend):
         return DeviceReadback(self.gpu, shape, dtype, in_flight)
 
     def steps_at_once(self, flops: float) -> int:
-        """Return a number at which a launch costs the host nothing beside the device's work."""
+        """Return a number of steps that hides the host's time for a launch."""
         return STEPS_AT_ONCE

@@ -1,8 +1,8 @@
-"""Steps recorded into CUDA graphs, and the numbers that such a step reads from device memory.
+"""Steps recorded into CUDA graphs, and the numbers that they read from device memory.
 
-A recorded step repeats the same launches with the same arguments, on the same memory. So nothing that changes
-from step to step may be an argument: the number of the step, the learning rates and the batch are read from
-the arrays of a `DeviceState`, which the device itself counts up and the host refills without waiting.
+A recorded step repeats the same launches with the same arguments on the same memory. So the step's number, the
+learning rates and the batch, which change, are arrays of a `DeviceState`. The device counts steps itself, and
+the host refills learning rates without waiting.
 """
 
 from __future__ import annotations
@@ -22,54 +22,49 @@ from .kernels import blocks_for
 from .readback import DeviceReadback, pinned
 from .streams import recorded
 
-_IN_FLIGHT = 4  # replays that the device has not done yet: enough to keep it busy, few enough to stop soon
+_IN_FLIGHT = 4  # pending replays: enough to keep the device busy, few enough to stop soon
 
 
 class CapturedStep:
-    """A step that runs as it is a few times, is then recorded, and from there on replayed: once for each call.
+    """A step that runs a few times, is then recorded, and from then on replayed: once for each call.
 
     Parameters
     ----------
     step : callable
-        Launches work on the current stream, and leaves the host as it was: it is called a last time to be
-        recorded, and no more.
+        Launches work on the current stream, and changes nothing on the host. The recording is its last call.
     warm_up : int
         Calls before the recording: they compile kernels, choose algorithms and make buffers.
 
     Attributes
     ----------
+    graph
+        The recorded step; None before the recording or if it failed.
     reason : str
-        Why steps are not replayed; empty before the recording, and after one that went well. A graph whose
-        recording failed is incomplete, and is never launched.
+        Why the recording failed or is impossible; else empty.
     """
 
     def __init__(self, gpu: Device, step: Callable[[], None], warm_up: int) -> None:
         self._gpu, self._step, self._warm_up = gpu, step, warm_up
-        self._graph: Any = None
+        self.graph: Any = None
         self._pool: Any = None
         self._kept: list[Array] = []
         self.reason = gpu.why_not_recorded
 
-    @property
-    def is_replayed(self) -> bool:
-        """Whether there is a graph."""
-        return self._graph is not None
-
     def __call__(self) -> None:
         """Take one step."""
-        if self._graph is None and not self.reason and self._gpu.is_active:
+        if self.graph is None and not self.reason and self._gpu.is_active:
             if self._warm_up <= 0:
                 self._record()
             self._warm_up -= 1
-        if self._graph is None:
+        if self.graph is None:
             self._step()
         else:
-            self._graph.launch(self._gpu.stream)
+            self.graph.launch(self._gpu.stream)
 
     def _record(self) -> None:
         try:
-            self._graph = self._recorded()
-        except Exception as error:  # the step itself can go on as it is
+            self.graph = self._recorded()
+        except Exception as error:  # steps then run without a graph
             self._kept, self._pool = [], None
             self.reason = f"{type(error).__name__}: {first_line(error)}"
             self._gpu.not_recorded = self.reason
@@ -81,11 +76,11 @@ class CapturedStep:
                 ) from error
 
     def _recorded(self) -> Any:
-        """Return the graph of one step. What it allocates stays its own: every replay writes there again."""
+        """Return the graph of one step, which keeps the memory that it allocates for its replays."""
         gpu, cuda = self._gpu, self._gpu.xp.cuda
-        # What is freed while recording must not be given to work outside of the graph.
+        # A pool of its own: memory freed while recording must not go to work outside the graph.
         self._pool = cuda.MemoryPool()
-        # A finalizer that frees device memory in the middle would be recorded, or break the recording.
+        # A finalizer that frees device memory would be recorded, or break the recording.
         had_gc = gc.isenabled()
         gc.disable()
         try:
@@ -99,19 +94,7 @@ class CapturedStep:
 
 
 class DeviceState:
-    """What changes from step to step, in device memory: the step's number, learning rates, and the batch.
-
-    Parameters
-    ----------
-    num_rates : int
-        Learning rates of a step: 1, or one for each member.
-    max_steps : int
-        Steps between two refills of the learning rates.
-    orders : sequence of (n, batch_size, seed)
-        One for all members, or one for each; of equal n and batch_size. Empty where the batch never changes.
-    losses : (E, dtype)
-        Shape and dtype of a step's loss.
-    """
+    """`backends.DeviceState` in device memory, with the arguments of `Backend.device_state`."""
 
     def __init__(
         self,
@@ -140,14 +123,14 @@ class DeviceState:
             self._batch = gpu.zeros((len(self._orders), self._batch_size), "int64")
 
     def put_step(self, step: int) -> None:
-        """Say how many steps have been taken."""
+        """Set the number of steps taken."""
         self.counter.fill(step)
 
     def put_rates(self, rates: NDArray[Any]) -> None:
-        """Learning rates (n, num_rates) of the next n steps, without waiting for the device."""
+        """Set the learning rates (n, num_rates) of the next n steps, without waiting for the device."""
         if self._on_device is not None and np.array_equal(self._on_device[: len(rates)], rates):
             return
-        # A slot is written again after the device has read it: `send_losses` has seen to that.
+        # `send_losses` has waited until the device read this slot.
         slot = self._slots[self._next_slot]
         self._next_slot = (self._next_slot + 1) % _IN_FLIGHT
         slot[: len(rates)] = rates
@@ -155,20 +138,17 @@ class DeviceState:
         self._on_device = slot.copy()
 
     def send_losses(self, count: int) -> None:
-        """Have the losses of the last `count` steps copied to the host, without waiting for them.
-
-        The host is held only where it is too far ahead: budgets of time and interrupts must stay in touch.
-        """
+        """Start to copy the losses of the last `count` steps to the host; wait if too many are pending."""
         self._readback.send(self._losses[:count, ...])
 
     def arrived(self, wait: bool = False) -> list[NDArray[Any]]:
-        """Losses (n, *E) that have come since the last call, in order; all of them with `wait`."""
+        """Return losses (n, *E) that reached the host since the last call; with `wait`, all pending ones."""
         return self._readback.arrived(wait)
 
     # -- inside a step, recorded or not ------------------------------------------------------------------
 
     def batch(self) -> Array | None:
-        """Numbers of the batch of the step that comes next: (B,) for all members, or (K, B)."""
+        """Return the pixel numbers of the next batch: (B,) for all members, or (K, B)."""
         if not self._orders:
             return None
         members = len(self._orders)
@@ -181,11 +161,11 @@ class DeviceState:
         return self._batch[0, :] if members == 1 else self._batch
 
     def advance(self) -> None:
-        """Count one step: `counter` is then the number of the one that is being taken, from 1."""
+        """Count one step: `counter` is then the current step's number, from 1."""
         self._gpu.launch("advance", (), (1, 1), self.counter)
 
     def rate(self, place: int) -> Array:
-        """The learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
+        """Return the learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""
         return self._rates[place]
 
     def loss_buffer(self, place: int) -> Array:
@@ -193,7 +173,7 @@ class DeviceState:
         return self._loss_buffers[place]
 
     def keep_losses(self, values: Sequence[Array]) -> None:
-        """Copy the steps' losses into their buffers, unless they are there already."""
+        """Copy the steps' losses into their buffers, unless they are these buffers."""
         for place, value in enumerate(values):
             if value is not self._loss_buffers[place]:
                 self._losses[place, ...] = value

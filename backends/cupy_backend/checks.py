@@ -1,7 +1,7 @@
-"""Why there is no GPU for CuPy here: one check after the other, from the most basic fault to the least.
+"""Checks that CuPy and its GPU work here, from the most basic fault to the least.
 
-Each returns one line that names a fault and its cure, or an empty string. CuPy itself is an argument, since
-it may be missing or broken.
+Each check returns one line that names a fault and its cure, or an empty string. CuPy is an argument, since it
+may be missing or broken.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXTRAS = "pip install 'coordfit[cuda12]' or, with a driver of 580 or newer, pip 
 
 
 def why_not_imported(error: Exception) -> str:
-    """Return the line for an import of CuPy that failed."""
+    """Return the fault and cure for a failed import of CuPy."""
     if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
         return f"CuPy is not installed; for an NVIDIA GPU: {EXTRAS}"
     cause = f" ({first_line(error.__cause__)})" if error.__cause__ is not None else ""
@@ -48,7 +48,7 @@ def _driver_is_there(cupy: Any, index: int) -> str:
 
 
 def _driver_is_new_enough(cupy: Any, index: int) -> str:
-    # Within one major version any driver serves any toolkit (CUDA's minor version compatibility).
+    # Within a major version any driver serves any toolkit (CUDA's minor version compatibility).
     driver, built = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     if driver // 1000 >= built // 1000:
         return ""
@@ -64,7 +64,7 @@ def _toolkit_matches(cupy: Any, index: int) -> str:
     try:
         local = cupy.cuda.get_local_runtime_version()
     except (ImportError, OSError, RuntimeError):
-        return ""  # no runtime library to be found: the kernel below tells whether one is needed
+        return ""  # no runtime library found: `_kernel_runs` shows whether one is needed
     if local // 1000 == built // 1000:
         return ""
     return (
@@ -77,7 +77,7 @@ def _device_is_there(cupy: Any, index: int) -> str:
     runtime, fault = cupy.cuda.runtime, "it counts 0"
     try:
         count = runtime.getDeviceCount()
-    except RuntimeError as error:  # cudaErrorNoDevice, for one: CUDA says "none" by an error
+    except RuntimeError as error:  # CUDA reports no device as an error, cudaErrorNoDevice
         count, fault = 0, first_line(error)
     if 0 <= index < count:
         return ""
@@ -121,7 +121,7 @@ CHECKS: tuple[Callable[[Any, int], str], ...] = (
 
 
 def _try_out(cupy: Any, index: int, what: str, work: Callable[[], bool]) -> str:
-    """Do a little work on the device; the reason where it fails, with the versions that take part."""
+    """Run a little work on the device; return why it fails, with the versions, or an empty string."""
     runtime = cupy.cuda.runtime
     try:
         with cupy.cuda.Device(index):
@@ -141,31 +141,31 @@ def _try_out(cupy: Any, index: int, what: str, work: Callable[[], bool]) -> str:
 
 
 def device_name(properties: dict[str, Any]) -> str:
-    """The name in a device's properties, as CuPy gives them."""
+    """Return the device's name from CuPy's properties."""
     name: bytes = properties["name"]
     return name.decode(errors="replace")
 
 
 def dotted(version: int) -> str:
-    """12090 -> "12.9"."""
+    """Return CUDA's version 12090 as "12.9"."""
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that says something: CuPy frames its own with rulers."""
+    """Return the first line of an error's text that is no ruler, as CuPy prints them."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line.rstrip(".") for line in lines if line.strip("=-")), type(error).__name__)
 
 
 def import_cupy() -> Any:
-    """Return CuPy: only now, so that a machine without it, or with a broken one, can say what is wrong."""
+    """Import CuPy; late, so that a missing or broken one can be reported."""
     return importlib.import_module("cupy")
 
 
 def why_unavailable(index: int = 0) -> str:
-    """Return the first fault on the way to device `index`, with its cure, or an empty string."""
+    """Return the first fault of device `index` with its cure, or an empty string."""
     try:
         cupy = import_cupy()
-    except Exception as error:  # a library that breaks at import may raise anything
+    except Exception as error:  # a broken library may raise anything
         return why_not_imported(error)
     return next((reason for check in CHECKS if (reason := check(cupy, index))), "")

@@ -1,7 +1,7 @@
 """Precisions of 16 bits: their types, and copies of the parameters for products to read.
 
-CuPy has no bfloat16 of its own without another package, so its words are held as uint16, which only our
-kernels and cublasLt may read as numbers. float16 is CuPy's own.
+CuPy lacks bfloat16, so its words are stored as uint16, which only our kernels and cublasLt read as numbers.
+CuPy has float16.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from typing import Any
 from ..protocols import Array
 
 STORED = {"bf16": "uint16", "fp16": "float16"}
-"""The dtype of stored activations by the precision that a user names."""
+"""The dtype of stored activations by precision."""
 
 PRODUCT_TYPES = {"float32": "float32", "float64": "float64", "uint16": "bfloat16", "float16": "float16"}
-"""cublasLt's types by the dtype of the operands."""
+"""cublasLt's types by dtype of the operands."""
 
 LOSS_SCALES = {"fp16": 2.0**16}
-"""float16 has numbers down to 6e-8 and up to 65 504, and the gradient of a mean over a picture is as small as
-that: so it is multiplied by a power of two on its way back, and divided again in the optimizer. With 2^16 the
-largest gradient of a batch of 16 pixels or more is below 1e4, and a typical one of 16 384 pixels above 1e-4. A
-batch that overflows all the same shows as NaN, and ends the run as any divergence does."""
+"""Factors of gradients in the backward pass; the optimizer divides by them.
+
+float16 has numbers from 6e-8 to 65 504, and the gradient of a mean over a picture may be as small as 6e-8. With
+2^16 the largest gradient of a batch of 16 pixels or more is below 1e4, and a typical one of 16 384 pixels above
+1e-4. An overflow shows as NaN and ends the run as any divergence."""
 
 
 class ComputeCopies:
-    """Copies of flat parameter buffers in 16 bits, found again by where a layer's W and b lie in the buffer."""
+    """Copies of flat parameter buffers in 16 bits, found by the addresses of W and b in the buffer."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Any], Array, dict[Any, Array]]] = {}
@@ -37,7 +38,7 @@ class ComputeCopies:
         return known[1] if known is not None and is_known else None
 
     def of_part(self, part: Array) -> Array | None:
-        """Return the part of the copy that belongs to a part (*E, n) of its flat buffer, or None."""
+        """Return the copy of a part (*E, n) of a flat buffer, or None."""
         place = part.data.ptr
         for start, (flat, compute_copy, _) in self._known.items():
             parameters = flat()
@@ -56,7 +57,7 @@ class ComputeCopies:
         self._known[parameters.data.ptr] = (weakref.ref(parameters), compute_copy, {})
 
     def find(self, view: Array) -> Array | None:
-        """Return the part of the copy that belongs to a view (*E, n_in, n_out) into its buffer, or None."""
+        """Return the copy of a view (*E, n_in, n_out) into a flat buffer, or None."""
         place = view.data.ptr
         for start, (flat, compute_copy, views) in self._known.items():
             parameters = flat()
@@ -76,7 +77,7 @@ class ComputeCopies:
 
 
 def _same_place(view: Array, offset: int, compute_copy: Array) -> Array | None:
-    """Return the part of a copy (*E, P) that begins at an offset and has the shape of a view, or None."""
+    """Return the part of a copy (*E, P) at an offset, in the shape of a view, or None if it does not fit."""
     core, members = view.shape[-2:], view.shape[:-2]
     size = core[0] * core[1]
     if members != compute_copy.shape[:-1] or offset + size > compute_copy.shape[-1]:

@@ -1,7 +1,7 @@
-"""One GPU, as the fused bodies use it: its products, our kernels, and memory that is used again and again.
+"""One GPU as the fused bodies use it: products, kernels, streams and reused memory.
 
-Nothing here waits for the device, and nothing that changes from step to step is a number in a launch if the
-caller gives it as an array: so a step can be recorded and replayed.
+Nothing here waits for the device, and numbers that change between steps may be passed as arrays: so a step can
+be recorded and replayed.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ from .strides import is_packed
 
 
 class DeviceMemoryError(MemoryError):
-    """The device is full; the message has the sizes and the remedy, in one line."""
+    """The device is full; the message has the sizes and the cure, in one line."""
 
 
 class Device:
-    """What the fused bodies of one backend share.
+    """The state that the fused bodies of one backend share.
 
     Parameters
     ----------
     cupy : module
     index : int
-        The device, as the driver counts.
+        The device's number.
     fused, precision, autotune, two_streams
         See `CupyBackend`.
 
     Attributes
     ----------
     stored : str
-        The dtype of 16 bits in which activations of float32 networks are kept, or an empty string.
+        The 16-bit dtype of stored activations of float32 networks, or an empty string.
     masks, compute_copies
-        Bits that ReLUs leave for their way back, and parameters in 16 bits.
+        Masks of ReLUs for the backward pass, and parameters in 16 bits.
     unread_masks : set
         Shapes and dtypes of outputs whose mask no product can read.
     is_recording : bool
-        While a step is recorded nothing is timed, and no buffer is made that outlives the graph.
+        Whether a step is being recorded: nothing is timed, and no buffer is made that outlives the graph.
     why_not_recorded : str
         Why no step can be recorded, or an empty string.
     not_timed, not_recorded : str
-        Why products are not timed, if that was asked for, and why the last step was not recorded.
+        Why products are not timed although `autotune` is on, and why the last step was not recorded.
     stream
-        The backend's own stream; there is one from the first `activate` on.
+        The backend's own stream, made by the first `activate`.
     """
 
     output_threads = 256
@@ -120,7 +120,7 @@ class Device:
 
     @property
     def autotuner(self) -> Autotuner:
-        """Where products find their tier; made at the first one, with this device current."""
+        """Chooses the tier of each product; made at the first one, with this device current."""
         if self._autotuner is None:
             with self.here:
                 self._autotuner = self._new_autotuner()
@@ -141,7 +141,7 @@ class Device:
         return Autotuner(planner, self.fused, timer=self.time if choices else None, choices=choices)
 
     def _new_choices(self, library: Library) -> Choices | None:
-        """Return where the fastest products are kept; None if there is no place for them."""
+        """Return the cache of the fastest algorithms; None if it cannot be made."""
         gpu = device_name(self.xp.cuda.runtime.getDeviceProperties(self.index))
         try:
             return Choices(choices_file(), gpu, ".".join(map(str, library.version)))
@@ -150,12 +150,12 @@ class Device:
             return None
 
     def load_cublaslt(self) -> Library:
-        """Return the library that belongs to this CuPy."""
+        """Return the library of CuPy's CUDA version."""
         return load(self.xp.cuda.runtime.runtimeGetVersion() // 1000)
 
     @property
     def has_cublaslt(self) -> bool:
-        """Whether products may be cublasLt's."""
+        """Whether cublasLt is available."""
         return self.autotuner.planner is not None
 
     def time(self, run: Callable[[], None]) -> float | None:
@@ -164,7 +164,7 @@ class Device:
 
     @property
     def workspace(self) -> Workspace:
-        """Memory that products of this lane may use."""
+        """Memory for products on the current stream."""
         if not self.has_cublaslt:
             return Workspace(0, 0)
         return Workspace(self.reuse("workspace", (WORKSPACE_BYTES,), np.uint8).data.ptr)
@@ -173,11 +173,10 @@ class Device:
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
-        """Make this device current, and a stream of its own on it; wait for the work at the end.
+        """Make this device and the backend's stream current; wait for the work at the end.
 
-        The stream does not wait for the null stream, so that other users of the process do not delay it; work
-        that was asked for before is therefore waited for on entry. Nested entries wait for nothing. One thread
-        at a time is inside: another one waits.
+        The stream does not wait for the null stream, so that other work of the process does not delay it; entry
+        therefore waits for all earlier work. Nested entries wait for nothing. One thread at a time is inside.
         """
         with self._entry:
             yield from self._activated()
@@ -188,7 +187,7 @@ class Device:
             return
         with self.here:
             self.xp.cuda.Device(self.index).synchronize()
-            # One stream for the backend's life: CuPy's pool gives memory back to the stream that had it.
+            # One stream for the backend's life: CuPy's pool keeps freed memory by stream.
             if self.stream is None:
                 self.stream = self.xp.cuda.Stream(non_blocking=True)
             with self.stream, self.explained_if_full("the work"):
@@ -201,12 +200,12 @@ class Device:
 
     @property
     def is_active(self) -> bool:
-        """Whether work goes to the backend's own stream now."""
+        """Whether work goes to the backend's own stream."""
         return self._depth > 0
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Hold the state in which nothing is timed, and no buffer is made that outlives the graph."""
+        """Set `is_recording` inside a `with` block."""
         self.is_recording = True
         try:
             yield
@@ -226,46 +225,46 @@ class Device:
             return self.xp.zeros(shape, dtype=dtype)
 
     def new(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return new memory, whatever it holds."""
+        """Return a new, uninitialized array."""
         megabytes = math.prod(shape) * np.dtype(dtype).itemsize / 1e6
         with self.explained_if_full(f"another {megabytes:,.1f} MB (an array of shape {shape})"):
             return self.xp.empty(shape, dtype=dtype)
 
     def reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return the same memory for a purpose at every step, in each lane its own."""
-        lane = 0 if self.stream_pair is None else self.stream_pair.now
-        key = (lane, purpose, shape, str(dtype))
+        """Return the same memory for a purpose at every step, one for each stream."""
+        stream = 0 if self.stream_pair is None else self.stream_pair.current
+        key = (stream, purpose, shape, str(dtype))
         if key not in self._buffers:
             self.refuse_new_memory(purpose)
             self._buffers[key] = self.new(shape, dtype)
         return self._buffers[key]
 
     def refuse_new_memory(self, purpose: str) -> None:
-        """Raise while a step is recorded, which may use no memory that the steps before it did not."""
+        """Raise if a step is being recorded: it may use only the memory of earlier steps."""
         if self.is_recording:
             raise RuntimeError(f"the recorded step needs memory ({purpose}) that the steps before it did not")
 
     def out_or_new(self, offered: Array | None, shape: tuple[int, ...], like: Array) -> Array:
-        """Return the offered buffer if it fits, or a new array."""
+        """Return the offered buffer if it fits, else a new array."""
         fits = offered is not None and offered.shape == shape and offered.dtype == like.dtype
         return offered if fits and is_packed(offered) else self.new(shape, like.dtype)
 
     def packed(self, array: Array, core: int = 2) -> Array:
-        """Return the array, or a contiguous copy if it is not packed."""
+        """Return the array if it is packed, else a contiguous copy."""
         return array if is_packed(array, core) else self.xp.ascontiguousarray(array)
 
     def buffers(self) -> list[Array]:
-        """Return all memory that is used again and again, for a graph to keep alive."""
+        """Return all reused memory, for a graph to keep alive."""
         return [*self._buffers.values(), *self.masks.memory(), *self.compute_copies.memory()]
 
     def memory_in_use(self) -> int:
-        """Return the bytes that CuPy's pool has handed out; memory that it merely keeps is not counted."""
+        """Return the bytes of arrays, without free memory that CuPy's pool keeps."""
         with self.here:
             return int(self.xp.get_default_memory_pool().used_bytes())
 
     @contextlib.contextmanager
     def explained_if_full(self, what: str) -> Iterator[None]:
-        """Turn CuPy's OutOfMemoryError into one line with the sizes and the remedy."""
+        """Turn CuPy's OutOfMemoryError into one line with the sizes and the cure."""
         try:
             yield
         except DeviceMemoryError:

@@ -1,4 +1,4 @@
-"""Copies from the device to the host that the host does not wait for, and moments on the device's clock."""
+"""Asynchronous copies from the device to the host, and moments on the device's clock."""
 
 from __future__ import annotations
 
@@ -22,24 +22,16 @@ class DeviceMoment:
         self._event.record(cuda.get_current_stream())
 
     def seconds_since(self, earlier: DeviceMoment) -> float:
-        """Return the seconds between another moment and this one, by the device's clock."""
+        """Return the seconds on the device's clock between another moment and this one."""
         return 1e-3 * float(self._cuda.get_elapsed_time(earlier._event, self._event))
 
 
 class DeviceReadback:
-    """`backends.Readback`: copies into pinned memory, each with an event behind it.
-
-    Parameters
-    ----------
-    shape, dtype
-        Of an array; one with fewer rows may be sent too.
-    in_flight : int
-        With that many copies pending `send` waits for the oldest.
-    """
+    """`backends.Readback` by copies into pinned memory, with the arguments of `Backend.readback`."""
 
     def __init__(self, gpu: Device, shape: tuple[int, ...], dtype: str, in_flight: int) -> None:
         self._gpu, self._in_flight = gpu, in_flight
-        # One more than are pending: a slot is read on the host before it is written again.
+        # One more than pending copies: the host reads a slot before it is written again.
         self._slots = [pinned(gpu.xp, shape, dtype) for _ in range(in_flight + 1)]
         self._sent = 0
         self._pending: collections.deque[tuple[Any, NDArray[Any]]] = collections.deque()
@@ -77,7 +69,7 @@ class DeviceReadback:
 
 
 def pinned(xp: Any, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return an array in host memory that the device can reach while the host goes on."""
+    """Return an array in page-locked host memory, for asynchronous copies."""
     size, kind = math.prod(shape), np.dtype(dtype)
     memory = xp.cuda.alloc_pinned_memory(kind.itemsize * size)
     return np.frombuffer(memory, kind, size).reshape(shape)

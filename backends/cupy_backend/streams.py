@@ -1,4 +1,4 @@
-"""Work on streams: forked to a second one, recorded into a graph, and timed on the device."""
+"""Work on streams: run on a second one, recorded into a graph, and timed on the device."""
 
 from __future__ import annotations
 
@@ -15,34 +15,33 @@ _MILLISECONDS_TO_TIME = 2.0
 
 
 class StreamPair:
-    """Forks work to a second stream and joins it: by events alone, so that a recording has it too.
+    """Runs work on a second stream and joins it, by events that a recording captures too.
 
     Attributes
     ----------
-    now : int
-        The lane of what is asked for now: 0 is the caller's stream. Memory that is used again and again is for
-        one lane, since the other may be at work on it.
+    current : int
+        0 for the caller's stream, 1 for the second one. Reused memory belongs to one of them.
     """
 
     def __init__(self, cuda: Any) -> None:
         self._cuda = cuda
         self._side: Any = None
-        self.now = 0
+        self.current = 0
 
     @contextlib.contextmanager
     def in_parallel(self, work: Callable[[], None]) -> Iterator[None]:
-        """Have `work` done beside the work within; both see all before, and all after sees both."""
+        """Run `work` concurrently with the block; both follow all earlier work and precede all later work."""
         if self._side is None:
             self._side = self._cuda.Stream(non_blocking=True)
         main, side = self._cuda.get_current_stream(), self._side
         self._follow(side, main)
         try:
             with side:
-                self.now = 1
+                self.current = 1
                 try:
                     work()
                 finally:
-                    self.now = 0
+                    self.current = 0
             yield
         finally:
             self._follow(main, side)
@@ -55,19 +54,19 @@ class StreamPair:
 
 
 def recorded(stream: Any, work: Callable[[], None]) -> Any:
-    """Return the graph of what `work` asks of a stream, which is recorded and not done."""
+    """Return the graph of the work that `work` enqueues on a stream; it is recorded, not executed."""
     stream.begin_capture()  # relaxed: allocating is allowed
     try:
         work()
     except BaseException:
-        with contextlib.suppress(Exception):  # the first error is the one to tell
-            stream.end_capture()  # its graph is incomplete
+        with contextlib.suppress(Exception):  # the first error matters
+            stream.end_capture()
         raise
     return stream.end_capture()
 
 
 def elapsed(cuda: Any, run: Callable[[], None]) -> float:
-    """Return the milliseconds on the current stream from before a call to after it."""
+    """Return the milliseconds that a call takes on the current stream."""
     stream, start, end = cuda.get_current_stream(), cuda.Event(), cuda.Event()
     start.record(stream)
     run()
@@ -77,9 +76,9 @@ def elapsed(cuda: Any, run: Callable[[], None]) -> float:
 
 
 def time_in_graph(cuda: Any, run: Callable[[], None]) -> float | None:
-    """Return the milliseconds of one run, of several that are replayed from a graph.
+    """Return the milliseconds of one run, from several runs in a graph.
 
-    None on the stream that all share: nothing can be recorded there.
+    Return None on the null stream, which cannot be recorded.
 
     Raises
     ------
@@ -89,7 +88,7 @@ def time_in_graph(cuda: Any, run: Callable[[], None]) -> float | None:
     stream = cuda.get_current_stream()
     if stream.ptr == 0:
         return None
-    run()  # loads what it needs, and takes memory
+    run()  # loads kernels and takes memory
     alone = elapsed(cuda, run)
     count = int(min(max(_MILLISECONDS_TO_TIME / max(alone, 1e-6), 1), _RUNS_TO_TIME))
 
@@ -101,7 +100,7 @@ def time_in_graph(cuda: Any, run: Callable[[], None]) -> float | None:
         graph = recorded(stream, all_runs)
     except CublasLtError:
         raise
-    except RuntimeError as error:  # some algorithms of cublasLt run, and break a recording
+    except RuntimeError as error:  # some algorithms of cublasLt cannot be recorded
         raise CublasLtError("recording", -1, first_line(error)) from error
     graph.launch(stream)
     return min(elapsed(cuda, functools.partial(graph.launch, stream)) for _ in range(3)) / count

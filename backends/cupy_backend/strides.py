@@ -1,8 +1,8 @@
-"""How arrays lie in device memory: what kernels and products are told of an array is an address and one stride.
+"""Memory layouts of arrays that kernels and products take: an address, and a stride between members.
 
-An operand has `core` axes of its own (two for a matrix, one for a flat buffer) and at most one ensemble axis
-before them. It is *packed* where the core axes lie as in C; between members there may be a gap, as there is
-in views of the flat parameter buffer.
+An operand has `core` axes (two for a matrix, one for a flat buffer) after at most one ensemble axis. It is
+*packed* if the core axes are contiguous; gaps between members are allowed, as in views of the flat parameter
+buffer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from ..protocols import Array
 
 C_TYPES = {"float32": "float", "float64": "double", "uint16": "bf16", "float16": "half"}
-"""The types that the kernels have for dtypes; uint16 holds the words of bfloat16."""
+"""The kernels' types by dtype; uint16 holds the words of bfloat16."""
 
 _COMPUTED = {"float32", "float64"}
 
@@ -20,7 +20,7 @@ _MOST_MEMBERS = 65_535  # CUDA's limit for the second axis of a launch
 
 
 def is_packed(array: Array, core: int = 2) -> bool:
-    """Whether the last `core` axes are contiguous, whatever lies between members."""
+    """Whether the last `core` axes are contiguous."""
     expected = array.itemsize
     for size, stride in zip(array.shape[: -core - 1 : -1], array.strides[: -core - 1 : -1], strict=True):
         if size != 1 and stride != expected:
@@ -30,20 +30,20 @@ def is_packed(array: Array, core: int = 2) -> bool:
 
 
 def member_stride(array: Array, core: int = 2) -> int:
-    """Elements from one member to the next; 0 where the array is shared by all."""
+    """Return the elements from one member to the next; 0 if all share the array."""
     if array.ndim == core or array.shape[0] == 1:
         return 0
     return int(array.strides[0]) // int(array.itemsize)
 
 
 def ensemble_of(*arrays: Array, core: int = 2) -> tuple[int, ...]:
-    """E of a result: the ensemble axis of the operand that has the most members, or ()."""
+    """Return E of a result: the largest ensemble axis of the operands, or ()."""
     axes = [array.shape[:-core] for array in arrays if array.ndim > core]
     return max(axes, default=())
 
 
 def members_of(shape: tuple[int, ...], core: int = 2) -> int:
-    """How many members a result of this shape has, 1 for a single network."""
+    """Return the members of a result of this shape, 1 for a single network."""
     return int(shape[0]) if len(shape) > core else 1
 
 

@@ -167,13 +167,13 @@ def products(make: Make, quick: bool, seconds: float) -> Rows:
 
 def epilogues(make: Make, quick: bool, seconds: float) -> Rows:
     """List the epilogues that cublasLt has here, for each precision, for one network and for three."""
-    from backends.cupy_backend.cublaslt import time_candidates
+    from backends.cupy_backend.cublaslt.survey import refused_products
 
     backend = make()
     if backend.gpu.autotuner.planner is None:
         raise RuntimeError(backend.gpu.autotuner.why)
     with backend.activate():
-        yield from time_candidates(backend.gpu.autotuner.planner, *((64, 16) if quick else (16384, 256)))
+        yield from refused_products(backend.gpu.autotuner.planner, *((64, 16) if quick else (16384, 256)))
 
 
 def parity_of(precision: str, make: Make, quick: bool, seconds: float) -> Rows:

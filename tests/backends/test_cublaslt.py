@@ -46,16 +46,17 @@ from backends.cupy_backend.cublaslt import (
     Workspace,
     backward_input,
     backward_weights,
+    descriptors,
     forward,
     load,
     mask_bytes,
     matmul,
-    time_candidates,
 )
 from backends.cupy_backend.cublaslt import library as library_module
-from backends.cupy_backend.cublaslt.descriptors import ATTRIBUTES, EPILOGUE, TRANSPOSE_A, Descriptor
+from backends.cupy_backend.cublaslt.descriptors import EPILOGUE, TRANSPOSE_A, Attribute, Descriptor
 from backends.cupy_backend.cublaslt.library import Algorithm, HeuristicResult
 from backends.cupy_backend.cublaslt.plans import Operation
+from backends.cupy_backend.cublaslt.survey import refused_products
 
 # Of a product against float64 on the same rounded operands, relative to the largest element: the rounding of
 # sums and of the result.
@@ -817,7 +818,7 @@ def test_what_was_taken_can_be_read_back(library, workspace, memory, fake):
 
 def test_a_survey_asks_for_every_product_in_every_precision(planner, fake):
     fake.refuses = lambda query: query.operand == R16BF or (0 in query.strides[:2] and query.batch > 1)
-    table = time_candidates(planner, rows=512, width=64)
+    table = refused_products(planner, rows=512, width=64)
     assert {row["types"] for row in table} >= {"float64", "float32", "tf32", "bfloat16", "float16"}
     assert {row["epilogue"] for row in table} == {
         "NONE",
@@ -1035,6 +1036,9 @@ def read_attribute(descriptor, attribute):
     status = read(descriptor.value, attribute.number, ctypes.byref(cell), size, ctypes.byref(written))
     assert (status, written.value) == (SUCCESS, size)
     return cell.value
+
+
+ATTRIBUTES = [value for value in vars(descriptors).values() if isinstance(value, Attribute)]
 
 
 @over("attribute", ATTRIBUTES)

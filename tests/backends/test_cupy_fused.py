@@ -389,12 +389,6 @@ def test_a_network_that_is_no_number_is_told_by_its_loss(tier, where):
     assert np.isnan(gradients[-1][1]).all(), "and so do the gradients of the last layer"
 
 
-def test_who_hides_nan_says_so():
-    assert refusing().relu_hides_nan
-    assert not refusing(fused="never").relu_hides_nan
-    assert not fake_cupy.CupyWithoutLt().relu_hides_nan
-
-
 def test_results_of_two_losses_lie_apart():
     """A batch with two kinds of losses holds one value while the next is computed."""
     backend = refusing()

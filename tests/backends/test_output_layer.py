@@ -92,7 +92,7 @@ def test_gradients_that_lie_elsewhere_are_refused_by_the_kernel(machine):
     h, W, b, t = (backend.asarray(rng.random(s)) for s in ((9, 5), (5, 3), (1, 3), (9, 3)))
     dW, db = backend.zeros((5, 3), "float64"), backend.zeros((1, 3), "float64")
     relu, sigmoid = make_activation("relu"), make_activation("sigmoid")
-    arguments = {"count": 27, "dW": dW, "db": db, "previous": (relu, h)}
+    arguments = {"divisor": 27, "dW": dW, "db": db, "previous": (relu, h)}
     backend.output_step(make_loss("mse"), h, W, b, sigmoid, t, **arguments)
     assert machine.counts["head_step"] == 0
     assert np.isfinite(backend.to_numpy(dW)).all()
@@ -133,11 +133,11 @@ def test_what_one_step_launches(machine, monkeypatch):
     trainer = make_trainer(picture_of(3), backend, depth=4, optimizer="adam")
     with backend.activate():
         train(trainer, 3)  # warm-up, and one recording
-        graph = trainer.training_step._recorded._runs[16]._graph
+        graph = trainer.training_step._recorded._runs[16].graph
         assert graph is None
         machine.counts.clear()
         trainer.take_steps(16)
-    graph = trainer.training_step._recorded._runs[16]._graph
+    graph = trainer.training_step._recorded._runs[16].graph
     recorded = Counter({name: count / 16 for name, count in machine.counts.items() if name in KERNELS})
     assert recorded == KERNELS
     # Six products: three forward, two dX, three dW; two rows to gather; and the kernels above.

@@ -1,4 +1,4 @@
-"""The fused bodies of the GPU, as functions of a `Device` and of the record of a call."""
+"""The fused bodies of the GPU, functions of a `Device` and a record of `calls`."""
 
 from typing import Any
 

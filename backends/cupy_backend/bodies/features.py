@@ -1,4 +1,4 @@
-"""Features of the first layer: Fourier features of coordinates, of pixels by number and of grids; rows."""
+"""Inputs of the first layer: Fourier features of coordinates, pixel numbers and grids, and gathered rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _features_fit(gpu: Device, call: FourierFeatures) -> str:
 
 @fused(Primitives.fourier_features, supports=_features_fit)
 def fourier_features(gpu: Device, call: FourierFeatures) -> Array:
-    """Compute each cosine and sine by one thread."""
+    """Compute each pair of cosine and sine in one thread."""
     coordinates, B = gpu.packed(call.coordinates), gpu.packed(call.B)
     rows, m = coordinates.shape[-2], B.shape[-2]
     out = _features(gpu, call.out, (*ensemble_of(coordinates, B), rows, 2 * m), B)
@@ -64,7 +64,7 @@ def _tables_fit(gpu: Device, call: GridFourierFeatures) -> str:
 
 @fused(Primitives.grid_fourier_features, supports=_tables_fit)
 def grid_fourier_features(gpu: Device, call: GridFourierFeatures) -> Array:
-    """Add the phases of rows and columns, each feature by one thread."""
+    """Combine the tables of rows and columns, each feature in one thread."""
     tables, rows = (*call.x_tables, *call.y_tables), call.rows
     if len({_pitch(table) for table in tables}) > 1 or _pitch(tables[0]) == 0:
         tables = tuple(gpu.xp.ascontiguousarray(table) for table in tables)
@@ -86,7 +86,7 @@ def _rows_fit(gpu: Device, call: TakeRows) -> str:
 
 @fused(Primitives.take_rows, supports=_rows_fit)
 def take_rows(gpu: Device, call: TakeRows) -> Array:
-    """Gather rows, of each member its own or the same."""
+    """Gather rows, the same or different ones for each member."""
     array, rows = gpu.packed(call.array), gpu.packed(call.rows, core=1)
     count, width = rows.shape[-1], array.shape[-1]
     ensemble = array.shape[:-2] or rows.shape[:-1]
@@ -102,12 +102,12 @@ def take_rows(gpu: Device, call: TakeRows) -> Array:
 
 
 def _features(gpu: Device, offered: Array | None, shape: tuple[int, ...], like: Array) -> Array:
-    """Return memory for features: what is offered, in 16 bits too, or a new array."""
+    """Return memory for features: the offered buffer, which may have 16 bits, or a new array."""
     return gpu.out_or_new(offered, shape, offered if is_stored(gpu, offered) else like)
 
 
 def _pitch(table: Array) -> int:
-    """Return the elements from one row of a table to the next, 0 if its rows are not contiguous."""
+    """Return the elements from one row of a table to the next; 0 if rows are not contiguous."""
     if table.shape[1] > 1 and table.strides[1] != table.itemsize:
         return 0
     return int(table.strides[0]) // int(table.itemsize) if table.shape[0] > 1 else int(table.shape[1])

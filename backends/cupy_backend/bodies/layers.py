@@ -1,7 +1,6 @@
-"""Layers forward and backward: products whose epilogues do the rest, or products and kernels.
+"""Layers forward and backward: products with fused epilogues, or plain products and kernels.
 
-If cublasLt refuses an epilogue, a plain product and a kernel do the same; without cublasLt, CuPy's own product
-and a kernel.
+Products are CuPy's own without cublasLt.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def linear(gpu: Device, call: Linear) -> tuple[Array, Array]:
     narrow = is_stored(gpu, out)
     if is_stored(gpu, call.x) == narrow:
         return _layer(gpu, call)
-    # An input that is not stored (coordinates), or an output that is not (the network's own): in float32.
+    # Only one of input and output has 16 bits, as in the first and last layer: compute in float32.
     shape = (*ensemble_of(call.x, call.W, call.b), call.x.shape[-2], call.W.shape[-1])
     if narrow:
         y, z = (gpu.reuse(purpose, shape, call.W.dtype) for purpose in ("y", "z"))
@@ -84,7 +83,7 @@ def _layer(gpu: Device, call: Linear) -> tuple[Array, Array]:
 
 
 def _forward(gpu: Device, call: Linear, z: Array, formula: CudaFormula, finish: Callable[[], None]) -> bool:
-    """Compute `z = x W`; return whether bias and activation were done with it. Else `finish` does them."""
+    """Compute `z = x W`; return whether the epilogue did the work of `finish` (bias, activation)."""
     x, W, b = call.x, call.W, call.b
     sizes, types = (x.shape[-2], *W.shape[-2:]), types_of(gpu, x)
     if is_stored(gpu, x):
@@ -98,15 +97,16 @@ def _forward(gpu: Device, call: Linear, z: Array, formula: CudaFormula, finish: 
         if run_product(gpu, product, masked, finish=finish, only=Tier.EPILOGUE) is Tier.EPILOGUE:
             gpu.masks.note(z)
             return True
-    ends = relu or formula.is_identity
-    product = forward(sizes, types, bias=ends, relu=relu, mask=False, members=members, strides=strides)
-    tier = run_product(gpu, product, pointers if ends else at(x, W, z), finish=finish if ends else None)
+    is_known = relu or formula.is_identity
+    product = forward(sizes, types, bias=is_known, relu=relu, mask=False, members=members, strides=strides)
+    pointers = pointers if is_known else at(x, W, z)
+    tier = run_product(gpu, product, pointers, finish=finish if is_known else None)
     unless_run(gpu, tier, Matmul(x, W, out=z))
-    return ends and tier is Tier.EPILOGUE
+    return is_known and tier is Tier.EPILOGUE
 
 
 def _memory_for_mask(gpu: Device, y: Array) -> Array | None:
-    """Return memory for the mask of y, or None if the product that would read it is refused."""
+    """Return memory for the mask of y, or None if no product can read it."""
     if not gpu.has_cublaslt or (*y.shape, str(y.dtype)) in gpu.unread_masks:
         return None
     size = mask_bytes(*y.shape[-2:]) * members_of(y.shape)
@@ -154,15 +154,15 @@ def _backward_fits(gpu: Device, call: LinearBackward) -> str:
 
 @fused(Primitives.linear_backward, supports=_backward_fits)
 def linear_backward(gpu: Device, call: LinearBackward) -> Array | None:
-    """Run `dW = x^T dz` with db, and `dx = dz W^T` with the mask of a ReLU, on two streams if there are."""
+    """Compute `dW = x^T dz`, db, and `dx = dz W^T` with the derivative, on two streams if given."""
     dz, x = gpu.packed(call.dz), gpu.packed(call.x)
-    if is_stored(gpu, dz) != is_stored(gpu, x):  # see `linear`: the layer is computed in float32
+    if is_stored(gpu, dz) != is_stored(gpu, x):  # in float32, as in `linear`
         dz, x = widened(gpu, "dz", dz), widened(gpu, "x", x)
     call = call._replace(dz=dz, x=x)
     if call.previous is None or gpu.stream_pair is None:
         _weights_backward(gpu, call)
         return None if call.previous is None else _previous_dz(gpu, call, *call.previous)
-    # Both products read dz, and neither what the other writes; what is written next may lie where x was.
+    # Both products only read dz, and neither reads what the other writes. Both must end before x is reused.
     with gpu.stream_pair.in_parallel(functools.partial(_weights_backward, gpu, call)):
         return _previous_dz(gpu, call, *call.previous)
 
@@ -186,9 +186,9 @@ def _previous_dz(gpu: Device, call: LinearBackward, activation: Activation, save
 
 
 def _weights_backward(gpu: Device, call: LinearBackward) -> None:
-    """Fill `dW = x^T dz` and db, the sum over rows of dz, or add them."""
+    """Fill `dW = x^T dz` and db, the sum of dz over rows, or add to both."""
     dz, x, dW, db, accumulate = call.dz, call.x, call.dW, call.db, call.accumulate
-    # The library overwrites db: what is to be added goes to a place of its own first.
+    # The library overwrites db, so a sum to add needs memory of its own.
     new_db = gpu.reuse("db", db.shape, db.dtype) if accumulate else db
     product = backward_weights(
         (x.shape[-2], *dW.shape[-2:]),
@@ -214,7 +214,7 @@ def _input_backward(
     saved: Array | None = None,
     finish: Callable[[], Any] | None = None,
 ) -> bool:
-    """Compute `dx = dz W^T`; return whether the previous ReLU, whose output `saved` is, was masked with it."""
+    """Compute `dx = dz W^T`; return whether the mask of the previous ReLU, with output `saved`, was applied."""
     mask, key = None, None if saved is None else (*saved.shape, str(saved.dtype))
     if saved is not None and key not in gpu.unread_masks:
         mask = gpu.masks.find(saved, mask_bytes(*saved.shape[-2:]) * members_of(saved.shape))
@@ -235,5 +235,5 @@ def _input_backward(
     if mask is None:
         return False
     if tier is not Tier.EPILOGUE and key is not None:
-        gpu.unread_masks.add(key)  # a mask that no product reads is not written again
+        gpu.unread_masks.add(key)  # so that it is not written again
     return tier is Tier.EPILOGUE

@@ -1,7 +1,7 @@
-"""The loss of a batch: with its gradient in one pass, or with the whole output layer in one kernel.
+"""The loss of a batch: one pass for value and gradient, or one kernel for the whole output layer.
 
-Three or four output channels are too few for a library's products, which would read the hidden activations
-from memory three times. The kernel reads them once, and leaves partial sums for the gradients of W and b.
+A library's products would read the hidden activations from memory three times for a few output channels. The
+kernel reads them once, and writes partial sums for the gradients of W and b.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..kernels import KERNELS, blocks_for, groups_of_rows
 from ..strides import C_TYPES, fault_of, fault_of_written, is_packed, member_stride, members_of
 from .sums import sum_partials, sum_values
 
-_ROWS_AT_ONCE = 32  # of a block of `head_step`
-# Each block leaves partial sums of its own, which the second stage adds one after the other.
+_ROWS_AT_ONCE = 32  # for a block of `head_step`
+# Each block writes partial sums, which the second stage adds one after the other.
 _MOST_BLOCKS = 256
 _CHANNELS = {int(channels) for *_, channels in KERNELS["head_step"].instances}
 
 
 def loss_scale_of(gpu: Device, array: Array) -> float:
-    """Return what gradients are multiplied by on their way back, for parameters of this dtype."""
+    """Return the factor of gradients in the backward pass, for parameters of this dtype."""
     return gpu.loss_scale if str(array.dtype) == "float32" else 1.0
 
 
@@ -35,7 +35,7 @@ def _loss_fits(gpu: Device, call: LossAndGradient) -> str:
 
 @fused(Primitives.loss_and_gradient, supports=_loss_fits)
 def loss_and_gradient(gpu: Device, call: LossAndGradient) -> tuple[Array, Array]:
-    """Compute the gradient and partial sums of the loss in one pass, and add those up."""
+    """Compute the gradient and partial sums of the loss in one pass, then the total."""
     prediction, target = gpu.packed(call.prediction), gpu.packed(call.target)
     weights = None if call.weights is None else gpu.packed(call.weights)
     dy = gpu.out_or_new(call.out, prediction.shape, prediction)
@@ -43,7 +43,7 @@ def loss_and_gradient(gpu: Device, call: LossAndGradient) -> tuple[Array, Array]
     members = members_of(prediction.shape)
     blocks = blocks_for(rows * channels)
     partials = gpu.reuse("losses", (members, blocks), np.float64)
-    # Not a buffer that the next call would write over: whoever sums up losses may still hold this one.
+    # Not a reused buffer: a caller that adds up losses may still hold the last one.
     value = gpu.new(prediction.shape[:-2], prediction.dtype)
     gpu.launch(
         "loss_and_gradient",
@@ -114,7 +114,7 @@ def _elements_between(dW: Array, db: Array) -> int:
 
 
 def _fault_of_places(dW: Array, db: Array) -> str:
-    """Return why the kernel cannot leave dW and db side by side, as in a flat buffer, with zeros between."""
+    """Return why the kernel cannot write dW and db as neighbours in one flat buffer, or an empty string."""
     gap = _elements_between(dW, db) - dW.shape[-2] * dW.shape[-1]
     if 0 <= gap < 64 and member_stride(dW) == member_stride(db):
         return ""

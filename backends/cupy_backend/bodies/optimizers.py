@@ -1,4 +1,4 @@
-"""Optimizers: one pass over the flat buffers, which writes the copy in 16 bits too if there is one."""
+"""Optimizers: one pass over the flat buffers, which also updates the 16-bit copy, if any."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _update_fits(gpu: Device, call: OptimizerStep) -> str:
 
 @fused(Primitives.optimizer_step, supports=_update_fits)
 def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
-    """Update parameters and state, one thread for each number."""
+    """Update parameters and state, each number in one thread."""
     parameters, state, step = call.parameters, call.state, call.step
     gradient, *others = call.gradients
     for part in others:
@@ -55,9 +55,9 @@ def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
 
 @fused(Primitives.muon_step)
 def muon_step(gpu: Device, call: MuonStep) -> None:
-    """Take the generic step, whose products are our own, and update the copy in 16 bits.
+    """Run the generic body, then update the 16-bit copy.
 
-    A loss scale changes the length of gradient and momentum, but not of the orthogonalized step.
+    The orthogonalized step does not depend on the loss scale.
     """
     generic(Primitives.muon_step)(gpu, call)
     compute_copy = gpu.compute_copies.of_part(call.parameters)
@@ -66,7 +66,7 @@ def muon_step(gpu: Device, call: MuonStep) -> None:
 
 
 def _rates(gpu: Device, learning_rate: float | Array) -> tuple[Array, int]:
-    """Return learning rates in float64 on the device, and the stride from one member's to the next."""
+    """Return learning rates in float64 on the device, and the stride between members."""
     if isinstance(learning_rate, int | float):
         rates = gpu.reuse("rate", (1,), np.float64)
         rates.fill(learning_rate)

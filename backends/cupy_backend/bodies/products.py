@@ -1,4 +1,4 @@
-"""Matrix products: by cublasLt on the tier that it has, or by CuPy if there is none."""
+"""Matrix products by cublasLt, or by CuPy if cublasLt refuses or is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sixteen_bits import cast, is_stored, widened
 
 
 def types_of(gpu: Device, operand: Array) -> Types:
-    """Return cublasLt's types of a product by the dtype of an operand."""
+    """Return cublasLt's types for a product with such an operand."""
     name = str(operand.dtype)
     return PRECISIONS["tf32" if name == "float32" and gpu.precision == "tf32" else PRODUCT_TYPES[name]]
 
@@ -35,10 +35,9 @@ def run_product(
     finish: Callable[[], object] | None = None,
     only: Tier | None = None,
 ) -> Tier:
-    """Run a product on its tier, or on `only` if it has that one; return the tier that was found.
+    """Run a product of cublasLt, with `only` just on that tier; return the product's tier.
 
-    `finish` launches what a plain product leaves to kernels, for a trial of that tier; it is not called for
-    the run itself.
+    `finish` launches the kernels that follow a plain product; only trials call it, not the run itself.
     """
     stream, workspace = gpu.xp.cuda.get_current_stream().ptr, gpu.workspace
     step = gpu.autotuner.resolve(
@@ -50,7 +49,7 @@ def run_product(
 
 
 def unless_run(gpu: Device, tier: Tier, call: Matmul, accumulate: bool = False) -> None:
-    """Compute `out = op(a) op(b)` by CuPy, if the tier says that no product of cublasLt has run."""
+    """Compute `out = op(a) op(b)` by CuPy if the tier is LIBRARY."""
     if tier is not Tier.LIBRARY:
         return
     xp, out = gpu.xp, call.out
@@ -71,7 +70,7 @@ def _matmul_fits(gpu: Device, call: Matmul) -> str:
 
 @fused(Primitives.matmul, supports=_matmul_fits)
 def matmul(gpu: Device, call: Matmul) -> Array:
-    """Multiply packed operands: a transposed view is told to the library by a flag."""
+    """Multiply packed operands; transposed views need no copy."""
     a, transpose_a = _as_it_lies(gpu, call.a, call.transpose_a)
     b, transpose_b = _as_it_lies(gpu, call.b, call.transpose_b)
     rows, inner = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
@@ -92,7 +91,7 @@ def matmul(gpu: Device, call: Matmul) -> Array:
 
 
 def _as_it_lies(gpu: Device, array: Array, transposed: bool) -> tuple[Array, bool]:
-    """Return a packed operand and its flag: of a transposed view the other way round, else a copy."""
+    """Return a packed operand and its transpose flag, inverted for a transposed view."""
     if not is_packed(array):
         turned = gpu.xp.swapaxes(array, -1, -2)
         if is_packed(turned):

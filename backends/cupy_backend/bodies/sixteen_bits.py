@@ -1,4 +1,4 @@
-"""Activations that are kept in 16 bits: casts from and to float32, and parameters in 16 bits."""
+"""Activations and parameters in 16 bits, and casts from and to float32."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def is_stored(gpu: Device, array: Array | None) -> bool:
 
 
 def parameter_in_16_bits(gpu: Device, parameter: Array) -> Array:
-    """Return W or b in 16 bits: from the copy of its flat buffer, or cast now if it has none."""
+    """Return W or b in 16 bits: from the copy of its flat buffer, or cast now."""
     found = gpu.compute_copies.find(parameter)
     return cast(gpu, parameter, gpu.new(parameter.shape, gpu.stored)) if found is None else found
 
 
 def widened(gpu: Device, purpose: str, array: Array) -> Array:
-    """Return the array in float32: itself, or a copy in memory for that purpose."""
+    """Return the array in float32: itself, or a copy in memory for this purpose."""
     if not is_stored(gpu, array):
         return array
     return cast(gpu, array, gpu.reuse(f"{purpose}, widened", array.shape, np.float32))
 
 
 def cast(gpu: Device, source: Array, target: Array, core: int = 2) -> Array:
-    """Round the numbers of packed arrays of equal shape to another type; the result is `target`."""
+    """Convert a packed array to the type of `target`, of equal shape; return `target`."""
     gpu.masks.forget(target)
     count, members = math.prod(source.shape[-core:]), members_of(source.shape, core)
     types = (C_TYPES[str(source.dtype)], C_TYPES[str(target.dtype)])
@@ -42,7 +42,7 @@ def cast(gpu: Device, source: Array, target: Array, core: int = 2) -> Array:
 
 
 def update_compute_copy(gpu: Device, parameters: Array) -> None:
-    """Copy a flat buffer of parameters into 16 bits anew."""
+    """Update the 16-bit copy of a flat buffer of parameters."""
     compute_copy = gpu.compute_copies.of(parameters)
     if compute_copy is None:
         compute_copy = gpu.new(parameters.shape, gpu.stored)
@@ -51,7 +51,7 @@ def update_compute_copy(gpu: Device, parameters: Array) -> None:
 
 
 def unless_16_bits(gpu: Device, fault: str, *arrays: Array | None) -> str:
-    """Return the fault; raise it if generic bodies would take words of 16 bits for whole numbers."""
+    """Return the fault; raise if generic bodies would read 16-bit words as integers."""
     if fault and any(is_stored(gpu, array) for array in arrays):
         raise FusedUnavailableError(
             f"precision {gpu.precision} has fused bodies alone, and this one {fault}; take float32"

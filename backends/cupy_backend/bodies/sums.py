@@ -1,4 +1,4 @@
-"""Sums in a fixed order, by kernels in two stages: over rows, over partial results, and of two buffers."""
+"""Sums in a fixed order: over rows, over partial results, and of two buffers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..device import Device
 from ..kernels import blocks_for, groups_of_rows
 from ..strides import C_TYPES, member_stride, members_of
 
-# Two blocks for each multiprocessor of a large GPU: the second stage has few threads, which add all parts.
+# Two blocks for each multiprocessor of a large GPU; the second stage has few threads for all parts.
 _MOST_PARTS = 264
 
 
 def sum_over_rows(gpu: Device, dz: Array, db: Array, accumulate: bool) -> None:
-    """Fill db with the sum of dz over rows, or add it."""
+    """Fill db with the sum of dz over rows, or add the sum to it."""
     rows, width = dz.shape[-2:]
     members, c_type = members_of(db.shape), (C_TYPES[str(dz.dtype)],)
     blocks = blocks_for(rows, groups_of_rows(width), _MOST_PARTS)
@@ -25,7 +25,7 @@ def sum_over_rows(gpu: Device, dz: Array, db: Array, accumulate: bool) -> None:
 
 
 def sum_partials(gpu: Device, partials: Array, out: Array, stride: int, accumulate: bool) -> None:
-    """Sum partials (K, parts, width) into `width` numbers from where `out` begins, for each member."""
+    """Sum partials (K, parts, width) over parts into `width` numbers at `out`, for each member."""
     members, parts, width = partials.shape
     grid = (blocks_for(width, 32), members)
     places = (partials, parts * width, out, stride, parts, width, int(accumulate))

@@ -1,25 +1,23 @@
 """Matrix products by NVIDIA's cublasLt, with bias, ReLU and bias gradients fused into their epilogues.
 
-Why not `cupy.matmul`: it cannot be captured into a CUDA graph, fuses nothing, copies transposed operands of
-an ensemble, and gives 16-bit products no float32 result. cublasLt can all of it, and is called here through
-ctypes. Device memory is integer pointers throughout, so nothing here imports an array library, and the
-same text runs on a fake library in host memory.
+Unlike `cupy.matmul`, cublasLt can be captured into a CUDA graph, fuses epilogues, copies no transposed operands
+of an ensemble, and gives float32 results of 16-bit operands. ctypes calls it here. Device memory is an integer
+pointer throughout, so the same code runs on a fake library in host memory.
 
-From the bottom up: `library` (functions, errors), `descriptors` (opaque objects, attributes), `products`
-and `layer_products` (what is multiplied, in row-major words), `plans` (how the library is told, and which
-algorithms it offers), `autotune_cache` (which were fastest), `autotune` (what is taken, and where the library
-refuses).
+From the bottom up: `library` (functions, errors), `descriptors` (opaque objects, attributes), `products` and
+`layer_products` (row-major products), `plans` (the library's algorithms for a product, and runs),
+`autotune_cache` (the fastest ones on disk), `autotune` (the choice, and fallbacks), `survey` (refusals).
 
     planner = Planner(load(cuda_major=12))  # with the device current
     autotuner = Autotuner(planner, timer=milliseconds_of_one_run, choices=Choices(choices_file(), gpu, version))
     product = forward((rows, n_in, n_out), PRECISIONS["bfloat16"], members=K)
     pointers = Pointers(left=x, right=W, out=y, vector=b, mask=mask)
-    step = autotuner.take(product, pointers, workspace, stream)
+    step = autotuner.resolve(product, pointers, workspace, stream)
     if step.tier is not Tier.LIBRARY:
-        step.run(pointers, workspace, stream)  # then what the tier leaves to separate kernels
+        step.run(pointers, workspace, stream)  # on PLAIN, separate kernels follow
 """
 
-from .autotune import Autotuner, Resolved, Tier, time_candidates
+from .autotune import Autotuner, Resolved, Tier
 from .autotune_cache import Choices, choices_file
 from .layer_products import backward_input, backward_weights, forward, mask_bytes, matmul
 from .library import CublasLtError, CublasLtUnavailableError, Library, load
@@ -52,5 +50,4 @@ __all__ = [
     "load",
     "mask_bytes",
     "matmul",
-    "time_candidates",
 ]

@@ -1,10 +1,10 @@
-"""How a product is taken: on the tier that is fastest here, or the next one down where the library refuses.
+"""Choose how each product is computed: on the fastest tier, or on the next one if the library refuses.
 
-All tiers compute the same. Without a timer the first that the library has is taken, by its own first choice.
+All tiers compute the same. Without a timer, the first available tier runs the library's first algorithm.
 
-| tier     | product              | what the epilogue would have done        |
+| tier     | product              | bias, activation and mask                |
 |----------|----------------------|------------------------------------------|
-| EPILOGUE | cublasLt             | the epilogue does it                     |
+| EPILOGUE | cublasLt             | in the epilogue                          |
 | PLAIN    | cublasLt             | separate kernels                         |
 | LIBRARY  | array library's own  | separate kernels; cannot be captured     |
 """
@@ -19,14 +19,13 @@ from typing import Any, NamedTuple
 
 from ...dispatch import FUSED_MODES, FusedUnavailableError
 from .autotune_cache import Choice, Choices
-from .layer_products import backward_input, backward_weights, forward
 from .library import CublasLtError
 from .plans import Plan, Planner, RefusedError, Workspace
-from .products import PRECISIONS, Epilogue, Pointers, Product, Strides
+from .products import Epilogue, Pointers, Product
 
 
 class Tier(enum.Enum):
-    """Which way a product is taken, from the best down."""
+    """How a product is computed, the best first."""
 
     EPILOGUE = "epilogue"
     PLAIN = "plain product and separate kernels"
@@ -34,15 +33,15 @@ class Tier(enum.Enum):
 
 
 Timer = Callable[[Callable[[], None]], float | None]
-"""Milliseconds that the device needs for one run of what it is given; None where nothing can be timed now."""
-_PASSES = 2  # over all candidates, of which the faster counts: a device that was idle begins slowly
+"""Returns the device's milliseconds for one run, or None if nothing can be timed now."""
+_PASSES = 2  # over all candidates; the faster one counts, since an idle device starts slowly
 
 
 class Resolved(NamedTuple):
-    """What was decided for a product: the tier, the plan to run (None on LIBRARY), and why.
+    """The tier of a product, its plan (None on LIBRARY), and the reasons.
 
-    `refused` has the reason why not a better tier, `milliseconds` those of each candidate by the tier, with the
-    kernels that follow, or nothing where they were not timed.
+    `refused` has the reason against each better tier; `milliseconds` has, by tier, the time of each candidate
+    with the kernels that follow, and is empty if nothing was timed.
     """
 
     tier: Tier
@@ -53,11 +52,11 @@ class Resolved(NamedTuple):
 
     @property
     def algorithm(self) -> bytes:
-        """The library's algorithm, as it may be compared with others of the same version."""
+        """The library's algorithm as bytes, comparable within one version."""
         return b"" if self.plan is None else bytes(self.plan.candidates[self.candidate].algorithm)
 
     def run(self, pointers: Pointers, workspace: Workspace, stream: int) -> None:
-        """Run the plan, on PLAIN without vector and mask, which are left to the kernels that follow."""
+        """Run the plan; on PLAIN without vector and mask, which the kernels that follow apply."""
         if self.plan is None:
             raise ValueError("there is no plan to run: the array library computes this product")
         if self.tier is Tier.PLAIN:
@@ -66,21 +65,21 @@ class Resolved(NamedTuple):
 
 
 class Autotuner:
-    """Finds the tier for each product, once, and remembers why.
+    """Finds the tier of each product, once, and keeps the reasons.
 
     Parameters
     ----------
     planner : Planner or None
-        None where there is no cublasLt.
+        None without cublasLt.
     fused : {"auto", "always", "never"}
-        See `Backend`. "always" does not step below cublasLt, "never" does not use it.
+        See `Backend`. "always" refuses the tier LIBRARY, "never" takes it alone.
     why : str
-        Why there is no planner.
+        Why the planner is None.
     timer : Timer, optional
-        Times every candidate on every tier of a new product. A product that accumulates is not timed: each
-        trial would add to its result.
+        Times every candidate on every tier of a new product, unless the product accumulates: each trial would
+        add to its result.
     choices : Choices, optional
-        Where what was fastest is kept for later processes.
+        Keeps the fastest candidates for later processes.
     """
 
     def __init__(
@@ -109,24 +108,24 @@ class Autotuner:
         finish: Callable[[], object] | None = None,
         is_recording: bool = False,
     ) -> Resolved:
-        """Return the step for a product on pointers aligned like these: the same object at every call.
+        """Return the decision for a product on pointers aligned like these: the same object at every call.
 
         Parameters
         ----------
         finish : callable, optional
-            Launches the kernels that do on PLAIN what the epilogue does: a trial there is timed with them. It
-            may be called many times, and changes nothing but the product's own results.
+            Launches the kernels that replace the epilogue on PLAIN; trials of that tier include them. It may be
+            called many times, and changes only the product's own results.
         is_recording : bool
-            Whether a step is being recorded: nothing can be asked of the library then, or timed.
+            Whether a step is being recorded, so that nothing new can be planned or timed.
 
         Raises
         ------
         FusedUnavailableError
-            With `fused="always"`, where nothing but the array library's product is left.
+            With `fused="always"`, if only the tier LIBRARY is left.
         CublasLtError
-            With `fused="always"`, where the library does not refuse but fails.
+            With `fused="always"`, if the library fails instead of refusing.
         RuntimeError
-            For a product that is first met while a step is recorded.
+            The product is new while a step is recorded.
         """
         key = (product, product.alignments(pointers))
         step = self._steps.get(key)
@@ -138,9 +137,9 @@ class Autotuner:
         return step
 
     def report(self) -> list[dict[str, Any]]:
-        """Return what was taken, a row for each product, as plain data for reports."""
+        """Return the decision for each product, as plain data for reports."""
         return [
-            _describe(product) | {"alignments": list(alignments)} | _outcome(step)
+            product.describe() | {"alignments": list(alignments)} | _outcome(step)
             for (product, alignments), step in self._steps.items()
         ]
 
@@ -169,8 +168,8 @@ class Autotuner:
     def _plans(
         self, product: Product, pointers: Pointers, refused: dict[Tier, str]
     ) -> Iterator[tuple[Tier, Plan]]:
-        """Yield the plan on each tier that has one; of the others, note the reason in `refused`."""
-        for tier, candidate in _rungs(product):
+        """Yield the plan on each tier that has one; put the reasons of the others into `refused`."""
+        for tier, candidate in _tiers(product):
             if self.planner is None or self.fused == "never":
                 refused[tier] = "fused=never" if self.fused == "never" else self.why
                 continue
@@ -179,7 +178,7 @@ class Autotuner:
                 yield tier, self.planner.plan(candidate, used)
             except RefusedError as reason:
                 refused[tier] = str(reason)
-            except CublasLtError as error:  # not a refusal but a fault: told in the report, or loudly
+            except CublasLtError as error:  # a failure, not a refusal
                 if self.fused == "always":
                     raise
                 refused[tier] = str(error)
@@ -199,20 +198,20 @@ class Autotuner:
         found: list[Resolved],
         trials: Sequence[Callable[[], None]],
     ) -> Resolved:
-        """The step that was chosen for a product before, or the fastest one now, which is kept."""
+        """Return the kept choice for a product, or time all candidates and keep the fastest."""
         key = f"{product!r} on {alignments}"
         if (step := self._chosen_before(key, found)) is not None:
             return step
         outcomes = self._timed(trials)
-        if outcomes is None:  # nothing can be timed now: nothing is kept
+        if outcomes is None:  # nothing can be timed now
             return found[0]
         milliseconds: dict[str, list[float | None]] = {}
         refused = dict(found[0].refused)
         for tier in dict.fromkeys(step.tier for step in found):
-            of_rung = [outcome for step, outcome in zip(found, outcomes, strict=True) if step.tier is tier]
-            milliseconds[tier.value] = [time if isinstance(time, float) else None for time in of_rung]
+            of_tier = [outcome for step, outcome in zip(found, outcomes, strict=True) if step.tier is tier]
+            milliseconds[tier.value] = [time if isinstance(time, float) else None for time in of_tier]
             if all(time is None for time in milliseconds[tier.value]):
-                refused[tier] = f"no algorithm runs: {of_rung[0]}"
+                refused[tier] = f"no algorithm runs: {of_tier[0]}"
         found = [step._replace(refused=refused) for step in found]
         times = [(outcome, i) for i, outcome in enumerate(outcomes) if isinstance(outcome, float)]
         if not times:
@@ -220,7 +219,7 @@ class Autotuner:
         best = found[min(times)[1]]
         choice = Choice(best.tier.value, best.algorithm, milliseconds)
         if self.choices is not None:
-            with contextlib.suppress(OSError):  # then a later run times it again
+            with contextlib.suppress(OSError):  # a later run then times it again
                 choice = self.choices.keep(key, choice)
         return _chosen(choice, found) or best._replace(milliseconds=milliseconds)
 
@@ -235,7 +234,7 @@ class Autotuner:
         return None
 
     def _timed(self, trials: Sequence[Callable[[], None]]) -> list[float | CublasLtError] | None:
-        """Milliseconds of each trial, or its error; None where nothing can be timed."""
+        """Return the milliseconds of each trial, or its error; None if nothing can be timed."""
         assert self.timer is not None
         outcomes: list[float | CublasLtError] = [float("inf")] * len(trials)
         for _ in range(_PASSES):
@@ -257,38 +256,25 @@ class Autotuner:
 def _try(
     step: Resolved, pointers: Pointers, workspace: Workspace, stream: int, finish: Callable[[], object] | None
 ) -> None:
-    """Take a step as it would be taken: on PLAIN with the kernels that follow."""
+    """Run a candidate as in a step: on PLAIN with the kernels that follow."""
     step.run(pointers, workspace, stream)
     if step.tier is Tier.PLAIN and finish is not None:
         finish()
 
 
 def _chosen(choice: Choice, found: list[Resolved]) -> Resolved | None:
-    """The step of a choice, or None where the library does not offer its algorithm."""
-    wanted = (choice.tier, choice.algorithm)
-    steps = (step for step in found if (step.tier.value, step.algorithm) == wanted)
-    step = next(steps, None)
-    return None if step is None else step._replace(milliseconds=choice.milliseconds)
+    """Return the candidate of a choice, or None if the library does not offer its algorithm."""
+    for step in found:
+        if (step.tier.value, step.algorithm) == (choice.tier, choice.algorithm):
+            return step._replace(milliseconds=choice.milliseconds)
+    return None
 
 
-def _rungs(product: Product) -> Iterator[tuple[Tier, Product]]:
-    """Yield what cublasLt is asked for, from the best down."""
+def _tiers(product: Product) -> Iterator[tuple[Tier, Product]]:
+    """Yield the tiers of cublasLt, the best first, with the product on each."""
     if product.epilogue != Epilogue.NONE:
         yield Tier.EPILOGUE, product
     yield Tier.PLAIN, product.plain()
-
-
-def _describe(product: Product) -> dict[str, Any]:
-    return {
-        "product": product.name,
-        "rows": product.rows,
-        "columns": product.columns,
-        "inner": product.inner,
-        "members": product.members,
-        "types": str(product.types),
-        "epilogue": product.epilogue.name,
-        "accumulate": product.accumulate,
-    }
 
 
 def _outcome(step: Resolved) -> dict[str, Any]:
@@ -303,36 +289,3 @@ def _outcome(step: Resolved) -> dict[str, Any]:
             "milliseconds": step.milliseconds,
         } | step.plan.describe(step.candidate)
     return outcome
-
-
-def time_candidates(planner: Planner, rows: int = 16384, width: int = 256) -> list[dict[str, Any]]:
-    """Ask for every product of a hidden layer in every precision, for one network and for three.
-
-    Returns
-    -------
-    table : list of dict
-        Product, types, members, epilogue, whether X is shared, and the reason for a refusal (or "").
-    """
-    return [
-        _describe(product) | {"shared": shared, "refused": planner.probe(product)}
-        for product, shared in _typical_products(rows, width)
-    ]
-
-
-def _typical_products(rows: int, width: int) -> Iterator[tuple[Product, bool]]:
-    sizes = (rows, width, width)
-    for precision in PRECISIONS.values():
-        for members, shared in ((1, False), (3, False), (3, True)):
-            options: dict[str, Any] = {"members": members}
-            if shared:  # X
-                options["strides"] = Strides(0, width * width, rows * width, width)
-            yield forward(sizes, precision, **options), shared
-            yield forward(sizes, precision, mask=False, **options), shared
-            yield forward(sizes, precision, relu=False, **options), shared
-            yield forward(sizes, precision, bias=False, relu=False, **options), shared
-            if not shared:
-                yield backward_weights(sizes, precision, **options), shared
-                yield backward_input(sizes, precision, **options), shared
-                continue
-            options["strides"] = Strides(0, rows * width, width * width, width)
-            yield backward_weights(sizes, precision, **options), shared

@@ -1,8 +1,8 @@
-"""What was fastest for each product, kept on disk for one GPU and one version of cublasLt.
+"""The fastest algorithm for each product, kept on disk for one GPU and one version of cublasLt.
 
-A run that times its products takes others the next time, by noise alone, and another algorithm rounds
-otherwise. So the first choice stands: every later run of this user on this machine repeats it bit by bit.
-The algorithms in the file are compared with those that the library offers, and never given to it.
+Timings are noisy, and algorithms round differently. So the first choice is final, and every later run of this
+user on this machine repeats it bit by bit. Algorithms in the file are only compared with those that the library
+offers, and never passed to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Choice(NamedTuple):
-    """The fastest way to compute a product, and the milliseconds of all ways by the tier."""
+    """The fastest candidate for a product, and the milliseconds of all candidates by tier."""
 
     tier: str
     algorithm: bytes
@@ -33,14 +33,14 @@ class Choices:
     Parameters
     ----------
     file : Path
-        An SQLite database, made where it is missing, which other processes may use at the same time.
+        An SQLite database, made if missing; other processes may use it at the same time.
     gpu, library : str
-        For which the choices are.
+        Names of the device and the library's version.
 
     Raises
     ------
     OSError
-        From every method, where the file cannot be made or written, or is something else.
+        From every method: the file cannot be written, or is no such database.
     """
 
     def __init__(self, file: Path, gpu: str, library: str) -> None:
@@ -49,12 +49,12 @@ class Choices:
         self.find("")  # the file can be read
 
     def find(self, product: str) -> Choice | None:
-        """Return what was chosen for a product, or None."""
+        """Return the choice for a product, or None."""
         with self._connected() as database:
             return self._found(database, product)
 
     def keep(self, product: str, choice: Choice) -> Choice:
-        """Keep a choice, unless there is one already; return the one that stands."""
+        """Keep a choice unless an earlier one exists; return the kept one."""
         tier, algorithm, milliseconds = choice
         row = (*self._of, product, tier, algorithm, json.dumps(milliseconds))
         with self._connected() as database:
@@ -62,7 +62,7 @@ class Choices:
             return self._found(database, product) or choice
 
     def forget(self, product: str) -> None:
-        """Drop the choice for a product: the library does not offer it any more."""
+        """Drop the choice for a product, which the library does not offer any more."""
         with self._connected() as database:
             database.execute(
                 "DELETE FROM products WHERE gpu = ? AND library = ? AND product = ?", (*self._of, product)
@@ -70,7 +70,7 @@ class Choices:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of its own: processes and threads share nothing but the file."""
+        """Open a connection and a transaction: processes and threads share only the file."""
         try:
             import sqlite3  # late, since a Python may be built without it
         except ImportError as error:
@@ -94,5 +94,5 @@ class Choices:
 
 
 def choices_file() -> Path:
-    """Return where a user's choices lie."""
+    """Return the file of a user's choices."""
     return cache_folder() / "products.sqlite"

@@ -1,4 +1,4 @@
-"""The opaque objects of cublasLt, closed when they are let go, and the attributes that are set on them."""
+"""The opaque objects of cublasLt, destroyed with their Python objects, and their attributes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .library import Library
 
 
 class Attribute(NamedTuple):
-    """A number by which an object's attribute is known, and its C type: the library checks the size."""
+    """An attribute's kind of object, number and C type; the library checks the type's size."""
 
     kind: str
     number: int
@@ -20,7 +20,7 @@ class Attribute(NamedTuple):
 TRANSPOSE_A = Attribute("MatmulDesc", 3, ctypes.c_int32)
 TRANSPOSE_B = Attribute("MatmulDesc", 4, ctypes.c_int32)
 EPILOGUE = Attribute("MatmulDesc", 7, ctypes.c_uint32)
-# The vector is the bias that is added, or the gradient of the bias that is written.
+# The vector is the bias to add, or the gradient of the bias to write.
 VECTOR_POINTER = Attribute("MatmulDesc", 8, ctypes.c_void_p)
 VECTOR_BATCH_STRIDE = Attribute("MatmulDesc", 10, ctypes.c_int64)
 MASK_POINTER = Attribute("MatmulDesc", 11, ctypes.c_void_p)
@@ -34,28 +34,26 @@ MIN_ALIGNMENT_B = Attribute("MatmulPreference", 6, ctypes.c_uint32)
 MIN_ALIGNMENT_C = Attribute("MatmulPreference", 7, ctypes.c_uint32)
 MIN_ALIGNMENT_D = Attribute("MatmulPreference", 8, ctypes.c_uint32)
 
-ATTRIBUTES = tuple(value for value in list(globals().values()) if isinstance(value, Attribute))
-
 ALGORITHM_FACTS = {
     "algorithm": Attribute("MatmulAlgoConfig", 0, ctypes.c_int32),
     "tile": Attribute("MatmulAlgoConfig", 1, ctypes.c_uint32),
     "splits": Attribute("MatmulAlgoConfig", 2, ctypes.c_int32),  # of the inner axis
     "cluster": Attribute("MatmulAlgoConfig", 8, ctypes.c_uint16),
 }
-"""What can be read off an algorithm: the library's numbers, as its header explains them."""
+"""Readable properties of an algorithm, as numbers that the library's header explains."""
 
 
 class Descriptor:
-    """An object that the library makes and destroys: `cublasLt<kind>Create`, `cublasLt<kind>Destroy`.
+    """An object of the library, from `cublasLt<kind>Create` to `cublasLt<kind>Destroy`.
 
     Parameters
     ----------
     library : Library
     kind : str
         "MatmulDesc", "MatrixLayout" or "MatmulPreference"; "" is the handle, the library's state on the
-        device that is current when it is made.
+        current device.
     arguments
-        What the kind's Create takes after the place for its result.
+        Arguments of Create after the result.
     """
 
     def __init__(self, library: Library, kind: str, *arguments: Any) -> None:
@@ -67,7 +65,7 @@ class Descriptor:
         self._set = getattr(library.functions, self._setter, None)
         destroy = getattr(library.functions, f"cublasLt{kind}Destroy")
         self._finalizer = weakref.finalize(self, destroy, self.value)
-        # When Python ends, CUDA may have gone before; the process gives everything back anyway.
+        # At the end of Python, CUDA may be gone already; the process frees everything anyway.
         self._finalizer.atexit = False
 
     def set(self, attribute: Attribute, value: int) -> None:
@@ -80,5 +78,5 @@ class Descriptor:
             raise self.library.error(self._setter, status)
 
     def close(self) -> None:
-        """Destroy the object now; once is enough."""
+        """Destroy the object; further calls do nothing."""
         self._finalizer()

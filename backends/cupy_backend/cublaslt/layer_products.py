@@ -1,12 +1,12 @@
-"""The products of a layer, and the mask of a ReLU that goes from one to another.
+"""The products of a layer, and the ReLU mask that one writes and another reads.
 
-With N rows (pixels), and for each member:
+With N rows (pixels), for each member:
 
-| product          | out              | left | right | epilogues                        |
-|------------------|------------------|------|-------|----------------------------------|
-| forward          | Y (N, n_out)     | X    | W     | bias, ReLU, mask of ReLU written |
-| backward input   | dX (N, n_in)     | dZ   | W^T   | mask of ReLU applied             |
-| backward weights | dW (n_in, n_out) | X^T  | dZ    | db = sum over rows of dZ         |
+| product          | out              | left | right | epilogue                 |
+|------------------|------------------|------|-------|--------------------------|
+| forward          | Y (N, n_out)     | X    | W     | bias, ReLU, writes mask  |
+| backward input   | dX (N, n_in)     | dZ   | W^T   | applies mask             |
+| backward weights | dW (n_in, n_out) | X^T  | dZ    | db = sum over rows of dZ |
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def forward(
     members: int = 1,
     strides: Strides | None = None,
 ) -> Product:
-    """Return `Y = X W (+ b)`, and ReLU, and the mask for its way back.
+    """Return `Y = X W + b`, then ReLU and its mask for `backward_input`.
 
     Parameters
     ----------
     sizes : (rows, n_in, n_out)
-        X is (N, n_in), W (n_in, n_out), b (n_out,), Y (N, n_out), the mask `mask_bytes(N, n_out)` for each
-        member, one after the other. Pointers: left X, right W, vector b.
+        X is (N, n_in), W (n_in, n_out), b (n_out,), Y (N, n_out), and the mask has `mask_bytes(N, n_out)` for
+        each member. Pointers: left X, right W, vector b.
     bias, relu, mask : bool
-        What the epilogue does; a mask is of a ReLU only. It is worth writing only if the product that would
-        read it, `backward_input(masked=True)`, is not refused.
+        Parts of the epilogue; a mask needs a ReLU. It is useful only if `backward_input(masked=True)`, which
+        reads it, is not refused.
     strides : Strides, optional
-        Without that of the mask; None for members that follow each other closely.
+        Without that of the mask; None for members without gaps.
     """
     rows, n_in, n_out = sizes
     epilogue = Epilogue.BIAS if bias else Epilogue.NONE
@@ -57,17 +57,17 @@ def forward(
 def backward_input(
     sizes: Sizes, types: Types, *, masked: bool = True, members: int = 1, strides: Strides | None = None
 ) -> Product:
-    """Return `dZ W^T`, and 0 where the mask of the previous layer has a 0: its dZ, if it ends in a ReLU.
+    """Return `dZ W^T`, masked to the previous layer's dZ if that ends in a ReLU.
 
     Parameters
     ----------
     sizes : (rows, n_in, n_out)
-        dZ is (N, n_out), W (n_in, n_out), the result (N, n_in), and so the mask of the previous layer, as
-        `forward` wrote it there. Pointers: left dZ, right W.
+        dZ is (N, n_out), W (n_in, n_out), the result (N, n_in); the mask is the one that `forward` wrote for
+        the previous layer. Pointers: left dZ, right W.
     masked : bool
-        Whether there is such a mask; otherwise the derivative of the activation is left to the caller.
+        Whether to apply the mask; if not, the caller applies the derivative of the activation.
     strides : Strides, optional
-        As of `forward`.
+        As in `forward`.
     """
     rows, n_in, n_out = sizes
     epilogue = Epilogue.DRELU if masked else Epilogue.NONE
@@ -86,16 +86,16 @@ def backward_weights(
     members: int = 1,
     strides: Strides | None = None,
 ) -> Product:
-    """Return `dW = X^T dZ`, or `dW + X^T dZ`, and `db`, the sum of dZ over rows, in `for_gradients` types.
+    """Return `dW = X^T dZ`, plus dW with `accumulate`, and db, in `for_gradients` types.
 
     Parameters
     ----------
     sizes : (rows, n_in, n_out)
         X is (N, n_in), dZ (N, n_out), dW (n_in, n_out), db (n_out,). Pointers: left X, right dZ, vector db.
     bias : bool
-        Whether db is wanted. It is always overwritten: with `accumulate` let it go to a buffer of its own.
+        Whether to write db, the sum of dZ over rows. It is overwritten even with `accumulate`.
     strides : Strides, optional
-        As of `forward`.
+        As in `forward`.
     """
     rows, n_in, n_out = sizes
     strides = strides or Strides(rows * n_in, rows * n_out, n_in * n_out, n_out)
@@ -123,15 +123,8 @@ def matmul(
     """Return `op(left) op(right)`, without an epilogue, for sizes (rows, columns, inner)."""
     rows, columns, inner = sizes
     strides = strides or Strides(rows * inner, inner * columns, rows * columns)
-    return _product(
-        "matmul",
-        sizes,
-        types,
-        strides,
-        members,
-        transpose_left=transpose_left,
-        transpose_right=transpose_right,
-    )
+    flags: dict[str, Any] = {"transpose_left": transpose_left, "transpose_right": transpose_right}
+    return _product("matmul", sizes, types, strides, members, **flags)
 
 
 def _product(
@@ -143,7 +136,7 @@ def _product(
     epilogue: Epilogue = Epilogue.NONE,
     **options: Any,
 ) -> Product:
-    """Return a product with sizes (rows, columns, inner); one network is one key, whatever its strides."""
+    """Return a product with sizes (rows, columns, inner), without strides for a single network."""
     if members == 1:
         strides = Strides()
     elif epilogue.has_mask:
@@ -155,10 +148,10 @@ def _product(
 
 
 def mask_leading_dimension(columns: int) -> int:
-    """Return the bits from one row of a mask to the next, for a result of that many columns."""
+    """Return the bits from one row of a mask to the next."""
     return -(-columns // _MASK_STEP) * _MASK_STEP
 
 
 def mask_bytes(rows: int, columns: int) -> int:
-    """Return the bytes of one member's mask for a result (rows, columns): one bit an element, rows padded."""
+    """Return the bytes of one member's mask for a result (rows, columns), with padded rows."""
     return mask_leading_dimension(columns) * rows // 8

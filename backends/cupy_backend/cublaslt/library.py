@@ -1,4 +1,4 @@
-"""The functions of cublasLt through ctypes: where the library is, how it is called, how it says no."""
+"""The functions of cublasLt through ctypes: finding the library, calling it, and its errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUCCESS, ARCH_MISMATCH, NOT_SUPPORTED = 0, 8, 15
 
 
 class CublasLtError(RuntimeError):
-    """A call of cublasLt ended with a status that is not success."""
+    """A call of cublasLt returned an error status."""
 
     def __init__(self, call: str, status: int, text: str) -> None:
         super().__init__(f"{call}: {text}")
@@ -24,17 +24,17 @@ class CublasLtError(RuntimeError):
 
 
 class CublasLtUnavailableError(RuntimeError):
-    """No cublasLt library can be loaded here; the message names what was tried."""
+    """No cublasLt library can be loaded; the message lists the attempts."""
 
 
 class Algorithm(ctypes.Structure):
-    """cublasLtMatmulAlgo_t: how a product is computed, 64 opaque bytes."""
+    """cublasLtMatmulAlgo_t, 64 opaque bytes."""
 
     _fields_ = [("data", ctypes.c_uint64 * 8)]
 
 
 class HeuristicResult(ctypes.Structure):
-    """cublasLtMatmulHeuristicResult_t: an algorithm, and the bytes of workspace that it needs."""
+    """cublasLtMatmulHeuristicResult_t: an algorithm and its bytes of workspace."""
 
     _fields_ = [
         ("algorithm", Algorithm),
@@ -50,7 +50,7 @@ _POINTER = ctypes.c_void_p
 _OUT = ctypes.POINTER(ctypes.c_void_p)
 _SET = [_POINTER, ctypes.c_int, _POINTER, ctypes.c_size_t]
 
-# Result type and argument types of every function that is called.
+# Result type and argument types of each function.
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "cublasLtGetVersion": (ctypes.c_size_t, []),
     "cublasLtGetStatusName": (ctypes.c_char_p, [_STATUS]),
@@ -71,18 +71,18 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "cublasLtMatmulPreferenceCreate": (_STATUS, [_OUT]),
     "cublasLtMatmulPreferenceDestroy": (_STATUS, [_POINTER]),
     "cublasLtMatmulPreferenceSetAttribute": (_STATUS, _SET),
-    # handle, operation, layouts of A, B, C, D, preference, how many are wanted, results, how many there are
+    # handle, operation, layouts of A, B, C, D, preference, wanted count, results, found count
     "cublasLtMatmulAlgoGetHeuristic": (
         _STATUS,
         [_POINTER] * 7 + [ctypes.c_int, ctypes.POINTER(HeuristicResult), ctypes.POINTER(ctypes.c_int)],
     ),
-    # algorithm, attribute, where its value goes, bytes of that, bytes written
+    # algorithm, attribute, buffer for its value, bytes of the buffer, bytes written
     "cublasLtMatmulAlgoConfigGetAttribute": (
         _STATUS,
         [ctypes.POINTER(Algorithm), ctypes.c_int, _POINTER, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)],
     ),
-    # handle, operation, alpha, A and its layout, B and its, beta, C and its, D and its,
-    # algorithm, workspace and its bytes, stream
+    # handle, operation, alpha, A, layout, B, layout, beta, C, layout, D, layout,
+    # algorithm, workspace, its bytes, stream
     "cublasLtMatmul": (
         _STATUS,
         [_POINTER] * 12 + [ctypes.POINTER(Algorithm), _POINTER, ctypes.c_size_t, _POINTER],
@@ -91,13 +91,13 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Library:
-    """The functions of one cublasLt, with their types told to ctypes.
+    """The functions of one cublasLt, with their C types.
 
     Parameters
     ----------
     functions : ctypes.CDLL, or a fake with functions of the same names
     path : str
-        Where it was loaded from, for reports.
+        Its file, for reports.
     """
 
     def __init__(self, functions: Any, path: str = "") -> None:
@@ -109,21 +109,21 @@ class Library:
 
     @property
     def version(self) -> tuple[int, int, int]:
-        """Version as (major, minor, patch); the major one is that of CUDA."""
+        """Version as (major, minor, patch); major is that of CUDA."""
         number = int(self.functions.cublasLtGetVersion())
         return number // 10_000, number // 100 % 100, number % 100
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a function by its name; `CublasLtError` with the library's own words where it refuses."""
+        """Call a function by its name; raise CublasLtError with the library's words if it fails."""
         if status := getattr(self.functions, name)(*arguments):
             raise self.error(name, status)
 
     def error(self, call: str, status: int, about: str = "") -> CublasLtError:
-        """Return the error for a status that a call gave, with what it was about."""
+        """Return the error for a call's status; `about` ends the message."""
         return CublasLtError(call, status, self.status_text(status) + about)
 
     def status_text(self, status: int) -> str:
-        """Return name, number and the library's own words for a status."""
+        """Return name, number and description of a status."""
         name, words = (
             (getattr(self.functions, f"cublasLtGetStatus{what}")(status) or b"unknown").decode(errors="replace")
             for what in ("Name", "String")
@@ -131,28 +131,28 @@ class Library:
         return f"{name} ({status}), {words}"
 
 
-# -- where it is -----------------------------------------------------------------------------------------
+# -- finding the library ---------------------------------------------------------------------------------
 
 
 def load(cuda_major: int | None = None) -> Library:
-    """Load cublasLt: the one in use in this process, or NVIDIA's finder's, or the system's.
+    """Load cublasLt from this process, by NVIDIA's finder, or from the system, in this order.
 
     Parameters
     ----------
     cuda_major : int, optional
-        The major version of CUDA that the rest of the process runs on; others are passed over.
+        The major version of CUDA in this process; libraries of others are skipped.
 
     Raises
     ------
     CublasLtUnavailableError
-        Where there is none; with one line for each place that was tried.
+        None can be loaded; the message has the reason of each attempt.
     """
     faults = []
     for place, open_library in _places(cuda_major):
         try:
             library = Library(*open_library())
         except (OSError, ImportError, AttributeError, RuntimeError) as error:
-            faults.append(f"{place}: {_first_line(error)}")
+            faults.append(f"{place}: {(str(error).splitlines() or [type(error).__name__])[0]}")
             continue
         if cuda_major in (None, library.version[0]):
             return library
@@ -163,7 +163,7 @@ def load(cuda_major: int | None = None) -> Library:
 def _places(cuda_major: int | None) -> Iterator[tuple[str, Callable[[], tuple[Any, str]]]]:
     majors = (13, 12) if cuda_major is None else (cuda_major,)
     names = [_file_name(major) for major in majors]
-    # First what CuPy found: its cuBLAS brings cublasLt into the process, and one copy of it is enough.
+    # First the one that CuPy's cuBLAS has loaded: one copy is enough.
     if hasattr(os, "RTLD_NOLOAD"):
         for name in names:
             yield "in this process", functools.partial(_open, name, os.RTLD_NOLOAD | os.RTLD_LAZY)
@@ -184,7 +184,3 @@ def _find_by_pathfinder() -> tuple[Any, str]:
     pathfinder = importlib.import_module("cuda.pathfinder")
     path = pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path
     return ctypes.CDLL(path), path
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,36 +1,18 @@
-"""How a product is computed: chosen once, kept, and then one call of cublasLtMatmul for each run."""
+"""Plans of products: made once and kept; each run is one call of cublasLtMatmul."""
 
 from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
 
-from .descriptors import (
-    ALGORITHM_FACTS,
-    BATCH_COUNT,
-    BATCH_STRIDE,
-    EPILOGUE,
-    MASK_BATCH_STRIDE,
-    MASK_LEADING_DIMENSION,
-    MASK_POINTER,
-    MAX_WORKSPACE_BYTES,
-    MIN_ALIGNMENT_A,
-    MIN_ALIGNMENT_B,
-    MIN_ALIGNMENT_C,
-    MIN_ALIGNMENT_D,
-    TRANSPOSE_A,
-    TRANSPOSE_B,
-    VECTOR_BATCH_STRIDE,
-    VECTOR_POINTER,
-    Attribute,
-    Descriptor,
-)
+from . import descriptors
+from .descriptors import Attribute, Descriptor
 from .layer_products import mask_leading_dimension
 from .library import ARCH_MISMATCH, NOT_SUPPORTED, SUCCESS, CublasLtError, HeuristicResult, Library
 from .products import DATA_TYPES, Pointers, Product
 
 WORKSPACE_BYTES = 32 << 20
-"""What Hopper's algorithms may need; a long inner axis (dW) is split by it over the whole device."""
+"""Enough for Hopper's algorithms, which split a long inner axis (dW) over the whole device."""
 
 MAX_CANDIDATES = 8
 _ALIGNED = 256
@@ -38,12 +20,12 @@ _MASK_ALIGNMENT = 16  # bytes
 
 
 class RefusedError(Exception):
-    """The library has no algorithm for a product; the message is its reason."""
+    """The library has no algorithm for a product; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Device memory that a product may use while it runs: one for each stream that runs beside others."""
+    """Device memory for a product while it runs; concurrent streams need one each."""
 
     pointer: int
     num_bytes: int = WORKSPACE_BYTES
@@ -57,8 +39,8 @@ class Operation:
     """A product in the library's words: its descriptor and the layouts of its three matrices.
 
     The library's matrices are column-major (its epilogues work on no others). A row-major matrix (r, c) is,
-    number for number, the column-major matrix (c, r), its transpose. So out = left right is computed as
-    out^T = right^T left^T: A is the right operand, B the left one, C and D are the result; nothing is moved.
+    number for number, the column-major matrix (c, r), its transpose. So `out = left right` is computed as
+    `out^T = right^T left^T`: A is the right operand, B the left one, C and D are the result; nothing is copied.
     """
 
     def __init__(self, library: Library, product: Product) -> None:
@@ -67,19 +49,19 @@ class Operation:
         strides = product.strides
         self.product = product
         self.desc = Descriptor(library, "MatmulDesc", types.compute, DATA_TYPES[types.scale])
-        self.desc.set(TRANSPOSE_A, product.transpose_right)
-        self.desc.set(TRANSPOSE_B, product.transpose_left)
-        self.desc.set(EPILOGUE, product.epilogue)
+        self.desc.set(descriptors.TRANSPOSE_A, product.transpose_right)
+        self.desc.set(descriptors.TRANSPOSE_B, product.transpose_left)
+        self.desc.set(descriptors.EPILOGUE, product.epilogue)
         if product.epilogue.has_vector and product.members > 1:
-            self.desc.set(VECTOR_BATCH_STRIDE, strides.vector)
+            self.desc.set(descriptors.VECTOR_BATCH_STRIDE, strides.vector)
         if product.epilogue.has_mask:
-            self.desc.set(MASK_LEADING_DIMENSION, mask_leading_dimension(product.columns))
-            self.desc.set(MASK_BATCH_STRIDE, strides.mask)
+            self.desc.set(descriptors.MASK_LEADING_DIMENSION, mask_leading_dimension(product.columns))
+            self.desc.set(descriptors.MASK_BATCH_STRIDE, strides.mask)
         self.left = _layout(library, types.operand, left, product.members, strides.left)
         self.right = _layout(library, types.operand, right, product.members, strides.right)
         self.out = _layout(library, types.output, out, product.members, strides.out)
         self.vector = self.mask = 0
-        # Looked up here and not before a run, where microseconds count.
+        # Kept: enum lookups would cost microseconds in each run.
         self._takes_vector, self._takes_mask = product.epilogue.has_vector, product.epilogue.has_mask
 
     def point(self, vector: int, mask: int) -> None:
@@ -90,17 +72,17 @@ class Operation:
                 f"or its gradient and {_verb(self._takes_mask)} a mask, not addresses {vector:#x} and {mask:#x}"
             )
         if vector != self.vector:
-            self.desc.set(VECTOR_POINTER, vector)
+            self.desc.set(descriptors.VECTOR_POINTER, vector)
         if mask != self.mask:
-            self.desc.set(MASK_POINTER, mask)
+            self.desc.set(descriptors.MASK_POINTER, mask)
         self.vector, self.mask = vector, mask
 
     def algorithms(
         self, handle: Descriptor, alignments: tuple[int, ...], workspace_bytes: int
     ) -> list[HeuristicResult]:
-        """Ask the library for algorithms, the one it thinks fastest first. `RefusedError` where it has none.
+        """Return the library's algorithms, its first choice first; raise RefusedError if it has none.
 
-        The addresses of vector and mask must be set before: the library takes their alignment from them.
+        Vector and mask must be set before: the library takes their alignment from the addresses.
         """
         preference = _preference(self.desc.library, alignments, workspace_bytes)
         results, count = (HeuristicResult * MAX_CANDIDATES)(), ctypes.c_int()
@@ -136,8 +118,8 @@ def _layout(
     # The columns of the row-major matrix are the rows of the column-major one.
     layout = Descriptor(library, "MatrixLayout", DATA_TYPES[dtype], columns, rows, columns)
     if members > 1:
-        layout.set(BATCH_COUNT, members)
-        layout.set(BATCH_STRIDE, stride)
+        layout.set(descriptors.BATCH_COUNT, members)
+        layout.set(descriptors.BATCH_STRIDE, stride)
     return layout
 
 
@@ -145,11 +127,11 @@ def _preference(library: Library, alignments: tuple[int, ...], workspace_bytes: 
     left, right, out = alignments[:3]
     preference = Descriptor(library, "MatmulPreference")
     limits: tuple[tuple[Attribute, int], ...] = (
-        (MAX_WORKSPACE_BYTES, workspace_bytes),
-        (MIN_ALIGNMENT_A, right),
-        (MIN_ALIGNMENT_B, left),
-        (MIN_ALIGNMENT_C, out),
-        (MIN_ALIGNMENT_D, out),
+        (descriptors.MAX_WORKSPACE_BYTES, workspace_bytes),
+        (descriptors.MIN_ALIGNMENT_A, right),
+        (descriptors.MIN_ALIGNMENT_B, left),
+        (descriptors.MIN_ALIGNMENT_C, out),
+        (descriptors.MIN_ALIGNMENT_D, out),
     )
     for attribute, value in limits:
         preference.set(attribute, value)
@@ -157,9 +139,9 @@ def _preference(library: Library, alignments: tuple[int, ...], workspace_bytes: 
 
 
 class Plan:
-    """One product with its algorithm, ready to run. Made by `Planner.plan`.
+    """One product with its algorithms, ready to run; made by `Planner.plan`.
 
-    A plan is for one thread: the addresses of vector and mask are set on it before a run that changes them.
+    A plan is for one thread at a time: a run may set the addresses of vector and mask on it.
     """
 
     def __init__(self, handle: Descriptor, operation: Operation, candidates: list[HeuristicResult]) -> None:
@@ -170,7 +152,7 @@ class Plan:
         self._library = operation.desc.library
         number = ctypes.c_double if self.product.types.scale == "float64" else ctypes.c_float
         one, beta = number(1.0), number(float(self.product.accumulate))
-        # What does not change from run to run is made once: a run is short of host time, not of memory.
+        # Constant arguments are made once, to spare the host in each run.
         self._matmul = self._library.functions.cublasLtMatmul
         self._start = (handle.value, operation.desc.value, ctypes.byref(one))
         self._left, self._right, self._out = (
@@ -185,18 +167,18 @@ class Plan:
         Parameters
         ----------
         pointers : Pointers
-            Aligned as those that the plan was made for, or better.
+            Aligned at least as those of `Planner.plan`.
         workspace : Workspace
             Not in use on another stream at the same time.
         stream : int
             Address of the CUDA stream; 0 is the default one.
         candidate : int
-            Which of `candidates` computes it; 0 is the library's own first choice.
+            Index into `candidates`; 0 is the library's first choice.
 
         Raises
         ------
         CublasLtError
-            With the library's words, where it refuses.
+            The library fails; the message has its words.
         """
         left, right, out, vector, mask = pointers
         if vector != self._operation.vector or mask != self._operation.mask:
@@ -222,8 +204,10 @@ class Plan:
             raise self._library.error("cublasLtMatmul", status, about)
 
     def describe(self, candidate: int) -> dict[str, int | None]:
-        """Return workspace and, by the library's numbers, tile, splits and cluster of a candidate."""
-        facts = {name: self._fact(candidate, attribute) for name, attribute in ALGORITHM_FACTS.items()}
+        """Return the workspace of a candidate, and its algorithm, tile, splits and cluster as numbers."""
+        facts = {
+            name: self._fact(candidate, attribute) for name, attribute in descriptors.ALGORITHM_FACTS.items()
+        }
         return {"workspace_bytes": self.candidates[candidate].workspace_bytes} | facts
 
     def _fact(self, candidate: int, attribute: Attribute) -> int | None:
@@ -234,20 +218,18 @@ class Plan:
         return None if call(self._algorithms[candidate], attribute.number, *places) else int(value.value)
 
     def close(self) -> None:
-        """Destroy what the library holds for this plan; it cannot run any more."""
+        """Destroy the library's objects of this plan."""
         self._operation.close()
 
 
 class Planner:
-    """Makes the plans of one device and keeps them, refusals too.
+    """Makes and keeps the plans, and refusals, of the device that is current when it is made.
 
     Parameters
     ----------
     library : Library
     workspace_bytes : int
-        What every workspace has at least.
-
-    The device for which it plans is the one that is current when it is made.
+        Size of the smallest workspace.
     """
 
     def __init__(self, library: Library, workspace_bytes: int = WORKSPACE_BYTES) -> None:
@@ -262,7 +244,7 @@ class Planner:
         Raises
         ------
         RefusedError
-            Where the library has no algorithm; again at every call, without asking it again.
+            The library has no algorithm. It is asked once; later calls raise again.
         """
         key = (product, product.alignments(pointers))
         known = self._known.get(key)
@@ -277,11 +259,13 @@ class Planner:
         return known
 
     def probe(self, product: Product) -> str:
-        """Return why the library refuses a product on well aligned memory, or an empty string.
+        """Return why the library refuses a product, or fails, on aligned memory; else an empty string.
 
-        Nothing runs and nothing is kept, so no memory is needed. Errors are reasons here, for reports.
+        Nothing runs, nothing is kept, and no memory is needed.
         """
-        nowhere = Pointers(_ALIGNED, _ALIGNED, _ALIGNED, *_only_what_is_read(product))
+        epilogue = product.epilogue
+        extras = (_ALIGNED * epilogue.has_vector, _ALIGNED * epilogue.has_mask)
+        nowhere = Pointers(_ALIGNED, _ALIGNED, _ALIGNED, *extras)
         try:
             self._new_plan(product, product.alignments(nowhere), nowhere).close()
         except (RefusedError, CublasLtError) as reason:
@@ -303,8 +287,3 @@ class Planner:
         operation.point(pointers.vector, pointers.mask)
         candidates = operation.algorithms(self._handle, alignments, self.workspace_bytes)
         return Plan(self._handle, operation, candidates)
-
-
-def _only_what_is_read(product: Product) -> tuple[int, int]:
-    epilogue = product.epilogue
-    return _ALIGNED * epilogue.has_vector, _ALIGNED * epilogue.has_mask

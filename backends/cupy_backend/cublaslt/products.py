@@ -1,7 +1,7 @@
-"""A product of row-major matrices: sizes, types, epilogue, strides. It knows nothing of the library.
+"""Products `out = left right` of row-major matrices, for K members at once, independent of the library.
 
-Out = left right, with K members at once. `strides` count elements from one member to the next, 0 for an
-operand that all members share. `layers` has the products of a network.
+Strides count elements from one member to the next, 0 for an operand that all members share. `layer_products`
+has the products of a network.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _COMPUTE_32F, _COMPUTE_64F, _COMPUTE_32F_FAST_TF32 = 68, 70, 77
 
 
 class Types(NamedTuple):
-    """Element types of a product: operands, result, and whether float32 operands are rounded to TF32.
+    """Element types of operands and result, and whether float32 operands are rounded to TF32.
 
-    Sums are of float32, or of float64 for float64. The bias and its gradient have the type of the result.
+    Sums are in float32, or in float64 for float64. The bias and its gradient have the type of the result.
     """
 
     operand: str
@@ -42,7 +42,7 @@ class Types(NamedTuple):
         return self._replace(output=self.scale)
 
     def fault(self) -> str:
-        """Return what is wrong with this combination, or an empty string."""
+        """Return why this combination is invalid, or an empty string."""
         if self.operand not in DATA_TYPES:
             return f"there is no operand type {self.operand!r}; known: {', '.join(DATA_TYPES)}"
         if self.tf32 and self.operand != "float32":
@@ -63,14 +63,14 @@ PRECISIONS = {
     "bfloat16": Types("bfloat16", "bfloat16"),
     "float16": Types("float16", "float16"),
 }
-"""Types of activations by the name of the precision; `for_gradients` gives those of dW."""
+"""Types of activations by precision; `for_gradients` gives those of dW."""
 
 
 class Epilogue(enum.IntEnum):
-    """What is done to a product before it is stored, by the library's numbers.
+    """Operations on a product before it is stored, by the library's numbers.
 
-    The library's ReLU turns NaN into 0, where NumPy's maximum keeps it: a run that diverges is told by its
-    loss or its gradients, never by the activations of a fused layer.
+    The library's ReLU turns NaN into 0, while NumPy's maximum keeps it: divergence shows in the loss and the
+    gradients, never in the activations of a fused layer.
     """
 
     NONE = 1
@@ -78,26 +78,26 @@ class Epilogue(enum.IntEnum):
     BIAS = 4
     RELU_BIAS = RELU | BIAS
     RELU_AUX = RELU | 128
-    """As RELU; writes a mask with a bit for each element, 1 where the element is above 0."""
+    """RELU that also writes a mask with a bit for each element: 1 if the element is above 0."""
     RELU_AUX_BIAS = RELU_AUX | BIAS
     DRELU = 8 | 128
-    """Elements whose bit in the mask is 0 become 0."""
+    """Sets elements to 0 if their bit in the mask is 0."""
     BGRADA = 256
-    """Writes the sum of A, the right operand here, over the inner axis; beta does not apply to it."""
+    """Writes the sum of the right operand (the library's A) over the inner axis, without beta."""
 
     @property
     def has_vector(self) -> bool:
-        """Whether a bias is read, or its gradient written."""
+        """Whether it reads a bias or writes its gradient."""
         return bool(self & (Epilogue.BIAS | Epilogue.BGRADA))
 
     @property
     def has_mask(self) -> bool:
-        """Whether the bit mask of a ReLU is written or read."""
+        """Whether it writes or reads the bit mask of a ReLU."""
         return bool(self & 128)
 
 
 class Strides(NamedTuple):
-    """Elements (for the mask: bits) from one member to the next; 0 where all members share."""
+    """Elements (bits for the mask) from one member to the next; 0 if all members share the array."""
 
     left: int = 0
     right: int = 0
@@ -110,7 +110,7 @@ _ONE_MEMBER = Strides()
 
 
 class Pointers(NamedTuple):
-    """Device addresses of one call: of row-major operands, result, bias or its gradient, and mask."""
+    """Device addresses of operands, result, bias or its gradient, and mask."""
 
     left: int
     right: int
@@ -121,15 +121,15 @@ class Pointers(NamedTuple):
 
 @dataclass(frozen=True)
 class Product:
-    """out = op(left) op(right) + (out, with `accumulate`), for each member, and an epilogue.
+    """A product `out = op(left) op(right)`, plus `out` with `accumulate`, and an epilogue, for each member.
 
-    Row-major shapes: out (rows, columns), left (rows, inner) or its transpose, right (inner, columns) or
-    its transpose; every matrix is contiguous inside a member. Equal products are one key to a plan.
+    Row-major shapes: out (rows, columns), left (rows, inner) or its transpose, right (inner, columns) or its
+    transpose; every matrix is contiguous inside a member. Equal products share a plan.
 
     Raises
     ------
     ValueError
-        For sizes, types, strides or epilogues that make no sense.
+        Sizes, types, strides or epilogue are invalid.
     """
 
     name: str
@@ -152,10 +152,10 @@ class Product:
         if self.epilogue == Epilogue.BGRADA and self.transpose_right:
             raise ValueError(f"{self.name}: a bias gradient is summed over a right operand as it lies")
         if self.members > 1:
-            self._check_that_members_write_apart()
+            self._check_result_strides()
 
-    def _check_that_members_write_apart(self) -> None:
-        """Refuse members whose results would lie over each other: that is for operands alone."""
+    def _check_result_strides(self) -> None:
+        """Raise if the results of members overlap; only operands may."""
         if self.strides.out < self.rows * self.columns:
             raise ValueError(f"{self}: a stride of {self.strides.out} lays results over each other")
         if self.epilogue == Epilogue.BGRADA and self.strides.vector < self.columns:
@@ -165,12 +165,25 @@ class Product:
         ensemble = f"{self.members} x " if self.members > 1 else ""
         return f"{self.name} {ensemble}({self.rows}, {self.inner}) ({self.inner}, {self.columns})"
 
+    def describe(self) -> dict[str, object]:
+        """Return name, sizes, types and epilogue as plain data for reports."""
+        return {
+            "product": self.name,
+            "rows": self.rows,
+            "columns": self.columns,
+            "inner": self.inner,
+            "members": self.members,
+            "types": str(self.types),
+            "epilogue": self.epilogue.name,
+            "accumulate": self.accumulate,
+        }
+
     def plain(self) -> Product:
         """Return the same product without an epilogue."""
         return replace(self, epilogue=Epilogue.NONE, strides=self.strides._replace(vector=0, mask=0))
 
     def stored_shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Row-major shapes of left, right and out as they lie in memory."""
+        """Return the row-major shapes of left, right and out in memory."""
         left, right = (self.rows, self.inner), (self.inner, self.columns)
         return (
             left[::-1] if self.transpose_left else left,
@@ -179,7 +192,7 @@ class Product:
         )
 
     def alignments(self, pointers: Pointers) -> tuple[int, int, int, int, int]:
-        """Bytes (a power of 2, at most 256) on which left, right, out, vector and mask of every member lie."""
+        """Return the alignment of left, right, out, vector and mask of all members: bytes, at most 256."""
         operand, output = ITEM_BYTES[self.types.operand], ITEM_BYTES[self.types.output]
         left, right, out, vector, mask = self.strides
         return (

@@ -1,22 +1,22 @@
-"""The CUDA kernels: their texts, which instances there are, and how one is launched. Imports no array library.
+"""The CUDA kernels: their texts, their instances, and launches. Imports no array library.
 
 A kernel is a C++ template in one of the `.cu` files beside this one. Those files include nothing, so they
-compile wherever NVRTC is: `source` puts the texts together that a file needs. With CuPy a loader is
+compile wherever NVRTC is: `source` puts before each the texts that it needs. With CuPy a loader is
 
     def get_function(file, expression, formulas):
         module = cupy.RawModule(code=source(file, formulas), options=OPTIONS, name_expressions=[expression])
         return module.get_function(expression)
 
-which compiles what is used and no more (CuPy keeps it on disk). The tests put the same texts through g++
-instead, behind the same `Launcher`. Activations, losses and optimizers are formulas: structs whose text is
-generated (`lowering.cuda_text`) and stands before the file's, which kernels take as template parameters.
+which compiles only the kernels in use (CuPy keeps them on disk). The tests compile the same texts with g++,
+behind the same `Launcher`. Activations, losses and optimizers are generated structs (`lowering.cuda_text`) that
+stand before the file's text and are template parameters of kernels.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,8 @@ from typing import Any
 from ...lowering.cuda_text import CudaFormula
 
 OPTIONS = ("-std=c++17",)
-
-FILES: dict[str, tuple[str, ...]] = {
-    "features.cu": ("storage.cu",),
-    "batch_order.cu": ("storage.cu",),
-    "elementwise.cu": ("storage.cu",),
-    "partials.cu": ("storage.cu",),
-    "loss.cu": ("storage.cu",),
-    "head.cu": ("storage.cu",),
-    "optimizers.cu": ("storage.cu",),
-}
-"""Files that hold kernels, each with the files whose text goes before its own."""
+SHARED = "storage.cu"
+"""The file whose text stands before every other one."""
 
 ARRAY_DTYPES: dict[str, tuple[str, ...]] = {
     "float": ("float32",),
@@ -44,20 +35,20 @@ ARRAY_DTYPES: dict[str, tuple[str, ...]] = {
     "int64": ("int64",),
     "uint32": ("uint32",),
 }
-"""C++ types of array elements, and the names of the dtypes that have their bits."""
+"""Names of the dtypes with the bits of each C++ type of array elements."""
 
 FORMULAS = ("F", "L", "P", "R")
-"""Template parameters that are formulas: an activation, a loss, the activation before, an optimizer's rule."""
+"""Template parameters that are formulas: an activation, a loss, the previous activation, an update rule."""
 
 SCALAR_DTYPES = {"int": "int32", "int64": "int64", "double": "float64"}
-"""C++ types of the other arguments. All real numbers travel as double, and kernels narrow them."""
+"""C++ types of the other arguments. All real numbers are passed as double, and kernels narrow them."""
 
-_MAX_GRID_Y = 65_535  # CUDA's limit, and so ours for the members of one launch
+_MAX_GRID_Y = 65_535  # CUDA's limit: the most members of one launch
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kernel: its name, the type of its elements or its own, and whether it is an array."""
+    """A parameter of a kernel; `type` is that of the elements if it is an array."""
 
     name: str
     type: str
@@ -71,42 +62,38 @@ class Kernel:
     Parameters
     ----------
     name, file : str
-    signature : str
-        Its parameters as they stand in the file, without `const` and `__restrict__`.
+    signature : tuple of (type, name)
+        Its parameters, without `const` and `__restrict__`.
     template : tuple of str
-        Names of its template parameters, formulas last; a parameter whose type is one of FORMULAS is a formula.
+        Names of its template parameters; those in FORMULAS come last.
     instances : tuple of tuples of str
-        What they stand for in each instance that is compiled, but for formulas.
-    block : int
-        Threads of a block.
+        Values of the other template parameters in each instance.
     """
 
     name: str
     file: str
-    signature: str
-    template: tuple[str, ...] = ()
-    instances: tuple[tuple[str, ...], ...] = ((),)
-    block: int = 256
+    signature: tuple[tuple[str, str], ...]
+    template: tuple[str, ...]
+    instances: tuple[tuple[str, ...], ...]
+
+    @property
+    def block(self) -> int:
+        """Threads of a block."""
+        return 1 if self.name == "advance" else 256
 
     def expression(self, instance: tuple[str, ...], formulas: Sequence[CudaFormula] = ()) -> str:
         """Return the C++ name of an instance, with formulas in the order of the parameters."""
         words = (*instance, *(formula.name for formula in formulas))
         return f"{self.name}<{', '.join(words)}>" if words else self.name
 
-    @property
-    def takes_formulas(self) -> bool:
-        """Whether a launch brings formulas."""
-        return any(name in FORMULAS for name in self.template)
-
     def parameters(self, instance: tuple[str, ...]) -> list[Parameter]:
-        """The parameters of an instance, with its types in the place of the template's."""
+        """Return the parameters of an instance, with its own types."""
         if instance not in self.instances:
             known = ", ".join(self.expression(each) for each in self.instances)
             raise ValueError(f"there is no kernel {self.expression(instance)}; there are {known}")
         types = dict(zip(self.template, instance, strict=False))
         found = []
-        for text in self.signature.split(","):
-            type_name, name = text.split()
+        for type_name, name in self.signature:
             element = type_name.removesuffix("*")
             if wide := re.fullmatch(r"wide<(\w+)>", element):
                 element = "double" if types[wide[1]] == "double" else "float"
@@ -119,143 +106,27 @@ _STORED = (*_FLOATS, ("bf16",), ("half",))
 # Computed in the first type, stored in the second.
 _FEATURES = (("float", "float"), ("double", "double"), ("float", "bf16"), ("float", "half"))
 _CASTS = (("float", "bf16"), ("float", "half"), ("bf16", "float"), ("half", "float"))
-# Parameters, and their copy in 16 bits; without one, its type does not matter.
+# Types of the parameters and of their 16-bit copy; without a copy, the second does not matter.
 _UPDATED = (("float", "float"), ("float", "bf16"), ("float", "half"), ("double", "double"))
 _HEADS = tuple((*stored, str(channels)) for stored in _STORED for channels in (1, 2, 3, 4))
 
-KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel
-    for kernel in (
-        Kernel(
-            "fourier_features",
-            "features.cu",
-            "T* coordinates, int64 coordinates_stride, T* B, int64 B_stride, O* out, int64 out_stride, "
-            "int64 rows, int m",
-            ("T", "O"),
-            _FEATURES,
-        ),
-        Kernel(
-            "pixel_fourier_features",
-            "features.cu",
-            "int64* index, int64 index_stride, T* B, int64 B_stride, O* out, int64 out_stride, int64 rows, "
-            "int m, int64 columns, double x_scale, double x_start, double y_scale, double y_start",
-            ("T", "O"),
-            _FEATURES,
-        ),
-        Kernel(
-            "grid_fourier_features",
-            "features.cu",
-            "T* cos_x, T* sin_x, T* cos_y, T* sin_y, int64 pitch, O* out, int64 start, int64 rows, int m, "
-            "int64 width",
-            ("T", "O"),
-            _FEATURES,
-        ),
-        Kernel(
-            "take_rows",
-            "features.cu",
-            "T* array, int64 array_stride, int64* index, int64 index_stride, T* out, int64 out_stride, "
-            "int64 rows, int width",
-            ("T",),
-            _STORED,
-        ),
-        Kernel(
-            "batch_order",
-            "batch_order.cu",
-            "int64* step, int64 step_offset, uint32* seeds, int64* out, int64 out_stride, int64 n, "
-            "int64 batch_size",
-        ),
-        Kernel(
-            "bias_activation",
-            "elementwise.cu",
-            "T* z, int64 z_stride, wide<T>* bias, int64 bias_stride, T* y, int64 y_stride, int64 rows, "
-            "int width, F activation",
-            ("T", "F"),
-            _STORED,
-        ),
-        Kernel(
-            "activation_backward",
-            "elementwise.cu",
-            "T* dy, int64 dy_stride, T* saved, int64 saved_stride, T* dz, int64 dz_stride, int64 count, "
-            "F activation",
-            ("T", "F"),
-            _STORED,
-        ),
-        Kernel(
-            "column_sums",
-            "elementwise.cu",
-            "T* x, int64 x_stride, wide<T>* partials, int64 partials_stride, int64 rows, int width",
-            ("T",),
-            _STORED,
-        ),
-        Kernel(
-            "add",
-            "elementwise.cu",
-            "T* total, int64 total_stride, T* part, int64 part_stride, int64 count",
-            ("T",),
-            _FLOATS,
-        ),
-        Kernel(
-            "cast",
-            "elementwise.cu",
-            "T* from, int64 from_stride, O* to, int64 to_stride, int64 count",
-            ("T", "O"),
-            _CASTS,
-        ),
-        Kernel(
-            "sum_partials",
-            "partials.cu",
-            "T* partials, int64 partials_stride, T* out, int64 out_stride, int parts, int64 width, "
-            "int accumulate",
-            ("T",),
-            _FLOATS,
-        ),
-        Kernel(
-            "sum_values",
-            "partials.cu",
-            "double* partials, int64 partials_stride, int parts, double scale, O* history, "
-            "int64 history_stride, int64 length, int64* step, int64 step_offset, int accumulate",
-            ("O",),
-            _FLOATS,
-        ),
-        Kernel(
-            "loss_and_gradient",
-            "loss.cu",
-            "T* prediction, int64 prediction_stride, wide<T>* target, int64 target_stride, "
-            "wide<T>* weights, int64 weights_stride, T* dy, int64 dy_stride, double* partials, "
-            "int64 partials_stride, int64 rows, int channels, double gradient_scale, L loss",
-            ("T", "L"),
-            _STORED,
-        ),
-        Kernel(
-            "head_step",
-            "head.cu",
-            "T* h, int64 h_stride, wide<T>* W, int64 W_stride, wide<T>* b, int64 b_stride, wide<T>* target, "
-            "int64 target_stride, wide<T>* weights, int64 weights_stride, wide<T>* y, int64 y_stride, "
-            "T* saved, int64 saved_stride, T* dh, int64 dh_stride, wide<T>* partials, "
-            "int64 partials_stride, int64 bias_offset, double* values, int64 values_stride, int64 rows, "
-            "int hidden, F activation, L loss, P previous, double gradient_scale",
-            ("T", "C", "F", "L", "P"),
-            _HEADS,
-        ),
-        Kernel("advance", "optimizers.cu", "int64* step", block=1),
-        Kernel(
-            "optimizer_step",
-            "optimizers.cu",
-            "T* parameters, T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* compute_copy, "
-            "int64 stride, int64 count, int64* step, double* learning_rate, int64 learning_rate_stride, "
-            "R rule, double loss_scale",
-            ("T", "S", "R"),
-            _UPDATED,
-        ),
-    )
+FILES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
+    "features.cu": {
+        **dict.fromkeys(("fourier_features", "pixel_fourier_features", "grid_fourier_features"), _FEATURES),
+        "take_rows": _STORED,
+    },
+    "batch_order.cu": {"batch_order": ((),)},
+    "elementwise.cu": {
+        **dict.fromkeys(("bias_activation", "activation_backward", "column_sums"), _STORED),
+        "add": _FLOATS,
+        "cast": _CASTS,
+    },
+    "partials.cu": {"sum_partials": _FLOATS, "sum_values": _FLOATS},
+    "loss.cu": {"loss_and_gradient": _STORED},
+    "head.cu": {"head_step": _HEADS},
+    "optimizers.cu": {"advance": ((),), "optimizer_step": _UPDATED},
 }
-
-
-def source(file: str, formulas: Sequence[CudaFormula] = ()) -> str:
-    """Return the text of a file to compile, with what it needs before it; errors name their file and line."""
-    texts = [(part, _text(part)) for part in FILES[file]]
-    texts += {formula.name: formula.text for formula in formulas}.items()
-    return "".join(f'#line 1 "{part}"\n{text}' for part, text in (*texts, (file, _text(file))))
+"""The kernels of each file, with the instances of each."""
 
 
 @functools.cache
@@ -263,41 +134,53 @@ def _text(file: str) -> str:
     return (Path(__file__).parent / file).read_text(encoding="utf-8")
 
 
-def name_expressions(file: str) -> list[str]:
-    """Return the C++ names of all instances in a file that take no formulas."""
-    kernels = (k for k in KERNELS.values() if k.file == file and not k.takes_formulas)
-    return [kernel.expression(instance) for kernel in kernels for instance in kernel.instances]
+def _declared(file: str) -> Iterator[Kernel]:
+    """Yield the kernels of a file, as its text declares them."""
+    pattern = r"(?:template <([^>]*)>\s*)?__global__ void (\w+)\(([^)]*)\)"
+    for template, name, signature in re.findall(pattern, _text(file)):
+        plain = re.sub(r"\bconst |__restrict__ ", "", " ".join(signature.split()))
+        parameters = (text.split() for text in plain.split(","))
+        names = tuple(word.split()[1] for word in template.split(",") if word)
+        yield Kernel(name, file, tuple((kind, own) for kind, own in parameters), names, FILES[file][name])
+
+
+KERNELS = {kernel.name: kernel for file in FILES for kernel in _declared(file)}
+
+
+def source(file: str, formulas: Sequence[CudaFormula] = ()) -> str:
+    """Return the text of a file to compile, with all that it needs; errors name file and line."""
+    texts = {SHARED: _text(SHARED)} | {formula.name: formula.text for formula in formulas}
+    return "".join(f'#line 1 "{part}"\n{text}' for part, text in (texts | {file: _text(file)}).items())
 
 
 def groups_of_rows(width: int, block: int = 256) -> int:
-    """Rows of an array (rows, width) that one block takes at once, as `tile_of` in storage.cu lays them out."""
+    """Return the rows of an array (rows, width) that one block reads at once, as `tile_of` in storage.cu."""
     return block // min(width, block)
 
 
 def blocks_for(count: int, at_once: int = 256, most: int = 1024) -> int:
-    """Blocks for `count` things where one takes `at_once` of them; the kernels go round if that is not enough.
+    """Return how many blocks `count` items take, `at_once` each; beyond `most`, blocks take several turns.
 
-    It depends on the size alone and not on the device, and with it the order of every sum.
+    It depends on the size and not on the device, and so does the order of every sum.
     """
     return max(1, min(-(-count // at_once), most))
 
 
 Function = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], object]
-"""What a loader returns: called with the grid, the block and the arguments, as CuPy's functions are."""
+"""A loaded kernel, called as CuPy's functions with the grid, the block and the arguments."""
 
 
 class Launcher:
-    """Launches kernels by name, with every argument as the type that its signature has.
+    """Launches kernels by name, with every argument in the type of its signature.
 
-    An argument of another type than the kernel's is not converted by CUDA but read as other bits, so that
-    nothing but wrong numbers would tell.
+    CUDA does not convert arguments: of another type, they would be read as other numbers without an error.
 
     Parameters
     ----------
     get_function : callable
-        Returns the function for a file, the name of an instance, and its formulas; called once for each.
+        Return the function for a file, an instance's name and its formulas; called once for each.
     scalars : mapping
-        For each dtype in `SCALAR_DTYPES` what makes a scalar of it, e.g. {"float64": numpy.float64, ...}.
+        The scalar type of each dtype in `SCALAR_DTYPES`, e.g. {"float64": numpy.float64, ...}.
     """
 
     def __init__(
@@ -318,13 +201,12 @@ class Launcher:
         *arguments: Any,
         block: int | None = None,
     ) -> None:
-        """Launch `name<instance, formulas>` on a grid of (blocks, members); None stands for a null pointer.
+        """Launch `name<instance, formulas>` on a grid of (blocks, members); None is a null pointer.
 
-        Arrays must be contiguous inside a member: strides between members are arguments of their own. Formulas
-        are the arguments that are a `CudaFormula`.
+        Arrays are contiguous inside a member: strides between members are arguments of their own.
         """
         kernel = KERNELS[name]
-        formulas = tuple(a for a in arguments if isinstance(a, CudaFormula)) if kernel.takes_formulas else ()
+        formulas = tuple(a for a in arguments if isinstance(a, CudaFormula))
         key = (name, instance, *(formula.name for formula in formulas))
         if key not in self._loaded:
             parameters = kernel.parameters(instance)

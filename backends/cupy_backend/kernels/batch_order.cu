@@ -1,10 +1,9 @@
-// The order of mini-batches: where each position of an epoch goes, by arithmetic and without a sort.
+// The order of mini-batches: a permutation of each epoch by arithmetic, without a sort.
 //
-// A Feistel network over the smallest even number of bits that holds n, with cycle-walking for the rest (Black
-// and Rogaway, 2002; Mitchell et al., arXiv:2106.06161). Integers alone, so that it draws the same batches as
-// the CPU.
+// A Feistel network over the smallest even number of bits that holds n, with cycle-walking (Black and Rogaway,
+// 2002; Mitchell et al., arXiv:2106.06161). All in integers, so that the batches equal those of the CPU.
 
-// A finalizer of 32 bits: every input bit changes about half of the output bits. Wraps on purpose.
+// A 32-bit finalizer: every input bit changes about half of the output bits. It wraps on purpose.
 __device__ inline uint32 mix(uint32 x) {
     x = (x ^ (x >> 16)) * 0x7feb352du;
     x = (x ^ (x >> 15)) * 0x846ca68bu;
@@ -22,11 +21,10 @@ __device__ inline uint32 feistel(uint32 x, int half_bits, uint32 key) {
     return left << half_bits | right;
 }
 
-// Batch t holds positions t B to (t + 1) B of the endless sequence epoch 0, epoch 1, ... of a member's own
-// order.
+// Batch t holds positions t B to (t + 1) B of a member's endless sequence epoch 0, epoch 1, ...
 //
-// step (1,): t is step[0] + step_offset; the counter lives on the device so that a recorded step can be
-// replayed. seeds (K,), out (K, B). n from 1 to 2^32 - 1.
+// step (1,): t = step[0] + step_offset; a recorded step reads the counter from device memory. seeds (K,),
+// out (K, B). n from 1 to 2^32 - 1.
 __global__ void batch_order(
     const int64* step, int64 step_offset, const uint32* seeds, int64* out, int64 out_stride, int64 n,
     int64 batch_size

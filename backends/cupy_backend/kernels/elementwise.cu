@@ -1,8 +1,8 @@
-// What stands around the matrix products: bias and activation, its derivative, sums over rows, sums, casts.
+// The work beside the matrix products: bias and activation, its derivative, sums over rows, sums, casts.
 //
-// blockIdx.y is the member k; a stride is what lies between members, in elements, and 0 where they share.
+// blockIdx.y is the member k; a stride counts the elements between members, 0 if they share an array.
 
-// z <- z + b where the input is saved;  y = f(z + b). y may be z itself where it is not.
+// y = f(z + b), and z <- z + b if the input is saved. If it is not, y may be z itself.
 //
 // z, y (K, rows, width), bias (K, width).
 template <typename T, typename F>
@@ -25,7 +25,7 @@ __global__ void bias_activation(
     }
 }
 
-// dz = dy f'(z), from what was saved. dz may be dy or saved itself.
+// dz = dy f'(z), from `saved`. dz may be dy or saved itself.
 //
 // dy, saved, dz (K, count).
 template <typename T, typename F>
@@ -41,11 +41,10 @@ __global__ void activation_backward(
     }
 }
 
-// partials[k, block, j] = sum over the block's rows of x[k, i, j]: the first of two stages, `sum_partials` the
-// second.
+// partials[k, block, j] = sum over the block's rows of x[k, i, j]; `sum_partials` adds them up.
 //
 // x (K, rows, width), partials (K, gridDim.x, width). At most 256 threads. The order of the additions depends
-// on the launch alone, so a run repeats bit by bit.
+// only on the launch, so a run repeats bit by bit.
 template <typename T>
 __global__ void column_sums(
     const T* x, int64 x_stride, wide<T>* partials, int64 partials_stride, int64 rows, int width
@@ -55,8 +54,8 @@ __global__ void column_sums(
     partials += blockIdx.y * partials_stride + (int64)blockIdx.x * width;
     const Tile tile = tile_of(width);
     const bool has_rows = tile.group < tile.groups;
-    // A block that goes round has one thread for a column, which reads nobody else's sum: one barrier is
-    // enough. Every thread goes round as often, since the barrier is for all of them.
+    // One barrier is enough: if the loop repeats, each column has one thread, which reads only its own sum.
+    // All threads repeat equally often, since all must reach the barrier.
     for (int first = 0; first < width; first += tile.columns) {
         const int j = first + tile.column;
         wide<T> sum = 0;

@@ -1,6 +1,6 @@
 // Fourier features [cos(2 pi B v), sin(2 pi B v)] of Tancik et al. (2020), and the gathering of rows.
 //
-// blockIdx.y is the member k; a stride is what lies between members, in elements, and 0 where they share.
+// blockIdx.y is the member k; a stride counts the elements between members, 0 if they share an array.
 
 __device__ inline void sine_and_cosine_of_pi_times(float x, float* sine, float* cosine) {
     sincospif(x, sine, cosine);
@@ -9,8 +9,8 @@ __device__ inline void sine_and_cosine_of_pi_times(double x, double* sine, doubl
     sincospi(x, sine, cosine);
 }
 
-// Both features of one frequency at one point. sincospi takes whole turns off exactly, before it multiplies by
-// pi: sin(2 pi B v) would lose digits with every turn.
+// Both features of one frequency at one point. sincospi subtracts whole turns exactly before it multiplies by
+// pi; sin(2 pi B v) would lose digits with every turn.
 template <typename T, typename O>
 __device__ inline void write_features(T x, T y, const T* frequency, O& cosine_out, O& sine_out) {
     const T cycles = x * frequency[0] + y * frequency[1];
@@ -40,7 +40,7 @@ __global__ void fourier_features(
     }
 }
 
-// The same for pixels by their number in a grid, so that no coordinates are stored:
+// The same for pixels of a grid by number, without stored coordinates:
 // v = (column x_scale + x_start, row y_scale + y_start) with row = index / columns, column = index % columns.
 //
 // index (K, rows) below 2^32, B (K, m, 2), out (K, rows, 2 m).
@@ -55,7 +55,7 @@ __global__ void pixel_fourier_features(
     const Tile tile = tile_of(m);
     if (tile.group >= tile.groups) return;
     for (int64 i = tile.row; i < rows; i += tile.row_step) {
-        const uint32 pixel = (uint32)index[i];  // a division of 64 bits would cost more than the sine
+        const uint32 pixel = (uint32)index[i];  // a 64-bit division would cost more than the sine
         const uint32 row = pixel / (uint32)columns, column = pixel - row * (uint32)columns;
         const T x = (T)column * (T)x_scale + (T)x_start, y = (T)row * (T)y_scale + (T)y_start;
         O* const features = out + i * 2 * m;
@@ -65,11 +65,10 @@ __global__ void pixel_fourier_features(
     }
 }
 
-// The features of the grid's pixels start, start + 1, ... from tables for its columns (a) and its rows (b):
+// The features of a grid's pixels start, start + 1, ... from tables for its columns (a) and rows (b):
 // cos(a + b) = cos a cos b - sin a sin b,  sin(a + b) = sin a cos b + cos a sin b.
 //
-// cos_x, sin_x (width, m) and cos_y, sin_y (height, m), each with `pitch` elements from row to row; out (rows,
-// 2 m).
+// cos_x, sin_x (width, m), cos_y, sin_y (height, m), with `pitch` elements from row to row; out (rows, 2 m).
 template <typename T, typename O>
 __global__ void grid_fourier_features(
     const T* cos_x, const T* sin_x, const T* cos_y, const T* sin_y, int64 pitch, O* out, int64 start,
@@ -89,7 +88,7 @@ __global__ void grid_fourier_features(
     }
 }
 
-// out[k, i] = array[k, index[k, i]], rows of `width` numbers. An index must lie inside; nobody looks.
+// out[k, i] = array[k, index[k, i]], rows of `width` numbers. Indices are not checked.
 //
 // array (K, N, width), index (K, rows), out (K, rows, width).
 template <typename T>

@@ -1,7 +1,8 @@
-// The output layer of C <= 4 channels: so narrow that a matrix product of a library is mostly waiting.
+// The output layer of C <= 4 channels, too narrow for the matrix products of a library.
 //
-// blockIdx.y is the member k; a stride is what lies between members, in elements, and 0 where they share.
-// One row of h W by one warp; lane c gets channel c, and what the other lanes get means nothing.
+// blockIdx.y is the member k; a stride counts the elements between members, 0 if they share an array.
+
+// Returns one row of h W, computed by one warp: channel c in lane c, nothing useful in the other lanes.
 template <typename T, int C>
 __device__ inline wide<T> product_of_row(const T* row, const wide<T>* W, int hidden) {
     const int lane = threadIdx.x % 32;
@@ -12,25 +13,24 @@ __device__ inline wide<T> product_of_row(const T* row, const wide<T>* W, int hid
     }
     wide<T> mine = 0;
     for (int c = 0; c < C; c++) {
-        // Every lane ends with the same sum, added in the same order.
+        // Every lane gets the same sum, added in the same order.
         for (int reach = 16; reach > 0; reach /= 2) sums[c] += __shfl_xor_sync(0xffffffffu, sums[c], reach);
         if (lane == c) mine = sums[c];
     }
     return mine;
 }
 
-// The output layer forward, the loss, and the layer backward, so that h is read from memory once:
+// The output layer forward, the loss, and the layer backward, with one read of h:
 //
-//     y = f(h W + b),  dz = gradient_scale w l'(y - target) f'(z),  dh = (dz W^T) f'(z below)
+//     y = f(h W + b),  dz = gradient_scale w l'(y - target) f'(z),  dh = (dz W^T) f'(previous z)
 //
-// and, as partial sums for `sum_partials` and `sum_values`, dW = h^T dz, db = sum of dz, value = sum of w l.
+// and partial sums of dW = h^T dz, db = sum of dz, value = sum of w l for `sum_partials` and `sum_values`.
 //
 // h, dh (K, rows, hidden), W (K, hidden, C), b (K, C), target (K, rows, C), weights w (K, rows) or null for
-// ones, y (K, rows, C) or null, values (K, gridDim.x) in double. partials (K, gridDim.x * groups, bias_offset +
-// C) with groups = blockDim.x / min(hidden, blockDim.x): dW from the start of each row and db from bias_offset,
-// zero between, as W and b lie in the flat buffer of parameters.
-// `saved` (K, rows, hidden) is what the layer below saved, null where that is h. Warps of 32 threads, at most
-// 256 threads.
+// ones, y (K, rows, C) or null, values (K, gridDim.x) in double, saved (K, rows, hidden) of the previous layer or
+// null for h itself. partials (K, gridDim.x * groups, bias_offset + C), groups = blockDim.x / min(hidden,
+// blockDim.x): each row has dW, zeros, and db from bias_offset, as the flat buffer of parameters. Warps of 32
+// threads, at most 256 threads.
 template <typename T, int C, typename F, typename L, typename P>
 __global__ void head_step(
     const T* __restrict__ h, int64 h_stride, const wide<T>* W, int64 W_stride, const wide<T>* b, int64 b_stride,
@@ -65,7 +65,7 @@ __global__ void head_step(
     const int64 stride = (int64)gridDim.x * rows_at_once;
     for (int64 first = (int64)blockIdx.x * rows_at_once; first < rows; first += stride) {
         const int count = rows - first < rows_at_once ? (int)(rows - first) : rows_at_once;
-        // A warp for each row: the products, and for each channel what follows from them.
+        // One warp for each row: the products, and each channel's output, loss and gradient.
         for (int r = warp; r < count; r += warps) {
             const int64 i = first + r;
             const A product = product_of_row<T, C>(h + i * hidden, W, hidden);
@@ -85,7 +85,7 @@ __global__ void head_step(
             }
         }
         __syncthreads();
-        // A thread for each column: no other thread touches its dh, nor its sums in `partials`.
+        // One thread for each column: no other thread writes its dh or its sums in `partials`.
         if (tile.group < tile.groups) {
             for (int j = tile.column; j < hidden; j += tile.columns) {
                 A sums[C] = {}, w[C];

@@ -1,23 +1,22 @@
-// Optimizer steps over flat buffers, one pass: parameters, gradient and state are (K, count), blockIdx.y the
-// member.
+// Optimizer steps in one pass over flat buffers: parameters, gradient and state (K, count), blockIdx.y the member.
 //
-// What changes from step to step (the step's number, the learning rates) is read from device memory, so that a
-// recorded step can be replayed. `compute_copy` is a copy of the parameters in a 16-bit type, or null. The gradient
-// is divided by loss_scale first. One stride serves all buffers: they are laid out alike.
+// The step's number and the learning rates are read from device memory, so that a recorded step can be replayed.
+// `compute_copy` is a copy of the parameters in a 16-bit type, or null. The gradient is first divided by
+// loss_scale. All buffers have the same stride.
 
 // step[0] += 1. One thread.
 __global__ void advance(int64* step) { step[0] += 1; }
 
-// One step of a rule R, of at most four buffers of state; null where it has fewer.
+// One step of a rule R with at most four buffers of state; the others are null.
 //
-// step (1,): t, counted from 1. learning_rate (K,), or (1,) with learning_rate_stride 0.
+// step (1,): t, from 1. learning_rate (K,), or (1,) with learning_rate_stride 0.
 template <typename T, typename S, typename R>
 __global__ void optimizer_step(
     T* parameters, const T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* compute_copy, int64 stride,
     int64 count, const int64* step, const double* learning_rate, int64 learning_rate_stride, R rule,
     double loss_scale
 ) {
-    // In double, for 1 - beta^t loses digits in float; once for the block, for pow is long.
+    // In double, since 1 - beta^t loses digits in float; once for the block, since pow is slow.
     __shared__ double in_double[R::num_coefficients];
     if (threadIdx.x == 0) {
         rule.coefficients((double)step[0], learning_rate[blockIdx.y * learning_rate_stride], in_double);

@@ -1,10 +1,10 @@
-// The second stage of every sum over rows: what the blocks of the first one left is added in a fixed order.
+// The second stage of every sum over rows: the partial sums of the first stage's blocks, in a fixed order.
 //
-// Floating-point atomics would add in another order at every run. The stage adds in double: it is short.
+// Floating-point atomics would add in another order at every run. This stage is short and adds in double.
 
 // out[k, j] = (accumulate ? out[k, j] : 0) + sum over parts p of partials[k, p, j]
 //
-// partials (K, parts, width), out (K, width). Warps share the parts, lanes are columns; at most 256 threads.
+// partials (K, parts, width), out (K, width). Warps divide the parts, lanes are columns; at most 256 threads.
 template <typename T>
 __global__ void sum_partials(
     const T* partials, int64 partials_stride, T* out, int64 out_stride, int parts, int64 width, int accumulate
@@ -30,12 +30,10 @@ __global__ void sum_partials(
     }
 }
 
-// history[k, t] = (accumulate ? history[k, t] : 0) + scale * sum over parts p of partials[k, p]: the loss of
-// step t.
+// history[k, t] = (accumulate ? history[k, t] : 0) + scale * sum over parts p of partials[k, p], the loss of step t
 //
-// partials (K, parts) in double, history (K, length). t is (step[0] + step_offset) modulo length, or 0 where
-// step is null: a recorded step fills the history by itself. One block for each member: a power of two of
-// threads, at most 256.
+// partials (K, parts) in double, history (K, length). t is (step[0] + step_offset) modulo length, or 0 if step is
+// null. One block for each member: a power of two of threads, at most 256.
 template <typename O>
 __global__ void sum_values(
     const double* partials, int64 partials_stride, int parts, double scale, O* history, int64 history_stride,

@@ -1,8 +1,7 @@
-// Number types that every kernel file shares: it is put in front of each of them, for no kernel includes
-// anything.
+// Number types and loops of all kernels: this text stands before each other file, since no file includes another.
 //
-// Numbers are stored as float, double, bf16 or half, and computed with as wide<T>: double for double, else
-// float. The 16-bit types are our own, so that no header is needed and every compiler rounds in the same way.
+// Numbers are stored as float, double, bf16 or half; arithmetic is in wide<T>, double for double, else float. The
+// 16-bit types are our own: they need no header, and every compiler rounds in the same way.
 
 typedef long long int64;
 typedef unsigned int uint32;
@@ -27,10 +26,10 @@ __device__ inline float widen(half x) {
     const uint32 exponent_mask = 0x7c00u << 13;
     uint32 word = (x.bits & 0x7fffu) << 13;
     const uint32 exponent = word & exponent_mask;
-    word += (127 - 15) << 23;  // the exponents count from another zero
+    word += (127 - 15) << 23;  // from half's exponent bias to float's
     if (exponent == exponent_mask) word += (128 - 16) << 23;  // infinity and NaN
     float value = __uint_as_float(word);
-    // A subnormal has no hidden one: give it one, and take it off as a number.
+    // A subnormal has no hidden one: add it as a bit, and subtract it as a number.
     if (exponent == 0) value = __uint_as_float(word + (1u << 23)) - __uint_as_float(113u << 23);
     return (x.bits & 0x8000u) ? -value : value;
 }
@@ -52,9 +51,9 @@ __device__ inline void narrow(float x, half& stored) {
     if (word > 0x7f800000u) {
         word = 0x7e00u;  // NaN
     } else if (word >= (127u + 16u) << 23) {
-        word = 0x7c00u;  // 65536 and above; what rounds up to that gets there below
+        word = 0x7c00u;  // 65536 and above; below, smaller numbers may round up to it
     } else if (word < 113u << 23) {
-        // Subnormal: the addition shifts the mantissa to its place, and the hardware rounds it.
+        // Subnormal: the addition shifts the mantissa into place, and the hardware rounds it.
         const uint32 magic = 126u << 23;
         word = __float_as_uint(__uint_as_float(word) + __uint_as_float(magic)) - magic;
     } else {
@@ -64,12 +63,12 @@ __device__ inline void narrow(float x, half& stored) {
     stored.bits = (unsigned short)(word | sign >> 16);
 }
 
-// A block's threads over an array (rows, width): neighbours on neighbouring columns, and on several rows at
-// once where the array is narrow. No thread divides by the width more than once.
+// The elements of an array (rows, width) for each thread of a block: neighbours take neighbouring columns, and
+// several rows at once if the array is narrow. Each thread divides by the width only once.
 struct Tile {
-    int column, columns;   // this thread's first column; the next is `columns` further
-    int group, groups;     // which of the block's rows; `group >= groups` has none
-    int64 row, row_step;   // this thread's first row, and how far the next is
+    int column, columns;   // first column, and the step to the next
+    int group, groups;     // which of the block's rows; a thread with `group >= groups` has none
+    int64 row, row_step;   // first row, and the step to the next
 };
 
 __device__ inline Tile tile_of(int width) {
