@@ -12,13 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from . import calls
+from .calls import (
+    ActivationBackward,
+    FourierFeatures,
+    GridFourierFeatures,
+    Linear,
+    LinearBackward,
+    LossAndGradient,
+    Matmul,
+    MuonStep,
+    OptimizerStep,
+    OutputStep,
+    PixelFourierFeatures,
+    TakeRows,
+)
 from .dispatch import primitive
 from .protocols import Array, Lattice
 
 
 class Primitives:
-    """The generic bodies; `Backend` routes each to its fused body if there is one."""
+    """The generic bodies; `Backend` routes calls to fused ones if it has any."""
 
     xp: Any
 
@@ -41,8 +54,8 @@ class Primitives:
 
     # -- the primitives ------------------------------------------------------------------------------
 
-    @primitive(calls.TakeRows)
-    def take_rows(self, call: calls.TakeRows) -> Array:
+    @primitive(TakeRows)
+    def take_rows(self, call: TakeRows) -> Array:
         """Return rows by number, as (*E, n, C)."""
         xp, array, rows = self.xp, call.array, call.rows
         if rows.ndim == 1:
@@ -52,27 +65,27 @@ class Primitives:
             return xp.reshape(found, (*rows.shape, array.shape[-1]))
         return xp.take_along_axis(array, rows[..., None], axis=-2)
 
-    @primitive(calls.Matmul)
-    def matmul(self, call: calls.Matmul) -> Array:
+    @primitive(Matmul)
+    def matmul(self, call: Matmul) -> Array:
         """Return `a b`, the matrix product of the last two axes."""
         a = self.xp.matrix_transpose(call.a) if call.transpose_a else call.a
         b = self.xp.matrix_transpose(call.b) if call.transpose_b else call.b
         return self.xp.matmul(a, b)
 
-    @primitive(calls.Linear)
-    def linear(self, call: calls.Linear) -> tuple[Array, Array]:
-        """Return `y = f(x W + b)`, and what `linear_backward` needs of it: z if f saves its input, else y."""
+    @primitive(Linear)
+    def linear(self, call: Linear) -> tuple[Array, Array]:
+        """Return `y = f(x W + b)`, and for `linear_backward` z if f saves its input, else y."""
         z = self.matmul(call.x, call.W) + call.b
         y = call.activation.forward(self.xp, z)
         return y, (z if call.activation.saves_input else y)
 
-    @primitive(calls.ActivationBackward)
-    def activation_backward(self, call: calls.ActivationBackward) -> Array:
+    @primitive(ActivationBackward)
+    def activation_backward(self, call: ActivationBackward) -> Array:
         """Return `dz = dy f'(z)`, (*E, N, n_out)."""
         return call.activation.backward(self.xp, call.dy, call.saved)
 
-    @primitive(calls.LinearBackward)
-    def linear_backward(self, call: calls.LinearBackward) -> Array | None:
+    @primitive(LinearBackward)
+    def linear_backward(self, call: LinearBackward) -> Array | None:
         """Fill dW and db; return `(dz W^T) f'(z)` for the z of the previous layer, (*E, N, n_in), or None."""
         dz, dW, db = call.dz, call.dW, call.db
         new_dW = self.matmul(call.x, dz, transpose_a=True)
@@ -84,8 +97,8 @@ class Primitives:
         activation, saved = call.previous
         return self.activation_backward(activation, self.matmul(dz, call.W, transpose_b=True), saved)
 
-    @primitive(calls.FourierFeatures)
-    def fourier_features(self, call: calls.FourierFeatures) -> Array:
+    @primitive(FourierFeatures)
+    def fourier_features(self, call: FourierFeatures) -> Array:
         """Return Fourier features `[cos(2 pi B v), sin(2 pi B v)]`, (*E, N, 2 m).
 
         Equation 3 of Tancik et al. (2020): first the m cosines, then the m sines.
@@ -96,14 +109,14 @@ class Primitives:
         phase = (2.0 * np.pi) * (cycles - xp.round(cycles))
         return xp.concat([xp.cos(phase), xp.sin(phase)], axis=-1)
 
-    @primitive(calls.PixelFourierFeatures, composed=True)
-    def pixel_fourier_features(self, call: calls.PixelFourierFeatures) -> Array:
+    @primitive(PixelFourierFeatures, composed=True)
+    def pixel_fourier_features(self, call: PixelFourierFeatures) -> Array:
         """Return Fourier features (*E, N, 2 m) of pixels by number, without stored coordinates."""
         coordinates = self.pixel_coordinates(call.pixels, call.lattice, call.dtype)
         return self.fourier_features(coordinates, call.B, out=call.out)
 
-    @primitive(calls.GridFourierFeatures)
-    def grid_fourier_features(self, call: calls.GridFourierFeatures) -> Array:
+    @primitive(GridFourierFeatures)
+    def grid_fourier_features(self, call: GridFourierFeatures) -> Array:
         """Return Fourier features (N, 2 m) of a run of grid pixels.
 
         `cos(a + b) = cos a cos b - sin a sin b` and `sin(a + b) = sin a cos b + cos a sin b`, with a for x and
@@ -117,8 +130,8 @@ class Primitives:
         cos_y, sin_y = (xp.take(table, row, axis=0) for table in call.y_tables)
         return xp.concat([cos_x * cos_y - sin_x * sin_y, sin_x * cos_y + cos_x * sin_y], axis=-1)
 
-    @primitive(calls.LossAndGradient)
-    def loss_and_gradient(self, call: calls.LossAndGradient) -> tuple[Array, Array]:
+    @primitive(LossAndGradient)
+    def loss_and_gradient(self, call: LossAndGradient) -> tuple[Array, Array]:
         """Return the loss summed over rows and channels, over `divisor`, (E), and its gradient (*E, N, C)."""
         xp = self.xp
         residual = call.prediction - call.target
@@ -129,8 +142,8 @@ class Primitives:
             dy = dy * call.weights
         return xp.sum(value, axis=(-2, -1)) / call.divisor, dy / call.divisor
 
-    @primitive(calls.OutputStep, composed=True)
-    def output_step(self, call: calls.OutputStep) -> tuple[Array, Array | None]:
+    @primitive(OutputStep, composed=True)
+    def output_step(self, call: OutputStep) -> tuple[Array, Array | None]:
         """Run the output layer forward, the loss, and the layer backward.
 
         Return the loss, shape E, and the gradient for the z of the previous layer, (*E, N, H), or None.
@@ -146,8 +159,8 @@ class Primitives:
             dz, call.h, call.W, **gradients, previous=call.previous, out=buffers.dz_previous
         )
 
-    @primitive(calls.MuonStep, composed=True)
-    def muon_step(self, call: calls.MuonStep) -> None:
+    @primitive(MuonStep, composed=True)
+    def muon_step(self, call: MuonStep) -> None:
         """Take one step of Muon (Jordan et al., 2024) in place.
 
         `M <- momentum M + G; W <- W - learning_rate scale orthogonalize(G + momentum M)`.
@@ -168,8 +181,8 @@ class Primitives:
         parameters = call.parameters
         parameters -= step
 
-    @primitive(calls.OptimizerStep)
-    def optimizer_step(self, call: calls.OptimizerStep) -> None:
+    @primitive(OptimizerStep)
+    def optimizer_step(self, call: OptimizerStep) -> None:
         """Take one step of an element-wise optimizer."""
         gradient = functools.reduce(operator.add, call.gradients)
         found, new_state = call.rule.update(

@@ -18,8 +18,7 @@ Tables = tuple[Array, Array]
 class Activation(Protocol):
     """An element-wise activation: a frozen dataclass with formulas on `xp` (see `lowering`)."""
 
-    def __hash__(self) -> int:
-        """Equal formulas are lowered once."""
+    def __hash__(self) -> int: ...
 
     @property
     def saves_input(self) -> bool:
@@ -35,8 +34,7 @@ class Activation(Protocol):
 class ElementwiseLoss(Protocol):
     """A loss of the residual `prediction - target`: a frozen dataclass with formulas on `xp`."""
 
-    def __hash__(self) -> int:
-        """Equal formulas are lowered once."""
+    def __hash__(self) -> int: ...
 
     def value(self, xp: Any, residual: Array) -> Array:
         """Return the loss of each element."""
@@ -48,8 +46,7 @@ class ElementwiseLoss(Protocol):
 class UpdateRule(Protocol):
     """The update of an element-wise optimizer: a frozen dataclass with a formula on `xp`."""
 
-    def __hash__(self) -> int:
-        """Equal formulas are lowered once."""
+    def __hash__(self) -> int: ...
 
     @property
     def state(self) -> tuple[str, ...]:

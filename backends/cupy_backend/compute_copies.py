@@ -52,7 +52,7 @@ class ComputeCopies:
         return None
 
     def keep(self, parameters: Array, compute_copy: Array) -> None:
-        """Remember the copy of a flat buffer (*E, P); drop those of buffers that are gone."""
+        """Keep the copy of a flat buffer (*E, P); drop those of freed buffers."""
         self._known = {start: known for start, known in self._known.items() if known[0]() is not None}
         self._known[parameters.data.ptr] = (weakref.ref(parameters), compute_copy, {})
 
@@ -77,7 +77,7 @@ class ComputeCopies:
 
 
 def _same_place(view: Array, offset: int, compute_copy: Array) -> Array | None:
-    """Return the part of a copy (*E, P) at an offset, in the shape of a view, or None if it does not fit."""
+    """Return the part of a copy (*E, P) at an offset in the shape of a view, or None."""
     core, members = view.shape[-2:], view.shape[:-2]
     size = core[0] * core[1]
     if members != compute_copy.shape[:-1] or offset + size > compute_copy.shape[-1]:

@@ -146,7 +146,7 @@ class Device:
         try:
             return Choices(choices_file(), gpu, ".".join(map(str, library.version)))
         except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
-            self.not_timed = f"there is no place to keep which are fastest: {first_line(error)}"
+            self.not_timed = f"there is no place for the fastest ones: {first_line(error)}"
             return None
 
     def load_cublaslt(self) -> Library:

@@ -73,4 +73,4 @@ def fault_of_written(*arrays: Any, core: int = 2) -> str:
     """Return why these arrays cannot be written in place, or an empty string."""
     if all(is_packed(array, core) for array in arrays if array is not None):
         return ""
-    return "writes in place only where memory is contiguous"
+    return "writes in place only into contiguous memory"

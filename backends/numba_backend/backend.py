@@ -58,7 +58,7 @@ class NumbaBackend(NumpyBackend):
         """A notice that the step is compiled first; None if its code is on disk."""
         if self.fused == "never" or (found := has_code(execute)):
             return None
-        how_often = "once" if found is False else "each time, for there is nowhere to keep the code"
+        how_often = "once" if found is False else "each time, since no folder for its code is writable"
         return f"the step is compiled for this processor, {how_often}: some ten seconds"
 
     # -- whole steps: the hooks ------------------------------------------------------------------------

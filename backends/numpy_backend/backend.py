@@ -81,7 +81,7 @@ class NumpyBackend(Backend):
         return free_bytes()
 
     def scratch(self, shape: tuple[int, ...], dtype: str) -> Array | None:
-        """Return a buffer that the fused bodies fill, or None where only generic bodies run."""
+        """Return a buffer that the fused bodies fill, or None if only generic bodies run."""
         return None if self.fused == "never" else _aligned(shape, np.dtype(dtype))
 
     def activate(self) -> AbstractContextManager[None]:

@@ -46,14 +46,13 @@ from backends.cupy_backend.cublaslt import (
     Workspace,
     backward_input,
     backward_weights,
-    descriptors,
     forward,
     load,
     mask_bytes,
     matmul,
 )
 from backends.cupy_backend.cublaslt import library as library_module
-from backends.cupy_backend.cublaslt.descriptors import EPILOGUE, TRANSPOSE_A, Attribute, Descriptor
+from backends.cupy_backend.cublaslt.descriptors import Attribute, Descriptor
 from backends.cupy_backend.cublaslt.library import Algorithm, HeuristicResult
 from backends.cupy_backend.cublaslt.plans import Operation
 from backends.cupy_backend.cublaslt.survey import refused_products
@@ -864,19 +863,24 @@ def test_a_probe_leaves_nothing_behind(planner, small_layer, fake):
     assert set(fake.live) == before
 
 
+def of_type(attribute, ctype):
+    """An attribute as if it had another C type."""
+    return types.SimpleNamespace(kind=attribute.kind, number=attribute.number, ctype=ctype)
+
+
 def test_an_attribute_of_another_kind_is_refused(library):
     layout = Descriptor(library, "MatrixLayout", 0, 4, 4, 4)
     with pytest.raises(ValueError, match="is no attribute of a MatrixLayout"):
-        layout.set(TRANSPOSE_A, 1)
+        layout.set(Attribute.TRANSPOSE_A, 1)
     with pytest.raises(ValueError, match="is no attribute of a handle"):
-        Descriptor(library, "").set(TRANSPOSE_A, 1)
+        Descriptor(library, "").set(Attribute.TRANSPOSE_A, 1)
 
 
 def test_an_error_has_the_librarys_own_words(library):
     desc = Descriptor(library, "MatmulDesc", 68, 0)
     message = r"^cublasLtMatmulDescSetAttribute: CUBLAS_STATUS_INVALID_VALUE \(7\), the parameters conflict$"
     with pytest.raises(CublasLtError, match=message) as caught:
-        desc.set(EPILOGUE._replace(ctype=ctypes.c_uint16), 1)
+        desc.set(of_type(Attribute.EPILOGUE, ctypes.c_uint16), 1)
     assert (caught.value.call, caught.value.status) == ("cublasLtMatmulDescSetAttribute", 7)
     assert library.status_text(99) == "unknown (99), no such status"
 
@@ -1038,10 +1042,7 @@ def read_attribute(descriptor, attribute):
     return cell.value
 
 
-ATTRIBUTES = [value for value in vars(descriptors).values() if isinstance(value, Attribute)]
-
-
-@over("attribute", ATTRIBUTES)
+@over("attribute", list(Attribute))
 def test_the_real_library_takes_every_attribute(real, attribute):
     descriptor = Descriptor(real, attribute.kind, *MAKERS[attribute.kind])
     descriptor.set(attribute, 128)
@@ -1049,7 +1050,7 @@ def test_the_real_library_takes_every_attribute(real, attribute):
     for wrong in (ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64):
         if ctypes.sizeof(wrong) != ctypes.sizeof(attribute.ctype):
             with pytest.raises(CublasLtError, match="CUBLAS_STATUS_INVALID_VALUE"):
-                descriptor.set(attribute._replace(ctype=wrong), 128)
+                descriptor.set(of_type(attribute, wrong), 128)
 
 
 def all_told(operation):
@@ -1057,7 +1058,7 @@ def all_told(operation):
     return {
         (which, attribute.number): read_attribute(getattr(operation, which), attribute)
         for which in ("desc", "left", "right", "out")
-        for attribute in ATTRIBUTES
+        for attribute in Attribute
         if attribute.kind == getattr(operation, which).kind
     }
 

@@ -232,7 +232,7 @@ def test_a_mask_is_as_new_as_its_output(layer):
 @pytest.mark.parametrize("name", ["adam-later", "sgd-momentum", "backward-tanh"])
 def test_memory_that_cannot_be_written_in_place_is_refused(layout, name):
     backend = refusing(fused="always")
-    with pytest.raises(FusedUnavailableError, match="writes in place only where memory is contiguous"):
+    with pytest.raises(FusedUnavailableError, match="writes in place only into contiguous memory"):
         CALLS[name].run(backend, Memory(backend, problem(SHARED, "float32"), layout))
 
 

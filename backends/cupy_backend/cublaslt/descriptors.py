@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import ctypes
+import enum
 import weakref
-from typing import Any, NamedTuple
+from typing import Any
 
 from .library import Library
 
 
-class Attribute(NamedTuple):
-    """An attribute's kind of object, number and C type; the library checks the type's size."""
+class Attribute(enum.Enum):
+    """An attribute: the kind of its object, its number and its C type, whose size the library checks."""
 
-    kind: str
-    number: int
-    ctype: Any
+    def __init__(self, kind: str, number: int, ctype: Any) -> None:
+        self.kind, self.number, self.ctype = kind, number, ctype
+
+    TRANSPOSE_A = ("MatmulDesc", 3, ctypes.c_int32)
+    TRANSPOSE_B = ("MatmulDesc", 4, ctypes.c_int32)
+    EPILOGUE = ("MatmulDesc", 7, ctypes.c_uint32)
+    # The vector is the bias to add, or the gradient of the bias to write.
+    VECTOR_POINTER = ("MatmulDesc", 8, ctypes.c_void_p)
+    VECTOR_BATCH_STRIDE = ("MatmulDesc", 10, ctypes.c_int64)
+    MASK_POINTER = ("MatmulDesc", 11, ctypes.c_void_p)
+    MASK_LEADING_DIMENSION = ("MatmulDesc", 12, ctypes.c_int64)  # in bits
+    MASK_BATCH_STRIDE = ("MatmulDesc", 13, ctypes.c_int64)  # in bits
+    BATCH_COUNT = ("MatrixLayout", 5, ctypes.c_int32)
+    BATCH_STRIDE = ("MatrixLayout", 6, ctypes.c_int64)  # in elements
+    MAX_WORKSPACE_BYTES = ("MatmulPreference", 1, ctypes.c_uint64)
+    MIN_ALIGNMENT_A = ("MatmulPreference", 5, ctypes.c_uint32)  # in bytes, as the three below
+    MIN_ALIGNMENT_B = ("MatmulPreference", 6, ctypes.c_uint32)
+    MIN_ALIGNMENT_C = ("MatmulPreference", 7, ctypes.c_uint32)
+    MIN_ALIGNMENT_D = ("MatmulPreference", 8, ctypes.c_uint32)
 
 
-TRANSPOSE_A = Attribute("MatmulDesc", 3, ctypes.c_int32)
-TRANSPOSE_B = Attribute("MatmulDesc", 4, ctypes.c_int32)
-EPILOGUE = Attribute("MatmulDesc", 7, ctypes.c_uint32)
-# The vector is the bias to add, or the gradient of the bias to write.
-VECTOR_POINTER = Attribute("MatmulDesc", 8, ctypes.c_void_p)
-VECTOR_BATCH_STRIDE = Attribute("MatmulDesc", 10, ctypes.c_int64)
-MASK_POINTER = Attribute("MatmulDesc", 11, ctypes.c_void_p)
-MASK_LEADING_DIMENSION = Attribute("MatmulDesc", 12, ctypes.c_int64)  # in bits
-MASK_BATCH_STRIDE = Attribute("MatmulDesc", 13, ctypes.c_int64)  # in bits
-BATCH_COUNT = Attribute("MatrixLayout", 5, ctypes.c_int32)
-BATCH_STRIDE = Attribute("MatrixLayout", 6, ctypes.c_int64)  # in elements
-MAX_WORKSPACE_BYTES = Attribute("MatmulPreference", 1, ctypes.c_uint64)
-MIN_ALIGNMENT_A = Attribute("MatmulPreference", 5, ctypes.c_uint32)  # in bytes, and so the three below
-MIN_ALIGNMENT_B = Attribute("MatmulPreference", 6, ctypes.c_uint32)
-MIN_ALIGNMENT_C = Attribute("MatmulPreference", 7, ctypes.c_uint32)
-MIN_ALIGNMENT_D = Attribute("MatmulPreference", 8, ctypes.c_uint32)
-
-ALGORITHM_FACTS = {
-    "algorithm": Attribute("MatmulAlgoConfig", 0, ctypes.c_int32),
-    "tile": Attribute("MatmulAlgoConfig", 1, ctypes.c_uint32),
-    "splits": Attribute("MatmulAlgoConfig", 2, ctypes.c_int32),  # of the inner axis
-    "cluster": Attribute("MatmulAlgoConfig", 8, ctypes.c_uint16),
+ALGORITHM_FACTS: dict[str, tuple[int, Any]] = {
+    "algorithm": (0, ctypes.c_int32),
+    "tile": (1, ctypes.c_uint32),
+    "splits": (2, ctypes.c_int32),  # of the inner axis
+    "cluster": (8, ctypes.c_uint16),
 }
-"""Readable properties of an algorithm, as numbers that the library's header explains."""
+"""Readable properties of an algorithm: numbers and C types from the library's header."""
 
 
 class Descriptor:
@@ -70,11 +70,10 @@ class Descriptor:
 
     def set(self, attribute: Attribute, value: int) -> None:
         """Set an attribute of this kind of object."""
-        kind, number, ctype = attribute
-        if kind != self.kind or self._set is None:
+        if attribute.kind != self.kind or self._set is None:
             raise ValueError(f"{attribute} is no attribute of a {self.kind or 'handle'}")
-        cell = ctype(value)
-        if status := self._set(self.value, number, ctypes.byref(cell), ctypes.sizeof(cell)):
+        cell = attribute.ctype(value)
+        if status := self._set(self.value, attribute.number, ctypes.byref(cell), ctypes.sizeof(cell)):
             raise self.library.error(self._setter, status)
 
     def close(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
-from . import descriptors
-from .descriptors import Attribute, Descriptor
+from .descriptors import ALGORITHM_FACTS, Attribute, Descriptor
 from .layer_products import mask_leading_dimension
 from .library import ARCH_MISMATCH, NOT_SUPPORTED, SUCCESS, CublasLtError, HeuristicResult, Library
 from .products import DATA_TYPES, Pointers, Product
@@ -49,14 +49,14 @@ class Operation:
         strides = product.strides
         self.product = product
         self.desc = Descriptor(library, "MatmulDesc", types.compute, DATA_TYPES[types.scale])
-        self.desc.set(descriptors.TRANSPOSE_A, product.transpose_right)
-        self.desc.set(descriptors.TRANSPOSE_B, product.transpose_left)
-        self.desc.set(descriptors.EPILOGUE, product.epilogue)
+        self.desc.set(Attribute.TRANSPOSE_A, product.transpose_right)
+        self.desc.set(Attribute.TRANSPOSE_B, product.transpose_left)
+        self.desc.set(Attribute.EPILOGUE, product.epilogue)
         if product.epilogue.has_vector and product.members > 1:
-            self.desc.set(descriptors.VECTOR_BATCH_STRIDE, strides.vector)
+            self.desc.set(Attribute.VECTOR_BATCH_STRIDE, strides.vector)
         if product.epilogue.has_mask:
-            self.desc.set(descriptors.MASK_LEADING_DIMENSION, mask_leading_dimension(product.columns))
-            self.desc.set(descriptors.MASK_BATCH_STRIDE, strides.mask)
+            self.desc.set(Attribute.MASK_LEADING_DIMENSION, mask_leading_dimension(product.columns))
+            self.desc.set(Attribute.MASK_BATCH_STRIDE, strides.mask)
         self.left = _layout(library, types.operand, left, product.members, strides.left)
         self.right = _layout(library, types.operand, right, product.members, strides.right)
         self.out = _layout(library, types.output, out, product.members, strides.out)
@@ -72,9 +72,9 @@ class Operation:
                 f"or its gradient and {_verb(self._takes_mask)} a mask, not addresses {vector:#x} and {mask:#x}"
             )
         if vector != self.vector:
-            self.desc.set(descriptors.VECTOR_POINTER, vector)
+            self.desc.set(Attribute.VECTOR_POINTER, vector)
         if mask != self.mask:
-            self.desc.set(descriptors.MASK_POINTER, mask)
+            self.desc.set(Attribute.MASK_POINTER, mask)
         self.vector, self.mask = vector, mask
 
     def algorithms(
@@ -118,23 +118,19 @@ def _layout(
     # The columns of the row-major matrix are the rows of the column-major one.
     layout = Descriptor(library, "MatrixLayout", DATA_TYPES[dtype], columns, rows, columns)
     if members > 1:
-        layout.set(descriptors.BATCH_COUNT, members)
-        layout.set(descriptors.BATCH_STRIDE, stride)
+        layout.set(Attribute.BATCH_COUNT, members)
+        layout.set(Attribute.BATCH_STRIDE, stride)
     return layout
 
 
 def _preference(library: Library, alignments: tuple[int, ...], workspace_bytes: int) -> Descriptor:
     left, right, out = alignments[:3]
     preference = Descriptor(library, "MatmulPreference")
-    limits: tuple[tuple[Attribute, int], ...] = (
-        (descriptors.MAX_WORKSPACE_BYTES, workspace_bytes),
-        (descriptors.MIN_ALIGNMENT_A, right),
-        (descriptors.MIN_ALIGNMENT_B, left),
-        (descriptors.MIN_ALIGNMENT_C, out),
-        (descriptors.MIN_ALIGNMENT_D, out),
-    )
-    for attribute, value in limits:
-        preference.set(attribute, value)
+    preference.set(Attribute.MAX_WORKSPACE_BYTES, workspace_bytes)
+    preference.set(Attribute.MIN_ALIGNMENT_A, right)
+    preference.set(Attribute.MIN_ALIGNMENT_B, left)
+    preference.set(Attribute.MIN_ALIGNMENT_C, out)
+    preference.set(Attribute.MIN_ALIGNMENT_D, out)
     return preference
 
 
@@ -162,7 +158,7 @@ class Plan:
         self._algorithms = [ctypes.byref(candidate.algorithm) for candidate in candidates]
 
     def run(self, pointers: Pointers, workspace: Workspace, stream: int, candidate: int = 0) -> None:
-        """Enqueue the product on a stream; it may be captured.
+        """Launch the product on a stream, which may be recorded.
 
         Parameters
         ----------
@@ -205,17 +201,15 @@ class Plan:
 
     def describe(self, candidate: int) -> dict[str, int | None]:
         """Return the workspace of a candidate, and its algorithm, tile, splits and cluster as numbers."""
-        facts = {
-            name: self._fact(candidate, attribute) for name, attribute in descriptors.ALGORITHM_FACTS.items()
-        }
+        facts = {name: self._fact(candidate, *fact) for name, fact in ALGORITHM_FACTS.items()}
         return {"workspace_bytes": self.candidates[candidate].workspace_bytes} | facts
 
-    def _fact(self, candidate: int, attribute: Attribute) -> int | None:
-        value, written = attribute.ctype(), ctypes.c_size_t()
+    def _fact(self, candidate: int, number: int, ctype: Any) -> int | None:
+        value, written = ctype(), ctypes.c_size_t()
         places = (ctypes.byref(value), ctypes.sizeof(value), ctypes.byref(written))
         call = self._library.functions.cublasLtMatmulAlgoConfigGetAttribute
         # Not every version knows every attribute.
-        return None if call(self._algorithms[candidate], attribute.number, *places) else int(value.value)
+        return None if call(self._algorithms[candidate], number, *places) else int(value.value)
 
     def close(self) -> None:
         """Destroy the library's objects of this plan."""

@@ -38,7 +38,7 @@ class Types(NamedTuple):
         return "float64" if self.operand == "float64" else "float32"
 
     def for_gradients(self) -> Types:
-        """These operands with a result that keeps small gradients: float32, or float64 for float64."""
+        """Return these operands with a float32 result, or float64 for float64, to keep small gradients."""
         return self._replace(output=self.scale)
 
     def fault(self) -> str:

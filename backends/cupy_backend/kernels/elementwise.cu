@@ -1,4 +1,4 @@
-// The work beside the matrix products: bias and activation, its derivative, sums over rows, sums, casts.
+// Element-wise work and sums: bias and activation, its derivative, sums over rows, additions, casts.
 //
 // blockIdx.y is the member k; a stride counts the elements between members, 0 if they share an array.
 

@@ -51,10 +51,10 @@ def _call(typing_context, address, arguments):  # type: ignore[no-untyped-def]
     """Call the kernel at an address with a tuple of integers."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        where, packed = values
+        address, packed = values
         words = [builder.extract_value(packed, i) for i in range(len(arguments))]
         function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * len(words))
-        builder.call(builder.inttoptr(where, function.as_pointer()), words)
+        builder.call(builder.inttoptr(address, function.as_pointer()), words)
         return context.get_dummy_value()
 
     words = types.UniTuple(types.intp, len(arguments))  # type: ignore[no-untyped-call]

@@ -47,7 +47,7 @@ def _call_gemm(typing_context, gemm, turn_a, turn_b, m, n, k, a, lda, b, ldb, be
     word, width = types.intp, gemm[1].bitwidth
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        where, turn_a, turn_b, m, n, k, a, lda, b, ldb, beta, c, ldc = arguments
+        gemm, turn_a, turn_b, m, n, k, a, lda, b, ldb, beta, c, ldc = arguments
         flag, integer, real = ir.IntType(32), ir.IntType(width), beta.type
 
         def narrow(value: Any, kind: Any) -> Any:
@@ -61,7 +61,7 @@ def _call_gemm(typing_context, gemm, turn_a, turn_b, m, n, k, a, lda, b, ldb, be
         ta, tb, m, n, k, a, lda, b, ldb, c, ldc = (narrow(v, t) for v, t in zip(words, kinds, strict=True))
         values = [order, ta, tb, m, n, k, one, a, lda, b, ldb, beta, c, ldc]
         function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        address = builder.inttoptr(builder.extract_value(where, 0), function.as_pointer())
+        address = builder.inttoptr(builder.extract_value(gemm, 0), function.as_pointer())
         builder.call(address, values)
         return context.get_dummy_value()
 
