@@ -18,18 +18,10 @@ from ..lowering.cuda_text import CudaFormula
 from ..protocols import Array
 from .checks import device_name, first_line
 from .compute_copies import LOSS_SCALES, STORED, ComputeCopies
-from .cublaslt import (
-    WORKSPACE_BYTES,
-    Autotuner,
-    Choices,
-    CublasLtError,
-    CublasLtUnavailableError,
-    Library,
-    Planner,
-    Workspace,
-    choices_file,
-    load,
-)
+from .cublaslt.autotune import Autotuner
+from .cublaslt.autotune_cache import Choices, choices_file
+from .cublaslt.library import CublasLtError, CublasLtUnavailableError, Library, load
+from .cublaslt.plans import WORKSPACE_BYTES, Planner, Workspace
 from .kernels import OPTIONS, Launcher, source
 from .relu_masks import ReluMasks
 from .streams import StreamPair, time_in_graph

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .checks import first_line
-from .cublaslt import CublasLtError
+from .cublaslt.library import CublasLtError
 
 _RUNS_TO_TIME = 20
 _MILLISECONDS_TO_TIME = 2.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..protocols import Array
 
-C_TYPES = {"float32": "float", "float64": "double", "uint16": "bf16", "float16": "half"}
+_C_TYPES = {"float32": "float", "float64": "double", "uint16": "bf16", "float16": "half"}
 """The kernels' types by dtype; uint16 holds the words of bfloat16."""
 
 _COMPUTED = {"float32", "float64"}
@@ -29,11 +29,22 @@ def is_packed(array: Array, core: int = 2) -> bool:
     return True
 
 
+def c_types(*arrays: Array) -> tuple[str, ...]:
+    """Return the kernels' types of arrays."""
+    return tuple(_C_TYPES[str(array.dtype)] for array in arrays)
+
+
 def member_stride(array: Array, core: int = 2) -> int:
     """Return the elements from one member to the next; 0 if all share the array."""
     if array.ndim == core or array.shape[0] == 1:
         return 0
     return int(array.strides[0]) // int(array.itemsize)
+
+
+def strided(*arrays: Array | None, core: int = 2) -> list[Any]:
+    """Return each array and its `member_stride`, as kernels take them; None becomes a null pointer and 0."""
+    pairs = ((None, 0) if array is None else (array, member_stride(array, core)) for array in arrays)
+    return [argument for pair in pairs for argument in pair]
 
 
 def ensemble_of(*arrays: Array, core: int = 2) -> tuple[int, ...]:

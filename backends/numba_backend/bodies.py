@@ -188,19 +188,15 @@ def _muon_is_compiled(host: CompiledHost, call: calls.MuonStep) -> str:
 def muon_step(host: CompiledHost, call: calls.MuonStep) -> None:
     """Execute the whole step as one instruction."""
     orthogonalize = call.orthogonalize
-    linear, cubic, quintic = orthogonalize.coefficients
-    buffers = zip(("y", "dz", "dx"), map(address_of, orthogonalize.buffers), strict=True)
     settings = {
-        **dict(buffers),
+        **dict(zip(("y", "dz", "dx"), map(address_of, orthogonalize.buffers), strict=True)),
+        **dict(zip(("linear", "cubic", "quintic"), orthogonalize.coefficients, strict=True)),
         "x": address_of(call.out),
         "rows": orthogonalize.size,
         "iterations": orthogonalize.iterations,
         "momenta": address_of(call.momenta),
         "momentum": call.momentum,
         "scale": call.scale,
-        "linear": linear,
-        "cubic": cubic,
-        "quintic": quintic,
     }
     whole, arrays = _update_of(host, instructions.MUON, call, None, settings)
     arrays += (call.momenta, call.out, *orthogonalize.buffers)

@@ -11,7 +11,9 @@ import numpy as np
 
 from backends.base import Backend
 from backends.cupy_backend.checks import first_line
-from backends.cupy_backend.cublaslt import Autotuner, Epilogue, Planner, RefusedError
+from backends.cupy_backend.cublaslt.autotune import Autotuner
+from backends.cupy_backend.cublaslt.plans import Planner, RefusedError
+from backends.cupy_backend.cublaslt.products import Epilogue
 from coordfit.encoders.fourier import FourierEncoder
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss

@@ -28,33 +28,27 @@ from support.fake_cublaslt import (
 )
 
 from backends import FusedUnavailableError
-from backends.cupy_backend.cublaslt import (
-    PRECISIONS,
-    Autotuner,
-    Choices,
-    CublasLtError,
-    CublasLtUnavailableError,
-    Epilogue,
-    Library,
-    Planner,
-    Pointers,
-    Product,
-    RefusedError,
-    Strides,
-    Tier,
-    Types,
-    Workspace,
+from backends.cupy_backend.cublaslt import library as library_module
+from backends.cupy_backend.cublaslt.autotune import Autotuner, Tier
+from backends.cupy_backend.cublaslt.autotune_cache import Choices
+from backends.cupy_backend.cublaslt.descriptors import Attribute, Descriptor
+from backends.cupy_backend.cublaslt.layer_products import (
     backward_input,
     backward_weights,
     forward,
-    load,
     mask_bytes,
     matmul,
 )
-from backends.cupy_backend.cublaslt import library as library_module
-from backends.cupy_backend.cublaslt.descriptors import Attribute, Descriptor
-from backends.cupy_backend.cublaslt.library import Algorithm, HeuristicResult
-from backends.cupy_backend.cublaslt.plans import Operation
+from backends.cupy_backend.cublaslt.library import (
+    Algorithm,
+    CublasLtError,
+    CublasLtUnavailableError,
+    HeuristicResult,
+    Library,
+    load,
+)
+from backends.cupy_backend.cublaslt.plans import Operation, Planner, RefusedError, Workspace
+from backends.cupy_backend.cublaslt.products import PRECISIONS, Epilogue, Pointers, Product, Strides, Types
 from backends.cupy_backend.cublaslt.survey import refused_products
 
 # Of a product against float64 on the same rounded operands, relative to the largest element: the rounding of

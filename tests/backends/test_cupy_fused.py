@@ -19,7 +19,9 @@ from test_primitives import (
 
 from backends import FusedUnavailableError
 from backends.base import Backend
-from backends.cupy_backend.cublaslt import Autotuner, CublasLtError, Planner
+from backends.cupy_backend.cublaslt.autotune import Autotuner
+from backends.cupy_backend.cublaslt.library import CublasLtError
+from backends.cupy_backend.cublaslt.plans import Planner
 from coordfit.network.activations import ReLU, make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP

@@ -8,7 +8,7 @@ from ...primitives import Primitives
 from ...protocols import Array
 from ..device import Device
 from ..kernels import blocks_for, groups_of_rows
-from ..strides import C_TYPES, ensemble_of, fault_of, member_stride, members_of
+from ..strides import c_types, ensemble_of, fault_of, members_of, strided
 from .sixteen_bits import is_stored
 
 
@@ -24,12 +24,8 @@ def fourier_features(gpu: Device, call: FourierFeatures) -> Array:
     coordinates, B = gpu.packed(call.coordinates), gpu.packed(call.B)
     rows, m = coordinates.shape[-2], B.shape[-2]
     out = _features(gpu, call.out, (*ensemble_of(coordinates, B), rows, 2 * m), B)
-    gpu.launch(
-        "fourier_features",
-        (C_TYPES[str(B.dtype)], C_TYPES[str(out.dtype)]),
-        (blocks_for(rows, groups_of_rows(m)), members_of(out.shape)),
-        *(coordinates, member_stride(coordinates), B, member_stride(B), out, member_stride(out), rows, m),
-    )
+    grid = (blocks_for(rows, groups_of_rows(m)), members_of(out.shape))
+    gpu.launch("fourier_features", c_types(B, out), grid, *strided(coordinates, B, out), rows, m)
     return out
 
 
@@ -46,13 +42,9 @@ def pixel_fourier_features(gpu: Device, call: PixelFourierFeatures) -> Array:
     pixels, B = gpu.packed(call.pixels, core=1), gpu.packed(call.B)
     rows, m = pixels.shape[-1], B.shape[-2]
     out = _features(gpu, call.out, (*max(pixels.shape[:-1], B.shape[:-2]), rows, 2 * m), B)
-    places = (pixels, member_stride(pixels, 1), B, member_stride(B), out, member_stride(out))
-    gpu.launch(
-        "pixel_fourier_features",
-        (C_TYPES[str(B.dtype)], C_TYPES[str(out.dtype)]),
-        (blocks_for(rows, groups_of_rows(m)), members_of(out.shape)),
-        *(*places, rows, m, *call.lattice),
-    )
+    grid = (blocks_for(rows, groups_of_rows(m)), members_of(out.shape))
+    arguments = (*strided(pixels, core=1), *strided(B, out), rows, m, *call.lattice)
+    gpu.launch("pixel_fourier_features", c_types(B, out), grid, *arguments)
     return out
 
 
@@ -73,8 +65,7 @@ def grid_fourier_features(gpu: Device, call: GridFourierFeatures) -> Array:
     out = _features(gpu, call.out, (count, 2 * m), tables[0])
     grid = (blocks_for(count, groups_of_rows(m)), 1)
     arguments = (_pitch(tables[0]) or m, out, rows.start, count, m, width)
-    types = (C_TYPES[str(tables[0].dtype)], C_TYPES[str(out.dtype)])
-    gpu.launch("grid_fourier_features", types, grid, *tables, *arguments)
+    gpu.launch("grid_fourier_features", c_types(tables[0], out), grid, *tables, *arguments)
     return out
 
 
@@ -91,13 +82,9 @@ def take_rows(gpu: Device, call: TakeRows) -> Array:
     count, width = rows.shape[-1], array.shape[-1]
     ensemble = array.shape[:-2] or rows.shape[:-1]
     out = gpu.out_or_new(call.out, (*ensemble, count, width), array)
-    gpu.launch(
-        "take_rows",
-        (C_TYPES[str(array.dtype)],),
-        (blocks_for(count, groups_of_rows(width)), members_of(out.shape)),
-        *(array, member_stride(array), rows, member_stride(rows, core=1), out, member_stride(out)),
-        *(count, width),
-    )
+    grid = (blocks_for(count, groups_of_rows(width)), members_of(out.shape))
+    arguments = (*strided(array), *strided(rows, core=1), *strided(out), count, width)
+    gpu.launch("take_rows", c_types(array), grid, *arguments)
     return out
 
 

@@ -16,18 +16,12 @@ from ...dispatch import fused
 from ...lowering.cuda_text import CudaFormula, cuda_activation
 from ...primitives import Primitives
 from ...protocols import Activation, Array
-from ..cublaslt import Strides, Tier, backward_input, backward_weights, forward, mask_bytes
+from ..cublaslt.autotune import Tier
+from ..cublaslt.layer_products import backward_input, backward_weights, forward, mask_bytes
+from ..cublaslt.products import Strides
 from ..device import Device
 from ..kernels import blocks_for, groups_of_rows
-from ..strides import (
-    C_TYPES,
-    ensemble_of,
-    fault_of,
-    fault_of_written,
-    is_packed,
-    member_stride,
-    members_of,
-)
+from ..strides import c_types, ensemble_of, fault_of, fault_of_written, member_stride, members_of, strided
 from .products import at, run_product, types_of, unless_run
 from .sixteen_bits import cast, is_stored, parameter_in_16_bits, unless_16_bits, widened
 from .sums import add, sum_over_rows
@@ -72,10 +66,10 @@ def _layer(gpu: Device, call: Linear) -> tuple[Array, Array]:
     finish = functools.partial(
         gpu.launch,
         "bias_activation",
-        (C_TYPES[str(z.dtype)],),
+        c_types(z),
         (blocks_for(rows, groups_of_rows(width)), members_of(shape)),
-        *(z, member_stride(z), b, member_stride(b), y, member_stride(y), rows, width),
-        formula,
+        *strided(z, b, y),
+        *(rows, width, formula),
     )
     if not _forward(gpu, call, z, formula, finish):
         finish()
@@ -135,13 +129,8 @@ def activation_backward(gpu: Device, call: ActivationBackward) -> Array:
     dz, saved = gpu.packed(call.dy), gpu.packed(call.saved)
     gpu.masks.forget(dz)
     rows, width = dz.shape[-2:]
-    gpu.launch(
-        "activation_backward",
-        (C_TYPES[str(dz.dtype)],),
-        (blocks_for(rows * width), members_of(dz.shape)),
-        *(dz, member_stride(dz), saved, member_stride(saved), dz, member_stride(dz), rows * width),
-        formula,
-    )
+    grid = (blocks_for(rows * width), members_of(dz.shape))
+    gpu.launch("activation_backward", c_types(dz), grid, *strided(dz, saved, dz), rows * width, formula)
     return dz
 
 
@@ -170,7 +159,7 @@ def linear_backward(gpu: Device, call: LinearBackward) -> Array | None:
 def _previous_dz(gpu: Device, call: LinearBackward, activation: Activation, saved: Array) -> Array:
     """Return `(dz W^T) f'(z)` for the previous layer."""
     dz, W = call.dz, gpu.packed(call.W)
-    saved = saved if is_packed(saved) else gpu.xp.ascontiguousarray(saved)
+    saved = gpu.packed(saved)
     shape = (*ensemble_of(dz, W), dz.shape[-2], W.shape[-2])
     if is_stored(gpu, dz) == is_stored(gpu, saved):
         dx = gpu.out_or_new(call.out, shape, dz)

@@ -15,7 +15,7 @@ from ...primitives import Primitives
 from ...protocols import Array
 from ..device import Device
 from ..kernels import KERNELS, blocks_for, groups_of_rows
-from ..strides import C_TYPES, fault_of, fault_of_written, is_packed, member_stride, members_of
+from ..strides import c_types, fault_of, fault_of_written, is_packed, member_stride, members_of, strided
 from .sums import sum_partials, sum_values
 
 _ROWS_AT_ONCE = 32  # for a block of `head_step`
@@ -47,10 +47,9 @@ def loss_and_gradient(gpu: Device, call: LossAndGradient) -> tuple[Array, Array]
     value = gpu.new(prediction.shape[:-2], prediction.dtype)
     gpu.launch(
         "loss_and_gradient",
-        (C_TYPES[str(prediction.dtype)],),
+        c_types(prediction),
         (blocks, members),
-        *(prediction, member_stride(prediction), target, member_stride(target)),
-        *(weights, 0 if weights is None else member_stride(weights), dy, member_stride(dy)),
+        *strided(prediction, target, weights, dy),
         *(partials, blocks, rows, channels, loss_scale_of(gpu, prediction) / call.divisor),
         cuda_loss(call.loss),
     )
@@ -91,12 +90,10 @@ def output_step(gpu: Device, call: OutputStep) -> tuple[Array, Array | None]:
     values = gpu.reuse("losses", (members, blocks), np.float64)
     gpu.launch(
         "head_step",
-        (C_TYPES[str(h.dtype)], str(channels)),
+        (*c_types(h), str(channels)),
         (blocks, members),
-        *(h, member_stride(h), W, member_stride(W), b, member_stride(b), target, member_stride(target)),
-        *(weights, 0 if weights is None else member_stride(weights), None, 0),
-        *((None, 0) if saved is h else (saved, member_stride(saved))),
-        *(dh, member_stride(dh), partials, parts * width, bias_offset, values, blocks, rows, hidden),
+        *strided(h, W, b, target, weights, None, None if saved is h else saved, dh),
+        *(partials, parts * width, bias_offset, values, blocks, rows, hidden),
         *(cuda_activation(call.activation), cuda_loss(call.loss), cuda_activation(previous)),
         loss_scale_of(gpu, W) / call.divisor,
         block=gpu.output_threads,

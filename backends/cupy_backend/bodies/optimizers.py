@@ -11,7 +11,7 @@ from ...primitives import Primitives
 from ...protocols import Array
 from ..device import Device
 from ..kernels import blocks_for
-from ..strides import C_TYPES, fault_of, fault_of_written, member_stride, members_of
+from ..strides import c_types, fault_of, fault_of_written, member_stride, members_of
 from .losses import loss_scale_of
 from .sixteen_bits import cast
 from .sums import add
@@ -42,10 +42,10 @@ def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
         counter.fill(step)
         step = counter
     count, members = parameters.shape[-1], members_of(parameters.shape, 1)
-    compute_copy, own = gpu.compute_copies.of_part(parameters), C_TYPES[str(parameters.dtype)]
+    compute_copy = gpu.compute_copies.of_part(parameters)
     gpu.launch(
         "optimizer_step",
-        (own, own if compute_copy is None else C_TYPES[str(compute_copy.dtype)]),
+        c_types(parameters, parameters if compute_copy is None else compute_copy),
         (blocks_for(count), members),
         *(parameters, gradient, *state, *[None] * (_MOST_STATES - len(state)), compute_copy),
         *(member_stride(parameters, 1), count, step, rates, stride, cuda_rule(call.rule)),

@@ -9,8 +9,9 @@ from ...dispatch import fused
 from ...primitives import Primitives
 from ...protocols import Array
 from ..compute_copies import PRODUCT_TYPES
-from ..cublaslt import PRECISIONS, Pointers, Product, Strides, Tier, Types
-from ..cublaslt import matmul as product_of
+from ..cublaslt.autotune import Tier
+from ..cublaslt.layer_products import matmul as product_of
+from ..cublaslt.products import PRECISIONS, Pointers, Product, Strides, Types
 from ..device import Device
 from ..strides import ensemble_of, fault_of, is_packed, member_stride, members_of
 from .sixteen_bits import cast, is_stored, widened

@@ -10,7 +10,7 @@ from ...dispatch import FusedUnavailableError
 from ...protocols import Array
 from ..device import Device
 from ..kernels import blocks_for
-from ..strides import C_TYPES, member_stride, members_of
+from ..strides import c_types, members_of, strided
 
 
 def is_stored(gpu: Device, array: Array | None) -> bool:
@@ -35,9 +35,8 @@ def cast(gpu: Device, source: Array, target: Array, core: int = 2) -> Array:
     """Convert a packed array to the type of `target`, of equal shape; return `target`."""
     gpu.masks.forget(target)
     count, members = math.prod(source.shape[-core:]), members_of(source.shape, core)
-    types = (C_TYPES[str(source.dtype)], C_TYPES[str(target.dtype)])
-    places = (source, member_stride(source, core), target, member_stride(target, core), count)
-    gpu.launch("cast", types, (blocks_for(count), members), *places)
+    grid = (blocks_for(count), members)
+    gpu.launch("cast", c_types(source, target), grid, *strided(source, target, core=core), count)
     return target
 
 

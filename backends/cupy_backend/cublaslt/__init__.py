@@ -16,38 +16,3 @@ From the bottom up: `library` (functions, errors), `descriptors` (opaque objects
     if step.tier is not Tier.LIBRARY:
         step.run(pointers, workspace, stream)  # on PLAIN, separate kernels follow
 """
-
-from .autotune import Autotuner, Resolved, Tier
-from .autotune_cache import Choices, choices_file
-from .layer_products import backward_input, backward_weights, forward, mask_bytes, matmul
-from .library import CublasLtError, CublasLtUnavailableError, Library, load
-from .plans import WORKSPACE_BYTES, Plan, Planner, RefusedError, Workspace
-from .products import PRECISIONS, Epilogue, Pointers, Product, Strides, Types
-
-__all__ = [
-    "PRECISIONS",
-    "WORKSPACE_BYTES",
-    "Autotuner",
-    "Choices",
-    "CublasLtError",
-    "CublasLtUnavailableError",
-    "Epilogue",
-    "Library",
-    "Plan",
-    "Planner",
-    "Pointers",
-    "Product",
-    "RefusedError",
-    "Resolved",
-    "Strides",
-    "Tier",
-    "Types",
-    "Workspace",
-    "backward_input",
-    "backward_weights",
-    "choices_file",
-    "forward",
-    "load",
-    "mask_bytes",
-    "matmul",
-]
