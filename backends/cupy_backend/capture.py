@@ -83,10 +83,12 @@ class CapturedStep:
         # A finalizer that frees device memory would be recorded, or break the recording.
         had_gc = gc.isenabled()
         gc.disable()
+        gpu.is_recording = True
         try:
-            with cuda.using_allocator(self._pool.malloc), gpu.recording():
+            with cuda.using_allocator(self._pool.malloc):
                 graph = recorded(gpu.stream, self._step)
         finally:
+            gpu.is_recording = False
             if had_gc:
                 gc.enable()
         self._kept = gpu.buffers()

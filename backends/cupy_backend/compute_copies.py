@@ -39,17 +39,8 @@ class ComputeCopies:
 
     def of_part(self, part: Array) -> Array | None:
         """Return the copy of a part (*E, n) of a flat buffer, or None."""
-        place = part.data.ptr
-        for start, (flat, compute_copy, _) in self._known.items():
-            parameters = flat()
-            if parameters is not None and 0 <= place - start < parameters.nbytes:
-                offset = (place - start) // part.itemsize
-                fits = (
-                    part.shape[:-1] == compute_copy.shape[:-1]
-                    and offset + part.shape[-1] <= compute_copy.shape[-1]
-                )
-                return compute_copy[..., offset : offset + part.shape[-1]] if fits else None
-        return None
+        found = self.find(part[..., None, :])
+        return None if found is None else found[..., 0, :]
 
     def keep(self, parameters: Array, compute_copy: Array) -> None:
         """Keep the copy of a flat buffer (*E, P); drop those of freed buffers."""

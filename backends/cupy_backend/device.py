@@ -33,15 +33,7 @@ class DeviceMemoryError(MemoryError):
 
 
 class Device:
-    """The state that the fused bodies of one backend share.
-
-    Parameters
-    ----------
-    cupy : module
-    index : int
-        The device's number.
-    fused, precision, autotune, two_streams
-        See `CupyBackend`.
+    """The state that the fused bodies of one `CupyBackend` share, with parameters of that.
 
     Attributes
     ----------
@@ -194,15 +186,6 @@ class Device:
     def is_active(self) -> bool:
         """Whether work goes to the backend's own stream."""
         return self._depth > 0
-
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Set `is_recording` inside a `with` block."""
-        self.is_recording = True
-        try:
-            yield
-        finally:
-            self.is_recording = False
 
     # -- memory --------------------------------------------------------------------------------------
 

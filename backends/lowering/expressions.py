@@ -66,13 +66,7 @@ for _op, _name in _OPERATORS.items():
 
 
 class Graph:
-    """The nodes of one formula's expressions, each made once.
-
-    Parameters
-    ----------
-    owner : str
-        The formula's class, for messages.
-    """
+    """The nodes of one formula's expressions, each made once; `owner` names the formula in messages."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner

@@ -73,8 +73,7 @@ class NumbaBackend(NumpyBackend):
         """See `Backend.device_state`; None if compiled code found no BLAS."""
         if self.host.gemm is None or self.fused == "never":
             return None
-        state: DeviceState = HostState(self.host.do, self.host.parts, num_rates, max_steps, orders)
-        return state
+        return HostState(self.host, num_rates, max_steps, orders)
 
     def steps_at_once(self, flops: float) -> int:
         """Return the steps of about a fiftieth of a second, so that interrupts are served soon."""

@@ -65,8 +65,7 @@ class CompiledHost(Host):
 
     def gemm_of(self, dtype: Any) -> Any:
         """Return the argument with which compiled code calls the BLAS's product of this dtype."""
-        found = None if self.gemm is None else self.gemm.argument(dtype)
-        return found or (0, np.int64(0))  # never called
+        return (self.gemm or {}).get(dtype, (0, np.int64(0)))  # address 0 is never called
 
     def compiles(self, *arrays: Array, product: bool = False) -> bool:
         """Whether compiled code can take these arrays; while a step is recorded, raise if not."""

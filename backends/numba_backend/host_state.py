@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,32 +10,20 @@ from numpy.typing import NDArray
 
 from ..protocols import Array
 from .compiled.addresses import address_of
-from .compiled.instructions import BATCH_ORDER, COUNT, Program, instruction, shared_out
+from .compiled.instructions import BATCH_ORDER, COUNT, instruction, shared_out
+from .host import CompiledHost
 from .recording import pending, plain
 
 _PART = 64  # fewer places of a batch are not worth a worker
 
 
 class HostState:
-    """`backends.DeviceState` for compiled steps.
-
-    Parameters
-    ----------
-    do, parts : callable
-        `CompiledHost.do` and `CompiledHost.parts`.
-    num_rates, max_steps, orders
-        See `Backend.device_state`.
-    """
+    """`backends.DeviceState` for compiled steps, with arguments of `Backend.device_state`."""
 
     def __init__(
-        self,
-        do: Callable[..., None],
-        parts: Callable[[int, int], list[slice]],
-        num_rates: int,
-        max_steps: int,
-        orders: Sequence[tuple[int, int, int]],
+        self, host: CompiledHost, num_rates: int, max_steps: int, orders: Sequence[tuple[int, int, int]]
     ) -> None:
-        self._do, self._parts = do, parts
+        self._host = host
         self._counter = np.zeros(1, np.int64)
         self._table = np.zeros((max_steps, num_rates))
         self._shape = (1,) if num_rates == 1 else (num_rates, 1)
@@ -93,13 +81,13 @@ class HostState:
             seeds=address_of(self._seeds),
             counter=address_of(self._counter),
         )
-        parts: list[Program] = shared_out(whole, columns=self._parts(size, _PART))
-        self._do(parts, batch, self._seeds, self._counter, dtype=None)
+        parts = shared_out(whole, columns=self._host.parts(size, _PART))
+        self._host.do(parts, batch, self._seeds, self._counter, dtype=None)
         return pending(batch[0] if members == 1 else batch)
 
     def advance(self) -> None:
         """Count one step."""
-        self._do([instruction(COUNT, counter=address_of(self._counter))], self._counter, dtype=None)
+        self._host.do([instruction(COUNT, counter=address_of(self._counter))], self._counter, dtype=None)
 
     def rate(self, place: int) -> Array:
         """Return the learning rates of step `place` since the last refill: (1,), or (K, 1) in float64."""

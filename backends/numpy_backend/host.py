@@ -49,13 +49,7 @@ class _OfThread(threading.local):
 
 
 class Host:
-    """The host's cores and memory, as fused bodies use them.
-
-    Parameters
-    ----------
-    threads : int, optional
-        Worker threads; None takes the cores that this process may use (`host_cores`).
-    """
+    """The host's cores and memory, as fused bodies use them; `threads` as in `NumpyBackend`."""
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = usable_cores() if threads is None else threads

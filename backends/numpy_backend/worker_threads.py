@@ -70,7 +70,7 @@ class WorkerThreads:
         """Wait until all threads are idle: they write into the caller's arrays."""
         self._ticket += 1
         for worker in self._workers:
-            worker.begin(self._ticket, _nothing)
+            worker.begin(self._ticket, lambda: None)
         for worker in self._workers:
             worker.wait(self._ticket)
 
@@ -78,10 +78,6 @@ class WorkerThreads:
         """End the threads and wait for their end."""
         for worker in self._workers:
             worker.end()
-
-
-def _nothing() -> None:
-    pass
 
 
 class _Worker:

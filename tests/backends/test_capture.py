@@ -1,4 +1,4 @@
-"""Steps that are recorded and replayed: the same numbers as without, no waiting, a way back if it fails."""
+"""Recorded and replayed steps: the same numbers, no waiting, and a fallback if recording fails."""
 
 import contextlib
 import functools
@@ -198,7 +198,7 @@ LOOPS = {
 
 
 def forbid_waiting(trainer, machine, monkeypatch):
-    """From where all graphs are there to the loop's end every wait is a failed test."""
+    """Once all graphs exist, any wait until the loop's end fails the test."""
     take, end = trainer.take_steps, Loop._end
 
     def take_steps(limit):
@@ -224,7 +224,7 @@ def allowing(machine, function):
 
 @pytest.mark.parametrize("case", LOOPS)
 def test_a_whole_run_waits_for_nothing_until_it_ends(picture, machine, monkeypatch, case):
-    """Evaluations, rows, callbacks, losses and all; with the same result as one that waits for every figure."""
+    """A whole run, with evaluations and callbacks, equals one that waits for every number."""
     options, stopped = LOOPS[case]
     precision = "bf16" if case == "16 bits" else "float32"
     if case == "a sample of pixels":
@@ -309,7 +309,7 @@ FORKED = [
 
 @pytest.mark.parametrize("options", FORKED, ids=str)
 def test_two_streams_give_the_same_bits_whichever_is_first(picture, machine, options):
-    """dW beside dX: what a graph's events leave open, the device may do in either order."""
+    """dW beside dX: the device may run work in any order that a graph's events allow."""
     options = dict(options)
     precision, found = options.pop("precision", "float32"), {}
     for schedule in (None, "first first", "second first"):
@@ -360,7 +360,7 @@ def test_a_stream_that_is_not_bound_is_found_by_the_recording(picture, monkeypat
 
 
 class Counted:
-    """A step that adds 1 to a number on the device, and does something else besides."""
+    """A step that adds 1 to a number on the device, and does some other work."""
 
     def __init__(self, backend, besides=lambda: None):
         self.number = backend.zeros((), "float64")

@@ -1,4 +1,4 @@
-"""The cache of compiled code: never stale, never of another type, never a reason to fail."""
+"""The cache of compiled code is never stale, never of another type, and never ends a run."""
 
 import errno
 import importlib
@@ -20,7 +20,7 @@ OUTER = "from inner import inner\n\n@jit\ndef outer(x):\n    return inner(x) + 1
 
 
 class Program:
-    """Two sources and their cache; `run` is what a new process would do: import them, and call the function."""
+    """Two sources and their cache; `run` imports them and calls the function, as a new process would."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.cache, self.monkeypatch = folder, folder / "__pycache__", monkeypatch
@@ -36,7 +36,7 @@ class Program:
         )
 
     def run(self, number=1):
-        """What the function gave, and how often its code was found."""
+        """Return the function's result, and the number of cache hits."""
         cache.version.cache_clear()
         importlib.invalidate_caches()
         for name in ("inner", "outer"):
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_made_anew(program, suffix, left):
 
 
 def test_code_of_another_type_is_not_taken(program):
-    """Two processes that compile for two types at once may write into one file: the later one stays."""
+    """Two processes that compile for two types may write into one file; the later one remains."""
     program.run(1)
     (whole,) = program.files(".nbc")
     program.run(0.5)
@@ -119,7 +119,7 @@ def test_nowhere_to_write_is_no_reason_to_fail(program, monkeypatch, tmp_path):
 
 
 def compiled_kernel():
-    """The kernel of a formula, as a new process would get it."""
+    """Return the kernel of a formula as a new process gets it."""
     kernels = importlib.import_module("backends.numba_backend.compiled.kernels")
     text = kernels.backward_text(kernels.lowered_activation(Sine()).formula, "float32")
     return kernels._compiled.__wrapped__(text, 6)

@@ -21,7 +21,7 @@ def rows_of(dtype, scale, size=20_001):
 
 
 def call(kernel, *arguments):
-    """A kernel from Python: addresses and sizes."""
+    """Call a kernel from Python with addresses and sizes."""
     words = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in (*arguments, kernel.coefficients)]
     ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(words))(kernel.address)(*words)
 

@@ -81,14 +81,14 @@ class Memory:
         self.blocks = []
 
     def block(self, num_bytes, offset=0):
-        """Bytes on a multiple of 256, plus an offset."""
+        """Return the address of some bytes, on a multiple of 256 plus an offset."""
         raw = np.full(num_bytes + 512, 0xFF, np.uint8)
         start = -raw.ctypes.data % 256 + offset
         self.blocks.append(raw)
         return raw[start : start + num_bytes]
 
     def array(self, values, dtype, gap=0, offset=0):
-        """Values (K, ...) in memory: an array in the storage type, and its stride in elements."""
+        """Put values (K, ...) into memory; return an array in the storage type, and its stride in elements."""
         values = np.asarray(values, np.float64)
         members, elements = values.shape[0], values[0].size
         stride = elements + gap
@@ -99,7 +99,7 @@ class Memory:
         return Placed(flat.reshape(members, stride), values.shape, dtype)
 
     def result(self, shape, dtype, gap=0):
-        """Room for a result, full of NaN."""
+        """Return memory for a result, full of NaN."""
         return self.array(np.full(shape, np.nan), dtype, gap)
 
 
@@ -118,7 +118,7 @@ class Placed:
         return self.flat.shape[1]
 
     def values(self):
-        """What lies there, as float64 of the shape (K, ...)."""
+        """Return the values in memory as float64 of shape (K, ...)."""
         stored = self.flat[:, : np.prod(self.shape[1:], dtype=int)]
         values = from_bfloat16(stored) if self.dtype == "bfloat16" else stored
         return values.astype(np.float64).reshape(self.shape)
@@ -163,7 +163,7 @@ def random(*shape):
 
 
 def as_operand(values, precision):
-    """What the arithmetic sees of values in memory."""
+    """Return values as the arithmetic reads them from memory."""
     return to_tf32(values.astype(np.float32)).astype(np.float64) if precision.tf32 else values
 
 
@@ -178,7 +178,7 @@ def assert_close(placed, expected):
 
 
 class Layer:
-    """One layer in memory, for a precision and an ensemble; x shared or own."""
+    """One layer in memory, for a precision and an ensemble; members may share x."""
 
     def __init__(self, memory, sizes, precision, members, shared):
         self.rows, self.n_in, self.n_out = sizes
@@ -251,7 +251,7 @@ class Layer:
         return Pointers(self.x.pointer, self.dz.pointer, self.dW.pointer, self.db.pointer if bias else 0)
 
     def write_mask_below(self):
-        """A ReLU of the layer below, by a product of its own, and what it let pass."""
+        """Return the mask of the previous layer's ReLU, written by its own product, and the passed elements."""
         previous = Layer(
             self.memory, (self.rows, 2, self.n_in), PRECISIONS["float32"], self.members, shared=False
         )
@@ -338,7 +338,7 @@ def test_any_product(planner, workspace, memory, transpose_left, transpose_right
 
 
 def test_relu_in_the_epilogue_turns_nan_into_0(planner, workspace, memory):
-    """As NVIDIA's does: who looks for divergence must not look at activations."""
+    """As NVIDIA's does: activations do not show divergence."""
     layer = Layer(memory, (2, 1, 2), PRECISIONS["float32"], 1, shared=False)
     layer.x.flat[0, 0] = np.nan
     pointers = layer.forward_pointers()
@@ -358,10 +358,10 @@ WRONG = {
     "bfloat16 operands give no float16 result": lambda: matmul((1, 1, 1), Types("bfloat16", "float16")),
     "float32 operands give no float64 result": lambda: matmul((1, 1, 1), Types("float32", "float64")),
     "TF32 is for float32": lambda: matmul((1, 1, 1), Types("float64", "float64", tf32=True)),
-    "lays results over each other": lambda: forward(
+    "results overlap": lambda: forward(
         (2, 1, 1), PRECISIONS["float32"], members=2, strides=Strides(2, 1, 1, 1)
     ),
-    "lays bias gradients over each other": lambda: backward_weights(
+    "bias gradients overlap": lambda: backward_weights(
         (2, 1, 2), PRECISIONS["float32"], members=2, strides=Strides(4, 2, 2, 0)
     ),
     "is summed over a right operand as it lies": lambda: Product(
@@ -480,7 +480,7 @@ def test_a_run_with_a_pointer_too_few_or_too_many_is_refused(planner, workspace,
 
 
 class Clock:
-    """Gives a prepared time for each tier and candidate, after a real run."""
+    """Runs each tier and candidate, and returns a prepared time."""
 
     def __init__(self, fake, epilogue, plain=(9.0, 9.0, 9.0)):
         self.fake, self.times = fake, {True: epilogue, False: plain}
@@ -609,7 +609,7 @@ def test_of_two_processes_that_choose_at_once_the_first_is_followed(
     library, planner, workspace, small_layer, fake, choices
 ):
     class Rival(Clock):
-        """While this one times, another process comes to its own choice."""
+        """While this process times, another one keeps its own choice."""
 
         def __call__(self, run):
             if not self.trials:
@@ -681,7 +681,7 @@ def test_a_run_that_fails_names_product_and_status(planner, workspace, small_lay
 
 
 def finish_by_hand(layer, step):
-    """What separate kernels do after a product without its epilogue, and the array library's product."""
+    """The work of separate kernels after a plain product, and the array library's product."""
     if step.tier is Tier.LIBRARY:
         layer.y.flat[:, : layer.rows * layer.n_out] = layer.z(bias=False).reshape(layer.members, -1)
     z = layer.y.values() + layer.b.values()
@@ -888,7 +888,7 @@ def test_the_structures_have_the_sizes_of_the_header():
 
 
 class OtherCuda(FakeCublasLt):
-    """For CUDA 12."""
+    """A library for CUDA 12."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -896,7 +896,7 @@ class OtherCuda(FakeCublasLt):
 
 
 def places(monkeypatch, **libraries):
-    """Let these be found, by path; a string is the message of an OSError."""
+    """Make the search find these libraries by path; a string is the message of an OSError."""
 
     def open_library(path):
         if isinstance(libraries[path], str):
@@ -938,7 +938,7 @@ def test_the_library_is_known_by_its_name_on_each_system(monkeypatch, platform, 
 
 
 def asked(fake, library, product, change=lambda desc, a, b, d: None):
-    """The status of the heuristic for a product, after a change of what the descriptors say."""
+    """Return the heuristic's status for a product after a change of its descriptors."""
     operation = Operation(library, product)
     pointers = Pointers(256, 256, 256, 256, 256)
     operation.point(256 * product.epilogue.has_vector, 256 * product.epilogue.has_mask)
@@ -1048,7 +1048,7 @@ def test_the_real_library_takes_every_attribute(real, attribute):
 
 
 def all_told(operation):
-    """What the library was told about a product, all attributes of its descriptor and layouts."""
+    """Return all attributes of a product's descriptor and layouts, as the library has them."""
     return {
         (which, attribute.number): read_attribute(getattr(operation, which), attribute)
         for which in ("desc", "left", "right", "out")
@@ -1096,7 +1096,7 @@ def test_the_real_library_has_words_for_a_status(real):
 
 
 def test_the_fake_has_the_sizes_of_the_real_library(real):
-    """An attribute that the fake knows by another size than the library would hide a wrong call."""
+    """A fake with another size of an attribute than the library's would hide a wrong call."""
     from support.fake_cublaslt import ATTRIBUTES as OF_FAKE
 
     for kind, attributes in OF_FAKE.items():

@@ -1,4 +1,4 @@
-"""The fused bodies of the GPU on the pretended CuPy: which tier is taken, and that all give the same."""
+"""The fused bodies of the GPU on the pretended CuPy: their tiers, and equal results on all of them."""
 
 import numpy as np
 import pytest
@@ -41,14 +41,14 @@ def machine(monkeypatch):
 
 
 def refusing(*epilogues, **options):
-    """A backend whose cublasLt refuses these epilogues."""
+    """Return a backend whose cublasLt refuses some epilogues."""
     backend = fake_cupy.CupyOnHost(**options)
     backend.lt.refuses = lambda query: query.epilogue in epilogues
     return backend
 
 
 def timed(fastest):
-    """A backend that times its products, on a device where `fastest` of an epilogue and kernels is that."""
+    """Return a backend that times its products, on a device where `fastest` names the faster tier."""
     backend = fake_cupy.CupyOnHost()
 
     def timer(run):
@@ -143,7 +143,7 @@ def test_always_refuses_what_cublaslt_cannot():
 
 
 def backward_from(backend, saved, data):
-    """dz below from a gradient of ones, by what was kept."""
+    """Return the previous layer's dz from a gradient of ones and the saved array."""
     dz, x, W = (backend.asarray(data[key]) for key in ("dz", "x", "W"))
     dW, db = backend.zeros(W.shape, "float32"), backend.zeros((*W.shape[:-2], 1, W.shape[-1]), "float32")
     out = backend.zeros(x.shape, "float32")
@@ -355,7 +355,7 @@ def test_a_product_that_cannot_be_recorded_leaves_no_recording_behind(machine):
 
 
 def test_an_algorithm_that_breaks_a_recording_counts_as_refused(machine):
-    """As some of cublasLt's do on a real device, which tells at the next launch."""
+    """As some algorithms of cublasLt on a real device, which reports the error at the next launch."""
     backend = fake_cupy.CupyOnHost()
 
     def run():
@@ -372,7 +372,7 @@ def test_an_algorithm_that_breaks_a_recording_counts_as_refused(machine):
 @pytest.mark.parametrize("tier", ["all epilogues", "plain products"])
 @pytest.mark.parametrize("where", ["the last layer", "every layer"])
 def test_a_network_that_is_no_number_is_told_by_its_loss(tier, where):
-    """cublasLt's ReLU turns NaN into 0, but a step that goes wrong reaches the last layer first."""
+    """cublasLt's ReLU turns NaN into 0, but divergence reaches the last layer first."""
     backend = TIERS[tier]()
     layout = ParameterLayout((4, 8, 8, 3))
     flat = np.random.default_rng(0).standard_normal(layout.size).astype(np.float32)

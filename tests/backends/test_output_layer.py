@@ -86,7 +86,7 @@ def test_where_the_kernel_does_not_fit_its_parts_are_taken(machine, case, monkey
 
 
 def test_gradients_that_lie_elsewhere_are_refused_by_the_kernel(machine):
-    """dW and db are left side by side: two arrays of their own would be written past their end."""
+    """The kernel writes dW and db as neighbours; into separate arrays it would write past the end."""
     backend = fake_cupy.CupyOnHost()
     rng = np.random.default_rng(0)
     h, W, b, t = (backend.asarray(rng.random(s)) for s in ((9, 5), (5, 3), (1, 3), (9, 3)))
@@ -127,7 +127,7 @@ def test_features_of_a_picture_too_large_for_a_table(machine, monkeypatch, optio
 
 
 def test_what_one_step_launches(machine, monkeypatch):
-    """Nothing more than the design says: a node of a graph costs a microsecond, whatever it does."""
+    """No more launches than the design has: each node of a graph costs a microsecond."""
     monkeypatch.setattr("coordfit.network.cost.FEATURE_TABLE_BYTES", 0)
     backend = fake_cupy.CupyOnHost("always", precision="bf16")
     trainer = make_trainer(picture_of(3), backend, depth=4, optimizer="adam")

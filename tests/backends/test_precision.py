@@ -1,4 +1,4 @@
-"""Activations of 16 bits: gradients stay close to float64's, what must be float32 is, and the CPU refuses."""
+"""Activations of 16 bits: gradients are close to float64's, sums stay float32, and the CPU refuses them."""
 
 import functools
 
@@ -217,7 +217,7 @@ def test_a_fit_in_16_bits_learns_the_picture(picture, precision):
 
 @on_host
 def test_small_gradients_need_the_loss_scale(picture):
-    """As at the end of a run on a large picture: without the scale they fall below what float16 holds."""
+    """As at the end of a run on a large picture: without the scale, gradients underflow in float16."""
     options = {"loss": "huber", "delta": 1e-4, "batch_size": None}
     check_gradient(make_backend("fp16"), picture, **options)
     backend = make_backend("fp16")
@@ -236,7 +236,7 @@ CLOSED_FORMS = {
 @on_host
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_closed_forms_read_activations_as_numbers(precision, name, monkeypatch):
-    """The words of bfloat16 lie in whole numbers, which any array library is glad to compute with."""
+    """The words of bfloat16 are integers, with which any array library would compute."""
     picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     options = {"num_frequencies": 4, "encoding": "gaussian", "tiles": "none"} | CLOSED_FORMS[name]
     psnr = {}
@@ -285,7 +285,7 @@ def test_the_cpu_has_no_other_precision(word):
 @on_host
 @pytest.mark.parametrize("word", ["tf32", "bf16", "fp16"])
 def test_a_precision_beside_float64_is_refused(monkeypatch, capsys, tmp_path, word):
-    """It would be without effect: precisions are of products of float32 arrays."""
+    """It would have no effect: precisions are for products of float32 arrays."""
     monkeypatch.setattr("coordfit.cli.session.get_backend", lambda *_, **__: make_backend(word))
     words = ["--dtype", "float64", "--precision", word, "--tiles", "none", "--out", str(tmp_path / "run")]
     assert main(words) == 2

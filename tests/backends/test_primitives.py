@@ -1,4 +1,4 @@
-"""Every backend gives what the formulas give, for any layout of memory and any members in the batch.
+"""Every backend computes the formulas, for any memory layout and any members in the batch.
 
 A `Call` is one primitive with its options: how to run it on a backend, and the same in float64 NumPy, written
 here a second time. All tests below take all calls, so that a new primitive or option is one more line.
@@ -75,7 +75,7 @@ def adam_by_the_book(p, g, m, v, step, learning_rate):
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows, widths and so on; ensemble axes E, and whether what may be shared by the members is."""
+    """Rows, widths and so on; ensemble axes E, and whether members share the arrays that they may share."""
 
     E: tuple[int, ...] = ()
     shared: bool = False
@@ -97,7 +97,7 @@ EDGES = [Sizes(N=1), Sizes((1,), N=2, n_in=1, n_out=1, m=1, P=1), Sizes((3,), sh
 
 @functools.cache
 def problem(sizes, dtype, seed=0):
-    """Host arrays by name; those that could be shared lack the ensemble axes if they are."""
+    """Return host arrays by name; shared ones lack the ensemble axes."""
     rng = np.random.default_rng(seed)
     E, S = sizes.E, () if sizes.shared else sizes.E
 
@@ -129,7 +129,7 @@ def problem(sizes, dtype, seed=0):
 
 
 def rows_of_members(sizes, data, members):
-    """The data of these members, in this order; what is shared is for all."""
+    """Return the data of some members, in this order; shared arrays as they are."""
     return {name: a if is_shared(sizes, name) else a[members] for name, a in data.items()}
 
 
@@ -145,7 +145,7 @@ def contiguous(backend, host):
 
 
 def every_second(backend, host):
-    """A view of every second element of a wider array, with rubbish between."""
+    """Return a view of every second element of a wider array, with NaN between."""
     wide = backend.zeros((*host.shape[:-1], 2 * host.shape[-1]), str(host.dtype))
     wide[...] = 99.0
     view = wide[..., ::2]
@@ -161,14 +161,14 @@ LAYOUTS = {"contiguous": contiguous, "every-second": every_second, "column-major
 
 
 class Memory:
-    """Places a problem's arrays on a backend, and looks afterwards whether the inputs are what they were."""
+    """Puts a problem's arrays on a backend, and checks afterwards that the inputs are unchanged."""
 
     def __init__(self, backend, data, layout=contiguous, offers=False):
         self.backend, self.data, self.layout, self.offers = backend, data, layout, offers
         self._inputs = []
 
     def input(self, name):
-        """An array that must not change: where the library knows read-only arrays it is one."""
+        """Return an array that must not change: a read-only one if the library has these."""
         array = self.writable(self.data[name])
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
@@ -179,7 +179,7 @@ class Memory:
         return self.layout(self.backend, host) if host.ndim > 1 else contiguous(self.backend, host)
 
     def out(self, *shape):
-        """A buffer full of NaN on offer, or None."""
+        """Return an offered buffer full of NaN, or None."""
         if not self.offers:
             return None
         buffer = self.backend.zeros(shape, str(self.data["x"].dtype))
@@ -196,7 +196,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Call:
-    """A primitive with options: on a backend, and in float64 on the host. Both return {name: array}."""
+    """A primitive with options, on a backend and in float64 on the host; both return {name: array}."""
 
     primitive: str
     run: Callable
@@ -234,7 +234,7 @@ def linear(name):
 
 
 def kept_of(name, z, dtype):
-    """What `linear` keeps for the backward pass, from z in float64."""
+    """Return the array that `linear` saves, from z in float64."""
     return (z if name == "sine" else ACTIVATIONS[name][0](z)).astype(dtype)
 
 
@@ -250,7 +250,7 @@ def activation_backward(name):
 
 
 def linear_backward(name=None, accumulate=False):
-    """Of a layer above one with this activation, or of the first layer."""
+    """Return the call for a layer after one with this activation, or for the first layer."""
     activation = None if name is None else make_activation(name, omega=OMEGA)
 
     def run(backend, memory):
@@ -307,7 +307,7 @@ def loss_and_gradient(name, weighted=False, count=120):
 
 
 def gradients(memory, workers):
-    """The gradient alone, or in parts whose sum it is; the first of several may be overwritten."""
+    """Return the gradient alone, or parts whose sum it is; the first of several may be overwritten."""
     if workers == 1:
         return [memory.input("g")]
     partition = memory.data["g"] / workers
@@ -512,7 +512,7 @@ def test_a_changed_member_leaves_the_others_as_they_were(backend, call, sizes):
 
 
 def test_large_phases_keep_their_digits(backend, check):
-    """A thousand whole turns more change no digit of what float32 can tell."""
+    """A thousand more whole turns change no digit in float32."""
     v = np.array([[0.25], [0.5], [0.75]], np.float32)
     B = np.array([[4096.0 + 1.0], [4096.0 * 4 + 3.0]], np.float32)
     features = backend.to_numpy(backend.fourier_features(backend.asarray(v), backend.asarray(B)))
@@ -522,7 +522,7 @@ def test_large_phases_keep_their_digits(backend, check):
 
 
 def test_relu_hands_nan_on(backend, dtype):
-    """Divergence must be seen, so no activation may turn NaN into 0."""
+    """Divergence must show, so no activation may turn NaN into 0."""
     if backend.name == "cupy" and backend.fused != "never" and backend.gpu.has_cublaslt:
         pytest.skip("cublasLt's ReLU turns NaN into 0: the loss tells (tests/backends/test_cupy_fused.py)")
     x, b = backend.asarray(np.full((1, 1), np.nan, dtype)), backend.zeros((1, 1), dtype)
@@ -570,7 +570,7 @@ def test_describe_and_memory_are_plain_data(backend):
 
 
 def names_asked_of_xp(path):
-    """NAME of every `xp.NAME` and `something.xp.NAME` in a module."""
+    """Return NAME of every `xp.NAME` and `something.xp.NAME` in a module."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             owner = node.value
@@ -655,7 +655,7 @@ def test_members_are_dealt_out_where_there_are_enough():
 
 
 class NewThreads:
-    """The threads that came since and are still there."""
+    """Return the threads that were started since and are still alive."""
 
     def __init__(self):
         self.before = set(threading.enumerate())
@@ -757,7 +757,7 @@ def test_capture_repeats_the_step(backend, dtype, check):
 
 
 def twin(backend, mode):
-    """Another backend of the same class and device, in another mode."""
+    """Return another backend of the same class and device, in another mode."""
     names = set(inspect.signature(type(backend)).parameters) - {"fused", "context"}
     return type(backend)(fused=mode, **{name: getattr(backend, name) for name in names})
 
@@ -786,7 +786,7 @@ def test_fused_equals_generic_and_was_taken_or_is_refused(backend, dtype, check,
 
 @every_call
 def test_auto_takes_what_there_is(idle_backend, call):
-    """Where there is a fused body `auto` takes it; where there is none it takes the generic one."""
+    """`auto` takes the fused body if there is one, else the generic one."""
     auto = twin(idle_backend, "auto")
     with auto.activate():
         call.run(auto, Memory(auto, problem(ONE, "float32")))
@@ -796,7 +796,7 @@ def test_auto_takes_what_there_is(idle_backend, call):
 
 @dataclass(frozen=True)
 class Odd:
-    """An activation, a loss and an optimizer's rule in one, by a function that no formula may call."""
+    """An activation, a loss and a rule in one, with a function that formulas may not call."""
 
     saves_input = False
     state = ()
@@ -875,7 +875,7 @@ RATES = (0.01, 0.02, 0.005)
 
 @functools.cache
 def network_problem(dtype, N=23):
-    """For three members: flat parameters, shared features and targets."""
+    """Return flat parameters of three members, and shared features and targets."""
     rng = np.random.default_rng(5)
     flat = np.zeros((3, ParameterLayout(WIDTHS).size))
     for W, b in ParameterLayout(WIDTHS).views(np, flat):
@@ -886,7 +886,7 @@ def network_problem(dtype, N=23):
 
 
 def train_by_hand(member, activation, steps, dtype="float64"):
-    """Five steps of Adam on one network, in float64, with nothing but the formulas above."""
+    """Return five steps of Adam on one network in float64, by the formulas above alone."""
     flat, x, target = (array.astype(float) for array in network_problem(dtype))
     layers = [[W.copy(), b.copy()] for W, b in ParameterLayout(WIDTHS).views(np, flat[member])]
     state = [[(np.zeros_like(p), np.zeros_like(p)) for p in layer] for layer in layers]
@@ -910,7 +910,7 @@ def train_by_hand(member, activation, steps, dtype="float64"):
 
 
 def train_on(backend, dtype, members, activation, steps, blocks=1):
-    """The same by the product's own parts, for these members (a slice: together; an int: alone)."""
+    """Return the same by the library's parts, for some members (a slice: together; an int: alone)."""
     flat, x, target = network_problem(dtype)
     N, rates = x.shape[0], np.array(RATES, dtype)[:, None]
     parameters = backend.asarray(flat[members].copy())

@@ -1,4 +1,4 @@
-"""Steps that compiled code takes by itself: the same numbers as step by step, or an honest refusal."""
+"""Recorded steps in compiled code: the same numbers as step by step, or an error."""
 
 import os
 import subprocess
@@ -128,7 +128,7 @@ for optimizer, activation in ("muon", "sine"), ("adam", "relu"):
 
 @pytest.mark.slow
 def test_code_from_the_cache_gives_the_bits_of_code_just_compiled(tmp_path):
-    """Else a run that is resumed by another process is not the unbroken one."""
+    """Otherwise a run that another process resumes would differ from an uninterrupted one."""
     environment = os.environ | {
         "NUMBA_CACHE_DIR": str(tmp_path),
         "PYTHONPATH": str(Path(__file__).parents[2]),

@@ -1,4 +1,4 @@
-"""Device words, `auto`'s fallback, and every line that tells why there is no GPU, with a pretended CuPy."""
+"""Device words, the fallback of `auto`, and every reason for a missing GPU, with a pretended CuPy."""
 
 import contextlib
 import importlib
@@ -42,7 +42,7 @@ class PretendedArray(np.ndarray):
 
 
 def pretended_cupy(names=("NVIDIA H200", "NVIDIA A100"), driver=13000, built=12090, local=12080):
-    """A module that answers like CuPy on a machine with these GPUs, and keeps a log of what it was asked."""
+    """A module that answers like CuPy on a machine with these GPUs, and logs its calls."""
     log = []
 
     class Logged:
@@ -89,7 +89,7 @@ def pretended_cupy(names=("NVIDIA H200", "NVIDIA A100"), driver=13000, built=120
 
 @pytest.fixture
 def put_cupy(monkeypatch):
-    """Put a pretended CuPy where `import cupy` finds it, and none of its environment."""
+    """Make `import cupy` find a pretended CuPy, without variables of the environment."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def put(cupy):
@@ -407,7 +407,7 @@ def test_every_fault_has_its_line_and_cure(put_cupy, fault):
 
 
 def test_every_check_has_a_fault_that_it_alone_tells(put_cupy):
-    """Each check of the chain is the first to speak for some fault above, so none is there in vain."""
+    """Each check is the first to report some fault above, so none is useless."""
     first = {
         next(check for check in CHECKS if check(put_cupy(cupy), 0))
         for cupy in (make() for make, _ in FAULTS.values())
@@ -576,7 +576,7 @@ def test_describe_names_the_gpu_and_the_versions(put_cupy):
 
 
 def run_on_every_backend(folder, required):
-    """Run a test that only asks for the fixture, in a folder that has this one's conftest."""
+    """Run a test that only uses the fixture, in a folder with this one's conftest."""
     shutil.copy(TESTS / "conftest.py", folder)
     (folder / "test_one.py").write_text("def test_one(backend): pass")
     path = os.pathsep.join([str(TESTS.parent), str(TESTS)])

@@ -1,4 +1,4 @@
-"""What makes the CPU fast must not change what it computes, and must not allocate."""
+"""Row blocks and threads on the CPU change no results, and steps allocate nothing."""
 
 import contextlib
 import functools
@@ -32,7 +32,7 @@ SIZES = (32, 256, 256, 3)
 
 @pytest.fixture(params=["numpy", "numba"])
 def make_backend(request, monkeypatch):
-    """Makes a backend of the CPU that gives even the smallest optimizer step to all its workers."""
+    """Return a function that makes a CPU backend which divides even the smallest optimizer step."""
 
     def make(**options):
         backend = get_backend(request.param, **options)
@@ -79,7 +79,7 @@ def every_step_is_worth_sharing(monkeypatch):
 
 @contextlib.contextmanager
 def small_buffers_of_numpy(backend):
-    """NumPy casts through a buffer for each operand, and before 2.3 takes 98 kB of them in every thread."""
+    """NumPy casts through a buffer for each operand; before 2.3 they take 98 kB in every thread."""
     before = np.getbufsize()
     backend.run_workers([lambda: np.setbufsize(512)] * backend.threads)  # each thread has a setting of its own
     try:
@@ -154,7 +154,7 @@ def test_a_large_product_of_one_worker_is_shared_out(shapes, transposed, monkeyp
 
 
 def train_members(backend, members, own_batches, own_frequencies):
-    """Parameters and losses of a few steps."""
+    """Return parameters and losses of a few steps."""
     rates = np.geomspace(1e-3, 1e-2, members)[:, None]
     order = batches(4, 100, members if own_batches else None)
     step = make_step(backend, members=members, batch_rows=100, own_frequencies=own_frequencies, dtype="float64")
@@ -262,7 +262,7 @@ def test_memory_of_a_large_picture_is_the_picture_and_a_constant(monkeypatch):
 @pytest.mark.parametrize("own_frequencies", [False, True])
 @pytest.mark.parametrize("muon", [False, True])
 def test_members_in_groups_are_trained_as_all_at_once(make_backend, monkeypatch, muon, own_frequencies):
-    """Whatever groups a worker takes its members in, they share its buffers and nothing else."""
+    """A worker's groups of members share its buffers and nothing else."""
     steps, order = [], batches(3, 200, 5)
     for groups in ([[slice(0, 2)], [slice(2, 5)]], [[slice(0, 1), slice(1, 2)], [slice(2, 4), slice(4, 5)]]):
         backend = make_backend(threads=2)

@@ -1,4 +1,4 @@
-"""PyTorch's tensors on the generic bodies alone give what NumPy gives, to the last digits of float64."""
+"""PyTorch's tensors on the generic bodies give NumPy's results to the last digits of float64."""
 
 import numpy as np
 import pytest

@@ -20,7 +20,7 @@ STATUS = {
     NOT_SUPPORTED: (b"CUBLAS_STATUS_NOT_SUPPORTED", b"the requested functionality is not supported"),
 }
 UNKNOWN_STATUS = (b"unknown", b"no such status")
-# Attributes by number: name, and C type, of which the size is checked as the library does.
+# Attributes by number: name and C type, whose size is checked as in the library.
 ATTRIBUTES = {
     "MatmulDesc": {
         0: ("compute", C.c_int32),
@@ -161,7 +161,7 @@ class Query:
 
 @dataclass
 class FakeCublasLt:
-    """The functions; `calls` counts them by name, `live` holds the objects that are not destroyed.
+    """The functions; `calls` counts their calls by name, `live` holds the objects not yet destroyed.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ class FakeCublasLt:
         setattr(self, name, C.CFUNCTYPE(result, *arguments)(counted))
 
     def _export_text(self, name, texts, position):
-        # A callback cannot return a string, but the address of one, which has to live on.
+        # A callback returns the address of a string, which must stay alive.
         saved = {status: C.create_string_buffer(text) for status, text in texts.items()}
         unknown = C.create_string_buffer(UNKNOWN_STATUS[position])
         self._texts.append((saved, unknown))

@@ -213,7 +213,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         assert (out.dtype, out.shape) == (self.dtype, self.shape), "CuPy's get() casts nothing"
         assert not out.flags.owndata, "only pinned memory is copied to without waiting"
         machine.counts["to host, without waiting"] += 1
-        out.view(np.uint8)[...] = 0xFF  # whoever reads it too early reads NaN
+        out.view(np.uint8)[...] = 0xFF  # early reads give NaN
         machine.copies.append((machine.events + 1, self._host.copy(), out))
         return out
 
@@ -388,7 +388,7 @@ class Graph:
                 found.append(node)
             elif node[0] == "record":
                 recorded.add(node[1])
-        assert not builtins.any(queues.values()), "an event that nobody records"
+        assert not builtins.any(queues.values()), "an event that is never recorded"
         return found
 
 
@@ -547,8 +547,8 @@ cuda = types.SimpleNamespace(
 
 # -- our kernels, and cublasLt ---------------------------------------------------------------------------
 
-# A block of so many threads, which exist at once in g++'s version, for kernels that wait for each other:
-# the sums do not depend on how many there are but by rounding, and threads cost more here than on a GPU.
+# Threads of a block, which run concurrently in g++'s version of kernels with barriers. Sums depend on their
+# number only by rounding, and threads cost more here than on a GPU.
 _THREADS = 32
 _shims = []
 
@@ -589,11 +589,11 @@ class RawModule:
             arguments = [a._host if isinstance(a, ndarray) else a for a in arguments]
             for array in (a for a in arguments if isinstance(a, np.ndarray)):
                 assert np.lib.array_utils.byte_bounds(array), "an array without memory"
-            # Views of members have gaps between them, which the kernel knows by its strides.
+            # Views of members have gaps between them, which kernels skip by their strides.
             places = [_Address(a) if isinstance(a, np.ndarray) else a for a in arguments]
             threads = min(block[0], _THREADS) if cooperative else block[0]
             machine.counts[name] += 1
-            # These go round, and leave no part of a sum for each block.
+            # These loop, and write no partial sums for each block.
             grid = (1, *grid[1:]) if name in ("optimizer_step", "sum_partials") else grid
             machine.do(lambda: function(grid, (threads, 1, 1), places))
 
@@ -631,7 +631,7 @@ class RecordedCublasLt(FakeCublasLt):
         if machine.capture is None:
             machine.counts["run"] += 1
             return super()._matmul(*arguments(alpha, beta, algorithm))
-        # All that the library reads while it is called: a replay finds it as it was.
+        # All that the library reads during a call: a replay must see the same.
         copies = [
             ctypes.create_string_buffer(ctypes.string_at(where, size), size)
             for where, size in ((alpha, 8), (beta, 8), (algorithm, 64))
@@ -651,9 +651,9 @@ class RecordedCublasLt(FakeCublasLt):
 
 
 class DeviceOnHost(GpuDevice):
-    """The pretended device, with a cublasLt of its own; `lt.refuses` makes that one choosy."""
+    """The pretended device with its own cublasLt, in which `lt.refuses` refuses products."""
 
-    output_threads = _THREADS  # of which the number of partial sums depends
+    output_threads = _THREADS  # which decides the number of partial sums
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -664,7 +664,7 @@ class DeviceOnHost(GpuDevice):
 
 
 class DeviceWithoutLt(DeviceOnHost):
-    """A machine that has CuPy and its cuBLAS, but no cublasLt that can be loaded."""
+    """A machine with CuPy and cuBLAS, but without a loadable cublasLt."""
 
     def load_cublaslt(self):
         raise CublasLtUnavailableError("no cublasLt library: it is not pretended")

@@ -91,14 +91,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Library:
-    """The functions of one cublasLt, with their C types.
-
-    Parameters
-    ----------
-    functions : ctypes.CDLL, or a fake with functions of the same names
-    path : str
-        Its file, for reports.
-    """
+    """The functions of one cublasLt with their C types: of a ctypes.CDLL, or of a fake."""
 
     def __init__(self, functions: Any, path: str = "") -> None:
         self.functions = functions

@@ -152,14 +152,10 @@ class Product:
         if self.epilogue == Epilogue.BGRADA and self.transpose_right:
             raise ValueError(f"{self.name}: a bias gradient is summed over a right operand as it lies")
         if self.members > 1:
-            self._check_result_strides()
-
-    def _check_result_strides(self) -> None:
-        """Raise if the results of members overlap; only operands may."""
-        if self.strides.out < self.rows * self.columns:
-            raise ValueError(f"{self}: a stride of {self.strides.out} lays results over each other")
-        if self.epilogue == Epilogue.BGRADA and self.strides.vector < self.columns:
-            raise ValueError(f"{self}: a stride of {self.strides.vector} lays bias gradients over each other")
+            if self.strides.out < self.rows * self.columns:
+                raise ValueError(f"{self}: with a stride of {self.strides.out} results overlap")
+            if self.epilogue == Epilogue.BGRADA and self.strides.vector < self.columns:
+                raise ValueError(f"{self}: with a stride of {self.strides.vector} bias gradients overlap")
 
     def __str__(self) -> str:
         ensemble = f"{self.members} x " if self.members > 1 else ""

@@ -20,25 +20,18 @@ _NAMES = (
 )
 
 
-class Gemm:
-    """The addresses of cblas_sgemm and cblas_dgemm in a loaded library, and the type of their integers."""
-
-    def __init__(self, addresses: dict[str, int], integer: type[np.integer[Any]]) -> None:
-        self._arguments = {np.dtype(char): (address, integer(0)) for char, address in addresses.items()}
-
-    def argument(self, dtype: Any) -> tuple[int, np.integer[Any]] | None:
-        """Return (address, a number of the integers' type) for a dtype; None without a product for it."""
-        return self._arguments.get(dtype)
+Gemm = tuple[int, np.integer[Any]]
+"""The address of a product, and a number of its integers' type."""
 
 
-def find_gemm(libraries: list[ctypes.CDLL]) -> Gemm | None:
-    """Return the products of the first library with a known name, or None."""
+def find_gemm(libraries: list[ctypes.CDLL]) -> dict[Any, Gemm] | None:
+    """Return, by dtype, the products of the first library that has them under a known name, or None."""
     for library in libraries:
         for name, integer in _NAMES:
             found = [getattr(library, name.format(letter), None) for letter in "sd"]
             if None not in found:
                 addresses = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in found)  # type: ignore[arg-type]
-                return Gemm(dict(zip("fd", addresses, strict=True)), integer)
+                return {np.dtype(c): (at, integer(0)) for c, at in zip("fd", addresses, strict=True)}
     return None
 
 

@@ -21,7 +21,7 @@ def execute(program: Array, gemm: Any, like: Array, barrier: Any) -> None:
     ----------
     program : array of instructions
     gemm : (address, integer)
-        See `Gemm.argument`.
+        A product of `find_gemm`.
     like : array, shape (1,)
         An array of the common dtype.
     barrier : (address, threads, address)

@@ -38,7 +38,7 @@ def forward_kernel(activation: Activation, dtype: np.dtype[Any]) -> Kernel:
     """Return the kernel of bias and activation."""
     formula, values = lowered_activation(activation)
     text = forward_text(formula, dtype.name, saves_input=activation.saves_input)
-    return Kernel(_address(text, 7), _table(values))
+    return _kernel(text, 7, values)
 
 
 @functools.lru_cache(maxsize=512)
@@ -46,15 +46,14 @@ def backward_kernel(activation: Activation, dtype: np.dtype[Any]) -> Kernel:
     """Return the kernel of an activation's derivative, of address 0 if dz is dy."""
     formula, values = lowered_activation(activation)
     (dz,) = formula.functions["backward"].outputs
-    address = 0 if dz.value == "dy" else _address(backward_text(formula, dtype.name), 6)
-    return Kernel(address, _table(values))
+    return _kernel("" if dz.value == "dy" else backward_text(formula, dtype.name), 6, values)
 
 
 @functools.lru_cache(maxsize=512)
 def loss_kernel(loss: ElementwiseLoss, dtype: np.dtype[Any], scale: float) -> Kernel:
     """Return the kernel of a loss; `scale` is its last coefficient."""
     formula, values = lowered_loss(loss)
-    return Kernel(_address(loss_text(formula, dtype.name), 8), _table((*values, scale)))
+    return _kernel(loss_text(formula, dtype.name), 8, (*values, scale))
 
 
 @functools.lru_cache(maxsize=512)
@@ -62,15 +61,12 @@ def update_kernel(rule: UpdateRule, dtype: np.dtype[Any]) -> Kernel:
     """Return the kernel of an optimizer's update; its coefficients are the rule's fields."""
     numbers = numbers_of(rule)
     text = update_text(lowered_rule(rule), dtype.name, list(numbers))
-    return Kernel(_address(text, 13), _table(tuple(numbers.values())))
+    return _kernel(text, 13, tuple(numbers.values()))
 
 
-def _table(values: tuple[float, ...]) -> Array:
-    return np.array(values or (0.0,), np.float64)
-
-
-def _address(text: str, arguments: int) -> int:
-    return int(_compiled(text, arguments).address)
+def _kernel(text: str, arguments: int, values: tuple[float, ...]) -> Kernel:
+    address = int(_compiled(text, arguments).address) if text else 0
+    return Kernel(address, np.array(values or (0.0,), np.float64))
 
 
 @functools.cache

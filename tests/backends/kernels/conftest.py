@@ -8,7 +8,7 @@ from support import needs
 
 @pytest.fixture(scope="session")
 def shim(request, tmp_path_factory):
-    """All kernels, compiled by g++; kept between runs in pytest's cache, by what they were compiled from."""
+    """All kernels, compiled by g++ and kept in pytest's cache between runs, by a hash of their sources."""
     if reason := simt.why_no_compiler():
         needs.skip("kernels", reason)
     cache = getattr(request.config, "cache", None)
@@ -48,5 +48,5 @@ CASES = [("float", 1, 1), ("float", 3, 0), ("double", 3, 1), ("bf16", 3, 1), ("h
 
 @pytest.fixture(params=CASES, ids=str)
 def case(request):
-    """(stored type, K, own): one member; three with operands of their own; three that share (own is 0)."""
+    """(stored type, K, own): one member; three with their own operands; three that share them (own is 0)."""
     return request.param

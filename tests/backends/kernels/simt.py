@@ -1,4 +1,4 @@
-"""The kernels compiled by g++ behind simt.hpp, for NumPy arrays, and what tests of them share."""
+"""The kernels compiled by g++ behind simt.hpp, for NumPy arrays, and helpers for their tests."""
 
 import concurrent.futures
 import ctypes
@@ -53,7 +53,7 @@ RELU, SIGMOID = ACTIVATIONS[1], ACTIVATIONS[3]
 
 
 def formulas_of(name, instance):
-    """The formulas with which an instance is compiled at once; others are when they are asked for."""
+    """Return the formulas with which an instance is compiled at first; others follow on demand."""
     if name == "head_step":
         some = [(SIGMOID, LOSSES[0], RELU)]
         every = [(f, loss, RELU) for f in ACTIVATIONS for loss in LOSSES]
@@ -81,7 +81,7 @@ class Launch(ctypes.Structure):
 
 
 class Shim:
-    """Compiles kernel files with g++ into a folder, once for each text, and calls what is in them.
+    """Compiles kernel files with g++ into a folder, once for each text, and calls their kernels.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ class Shim:
         return call
 
     def _entry(self, unit, expression):
-        """A function of what is compiled at once, or None."""
+        """Return a function of the unit's first compilation, or None."""
         if unit not in self._libraries:
             self._libraries[unit] = ctypes.CDLL(str(self.compiled(unit)))
         return getattr(self._libraries[unit], entry_name(expression), None)
 
     def compiled(self, unit):
-        """The shared object of some files; compiled where it is not there yet."""
+        """Return the shared object of some files, compiled if missing."""
         kernels = [kernel for kernel in KERNELS.values() if kernel.file in unit]
         return self._built(
             unit,
@@ -137,7 +137,7 @@ class Shim:
         )
 
     def _built(self, unit, instances):
-        """The shared object of some instances of kernels in some files."""
+        """Return the shared object of some instances of kernels in some files."""
         formulas = {f.name: f for *_, formulas in instances for f in formulas}.values()
         text = self.edit(joined(unit, tuple(formulas))) + "".join(self._entries(instances))
         words = ["g++", *FLAGS, *self.flags]
@@ -177,7 +177,7 @@ class Shim:
 
 
 def joined(unit, formulas=()):
-    """The texts of some files, each part that they share once."""
+    """Return the texts of some files, with shared parts once."""
     whole = [source(file, formulas) for file in unit]
     parts = [part for text in whole for part in re.split(r"(?=^#line 1 )", text, flags=re.MULTILINE)]
     return "".join(dict.fromkeys(parts))
@@ -208,20 +208,20 @@ _GUARD = 64
 
 
 class Memory:
-    """Arrays with guards around them: who reads past the end gets NaN, who writes there is told."""
+    """Arrays between guards: reads past the end give NaN, and `check` finds writes there."""
 
     def __init__(self):
         self._guarded = []
 
     def room(self, shape, dtype):
-        """An array that no kernel has written yet: every byte is 0xFF, a NaN in each type."""
+        """Return an unwritten array: every byte is 0xFF, a NaN in each type."""
         dtype, size = np.dtype(dtype), math.prod(shape)
         whole = np.full((size + 2 * _GUARD) * dtype.itemsize, 0xFF, np.uint8).view(dtype)
         self._guarded.append((whole[:_GUARD], whole[-_GUARD:]))
         return whole[_GUARD : _GUARD + size].reshape(shape)
 
     def put(self, array):
-        """A copy of an array between guards."""
+        """Return a copy of an array between guards."""
         place = self.room(np.shape(array), np.asarray(array).dtype)
         place[...] = array
         return place
@@ -240,7 +240,7 @@ TOLERANCES = {"float": 4e-6, "double": 2e-14, "bf16": 2.0**-8, "half": 2.0**-11 
 
 
 def wide(stored):
-    """The type in which a kernel computes."""
+    """Return the type in which a kernel computes."""
     return "double" if stored == "double" else "float"
 
 
@@ -255,13 +255,13 @@ def encode(array, stored):
 
 
 def decode(array, stored):
-    """Stored numbers as float64."""
+    """Return stored numbers as float64."""
     if stored == "bf16":
         array = (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float64)
 
 
 def assert_close(found, expected, stored, tolerance=None):
-    """A stored array agrees with a float64 oracle to its type's tolerance; NaNs stand at the same places."""
+    """Assert that a stored array agrees with a float64 oracle to its type's tolerance, NaNs included."""
     bound = (tolerance or TOLERANCES[stored]) * max(1.0, np.nanmax(np.abs(expected), initial=0.0))
     np.testing.assert_allclose(decode(found, stored), expected, rtol=0.0, atol=bound)

@@ -35,7 +35,7 @@ def test_fourier_features(launch, memory, rng, K, own, types, rows, m):
 
 @pytest.mark.parametrize("types", TYPES, ids=" to ".join)
 def test_large_phases_keep_their_digits(launch, memory, types):
-    """Whole turns are exact to take off, and would not be after the multiplication by 2 pi."""
+    """Subtracting whole turns is exact before the multiplication by 2 pi, and not after it."""
     v = np.array([[1.0, 0.0], [0.25, 0.0], [0.125, 0.0]], DTYPES[types[0]])
     B = np.array([[4098.0, 0.0]], DTYPES[types[0]])
     out = memory.room((3, 2), DTYPES[types[1]])

@@ -18,7 +18,7 @@ SHAPES = [(1, 1, 1), (31, 31, 2), (32, 64, 3), (33, 33, 4), (40, 100, 3)]
 
 
 def layer(rng, stored, K, own, rows, hidden, channels):
-    """h after a ReLU, W, b, target and weights."""
+    """Return h after a ReLU, W, b, target and weights."""
     dtype, shared = DTYPES[wide(stored)], K if own else 1
     h = encode(np.maximum(rng.standard_normal((K, rows, hidden)), 0), stored)
     W = (rng.standard_normal((K, hidden, channels)) / np.sqrt(hidden)).astype(dtype)
@@ -29,7 +29,7 @@ def layer(rng, stored, K, own, rows, hidden, channels):
 
 
 def step(launch, memory, stored, arrays, activation, loss, *, own=1, weighted=True, blocks=2, y=None):
-    """One launch, and the second stage: dW, db, value and dh."""
+    """Return dW, db, value and dh of one launch and the second stage."""
     h, W, b, target, weights = (memory.put(array) for array in arrays)
     K, rows, hidden = h.shape
     channels, dtype = W.shape[-1], W.dtype

@@ -24,7 +24,7 @@ ALL_INSTANCES_ON = 90  # elsewhere the first and the last of each kernel, to be 
 
 
 def libraries():
-    """Where NVRTC may be: in a wheel, of any CUDA version, then in a toolkit."""
+    """Yield possible paths of NVRTC: in wheels of any CUDA version, then in a toolkit."""
     spec = importlib.util.find_spec("nvidia")
     for folder in spec.submodule_search_locations if spec else ():
         for pattern in ("*/lib/libnvrtc.so.[0-9]*", "*/bin/**/nvrtc64*_0.dll"):
@@ -52,7 +52,7 @@ class Nvrtc:
         assert code == 0, f"NVRTC returns {code}"
 
     def compile(self, text, expressions, options):
-        """(whether it compiled, the log)."""
+        """Return whether a text compiles, and the log."""
         nvrtc, program, size = self.library, ctypes.c_void_p(), ctypes.c_size_t()
         self._check(
             nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
@@ -87,7 +87,7 @@ FORMULAS = [*simt.ACTIVATIONS, *simt.LOSSES, *simt.RULES, *itertools.chain(*simt
 
 
 def expressions_of(file, every):
-    """All instances with every built-in formula, or of each kernel the first and the last."""
+    """Return all instances with every formula, or the first and last of each kernel."""
     found = []
     for kernel in (kernel for kernel in KERNELS.values() if kernel.file == file):
         own = [kernel.expression(i, fs) for i in kernel.instances for fs in simt.formulas_of(kernel.name, i)]

@@ -16,7 +16,7 @@ SIZES = [1, 31, 257]
 
 
 def buffers(memory, rng, types, K, count, gap):
-    """Parameters and three gradients of K members, some numbers apart, and their copy in 16 bits or None."""
+    """Return parameters and three gradients of K members with gaps, and the 16-bit copy or None."""
     dtype = DTYPES[types[0]]
     parameters = rng.standard_normal((K, count + gap)).astype(dtype)
     gradients = rng.standard_normal((3, K, count + gap)).astype(dtype)

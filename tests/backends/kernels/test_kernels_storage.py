@@ -10,7 +10,7 @@ def every_word():
 
 
 def edges():
-    """float32 numbers on, just below and just above every tie and every number of both 16-bit types."""
+    """Return float32 numbers at, just below and just above every number and tie of both 16-bit types."""
     with np.errstate(invalid="ignore"):
         halves = every_word().view(np.float16).astype(np.float32)
     words = [halves.view(np.uint32), every_word().astype(np.uint32) << 16]

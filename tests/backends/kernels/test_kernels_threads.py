@@ -1,4 +1,4 @@
-"""No races, no order of blocks that matters, and a stand-in for the GPU that notices what it should."""
+"""No races, no dependence on the order of blocks, and a stand-in for the GPU that detects faults."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ CHILD = Path(__file__).with_name("tsan_child.py")
 
 @pytest.fixture(scope="module")
 def under_tsan(request, tmp_path_factory):
-    """Runs the child with ThreadSanitizer in front of everything, and returns what it said."""
+    """Return a function that runs the child under ThreadSanitizer and returns its output."""
     if reason := simt.why_no_compiler():
         needs.skip("tsan", reason)
     words = ["g++", "-print-file-name=libtsan.so"]
@@ -69,7 +69,7 @@ def test_a_missing_barrier_is_reported(under_tsan, edit):
 
 
 def everything(shim):
-    """What a launch of each cooperative kernel writes, as bytes."""
+    """Return the bytes that a launch of each cooperative kernel writes."""
     written = []
     inner = shim.get_function
 
@@ -108,7 +108,7 @@ def test_fibers_and_threads_give_the_same(shim):
 
 
 def test_a_loop_and_threads_give_the_same(launch, shim, memory, rng):
-    """Kernels without barriers run in a loop in these tests; here side by side, as on a GPU."""
+    """Kernels without barriers run in a loop in other tests; here concurrently, as on a GPU."""
     z, bias = rng.standard_normal((33, 40)).astype(np.float32), rng.random(40).astype(np.float32)
     coordinates, B = rng.random((33, 2)).astype(np.float32), rng.random((40, 2)).astype(np.float32)
     tanh, results = simt.ACTIVATIONS[2], []
@@ -128,7 +128,7 @@ def test_a_loop_and_threads_give_the_same(launch, shim, memory, rng):
 
 
 def test_the_list_of_cooperative_kernels_is_complete():
-    """A kernel that waits and is run in a loop would end the process: better to be told here."""
+    """A kernel with barriers that runs in a loop would end the process; this test fails first."""
     waits = set()
     for file in FILES:
         own = source(file).rpartition("#line 1 ")[2]

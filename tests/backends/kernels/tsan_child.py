@@ -26,7 +26,7 @@ INSTANCES = {
 
 
 def without_barrier(number, kernel):
-    """An edit that takes the barrier of that number out of a kernel, counted from 0."""
+    """Return an edit that removes one barrier of a kernel, by number from 0."""
 
     def edit(text):
         start = text.find(f"__global__ void {kernel}(")

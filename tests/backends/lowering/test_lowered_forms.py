@@ -38,7 +38,7 @@ def numbers(dtype, seed, size=301):
 
 
 class Passes:
-    """NumPy's passes, with buffers that are full of NaN where they may be."""
+    """NumPy's passes, with NaN in all buffers that they must not read."""
 
     def __init__(self):
         self.made = {}
@@ -79,7 +79,7 @@ class Passes:
 
 
 class Kernels:
-    """Numba's kernels, called from Python by their addresses."""
+    """Numba's kernels, called from Python by address."""
 
     def __init__(self):
         from backends.numba_backend.compiled import kernels
@@ -176,7 +176,7 @@ def form(request):
 
 
 def same(found, expected):
-    """Equal to rounding; infinities, and NaNs, stand at the same places."""
+    """Assert equality to rounding, infinities and NaNs included."""
     tolerance = TOLERANCES[expected.dtype.name]
     scale = max(1.0, np.max(np.abs(expected[np.isfinite(expected)])))
     assert found.dtype == expected.dtype
@@ -246,7 +246,7 @@ def test_a_gradient_is_a_difference_quotient(f):
 
 @dataclass(frozen=True)
 class Wrong:
-    """An activation by a function of the test's choice."""
+    """An activation with a function of the test's choice."""
 
     body: object
     saves_input = True
