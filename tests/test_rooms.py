@@ -163,6 +163,7 @@ ROOMS = [
     "coordfit.files",
     "coordfit.images.formats",
     "coordfit.images",
+    "coordfit.kriging",
     "coordfit.codec",
     "coordfit.encoders",
     "coordfit.network",
