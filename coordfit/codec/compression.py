@@ -22,6 +22,7 @@ from .synthesis import synthesis_arrays, synthesise
 _CONTEXT_BITS, _DECODER_BITS = range(6, 11), range(7, 13)  # of a weight
 _FEEDBACK = 0.4  # of the expected distance from the target, at each twentieth of the steps
 _BLIND = 0.2  # of the steps: where these end cannot be told
+_FINISH = 35  # steps that take as long as all that is done after the last
 _GUESSES = 3  # of the first lambda
 _GAINED_PSNR, _KEPT_BITS = 6.9, 0.82  # what training makes of the start
 
@@ -111,7 +112,9 @@ class _Clock:
             self.step += 1
 
     def _share(self) -> float:
-        return self.step / self._steps if self._steps is not None else self.elapsed / float(self._seconds or 1)
+        if self._seconds is None:
+            return self.step / float(self._steps or 1)
+        return self.elapsed * (1 + _FINISH / max(self.step, 1)) / self._seconds
 
 
 def compress(

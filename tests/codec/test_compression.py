@@ -1,5 +1,6 @@
 """Pixels to bytes and back: what the report says, targets, and what cannot be compressed."""
 
+import itertools
 import os
 
 import numpy as np
@@ -84,6 +85,13 @@ def test_numba_reads_the_same_pixels():
 def test_grey_may_have_two_axes():
     data, _ = compress(picture(colours=1)[..., 0], Target(lmbda=1e-3), steps=2, settings=SMALL)
     assert decompress(data).shape == (45, 62, 1)
+
+
+def test_seconds_leave_time_to_write_the_file(monkeypatch):
+    """A clock that goes on by a second whenever it is read: once a step, and a few times beside that."""
+    monkeypatch.setattr("coordfit.codec.compression.time.monotonic", itertools.count().__next__)
+    _, report = compress(picture(20, 20), Target(lmbda=1e-3), seconds=100, settings=SMALL)
+    assert 50 < report.steps < 75
 
 
 def test_progress_is_told():
