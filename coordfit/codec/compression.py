@@ -19,7 +19,8 @@ from .law_tables import DamagedError
 from .pyramid.training import PyramidSettings, PyramidTrainer
 from .synthesis import synthesis_arrays, synthesise
 
-_CONTEXT_BITS, _DECODER_BITS = range(6, 11), range(7, 13)  # of a weight
+_CONTEXT_BITS, _DECODER_BITS = range(6, 10), range(7, 13)  # of a weight
+_FRACTION = 3  # fractional bits of the context network's activations: 6 cost 1 % more
 _FEEDBACK = 0.4  # of the expected distance from the target, at each twentieth of the steps
 _BLIND = 0.2  # of the steps: where these end cannot be told
 _FINISH = 35  # steps that take as long as all that is done after the last
@@ -217,7 +218,7 @@ def _quantised(trainer: PyramidTrainer, colours: NDArray[Any]) -> Compressed:
         return Compressed(*trainer.size, latents, [trainer.step_size] * len(y), network, synthesis)
 
     def context_cost(network: ContextNetwork) -> float:
-        weights = [w.astype(np.float32) for w in weights_of(network)]
+        weights = [w.astype(np.float32) for w in weights_of(network, _FRACTION)]
         return trainer.rate.bits(y, weights) + 8 * len(encode(bare(network)))
 
     def decoder_cost(synthesis: Sequence[ScaledArray]) -> float:
@@ -228,7 +229,7 @@ def _quantised(trainer: PyramidTrainer, colours: NDArray[Any]) -> Compressed:
 
     weights = [w.astype(np.float64) for w in trainer.rate.weights]
     layers = [w[:, :-1].T for w in weights], [w[:, -1] for w in weights]
-    network = min((quantise(*layers, bits) for bits in _CONTEXT_BITS), key=context_cost)
+    network = min((quantise(*layers, bits, _FRACTION) for bits in _CONTEXT_BITS), key=context_cost)
     whole = dataclasses.replace(bare(network), latents=[level.astype(np.int64) for level in y])
     decoder = trainer.decoder.weights, trainer.step_size, trainer.mean
     decoders = (synthesis_arrays(*decoder, bits) for bits in _DECODER_BITS)
