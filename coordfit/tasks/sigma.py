@@ -37,7 +37,7 @@ SHARES = (1 / 80, 1 / 50, 1 / 31, 1 / 20, 1 / 12, 1 / 7.6, 1 / 4.8)
 """For interpolating: of the number of training pixels along the longer side."""
 
 _MOSAICS = 2
-_MOSAIC_SHARE = 16  # of the pixels, one in so many
+_MOSAIC_SHARE = 16  # of the pixels, one of this many
 _FEWEST_PIXELS = 64
 _FOLDS = 5
 _ENOUGH_SCORED = 512  # pixels; fewer say little
@@ -166,7 +166,7 @@ def _scores(
 
 
 def _rounding(bit_depth: int) -> float:
-    """PSNR in dB of a picture rounded to so many bits: its error is spread evenly between two levels."""
+    """Return the PSNR in dB of a picture rounded to a bit depth: the error is spread evenly between levels."""
     return psnr_from_mse(1.0 / (12.0 * (2**bit_depth - 1) ** 2))
 
 
