@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .base import Backend
 
-_MOST_DIGITS = 3  # of a device's index
+_MAX_DIGITS = 3  # of a device's index
 PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 
 
@@ -109,7 +109,7 @@ def _parse(device: str) -> tuple[str, int]:
     is_index = not colon or (
         name in ENTRIES and ENTRIES[name].indexed and number.isascii() and number.isdigit()
     )
-    if not name or not is_index or len(number) > _MOST_DIGITS:
+    if not name or not is_index or len(number) > _MAX_DIGITS:
         raise ValueError(f"unknown device {device!r}; use one of: {DEVICE_WORDS}")
     return name, int(number or 0)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..protocols import Array
 
-_MOST = 512
+_MAX_BUFFERS = 512
 
 
 class ReluMasks:
@@ -26,7 +26,7 @@ class ReluMasks:
 
     def keep_buffer(self, output: Array, mask: Array) -> None:
         """Keep memory for the masks of outputs at this address."""
-        if len(self._buffers) >= _MOST:  # most belong to freed networks; others make theirs again
+        if len(self._buffers) >= _MAX_BUFFERS:  # most belong to freed networks; others make theirs again
             self._buffers.clear()
             self._known.clear()
         self._buffers[output.data.ptr, mask.size] = mask

@@ -18,7 +18,7 @@ from ..primitives import Primitives
 from ..protocols import Array
 from .compiled import instructions
 from .compiled.addresses import address_of, is_plain, jit
-from .compiled.instructions import at, instruction, shared_out
+from .compiled.instructions import address_fields, instruction, shared_out
 from .compiled.kernels import backward_kernel, forward_kernel, loss_kernel, update_kernel
 from .host import MIN_PART_COLUMNS, MIN_PART_NUMBERS, CompiledHost
 
@@ -38,7 +38,7 @@ def take_rows(host: CompiledHost, call: calls.TakeRows) -> Array:
     row_bytes = array.shape[-1] * array.itemsize
     whole = instruction(
         instructions.TAKE_ROWS,
-        **at(x=array, y=y),
+        **address_fields(x=array, y=y),
         index=address_of(index),
         index_step=0 if index.ndim == 1 else index.strides[0],
         members=math.prod(ensemble),
@@ -60,7 +60,7 @@ def linear(host: CompiledHost, call: calls.Linear) -> tuple[Array, Array]:
     y = _out_or_new((*W.shape[:-2], rows, units), W.dtype, out)
     saved = _out_or_new(y.shape, W.dtype, out_saved) if activation.saves_input else y
     shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
-    places = at(x=x, W=W, b=b, y=y, saved=saved)
+    places = address_fields(x=x, W=W, b=b, y=y, saved=saved)
     kernel = forward_kernel(activation, W.dtype)
     whole = instruction(instructions.LINEAR, **kernel.fields, **shape, **places)
     # By columns, so that each worker reads only its own weights; an output layer has too few columns.
@@ -98,11 +98,11 @@ def linear_backward(host: CompiledHost, call: calls.LinearBackward) -> Array | N
         return on_numpy.linear_backward(host, call)
     rows, (inputs, units) = x.shape[-2], W.shape[-2:]
     dx = None if previous is None else _out_or_new((*W.shape[:-2], rows, inputs), W.dtype, out)
-    places = at(x=x, W=W, dz=dz, dW=dW, db=db)
+    places = address_fields(x=x, W=W, dz=dz, dW=dW, db=db)
     arrays = [dz, x, W, dW, db]
     if previous is not None and dx is not None:
         kernel = backward_kernel(previous[0], W.dtype)
-        places |= {**at(dx=dx, saved=saved), **kernel.fields}
+        places |= {**address_fields(dx=dx, saved=saved), **kernel.fields}
         arrays += [saved, dx, kernel.coefficients]
     shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
     whole = instruction(instructions.LINEAR_BACKWARD, accumulate=accumulate, **shape, **places)
@@ -142,9 +142,9 @@ def loss_and_gradient(host: CompiledHost, call: calls.LossAndGradient) -> tuple[
         return on_numpy.loss_and_gradient(host, call)
     ensemble, (rows, channels) = prediction.shape[:-2], prediction.shape[-2:]
     dy, value = _out_or_new(prediction.shape, prediction.dtype, out), np.empty(ensemble, prediction.dtype)
-    places = at(y=prediction, target=target, dz=dy)
+    places = address_fields(y=prediction, target=target, dz=dy)
     if weights is not None:
-        places |= at(weights=weights)
+        places |= address_fields(weights=weights)
     kernel = loss_kernel(loss, prediction.dtype, 1.0 / divisor)
     whole = instruction(
         instructions.LOSS,

@@ -87,8 +87,8 @@ class CompiledHost(Host):
 
     def parts(self, numbers: int, smallest: int) -> list[slice]:
         """Cut [0, numbers) for the workers of a program; outside a recording, return one part."""
-        ways = 1 if self.recording is None else self.recording.ways
-        return even_slices(0, numbers, max(1, min(ways, numbers // smallest)))
+        count = 1 if self.recording is None else self.recording.max_parts
+        return even_slices(0, numbers, max(1, min(count, numbers // smallest)))
 
     def parts_of_product(self, length: int, flops: int) -> list[slice]:
         """Cut an axis of a product that takes `flops` operations in all."""
@@ -100,14 +100,14 @@ class CompiledHost(Host):
     def shared_by_workers(self, whole: Any, members: int, width: int) -> list[Any]:
         """Return an optimizer's pass in parts: of members if they are enough, else of columns."""
         if self.recording is not None:
-            ways = min(self.recording.ways, members * width // MIN_PART_NUMBERS)
+            count = min(self.recording.max_parts, members * width // MIN_PART_NUMBERS)
         else:
-            ways = 1 if self.is_at_work else min(self.threads, members * width // _MIN_WORKER_NUMBERS)
-        if ways <= 1:
+            count = 1 if self.is_at_work else min(self.threads, members * width // _MIN_WORKER_NUMBERS)
+        if count <= 1:
             return [whole]
-        if members >= ways:
-            return shared_out(whole, rows=even_slices(0, members, ways))
-        return shared_out(whole, columns=even_slices(0, width, ways))
+        if members >= count:
+            return shared_out(whole, rows=even_slices(0, members, count))
+        return shared_out(whole, columns=even_slices(0, width, count))
 
     def run_workers(self, tasks: Sequence[Task], cancel: Task | None = None) -> None:
         """Run tasks as `Host` does, or record each in its worker's program."""

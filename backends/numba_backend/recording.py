@@ -51,7 +51,7 @@ class Recording:
         self._last: str | None = None
 
     @property
-    def ways(self) -> int:
+    def max_parts(self) -> int:
         """The most parts of a primitive: 1 while workers run different tasks."""
         return self.workers if self._worker is None else 1
 

@@ -27,7 +27,7 @@ _PIECE = 262_144
 _MIN_WORKER_ELEMENTS = 400_000
 
 
-class _OfThread(threading.local):
+class _ThreadState(threading.local):
     """The state of a host for each thread that uses it.
 
     Attributes
@@ -54,7 +54,7 @@ class Host:
     def __init__(self, threads: int | None = None) -> None:
         self.threads = usable_cores() if threads is None else threads
         self.blas = blas_libraries()
-        self._local = _OfThread()
+        self._local = _ThreadState()
 
     @contextlib.contextmanager
     def activate(self) -> Iterator[None]:
@@ -103,9 +103,9 @@ class Host:
         """Return `a b` of the last two axes, divided among workers if they are idle and it pays."""
         # The BLAS takes transposed views by flags and members by strides: nothing is copied.
         mine, flops = self._local, 2 * a.shape[-2] * a.shape[-1] * b.shape[-1]
-        is_lone = self.threads > 1 and mine.depth > 0 and not mine.is_at_work
+        is_free = self.threads > 1 and mine.depth > 0 and not mine.is_at_work
         # The BLAS halves the work of a product with its own transpose, but only of a whole one.
-        if not is_lone or flops < _MIN_SHARED_FLOPS or np.may_share_memory(a, b):
+        if not is_free or flops < _MIN_SHARED_FLOPS or np.may_share_memory(a, b):
             return np.matmul(a, b, out=out)
         if out is None:
             ensemble = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])

@@ -61,12 +61,12 @@ class WorkerThreads:
         except BaseException:  # Ctrl-C while handing out or waiting, at an unknown point
             if cancel is not None:
                 cancel()
-            self._settle()
+            self._wait_until_idle()
             raise
         if error is not None:
             raise error
 
-    def _settle(self) -> None:
+    def _wait_until_idle(self) -> None:
         """Wait until all threads are idle: they write into the caller's arrays."""
         self._ticket += 1
         for worker in self._workers:

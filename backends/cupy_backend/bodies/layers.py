@@ -22,13 +22,13 @@ from ..cublaslt.products import Strides
 from ..device import Device
 from ..kernels import blocks_for, groups_of_rows
 from ..strides import c_types, ensemble_of, fault_of, fault_of_written, member_stride, members_of, strided
-from .products import at, run_product, types_of, unless_run
-from .sixteen_bits import cast, is_stored, parameter_in_16_bits, unless_16_bits, widened
+from .products import pointers_to, run_by_cupy_if_refused, run_product, types_of
+from .sixteen_bits import cast, is_stored, parameter_in_16_bits, refuse_16_bits, widened
 from .sums import add, sum_over_rows
 
 
 def _linear_fits(gpu: Device, call: Linear) -> str:
-    return unless_16_bits(gpu, fault_of(call.x, call.W, call.b, stored=gpu.stored), call.x)
+    return refuse_16_bits(gpu, fault_of(call.x, call.W, call.b, stored=gpu.stored), call.x)
 
 
 @fused(Primitives.linear, supports=_linear_fits)
@@ -83,7 +83,7 @@ def _forward(gpu: Device, call: Linear, z: Array, formula: CudaFormula, finish: 
     if is_stored(gpu, x):
         W, b = parameter_in_16_bits(gpu, W), parameter_in_16_bits(gpu, b)
     members, strides = members_of(z.shape), Strides(*map(member_stride, (x, W, z, b)))
-    pointers = at(x, W, z)._replace(vector=b.data.ptr)
+    pointers = pointers_to(x, W, z)._replace(vector=b.data.ptr)
     relu = formula.is_relu
     if relu and z is call.out and (mask := _memory_for_mask(gpu, z)) is not None:
         product = forward(sizes, types, members=members, strides=strides)
@@ -93,9 +93,9 @@ def _forward(gpu: Device, call: Linear, z: Array, formula: CudaFormula, finish: 
             return True
     is_known = relu or formula.is_identity
     product = forward(sizes, types, bias=is_known, relu=relu, mask=False, members=members, strides=strides)
-    pointers = pointers if is_known else at(x, W, z)
+    pointers = pointers if is_known else pointers_to(x, W, z)
     tier = run_product(gpu, product, pointers, finish=finish if is_known else None)
-    unless_run(gpu, tier, Matmul(x, W, out=z))
+    run_by_cupy_if_refused(gpu, tier, Matmul(x, W, out=z))
     return is_known and tier is Tier.EPILOGUE
 
 
@@ -117,7 +117,7 @@ def _derivative_fits(gpu: Device, call: ActivationBackward) -> str:
     fault = fault_of(dy, saved, stored=gpu.stored)
     if not fault and dy.dtype != saved.dtype:
         fault = f"takes arrays of one dtype, not of {dy.dtype} and {saved.dtype}"
-    return unless_16_bits(gpu, fault, dy, saved)
+    return refuse_16_bits(gpu, fault, dy, saved)
 
 
 @fused(Primitives.activation_backward, supports=_derivative_fits)
@@ -138,7 +138,7 @@ def _backward_fits(gpu: Device, call: LinearBackward) -> str:
     dz, x, W, dW, db = call[:5]
     saved = None if call.previous is None else call.previous[1]
     fault = fault_of(dz, x, W, dW, db, saved, stored=gpu.stored) or fault_of_written(dW, db)
-    return unless_16_bits(gpu, fault, dz, x, saved)
+    return refuse_16_bits(gpu, fault, dz, x, saved)
 
 
 @fused(Primitives.linear_backward, supports=_backward_fits)
@@ -187,8 +187,8 @@ def _weights_backward(gpu: Device, call: LinearBackward) -> None:
         strides=Strides(*map(member_stride, (x, dz, dW, new_db))),
     )
     finish = functools.partial(sum_over_rows, gpu, dz, db, accumulate)
-    tier = run_product(gpu, product, at(x, dz, dW)._replace(vector=new_db.data.ptr), finish=finish)
-    unless_run(gpu, tier, Matmul(x, dz, transpose_a=True, out=dW), accumulate)
+    tier = run_product(gpu, product, pointers_to(x, dz, dW)._replace(vector=new_db.data.ptr), finish=finish)
+    run_by_cupy_if_refused(gpu, tier, Matmul(x, dz, transpose_a=True, out=dW), accumulate)
     if tier is not Tier.EPILOGUE:
         finish()
     elif accumulate:
@@ -217,10 +217,10 @@ def _input_backward(
         members=members_of(dx.shape),
         strides=Strides(*map(member_stride, (dz, W, dx))),
     )
-    pointers = at(dz, W, dx)
+    pointers = pointers_to(dz, W, dx)
     pointers = pointers if mask is None else pointers._replace(mask=mask.data.ptr)
     tier = run_product(gpu, product, pointers, finish=None if mask is None else finish)
-    unless_run(gpu, tier, Matmul(dz, W, transpose_b=True, out=dx))
+    run_by_cupy_if_refused(gpu, tier, Matmul(dz, W, transpose_b=True, out=dx))
     if mask is None:
         return False
     if tier is not Tier.EPILOGUE and key is not None:

@@ -20,7 +20,7 @@ from .sums import sum_partials, sum_values
 
 _ROWS_AT_ONCE = 32  # for a block of `head_step`
 # Each block writes partial sums, which the second stage adds one after the other.
-_MOST_BLOCKS = 256
+_MAX_BLOCKS = 256
 _CHANNELS = {int(channels) for *_, channels in KERNELS["head_step"].instances}
 
 
@@ -83,7 +83,7 @@ def output_step(gpu: Device, call: OutputStep) -> tuple[Array, Array | None]:
     weights = None if call.weights is None else gpu.packed(call.weights)
     dh = gpu.out_or_new(buffers.dz_previous, h.shape, h)
     gpu.masks.forget(dh)
-    blocks, bias_offset = blocks_for(rows, _ROWS_AT_ONCE, _MOST_BLOCKS), _elements_between(dW, call.db)
+    blocks, bias_offset = blocks_for(rows, _ROWS_AT_ONCE, _MAX_BLOCKS), _elements_between(dW, call.db)
     parts = blocks * groups_of_rows(hidden, gpu.output_threads)
     width = bias_offset + channels
     partials = gpu.reuse("output gradients", (members, parts, width), W.dtype)

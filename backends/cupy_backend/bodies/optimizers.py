@@ -16,12 +16,12 @@ from .losses import loss_scale_of
 from .sixteen_bits import cast
 from .sums import add
 
-_MOST_STATES = 4  # of `optimizer_step` in optimizers.cu
+_MAX_STATES = 4  # of `optimizer_step` in optimizers.cu
 
 
 def _update_fits(gpu: Device, call: OptimizerStep) -> str:
-    if len(call.state) > _MOST_STATES:
-        return f"takes at most {_MOST_STATES} buffers of state, not {len(call.state)}"
+    if len(call.state) > _MAX_STATES:
+        return f"takes at most {_MAX_STATES} buffers of state, not {len(call.state)}"
     arrays = (call.parameters, *call.state, *call.gradients)
     fault = fault_of(*arrays, core=1) or fault_of_written(*arrays, core=1)
     if fault or len({member_stride(array, 1) for array in arrays}) == 1:
@@ -47,7 +47,7 @@ def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
         "optimizer_step",
         c_types(parameters, parameters if compute_copy is None else compute_copy),
         (blocks_for(count), members),
-        *(parameters, gradient, *state, *[None] * (_MOST_STATES - len(state)), compute_copy),
+        *(parameters, gradient, *state, *[None] * (_MAX_STATES - len(state)), compute_copy),
         *(member_stride(parameters, 1), count, step, rates, stride, cuda_rule(call.rule)),
         loss_scale_of(gpu, parameters),
     )

@@ -23,7 +23,7 @@ def types_of(gpu: Device, operand: Array) -> Types:
     return PRECISIONS["tf32" if name == "float32" and gpu.precision == "tf32" else PRODUCT_TYPES[name]]
 
 
-def at(left: Array, right: Array, out: Array) -> Pointers:
+def pointers_to(left: Array, right: Array, out: Array) -> Pointers:
     """Return the addresses of packed operands and result."""
     return Pointers(left.data.ptr, right.data.ptr, out.data.ptr)
 
@@ -49,7 +49,7 @@ def run_product(
     return step.tier
 
 
-def unless_run(gpu: Device, tier: Tier, call: Matmul, accumulate: bool = False) -> None:
+def run_by_cupy_if_refused(gpu: Device, tier: Tier, call: Matmul, accumulate: bool = False) -> None:
     """Compute `out = op(a) op(b)` by CuPy if the tier is LIBRARY."""
     if tier is not Tier.LIBRARY:
         return
@@ -72,8 +72,8 @@ def _matmul_fits(gpu: Device, call: Matmul) -> str:
 @fused(Primitives.matmul, supports=_matmul_fits)
 def matmul(gpu: Device, call: Matmul) -> Array:
     """Multiply packed operands; transposed views need no copy."""
-    a, transpose_a = _as_it_lies(gpu, call.a, call.transpose_a)
-    b, transpose_b = _as_it_lies(gpu, call.b, call.transpose_b)
+    a, transpose_a = _packed_operand(gpu, call.a, call.transpose_a)
+    b, transpose_b = _packed_operand(gpu, call.b, call.transpose_b)
     rows, inner = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     columns = b.shape[-2] if transpose_b else b.shape[-1]
     out = gpu.out_or_new(call.out, (*ensemble_of(a, b), rows, columns), a)
@@ -86,12 +86,12 @@ def matmul(gpu: Device, call: Matmul) -> Array:
         members=members_of(out.shape),
         strides=Strides(*map(member_stride, (a, b, out))),
     )
-    tier = run_product(gpu, product, at(a, b, out))
-    unless_run(gpu, tier, Matmul(a, b, transpose_a, transpose_b, out))
+    tier = run_product(gpu, product, pointers_to(a, b, out))
+    run_by_cupy_if_refused(gpu, tier, Matmul(a, b, transpose_a, transpose_b, out))
     return out
 
 
-def _as_it_lies(gpu: Device, array: Array, transposed: bool) -> tuple[Array, bool]:
+def _packed_operand(gpu: Device, array: Array, transposed: bool) -> tuple[Array, bool]:
     """Return a packed operand and its transpose flag, inverted for a transposed view."""
     if not is_packed(array):
         turned = gpu.xp.swapaxes(array, -1, -2)

@@ -49,7 +49,7 @@ def update_compute_copy(gpu: Device, parameters: Array) -> None:
     cast(gpu, parameters, compute_copy, core=parameters.ndim)
 
 
-def unless_16_bits(gpu: Device, fault: str, *arrays: Array | None) -> str:
+def refuse_16_bits(gpu: Device, fault: str, *arrays: Array | None) -> str:
     """Return the fault; raise if generic bodies would read 16-bit words as integers."""
     if fault and any(is_stored(gpu, array) for array in arrays):
         raise FusedUnavailableError(

@@ -10,13 +10,13 @@ from ..kernels import blocks_for, groups_of_rows
 from ..strides import c_types, member_stride, members_of, strided
 
 # Two blocks for each multiprocessor of a large GPU; the second stage has few threads for all parts.
-_MOST_PARTS = 264
+_MAX_PARTS = 264
 
 
 def sum_over_rows(gpu: Device, dz: Array, db: Array, accumulate: bool) -> None:
     """Fill db with the sum of dz over rows, or add the sum to it."""
     rows, width = dz.shape[-2:]
-    members, blocks = members_of(db.shape), blocks_for(rows, groups_of_rows(width), _MOST_PARTS)
+    members, blocks = members_of(db.shape), blocks_for(rows, groups_of_rows(width), _MAX_PARTS)
     partials = gpu.reuse("column sums", (members, blocks, width), db.dtype)
     arguments = (*strided(dz), partials, blocks * width, rows, width)
     gpu.launch("column_sums", c_types(dz), (blocks, members), *arguments)

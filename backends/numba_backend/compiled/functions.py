@@ -27,7 +27,7 @@ _E2, _E3, _E4 = np.float32(5.0000001201e-1), np.float32(1.6666665459e-1), np.flo
 _E5, _E6, _E7 = np.float32(8.3334519073e-3), np.float32(1.3981999507e-3), np.float32(1.9875691500e-4)
 _LN2 = (np.float32(0.693359375), np.float32(-2.12194440e-4))
 _PER_LN2, _MAGIC = np.float32(1.0 / math.log(2.0)), np.float32(1.5 * 2**23)
-_LEAST, _MOST = np.float32(-104.0), np.float32(89.0)  # exp is 0 below, and infinite above
+_EXP_MIN, _EXP_MAX = np.float32(-104.0), np.float32(89.0)  # exp is 0 below, and infinite above
 _T3, _T5, _T7 = np.float32(-3.33332819422e-1), np.float32(1.33314422036e-1), np.float32(-5.37397155531e-2)
 _T9, _T11 = np.float32(2.06390887954e-2), np.float32(-5.70498872745e-3)
 _NEAR_ZERO = np.float32(0.625)
@@ -83,7 +83,7 @@ _scaled: Any = intrinsic(_times_power)
 @jit
 def exponential(x: np.float32) -> Any:
     """Return `exp x`."""
-    x = _MOST if x > _MOST else (_LEAST if x < _LEAST else x)
+    x = _EXP_MAX if x > _EXP_MAX else (_EXP_MIN if x < _EXP_MIN else x)
     shifted = x * _PER_LN2 + _MAGIC
     n = shifted - _MAGIC
     r = (x - n * _LN2[0]) - n * _LN2[1]

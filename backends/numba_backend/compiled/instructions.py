@@ -70,7 +70,7 @@ _RANGES = {
 }
 
 
-def at(**arrays: Array) -> dict[str, int]:
+def address_fields(**arrays: Array) -> dict[str, int]:
     """Return the fields with addresses and steps of arrays (n, m) or (E, n, m)."""
     fields = {name: address_of(array) for name, array in arrays.items()}
     return fields | {name + "_step": member_step(array) for name, array in arrays.items()}
