@@ -5,13 +5,12 @@ source: `numpy_passes`, `numba_text`, `cuda_text`.
 """
 
 from .expressions import FUNCTIONS, FormulaError
-from .formulas import Formula, Lowered, lowered_activation, lowered_loss, lowered_rule, numbers_of
+from .formulas import Formula, lowered_activation, lowered_loss, lowered_rule, numbers_of
 
 __all__ = [
     "FUNCTIONS",
     "Formula",
     "FormulaError",
-    "Lowered",
     "lowered_activation",
     "lowered_loss",
     "lowered_rule",

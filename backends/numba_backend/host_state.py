@@ -12,7 +12,7 @@ from ..protocols import Array
 from .compiled.addresses import address_of
 from .compiled.instructions import BATCH_ORDER, COUNT, instruction, shared_out
 from .host import CompiledHost
-from .recording import pending, plain
+from .recording import pending
 
 _PART = 64  # fewer places of a batch are not worth a worker
 
@@ -63,7 +63,7 @@ class HostState:
 
     def keep_losses(self, values: Sequence[Array]) -> None:
         """Keep the memory into which the steps that are recorded together write their losses."""
-        self._losses[len(values)] = [plain(value) for value in values]
+        self._losses[len(values)] = [value.view(np.ndarray) for value in values]
 
     def batch(self) -> Array | None:
         """Return the pixel numbers of the next batch: (B,) for all members, or (K, B)."""

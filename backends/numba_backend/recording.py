@@ -33,11 +33,6 @@ def pending(array: Array) -> Array:
     return array.view(Pending)
 
 
-def plain(array: Array) -> Array:
-    """Return the same memory as an ordinary array."""
-    return array.view(np.ndarray)
-
-
 class Recording:
     """Collects the instructions of a step in a program for each of `workers` threads."""
 
