@@ -127,7 +127,7 @@ def _try_out(cupy: Any, index: int, what: str, work: Callable[[], bool]) -> str:
         with cupy.cuda.Device(index):
             fault = "" if work() else "the result is wrong"
     except MemoryError as error:
-        return f"gpu:{index} has no memory even for {what}: {first_line(error)}; nvidia-smi shows who has it"
+        return f"gpu:{index} has no memory even for {what}: {first_line(error)}; nvidia-smi shows what uses it"
     except (ImportError, OSError, RuntimeError, cupy.cuda.compiler.CompileException) as error:
         fault = first_line(error)
     if not fault:

@@ -1,11 +1,10 @@
 // CUDA kernels on the CPU: enough of CUDA's C++ for g++ to compile a .cu file, and a launch of a grid.
 //
-// A block's threads are std::threads that run at once, __syncthreads() is a std::barrier, blocks follow each
-// other. Kernels that never wait for one another run in a plain loop, which is much faster; and those that do,
-// where nobody looks for races, as fibers: stacks of one and the same thread, which changes from one to the next
-// at a barrier. All are wrong in the same places as a GPU is: an index that is off, a tail that is not cut, a
-// barrier that is missing (ThreadSanitizer sees that, of threads). They say nothing about speed, nor about what
-// the hardware alone does (memory order between blocks, for one).
+// A block's threads are concurrent std::threads, __syncthreads() is a std::barrier, blocks run one after the
+// other. Kernels without barriers run in a plain loop, which is much faster; those with barriers, unless races
+// are looked for, as fibers: stacks of one thread, which switches to the next at a barrier. All show the same
+// faults as a GPU: a wrong index, an unchecked tail, a missing barrier (found by ThreadSanitizer with threads).
+// They show nothing about speed, or about the hardware alone (memory order between blocks).
 #pragma once
 #include <pthread.h>
 #include <setjmp.h>
@@ -63,7 +62,7 @@ struct Block {
     }
 };
 
-// A barrier of fibers: who comes last opens it for all.
+// A barrier of fibers: the last one opens it for all.
 struct Gate {
     int expected = 0, arrived = 0;
     long times_open = 0;
@@ -129,12 +128,12 @@ template <typename Body> void run_thread(int i, Place of_block, const Launch& la
 inline void begin_fiber() {
     fibers.call(fibers.body);
     fibers.all[fibers.current].done = true;
-    fibers.block.expected--;  // who ends must not keep the others waiting
+    fibers.block.expected--;  // a fiber that ends must not keep the others waiting
     if (fibers.block.expected) fibers.block.open_if_complete();
     _longjmp(fibers.scheduler, 1);
 }
 
-// The fibers of a block, in turns, until all are done. Returns 1 where they did not all wait as often.
+// The fibers of a block, in turns, until all are done. Returns 1 if they did not all wait equally often.
 template <typename Body> int run_fibers(const Launch& launch, Place place, Body& body) {
     if ((int)fibers.all.size() < launch.threads) fibers.all.resize(launch.threads);
     fibers.warps.assign((launch.threads + 31) / 32, Gate());
@@ -153,7 +152,7 @@ template <typename Body> int run_fibers(const Launch& launch, Place place, Body&
     fibers.block = {launch.threads, 0, 0};
     fibers.body = &body;
     fibers.call = [](void* b) { (*(Body*)b)(); };
-    static int i, left;  // of no stack: a jump back would not keep them
+    static int i, left;  // static: a jump back would not keep them
     static long moved, moved_before;
     in_fibers = true;
     for (left = launch.threads, moved_before = -1; left;) {
@@ -174,7 +173,7 @@ template <typename Body> int run_fibers(const Launch& launch, Place place, Body&
         }
         moved = launch.threads - left + fibers.block.times_open;
         for (const Gate& gate : fibers.warps) moved += gate.times_open;
-        if (moved == moved_before) break;  // all wait for somebody who will not come
+        if (moved == moved_before) break;  // all wait for a fiber that has ended
         moved_before = moved;
     }
     in_fibers = false;
@@ -185,7 +184,7 @@ template <typename Body> int run_fibers(const Launch& launch, Place place, Body&
     return 0;
 }
 
-// Returns 0, or 1 where the threads of a block did not all wait at the same number of barriers.
+// Returns 0, or 1 if the threads of a block did not all wait at the same number of barriers.
 template <typename Body> int run(const Launch& launch, Body body) {
     const int blocks = launch.grid[0] * launch.grid[1] * launch.grid[2];
     for (int b = 0; b < blocks; b++) {
@@ -243,7 +242,7 @@ template <typename T> T __shfl_xor_sync(unsigned, T value, int lane_mask) {
     }
     simt::Warp& warp = *simt::block_of_threads().warps[threadIdx.x / 32];
     const int lane = threadIdx.x % 32;
-    // Two buffers in turn: who is at the next shuffle but one knows that everybody has read this one.
+    // Two buffers in turn: at the next shuffle but one, all lanes have read this one.
     double* const values = warp.values[simt::shuffles++ % 2];
     values[lane] = value;
     pthread_barrier_wait(&warp.barrier);

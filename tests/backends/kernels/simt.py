@@ -87,7 +87,7 @@ class Shim:
     ----------
     flags : extra words for g++.
     edit : changes a file's text before it is compiled, to see a test fail.
-    only : instances to compile, as (name, types); all where there is none.
+    only : instances to compile, as (name, types); all if None.
     """
 
     def __init__(self, folder, flags=(), edit=lambda text: text, only=None):
