@@ -73,7 +73,7 @@ class ReLU:
         return xp.where(saved > 0, dy, xp.zeros_like(dy))
 
     def inverse(self, xp: Any, y: Array) -> Array:
-        """Return `z = y, of a positive y`."""
+        """Return `z = y`, for a positive y."""
         return y
 
 
@@ -94,8 +94,8 @@ class Tanh:
         return dy * (1.0 - saved * saved)
 
     def inverse(self, xp: Any, y: Array) -> Array:
-        """Return `z = artanh y`."""
-        return xp.arctanh(y)
+        """Return `z = atanh(y)`."""
+        return xp.atanh(y)
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class Sine:
         return dy * (self.omega * xp.cos(self.omega * saved))
 
     def inverse(self, xp: Any, y: Array) -> Array:
-        """Return `z = arcsin(y) / omega, the nearest to 0`."""
-        return xp.arcsin(y) / self.omega
+        """Return `z = asin(y) / omega`, the nearest to 0."""
+        return xp.asin(y) / self.omega
 
 
 ACTIVATIONS: dict[str, type[Any]] = {cls.name: cls for cls in (ReLU, Sine, Tanh, Sigmoid, Identity)}
