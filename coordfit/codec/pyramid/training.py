@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from ..header import level_size
 from .decoder_network import DecoderNetwork, decoder_shapes
 from .first_contexts import FRACTION_BITS, UNITS, WEIGHTS
+from .optimizers import Adam, Muon
 from .rate_model import RateModel, context_shapes
 from .soft_rounding import noisy_round
 from .start import start_latents
 
 Real = NDArray[np.floating[Any]]
-
-_BLOCK = 65536  # numbers of which the optimizer takes a step at a time
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class PyramidSettings:
         Hidden units of the decoder and of each layer of the context network.
     step_share
         D in `step = sqrt(12 lambda D)`: the MSE of uniform rounding, as a share of lambda.
+    latent_rate, decoder_rate, context_rate, matrix_rate
+        Learning rates; the last of hidden layers' matrices, which Muon trains.
     rate_share
         Of the latents whose bits a step counts: half of them is faster, and almost as good.
     trained_start
@@ -56,47 +57,12 @@ class PyramidSettings:
     latent_rate: float = 0.2
     decoder_rate: float = 0.08
     context_rate: float = 0.04
+    matrix_rate: float = 0.1
     rate_share: float = 0.5
     warm_up: int = 10
     trained_start: bool = True
     temperatures: tuple[float, float] = (0.6, 0.08)
     soft_share: float = 0.97
-
-
-class _Adam:
-    """Adam on a flat buffer, with a learning rate for each of its parts. Source: Kingma and Ba (2015)."""
-
-    def __init__(self, parameters: Real, gradient: Real, rates: Sequence[tuple[slice, float]]) -> None:
-        self.parameters, self.gradient, self._rates = parameters, gradient, rates
-        self._first, self._second = np.zeros_like(parameters), np.zeros_like(parameters)
-        self._buffer = np.empty(_BLOCK, parameters.dtype)
-        self.steps = 0
-
-    def step(self, factor: float) -> None:
-        """Take one step with the learning rates times a factor; beta 0.9 and 0.99."""
-        self.steps += 1
-        factor /= 1 - 0.9**self.steps
-        slow = 1 / (1 - 0.99**self.steps)
-        for part, rate in self._rates:
-            for begin in range(part.start, part.stop, _BLOCK):
-                self._step_block(slice(begin, min(begin + _BLOCK, part.stop)), rate * factor, slow)
-
-    def _step_block(self, at: slice, rate: float, slow: float) -> None:
-        g, m, v = self.gradient[at], self._first[at], self._second[at]
-        buffer = self._buffer[: g.size]
-        m *= 0.9
-        np.multiply(g, 0.1, out=buffer)
-        m += buffer
-        v *= 0.99
-        np.multiply(g, g, out=buffer)
-        buffer *= 0.01
-        v += buffer
-        np.multiply(v, slow, out=buffer)
-        np.sqrt(buffer, out=buffer)
-        buffer += 1e-8
-        np.divide(m, buffer, out=buffer)
-        buffer *= rate
-        self.parameters[at] -= buffer
 
 
 class PyramidTrainer:
@@ -141,7 +107,12 @@ class PyramidTrainer:
         self.decoder = DecoderNetwork(self.shapes, self.size, arrays["decoder"], gradients["decoder"])
         self.rate = RateModel(self.shapes, arrays["context"], gradients["context"])
         rates = settings.latent_rate, settings.decoder_rate, settings.context_rate
-        self._adam = _Adam(self.parameters, self.gradient, [*zip(self.parts.values(), rates, strict=True)])
+        self._adam = Adam(self.parameters, self.gradient, [*zip(self.parts.values(), rates, strict=True)])
+        hidden = slice(settings.hidden)
+        matrices = [(self.decoder.weights[0][hidden, :-1], self.decoder.gradients[0][hidden, :-1])]
+        for w, gradient in zip(self.rate.weights[:-1], self.rate.gradients, strict=False):
+            matrices.append((w[:, :-1], gradient[:, :-1]))
+        self._muon = Muon(matrices, settings.matrix_rate)
         self._start()
 
     def _start(self) -> None:
@@ -172,7 +143,9 @@ class PyramidTrainer:
         if slope is not None:
             self.gradient[: slope.size] *= slope
         warm = min(1.0, (self._adam.steps + 1) / s.warm_up)
-        self._adam.step(warm * 0.5 * (1 + math.cos(math.pi * done)))
+        factor = warm * 0.5 * (1 + math.cos(math.pi * done))
+        self._muon.step(factor)
+        self._adam.step(factor)
         return mse, bits
 
     def _gradients(self, y: Sequence[Real]) -> tuple[float, float]:
