@@ -22,7 +22,7 @@ from .synthesis import synthesis_arrays, synthesise
 _CONTEXT_BITS, _DECODER_BITS = range(6, 10), range(7, 13)  # of a weight
 _FRACTION = 3  # fractional bits of the context network's activations: 6 cost 1 % more
 _FEEDBACK = 0.4  # of the expected distance from the target, at each twentieth of the steps
-_BLIND = 0.2  # of the steps: where these end cannot be told
+_BLIND = 0.4  # of the steps: where these end cannot be told
 _FINISH = 35  # steps that take as long as all that is done after the last
 _GUESSES = 3  # of the first lambda
 _GAINED_PSNR, _KEPT_BITS = 6.9, 0.82  # what training makes of the start
@@ -84,11 +84,11 @@ class Target:
         return float(10 ** (-psnr / 10))
 
     def too_good(self, psnr: float, bits_per_pixel: float) -> float:
-        """Return the logarithm by which lambda is too small; 0 for a given lambda."""
+        """Return by how much the logarithm of lambda is too small, by experience; 0 for a given lambda."""
         if self.psnr is not None:
-            return (psnr - self.psnr) * math.log(10) / 10
+            return 1.5 * (psnr - self.psnr) * math.log(10) / 10
         if self.bits_per_pixel is not None:
-            return 1.5 * math.log(bits_per_pixel / self.bits_per_pixel)
+            return 2.5 * math.log(bits_per_pixel / self.bits_per_pixel)
         return 0.0
 
 
