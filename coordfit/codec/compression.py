@@ -20,6 +20,7 @@ from .pyramid.training import PyramidSettings, PyramidTrainer
 from .synthesis import synthesis_arrays, synthesise
 
 _CONTEXT_BITS, _DECODER_BITS = range(6, 10), range(7, 13)  # of a weight
+_GREY_CHANNELS = 1, 1, 1, 1, 1
 _FRACTION = 3  # fractional bits of the context network's activations: 6 cost 1 % more
 _FEEDBACK = 0.4  # of the expected distance from the target, at each twentieth of the steps
 _BLIND = 0.4  # of the steps: where these end cannot be told
@@ -135,7 +136,9 @@ def compress(
     """
     clock = _Clock(steps, seconds)
     colours = _planes(pixels)
-    trainer = _first_trainer(colours, target, settings or PyramidSettings(), seed)
+    if settings is None:
+        settings = PyramidSettings() if colours.shape[0] == 3 else PyramidSettings(channels=_GREY_CHANNELS)
+    trainer = _first_trainer(colours, target, settings, seed)
     checks = iter(np.arange(0.05, 1.0, 0.05).tolist())
     check = next(checks)
     for done in clock.ticks():
