@@ -2,7 +2,8 @@
 
     python -m bench.context_start astronaut.png chelsea.png coffee.png      # three minutes
 
-Trains crops one after the other, at prices of a bit that are drawn, and moves the weights towards each one's.
+The committed weights are of the same procedure with Adam for all of the networks; with Muon they take 1 % more bits
+after 300 steps. Trains crops one after the other, at prices of a bit that are drawn, and moves the weights towards each one's.
 Source: A. Nichol, J. Achiam and J. Schulman, "On first-order meta-learning algorithms" (arXiv 1803.02999).
 """
 
@@ -33,7 +34,7 @@ SETTINGS = PyramidSettings(
     trained_start=False,
     temperatures=(0.5, 0.1),
 )
-HEAD = '''"""First weights of the context network, trained on other pictures; made by `bench/context_start.py`.
+HEAD = '''"""First weights of the context network, trained on other pictures; see `bench/context_start.py`.
 
 Multiples of 2^-{bits} as 16-bit integers, little-endian, in base 85: the layers one after the other.
 """

@@ -1,4 +1,4 @@
-"""First weights of the context network, trained on other pictures; made by `bench/context_start.py`.
+"""First weights of the context network, trained on other pictures; see `bench/context_start.py`.
 
 Multiples of 2^-8 as 16-bit integers, little-endian, in base 85: the layers one after the other.
 """
