@@ -2,7 +2,7 @@
 
     python -m bench.context_start astronaut.png chelsea.png coffee.png      # three minutes
 
-The committed weights are of this procedure with Adam for all of the networks. With Muon, as it is now, the weights
+The committed weights are of this procedure with Adam for all of the networks. With Muon, as it is now, those
 that come out take 1 % more bits after 300 steps.
 
 Trains crops one after the other, at prices of a bit that are drawn, and moves the weights towards each one's.
