@@ -166,9 +166,9 @@ class MuonStep(NamedTuple):
     """One matrix of each member, with its gradient and momentum; parameters and momenta change in place."""
 
     parameters: Array
-    """(*E, n n); so is `momenta`."""
+    """(*E, m n); so is `momenta`."""
     gradients: Sequence[Array]
-    """(*E, n n) each. Their sum, in this order, is the gradient; it may overwrite the first."""
+    """(*E, m n) each. Their sum, in this order, is the gradient; it may overwrite the first."""
     momenta: Array
     orthogonalize: Orthogonalize
     learning_rate: float | Array
@@ -176,7 +176,7 @@ class MuonStep(NamedTuple):
     momentum: float
     scale: float
     out: Array
-    """(*E, n n), contiguous: memory for the step's direction."""
+    """(*E, m n), contiguous: memory for the step's direction."""
 
 
 class OptimizerStep(NamedTuple):

@@ -174,8 +174,7 @@ class Primitives:
         out[...] = momenta
         out *= call.momentum
         out += gradient
-        n = call.orthogonalize.size
-        matrices = call.orthogonalize(self.xp.reshape(out, (*out.shape[:-1], n, n)))
+        matrices = call.orthogonalize(self.xp.reshape(out, (*out.shape[:-1], *call.orthogonalize.shape)))
         step = self.xp.reshape(matrices, out.shape)
         step *= call.learning_rate * call.scale
         parameters = call.parameters

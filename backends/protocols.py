@@ -102,18 +102,18 @@ class OutputBuffers(NamedTuple):
 
 
 class Orthogonalize(Protocol):
-    """Approximates the nearest orthogonal matrices of (*E, n, n): see `coordfit.optimizers.muon`.
+    """Approximates the nearest orthogonal matrices of (*E, m, n): see `coordfit.optimizers.muon`.
 
     After a division by `||X^T X||_F^(1/2)` it iterates `X <- X (a I + b A + c A^2)` with `A = X^T X`.
     """
 
-    size: int
-    """n."""
+    shape: tuple[int, ...]
+    """(m, n)."""
     iterations: int
     coefficients: tuple[float, float, float]
     """a, b, c."""
     buffers: tuple[Array, Array, Array]
-    """Three of shape (*E, n, n)."""
+    """Two of shape (*E, n, n), and one of (*E, m, n)."""
 
     def __call__(self, X: Array) -> Array:
         """Return the result, perhaps in one of the buffers; overwrite X."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from coordfit.codec import Target, compress, decompress
+from coordfit.images.metrics import psnr
 
 from .command_line import Parser, count, new_file, run_main
 
@@ -40,12 +41,6 @@ QUALITIES = {
 Pixels = NDArray[np.uint8]
 
 
-def psnr(found: Pixels, pixels: Pixels) -> float:
-    """Return the PSNR with peak 255."""
-    error = float(np.square(found.astype(np.float64) - pixels).mean())
-    return 10 * math.log10(255**2 / max(error, 1e-9))
-
-
 def classical(pixels: Pixels) -> dict[str, list[tuple[float, float]]]:
     """Return PSNR and bits per pixel of each of Pillow's codecs at each quality, rising."""
     found: dict[str, list[tuple[float, float]]] = {}
@@ -58,7 +53,7 @@ def classical(pixels: Pixels) -> dict[str, list[tuple[float, float]]]:
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, kind, **options)
             decoded = np.asarray(Image.open(file).convert("RGB"))
-            points.append((psnr(decoded, pixels), 8 * file.tell() / pixels[..., 0].size))
+            points.append((psnr(decoded / 255.0, pixels / 255.0), 8 * file.tell() / pixels[..., 0].size))
         found[name] = sorted(points)
     return found
 
@@ -78,7 +73,7 @@ def ours(pixels: Pixels, lmbda: float, budget: dict[str, Any]) -> dict[str, Any]
     found = decompress(data)
     return {
         "lambda": lmbda,
-        "psnr": psnr(found, pixels),
+        "psnr": psnr(found / 255.0, pixels / 255.0),
         "bits": 8 * len(data) / pixels[..., 0].size,
         "steps": report.steps,
         "encode": encoded - start,

@@ -179,7 +179,8 @@ def optimizer_step(host: CompiledHost, call: calls.OptimizerStep) -> None:
 
 
 def _muon_is_compiled(host: CompiledHost, call: calls.MuonStep) -> str:
-    if host.gemm is not None and _lie_flat(host, call.parameters, *call.gradients, call.momenta):
+    m, n = call.orthogonalize.shape
+    if m == n and host.gemm is not None and _lie_flat(host, call.parameters, *call.gradients, call.momenta):
         return ""
     return "has no compiled Muon for such arrays"
 
@@ -192,7 +193,7 @@ def muon_step(host: CompiledHost, call: calls.MuonStep) -> None:
         **dict(zip(("y", "dz", "dx"), map(address_of, orthogonalize.buffers), strict=True)),
         **dict(zip(("linear", "cubic", "quintic"), orthogonalize.coefficients, strict=True)),
         "x": address_of(call.out),
-        "rows": orthogonalize.size,
+        "rows": orthogonalize.shape[0],
         "iterations": orthogonalize.iterations,
         "momenta": address_of(call.momenta),
         "momentum": call.momentum,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CompressedFileError
+from ..images.metrics import psnr_from_mse
 from .container import MOST_LATENTS, Compressed, ScaledArray, decode, encode
 from .contexts import ContextNetwork, quantise, weights_of
 from .law_tables import DamagedError
@@ -150,7 +151,7 @@ def compress(
     data = encode(picture, compiled)
     without = dataclasses.replace(picture, latents=[level[:0] for level in picture.latents])
     report = CompressionReport(
-        psnr=_psnr(synthesise(picture), pixels),
+        psnr=psnr_from_mse(_squared_error(synthesise(picture), colours)),
         bits_per_pixel=8 * len(data) / colours[0].size,
         network_bits=8 * len(encode(without)),
         lmbda=trainer.lmbda,
@@ -226,9 +227,8 @@ def _quantised(trainer: PyramidTrainer, colours: NDArray[Any]) -> Compressed:
 
     def decoder_cost(synthesis: Sequence[ScaledArray]) -> float:
         picture = dataclasses.replace(whole, synthesis=synthesis)
-        error = synthesise(picture).transpose(2, 0, 1) / np.float32(255) - colours
         size = 8 * len(encode(bare(network, synthesis)))
-        return float(np.square(error).mean()) + trainer.lmbda * size / pixels
+        return _squared_error(synthesise(picture), colours) + trainer.lmbda * size / pixels
 
     weights = [w.astype(np.float64) for w in trainer.rate.weights]
     layers = [w[:, :-1].T for w in weights], [w[:, -1] for w in weights]
@@ -239,6 +239,7 @@ def _quantised(trainer: PyramidTrainer, colours: NDArray[Any]) -> Compressed:
     return dataclasses.replace(whole, synthesis=min(decoders, key=decoder_cost))
 
 
-def _psnr(found: Pixels, pixels: Pixels) -> float:
-    error = found.astype(np.float64) - pixels.reshape(found.shape)
-    return -10 * math.log10(max(float(np.square(error).mean()) / 255**2, 1e-12))
+def _squared_error(pixels: Pixels, colours: NDArray[np.float32]) -> float:
+    """Return the mean squared error of pixels (H, W, C) against colours (C, H, W) in [0, 1]."""
+    error = pixels.transpose(2, 0, 1) / np.float32(255) - colours
+    return float(np.square(error, dtype=np.float64).mean())

@@ -151,7 +151,7 @@ class _Matrices:
 
 
 class Orthogonalizer:
-    """The iteration of Newton and Schulz on square matrices (*E, n, n), in its own buffers.
+    """The iteration of Newton and Schulz on matrices (*E, m, n), in its own buffers.
 
     With `A = X^T X` an iteration is `X <- X (a I + b A + c A^2)`, which maps each singular value s to
     `a s + b s^3 + c s^5` and keeps the singular vectors. The polynomial is computed as
@@ -159,16 +159,17 @@ class Orthogonalizer:
     """
 
     def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: str, iterations: int) -> None:
-        self.backend, self.iterations, self.size = backend, iterations, shape[-1]
+        self.backend, self.iterations, self.shape = backend, iterations, tuple(shape[-2:])
         self.coefficients = a, b, self.c = _COEFFICIENTS
         identity = backend.asarray(np.eye(shape[-1]), dtype)
         self.inner = identity * (b / (2 * self.c))
         self.outer = identity * (a / self.c - (b / (2 * self.c)) ** 2)
-        self.gram, self.polynomial, self.other = (backend.zeros(shape, dtype) for _ in range(3))
+        square = (*shape[:-2], shape[-1], shape[-1])
+        self.gram, self.polynomial, self.other = (backend.zeros(s, dtype) for s in (square, square, shape))
         self.buffers = self.gram, self.polynomial, self.other
 
     def __call__(self, X: Array) -> Array:
-        """Return about `U V^T` for `X = U S V^T` (*E, n, n), which is overwritten; 0 for 0."""
+        """Return about `U V^T` for `X = U S V^T` (*E, m, n), which is overwritten; 0 for 0."""
         matmul, other = self.backend.matmul, self.other
         X *= 1.0 / (self._length(X) + 1e-20)
         for i in range(self.iterations):

@@ -1,79 +1,86 @@
-"""Optimizers of a pyramid: Adam for the latents and for most weights, Muon for hidden layers' matrices."""
+"""How a pyramid is trained: Adam for the latents and most weights, Muon for hidden layers' matrices.
+
+Both are those of `coordfit.optimizers`, on NumPy.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._backends import Backend
+from ...optimizers.adam import Adam
+from ...optimizers.base import ElementwiseOptimizer
+from ...optimizers.muon import Orthogonalizer
+
 Real = NDArray[np.floating[Any]]
 
-_BLOCK = 65536  # numbers of which Adam takes a step at a time
+_BETA2 = 0.99
+_MOMENTUM, _ITERATIONS = 0.95, 5
 
 
-class Adam:
-    """Adam on a flat buffer, with a learning rate for each of its parts. Source: Kingma and Ba (2015)."""
+class PyramidOptimizer:
+    """Steps on a flat buffer of parameters, with a learning rate for each of its parts.
 
-    def __init__(self, parameters: Real, gradient: Real, rates: Sequence[tuple[slice, float]]) -> None:
-        self.parameters, self.gradient, self._rates = parameters, gradient, rates
-        self._first, self._second = np.zeros_like(parameters), np.zeros_like(parameters)
-        self._buffer = np.empty(_BLOCK, parameters.dtype)
+    Parameters
+    ----------
+    parameters, gradient : arrays, shape (P,)
+    rates : sequence of (slice, float)
+        The parts and their learning rates.
+    matrices : sequence of (array, array)
+        Views into both buffers that Muon trains, and their learning rate `matrix_rate`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        parameters: Real,
+        gradient: Real,
+        rates: Sequence[tuple[slice, float]],
+        matrices: Sequence[tuple[Real, Real]],
+        matrix_rate: float,
+    ) -> None:
+        self._parameters, self._gradient, dtype = parameters, gradient, str(parameters.dtype)
+        self._parts = [
+            (ElementwiseOptimizer(backend, parameters[part], Adam(beta2=_BETA2), dtype=dtype), part, rate)
+            for part, rate in rates
+        ]
+        self._matrices = [_Matrix(backend, w, gradient, matrix_rate) for w, gradient in matrices]
         self.steps = 0
 
     def step(self, factor: float) -> None:
-        """Take one step with the learning rates times a factor; beta 0.9 and 0.99."""
+        """Take one step with the learning rates times a factor; the gradients of matrices become 0."""
         self.steps += 1
-        factor /= 1 - 0.9**self.steps
-        slow = 1 / (1 - 0.99**self.steps)
-        for part, rate in self._rates:
-            for begin in range(part.start, part.stop, _BLOCK):
-                self._step_block(slice(begin, min(begin + _BLOCK, part.stop)), rate * factor, slow)
-
-    def _step_block(self, at: slice, rate: float, slow: float) -> None:
-        g, m, v = self.gradient[at], self._first[at], self._second[at]
-        buffer = self._buffer[: g.size]
-        m *= 0.9
-        np.multiply(g, 0.1, out=buffer)
-        m += buffer
-        v *= 0.99
-        np.multiply(g, g, out=buffer)
-        buffer *= 0.01
-        v += buffer
-        np.multiply(v, slow, out=buffer)
-        np.sqrt(buffer, out=buffer)
-        buffer += 1e-8
-        np.divide(m, buffer, out=buffer)
-        buffer *= rate
-        self.parameters[at] -= buffer
+        for matrix in self._matrices:
+            matrix.step(factor)
+        for adam, part, rate in self._parts:
+            adam.step(self._parameters[part], [self._gradient[part]], rate * factor)
 
 
-class Muon:
-    """Steps along the nearest orthogonal matrix to the momentum. Source: Jordan et al. (2024), Muon."""
+class _Matrix:
+    """One matrix for Muon. It is copied: its rows end in a bias, which Adam trains."""
 
-    def __init__(self, matrices: Sequence[tuple[Real, Real]], rate: float) -> None:
-        self._matrices = [(w, gradient, np.zeros_like(w)) for w, gradient in matrices]
-        self._rate = rate
+    def __init__(self, backend: Backend, w: Real, gradient: Real, rate: float) -> None:
+        self._backend, self._w, self._gradient, self._rate = backend, w, gradient, rate
+        self._flat, self._momentum, self._direction = (np.zeros(w.size, w.dtype) for _ in range(3))
+        self._orthogonalize = Orthogonalizer(backend, w.shape, str(w.dtype), _ITERATIONS)
+        self._scale = math.sqrt(max(1.0, w.shape[0] / w.shape[1]))
 
     def step(self, factor: float) -> None:
-        """Take one step, and set the gradients to 0, so that Adam takes none."""
-        for w, gradient, momentum in self._matrices:
-            momentum *= 0.95
-            momentum += gradient
-            longer = max(1.0, w.shape[0] / w.shape[1])
-            w -= self._rate * factor * longer**0.5 * orthogonalized(gradient + 0.95 * momentum)
-            gradient.fill(0)
-
-
-def orthogonalized(matrix: Real) -> Real:
-    """Return a matrix with the same singular vectors, and singular values near 1.
-
-    Five steps of `X <- a X + (b A + c A^2) X` with `A = X X^T`.
-    """
-    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = x / (np.linalg.norm(x) + 1e-7)
-    for _ in range(5):
-        a = x @ x.T
-        x = 3.4445 * x + (2.0315 * a @ a - 4.775 * a) @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+        self._flat.reshape(self._w.shape)[...] = self._w
+        self._backend.muon_step(
+            self._flat,
+            [self._gradient.reshape(-1)],
+            self._momentum,
+            orthogonalize=self._orthogonalize,
+            learning_rate=self._rate * factor,
+            momentum=_MOMENTUM,
+            scale=self._scale,
+            out=self._direction,
+        )
+        self._w[...] = self._flat.reshape(self._w.shape)
+        self._gradient.fill(0)

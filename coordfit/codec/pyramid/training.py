@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._backends import get_backend
+from ...images.metrics import psnr_from_mse
 from ..header import level_size
 from .decoder_network import DecoderNetwork, decoder_shapes
 from .first_contexts import FRACTION_BITS, UNITS, WEIGHTS
-from .optimizers import Adam, Muon
+from .optimizers import PyramidOptimizer
 from .rate_model import RateModel, context_shapes
 from .soft_rounding import noisy_round
 from .start import start_latents
@@ -107,12 +109,18 @@ class PyramidTrainer:
         self.decoder = DecoderNetwork(self.shapes, self.size, arrays["decoder"], gradients["decoder"])
         self.rate = RateModel(self.shapes, arrays["context"], gradients["context"])
         rates = settings.latent_rate, settings.decoder_rate, settings.context_rate
-        self._adam = Adam(self.parameters, self.gradient, [*zip(self.parts.values(), rates, strict=True)])
         hidden = slice(settings.hidden)
         matrices = [(self.decoder.weights[0][hidden, :-1], self.decoder.gradients[0][hidden, :-1])]
         for w, gradient in zip(self.rate.weights[:-1], self.rate.gradients, strict=False):
             matrices.append((w[:, :-1], gradient[:, :-1]))
-        self._muon = Muon(matrices, settings.matrix_rate)
+        self._optimizer = PyramidOptimizer(
+            get_backend("numpy", threads=1),
+            self.parameters,
+            self.gradient,
+            [*zip(self.parts.values(), rates, strict=True)],
+            matrices,
+            settings.matrix_rate,
+        )
         self._start()
 
     def _start(self) -> None:
@@ -142,10 +150,8 @@ class PyramidTrainer:
         mse, bits = self._gradients(_views(values, self.shapes))
         if slope is not None:
             self.gradient[: slope.size] *= slope
-        warm = min(1.0, (self._adam.steps + 1) / s.warm_up)
-        factor = warm * 0.5 * (1 + math.cos(math.pi * done))
-        self._muon.step(factor)
-        self._adam.step(factor)
+        warm = min(1.0, (self._optimizer.steps + 1) / s.warm_up)
+        self._optimizer.step(warm * 0.5 * (1 + math.cos(math.pi * done)))
         return mse, bits
 
     def _gradients(self, y: Sequence[Real]) -> tuple[float, float]:
@@ -172,7 +178,7 @@ class PyramidTrainer:
         colours = np.clip(self.decoder.forward(y) * self.step_size + mean, 0, 1)
         mse = float(np.square(colours - (self._target * self.step_size + mean)).mean())
         weights = 7 * (self.parameters.size - self.parts["latents"].stop)
-        return -10 * math.log10(max(mse, 1e-12)), (1.01 * self.rate.bits(y) + weights) / math.prod(self.size)
+        return psnr_from_mse(max(mse, 1e-12)), (1.01 * self.rate.bits(y) + weights) / math.prod(self.size)
 
 
 def _views(flat: Real, shapes: Sequence[tuple[int, ...]]) -> list[Real]:
