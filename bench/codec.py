@@ -4,7 +4,7 @@
     python -m bench.codec kodim07.png --lambdas 2e-4 --seconds 60 --json codec.json
 
 A codec's bits at a PSNR are interpolated, as logarithms, between the qualities below. Seconds are of the
-processor: `OMP_NUM_THREADS=1` makes them those of one thread.
+processor; training and encoding have one thread.
 """
 
 from __future__ import annotations

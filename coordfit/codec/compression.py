@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._backends import get_backend
 from ..errors import CompressedFileError
 from ..images.metrics import psnr_from_mse
 from .container import MOST_LATENTS, Compressed, ScaledArray, decode, encode
@@ -135,10 +136,34 @@ def compress(
 
     Either `steps` or `seconds` is given. `compiled` takes Numba's loops.
     """
-    clock = _Clock(steps, seconds)
-    colours = _planes(pixels)
+    clock, colours = _Clock(steps, seconds), _planes(pixels)
     if settings is None:
         settings = PyramidSettings() if colours.shape[0] == 3 else PyramidSettings(channels=_GREY_CHANNELS)
+    with get_backend("numpy", threads=1).activate():  # products are too small for more BLAS threads
+        trainer = _trained(colours, target, settings, clock, seed, callback)
+        picture = _quantised(trainer, colours)
+        data = encode(picture, compiled)
+        without = dataclasses.replace(picture, latents=[level[:0] for level in picture.latents])
+        report = CompressionReport(
+            psnr=psnr_from_mse(_squared_error(synthesise(picture), colours)),
+            bits_per_pixel=8 * len(data) / colours[0].size,
+            network_bits=8 * len(encode(without)),
+            lmbda=trainer.lmbda,
+            steps=clock.step,
+            seconds=clock.elapsed,
+        )
+    return data, report
+
+
+def _trained(
+    colours: NDArray[np.float32],
+    target: Target,
+    settings: PyramidSettings,
+    clock: _Clock,
+    seed: int,
+    callback: Callback | None,
+) -> PyramidTrainer:
+    """Return a trainer after all steps of the clock."""
     trainer = _first_trainer(colours, target, settings, seed)
     checks = iter(np.arange(0.05, 1.0, 0.05).tolist())
     check = next(checks)
@@ -147,18 +172,7 @@ def compress(
             check = next(checks, 2.0)
             _look(trainer, target, clock, done, callback)
         trainer.step(done)
-    picture = _quantised(trainer, colours)
-    data = encode(picture, compiled)
-    without = dataclasses.replace(picture, latents=[level[:0] for level in picture.latents])
-    report = CompressionReport(
-        psnr=psnr_from_mse(_squared_error(synthesise(picture), colours)),
-        bits_per_pixel=8 * len(data) / colours[0].size,
-        network_bits=8 * len(encode(without)),
-        lmbda=trainer.lmbda,
-        steps=clock.step,
-        seconds=clock.elapsed,
-    )
-    return data, report
+    return trainer
 
 
 def decompress(

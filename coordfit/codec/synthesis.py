@@ -31,7 +31,7 @@ Exact = NDArray[np.float64]
 def synthesis_arrays(
     weights: Sequence[NDArray[Any]], step: float, mean: NDArray[Any], bits: int
 ) -> list[ScaledArray]:
-    """Return `S, b, W_1, b_1, W_2` quantised to so many bits, from a decoder whose colours are in steps."""
+    """Return `S, b, W_1, b_1, W_2` quantised to `bits` bits, from a decoder whose colours are in steps."""
     first, last = (w.astype(np.float64) for w in weights)
     hidden = last.shape[1]
     skip, layer = first[hidden:] * step, first[:hidden]
@@ -45,7 +45,7 @@ def synthesis_arrays(
 
 
 def _quantised(values: Exact, bits: int) -> ScaledArray:
-    """Return the nearest multiples of the power of two for which the largest value takes so many bits."""
+    """Return the nearest multiples of the power of two that gives the largest value `bits` bits."""
     largest = max(float(abs(values).max(initial=0)), 2.0**-20)
     return _scaled(values, max(int(np.ceil(np.log2(largest))) - (bits - 1), _LEAST_EXPONENT))
 

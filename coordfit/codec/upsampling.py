@@ -101,5 +101,5 @@ class Upsampling:
 
 
 def strips_of(length: int, most: int) -> list[slice]:
-    """Return slices of at most so many rows that cover a length."""
+    """Return slices of at most `most` rows that cover a length."""
     return [slice(i, min(i + most, length)) for i in range(0, length, most)]

@@ -10,6 +10,7 @@ from importlib import resources
 import numpy as np
 import pytest
 from PIL import Image
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from coordfit.codec import PyramidSettings, Target, compress, decode, decompress
 from coordfit.codec.pyramid.training import PyramidTrainer
@@ -82,6 +83,15 @@ def test_a_seed_gives_the_same_bytes():
         compress(picture(), Target(lmbda=1e-3), steps=5, settings=SMALL, seed=seed)[0] for seed in (0, 0, 1)
     )
     assert first == again != other
+
+
+def test_the_bytes_do_not_depend_on_the_threads_of_the_blas():
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(compress(picture(128, 128), Target(lmbda=1e-3), steps=100)[0])
+            assert {library["num_threads"] for library in threadpool_info()} == {threads}  # as it was before
+    assert found[0] == found[1]
 
 
 def test_numba_reads_the_same_pixels():

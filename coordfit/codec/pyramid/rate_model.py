@@ -77,7 +77,7 @@ class _Piece:
 
 
 def _batches(shapes: Sequence[tuple[int, int, int]], most: int) -> list[list[_Piece]]:
-    """Return all latents as batches of at most so many, or of one row."""
+    """Return all latents as batches of at most `most` latents, or of one row."""
     batches: list[list[_Piece]] = []
     used = most
     for level, (channels, height, width) in enumerate(shapes):

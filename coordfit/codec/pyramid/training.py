@@ -41,7 +41,7 @@ class PyramidSettings:
     step_share
         D in `step = sqrt(12 lambda D)`: the MSE of uniform rounding, as a share of lambda.
     latent_rate, decoder_rate, context_rate, matrix_rate
-        Learning rates; the last of hidden layers' matrices, which Muon trains.
+        Learning rates; the last of hidden layers' matrices, which Muon trains, or Adam if it is 0.
     rate_share
         Of the latents whose bits a step counts: half of them is faster, and almost as good.
     trained_start
@@ -118,7 +118,7 @@ class PyramidTrainer:
             self.parameters,
             self.gradient,
             [*zip(self.parts.values(), rates, strict=True)],
-            matrices,
+            matrices if settings.matrix_rate else [],
             settings.matrix_rate,
         )
         self._start()
@@ -169,16 +169,21 @@ class PyramidTrainer:
         return [np.rint(level) for level in self.latents]
 
     def reached(self) -> tuple[float, float]:
-        """Return the PSNR and the bits per pixel of the rounded latents, as a file would have them.
+        """Return the PSNR and the bits per pixel of a file with the rounded latents.
 
-        A weight takes about seven bits, and integer laws one percent more than these.
+        A weight takes about seven bits.
         """
+        mse, bits = self.loss_parts()
+        weights = 7 * (self.parameters.size - self.parts["latents"].stop)
+        return psnr_from_mse(max(mse, 1e-12)), bits + weights / math.prod(self.size)
+
+    def loss_parts(self) -> tuple[float, float]:
+        """Return the MSE and the bits per pixel of the rounded latents, with 1 % more for integer laws."""
         y = self.integers()
         mean = self.mean[:, None, None]
         colours = np.clip(self.decoder.forward(y) * self.step_size + mean, 0, 1)
         mse = float(np.square(colours - (self._target * self.step_size + mean)).mean())
-        weights = 7 * (self.parameters.size - self.parts["latents"].stop)
-        return psnr_from_mse(max(mse, 1e-12)), (1.01 * self.rate.bits(y) + weights) / math.prod(self.size)
+        return mse, 1.01 * self.rate.bits(y) / math.prod(self.size)
 
 
 def _views(flat: Real, shapes: Sequence[tuple[int, ...]]) -> list[Real]:
