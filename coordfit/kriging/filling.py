@@ -114,7 +114,7 @@ class _Process:
         self, filling: Array, near: Neighbourhood, count: int, *, steered: bool, patched: bool
     ) -> None:
         self._near, self._count = near, count
-        self._colours = filling.reshape(-1, filling.shape[-1]).copy()
+        self._colours = filling.reshape(-1, filling.shape[-1])  # only known pixels of it are read
         self._metric = metric(filling).reshape(-1, 3) if steered else None
         self._smoothed: Array | None = None
         if patched:
