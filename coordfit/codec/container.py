@@ -10,7 +10,7 @@ import math
 import stat
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ MAGIC = b"\x93CFC"
 VERSION = 1
 MOST_BYTES = 1 << 30
 MOST_LATENTS = 1 << 25  # 16 megapixels with three channels from half the size down
+_BIT_DEPTHS = {0: 8, 1: 16}  # by the flags
 _PREFIX = struct.Struct("<4sBBI")
 _CHECKSUM = struct.Struct("<I")
 
@@ -52,6 +53,8 @@ class Compressed:
         What a latent of each level is worth; kept in float32.
     synthesis
         The quantised network that makes colours of latents.
+    bit_depth
+        8 or 16, of the levels that are drawn.
     """
 
     height: int
@@ -60,28 +63,52 @@ class Compressed:
     steps: Sequence[float]
     network: ContextNetwork
     synthesis: Sequence[ScaledArray] = ()
+    bit_depth: int = 8
 
 
 def encode(picture: Compressed, compiled: bool = False) -> bytes:
     """Return a compressed picture as bytes; `compiled` takes Numba's loops, for equal bytes."""
-    header = _header_of(picture)
+    header, encoder = _header_of(picture), Encoder(law_tables())
+    for _ in _put_parts(encoder, picture, header):
+        pass
     packed = pack(header)
-    encoder = Encoder(law_tables())
-    for layer, head in zip(picture.network.layers, header.layers, strict=True):
-        _put(encoder, layer.weights, head.weights)
-        _put(encoder, layer.biases >> head.biases.exponent, head.biases)
-    coarser = _nothing(header)
-    for level, latents in reversed([*zip(header.levels(), picture.latents, strict=True)]):
-        put_level(encoder, picture.network, level, latents, coarser)
-        coarser = latents
-    for array, tensor in zip(picture.synthesis, header.arrays, strict=True):
-        _put(encoder, array.values, tensor)
     stream = encoder.finish(lane_count(header.latents), compiled)
     length = _PREFIX.size + len(packed) + len(stream) + _CHECKSUM.size
     if length > MOST_BYTES:
         raise ValueError("a compressed picture cannot be stored: it has more than 2^30 bytes")
-    data = _PREFIX.pack(MAGIC, VERSION, 0, length) + packed + stream
+    data = _PREFIX.pack(MAGIC, VERSION, int(picture.bit_depth == 16), length) + packed + stream
     return data + _CHECKSUM.pack(zlib.crc32(data))
+
+
+def bits_of_parts(picture: Compressed) -> dict[str, float]:
+    """Return the bits of each part of a file: header, context network, levels by their index, and decoder.
+
+    The entropy of what is coded; the states of the lanes count as header.
+    """
+    header, encoder = _header_of(picture), Encoder(law_tables())
+    fixed = _PREFIX.size + len(pack(header)) + 4 * lane_count(header.latents) + _CHECKSUM.size
+    bits, before = {"header": 8.0 * fixed}, 0.0
+    for part in _put_parts(encoder, picture, header):
+        after = encoder.bits()
+        bits[part] = after - before
+        before = after
+    return bits
+
+
+def _put_parts(encoder: Encoder, picture: Compressed, header: Header) -> Iterator[str]:
+    """Add the parts of a picture in their order; yield the name of each after it."""
+    for layer, head in zip(picture.network.layers, header.layers, strict=True):
+        _put(encoder, layer.weights, head.weights)
+        _put(encoder, layer.biases >> head.biases.exponent, head.biases)
+    yield "context network"
+    coarser = _nothing(header)
+    for level, latents in reversed([*zip(header.levels(), picture.latents, strict=True)]):
+        put_level(encoder, picture.network, level, latents, coarser)
+        coarser = latents
+        yield f"level {level.index}"
+    for array, tensor in zip(picture.synthesis, header.arrays, strict=True):
+        _put(encoder, array.values, tensor)
+    yield "decoder network"
 
 
 def decode(
@@ -93,10 +120,10 @@ def decode(
     Numba's loops.
     """
     try:
-        header, stream = _split(data)
+        header, stream, bit_depth = _split(data)
         if header.latents > most_latents:
             raise DamagedError(f"has {header.latents} latents, more than the limit of {most_latents}")
-        return _decode(header, stream, compiled)
+        return _decode(header, stream, bit_depth, compiled)
     except DamagedError as error:
         raise CompressedFileError(f"cannot load {name}: it {error}") from error
     except MemoryError as error:
@@ -168,12 +195,12 @@ def _nothing(header: Header) -> Integers:
     return np.zeros((0, *level_size(header.height, header.width, len(header.channels))), np.int64)
 
 
-def _split(data: bytes) -> tuple[Header, bytes]:
-    """Return the header and the stream of bytes whose checksum is right."""
+def _split(data: bytes) -> tuple[Header, bytes, int]:
+    """Return the header, the stream and the bit depth of bytes whose checksum is right."""
     if len(data) < _PREFIX.size or data[: len(MAGIC)] != MAGIC:
         raise DamagedError("is not a compressed picture of coordfit")
     _, version, flags, length = _PREFIX.unpack_from(data)
-    if version != VERSION or flags:
+    if version != VERSION or flags not in _BIT_DEPTHS:
         raise DamagedError(f"has format version {version}.{flags}; this coordfit reads version {VERSION}.0")
     if len(data) != length or length < _PREFIX.size + _CHECKSUM.size:
         raise DamagedError(f"has {len(data)} bytes but should have {length}; copy it again")
@@ -181,10 +208,10 @@ def _split(data: bytes) -> tuple[Header, bytes]:
     if _CHECKSUM.pack(zlib.crc32(body)) != checksum:
         raise DamagedError("is damaged (its checksum differs); copy it again")
     header, position = unpack(body, _PREFIX.size)
-    return header, body[position:]
+    return header, body[position:], _BIT_DEPTHS[flags]
 
 
-def _decode(header: Header, stream: bytes, compiled: bool) -> Compressed:
+def _decode(header: Header, stream: bytes, bit_depth: int, compiled: bool) -> Compressed:
     decoder = Decoder(stream, law_tables(), lane_count(header.latents), compiled)
     network = ContextNetwork([_take_layer(decoder, head) for head in header.layers])
     latents = [_nothing(header)]
@@ -192,7 +219,7 @@ def _decode(header: Header, stream: bytes, compiled: bool) -> Compressed:
         latents.append(take_level(decoder, network, level, latents[-1]))
     arrays = [ScaledArray(_take(decoder, tensor, MOST_VALUE), tensor.exponent) for tensor in header.arrays]
     decoder.finish()
-    return Compressed(header.height, header.width, latents[:0:-1], header.steps, network, arrays)
+    return Compressed(header.height, header.width, latents[:0:-1], header.steps, network, arrays, bit_depth)
 
 
 def _take_layer(decoder: Decoder, head: LayerHead) -> Layer:

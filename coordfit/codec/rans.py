@@ -45,6 +45,11 @@ class Encoder:
             raise ValueError("a symbol lies outside its law")
         self._groups.append(first[laws] + symbols)
 
+    def bits(self) -> float:
+        """Return the entropy of all groups so far: the bits that a perfect coder takes."""
+        frequency = self.tables.frequency
+        return sum(float((PRECISION - np.log2(frequency[entries])).sum()) for entries in self._groups)
+
     def finish(self, lanes: int, compiled: bool = False) -> bytes:
         """Return the stream: a state of 32 bits for each lane, then words of 16 bits, little-endian."""
         state = np.full(lanes, LOWEST, np.uint32)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..images.grid import PixelGrid
+
 WEIGHT_BITS = 12
 _COLUMNS = 64  # of a block
 
@@ -27,12 +29,21 @@ class Block:
     weights: Real
 
     @classmethod
-    def of(cls, length: int, scale: int, outputs: slice, dtype: str = "float64") -> Block:
-        """Return the Catmull-Rom weights of cells that are `scale` pixels wide, for some of `length` outputs.
+    def of(
+        cls,
+        length: int,
+        scale: int,
+        outputs: slice,
+        dtype: str = "float64",
+        drawn: tuple[int, int] | None = None,
+    ) -> Block:
+        """Return the Catmull-Rom weights of cells that are `scale` of `length` pixels wide, for some outputs.
 
-        Cells beyond the ends have the value of the last. Source: Keys (1981), a = -1/2.
+        There are `length` outputs in all; or, as `drawn` says, another number, of which some come before the
+        first. Cells beyond the ends have the value of the last. Source: Keys (1981), a = -1/2.
         """
-        place = (np.arange(outputs.start, outputs.stop) + 0.5) / scale - 0.5
+        full, skipped = drawn or (length, 0)
+        place = (np.arange(outputs.start, outputs.stop) + (skipped + 0.5)) * length / full / scale - 0.5
         first = np.floor(place).astype(np.int64) - 1
         distance = abs(place[:, None] - (first[:, None] + np.arange(4)))
         near = (1.5 * distance - 2.5) * distance**2 + 1
@@ -58,18 +69,34 @@ class Upsampling:
         The level has `ceil(H / 2^level)` rows.
     strips : slices
         Of the output's rows.
+    grid : PixelGrid, optional
+        The output, if it is not the picture's own pixels: those of another size, or a window.
     """
 
-    def __init__(self, size: tuple[int, int], level: int, strips: list[slice], dtype: str = "float32") -> None:
-        self.level, self.width = level, size[1]
-        self._strips = [Block.of(size[0], 1 << level, strip, dtype) for strip in strips]
+    def __init__(
+        self,
+        size: tuple[int, int],
+        level: int,
+        strips: list[slice],
+        dtype: str = "float32",
+        grid: PixelGrid | None = None,
+    ) -> None:
+        grid = grid or PixelGrid.of_picture(*size)
+        self.width, self._grid = grid.width, grid
+        self._is_passed_on = level == 0 and (grid.full_height, grid.full_width) == size
+        down, right = (grid.full_height, grid.top), (grid.full_width, grid.left)
+        self._strips = [Block.of(size[0], 1 << level, strip, dtype, down) for strip in strips]
         columns = strips_of(self.width, _COLUMNS)
-        self._columns = [Block.of(self.width, 1 << level, part, dtype) for part in columns]
+        self._columns = [Block.of(size[1], 1 << level, part, dtype, right) for part in columns]
+        self._first = self._strips[0].cells.start
+        self._rows = slice(self._first, max(block.cells.stop for block in self._strips))
 
     def widen(self, latents: Real) -> Real:
-        """Return `L A_x^T` (C, h, W)."""
-        if not self.level:
-            return latents
+        """Return `L A_x^T` (C, h, W), of a window the rows that it needs."""
+        if self._is_passed_on:
+            grid = self._grid
+            return latents[:, grid.top : grid.top + grid.height, grid.left : grid.left + grid.width]
+        latents = latents[:, self._rows]
         wide = np.empty((*latents.shape[:2], self.width), latents.dtype)
         for block in self._columns:
             wide[..., block.outputs] = latents[..., block.cells] @ block.weights.T
@@ -78,22 +105,23 @@ class Upsampling:
     def strip(self, wide: Real, i: int, out: Real) -> None:
         """Fill the rows of strip i (C, rows, W) with `A_y` times what `widen` returned."""
         block = self._strips[i]
-        if not self.level:
+        if self._is_passed_on:
             out[...] = wide[:, block.outputs]
             return
-        np.matmul(block.weights, wide[:, block.cells], out=out)
+        cells = slice(block.cells.start - self._first, block.cells.stop - self._first)
+        np.matmul(block.weights, wide[:, cells], out=out)
 
     def add_strip_gradient(self, d_out: Real, i: int, d_wide: Real) -> None:
         """Add the gradient of strip i to that of `L A_x^T`."""
         block = self._strips[i]
-        if not self.level:
+        if self._is_passed_on:
             d_wide[:, block.outputs] += d_out
             return
         d_wide[:, block.cells] += block.weights.T @ d_out
 
     def add_gradient(self, d_wide: Real, d_latents: Real) -> None:
         """Add the gradient `dL = d_wide A_x` to d_latents (C, h, w)."""
-        if not self.level:
+        if self._is_passed_on:
             d_latents += d_wide
             return
         for block in self._columns:

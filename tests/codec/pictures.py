@@ -45,7 +45,7 @@ def picture(height=9, width=13, channels=(1, 3, 0, 3), spread=2.0, seed=0, units
 def same(a: Compressed, b: Compressed) -> bool:
     """Whether two pictures hold the same."""
     return (
-        (a.height, a.width, list(a.steps)) == (b.height, b.width, list(b.steps))
+        (a.height, a.width, a.bit_depth, [*a.steps]) == (b.height, b.width, b.bit_depth, [*b.steps])
         and len(a.latents) == len(b.latents)
         and all(map(np.array_equal, a.latents, b.latents))
         and all(map(same_layer, a.network.layers, b.network.layers))
@@ -58,9 +58,10 @@ def same_layer(a, b):
     return np.array_equal(a.weights, b.weights) and np.array_equal(a.biases, b.biases) and a.shift == b.shift
 
 
-def whole_matrix(length, scale):
-    """The weights of all cells for all outputs, (length, cells)."""
-    block = Block.of(length, scale, slice(0, length))
-    matrix = np.zeros((length, -(-length // scale)))
+def whole_matrix(length, scale, full=None):
+    """The weights of all cells for all outputs, (length or full, cells)."""
+    full = full or length
+    block = Block.of(length, scale, slice(0, full), drawn=(full, 0))
+    matrix = np.zeros((full, -(-length // scale)))
     matrix[:, block.cells] = block.weights
     return matrix

@@ -130,7 +130,7 @@ def take_level(stream, layers, index, channels, height, width, coarser):
 
 
 def decode(data):
-    """Height, width, steps, latents by level (dictionaries), and the arrays: (shape, exponent, values)."""
+    """Height, width, bit depth, steps, latents by level (dictionaries), and the arrays: (shape, exponent, values)."""
     at = 0
 
     def take(layout):
@@ -139,7 +139,9 @@ def decode(data):
         at += struct.calcsize("<" + layout)
         return fields
 
-    assert take("4sBBI") == (b"\x93CFC", 1, 0, len(data))
+    magic, version, flags, length = take("4sBBI")
+    assert (magic, version, length) == (b"\x93CFC", 1, len(data))
+    depth = (8, 16)[flags]
     height, width, count = take("HHB")
     levels = [take("Bf") for _ in range(count)]
     heads = [take("BBBBB") for _ in range(*take("B"))]
@@ -166,4 +168,4 @@ def decode(data):
     numbers = [(shape, exponent, stream.tensor(math.prod(shape), scale)) for shape, scale, exponent in arrays]
     assert not stream.words
     assert set(stream.states) == {65536}
-    return height, width, [step for _, step in levels], found[:0:-1], numbers
+    return height, width, depth, [step for _, step in levels], found[:0:-1], numbers

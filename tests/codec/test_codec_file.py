@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pictures import latents_of, network, picture, same
 
 from coordfit.codec import Compressed, CompressedFileError, ScaledArray, decode, encode, load, save
+from coordfit.codec.container import bits_of_parts
 from coordfit.codec.rans import lane_count
 from coordfit.errors import CoordfitError
 
@@ -42,24 +43,41 @@ def with_checksum(data):
     st.lists(st.integers(0, 3), min_size=1, max_size=6),
     st.sampled_from([0.0, 0.3, 3.0, 3000.0]),
     st.integers(0, 3),
+    st.sampled_from([8, 16]),
 )
-def test_a_picture_comes_back_from_two_decoders(height, width, channels, spread, seed):
-    made = picture(height, width, channels, spread, seed)
+def test_a_picture_comes_back_from_two_decoders(height, width, channels, spread, seed, bit_depth):
+    made = dataclasses.replace(picture(height, width, channels, spread, seed), bit_depth=bit_depth)
     data = encode(made)
     assert same(decode(data), made)
     assert found_by_slow_decoder(data) == found_in(made)
 
 
 def found_by_slow_decoder(data):
-    height, width, steps, levels, arrays = slow_decoder.decode(data)
+    *size, steps, levels, arrays = slow_decoder.decode(data)
     levels = [sorted(level.items()) for level in levels]
-    return height, width, steps, levels, [(shape, exponent, values) for shape, exponent, values in arrays]
+    return *size, steps, levels, [(shape, exponent, values) for shape, exponent, values in arrays]
 
 
 def found_in(made):
     levels = [[(place, int(value)) for place, value in np.ndenumerate(latents)] for latents in made.latents]
     arrays = [(a.values.shape, a.exponent, a.values.ravel().tolist()) for a in made.synthesis]
-    return made.height, made.width, list(made.steps), levels, arrays
+    return made.height, made.width, made.bit_depth, list(made.steps), levels, arrays
+
+
+def test_the_bits_of_the_parts_are_those_of_the_file():
+    made = picture(200, 150, [1, 2, 0, 3])
+    parts = bits_of_parts(made)
+    assert [*parts] == [
+        "header",
+        "context network",
+        "level 3",
+        "level 2",
+        "level 1",
+        "level 0",
+        "decoder network",
+    ]
+    assert sum(parts.values()) == pytest.approx(8 * len(encode(made)), rel=0.002)
+    assert parts["level 2"] == 0 < parts["level 3"] < parts["level 0"]
 
 
 def test_a_file_comes_back(tmp_path):
