@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from .config import FitConfig, make_config
     from .encoders.base import Encoder, Encoding
     from .encoders.fourier import FourierEncoding
-    from .errors import ConfigError, CoordfitError, ModelFileError, OutputError, PictureError
+    from .errors import (
+        CompressedFileError,
+        ConfigError,
+        CoordfitError,
+        ModelFileError,
+        OutputError,
+        PictureError,
+    )
     from .gradcheck import check_gradients
     from .images import bundled_picture, load_picture, save_picture
     from .images.metrics import psnr, ssim
     from .models.model import Model
     from .report.table import Table
     from .tasks.compare import Comparison, compare
+    from .tasks.compress import CompressionResult, compress, decompress
     from .tasks.fit import fit
     from .tasks.inpaint import InpaintResult, inpaint
     from .tasks.load import load
@@ -38,13 +46,21 @@ _MODULES = {
     "config": ("FitConfig", "make_config"),
     "encoders.base": ("Encoder", "Encoding"),
     "encoders.fourier": ("FourierEncoding",),
-    "errors": ("ConfigError", "CoordfitError", "ModelFileError", "OutputError", "PictureError"),
+    "errors": (
+        "CompressedFileError",
+        "ConfigError",
+        "CoordfitError",
+        "ModelFileError",
+        "OutputError",
+        "PictureError",
+    ),
     "gradcheck": ("check_gradients",),
     "images": ("bundled_picture", "load_picture", "save_picture"),
     "images.metrics": ("psnr", "ssim"),
     "models.model": ("Model",),
     "report.table": ("Table",),
     "tasks.compare": ("Comparison", "compare"),
+    "tasks.compress": ("CompressionResult", "compress", "decompress"),
     "tasks.fit": ("fit",),
     "tasks.inpaint": ("InpaintResult", "inpaint"),
     "tasks.load": ("load",),
@@ -56,6 +72,8 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "Comparison",
+    "CompressedFileError",
+    "CompressionResult",
     "ConfigError",
     "CoordfitError",
     "DeviceUnavailableError",
@@ -76,6 +94,8 @@ __all__ = [
     "bundled_picture",
     "check_gradients",
     "compare",
+    "compress",
+    "decompress",
     "fit",
     "get_backend",
     "inpaint",

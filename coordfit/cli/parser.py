@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from .._version import __version__
 from ..config import FitConfig
 from ..experiments import NAMES as EXPERIMENTS
-from .option_types import UsageError, checked, count, one_of, parse_crop, parse_size
+from .option_types import UsageError, checked, count, one_of, parse_crop, parse_size, thread_count
 from .shared_options import (
     IMAGE,
     add_animate,
@@ -207,8 +207,8 @@ def _add_experiments(command: argparse.ArgumentParser) -> None:
     add_output(command)
 
 
-def _add_render(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", type=Path, help=_MODEL)
+def _add_drawing(command: argparse.ArgumentParser) -> None:
+    """Add the size and the window of a drawing, and its file."""
     size = command.add_mutually_exclusive_group()
     size.add_argument("--size", type=parse_size, metavar="WxH", help="in pixels, or N for the longer side")
     size.add_argument(
@@ -218,11 +218,60 @@ def _add_render(command: argparse.ArgumentParser) -> None:
         help="times the picture's own size",
     )
     command.add_argument(
-        "--crop", type=parse_crop, metavar="X,Y,W,H", help="only this window, in pixels of the rendering"
+        "--crop", type=parse_crop, metavar="X,Y,W,H", help="only this window, in pixels of the drawing"
     )
-    command.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: MODEL-WxH.png)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: NAME-WxH.png)")
     add_overwrite(command, "replace an existing file")
+
+
+def _add_render(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", type=Path, help=f"{_MODEL}; or a .cfc file")
+    _add_drawing(command)
     add_device(command)
+
+
+def _add_compress(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", metavar="IMAGE", help=IMAGE)
+    positive = "a number above 0"
+    target = command.add_argument_group("what is to be reached").add_mutually_exclusive_group()
+    for name, metavar, summary in (
+        ("psnr", "DB", "over all pixels and channels (default: 40)"),
+        ("bits-per-pixel", "B", "of the whole file"),
+        ("lambda", "L", "the price of one bit per pixel, as mean squared error; about 2e-4"),
+    ):
+        target.add_argument(
+            f"--{name}",
+            dest="lmbda" if name == "lambda" else name.replace("-", "_"),
+            type=checked(name, float, lambda v: 0.0 < v < float("inf"), positive),
+            metavar=metavar,
+            help=summary,
+        )
+    budget = command.add_argument_group("how long it trains").add_mutually_exclusive_group()
+    budget.add_argument(
+        "--seconds",
+        type=checked("seconds", float, lambda v: 0.0 < v < float("inf"), positive),
+        metavar="S",
+        help="until the file is written; more make it smaller (default: 60)",
+    )
+    budget.add_argument("--steps", type=count("steps"), metavar="N", help="the same file at every run")
+    add_seed(command, "of all randomness")
+    group = command.add_argument_group("the picture")
+    group.add_argument("--size", type=parse_size, metavar="WxH", help="resample it, or N for the longer side")
+    group.add_argument("--background", metavar="COLOUR", help="laid under transparent pixels")
+    group.add_argument(
+        "--max-pixels", type=count("max-pixels"), metavar="N", help="decode pictures of up to N pixels"
+    )
+    machine = command.add_argument_group("the machine")
+    machine.add_argument("--threads", type=thread_count, metavar="N", help="(default: all cores)")
+    output = command.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="FILE", help="the file (default: IMAGE with .cfc)")
+    add_overwrite(output, "replace an existing file")
+    output.add_argument("--resume", action="store_true", help="continue an interrupted compression")
+
+
+def _add_decompress(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", type=Path, help="a .cfc file that `coordfit compress` wrote")
+    _add_drawing(command)
 
 
 def _add_gradcheck(command: argparse.ArgumentParser) -> None:
@@ -231,7 +280,7 @@ def _add_gradcheck(command: argparse.ArgumentParser) -> None:
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", type=Path, help=_MODEL)
+    command.add_argument("model", metavar="MODEL", type=Path, help=f"{_MODEL}; or a .cfc file")
 
 
 # Positional words, summary, epilog and options of each command.
@@ -257,6 +306,8 @@ _COMMANDS: dict[str, tuple[Sequence[str], str, str | None, Callable[[argparse.Ar
     ),
     "experiments": (["[NAME ...]"], "the whole study, into one HTML report", None, _add_experiments),
     "render": (["MODEL"], "render a fitted model at any size", None, _add_render),
+    "compress": (["IMAGE"], "fit few bits to a picture: a file smaller than JPEG's", None, _add_compress),
+    "decompress": (["FILE"], "draw a compressed picture, at any size", None, _add_decompress),
     "gradcheck": ([], "check the hand-written gradients against finite differences", None, _add_gradcheck),
     "info": (["MODEL"], "say what a model file holds", None, _add_info),
     "doctor": ([], "say what this machine offers: versions, processor, BLAS, GPU", None, lambda command: None),

@@ -5,23 +5,28 @@ context network and the decoder network of one picture; `decompress` draws it.
 """
 
 from ..errors import CompressedFileError
-from .compression import CompressionProgress, CompressionReport, Target, compress, decompress
-from .container import Compressed, ScaledArray, decode, encode, load, save
+from .compression import CompressionProgress, CompressionReport, Compressor, compress, decompress
+from .container import Compressed, ScaledArray, bits_of_parts, decode, encode, load, save
 from .contexts import ContextNetwork, Layer, quantise
+from .drawing import CompressedPicture
 from .header import level_size
 from .pyramid.training import PyramidSettings
-from .synthesis import synthesise
+from .synthesis import synthesise, synthesised_rows
+from .targets import Target
 
 __all__ = [
     "Compressed",
     "CompressedFileError",
+    "CompressedPicture",
     "CompressionProgress",
     "CompressionReport",
+    "Compressor",
     "ContextNetwork",
     "Layer",
     "PyramidSettings",
     "ScaledArray",
     "Target",
+    "bits_of_parts",
     "compress",
     "decode",
     "decompress",
@@ -31,4 +36,5 @@ __all__ = [
     "quantise",
     "save",
     "synthesise",
+    "synthesised_rows",
 ]

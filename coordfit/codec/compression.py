@@ -1,11 +1,11 @@
-"""From pixels to the bytes of a compressed picture, and back."""
+"""From the levels of a picture to the bytes of a file, and back."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,29 +13,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import get_backend
-from ..errors import CompressedFileError
+from ..errors import CompressedFileError, PictureError
+from ..images.formats.levels import Levels
 from ..images.metrics import psnr_from_mse
-from .container import MOST_LATENTS, Compressed, ScaledArray, decode, encode
-from .contexts import ContextNetwork, quantise, weights_of
-from .law_tables import DamagedError
+from .container import MOST_LATENTS, decode, encode
+from .drawing import CompressedPicture
+from .header import MOST_SIDE
+from .pyramid.colours import Reference
+from .pyramid.quantising import network_bits, quantised
 from .pyramid.training import PyramidSettings, PyramidTrainer
-from .synthesis import synthesis_arrays, synthesise
+from .synthesis import synthesise
+from .targets import Target
 
-_CONTEXT_BITS, _DECODER_BITS = range(6, 10), range(7, 13)  # of a weight
-_GREY_CHANNELS = 1, 1, 1, 1, 1
-_FRACTION = 3  # fractional bits of the context network's activations: 6 cost 1 % more
-_FEEDBACK = 0.4  # of the expected distance from the target, at each twentieth of the steps
-_BLIND = 0.4  # of the steps: where these end cannot be told
+_CHANNELS = {1: (1, 1, 1, 1, 1), 2: (2, 2, 2, 2, 2), 3: (1, 2, 3, 3, 3), 4: (2, 3, 4, 4, 4)}
+# Most pixels, and hidden units of decoder and context network: small pictures have no room for large networks.
+_UNITS = (5_000, 3, 3), (24_000, 6, 8), (36_000, 12, 16), (math.inf, 24, 24)
+_LOOKS = 20  # in a training
+_SMALL, _MEASURED = 1 << 17, 0.5  # pixels of pictures in which networks count, and when these are measured
 _FINISH = 35  # steps that take as long as all that is done after the last
 _GUESSES = 3  # of the first lambda
+_LOST_PSNR = 0.06  # by quantised weights
 _GAINED_PSNR, _KEPT_BITS = 6.9, 0.82  # what training makes of the start
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class CompressionProgress:
-    """What a compression has reached, estimated before the weights are quantised."""
+    """What a compression has reached, estimated before the weights are quantised.
+
+    Attributes
+    ----------
+    done
+        Share of the steps or of the seconds.
+    evaluated
+        Whether PSNR and bits per pixel are new.
+    """
 
     step: int
     done: float
@@ -43,14 +54,17 @@ class CompressionProgress:
     psnr: float
     bits_per_pixel: float
     lmbda: float
+    evaluated: bool
 
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What a compressed picture came to; PSNR (peak 255) and bits per pixel are those of the bytes.
+    """What a compressed picture came to, by its bytes.
 
     Attributes
     ----------
+    psnr
+        Over all channels; colours of fully transparent pixels do not count.
     network_bits
         Bits of a file without latents, but with the same networks.
     """
@@ -63,36 +77,103 @@ class CompressionReport:
     seconds: float
 
 
-Callback = Callable[[CompressionProgress], None]
+Callback = Callable[[CompressionProgress], object]
+"""Called before each step; training ends if it returns True."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a compression is to reach: exactly one of the three; `lmbda` is the price of a bit, as MSE."""
+class Compressor:
+    """A compression that can be interrupted.
 
-    lmbda: float | None = None
-    bits_per_pixel: float | None = None
-    psnr: float | None = None
+    Parameters
+    ----------
+    levels : array, shape (H, W) or (H, W, C)
+        uint8 or uint16; C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+    steps, seconds
+        One of them is given.
+    first_lmbda
+        That of a compression that goes on; by default it is chosen for the target.
+    """
 
-    def __post_init__(self) -> None:
-        given = [v for v in (self.lmbda, self.bits_per_pixel, self.psnr) if v is not None]
-        if len(given) != 1 or not (0 < given[0] < math.inf):
-            raise ValueError("give exactly one of lmbda, bits_per_pixel and psnr, above 0")
+    def __init__(
+        self,
+        levels: Levels,
+        target: Target,
+        *,
+        steps: int | None = None,
+        seconds: float | None = None,
+        seed: int = 0,
+        settings: PyramidSettings | None = None,
+        first_lmbda: float | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._clock = _Clock(steps, seconds)
+        self._bit_depth, self._reference = 8 * levels.dtype.itemsize, Reference(_checked(levels))
+        planes = self._reference.planes
+        _check_extent(*planes.shape)
+        settings = settings or settings_for(*planes.shape)
+        self._target, self._seen = target, (math.nan, math.nan)
+        self._extra: float | None = None  # bits per pixel of networks beyond the estimate
+        with get_backend("numpy", threads=1).activate():
+            lmbda = first_lmbda or _first_lmbda(planes, target, settings, seed)
+            self.trainer = PyramidTrainer(planes, lmbda, settings, seed)
+        self.first_lmbda = lmbda
 
-    def first_lmbda(self) -> float:
-        """Return a lambda to begin with: about the MSE that it leads to."""
-        if self.lmbda is not None:
-            return self.lmbda
-        psnr = self.psnr if self.psnr is not None else 32 + 6 * float(self.bits_per_pixel or 0)
-        return float(10 ** (-psnr / 10))
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self._clock.step
 
-    def too_good(self, psnr: float, bits_per_pixel: float) -> float:
-        """Return by how much the logarithm of lambda is too small, by experience; 0 for a given lambda."""
-        if self.psnr is not None:
-            return 1.5 * (psnr - self.psnr) * math.log(10) / 10
-        if self.bits_per_pixel is not None:
-            return 2.5 * math.log(bits_per_pixel / self.bits_per_pixel)
-        return 0.0
+    def train(self, callback: Callback | None = None) -> bool:
+        """Take the steps; return whether all are taken, and not ended by the callback."""
+        with get_backend("numpy", threads=1).activate():  # products are too small for more BLAS threads
+            looks = math.nan
+            for done in self._clock.ticks():
+                is_new = int(done * _LOOKS) != looks
+                looks = int(done * _LOOKS)
+                if is_new and not (callback is None and self._target.lmbda is not None):
+                    self._look(done)
+                if callback is not None and callback(self._progress(done, is_new)) is True:
+                    return False
+                self.trainer.step(done)
+        return True
+
+    def _look(self, done: float) -> None:
+        """Estimate what is reached, and steer lambda."""
+        psnr, bits = estimated(self.trainer)
+        if self._extra is None and done > _MEASURED and self._reference.num_pixels < _SMALL:
+            self._extra = len(self.finish()[0]) * 8 / self._reference.num_pixels - bits
+        self._seen = psnr, bits + (self._extra or 0.0)
+        self.trainer.lmbda *= math.exp(self._target.correction(done, *self._seen))
+
+    def _progress(self, done: float, is_new: bool) -> CompressionProgress:
+        clock = self._clock
+        return CompressionProgress(clock.step, done, clock.elapsed, *self._seen, self.trainer.lmbda, is_new)
+
+    def finish(self, compiled: bool | None = False) -> tuple[bytes, CompressionReport]:
+        """Return the file as training has left it, and what it came to; `compiled` takes Numba's loops."""
+        with get_backend("numpy", threads=1).activate():
+            picture = quantised(self.trainer, self._reference, self._bit_depth)
+            data = encode(picture, compiled)
+            without = dataclasses.replace(picture, latents=[level[:0] for level in picture.latents])
+            report = CompressionReport(
+                psnr=psnr_from_mse(self._reference.squared_error(synthesise(picture))),
+                bits_per_pixel=8 * len(data) / self._reference.num_pixels,
+                network_bits=8 * len(encode(without)),
+                lmbda=self.trainer.lmbda,
+                steps=self._clock.step,
+                seconds=self._clock.elapsed,
+            )
+        return data, report
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return arrays and facts from which `restore` goes on bit by bit."""
+        facts = {"first_lmbda": self.first_lmbda, "step": self._clock.step, "seconds": self._clock.elapsed}
+        return self.trainer.state(), facts
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """Go on from a state of the same picture, target, seed, settings and first lambda."""
+        self.trainer.restore(arrays)
+        self._clock.restore(facts["step"], facts["seconds"])
 
 
 class _Clock:
@@ -102,8 +183,13 @@ class _Clock:
         if (steps is None) == (seconds is None):
             raise ValueError("give either steps or seconds")
         self._steps, self._seconds = steps, seconds
-        self._start = time.monotonic()
-        self.step = 0
+        self.restore(0, 0.0)
+
+    def restore(self, step: int, seconds: float) -> None:
+        """Go on after some steps that took some seconds."""
+        self._start = time.monotonic() - seconds
+        self.step = self._before = step
+        self._seconds_before = seconds
 
     @property
     def elapsed(self) -> float:
@@ -122,138 +208,72 @@ class _Clock:
 
 
 def compress(
-    pixels: Pixels,
+    levels: Levels,
     target: Target,
     *,
-    steps: int | None = None,
-    seconds: float | None = None,
-    seed: int = 0,
-    settings: PyramidSettings | None = None,
     callback: Callback | None = None,
-    compiled: bool = False,
+    compiled: bool | None = False,
+    **options: Any,
 ) -> tuple[bytes, CompressionReport]:
-    """Return the bytes of a picture (H, W), (H, W, 1) or (H, W, 3) of uint8, and what they came to.
-
-    Either `steps` or `seconds` is given. `compiled` takes Numba's loops.
-    """
-    clock, colours = _Clock(steps, seconds), _planes(pixels)
-    if settings is None:
-        settings = PyramidSettings() if colours.shape[0] == 3 else PyramidSettings(channels=_GREY_CHANNELS)
-    with get_backend("numpy", threads=1).activate():  # products are too small for more BLAS threads
-        trainer = _trained(colours, target, settings, clock, seed, callback)
-        picture = _quantised(trainer, colours)
-        data = encode(picture, compiled)
-        without = dataclasses.replace(picture, latents=[level[:0] for level in picture.latents])
-        report = CompressionReport(
-            psnr=psnr_from_mse(_squared_error(synthesise(picture), colours)),
-            bits_per_pixel=8 * len(data) / colours[0].size,
-            network_bits=8 * len(encode(without)),
-            lmbda=trainer.lmbda,
-            steps=clock.step,
-            seconds=clock.elapsed,
-        )
-    return data, report
-
-
-def _trained(
-    colours: NDArray[np.float32],
-    target: Target,
-    settings: PyramidSettings,
-    clock: _Clock,
-    seed: int,
-    callback: Callback | None,
-) -> PyramidTrainer:
-    """Return a trainer after all steps of the clock."""
-    trainer = _first_trainer(colours, target, settings, seed)
-    checks = iter(np.arange(0.05, 1.0, 0.05).tolist())
-    check = next(checks)
-    for done in clock.ticks():
-        if done >= check:
-            check = next(checks, 2.0)
-            _look(trainer, target, clock, done, callback)
-        trainer.step(done)
-    return trainer
+    """Return the bytes of a picture and what they came to; options as `Compressor` takes them."""
+    compressor = Compressor(levels, target, **options)
+    compressor.train(callback)
+    return compressor.finish(compiled)
 
 
 def decompress(
-    data: bytes, name: str = "the compressed picture", most_latents: int = MOST_LATENTS, compiled: bool = False
-) -> Pixels:
-    """Return the pixels (H, W, C) of a compressed picture; CompressedFileError if it cannot be used.
+    data: bytes,
+    name: str = "the compressed picture",
+    most_latents: int = MOST_LATENTS,
+    compiled: bool | None = False,
+) -> Levels:
+    """Return the levels (H, W, C) of a compressed picture; CompressedFileError if it cannot be used.
 
     `most_latents` bounds the pixels too.
     """
     picture = decode(data, name, most_latents, compiled)
-    try:
-        if (count := picture.height * picture.width) > most_latents:
-            raise DamagedError(f"has {count} pixels, more than the limit of {most_latents}")
-        return synthesise(picture)
-    except DamagedError as error:
-        raise CompressedFileError(f"cannot load {name}: it {error}") from error
+    if (count := picture.height * picture.width) > most_latents:
+        raise CompressedFileError(
+            f"cannot load {name}: it has {count} pixels, more than the limit of {most_latents}"
+        )
+    return CompressedPicture(picture, name).levels()
 
 
-def _planes(pixels: Pixels) -> NDArray[np.float32]:
-    """Return pixels as colours (C, H, W) in [0, 1]."""
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (1,), (3,)):
-        raise ValueError("pixels must be uint8 of the shape (H, W), (H, W, 1) or (H, W, 3)")
-    planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
-    return np.ascontiguousarray(planes, np.float32) / np.float32(255)
+def estimated(trainer: PyramidTrainer) -> tuple[float, float]:
+    """Return the PSNR and the bits per pixel of a file with the latents as they are, rounded."""
+    mse, bits = trainer.loss_parts()
+    psnr = psnr_from_mse(max(mse, 1e-12)) - _LOST_PSNR
+    return psnr, bits + network_bits(trainer) / math.prod(trainer.size)
 
 
-def _first_trainer(
-    colours: NDArray[Any], target: Target, settings: PyramidSettings, seed: int
-) -> PyramidTrainer:
-    """Return a trainer whose lambda leads near the target, by what training makes of the start."""
-    trainer = PyramidTrainer(colours, target.first_lmbda(), settings, seed)
+def settings_for(channels: int, height: int, width: int) -> PyramidSettings:
+    """Return the sizes of a pyramid and its networks for a picture."""
+    hidden, units = next(rest for most, *rest in _UNITS if height * width <= most)
+    return PyramidSettings(channels=_CHANNELS[channels], hidden=hidden, context_units=units)
+
+
+def _check_extent(channels: int, height: int, width: int) -> None:
+    """Refuse a picture that no decoder would read."""
+    per_pixel = sum(count / 4**level for level, count in enumerate(_CHANNELS[channels]))
+    most = int(0.99 * MOST_LATENTS / per_pixel)
+    if height * width > most or max(height, width) > MOST_SIDE:
+        raise PictureError(
+            f"cannot compress {width}x{height} = {height * width} pixels: {most} are the most, and {MOST_SIDE} "
+            "for a side; make it smaller (`coordfit compress --size`)"
+        )
+
+
+def _checked(levels: Levels) -> Levels:
+    """Return levels as (H, W, C)."""
+    if levels.dtype not in (np.uint8, np.uint16) or levels.ndim not in (2, 3) or levels.shape[2:] > (4,):
+        raise ValueError("pixels must be uint8 or uint16 of the shape (H, W) or (H, W, 1 to 4)")
+    return levels.reshape(*levels.shape[:2], -1)
+
+
+def _first_lmbda(planes: NDArray[np.float32], target: Target, settings: PyramidSettings, seed: int) -> float:
+    """Return a lambda that leads near the target, by what training makes of the start."""
+    lmbda = target.first_lmbda()
     for _ in range(0 if target.lmbda is not None else _GUESSES):
-        psnr, bits = trainer.reached()
-        lmbda = trainer.lmbda * math.exp(target.too_good(psnr + _GAINED_PSNR, bits * _KEPT_BITS))
-        trainer = PyramidTrainer(colours, lmbda, settings, seed)
-    return trainer
-
-
-def _look(
-    trainer: PyramidTrainer, target: Target, clock: _Clock, done: float, callback: Callback | None
-) -> None:
-    """Measure, move lambda towards the target, and tell the callback."""
-    if callback is None and target.lmbda is not None:
-        return
-    psnr, bits = trainer.reached()
-    if done > _BLIND:
-        left = (1 - done) ** 3
-        expected = target.too_good(psnr + 3.4 * left, bits * math.exp(-0.53 * left))
-        trainer.lmbda *= math.exp(_FEEDBACK * expected)
-    if callback is not None:
-        callback(CompressionProgress(clock.step, done, clock.elapsed, psnr, bits, trainer.lmbda))
-
-
-def _quantised(trainer: PyramidTrainer, colours: NDArray[Any]) -> Compressed:
-    """Return the picture with the bits of each weight that `MSE + lambda * bits per pixel` asks for."""
-    y = trainer.integers()
-    pixels = math.prod(trainer.size)
-
-    def bare(network: ContextNetwork, synthesis: Sequence[ScaledArray] = ()) -> Compressed:
-        latents = [np.zeros((0, *level.shape[1:]), np.int64) for level in y]
-        return Compressed(*trainer.size, latents, [trainer.step_size] * len(y), network, synthesis)
-
-    def context_cost(network: ContextNetwork) -> float:
-        weights = [w.astype(np.float32) for w in weights_of(network, _FRACTION)]
-        return trainer.rate.bits(y, weights) + 8 * len(encode(bare(network)))
-
-    def decoder_cost(synthesis: Sequence[ScaledArray]) -> float:
-        picture = dataclasses.replace(whole, synthesis=synthesis)
-        size = 8 * len(encode(bare(network, synthesis)))
-        return _squared_error(synthesise(picture), colours) + trainer.lmbda * size / pixels
-
-    weights = [w.astype(np.float64) for w in trainer.rate.weights]
-    layers = [w[:, :-1].T for w in weights], [w[:, -1] for w in weights]
-    network = min((quantise(*layers, bits, _FRACTION) for bits in _CONTEXT_BITS), key=context_cost)
-    whole = dataclasses.replace(bare(network), latents=[level.astype(np.int64) for level in y])
-    decoder = trainer.decoder.weights, trainer.step_size, trainer.mean
-    decoders = (synthesis_arrays(*decoder, bits) for bits in _DECODER_BITS)
-    return dataclasses.replace(whole, synthesis=min(decoders, key=decoder_cost))
-
-
-def _squared_error(pixels: Pixels, colours: NDArray[np.float32]) -> float:
-    """Return the mean squared error of pixels (H, W, C) against colours (C, H, W) in [0, 1]."""
-    error = pixels.transpose(2, 0, 1) / np.float32(255) - colours
-    return float(np.square(error, dtype=np.float64).mean())
+        psnr, bits = estimated(PyramidTrainer(planes, lmbda, settings, seed))
+        lmbda *= math.exp(target.too_good(psnr + _GAINED_PSNR, bits * _KEPT_BITS))
+    return lmbda

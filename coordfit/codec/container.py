@@ -6,9 +6,11 @@ taken for it.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import stat
 import struct
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from .rans import Decoder, Encoder, lane_count
 MAGIC = b"\x93CFC"
 VERSION = 1
 MOST_BYTES = 1 << 30
+_NUMBA_PAYS = 1 << 21  # latents
 MOST_LATENTS = 1 << 25  # 16 megapixels with three channels from half the size down
 _BIT_DEPTHS = {0: 8, 1: 16}  # by the flags
 _PREFIX = struct.Struct("<4sBBI")
@@ -66,13 +69,16 @@ class Compressed:
     bit_depth: int = 8
 
 
-def encode(picture: Compressed, compiled: bool = False) -> bytes:
-    """Return a compressed picture as bytes; `compiled` takes Numba's loops, for equal bytes."""
+def encode(picture: Compressed, compiled: bool | None = False) -> bytes:
+    """Return a compressed picture as bytes; `compiled` takes Numba's loops, for equal bytes.
+
+    None takes them if Numba is installed and saves more time than its import takes.
+    """
     header, encoder = _header_of(picture), Encoder(law_tables())
     for _ in _put_parts(encoder, picture, header):
         pass
     packed = pack(header)
-    stream = encoder.finish(lane_count(header.latents), compiled)
+    stream = encoder.finish(lane_count(header.latents), _takes_numba(compiled, header))
     length = _PREFIX.size + len(packed) + len(stream) + _CHECKSUM.size
     if length > MOST_BYTES:
         raise ValueError("a compressed picture cannot be stored: it has more than 2^30 bytes")
@@ -112,32 +118,35 @@ def _put_parts(encoder: Encoder, picture: Compressed, header: Header) -> Iterato
 
 
 def decode(
-    data: bytes, name: str = "the compressed picture", most_latents: int = MOST_LATENTS, compiled: bool = False
+    data: bytes,
+    name: str = "the compressed picture",
+    most_latents: int = MOST_LATENTS,
+    compiled: bool | None = False,
 ) -> Compressed:
     """Return the compressed picture of bytes; CompressedFileError, with this name, if it cannot be used.
 
-    `most_latents` bounds time and memory: 40 bytes for each, or 100 in a narrow picture. `compiled` takes
-    Numba's loops.
+    `most_latents` bounds time and memory: 40 bytes for each, or 100 in a narrow picture. `compiled` is as
+    in `encode`.
     """
     try:
         header, stream, bit_depth = _split(data)
         if header.latents > most_latents:
             raise DamagedError(f"has {header.latents} latents, more than the limit of {most_latents}")
-        return _decode(header, stream, bit_depth, compiled)
+        return _decode(header, stream, bit_depth, _takes_numba(compiled, header))
     except DamagedError as error:
         raise CompressedFileError(f"cannot load {name}: it {error}") from error
     except MemoryError as error:
         raise CompressedFileError(f"cannot load {name}: it needs more memory than there is") from error
 
 
-def save(path: FilePath, picture: Compressed, compiled: bool = False) -> None:
+def save(path: FilePath, picture: Compressed, compiled: bool | None = False) -> None:
     """Write a compressed picture, atomically; OutputError if it cannot be written."""
     data = encode(picture, compiled)
     with atomic_write(path) as file:
         file.write(data)
 
 
-def load(path: FilePath, most_latents: int = MOST_LATENTS, compiled: bool = False) -> Compressed:
+def load(path: FilePath, most_latents: int = MOST_LATENTS, compiled: bool | None = False) -> Compressed:
     """Return the compressed picture of a file; CompressedFileError if it cannot be used; see `decode`."""
     try:
         status = Path(path).stat()
@@ -150,6 +159,23 @@ def load(path: FilePath, most_latents: int = MOST_LATENTS, compiled: bool = Fals
         reason = getattr(error, "strerror", None) or error
         raise CompressedFileError(f"cannot load {printable(path)}: {reason}") from error
     return decode(data, printable(path), most_latents, compiled)
+
+
+def _takes_numba(compiled: bool | None, header: Header) -> bool:
+    if compiled is not None:
+        return compiled
+    return importlib.util.find_spec("numba") is not None and (
+        "numba" in sys.modules or header.latents >= _NUMBA_PAYS
+    )
+
+
+def is_compressed(path: FilePath) -> bool:
+    """Whether a file begins as one of this format does."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _header_of(picture: Compressed) -> Header:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import CompressedFileError
 from ..images.formats.levels import Levels
 from ..images.grid import PixelGrid
 from .container import Compressed, ScaledArray
@@ -106,6 +107,14 @@ def _rounded(values: Exact, bits: int) -> Exact:
     """Return the nearest multiples of `2^-bits`, halves upwards."""
     rounded: Exact = np.floor(values * 2.0**bits + 0.5) * 2.0**-bits
     return rounded
+
+
+def check_synthesis(picture: Compressed, name: str) -> int:
+    """Return the number of channels that a picture draws; CompressedFileError, with its name, if it cannot."""
+    try:
+        return _checked(picture)[1].size
+    except DamagedError as error:
+        raise CompressedFileError(f"cannot load {name}: it {error}") from error
 
 
 def _checked(picture: Compressed) -> list[Exact]:

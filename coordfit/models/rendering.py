@@ -52,7 +52,38 @@ class PictureFacts:
         return PixelGrid.of_picture(self.height, self.width)
 
 
-class Rendered:
+class Drawable:
+    """What draws a picture of any size, some rows at a time."""
+
+    picture: PictureFacts
+
+    @property
+    def dtype(self) -> str:
+        """The type of the rows."""
+        return "float32"
+
+    def grid(
+        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
+    ) -> PixelGrid:
+        """Return the pixels that `render` computes for these arguments; ValueError if they are impossible."""
+        own = self.picture
+        if height is None and width is None:
+            height, width = own.height, own.width
+        elif height is None and width is not None:
+            height = max(1, round(width * own.height / own.width))
+        elif width is None and height is not None:
+            width = max(1, round(height * own.width / own.height))
+        if height is None or width is None or height < 1 or width < 1:
+            raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
+        grid = own.grid.resized(height, width)
+        return grid if crop is None else grid.cropped(*crop)
+
+    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Yield whole rows (n, width, C) in [0, 1] of a grid from the top, in parts of bounded size."""
+        raise NotImplementedError
+
+
+class Rendered(Drawable):
     """A model that predicts rows of pixels, and thereby renders pictures of any size.
 
     A copy has the same backend. A pickle holds data only, and is loaded on a backend of the same kind, or on
@@ -61,7 +92,11 @@ class Rendered:
 
     backend: Backend
     config: FitConfig
-    picture: PictureFacts
+
+    @property
+    def dtype(self) -> str:
+        """The type of parameters and rows."""
+        return self.config.dtype
 
     @property
     def num_parameters(self) -> int:
@@ -125,24 +160,8 @@ class Rendered:
             row += len(rows)
         return rendering
 
-    def grid(
-        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
-    ) -> PixelGrid:
-        """Return the pixels that `render` computes for these arguments; ValueError if they are impossible."""
-        own = self.picture
-        if height is None and width is None:
-            height, width = own.height, own.width
-        elif height is None and width is not None:
-            height = max(1, round(width * own.height / own.width))
-        elif width is None and height is not None:
-            width = max(1, round(height * own.width / own.height))
-        if height is None or width is None or height < 1 or width < 1:
-            raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
-        grid = own.grid.resized(height, width)
-        return grid if crop is None else grid.cropped(*crop)
-
     def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Yield whole rows (n, width, C) in [0, 1] of a grid from the top, in parts of bounded size."""
+        """Yield whole rows, clipped."""
         for colours in self.predict_rows(grid):
             yield np.clip(colours, 0.0, 1.0, out=colours)
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ..files import atomic_write
 from ..images.formats.png import PngWriter, quantize
 from ..images.grid import PixelGrid
-from .rendering import Rendered
+from .rendering import Drawable
 
 
 def save_rows(
-    path: Path, model: Rendered, grid: PixelGrid, *, see: Callable[[NDArray[np.floating]], object]
+    path: Path, model: Drawable, grid: PixelGrid, *, see: Callable[[NDArray[np.floating]], object]
 ) -> None:
     """Render and write rows piece by piece, without the whole picture in memory; `see` gets each."""
     depth = model.picture.bit_depth

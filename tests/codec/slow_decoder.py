@@ -130,7 +130,7 @@ def take_level(stream, layers, index, channels, height, width, coarser):
 
 
 def decode(data):
-    """Height, width, bit depth, steps, latents by level (dictionaries), and the arrays: (shape, exponent, values)."""
+    """Height, width, bit depth, steps, latents by level (dictionaries), arrays: (shape, exponent, values)."""
     at = 0
 
     def take(layout):

@@ -29,15 +29,17 @@ def picture(height=45, width=62, colours=3):
 
 
 def psnr(found, pixels):
-    return 10 * np.log10(255**2 / np.square(found.astype(float) - pixels).mean())
+    return 10 * np.log10(np.iinfo(pixels.dtype).max ** 2 / np.square(found.astype(float) - pixels).mean())
 
 
-@pytest.mark.parametrize("shape", [(45, 62, 3), (45, 62, 1), (1, 9, 3)])
-def test_the_report_tells_what_the_bytes_are(shape):
-    pixels = picture(*shape)
+@pytest.mark.parametrize("shape", [(45, 62, 3), (45, 62, 1), (1, 9, 3), (20, 30, 4), (20, 30, 2)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_report_tells_what_the_bytes_are(shape, dtype):
+    pixels = (picture(*shape) * 256.99).astype(dtype) if dtype == np.uint16 else picture(*shape)
     data, report = compress(pixels, Target(lmbda=1e-3), steps=20, settings=SMALL)
     found = decompress(data)
     assert found.shape == shape
+    assert found.dtype == dtype
     assert report.psnr == pytest.approx(psnr(found, pixels))
     assert report.bits_per_pixel == 8 * len(data) / pixels[..., 0].size
     assert 0 < report.network_bits < 8 * len(data)
@@ -63,19 +65,21 @@ def test_the_first_latents_are_the_picture(shape):
 def test_a_first_context_network_of_other_pictures_takes_fewer_bits_at_once():
     target = np.ascontiguousarray(picture(128, 128).transpose(2, 0, 1), np.float32) / 255
     bits = [
-        PyramidTrainer(target, 3e-4, PyramidSettings(trained_start=start)).reached()[1]
+        PyramidTrainer(target, 3e-4, PyramidSettings(trained_start=start)).loss_parts()[1]
         for start in (True, False)
     ]
     assert bits[0] < 0.9 * bits[1]
 
 
-@pytest.mark.parametrize(("target", "tolerance"), [({"psnr": 36.0}, 0.3), ({"bits_per_pixel": 3.0}, 0.15)])
-def test_a_target_is_come_near(target, tolerance):
+@pytest.mark.parametrize(
+    ("name", "value", "tolerance"),
+    [("psnr", 32.0, 0.1), ("psnr", 38.0, 0.1), ("bits_per_pixel", 1.5, 0.03), ("bits_per_pixel", 4.0, 0.08)],
+)
+def test_a_target_is_reached(name, value, tolerance):
     with Image.open(resources.files("coordfit.data") / "chelsea-128.png") as photograph:
         pixels = np.asarray(photograph.convert("RGB"))
-    _, report = compress(pixels, Target(**target), steps=200)
-    for name, value in target.items():
-        assert getattr(report, name) == pytest.approx(value, abs=tolerance)
+    _, report = compress(pixels, Target(**{name: value}), steps=200)
+    assert getattr(report, name) == pytest.approx(value, abs=tolerance)
 
 
 def test_a_seed_gives_the_same_bytes():
@@ -136,9 +140,10 @@ def test_progress_is_told():
     heard = []
     compress(picture(), Target(lmbda=1e-3), steps=30, settings=SMALL, callback=heard.append)
     assert [progress.step for progress in heard] == sorted({progress.step for progress in heard})
-    assert len(heard) > 5
+    assert len(heard) == 30
+    assert sum(progress.evaluated for progress in heard) == 20
     assert heard[-1].bits_per_pixel < heard[0].bits_per_pixel
-    assert all(0 < progress.done < 1 for progress in heard)
+    assert all(0 <= progress.done < 1 for progress in heard)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +154,9 @@ def test_a_target_is_one_number_above_0(wrong):
         Target(**wrong)
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)])
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3)), np.zeros((4, 4, 5), np.uint8), np.zeros(4, np.uint8)])
 def test_what_is_no_picture_is_refused(pixels):
-    with pytest.raises(ValueError, match="uint8 of the shape"):
+    with pytest.raises(ValueError, match="uint8 or uint16 of the shape"):
         compress(pixels, Target(lmbda=1e-3), steps=1)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ...codec import bits_of_parts
+from ...codec.container import is_compressed
 from ...files import printable
 from ...images.metrics import bits_per_pixel
 from ...models.format import model_in
+from ...tasks.compress import open_compressed
 from ...tasks.folders.run_folder import describe_settings
 from ...tasks.load import load as load_model
 from ..exit_codes import EXIT_OK
@@ -17,6 +23,8 @@ from ..streams import print_json
 def run(options: Options) -> int:
     """Print picture, network, size and figures of a model."""
     file = model_in(options.model)
+    if is_compressed(file):
+        return _say(_of_compressed(file), options)
     model = load_model(file, device="cpu")
     size = file.stat().st_size
     picture = model.picture
@@ -41,10 +49,39 @@ def run(options: Options) -> int:
         return EXIT_OK
     for name in ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds"):
         facts[name] = model.metrics.get(name)
+    return _say(facts, options)
+
+
+def _of_compressed(file: Path) -> dict[str, Any]:
+    """Return the facts of a compressed picture, and how many bits per pixel each of its parts has."""
+    drawn = open_compressed(file)
+    own, size = drawn.picture, file.stat().st_size
+    parts = bits_of_parts(drawn.compressed)
+    return {
+        "picture": str(file),
+        "width": own.width,
+        "height": own.height,
+        "channels": own.channels,
+        "bit_depth": own.bit_depth,
+        "latents": sum(level.size for level in drawn.compressed.latents),
+        "not_zero": sum(int(np.count_nonzero(level)) for level in drawn.compressed.latents),
+        "multiplications_per_pixel": drawn.multiplications_per_pixel,
+        "bytes": size,
+        "bits_per_pixel": bits_per_pixel(size, own.height, own.width),
+        **{f"of_{name.replace(' ', '_')}": bits / (own.height * own.width) for name, bits in parts.items()},
+    }
+
+
+def _say(facts: dict[str, Any], options: Options) -> int:
+    """Print facts in lines, or as JSON."""
+    if options.json:
+        print_json(facts)
+        return EXIT_OK
+    width = max(16, *map(len, facts))
     for name, value in facts.items():
         if value is not None:
             text = "-".join(map(str, value)) if name == "layers" else _text(value)
-            print(f"{name.replace('_', ' '):<16} {printable(text)}")
+            print(f"{name.replace('_', ' '):<{width}} {printable(text)}")
     return EXIT_OK
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ...codec.container import is_compressed
 from ...files import Outputs, printable
 from ...images import MAX_PIXELS, save_picture
 from ...images.formats.png import MAX_SIDE
 from ...images.grid import PixelGrid
 from ...models.format import model_in
-from ...models.model import Model
+from ...models.rendering import Drawable
 from ...models.writing import save_rows
+from ...tasks.compress import open_compressed
 from ...tasks.load import load as load_model
-from ...tiles.model import TiledModel
 from ..exit_codes import EXIT_OK
 from ..option_types import UsageError
 from ..options import Options
@@ -28,29 +29,33 @@ _MOST_PIXELS = 10**10  # more would take days, and more bytes than most disks ha
 
 def run(options: Options) -> int:
     """Render a model to a picture file and print its path."""
-    backend = make_backend(options, make_log(options))
     file = model_in(options.model)
-    model = load_model(file, backend=backend)
+    if is_compressed(file):
+        return draw(open_compressed(file), file, options)
+    model = load_model(file, backend=make_backend(options, make_log(options)))
+    return draw(model, file, options, device=model.backend.device)
+
+
+def draw(model: Drawable, file: Path, options: Options, **facts: str) -> int:
+    """Draw what a file holds to a picture file, and print its path, or facts as JSON."""
     grid = _grid(options, model)
     path = options.out or file.with_name(f"{file.stem}-{grid.width}x{grid.height}.png")
     _check_extent(grid, path, model)
     Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
+    disable = None if is_shown(options) else True
     if path.suffix.lower() == ".png":
-        disable = None if is_shown(options) else True
         with tqdm(total=grid.height, unit="row", file=sys.stderr, disable=disable, mininterval=0.2) as bar:
             save_rows(path, model, grid, see=lambda rows: bar.update(len(rows)))
     else:
-        crop = (grid.left, grid.top, grid.width, grid.height)
-        save_picture(path, model.render(grid.full_height, grid.full_width, crop=crop))
+        save_picture(path, np.concatenate([*model.render_rows(grid)]))
     if options.json:
-        size = {"width": grid.width, "height": grid.height}
-        print_json({"picture": str(path), **size, "device": model.backend.device})
+        print_json({"picture": str(path), "width": grid.width, "height": grid.height, **facts})
     else:
         print(printable(path))
     return EXIT_OK
 
 
-def _grid(options: Options, model: Model | TiledModel) -> PixelGrid:
+def _grid(options: Options, model: Drawable) -> PixelGrid:
     own = model.picture
     width, height = own.width, own.height
     if isinstance(options.size, tuple):
@@ -64,10 +69,10 @@ def _grid(options: Options, model: Model | TiledModel) -> PixelGrid:
         raise UsageError(str(error)) from error
 
 
-def _check_extent(grid: PixelGrid, path: Path, model: Model | TiledModel) -> None:
+def _check_extent(grid: PixelGrid, path: Path, model: Drawable) -> None:
     """Refuse a rendering that no file can hold, before any work."""
     is_png = path.suffix.lower() == ".png"
-    sample_bytes = model.picture.bit_depth // 8 if is_png else np.dtype(model.config.dtype).itemsize
+    sample_bytes = model.picture.bit_depth // 8 if is_png else np.dtype(model.dtype).itemsize
     needed = len(grid) * model.picture.channels * sample_bytes / 1e9
     asked = f"{grid.width}x{grid.height} = {len(grid)} pixels"
     if len(grid) > _MOST_PIXELS or max(grid.width, grid.height) > MAX_SIDE:

@@ -6,7 +6,7 @@ Both are those of `coordfit.optimizers`, on NumPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,19 @@ class PyramidOptimizer:
         self._matrices = [_Matrix(backend, w, gradient, matrix_rate) for w, gradient in matrices]
         self.steps = 0
 
+    def state(self) -> dict[str, Real]:
+        """Return the buffers of both optimizers by name."""
+        adam = {f"{name}{i}": a for i, (part, *_) in enumerate(self._parts) for name, a in part.state.items()}
+        return adam | {f"matrix{i}": matrix.momentum for i, matrix in enumerate(self._matrices)}
+
+    def restore(self, state: Mapping[str, Real], steps: int) -> None:
+        """Go on after some steps from the buffers of `state`."""
+        for name, buffer in self.state().items():
+            buffer[...] = state[name]
+        self.steps = steps
+        for part, *_ in self._parts:
+            part.steps = steps
+
     def step(self, factor: float) -> None:
         """Take one step with the learning rates times a factor; the gradients of matrices become 0."""
         self.steps += 1
@@ -66,7 +79,7 @@ class _Matrix:
 
     def __init__(self, backend: Backend, w: Real, gradient: Real, rate: float) -> None:
         self._backend, self._w, self._gradient, self._rate = backend, w, gradient, rate
-        self._flat, self._momentum, self._direction = (np.zeros(w.size, w.dtype) for _ in range(3))
+        self._flat, self.momentum, self._direction = (np.zeros(w.size, w.dtype) for _ in range(3))
         self._orthogonalize = Orthogonalizer(backend, w.shape, str(w.dtype), _ITERATIONS)
         self._scale = math.sqrt(max(1.0, w.shape[0] / w.shape[1]))
 
@@ -75,7 +88,7 @@ class _Matrix:
         self._backend.muon_step(
             self._flat,
             [self._gradient.reshape(-1)],
-            self._momentum,
+            self.momentum,
             orthogonalize=self._orthogonalize,
             learning_rate=self._rate * factor,
             momentum=_MOMENTUM,

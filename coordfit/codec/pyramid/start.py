@@ -21,10 +21,13 @@ _LUMINANCE = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.41
 def start_latents(target: Real, latents: Sequence[Real]) -> NDArray[np.float64]:
     """Fill the latents, finest first, from colours (C, H, W); return S (C, F), which makes colours of them.
 
-    A level of c channels holds the first c of luminance and colour differences, coarsest levels first.
+    A level of c channels holds the first c of luminance, alpha and colour differences, coarsest levels first.
     """
     colours, *size = target.shape
-    to = _LUMINANCE if colours == 3 else np.eye(colours)
+    to = np.eye(colours)
+    if colours >= 3:
+        to[:3, :3] = _LUMINANCE
+        to[1:] = np.roll(to[1:], colours - 3, 0)  # alpha after luminance
     back = np.linalg.inv(to)
     rest = np.tensordot(to.astype(target.dtype), target, 1)
     rows = [slice(0, size[0])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._backends import get_backend
-from ...images.metrics import psnr_from_mse
 from ..header import level_size
 from .decoder_network import DecoderNetwork, decoder_shapes
 from .first_contexts import FRACTION_BITS, UNITS, WEIGHTS
@@ -89,7 +88,7 @@ class PyramidTrainer:
         self.size = height, width
         self.step_size = math.sqrt(12 * lmbda * settings.step_share)
         self.mean = target.mean((1, 2), dtype=np.float64)
-        self._rng = np.random.default_rng(seed)
+        self._seed = seed
         self._target = ((target - self.mean[:, None, None]) / self.step_size).astype(np.float32)
         self.shapes = [(c, *level_size(height, width, i)) for i, c in enumerate(settings.channels)]
         groups: dict[str, Sequence[tuple[int, ...]]] = {
@@ -124,58 +123,60 @@ class PyramidTrainer:
         self._start()
 
     def _start(self) -> None:
-        skip = start_latents(self._target, self.latents)
+        skip, rng = start_latents(self._target, self.latents), np.random.default_rng(self._seed)
         first, _ = self.decoder.weights
         hidden, features = self.settings.hidden, first.shape[1] - 1
-        first[:hidden, :-1] = self._rng.normal(size=(hidden, features)) / math.sqrt(features)
+        first[:hidden, :-1] = rng.normal(size=(hidden, features)) / math.sqrt(features)
         first[hidden:, :-1] = skip
         if self.settings.trained_start and self.settings.context_units == UNITS:
             integers = np.frombuffer(base64.b85decode(WEIGHTS), "<i2")
             self.parameters[self.parts["context"]] = np.ldexp(integers, -FRACTION_BITS)
             return
         for w in self.rate.weights:
-            w[:, :-1] = self._rng.normal(size=(w.shape[0], w.shape[1] - 1)) / math.sqrt(w.shape[1] - 1)
+            w[:, :-1] = rng.normal(size=(w.shape[0], w.shape[1] - 1)) / math.sqrt(w.shape[1] - 1)
         self.rate.weights[-1][:, :-1] *= 0.1
 
     def step(self, done: float) -> tuple[float, float]:
         """Take one step, `done` being the share of the steps before it; return MSE and bits."""
-        s = self.settings
+        s, rng = self.settings, np.random.default_rng((self._seed, self._optimizer.steps))
         flat = self.parameters[self.parts["latents"]]
         slope: Real | None = None
         if done < s.soft_share:
             first, last = s.temperatures
-            values, slope = noisy_round(flat, first + (last - first) * done / s.soft_share, self._rng)
+            values, slope = noisy_round(flat, first + (last - first) * done / s.soft_share, rng)
         else:
             values = np.rint(flat)
-        mse, bits = self._gradients(_views(values, self.shapes))
+        mse, bits = self._gradients(_views(values, self.shapes), rng)
         if slope is not None:
             self.gradient[: slope.size] *= slope
         warm = min(1.0, (self._optimizer.steps + 1) / s.warm_up)
         self._optimizer.step(warm * 0.5 * (1 + math.cos(math.pi * done)))
         return mse, bits
 
-    def _gradients(self, y: Sequence[Real]) -> tuple[float, float]:
+    def _gradients(self, y: Sequence[Real], rng: np.random.Generator) -> tuple[float, float]:
         """Fill the gradient of `squared error / 2 + bits * C lambda / (2 step^2)`; return MSE and bits."""
         self.gradient.fill(0)
         squares = self.decoder.squared_error(y, self._target, self._d_latents)
         count = len(self.rate.batches)
-        some = self._rng.permutation(count)[: max(1, round(self.settings.rate_share * count))]
+        some = rng.permutation(count)[: max(1, round(self.settings.rate_share * count))]
         price = self.colours * self.lmbda / (2 * self.step_size**2)
         bits = self.rate.add_gradient(y, self._d_latents, price, some.tolist())
         return squares * self.step_size**2 / self._target.size, bits
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all that the next steps depend on, by name."""
+        numbers = {"steps": np.array(self._optimizer.steps), "lmbda": np.array(self.lmbda)}
+        return {"parameters": self.parameters, **self._optimizer.state(), **numbers}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from the state of a trainer of the same picture, first lambda, settings and seed."""
+        self.parameters[...] = state["parameters"]
+        self._optimizer.restore(state, int(state["steps"]))
+        self.lmbda = float(state["lmbda"])
+
     def integers(self) -> list[Real]:
         """Return the latents rounded, finest first."""
         return [np.rint(level) for level in self.latents]
-
-    def reached(self) -> tuple[float, float]:
-        """Return the PSNR and the bits per pixel of a file with the rounded latents.
-
-        A weight takes about seven bits.
-        """
-        mse, bits = self.loss_parts()
-        weights = 7 * (self.parameters.size - self.parts["latents"].stop)
-        return psnr_from_mse(max(mse, 1e-12)), bits + weights / math.prod(self.size)
 
     def loss_parts(self) -> tuple[float, float]:
         """Return the MSE and the bits per pixel of the rounded latents, with 1 % more for integer laws."""

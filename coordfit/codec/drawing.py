@@ -1,0 +1,74 @@
+"""A compressed picture as a function that draws itself at any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.formats.levels import Levels, to_pixels
+from ..images.grid import PixelGrid
+from ..models.rendering import Drawable, PictureFacts
+from .container import Compressed
+from .synthesis import check_synthesis, synthesised_rows
+
+_BAND = 1 << 20  # points whose means are taken at a time
+
+
+class CompressedPicture(Drawable):
+    """A decoded file; CompressedFileError if it cannot draw.
+
+    In its own size it has the pixels that the file stands for, on every machine. A larger one is drawn between
+    them; in a smaller one each pixel is the mean of points in its area. Fully transparent pixels are black.
+    """
+
+    def __init__(self, compressed: Compressed, name: str) -> None:
+        channels = check_synthesis(compressed, name)
+        self.compressed = compressed
+        size = compressed.height, compressed.width
+        self.picture = PictureFacts(*size, channels, compressed.bit_depth, name)
+
+    def __repr__(self) -> str:
+        own = self.picture
+        return f"<CompressedPicture {own.name}, {own.width}x{own.height}, {own.channels} channels>"
+
+    @property
+    def multiplications_per_pixel(self) -> float:
+        """Multiplications of drawing: four weights each way for a latent, and the decoder network."""
+        skip, _, first, _, last = (array.values.shape for array in self.compressed.synthesis)
+        networks = float(math.prod(skip) + math.prod(first) + math.prod(last))
+        height, levels = self.picture.height, self.compressed.latents[1:]
+        return networks + math.fsum(4.0 * len(level) * (1 + level.shape[1] / height) for level in levels)
+
+    def levels(self) -> Levels:
+        """Return the picture's own levels (H, W, C), uint8 or uint16."""
+        return np.concatenate([*map(_without_hidden, synthesised_rows(self.compressed, self.picture.grid))])
+
+    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Yield whole rows (n, width, C) in [0, 1] of a grid from the top, in parts of bounded size."""
+        down, across = (
+            math.ceil(own / full)
+            for own, full in zip(self.picture.size, (grid.full_height, grid.full_width), strict=True)
+        )
+        if down == across == 1:
+            for rows in synthesised_rows(self.compressed, grid):
+                yield to_pixels(_without_hidden(rows))
+            return
+        points = self.picture.grid.resized(down * grid.full_height, across * grid.full_width)
+        step = max(1, _BAND // (down * across * grid.width))
+        for top in range(0, grid.height, step):
+            count = min(step, grid.height - top)
+            window = across * grid.left, down * (grid.top + top), across * grid.width, down * count
+            drawn = np.concatenate([*synthesised_rows(self.compressed, points.cropped(*window))])
+            cells = to_pixels(drawn).reshape(count, down, grid.width, across, -1)
+            yield _without_hidden(cells.mean((1, 3), dtype=np.float32))
+
+
+def _without_hidden(colours: NDArray[Any]) -> NDArray[Any]:
+    """Return colours (n, W, C), those of fully transparent pixels 0."""
+    if colours.shape[2] in (2, 4):
+        colours[colours[..., -1] == 0] = 0
+    return colours
