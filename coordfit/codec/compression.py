@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import get_backend
 from ..errors import CompressedFileError, PictureError
 from ..images.formats.levels import Levels
 from ..images.metrics import psnr_from_mse
@@ -22,6 +21,7 @@ from .header import MOST_SIDE
 from .pyramid.colours import Reference
 from .pyramid.quantising import network_bits, quantised
 from .pyramid.training import PyramidSettings, PyramidTrainer
+from .pyramid.workers import Workers
 from .synthesis import synthesise
 from .targets import Target
 
@@ -29,7 +29,10 @@ _CHANNELS = {1: (1, 1, 1, 1, 1), 2: (2, 2, 2, 2, 2), 3: (1, 2, 3, 3, 3), 4: (2, 
 # Most pixels, and hidden units of decoder and context network: small pictures have no room for large networks.
 _UNITS = (5_000, 3, 3), (24_000, 6, 8), (36_000, 12, 16), (math.inf, 24, 24)
 _LOOKS = 20  # in a training
-_SMALL, _MEASURED = 1 << 17, 0.5  # pixels of pictures in which networks count, and when these are measured
+_SMALL, _MEASURED = (
+    1 << 16,
+    0.5,
+)  # pixels of pictures in which networks count, and from when on they are measured
 _FINISH = 35  # steps that take as long as all that is done after the last
 _GUESSES = 3  # of the first lambda
 _LOST_PSNR = 0.06  # by quantised weights
@@ -112,10 +115,11 @@ class Compressor:
         _check_extent(*planes.shape)
         settings = settings or settings_for(*planes.shape)
         self._target, self._seen = target, (math.nan, math.nan)
-        self._extra: float | None = None  # bits per pixel of networks beyond the estimate
-        with get_backend("numpy", threads=1).activate():
+        self._extra = 0.0  # bits per pixel of networks beyond the estimate
+        self._workers = Workers(threads)
+        with self._workers.activate():
             lmbda = first_lmbda or _first_lmbda(planes, target, settings, seed)
-            self.trainer = PyramidTrainer(planes, lmbda, settings, seed)
+            self.trainer = PyramidTrainer(planes, lmbda, settings, seed, self._workers)
         self.first_lmbda = lmbda
 
     @property
@@ -125,7 +129,7 @@ class Compressor:
 
     def train(self, callback: Callback | None = None) -> bool:
         """Take the steps; return whether all are taken, and not ended by the callback."""
-        with get_backend("numpy", threads=1).activate():  # products are too small for more BLAS threads
+        with self._workers.activate():
             looks = math.nan
             for done in self._clock.ticks():
                 is_new = int(done * _LOOKS) != looks
@@ -140,9 +144,9 @@ class Compressor:
     def _look(self, done: float) -> None:
         """Estimate what is reached, and steer lambda."""
         psnr, bits = estimated(self.trainer)
-        if self._extra is None and done > _MEASURED and self._reference.num_pixels < _SMALL:
+        if done > _MEASURED and self._reference.num_pixels <= _SMALL:
             self._extra = len(self.finish()[0]) * 8 / self._reference.num_pixels - bits
-        self._seen = psnr, bits + (self._extra or 0.0)
+        self._seen = psnr, bits + self._extra
         self.trainer.lmbda *= math.exp(self._target.correction(done, *self._seen))
 
     def _progress(self, done: float, is_new: bool) -> CompressionProgress:
@@ -151,7 +155,7 @@ class Compressor:
 
     def finish(self, compiled: bool | None = False) -> tuple[bytes, CompressionReport]:
         """Return the file as training has left it, and what it came to; `compiled` takes Numba's loops."""
-        with get_backend("numpy", threads=1).activate():
+        with self._workers.activate():
             picture = quantised(self.trainer, self._reference, self._bit_depth)
             data = encode(picture, compiled)
             without = dataclasses.replace(picture, latents=[level[:0] for level in picture.latents])
@@ -239,11 +243,14 @@ def decompress(
     return CompressedPicture(picture, name).levels()
 
 
-def estimated(trainer: PyramidTrainer) -> tuple[float, float]:
-    """Return the PSNR and the bits per pixel of a file with the latents as they are, rounded."""
+def estimated(trainer: PyramidTrainer, networks: PyramidTrainer | None = None) -> tuple[float, float]:
+    """Return the PSNR and the bits per pixel of a file with the latents as they are, rounded.
+
+    `networks` has those that the file holds, if they are not the trainer's own.
+    """
     mse, bits = trainer.loss_parts()
     psnr = psnr_from_mse(max(mse, 1e-12)) - _LOST_PSNR
-    return psnr, bits + network_bits(trainer) / math.prod(trainer.size)
+    return psnr, bits + network_bits(networks or trainer) / math.prod(trainer.size)
 
 
 def settings_for(channels: int, height: int, width: int) -> PyramidSettings:
@@ -271,9 +278,17 @@ def _checked(levels: Levels) -> Levels:
 
 
 def _first_lmbda(planes: NDArray[np.float32], target: Target, settings: PyramidSettings, seed: int) -> float:
-    """Return a lambda that leads near the target, by what training makes of the start."""
+    """Return a lambda that leads near the target, by what training makes of the start.
+
+    Bits are told by the context network that was trained on other pictures.
+    """
     lmbda = target.first_lmbda()
+    usual = dataclasses.replace(
+        settings, hidden=PyramidSettings.hidden, context_units=PyramidSettings.context_units
+    )
     for _ in range(0 if target.lmbda is not None else _GUESSES):
-        psnr, bits = estimated(PyramidTrainer(planes, lmbda, settings, seed))
+        psnr, bits = estimated(
+            PyramidTrainer(planes, lmbda, usual, seed), PyramidTrainer(planes, lmbda, settings, seed)
+        )
         lmbda *= math.exp(target.too_good(psnr + _GAINED_PSNR, bits * _KEPT_BITS))
     return lmbda

@@ -91,13 +91,23 @@ class Upsampling:
         self._first = self._strips[0].cells.start
         self._rows = slice(self._first, max(block.cells.stop for block in self._strips))
 
-    def widen(self, latents: Real) -> Real:
-        """Return `L A_x^T` (C, h, W), of a window the rows that it needs."""
+    def cells(self, strips: slice) -> slice:
+        """Return the rows of `L A_x^T` that some strips need."""
+        blocks = self._strips[strips]
+        if self._is_passed_on:
+            return slice(blocks[0].outputs.start, blocks[-1].outputs.stop)
+        return slice(
+            min(block.cells.start for block in blocks) - self._first,
+            max(block.cells.stop for block in blocks) - self._first,
+        )
+
+    def widen(self, latents: Real, out: Real | None = None) -> Real:
+        """Return `L A_x^T` (C, h, W), of a window the rows that it needs; level 0 is returned as it is."""
         if self._is_passed_on:
             grid = self._grid
             return latents[:, grid.top : grid.top + grid.height, grid.left : grid.left + grid.width]
         latents = latents[:, self._rows]
-        wide = np.empty((*latents.shape[:2], self.width), latents.dtype)
+        wide = np.empty((*latents.shape[:2], self.width), latents.dtype) if out is None else out
         for block in self._columns:
             wide[..., block.outputs] = latents[..., block.cells] @ block.weights.T
         return wide
@@ -111,13 +121,13 @@ class Upsampling:
         cells = slice(block.cells.start - self._first, block.cells.stop - self._first)
         np.matmul(block.weights, wide[:, cells], out=out)
 
-    def add_strip_gradient(self, d_out: Real, i: int, d_wide: Real) -> None:
-        """Add the gradient of strip i to that of `L A_x^T`."""
+    def add_strip_gradient(self, d_out: Real, i: int, d_wide: Real, first: int = 0) -> None:
+        """Add the gradient of strip i to that of `L A_x^T`, of which d_wide has the rows from `first` on."""
         block = self._strips[i]
         if self._is_passed_on:
-            d_wide[:, block.outputs] += d_out
+            d_wide[:, block.outputs.start - first : block.outputs.stop - first] += d_out
             return
-        d_wide[:, block.cells] += block.weights.T @ d_out
+        d_wide[:, block.cells.start - first : block.cells.stop - first] += block.weights.T @ d_out
 
     def add_gradient(self, d_wide: Real, d_latents: Real) -> None:
         """Add the gradient `dL = d_wide A_x` to d_latents (C, h, w)."""

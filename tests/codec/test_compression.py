@@ -89,13 +89,15 @@ def test_a_seed_gives_the_same_bytes():
     assert first == again != other
 
 
-def test_the_bytes_do_not_depend_on_the_threads_of_the_blas():
+def test_the_bytes_do_not_depend_on_threads(monkeypatch):
+    monkeypatch.setattr("coordfit.codec.pyramid.decoder_network._PIXELS", 1500)
+    monkeypatch.setattr("coordfit.codec.pyramid.rate_model._BATCH", 2000)
     found = []
-    for threads in (1, 2):
-        with threadpool_limits(threads):
-            found.append(compress(picture(128, 128), Target(lmbda=1e-3), steps=100)[0])
-            assert {library["num_threads"] for library in threadpool_info()} == {threads}  # as it was before
-    assert found[0] == found[1]
+    for blas, threads in ((1, 1), (2, 1), (1, 2), (2, 3)):
+        with threadpool_limits(blas):
+            found.append(compress(picture(128, 150), Target(lmbda=1e-3), steps=60, threads=threads)[0])
+            assert {library["num_threads"] for library in threadpool_info()} == {blas}  # as it was before
+    assert set(found) == {found[0]}
 
 
 def test_numba_reads_the_same_pixels():

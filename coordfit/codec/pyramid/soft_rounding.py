@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 Real = NDArray[np.floating[Any]]
 
-_BLOCK = 32768  # numbers that are rounded at a time, in the cache
-
 
 def soft_round(x: Real, temperature: float) -> tuple[Real, Real]:
     """Return x softly rounded, and the slope.
@@ -38,15 +36,12 @@ def soft_round(x: Real, temperature: float) -> tuple[Real, Real]:
 
 def noisy_round(x: Real, temperature: float, rng: np.random.Generator) -> tuple[Real, Real]:
     """Return `s(s(x) + n)` (n,) and its slope: s is `soft_round`, n triangular noise between -1/2 and 1/2."""
-    y, slope = np.empty_like(x), np.empty_like(x)
-    for begin in range(0, x.size, _BLOCK):
-        at = slice(begin, begin + _BLOCK)
-        first, first_slope = soft_round(x[at], temperature)
-        noise = rng.random(first.size, np.float32)
-        noise += rng.random(first.size, np.float32)
-        noise -= 1
-        noise *= 0.5
-        first += noise
-        y[at], slope[at] = soft_round(first, temperature)
-        slope[at] *= first_slope
+    first, first_slope = soft_round(x, temperature)
+    noise = rng.random(first.size, np.float32)
+    noise += rng.random(first.size, np.float32)
+    noise -= 1
+    noise *= 0.5
+    first += noise
+    y, slope = soft_round(first, temperature)
+    slope *= first_slope
     return y, slope

@@ -10,12 +10,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._backends import get_backend
 from ..header import level_size
 from .decoder_network import DecoderNetwork, decoder_shapes
 from .first_contexts import FRACTION_BITS, UNITS, WEIGHTS
@@ -23,6 +23,9 @@ from .optimizers import PyramidOptimizer
 from .rate_model import RateModel, context_shapes
 from .soft_rounding import noisy_round
 from .start import start_latents
+from .workers import Workers
+
+_BLOCK = 32768  # latents that are rounded at a time, in the cache
 
 Real = NDArray[np.floating[Any]]
 
@@ -82,13 +85,20 @@ class PyramidTrainer:
         The slices of `parameters` that hold the latents, the decoder and the context network.
     """
 
-    def __init__(self, target: Real, lmbda: float, settings: PyramidSettings, seed: int = 0) -> None:
+    def __init__(
+        self,
+        target: Real,
+        lmbda: float,
+        settings: PyramidSettings,
+        seed: int = 0,
+        workers: Workers | None = None,
+    ) -> None:
         self.settings, self.lmbda = settings, lmbda
         self.colours, height, width = target.shape
         self.size = height, width
         self.step_size = math.sqrt(12 * lmbda * settings.step_share)
         self.mean = target.mean((1, 2), dtype=np.float64)
-        self._seed = seed
+        self._seed, self._workers = seed, workers or Workers(1)
         self._target = ((target - self.mean[:, None, None]) / self.step_size).astype(np.float32)
         self.shapes = [(c, *level_size(height, width, i)) for i, c in enumerate(settings.channels)]
         groups: dict[str, Sequence[tuple[int, ...]]] = {
@@ -105,15 +115,16 @@ class PyramidTrainer:
             for flat in (self.parameters, self.gradient)
         )
         self.latents, self._d_latents = arrays["latents"], gradients["latents"]
-        self.decoder = DecoderNetwork(self.shapes, self.size, arrays["decoder"], gradients["decoder"])
-        self.rate = RateModel(self.shapes, arrays["context"], gradients["context"])
+        decoder, context = ((arrays[name], gradients[name]) for name in ("decoder", "context"))
+        self.decoder = DecoderNetwork(self.shapes, self.size, *decoder, self._workers)
+        self.rate = RateModel(self.shapes, *context, self._workers)
         rates = settings.latent_rate, settings.decoder_rate, settings.context_rate
         hidden = slice(settings.hidden)
         matrices = [(self.decoder.weights[0][hidden, :-1], self.decoder.gradients[0][hidden, :-1])]
         for w, gradient in zip(self.rate.weights[:-1], self.rate.gradients, strict=False):
             matrices.append((w[:, :-1], gradient[:, :-1]))
         self._optimizer = PyramidOptimizer(
-            get_backend("numpy", threads=1),
+            self._workers.backend,
             self.parameters,
             self.gradient,
             [*zip(self.parts.values(), rates, strict=True)],
@@ -143,7 +154,7 @@ class PyramidTrainer:
         slope: Real | None = None
         if done < s.soft_share:
             first, last = s.temperatures
-            values, slope = noisy_round(flat, first + (last - first) * done / s.soft_share, rng)
+            values, slope = self._noisy(flat, first + (last - first) * done / s.soft_share)
         else:
             values = np.rint(flat)
         mse, bits = self._gradients(_views(values, self.shapes), rng)
@@ -152,6 +163,18 @@ class PyramidTrainer:
         warm = min(1.0, (self._optimizer.steps + 1) / s.warm_up)
         self._optimizer.step(warm * 0.5 * (1 + math.cos(math.pi * done)))
         return mse, bits
+
+    def _noisy(self, flat: Real, temperature: float) -> tuple[Real, Real]:
+        """Return latents with noise and their slopes, from a stream of random numbers for each block."""
+        values, slopes = np.empty_like(flat), np.empty_like(flat)
+
+        def fill(begin: int, worker: int) -> None:
+            at = slice(begin, begin + _BLOCK)
+            rng = np.random.default_rng((self._seed, self._optimizer.steps, begin))
+            values[at], slopes[at] = noisy_round(flat[at], temperature, rng)
+
+        self._workers.run([partial(fill, begin) for begin in range(0, flat.size, _BLOCK)])
+        return values, slopes
 
     def _gradients(self, y: Sequence[Real], rng: np.random.Generator) -> tuple[float, float]:
         """Fill the gradient of `squared error / 2 + bits * C lambda / (2 step^2)`; return MSE and bits."""
