@@ -17,7 +17,7 @@ from typing import Any
 
 from coordfit import get_backend
 from coordfit.images.masks import hide
-from coordfit.tasks.inpaint import DEFAULTS, Inpainter, plan_inpainting
+from coordfit.tasks.network_filling import DEFAULTS, Inpainter, plan_inpainting
 from coordfit.tasks.settings import Settings
 from coordfit.tiles.plan import TileOptions
 

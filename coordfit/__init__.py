@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from .tasks.compare import Comparison, compare
     from .tasks.compress import CompressionResult, compress, decompress
     from .tasks.fit import fit
-    from .tasks.inpaint import InpaintResult, inpaint
+    from .tasks.inpaint import inpaint
+    from .tasks.kriging_filling import KrigingResult
     from .tasks.load import load
+    from .tasks.network_filling import InpaintResult
     from .tasks.sweep import sweep
     from .training.result import FitResult
     from .training.state import Progress
@@ -62,8 +64,10 @@ _MODULES = {
     "tasks.compare": ("Comparison", "compare"),
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
     "tasks.fit": ("fit",),
-    "tasks.inpaint": ("InpaintResult", "inpaint"),
+    "tasks.inpaint": ("inpaint",),
+    "tasks.kriging_filling": ("KrigingResult",),
     "tasks.load": ("load",),
+    "tasks.network_filling": ("InpaintResult",),
     "tasks.sweep": ("sweep",),
     "training.result": ("FitResult",),
     "training.state": ("Progress",),
@@ -83,6 +87,7 @@ __all__ = [
     "FitResult",
     "FourierEncoding",
     "InpaintResult",
+    "KrigingResult",
     "Model",
     "ModelFileError",
     "OutputError",

@@ -6,11 +6,12 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from .._version import __version__
 from ..config import FitConfig
 from ..experiments import NAMES as EXPERIMENTS
+from ..fit_options import FillingMethod
 from .option_types import UsageError, checked, count, one_of, parse_crop, parse_size, thread_count
 from .shared_options import (
     IMAGE,
@@ -181,6 +182,13 @@ def _add_inpaint(command: argparse.ArgumentParser) -> None:
         help="the undamaged picture, to score what fills a --mask or transparency (default: no score)",
     )
     command.add_argument(
+        "--method",
+        choices=get_args(FillingMethod),
+        type=one_of("method", get_args(FillingMethod)),
+        help="kriging, which needs no training, or a network (default: kriging, or a network if an option of "
+        "one is given)",
+    )
+    command.add_argument(
         "--average",
         type=count("average"),
         default=1,
@@ -300,7 +308,7 @@ _COMMANDS: dict[str, tuple[Sequence[str], str, str | None, Callable[[argparse.Ar
     ),
     "inpaint": (
         ["[IMAGE]"],
-        "learn the known pixels of a picture and fill the hidden ones",
+        "fill the hidden pixels of a picture from the known ones",
         None,
         _add_inpaint,
     ),

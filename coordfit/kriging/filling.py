@@ -12,6 +12,7 @@ is the root mean square difference of the patches around both pixels in it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ _PATCH, _PATCH_RADIUS, _PATCH_SIGMA = 0.35, 2, 0.45  # h for colours in [0, 1]; 
 _NUGGET = 1e-4
 # Neighbours of a pixel, whether distances are steered, and whether patches count, in each pass.
 _PASSES = ((32, False, False), (32, True, False), (32, True, False), (40, True, True), (40, True, True))
+# Half the time, and 0.1 dB less with half of coffee hidden.
+_QUICK_PASSES = ((24, False, False), (24, True, False), (32, True, True), (32, True, True))
+_MANY = 50_000  # hidden pixels from which on they are taken
 _AT_ONCE = 256  # pixels of a block, whose matrices stay in cache
 _LEAST_RADIUS, _MOST_RADIUS = 6, 24
 
@@ -46,7 +50,13 @@ class Filling(NamedTuple):
     deviation: Array
 
 
-def fill_hidden(colours: NDArray[np.floating], known: Mask, *, threads: int = 1) -> Filling:
+def fill_hidden(
+    colours: NDArray[np.floating],
+    known: Mask,
+    *,
+    threads: int = 1,
+    callback: Callable[[float], object] | None = None,
+) -> Filling | None:
     """Return a picture (H, W, C) with its hidden pixels filled; they are not read.
 
     Pixels with too few known ones around them come from a filling of half the size.
@@ -57,32 +67,57 @@ def fill_hidden(colours: NDArray[np.floating], known: Mask, *, threads: int = 1)
         At least one is True.
     threads : int
         The result does not depend on it.
+    callback : callable, optional
+        Called with the share of the work that is done; if it returns True, None is returned.
     """
+
+    def tell(done: float) -> None:
+        if callback is not None and callback(done) is True:
+            raise _EndedError
+
+    try:
+        return _filled(colours, known, threads, tell)
+    except _EndedError:
+        return None
+
+
+class _EndedError(Exception):
+    """Raised if the callback ends a filling."""
+
+
+def _filled(colours: NDArray[np.floating], known: Mask, threads: int, tell: Callable[[float], None]) -> Filling:
     filled = np.where(known[..., None], colours, 0.0).astype(np.float32)
     filling = Filling(filled, np.zeros(known.shape, np.float32))
-    most = max(count for count, *_ in _PASSES)
+    hidden = np.flatnonzero(~known)
+    passes = _PASSES if hidden.size <= _MANY else _QUICK_PASSES
+    most = max(count for count, *_ in passes)
     if known.sum() < most:
         filled[...] = nearest_fill(filled, known)
         filling.deviation[~known] = filled[known].std()
         return filling
     radius = math.ceil(1.6 * math.sqrt(most / (math.pi * known.mean()))) + 1
     near = Neighbourhood(known, most, min(max(radius, _LEAST_RADIUS), _MOST_RADIUS))
-    hidden = np.flatnonzero(~known)
     blocks = np.array_split(hidden, max(1, -(-hidden.size // _AT_ONCE)))
     is_isolated = ~known
-    with ThreadPoolExecutor(threads) as pool:
-        for number, (count, steered, patched) in enumerate(_PASSES):
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for number, (count, steered, patched) in enumerate(passes):
             process = _Process(filled, near, count, steered=steered, patched=patched)
-            for pixels, means, deviations in pool.map(process, blocks):
+            for i, (pixels, means, deviations) in enumerate(pool.map(process, blocks)):
                 filled.reshape(-1, filled.shape[-1])[pixels] = means
                 filling.deviation.reshape(-1)[pixels] = deviations
                 is_isolated.reshape(-1)[pixels] = False
+                tell((number + (i + 1) / len(blocks)) / len(passes))
             if number == 0 and is_isolated.any():
-                _fill_from_half_the_size(filling, known, is_isolated, threads)
+                _fill_from_half_the_size(filling, known, is_isolated, threads, lambda _: tell(1 / len(passes)))
+    finally:
+        pool.shutdown(cancel_futures=True)
     return filling
 
 
-def _fill_from_half_the_size(filling: Filling, known: Mask, chosen: Mask, threads: int) -> None:
+def _fill_from_half_the_size(
+    filling: Filling, known: Mask, chosen: Mask, threads: int, tell: Callable[[float], None]
+) -> None:
     """Fill the chosen pixels by bilinear interpolation in a filling of half the size."""
     even = tuple((0, size % 2) for size in known.shape)
     height, width = (-(-size // 2) for size in known.shape)
@@ -90,7 +125,7 @@ def _fill_from_half_the_size(filling: Filling, known: Mask, chosen: Mask, thread
     weight, sums = (
         np.pad(part, (*even, (0, 0))).reshape(height, 2, width, 2, -1).sum(axis=(1, 3)) for part in parts
     )
-    half = fill_hidden(sums / np.maximum(weight, 1.0), weight[..., 0] > 0.0, threads=threads)
+    half = _filled(sums / np.maximum(weight, 1.0), weight[..., 0] > 0.0, threads, tell)
     rows, columns = np.nonzero(chosen)
     for target, source in zip(filling, half, strict=True):
         target[rows, columns] = _bilinear(source, (rows - 0.5) / 2, (columns - 0.5) / 2)

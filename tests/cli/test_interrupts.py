@@ -52,7 +52,7 @@ FIGURES, JUDGE = (
     "coordfit.training.evaluation.Evaluator.with_ssim",
 )
 WRITE, FOLDER = "coordfit.cli.commands.compare._write", "coordfit.tasks.folders.run_folder.RunFolder"
-FILL, TABLE = "coordfit.tasks.inpaint.biharmonic_fill", "coordfit.cli.commands.sweep._write_table"
+FILL, TABLE = "coordfit.tasks.filling_figures.biharmonic_fill", "coordfit.cli.commands.sweep._write_table"
 TILES_WRITE = "coordfit.tasks.folders.run_folder.RunFolder.write_result"
 GROUP = "coordfit.tiles.group.TileGroup._finish"
 # Of each command the phase, the call of it that lasts, and which one it is.
