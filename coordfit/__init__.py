@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .report.table import Table
     from .tasks.compare import Comparison, compare
     from .tasks.compress import CompressionResult, compress, decompress
+    from .tasks.enlarge import enlarge
     from .tasks.fit import fit
     from .tasks.inpaint import inpaint
     from .tasks.kriging_filling import KrigingResult
@@ -63,6 +64,7 @@ _MODULES = {
     "report.table": ("Table",),
     "tasks.compare": ("Comparison", "compare"),
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
+    "tasks.enlarge": ("enlarge",),
     "tasks.fit": ("fit",),
     "tasks.inpaint": ("inpaint",),
     "tasks.kriging_filling": ("KrigingResult",),
@@ -101,6 +103,7 @@ __all__ = [
     "compare",
     "compress",
     "decompress",
+    "enlarge",
     "fit",
     "get_backend",
     "inpaint",

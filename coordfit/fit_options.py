@@ -33,6 +33,7 @@ RecipeName = Literal[
     "interpolate",
 ]
 Auto = Literal["auto"]
+DrawingMethod = Literal["auto", "function", "enlarge"]
 FillingMethod = Literal["kriging", "network"]
 FusedMode = Literal["auto", "always", "never"]
 Precision = Literal["float32", "tf32", "bf16", "fp16"]

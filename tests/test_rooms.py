@@ -164,6 +164,7 @@ ROOMS = [
     "coordfit.images.formats",
     "coordfit.images",
     "coordfit.kriging",
+    "coordfit.enlarging",
     "coordfit.encoders",
     "coordfit.network",
     "coordfit.gradcheck",

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, get_args
 from .._version import __version__
 from ..config import FitConfig
 from ..experiments import NAMES as EXPERIMENTS
-from ..fit_options import FillingMethod
+from ..fit_options import DrawingMethod, FillingMethod
 from .option_types import UsageError, checked, count, one_of, parse_crop, parse_size, thread_count
 from .shared_options import (
     IMAGE,
@@ -215,8 +215,7 @@ def _add_experiments(command: argparse.ArgumentParser) -> None:
     add_output(command)
 
 
-def _add_drawing(command: argparse.ArgumentParser) -> None:
-    """Add the size and the window of a drawing, and its file."""
+def _add_size(command: argparse.ArgumentParser) -> None:
     size = command.add_mutually_exclusive_group()
     size.add_argument("--size", type=parse_size, metavar="WxH", help="in pixels, or N for the longer side")
     size.add_argument(
@@ -224,6 +223,19 @@ def _add_drawing(command: argparse.ArgumentParser) -> None:
         type=checked("scale", float, lambda s: 0.0 < s < 1e6, "a number above 0 and below 1e6"),
         metavar="S",
         help="times the picture's own size",
+    )
+
+
+def _add_drawing(command: argparse.ArgumentParser) -> None:
+    """Add the size and the window of a drawing, how it is enlarged, and its file."""
+    _add_size(command)
+    command.add_argument(
+        "--method",
+        choices=get_args(DrawingMethod),
+        type=one_of("method", get_args(DrawingMethod)),
+        default="auto",
+        help="of a larger size: function, as it is between the pixels, or enlarge, as `coordfit enlarge` does "
+        "with the picture's own size (default: enlarge, unless the model saw only a part of the pixels)",
     )
     command.add_argument(
         "--crop", type=parse_crop, metavar="X,Y,W,H", help="only this window, in pixels of the drawing"
@@ -236,6 +248,18 @@ def _add_render(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", type=Path, help=f"{_MODEL}; or a .cfc file")
     _add_drawing(command)
     add_device(command)
+
+
+def _add_enlarge(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", metavar="IMAGE", help=IMAGE)
+    _add_size(command)
+    command.add_argument("--background", metavar="COLOUR", help="laid under transparent pixels")
+    command.add_argument(
+        "--max-pixels", type=count("max-pixels"), metavar="N", help="of both pictures, at most"
+    )
+    command.add_argument("--threads", type=thread_count, metavar="N", help="(default: all cores)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: IMAGE-WxH.png)")
+    add_overwrite(command, "replace an existing file")
 
 
 def _add_compress(command: argparse.ArgumentParser) -> None:
@@ -314,6 +338,7 @@ _COMMANDS: dict[str, tuple[Sequence[str], str, str | None, Callable[[argparse.Ar
     ),
     "experiments": (["[NAME ...]"], "the whole study, into one HTML report", None, _add_experiments),
     "render": (["MODEL"], "render a fitted model at any size", None, _add_render),
+    "enlarge": (["IMAGE"], "enlarge a photograph, twice by default", None, _add_enlarge),
     "compress": (["IMAGE"], "fit few bits to a picture: a file smaller than JPEG's", None, _add_compress),
     "decompress": (["FILE"], "draw a compressed picture, at any size", None, _add_decompress),
     "gradcheck": ([], "check the hand-written gradients against finite differences", None, _add_gradcheck),

@@ -17,6 +17,7 @@ from ...models.format import model_in
 from ...models.rendering import Drawable
 from ...models.writing import save_rows
 from ...tasks.compress import open_compressed
+from ...tasks.enlarge import EnlargedDrawing
 from ...tasks.load import load as load_model
 from ..exit_codes import EXIT_OK
 from ..option_types import UsageError
@@ -33,12 +34,20 @@ def run(options: Options) -> int:
     if is_compressed(file):
         return draw(open_compressed(file), file, options)
     model = load_model(file, backend=make_backend(options, make_log(options)))
-    return draw(model, file, options, device=model.backend.device)
+    saw_all = model.config.train_on == "all"
+    return draw(model, file, options, is_photograph=saw_all, device=model.backend.device)
 
 
-def draw(model: Drawable, file: Path, options: Options, **facts: str) -> int:
-    """Draw what a file holds to a picture file, and print its path, or facts as JSON."""
+def draw(model: Drawable, file: Path, options: Options, *, is_photograph: bool = True, **facts: str) -> int:
+    """Draw what a file holds to a picture file, and print its path, or facts as JSON.
+
+    `is_photograph` says whether `--method auto` may enlarge the picture's own size.
+    """
     grid = _grid(options, model)
+    method = _method(options, model, grid, is_photograph=is_photograph)
+    if method == "enlarge":
+        make_log(options)("drawn in its own size and enlarged; --method function shows it between its pixels")
+        model = EnlargedDrawing(model, getattr(options, "threads", None))
     path = options.out or file.with_name(f"{file.stem}-{grid.width}x{grid.height}.png")
     _check_extent(grid, path, model)
     Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
@@ -49,10 +58,27 @@ def draw(model: Drawable, file: Path, options: Options, **facts: str) -> int:
     else:
         save_picture(path, np.concatenate([*model.render_rows(grid)]))
     if options.json:
-        print_json({"picture": str(path), "width": grid.width, "height": grid.height, **facts})
+        print_json(
+            {"picture": str(path), "width": grid.width, "height": grid.height, "method": method, **facts}
+        )
     else:
         print(printable(path))
     return EXIT_OK
+
+
+def _method(options: Options, model: Drawable, grid: PixelGrid, *, is_photograph: bool) -> str:
+    """Return `function` or `enlarge`; UsageError if the size cannot be enlarged to."""
+    own, size = model.picture, (grid.full_height, grid.full_width)
+    is_larger = size != own.size and size[0] >= own.height and size[1] >= own.width
+    fits = is_larger and size[0] * size[1] <= MAX_PIXELS
+    if options.method == "enlarge" and not fits:
+        raise UsageError(
+            f"--method enlarge is for sizes from {own.width}x{own.height} to {MAX_PIXELS} pixels, not for "
+            f"{size[1]}x{size[0]}: add --method function"
+        )
+    if options.method != "auto":
+        return str(options.method)
+    return "enlarge" if fits and is_photograph else "function"
 
 
 def _grid(options: Options, model: Drawable) -> PixelGrid:
