@@ -1102,7 +1102,8 @@ def test_render_refuses_what_makes_no_sense(model_file, words, code, said):
 
 def test_render_json(model_file):
     result = render(model_file, "--size", "8x4", "--out", "x.png", "--json")
-    assert result.document == {"picture": "x.png", "width": 8, "height": 4, "device": "cpu"}
+    size = {"width": 8, "height": 4}
+    assert result.document == {"picture": "x.png", **size, "method": "function", "device": "cpu"}
     assert result.err == ""
 
 

@@ -79,14 +79,45 @@ def test_every_kind_of_picture_comes_back_as_that_kind(capsys, kind):
 
 def test_a_larger_size_and_a_window_are_drawn(capsys):
     run(capsys, *small("--psnr", 30))
-    run(capsys, "decompress", "photo.cfc", "--scale", 3, "--out", "large.png")
-    run(capsys, "decompress", "photo.cfc", "--scale", 3, "--crop", "10,20,30,40", "--out", "window.png")
+    words = "photo.cfc", "--scale", 3, "--method", "function"
+    run(capsys, "decompress", *words, "--out", "large.png")
+    run(capsys, "decompress", *words, "--crop", "10,20,30,40", "--out", "window.png")
     large, window = load_picture("large.png").levels, load_picture("window.png").levels
     assert large.shape == (96, 96, 3)
     assert np.array_equal(window, large[20:60, 10:40])
     assert np.array_equal(coordfit.decompress("photo.cfc", size=96, crop=(10, 20, 30, 40)).levels, window)
-    assert run(capsys, "render", "photo.cfc", "--scale", 3, "--out", "same.png")[0] == 0
+    assert run(capsys, "render", *words, "--out", "same.png")[0] == 0
     assert np.array_equal(load_picture("same.png").levels, large)
+
+
+def test_a_photograph_is_enlarged_from_its_own_size_by_default_and_it_is_said(capsys):
+    run(capsys, *small("--psnr", 40))
+    code, out, err = run(capsys, "decompress", "photo.cfc", "--size", "64x64", "--json")
+    assert (code, json.loads(out)["method"]) == (0, "enlarge")
+    assert "drawn in its own size and enlarged; --method function shows it between its pixels" in err
+    enlarged = coordfit.enlarge(coordfit.decompress("photo.cfc"), size=64)
+    assert np.array_equal(load_picture("photo-64x64.png").levels, enlarged.levels)
+    code, out, err = run(capsys, "decompress", "photo.cfc", "--size", 20, "--json")
+    assert (code, json.loads(out)["method"], err) == (0, "function", "")
+    code, _, err = run(capsys, "decompress", "photo.cfc", "--size", 20, "--method", "enlarge")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--method enlarge is for sizes from 32x32" in err
+
+
+def test_a_picture_is_enlarged_and_nothing_is_replaced(capsys):
+    code, out, _ = run(capsys, "enlarge", "photo.png", "--json")
+    assert (code, json.loads(out)) == (0, {"picture": "photo-64x64.png", "width": 64, "height": 64})
+    assert np.array_equal(load_picture("photo-64x64.png").levels, coordfit.enlarge("photo.png").levels)
+    code, _, err = run(capsys, "enlarge", "photo.png")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "photo-64x64.png is there already" in err
+    for words, code, said in [
+        (("--scale", 0.5), 2, "smaller than the picture"),
+        (("--out", "a/b.png"), 1, "a/b.png"),
+    ]:
+        found, _, err = run(capsys, "enlarge", "photo.png", *words)
+        assert (found, err.count("\n")) == (code, 1)
+        assert said.split("/")[0] in err
 
 
 def test_a_smaller_size_is_the_mean_over_each_pixel(capsys):

@@ -25,6 +25,7 @@ from ..options import Options
 from ..session import is_shown, make_backend, make_log
 from ..streams import print_json
 
+_MOST_SCALE = 4  # up to which a picture is enlarged by default
 _MOST_PIXELS = 10**10  # more would take days, and more bytes than most disks have
 
 
@@ -78,7 +79,8 @@ def _method(options: Options, model: Drawable, grid: PixelGrid, *, is_photograph
         )
     if options.method != "auto":
         return str(options.method)
-    return "enlarge" if fits and is_photograph else "function"
+    is_near = size[0] <= _MOST_SCALE * own.height and size[1] <= _MOST_SCALE * own.width
+    return "enlarge" if fits and is_near and is_photograph else "function"
 
 
 def _grid(options: Options, model: Drawable) -> PixelGrid:
