@@ -1,162 +1,248 @@
 """Compare `coordfit compress` with the codecs of Pillow: bits per pixel of files at the same PSNR.
 
-    python -m bench.codec kodim07.png kodim15.png --psnr 34 36 38 40 --seconds 60
-    python -m bench.codec *.png --psnr 38 40 --steps 2800 --json bench/results/codec.json --keep
-    python -m bench.codec --show --json bench/results/codec.json --plot docs/images/codec.svg
+    python -m bench.codec kodim07.png kodim15.png                            # 500 steps, 34, 36, 38 and 40 dB
+    python -m bench.codec kodim*.png --psnr 38 40 --steps 2800 --json bench/results/codec.json
+    python -m bench.codec --show --json a.json --with b.json --plot docs/figures/codec.svg
 
-Other codecs are measured at the PSNR that ours came to, between neighbouring qualities, with the effort of
-`coordfit.images.other_codecs`. Seconds are of the wall, `encode_cpu` of all processors; `memory` is the peak of
-the process in MiB; `macs` are multiplications per pixel of decoding: drawing, and the context network for each
-latent. A mean over pictures is of those that reach the PSNR.
+A row is a picture at a point. The record's rows of the same picture, point, budget and commit are kept, so that
+a run can be interrupted, and two processes can measure different pictures into different records.
+Encoding and decoding run in a fresh process each, whose peak memory is that of the row. The other codecs' bits
+are at the PSNR of the row, interpolated between two neighbouring qualities.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import math
-import resource
+import multiprocessing
+import platform
+import shlex
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import coordfit
-from coordfit.codec import CompressedPicture, decode
-from coordfit.images import load_picture
-from coordfit.images.other_codecs import CODECS, bits_at
-from coordfit.report.line_plot import save_lines
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
+from coordfit.codec import Compressed, Target, compress, decode, decompress
+from coordfit.files import write_json
+from coordfit.images.metrics import bits_per_pixel, psnr
+from coordfit.images.other_codecs import BEST_EFFORT, Curve
+from coordfit.images.other_codecs import decode as decode_other
+
+from .codec_scores import Row, plot, tables
 from .command_line import BadInputError, Parser, count, new_file, recorded, run_main
-from .recorded_cases import Case, cases_of
+from .gpu.report import commit
 
-DECIBELS = [34.0, 36.0, 38.0, 40.0]
+Pixels = NDArray[np.uint8]
 
 
-def measure(key: Case, files: dict[str, Path], threads: int | None) -> Case:
-    """Compress one picture to one PSNR, and find what the other codecs need for what was reached."""
-    picture = load_picture(files[key["picture"]])
-    budget = {name: key[name] for name in ("steps", "seconds") if name in key}
-    began, began_cpu = time.perf_counter(), time.process_time()
-    result = coordfit.compress(picture, psnr=key["target"], threads=threads, **budget)
-    encoded, encoded_cpu = time.perf_counter(), time.process_time()
-    shown = coordfit.decompress(result.data)
-    decoded = time.perf_counter()
-    found = coordfit.psnr(shown.pixels, picture.pixels)
+def pixels_of(picture: str) -> Pixels:
+    """Return the levels (H, W, 3) of a picture file, or (H, W, 1) if it is grey."""
+    with Image.open(picture) as image:
+        levels = np.asarray(image.convert("L" if image.mode == "L" else "RGB"))
+    return levels.reshape(*levels.shape[:2], -1)
+
+
+def timed(work: Callable[[], Any], name: str) -> tuple[Any, dict[str, float]]:
+    """Return what a call returns, with its processor and wall seconds."""
+    wall, processor = time.perf_counter(), time.process_time()
+    found = work()
+    spent = {f"{name}_processor": time.process_time() - processor, f"{name}_wall": time.perf_counter() - wall}
+    return found, spent
+
+
+def peak_mib() -> float:
+    """Return the peak memory of this process so far, in MiB; NaN if the system does not tell it."""
+    try:  # not `ru_maxrss`, which a process takes over from the one that started it
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return math.nan
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), math.nan)
+
+
+def encoded(picture: str, point: dict[str, float], budget: dict[str, Any]) -> tuple[bytes, Row]:
+    """Return a picture's file, and what it took."""
+    target = Target(**{"lmbda" if name == "lambda" else name: value for name, value in point.items()})
+    (data, report), spent = timed(lambda: compress(pixels_of(picture), target, **budget), "encode")
+    return data, spent | {"steps": report.steps, "lambda": report.lmbda, "encode_peak_mib": peak_mib()}
+
+
+def decoded(data: bytes, picture: str) -> Row:
+    """Return the figures of a file: quality, size, and what decoding took."""
+    found, spent = timed(lambda: decompress(data), "decode")
+    peak = peak_mib()
+    pixels = pixels_of(picture)
     return {
-        "psnr": found,
-        "bits": result.report.bits_per_pixel,
-        "network_share": result.report.network_bits / (8 * len(result.data)),
-        "steps_taken": result.report.steps,
-        "encode": encoded - began,
-        "encode_cpu": encoded_cpu - began_cpu,
-        "decode": decoded - encoded,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "macs": multiplications(result.data),
-        "others": {name: bits_at(name, picture.levels, found) for name in CODECS},
+        "psnr": psnr(found / 255.0, pixels / 255.0),
+        "bits": bits_per_pixel(len(data), *pixels.shape[:2]),
+        **spent,
+        "decode_peak_mib": peak,
+        "macs_per_pixel": macs_per_pixel(decode(data)),
     }
 
 
-def multiplications(data: bytes) -> float:
-    """Return the multiplications per pixel of decoding a file."""
-    drawn = CompressedPicture(decode(data), "")
-    compressed, own = drawn.compressed, drawn.picture
-    latents = sum(level.size for level in compressed.latents) / (own.height * own.width)
-    return drawn.multiplications_per_pixel + latents * sum(w.weights.size for w in compressed.network.layers)
+def macs_per_pixel(picture: Compressed) -> float:
+    """Return the multiply-accumulates of decoding, by pixel of the picture.
+
+    Those of the context network for each latent, of enlarging (four weights for each value of a row at the full
+    width, and four for each of the picture), and of each weight of the decoder network for each pixel.
+    """
+    latents = sum(level.size for level in picture.latents)
+    contexts = sum(layer.weights.size for layer in picture.network.layers)
+    enlarging = sum(len(level) * (4 + 4 / 2**i) for i, level in enumerate(picture.latents) if i)
+    decoder = sum(array.values.size for array in picture.synthesis if array.values.ndim > 1)
+    return latents * contexts / (picture.height * picture.width) + enlarging + decoder
 
 
-def show(cases: list[Case]) -> None:
-    """Print a line for each case, and the means of all pictures at each PSNR and budget."""
-    names = [*CODECS]
-    print(f"| picture | PSNR | coordfit | {' | '.join(names)} | steps | encode | decode |")
-    print("|---" * (6 + len(names)) + "|")
-    for case in cases:
-        print(f"| {case['picture']} | {_line([case], names)}")
-    for budget, same in _grouped(cases, lambda case: (budget_of(case), case["target"])):
-        better = " ".join(f"{name} {_saved(same, name)}" for name in names)
-        print(f"| **mean of {len(same)}, {budget[0]}** | {_line(same, names)}\nfewer bits than: {better}")
-
-
-def _line(cases: list[Case], names: Iterable[str]) -> str:
-    def mean(values: Iterable[float | None]) -> float:
-        known = [value for value in values if value is not None]
-        return fmean(known) if known else math.nan
-
-    others = " | ".join(f"{mean(case['others'][name] for case in cases):.3f}" for name in names)
-    own = f"{mean(case['psnr'] for case in cases):.2f} | {mean(case['bits'] for case in cases):.3f}"
-    times = f"{mean(c['encode'] for c in cases):.0f} s | {mean(c['decode'] for c in cases):.2f} s |"
-    return f"{own} | {others} | {mean(case['steps_taken'] for case in cases):.0f} | {times}"
-
-
-def _saved(cases: list[Case], name: str) -> str:
-    """Return the share of bits that is saved, of means, and on how many pictures there are fewer."""
-    pairs = [(case["bits"], case["others"][name]) for case in cases if case["others"][name] is not None]
-    if not pairs:
-        return "-"
-    ours, theirs = (fmean(values) for values in zip(*pairs, strict=True))
-    fewer = sum(a < b for a, b in pairs)
-    return f"{100 * (1 - ours / theirs):.0f} % ({fewer} of {len(pairs)});"
-
-
-def budget_of(case: Case) -> str:
-    """Return the budget in words."""
-    return f"{case['seconds']:g} s" if "seconds" in case else f"{case['steps']} steps"
-
-
-def _grouped(cases: list[Case], key: Any) -> list[tuple[Any, list[Case]]]:
-    return [(k, [case for case in cases if key(case) == k]) for k in dict.fromkeys(map(key, cases))]
-
-
-def curves(cases: list[Case]) -> dict[str, list[tuple[float, float]]]:
-    """Return means over pictures as points (bits per pixel, PSNR), by codec."""
-    found = {}
-    for budget, same in _grouped(cases, budget_of):
-        found[f"coordfit, {budget}"] = [
-            (fmean(case["bits"] for case in of), fmean(case["psnr"] for case in of)) for of in _by_target(same)
-        ]
-    first = next(same for _, same in _grouped(cases, budget_of))
-    for name in CODECS:
-        reached = [of for of in _by_target(first) if all(case["others"][name] is not None for case in of)]
-        found[name] = [
-            (fmean(case["others"][name] for case in of), fmean(case["psnr"] for case in of)) for of in reached
-        ]
+def others(pixels: Pixels, decibels: float) -> Row:
+    """Return the bits per pixel of each other codec at a PSNR, and its processor seconds near it."""
+    found: Row = {}
+    for codec in BEST_EFFORT:
+        curve = Curve(codec, pixels)
+        above = curve.reaching(decibels) if codec.is_there else None
+        if above is None:
+            continue
+        image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+        data, spent = timed(lambda c=codec, i=image, a=above: c.encode(i, a.index), "encode")
+        _, decoding = timed(lambda d=data, i=image: decode_other(d, i.mode), "decode")
+        found[codec.name] = {"bits": curve.bits_at(decibels)} | spent | decoding
     return found
 
 
-def _by_target(cases: list[Case]) -> list[list[Case]]:
-    return [same for _, same in sorted(_grouped(cases, lambda case: case["target"]))]
+def measure(picture: str, point: dict[str, float], budget: dict[str, Any]) -> Row:
+    """Return the row of a picture at a point."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as fresh:
+        data, row = fresh.submit(encoded, picture, point, budget).result()
+        row |= fresh.submit(decoded, data, picture).result()
+    return row | {"others": others(pixels_of(picture), row["psnr"])}
+
+
+class Record:
+    """The rows of a JSON file, and the runs that they come from.
+
+    Parameters
+    ----------
+    path
+        Written after each row; None keeps nothing.
+    more
+        Records whose rows are known too, and are not written.
+    """
+
+    def __init__(self, path: Path | None, more: list[Path]) -> None:
+        there = [path] if path and path.exists() else []
+        self.path = path
+        self.runs: list[Row] = [run for file in there for run in recorded(file, "runs")]
+        self.rows: list[Row] = [row for file in there for row in recorded(file, "rows")]
+        self.more: list[Row] = [row for file in more for row in recorded(file, "rows")]
+
+    def begin(self) -> str:
+        """Note a run; return the name of its commit."""
+        found = commit()
+        named = f"{found['commit']}-dirty" if found["dirty"] else str(found["commit"])
+        versions = {name: metadata.version(name) for name in ("numpy", "pillow")}
+        self.runs.append(
+            {
+                "commit": named,
+                "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+                "cpu": cpu(),
+                "versions": {"python": platform.python_version(), **versions},
+                "command": shlex.join(["python", "-m", "bench.codec", *sys.argv[1:]]),
+            }
+        )
+        return named
+
+    def find(self, key: Row) -> Row | None:
+        """Return the row of a picture, point, budget and commit; None if it is not known."""
+        return next((row for row in [*self.rows, *self.more] if key.items() <= row.items()), None)
+
+    def keep(self, key: Row, row: Row) -> None:
+        """Put a row in place of those of earlier commits, and write the file."""
+        same = {name: key[name] for name in ("digest", "point", "budget")}
+        self.rows = [old for old in self.rows if not same.items() <= old.items()]
+        self.rows.append(row | key | {"run": len(self.runs) - 1})
+        if self.path:
+            write_json(self.path, {"runs": self.runs, "rows": self.rows})
+
+
+def cpu() -> str:
+    """Return the model of the processor, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def options() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = Parser(prog="python -m bench.codec", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("files", nargs="*", metavar="FILE", help="pictures")
+    points = parser.add_mutually_exclusive_group()
+    points.add_argument("--psnr", nargs="+", type=float, default=[34, 36, 38, 40], metavar="DB")
+    points.add_argument("--lambdas", nargs="+", type=float, help="prices of a bit, in place of PSNR")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--steps", type=count, default=500)
+    budget.add_argument("--seconds", type=float)
+    parser.add_argument(
+        "--json", type=new_file, metavar="FILE", help="the record: read, and written row by row"
+    )
+    parser.add_argument("--with", nargs="+", type=Path, default=[], metavar="FILE", dest="more")
+    parser.add_argument("--show", action="store_true", help="measure nothing, and print the means")
+    parser.add_argument("--plot", type=new_file, metavar="FILE.svg")
+    asked = parser.parse_args()
+    if not asked.files and not asked.show and not asked.plot:
+        parser.error("name pictures to measure, or --show or --plot with --json")
+    return asked
 
 
 def main() -> None:
     """Run the command line."""
-    parser = Parser(prog="python -m bench.codec", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("files", nargs="*", metavar="FILE", type=Path)
-    parser.add_argument("--psnr", nargs="+", type=float, default=DECIBELS, metavar="DB")
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--steps", type=count)
-    budget.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--threads", type=count)
-    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the cases here; others stay")
-    parser.add_argument("--keep", action="store_true", help="do not compress again what that file holds")
-    parser.add_argument("--show", action="store_true", help="print all that this file holds, and no more")
-    parser.add_argument("--plot", type=new_file, metavar="FILE.svg", help="draw the means of what is shown")
-    options = parser.parse_args()
-    if not (options.show or options.files):
-        raise BadInputError("name pictures, or --show with --json")
-    if options.show:
-        cases = recorded(options.json, "cases") if options.json else []
+    asked = options()
+    record = Record(asked.json, asked.more)
+    if asked.show or not asked.files:
+        rows = [*record.rows, *record.more]
+        wanted = {Path(file).name for file in asked.files}
+        rows = [row for row in rows if not wanted or row["picture"] in wanted]
     else:
-        files = {file.name: file for file in options.files}
-        budget_key = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
-        keys = [{"picture": name, "target": target, **budget_key} for name in files for target in options.psnr]
-        cases = cases_of(options, keys, lambda key: measure(key, files, options.threads))
-    if not cases:
-        raise BadInputError("--show needs a file with cases: name it by --json")
-    show(cases)
-    if options.plot:
-        title = f"Means of {len({case['picture'] for case in cases})} pictures"
-        save_lines(
-            options.plot, curves(cases), title=title, x_label="bits per pixel", y_label="PSNR (dB)", x_log=True
-        )
+        rows = measured(asked, record)
+    if not rows:
+        raise BadInputError("there is no row to show: name a record with rows by --json or --with")
+    print("\n".join(tables(rows)))
+    if asked.plot:
+        plot(rows, asked.plot)
+
+
+def measured(asked: argparse.Namespace, record: Record) -> list[Row]:
+    """Return the rows of all pictures at all points, and tell each as it comes."""
+    budget = {"seconds": asked.seconds} if asked.seconds else {"steps": asked.steps}
+    name, values = ("lambda", asked.lambdas) if asked.lambdas else ("psnr", asked.psnr)
+    digests = {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in asked.files}
+    named = record.begin()
+    rows = []
+    for file in asked.files:
+        for value in values:
+            key = {"digest": digests[file], "point": {name: value}, "budget": budget, "commit": named}
+            if record.find(key) is None:
+                record.keep(key, {"picture": Path(file).name} | measure(file, {name: value}, budget))
+            row = record.find(key) or {}
+            rows.append(row)
+            print(said(row), file=sys.stderr, flush=True)
+    return rows
+
+
+def said(row: Row) -> str:
+    """Return a row in one line."""
+    beside = ", ".join(f"{name} {found['bits']:.3f}" for name, found in row["others"].items())
+    head = f"{row['picture']}: {row['psnr'] or math.nan:.2f} dB, {row['bits']:.3f} bits per pixel"
+    return f"{head}, {row['steps']} steps, {row['encode_processor']:.0f} s; {beside}"
 
 
 if __name__ == "__main__":
