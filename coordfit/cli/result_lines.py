@@ -52,7 +52,15 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
         ("", m.get("psnr_worst_tile"), "{:.2f} dB, the worst tile"),
         ("SSIM", m["ssim"], "{:.4f}"),
     ]
-    return in_words([*rows, *(_of_tiles(m) if "tiles" in m else _of_one(m))])
+    return in_words([*rows, *(_of_tiles(m) if "tiles" in m else _of_one(m)), other_files(m)])
+
+
+def other_files(m: dict[str, Any]) -> Row:
+    """Return the row of bits per pixel without a fit, and of other codecs at its PSNR."""
+    bits = {name: value for name, value in m.get("other_bits_per_pixel", {}).items() if value is not None}
+    plain = bits.pop("plain", None)
+    coded = ", ".join(f"{name} {value:.2f}" for name, value in bits.items())
+    return "other files", plain, "plain {} bits per pixel" + (f"; at this PSNR {coded}" if coded else "")
 
 
 def _of_one(m: dict[str, Any]) -> list[Row]:

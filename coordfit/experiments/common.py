@@ -132,10 +132,16 @@ class Study:
 
 
 def figures_of(result: FitResult) -> dict[str, float | None]:
-    """Return the columns that rate a network, training and held-out pixels apart."""
+    """Return the columns that rate a network: training and held-out pixels apart, and its bits."""
     metrics = result.metrics
     names = ("psnr_train", "psnr_held_out") if metrics["psnr_held_out"] is not None else ("psnr",)
-    return {name: metrics[name] for name in (*names, "ssim")}
+    return {name: metrics[name] for name in (*names, "ssim")} | bits_of(result)
+
+
+def bits_of(result: FitResult) -> dict[str, float | None]:
+    """Return bits per pixel of a network, of the plain picture, and of other codecs at the same PSNR."""
+    others = {f"bits_{name}": bits for name, bits in result.metrics["other_bits_per_pixel"].items()}
+    return {"bits_network": result.metrics["bits_per_pixel"], **others}
 
 
 def captions_of(result: FitResult) -> list[tuple[str, str]]:

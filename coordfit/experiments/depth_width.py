@@ -10,7 +10,7 @@ from ..report.line_plot import lines_svg
 from ..report.table import Table
 from ..training.job import Job
 from ..training.result import FitResult
-from .common import Drawing, Outcome, Study, common_settings, decibel, panel_of, sheet_of
+from .common import Drawing, Outcome, Study, bits_of, common_settings, decibel, panel_of, sheet_of
 
 _DEPTHS = (2, 3, 4, 6)
 _WIDTHS = (32, 64, 128, 256)
@@ -58,6 +58,7 @@ def _row(result: FitResult) -> dict[str, Any]:
         "psnr": metrics["psnr"],
         "ssim": metrics["ssim"],
         "seconds": metrics["seconds"] / metrics["networks"],
+        **bits_of(result),
     }
 
 

@@ -9,7 +9,18 @@ from ..report.line_plot import lines_svg
 from ..report.table import Table
 from ..training.job import Job
 from ..training.result import FitResult
-from .common import Drawing, Outcome, Study, common_settings, curve, decibel, panel_of, sheet_of, trouble_of
+from .common import (
+    Drawing,
+    Outcome,
+    Study,
+    bits_of,
+    common_settings,
+    curve,
+    decibel,
+    panel_of,
+    sheet_of,
+    trouble_of,
+)
 
 _RATES = {
     "sgd": (0.03, 0.1, 0.3, 1.0, 3.0),
@@ -56,6 +67,7 @@ def _row(optimizer: str, rate: float, result: FitResult) -> dict[str, Any]:
         "psnr": result.metrics["psnr"],
         "ssim": result.metrics["ssim"],
         "trouble": trouble_of(result),
+        **bits_of(result),
     }
 
 

@@ -20,7 +20,7 @@ from .metrics import bits_per_pixel, psnr_from_mse
 
 _SAMPLE = 1 << 15  # pixels of the squares that are compressed often in place of a large picture
 _SIDE = 64  # of a square: a multiple of all block sizes of these codecs
-_MOST_PIXELS = 1 << 20  # of a picture that slow codecs compress for a report
+_MOST_PIXELS = 1 << 19  # of a picture that slow codecs compress for a report
 _TRIES, _NEAR = 3, 0.5  # dB: a file of the whole picture is tried again while it is further from the PSNR
 _ROWS = 64
 
@@ -162,7 +162,7 @@ class OtherCodecs:
         """Return the bits per pixel of each codec at a PSNR in dB.
 
         None stands for a codec that does not reach it, has no alpha for this picture, is not in this Pillow, or
-        would take long: WebP and AVIF above 2^20 pixels. JPEG is the smaller of 4:2:0 and 4:4:4.
+        would take long: WebP and AVIF above 2^19 pixels. JPEG is the smaller of 4:2:0 and 4:4:4.
         """
         return {
             name: min((b for b in (_bits(*pair, psnr) for pair in pairs) if b is not None), default=None)

@@ -21,6 +21,7 @@ from .formats.levels import Colours, Levels, Pixels, to_pixels
 from .formats.png import quantize
 from .formats.sources import MAX_PIXELS, read_array, read_file, read_image
 from .formats.writing import image_of, png_bytes
+from .other_codecs import OtherCodecs
 from .resizing import check_size, resample
 
 BUNDLED_SIZES = (32, 128)
@@ -101,6 +102,16 @@ class Picture:
     def has_alpha(self) -> bool:
         """Whether the last channel is alpha."""
         return self.channels in (2, 4)
+
+    @cached_property
+    def other_codecs(self) -> OtherCodecs:
+        """Return what JPEG, WebP and AVIF take for this picture; what they were asked is kept."""
+        return OtherCodecs(self.levels)
+
+    @property
+    def plain_bits_per_pixel(self) -> int:
+        """Return the bits of all channels of a pixel."""
+        return self.bit_depth * self.channels
 
     @cached_property
     def digest(self) -> str:

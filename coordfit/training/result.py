@@ -43,8 +43,8 @@ class FitResult:
     ----------
     metrics : dict
         `psnr`, `psnr_train`, `psnr_held_out` (dB), `ssim`, `loss`, `steps`, `seconds` (of training),
-        `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel` and more; None if a figure
-        has no meaning.
+        `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel`, `other_bits_per_pixel` (of
+        the plain picture, and of JPEG, WebP and AVIF at this PSNR) and more; None if a figure has no meaning.
     history : list of dict
         One row for each evaluation.
     stopped : str
@@ -197,6 +197,10 @@ def metrics_of(
         "precision": backend.precision,
         "parameters": evaluator.model.num_parameters,
         "parameters_per_value": evaluator.model.num_parameters / picture.levels.size,
+        "other_bits_per_pixel": {
+            "plain": picture.plain_bits_per_pixel,
+            **picture.other_codecs.bits_at(figures.psnr),
+        },
         "height": picture.height,
         "width": picture.width,
         "channels": picture.channels,
