@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import Colours
+from .formats.levels import Colours
 from .resizing import resize_channels
 
 FloatArray = NDArray[np.floating[Any]]
