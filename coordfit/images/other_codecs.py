@@ -34,7 +34,6 @@ class Codec:
     options: Mapping[str, Any]
     qualities: Sequence[Any] = range(1, 101)
     quality_option: str = "quality"
-    has_alpha: bool = True
     feature: str | None = None
 
     @property
@@ -49,9 +48,7 @@ class Codec:
         return file.getvalue()
 
 
-JPEG = Codec(
-    "JPEG 4:2:0", "JPEG", {"optimize": True, "progressive": True, "subsampling": "4:2:0"}, has_alpha=False
-)
+JPEG = Codec("JPEG 4:2:0", "JPEG", {"optimize": True, "progressive": True, "subsampling": "4:2:0"})
 JPEG_444 = replace(JPEG, name="JPEG 4:4:4", options={**JPEG.options, "subsampling": "4:4:4"})
 JPEG_2000 = Codec(
     "JPEG 2000",
@@ -154,7 +151,7 @@ class OtherCodecs:
     def __init__(self, levels: Levels) -> None:
         sample = spread_squares(levels)
         self._curves: dict[str, list[tuple[Curve, Curve]]] = {
-            name: [(Curve(c, sample), Curve(c, levels)) for c in codecs if _can_hold(c, levels)]
+            name: [(Curve(c, sample), Curve(c, levels)) for c in codecs if _is_usable(c, levels)]
             for name, codecs in _QUICK.items()
         }
 
@@ -170,10 +167,10 @@ class OtherCodecs:
         }
 
 
-def _can_hold(codec: Codec, levels: Levels) -> bool:
-    height, width, channels = levels.shape
-    quick = codec.kind == "JPEG" or height * width <= _MOST_PIXELS
-    return codec.is_there and quick and (codec.has_alpha or channels % 2 == 1)
+def _is_usable(codec: Codec, levels: Levels) -> bool:
+    """Whether a codec is there, and quick enough."""
+    is_quick = codec.kind == "JPEG" or levels.shape[0] * levels.shape[1] <= _MOST_PIXELS
+    return codec.is_there and is_quick
 
 
 def _bits(sample: Curve, whole: Curve, psnr: float | None) -> float | None:
@@ -194,7 +191,7 @@ def _bits(sample: Curve, whole: Curve, psnr: float | None) -> float | None:
                 return None if near is None else found.bits * near / guess.bits
             guess = sample.reaching(wanted)
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # no alpha, or too long a side
         return None
 
 

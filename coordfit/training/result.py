@@ -180,7 +180,10 @@ def _metrics(member: Member, state: TrainingState, backend: Backend) -> dict[str
 def metrics_of(
     evaluator: Evaluator, picture: Picture, config: FitConfig, backend: Backend, *, train_on: str
 ) -> dict[str, Any]:
-    """Return the metrics of any model: its figures on all pixels, its device and its picture."""
+    """Return the metrics of any model: its figures on all pixels, its device and its picture.
+
+    `train_on` is "" if pixels are hidden by a mask: then no file of another codec is comparable.
+    """
     figures, similarity = evaluator.with_ssim()
     return {
         "psnr": figures.psnr,
@@ -199,7 +202,7 @@ def metrics_of(
         "parameters_per_value": evaluator.model.num_parameters / picture.levels.size,
         "other_bits_per_pixel": {
             "plain": picture.plain_bits_per_pixel,
-            **picture.other_codecs.bits_at(figures.psnr),
+            **picture.other_codecs.bits_at(figures.psnr if train_on else None),
         },
         "height": picture.height,
         "width": picture.width,

@@ -553,7 +553,8 @@ def test_a_run_folder_holds_these_files_and_nothing_else(finished):
 def test_metrics_have_the_promised_keys(finished):
     metrics = read_json(finished[0] / "metrics.json")
     promised = (
-        "psnr psnr_train psnr_held_out ssim loss steps seconds device backend fused parameters bits_per_pixel"
+        "psnr psnr_train psnr_held_out ssim loss steps seconds device backend fused parameters bits_per_pixel "
+        "other_bits_per_pixel"
     )
     assert set(promised.split()) <= set(metrics)
     assert (metrics["steps"], metrics["device"]) == (5, "cpu")
