@@ -4,10 +4,10 @@
     python -m bench.codec kodim*.png --psnr 38 40 --steps 2800 --json bench/results/codec.json
     python -m bench.codec --show --json a.json --with b.json --plot docs/figures/codec.svg
 
-A row is a picture at a point. The record's rows of the same picture, point, budget and commit are kept, so that
-a run can be interrupted, and two processes can measure different pictures into different records.
-Encoding and decoding run in a fresh process each, whose peak memory is that of the row. The other codecs' bits
-are at the PSNR of the row, interpolated between two neighbouring qualities.
+A row is a picture at a point; threads change its seconds alone. The record's rows of the same picture, point,
+budget and commit are kept, so that a run can be interrupted, and two processes can measure different pictures
+into different records. Encoding and decoding run in a fresh process each, whose peak memory is that of the row.
+The other codecs' bits are at the PSNR of the row, interpolated between two neighbouring qualities.
 """
 
 from __future__ import annotations
@@ -67,10 +67,14 @@ def peak_mib() -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), math.nan)
 
 
-def encoded(picture: str, point: dict[str, float], budget: dict[str, Any]) -> tuple[bytes, Row]:
+def encoded(
+    picture: str, point: dict[str, float], budget: dict[str, Any], threads: int | None
+) -> tuple[bytes, Row]:
     """Return a picture's file, and what it took."""
     target = Target(**{"lmbda" if name == "lambda" else name: value for name, value in point.items()})
-    (data, report), spent = timed(lambda: compress(pixels_of(picture), target, **budget), "encode")
+    (data, report), spent = timed(
+        lambda: compress(pixels_of(picture), target, threads=threads, **budget), "encode"
+    )
     return data, spent | {"steps": report.steps, "lambda": report.lmbda, "encode_peak_mib": peak_mib()}
 
 
@@ -116,11 +120,11 @@ def others(pixels: Pixels, decibels: float) -> Row:
     return found
 
 
-def measure(picture: str, point: dict[str, float], budget: dict[str, Any]) -> Row:
+def measure(picture: str, point: dict[str, float], budget: dict[str, Any], threads: int | None) -> Row:
     """Return the row of a picture at a point."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as fresh:
-        data, row = fresh.submit(encoded, picture, point, budget).result()
+        data, row = fresh.submit(encoded, picture, point, budget, threads).result()
         row |= fresh.submit(decoded, data, picture).result()
     return row | {"others": others(pixels_of(picture), row["psnr"])}
 
@@ -191,6 +195,7 @@ def options() -> argparse.Namespace:
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=count, default=500)
     budget.add_argument("--seconds", type=float)
+    parser.add_argument("--threads", type=count, help="of training (default: all cores)")
     parser.add_argument(
         "--json", type=new_file, metavar="FILE", help="the record: read, and written row by row"
     )
@@ -231,7 +236,9 @@ def measured(asked: argparse.Namespace, record: Record) -> list[Row]:
         for value in values:
             key = {"digest": digests[file], "point": {name: value}, "budget": budget, "commit": named}
             if record.find(key) is None:
-                record.keep(key, {"picture": Path(file).name} | measure(file, {name: value}, budget))
+                record.keep(
+                    key, {"picture": Path(file).name} | measure(file, {name: value}, budget, asked.threads)
+                )
             row = record.find(key) or {}
             rows.append(row)
             print(said(row), file=sys.stderr, flush=True)

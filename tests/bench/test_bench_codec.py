@@ -69,7 +69,7 @@ def test_a_run_goes_on_from_its_record_and_draws_it(ramp, monkeypatch, capsys):
         codec, "measure", lambda *key: asked.append(key) or {**first, "psnr": first["psnr"] + 4}
     )
     run(monkeypatch, ramp, "--lambdas", 1e-3, 1e-4, "--steps", 3, "--json", record)
-    assert [point for _, point, _ in asked] == [{"lambda": 1e-4}]
+    assert [point for _, point, *_ in asked] == [{"lambda": 1e-4}]
     document = json.loads(record.read_text())
     assert [run["commit"] for run in document["runs"]] == ["abc", "abc"]
     assert document["rows"][0] == first
@@ -83,7 +83,7 @@ def test_a_run_goes_on_from_its_record_and_draws_it(ramp, monkeypatch, capsys):
 
 
 def test_a_row_has_what_the_bytes_come_to(ramp):
-    found = codec.measure(str(ramp), {"lambda": 1e-4}, {"steps": 3})
+    found = codec.measure(str(ramp), {"lambda": 1e-4}, {"steps": 3}, 1)
     data, report = compress(codec.pixels_of(str(ramp)), Target(lmbda=1e-4), steps=3)
     assert found["bits"] == 8 * len(data) / (48 * 64)
     assert found["psnr"] == pytest.approx(report.psnr, abs=1e-4)
