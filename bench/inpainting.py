@@ -1,4 +1,4 @@
-"""Hide half of the pixels: what `coordfit inpaint` makes of them, beside fillings that learn nothing.
+"""Hide half of the pixels: what networks make of them, beside fillings that learn nothing.
 
     python -m bench.inpainting                # four photographs at 128x128: a minute on two quiet cores
     python -m bench.inpainting --average 4    # the mean of four networks each: some three minutes

@@ -2,7 +2,7 @@
 
     python -m bench.kriging                    # four photographs at 128x128: some ten seconds
     python -m bench.kriging --missing 0.9
-    python -m bench.kriging --sizes 256 --json bench/results/kriging.json --show
+    python -m bench.kriging --sizes 128 256 512 --json bench/results/kriging.json --show
 
 PSNR is that of hidden pixels. `within` is the share of them whose error, a root mean square over channels,
 is at most one or two of the standard deviations that kriging gives for them.

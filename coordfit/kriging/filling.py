@@ -28,9 +28,6 @@ _PATCH, _PATCH_RADIUS, _PATCH_SIGMA = 0.35, 2, 0.45  # h for colours in [0, 1]; 
 _NUGGET = 1e-4
 # Neighbours of a pixel, whether distances are steered, and whether patches count, in each pass.
 _PASSES = ((32, False, False), (32, True, False), (32, True, False), (40, True, True), (40, True, True))
-# Half the time, and 0.1 dB less with half of coffee hidden.
-_QUICK_PASSES = ((24, False, False), (24, True, False), (32, True, True), (32, True, True))
-_MANY = 50_000  # hidden pixels from which on they are taken
 _AT_ONCE = 256  # pixels of a block, whose matrices stay in cache
 _LEAST_RADIUS, _MOST_RADIUS = 6, 24
 
@@ -89,30 +86,34 @@ def _filled(colours: NDArray[np.floating], known: Mask, threads: int, tell: Call
     filled = np.where(known[..., None], colours, 0.0).astype(np.float32)
     filling = Filling(filled, np.zeros(known.shape, np.float32))
     hidden = np.flatnonzero(~known)
-    passes = _PASSES if hidden.size <= _MANY else _QUICK_PASSES
-    most = max(count for count, *_ in passes)
+    most = max(count for count, *_ in _PASSES)
     if known.sum() < most:
         filled[...] = nearest_fill(filled, known)
         filling.deviation[~known] = filled[known].std()
         return filling
     radius = math.ceil(1.6 * math.sqrt(most / (math.pi * known.mean()))) + 1
     near = Neighbourhood(known, most, min(max(radius, _LEAST_RADIUS), _MOST_RADIUS))
-    blocks = np.array_split(hidden, max(1, -(-hidden.size // _AT_ONCE)))
+    blocks = _in_blocks(hidden)
     is_isolated = ~known
     pool = ThreadPoolExecutor(threads)
     try:
-        for number, (count, steered, patched) in enumerate(passes):
+        for number, (count, steered, patched) in enumerate(_PASSES):
             process = _Process(filled, near, count, steered=steered, patched=patched)
             for i, (pixels, means, deviations) in enumerate(pool.map(process, blocks)):
                 filled.reshape(-1, filled.shape[-1])[pixels] = means
                 filling.deviation.reshape(-1)[pixels] = deviations
                 is_isolated.reshape(-1)[pixels] = False
-                tell((number + (i + 1) / len(blocks)) / len(passes))
+                tell((number + (i + 1) / len(blocks)) / len(_PASSES))
             if number == 0 and is_isolated.any():
-                _fill_from_half_the_size(filling, known, is_isolated, threads, lambda _: tell(1 / len(passes)))
+                _fill_from_half_the_size(filling, known, is_isolated, threads, lambda _: tell(1 / len(_PASSES)))
+                blocks = _in_blocks(np.flatnonzero(~known & ~is_isolated))  # the rest has no neighbours
     finally:
         pool.shutdown(cancel_futures=True)
     return filling
+
+
+def _in_blocks(pixels: Numbers) -> list[Numbers]:
+    return np.array_split(pixels, max(1, -(-pixels.size // _AT_ONCE)))
 
 
 def _fill_from_half_the_size(

@@ -35,7 +35,7 @@ class KrigingResult:
     deviation : array (H, W)
         The standard deviation of a channel, as the process estimates it; 0 for known pixels.
     metrics : dict
-        Those of an `InpaintResult` that need no network, `seconds`, `deviation_largest`, and with a truth
+        Those of an `InpaintResult` that need no network, `seconds`, `deviation_mean`, `deviation_largest`, and with a truth
         `within_1` and `within_2`: the shares of hidden pixels with an error of up to one and two deviations.
     """
 
@@ -86,6 +86,8 @@ def fill_by_kriging(
         return None
     seconds = time.perf_counter() - began
     figures = {"method": "kriging", **filling_figures(masked, filling.colours), "seconds": seconds}
+    of_hidden = filling.deviation[~masked.known]
+    figures["deviation_mean"] = float(of_hidden.mean()) if of_hidden.size else 0.0
     figures["deviation_largest"] = float(filling.deviation.max())
     if masked.has_truth:
         hidden = ~masked.known

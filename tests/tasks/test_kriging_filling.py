@@ -71,15 +71,6 @@ def test_a_callback_ends_a_filling():
     assert seen[-1] == 1
 
 
-def test_many_hidden_pixels_take_quicker_passes_that_are_almost_as_good(monkeypatch):
-    picture, known = bundled_picture().pixels, missing_mask(128, 128, 0.5, seed=0)
-    usual = fill_hidden(picture, known).colours
-    monkeypatch.setattr("coordfit.kriging.filling._MANY", 100)
-    quick = fill_hidden(picture, known).colours
-    decibels = [coordfit.psnr(filled, picture, where=~known) for filled in (usual, quick)]
-    assert decibels[0] - 0.3 < decibels[1] != decibels[0]
-
-
 # -- the method ------------------------------------------------------------------------------------------
 
 

@@ -140,10 +140,18 @@ def _print_kriging(result: KrigingResult, folder: Path, options: Options, log: C
     if options.json:
         print_json({"folder": str(folder), "metrics": m})
         return EXIT_OK
+    shares = [m.get(f"within_{n}") for n in (1, 2)]
+    within = (
+        None if None in shares else "{:.0%} of hidden pixels are within one, {:.0%} within two".format(*shares)
+    )
     rows: list[Row] = [
         *_scores(m),
-        ("deviation", m["deviation_largest"], "{:.3f} at most; white in deviation.png"),
-        ("", m.get("within_1"), "{:.0%} of hidden pixels are within one deviation"),
+        (
+            "deviation",
+            255 * m["deviation_mean"],
+            f"{{:.1f}} of 255 in the mean, {255 * m['deviation_largest']:.0f} at most",
+        ),
+        ("", within, "{}"),
         ("method", m["seconds"], "kriging, {:.2f} s"),
     ]
     for label, words in in_words(rows):
