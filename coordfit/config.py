@@ -86,6 +86,28 @@ class FitConfig:
         limits=NOT_NEGATIVE,
         is_new=True,
     )
+    pyramid_levels: int = _network(
+        5, "levels of the pyramid, each twice as fine as the one before", limits=(1, 16), is_new=True
+    )
+    pyramid_features: int = _network(
+        1,
+        "trained numbers of each cell of the pyramid's finest level; the next level has twice, the others "
+        "three times as many",
+        limits=(1, 256),
+        is_new=True,
+    )
+    pyramid_spacing: float | None = _network(
+        None,
+        "side in pixels of the cells of the finest level (default 1; with --train-on every-second 2)",
+        limits=(0.5, 1e6),
+        is_new=True,
+    )
+    pyramid_smoothness: float | None = _network(
+        None,
+        "weight of the squared curvature of the cells (default 0; with --train-on every-second 10)",
+        limits=NOT_NEGATIVE,
+        is_new=True,
+    )
     depth: int = _network(
         4, "number of layers: depth 4 and hidden size 256 make F-256-256-256-C", limits=(1, 64)
     )

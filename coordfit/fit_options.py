@@ -12,7 +12,7 @@ from .components import Component
 from .network.activations import ActivationName
 from .network.losses import LossName
 
-EncodingName = Literal["none", "basic", "positional", "gaussian", "grid"]
+EncodingName = Literal["none", "basic", "positional", "gaussian", "grid", "pyramid"]
 InitializerName = Literal["auto", "he", "glorot", "sine"]
 OutputStart = Literal["drawn", "mean"]
 OptimizerName = Literal["adam", "sgd", "muon", "gauss-newton"]
@@ -50,6 +50,10 @@ class FitOptions(TypedDict, total=False):
     grid_features: int
     grid_spacing: float | None
     grid_smoothness: float | None
+    pyramid_levels: int
+    pyramid_features: int
+    pyramid_spacing: float | None
+    pyramid_smoothness: float | None
     depth: int
     hidden_size: int
     activation: ActivationName | Component

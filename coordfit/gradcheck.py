@@ -32,6 +32,7 @@ _STEP = 2.5e-4
 _MARGIN = 5e-3  # to any kink: a difference moves a pre-activation by at most 2 _STEP times its input
 _DRAWS = 2000
 _SIZE, _SMALL = (3, 4), {"grid_levels": 2, "grid_features": 1, "grid_smoothness": 0.1}
+_SMALL |= {"pyramid_levels": 2, "pyramid_smoothness": 0.1}
 _FLOOR = 1e-4  # of relative errors: the noise of a difference quotient in float64
 
 

@@ -99,6 +99,15 @@ class Encoding(ABC):
         """Draw the first values of the trained arrays."""
         return {}
 
+    def first_parameters(
+        self, rng: np.random.Generator, pixels: NDArray[np.floating], known: NDArray[np.bool_]
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """Return the first values for a picture (H, W, C), of which training sees the pixels `known` (H, W).
+
+        They are drawn, unless an encoding overrides this.
+        """
+        return self.draw_parameters(rng)
+
     @classmethod
     def settings_for_spacing(cls, config: FitConfig, spacing: float) -> dict[str, Any]:
         """Return settings for training pixels of this mean distance, if the user has given none."""
@@ -112,8 +121,8 @@ class Encoding(ABC):
         return {}
 
     @property
-    def feature_groups(self) -> int:
-        """Number of groups of features; the features of K encoders are joined within each group."""
+    def feature_groups(self) -> int | Sequence[int]:
+        """Groups within which the features of K encoders are joined: a number, or ends as of `numpy.split`."""
         return 1
 
     def joined_states(self, states: Sequence[State]) -> State:

@@ -54,16 +54,17 @@ def mean_network(models: Sequence[Model]) -> tuple[State, Array]:
     members = np.stack([model.backend.to_numpy(model.mlp.parameters) for model in models])
     for name, arrays in first.mlp.layout.encoder_views(np, members).items():
         layout.encoder_views(np, flat)[name][...] = np.concatenate(arrays, axis=-1)
+    groups = encoding_of(first.config, first.picture.size).feature_groups
     layers = list(zip(first.mlp.layout.views(np, members), layout.views(np, flat), strict=True))
     for i, ((W, b), (W_mean, b_mean)) in enumerate(layers):
         last = i == len(layers) - 1
         inputs = ("own" if own else "shared") if i == 0 else "hidden"
-        W_mean[...] = _side_by_side(W, inputs, encoding.feature_groups, last=last).reshape(W_mean.shape)
+        W_mean[...] = _side_by_side(W, inputs, groups, last=last).reshape(W_mean.shape)
         b_mean[...] = b.mean(axis=0) if last else b.reshape(b_mean.shape)
     return state, flat
 
 
-def _side_by_side(W: Array, inputs: str, groups: int, *, last: bool) -> Array:
+def _side_by_side(W: Array, inputs: str, groups: int | Sequence[int], *, last: bool) -> Array:
     """One layer's weights (K, n_in, n_out) as those of one network: (K, n_in, K, n_out), zero between the K.
 
     Shared inputs, and the mean at the end, take the sum and the mean over the axis that they do not have.
@@ -74,7 +75,8 @@ def _side_by_side(W: Array, inputs: str, groups: int, *, last: bool) -> Array:
     if inputs == "shared":
         wide = wide.sum(axis=0)
     elif inputs == "own":  # such as the cosines of all networks first, then the sines
-        wide = wide.reshape(count, groups, n_in // groups, count, n_out).swapaxes(0, 1)
+        parts = np.split(wide, groups, axis=1)
+        wide = np.concatenate([part.reshape(-1, count, n_out) for part in parts])
     return wide.mean(axis=-2) if last else wide
 
 

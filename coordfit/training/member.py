@@ -101,7 +101,9 @@ class Member:
             encoded=not encoding.gives_coordinates,
             output_bias=self._output_bias(),
         )
-        return state, layout.with_encoder(network, encoding.draw_parameters(streams.encoding))
+        known = self.train.reshape(self.picture.pixels.shape[:2])
+        first = encoding.first_parameters(streams.encoding, self.picture.pixels, known)
+        return state, layout.with_encoder(network, first)
 
     def _output_bias(self) -> NDArray[np.float64] | None:
         """Return the bias for the mean colour of the training pixels; None unless the settings ask for it."""

@@ -27,6 +27,7 @@ from coordfit.training.trainer import Trainer, fit_alone, fit_together
 
 SIZE = (7, 11)
 SETTINGS = {"num_frequencies": 6, "sigma": 3.0, "grid_levels": 3, "grid_features": 2, "grid_smoothness": 0.5}
+SETTINGS |= {"pyramid_levels": 3, "pyramid_smoothness": 0.5}
 ALL = [*ENCODINGS, *OWN]
 LEARNING = [encoding for encoding in ALL if encoding_class(encoding).learns]
 COMPONENTS = [type(encoding) for encoding in OWN]
@@ -240,7 +241,7 @@ def test_a_grid_follows_the_density_of_the_known_pixels(cat):
     assert [(level.rows, level.columns) for level in nodes] == [(3, 4), (4, 6), (7, 11)]
 
 
-@pytest.mark.parametrize("name", ["grid", *OWN], ids=name_of)
+@pytest.mark.parametrize("name", ["grid", "pyramid", *OWN], ids=name_of)
 def test_the_mean_of_networks_has_the_mean_of_their_colours(cat, name):
     """Before the last activation: here the identity."""
     config = make_config(SMALL, {"encoding": name, "output_activation": "identity", "dtype": "float64"})

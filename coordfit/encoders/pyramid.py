@@ -1,0 +1,88 @@
+"""A pyramid of trained features, which starts as the Laplacian pyramid of the training pixels.
+
+Level l has cells of `2^l` pixels with a value at each centre; the features of a pixel are the cubic
+interpolations of all levels. It is the pyramid of `codec`, without rounding. Source: Burt and Adelson (1983).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import FitConfig
+from .interpolation import CUBIC, Level
+from .levels import LevelsEncoding
+
+LUMINANCE = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
+"""Makes luminance and two colour differences of red, green and blue."""
+# Features of 1 for colours that differ by a quarter, as weights and learning rates suit features near 1.
+_GAIN = 4.0
+_MOST_CHANNELS = 3
+
+Real = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pyramid(LevelsEncoding):
+    """Levels of trained features: `features` at the finest, twice as many at the next, then three times."""
+
+    name = "pyramid"
+    kernel = CUBIC
+    between_rows, between_scattered = 10.0, 100.0
+
+    @classmethod
+    def title(cls, config: FitConfig) -> str:
+        """Return the encoding and its settings in words."""
+        return f"pyramid encoding, {config.pyramid_levels} levels"
+
+    def nodes(self) -> list[Level]:
+        """Return the cells of each level, from coarse to fine."""
+        longer, found = max(self.size), []
+        for halvings in reversed(range(self.levels)):
+            pixels = self.spacing * 2**halvings
+            rows, columns = (max(1, math.ceil(length / pixels)) for length in self.size)
+            features = self.features * min(halvings + 1, _MOST_CHANNELS)
+            found.append(Level(rows, columns, 0.5 * pixels / longer, pixels / longer, features))
+        return found
+
+    def first_parameters(
+        self, rng: np.random.Generator, pixels: NDArray[np.floating], known: NDArray[np.bool_]
+    ) -> dict[str, Real]:
+        """Return the Laplacian pyramid of luminance and colour differences; other features are near 0."""
+        first = self.draw_parameters(rng)
+        colours = pixels[known].astype(np.float64)
+        to = LUMINANCE if pixels.shape[-1] == 3 else np.eye(pixels.shape[-1])
+        rest = _GAIN * (colours - colours.mean(axis=0)) @ to.T
+        for values, part in zip(first.values(), self._laplacian(rest, known), strict=True):
+            values[..., : part.shape[-1]] = part
+        return first
+
+    def _laplacian(self, rest: Real, known: NDArray[np.bool_]) -> Iterator[Real]:
+        """Yield the values (H_l, W_l, c) of each level: means over cells of what coarser levels leave.
+
+        Cells without known pixels take the mean of all. Each level is subtracted from `rest` (N, C) in place.
+        """
+        height, width = self.size
+        x, y = ((np.arange(n) + 0.5) / max(self.size) for n in (width, height))
+        at_y, at_x = known.nonzero()
+        for level in self.nodes():
+            part = rest[:, : level.features]
+            cell = _cells(y, level, level.rows)[at_y] * level.columns + _cells(x, level, level.columns)[at_x]
+            count = np.bincount(cell, minlength=level.rows * level.columns)
+            sums = [np.bincount(cell, channel, count.size) for channel in part.T]
+            values = np.where(count, sums / np.maximum(count, 1), part.mean(axis=0)[:, None])
+            values = values.reshape(-1, level.rows, level.columns)
+            yield values.transpose(1, 2, 0)
+            A_x, A_y = level.matrices(self.kernel, x, y)
+            part -= (A_y @ values @ A_x.T)[:, known].T
+
+
+def _cells(positions: Real, level: Level, count: int) -> NDArray[np.int64]:
+    """Return the cell of each position along an axis."""
+    cells = np.floor(level.places(positions) + 0.5).astype(np.int64)
+    clipped: NDArray[np.int64] = cells.clip(0, count - 1)
+    return clipped
