@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..encoders.interpolation import CUBIC
 from ..images.grid import PixelGrid
 
 WEIGHT_BITS = 12
@@ -40,18 +41,15 @@ class Block:
         """Return the Catmull-Rom weights of cells that are `scale` of `length` pixels wide, for some outputs.
 
         There are `length` outputs in all; or, as `drawn` says, another number, of which some come before the
-        first. Cells beyond the ends have the value of the last. Source: Keys (1981), a = -1/2.
+        first. Cells beyond the ends have the value of the last.
         """
         full, skipped = drawn or (length, 0)
         place = (np.arange(outputs.start, outputs.stop) + (skipped + 0.5)) * length / full / scale - 0.5
-        first = np.floor(place).astype(np.int64) - 1
-        distance = abs(place[:, None] - (first[:, None] + np.arange(4)))
-        near = (1.5 * distance - 2.5) * distance**2 + 1
-        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-        weights = np.rint(np.where(distance <= 1, near, far) * (1 << WEIGHT_BITS))
+        taps = CUBIC.along(np, place, -(-length // scale))
+        weights = np.rint(np.stack([weight for _, weight in taps], axis=1) * (1 << WEIGHT_BITS))
         rows = np.arange(place.size)
         weights[rows, weights.argmax(1)] += (1 << WEIGHT_BITS) - weights.sum(1)
-        cell = np.clip(first[:, None] + np.arange(4), 0, -(-length // scale) - 1)
+        cell = np.stack([node for node, _ in taps], axis=1).astype(np.int64)
         cells = slice(int(cell.min()), int(cell.max()) + 1)
         matrix = np.zeros((place.size, cells.stop - cells.start))
         for k in range(4):

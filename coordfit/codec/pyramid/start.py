@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...encoders.pyramid import LUMINANCE
 from ..upsampling import Upsampling
 
 Real = NDArray[np.floating[Any]]
-
-_LUMINANCE = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
 
 
 def start_latents(target: Real, latents: Sequence[Real]) -> NDArray[np.float64]:
@@ -26,7 +25,7 @@ def start_latents(target: Real, latents: Sequence[Real]) -> NDArray[np.float64]:
     colours, *size = target.shape
     to = np.eye(colours)
     if colours >= 3:
-        to[:3, :3] = _LUMINANCE
+        to[:3, :3] = LUMINANCE
         to[1:] = np.roll(to[1:], colours - 3, 0)  # alpha after luminance
     back = np.linalg.inv(to)
     rest = np.tensordot(to.astype(target.dtype), target, 1)
