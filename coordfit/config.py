@@ -126,8 +126,8 @@ class FitConfig:
     )
     output_start: OutputStart = _network(
         "drawn",
-        "of the last layer: drawn like the others, or mean, which starts at the mean colour of the training "
-        "pixels with weights of 0",
+        "of the last layer: drawn like the others; mean, which starts at the mean colour of the training "
+        "pixels with weights of 0; or picture, which starts at the picture, with encoding pyramid",
         choices=get_args(OutputStart),
     )
 

@@ -14,7 +14,7 @@ from .network.losses import LossName
 
 EncodingName = Literal["none", "basic", "positional", "gaussian", "grid", "pyramid"]
 InitializerName = Literal["auto", "he", "glorot", "sine"]
-OutputStart = Literal["drawn", "mean"]
+OutputStart = Literal["drawn", "mean", "picture"]
 OptimizerName = Literal["adam", "sgd", "muon", "gauss-newton"]
 ScheduleName = Literal["constant", "cosine", "linear", "exponential"]
 PolishName = Literal["none", "ridge"]

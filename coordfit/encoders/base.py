@@ -108,6 +108,10 @@ class Encoding(ABC):
         """
         return self.draw_parameters(rng)
 
+    def colour_weights(self, channels: int) -> NDArray[np.float64] | None:
+        """Return S (F, C), which makes the picture less its mean of first features; None if there is none."""
+        return None
+
     @classmethod
     def settings_for_spacing(cls, config: FitConfig, spacing: float) -> dict[str, Any]:
         """Return settings for training pixels of this mean distance, if the user has given none."""

@@ -55,11 +55,15 @@ class Pyramid(LevelsEncoding):
         """Return the Laplacian pyramid of luminance and colour differences; other features are near 0."""
         first = self.draw_parameters(rng)
         colours = pixels[known].astype(np.float64)
-        to = LUMINANCE if pixels.shape[-1] == 3 else np.eye(pixels.shape[-1])
-        rest = _GAIN * (colours - colours.mean(axis=0)) @ to.T
+        rest = (colours - colours.mean(axis=0)) @ (_GAIN * _to_features(colours.shape[1])).T
         for values, part in zip(first.values(), self._laplacian(rest, known), strict=True):
             values[..., : part.shape[-1]] = part
         return first
+
+    def colour_weights(self, channels: int) -> Real:
+        """Return S (F, C), which makes the picture less its mean of the features of first values."""
+        back = np.linalg.inv(_GAIN * _to_features(channels)).T
+        return np.concatenate([np.eye(level.features, channels) @ back for level in self.nodes()])
 
     def _laplacian(self, rest: Real, known: NDArray[np.bool_]) -> Iterator[Real]:
         """Yield the values (H_l, W_l, c) of each level: means over cells of what coarser levels leave.
@@ -79,6 +83,10 @@ class Pyramid(LevelsEncoding):
             yield values.transpose(1, 2, 0)
             A_x, A_y = level.matrices(self.kernel, x, y)
             part -= (A_y @ values @ A_x.T)[:, known].T
+
+
+def _to_features(channels: int) -> Real:
+    return LUMINANCE if channels == 3 else np.eye(channels)
 
 
 def _cells(positions: Real, level: Level, count: int) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ Every device thus starts from the same numbers, whatever its own generator would
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,23 @@ def sine(rng: np.random.Generator, n_in: int, n_out: int, *, omega: float, first
 
 
 INITIALIZERS: dict[str, Callable[..., Drawn]] = {"he": he, "glorot": glorot, "sine": sine}
+
+
+def start_linear(layers: Sequence[Drawn], S: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+    """Change a ReLU network's layers such that it starts as `x S + bias`, for S (F, C).
+
+    Two units of each hidden layer pass on one output's positive and negative part. The other units keep their
+    drawn weights, and have no effect before the last layer learns.
+    """
+    *hidden, (W_last, b_last) = layers
+    parts = np.concatenate([np.eye(S.shape[1]), -np.eye(S.shape[1])])  # (2 C, C)
+    units, weights, last = len(parts), S @ parts.T, S
+    for W, b in hidden:
+        W[:, :units], b[:, :units] = 0.0, 0.0
+        W[: len(weights), :units] = weights
+        weights, last = np.eye(units), parts
+    W_last[...] = 0.0
+    W_last[: len(last)], b_last[...] = last, bias
 
 
 def bias_for_mean(activation: ActivationFunction, mean: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .._backends import Array, Backend
 from ..components import name_of
 from ..config import FitConfig
-from ..encoders.base import State
+from ..encoders.base import Encoding, State
 from ..encoders.registry import encoding_class, encoding_of
 from ..errors import ConfigError
 from ..images import Picture
@@ -22,9 +22,10 @@ from ..models.model import Model
 from ..models.rendering import PictureFacts
 from ..network.activations import make_activation
 from ..network.cost import layout_for
-from ..network.initializers import bias_for_mean
+from ..network.initializers import Drawn, bias_for_mean, start_linear
 from ..network.losses import make_loss
 from ..network.mlp import initial_parameters
+from ..network.parameters import ParameterLayout
 from ..network.random_streams import RandomStreams
 from ..optimizers.schedules import learning_rate
 from ..pixels.batch_order import BatchOrder
@@ -101,9 +102,23 @@ class Member:
             encoded=not encoding.gives_coordinates,
             output_bias=self._output_bias(),
         )
+        if config.output_start == "picture":
+            self._start_linear(encoding, ParameterLayout(layout.layer_sizes).views(np, network))
         known = self.train.reshape(self.picture.pixels.shape[:2])
         first = encoding.first_parameters(streams.encoding, self.picture.pixels, known)
         return state, layout.with_encoder(network, first)
+
+    def _start_linear(self, encoding: Encoding, layers: Sequence[Drawn]) -> None:
+        """Let a network start at the picture that the encoding's first values hold; ConfigError if it cannot."""
+        config, channels = self.config, self.picture.channels
+        S = encoding.colour_weights(channels)
+        if S is None:
+            raise ConfigError(f"output_start picture is for encoding pyramid, not {name_of(config.encoding)}")
+        if (config.activation, config.output_activation) != ("relu", "identity"):
+            raise ConfigError("output_start picture needs activation relu and output_activation identity")
+        if config.depth > 1 and config.hidden_size < 2 * channels:
+            raise ConfigError(f"output_start picture needs hidden_size {2 * channels} or more")
+        start_linear(layers, S, self.target[self.train].mean(axis=0, dtype=np.float64))
 
     def _output_bias(self) -> NDArray[np.float64] | None:
         """Return the bias for the mean colour of the training pixels; None unless the settings ask for it."""

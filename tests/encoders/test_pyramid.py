@@ -80,3 +80,32 @@ def test_training_starts_from_the_picture_of_each_member(channels):
 def test_a_pyramid_follows_the_density_of_the_known_pixels(cat):
     result = coordfit.inpaint(cat, missing=0.75, config=make_config(SMALL), device="numpy")
     assert result.config.pyramid_spacing == result.metrics["spacing"] > 1.9
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_network_starts_at_the_picture_that_its_pyramid_holds(channels, depth):
+    """All of a smooth picture: its luminance at full size, its colours at half."""
+    y, x = np.mgrid[:24, :32] / 32.0
+    shifts = np.arange(channels) * 0.5
+    pixels = 0.5 + 0.3 * np.sin(3.0 * x[..., None] + shifts) * np.cos(2.0 * y[..., None])
+    options = {"output_start": "picture", "output_activation": "identity", "depth": depth, "steps": 0}
+    result = coordfit.fit(pixels, make_config(SMALL, options), device="numpy")
+    assert result.metrics["psnr"] > 40.0
+    drawn = coordfit.fit(pixels, make_config(SMALL, options, {"output_start": "drawn"}), device="numpy")
+    assert drawn.metrics["psnr"] < 25.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"encoding": "grid"}, "output_start picture is for encoding pyramid, not grid"),
+        ({"activation": "tanh"}, "needs activation relu and output_activation identity"),
+        ({"output_activation": "sigmoid"}, "needs activation relu and output_activation identity"),
+        ({"hidden_size": 5}, "needs hidden_size 6 or more"),
+    ],
+)
+def test_what_cannot_start_at_the_picture_is_refused(cat, wrong, message):
+    options = {"output_start": "picture", "output_activation": "identity"}
+    with pytest.raises(coordfit.ConfigError, match=message):
+        coordfit.fit(cat, make_config(SMALL, options, wrong), device="numpy")
