@@ -43,8 +43,10 @@ def test_everything_that_can_be_chosen_is_checked(table):
 
 
 def test_element_by_element_means_all_parameters(table):
-    # Features and nodes: m is 2, and the grid has 2x3 and 3x4 nodes. There are 5 hidden units and 3 channels.
+    # Features and nodes: m is 2, and the grid has 2x3 and 3x4 nodes. The pyramid has
+    # 2x2 cells of 2 numbers and 3x4 of 1. There are 5 hidden units and 3 channels.
     sizes = {"none": (2, 0), "basic": (4, 0), "positional": (4, 0), "gaussian": (4, 0), "grid": (2, 18)}
+    sizes["pyramid"] = (3, 20)
     for case in table:
         if case.method == "element" and case.encoding in sizes:
             features, nodes = sizes[case.encoding]

@@ -35,8 +35,9 @@ class KrigingResult:
     deviation : array (H, W)
         The standard deviation of a channel, as the process estimates it; 0 for known pixels.
     metrics : dict
-        Those of an `InpaintResult` that need no network, `seconds`, `deviation_mean`, `deviation_largest`, and with a truth
-        `within_1` and `within_2`: the shares of hidden pixels with an error of up to one and two deviations.
+        Those of an `InpaintResult` that need no network, `seconds`, `deviation_mean` and `deviation_largest`,
+        and with a truth `within_1` and `within_2`: the shares of hidden pixels with an error of up to one and
+        two deviations.
     """
 
     masked: MaskedPicture

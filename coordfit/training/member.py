@@ -103,13 +103,13 @@ class Member:
             output_bias=self._output_bias(),
         )
         if config.output_start == "picture":
-            self._start_linear(encoding, ParameterLayout(layout.layer_sizes).views(np, network))
+            self._start_linear(encoding, list(ParameterLayout(layout.layer_sizes).views(np, network)))
         known = self.train.reshape(self.picture.pixels.shape[:2])
         first = encoding.first_parameters(streams.encoding, self.picture.pixels, known)
         return state, layout.with_encoder(network, first)
 
     def _start_linear(self, encoding: Encoding, layers: Sequence[Drawn]) -> None:
-        """Let a network start at the picture that the encoding's first values hold; ConfigError if it cannot."""
+        """Let a network start at the picture of the encoding's first values; ConfigError if it cannot."""
         config, channels = self.config, self.picture.channels
         S = encoding.colour_weights(channels)
         if S is None:

@@ -102,7 +102,7 @@ def test_a_model_of_any_depth_comes_back(tmp_path, depth):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("encoding", ["none", "gaussian", "grid"])
+@pytest.mark.parametrize("encoding", ["none", "gaussian", "grid", "pyramid"])
 def test_a_checkpoint_comes_back_bit_by_bit(tmp_path, optimizer, encoding):
     result = small_fit(encoding=encoding, **optimizer)
     path = tmp_path / "c.safetensors"

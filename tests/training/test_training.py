@@ -455,6 +455,7 @@ RESUMED = {
     "warm-up": {"warmup_steps": 12, "schedule": "exponential"},
     "two threads": {"hidden_size": 64, "num_frequencies": 32, "batch_size": 512},
     "grid": {"encoding": "grid", "optimizer": "muon", "grid_smoothness": 1.0},
+    "pyramid": {"encoding": "pyramid", "optimizer": "muon", "pyramid_smoothness": 1.0},
     "no encoding": {"encoding": "none", "train_on": "every-second", "batch_size": 100},
 }
 

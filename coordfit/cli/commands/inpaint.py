@@ -140,10 +140,9 @@ def _print_kriging(result: KrigingResult, folder: Path, options: Options, log: C
     if options.json:
         print_json({"folder": str(folder), "metrics": m})
         return EXIT_OK
-    shares = [m.get(f"within_{n}") for n in (1, 2)]
-    within = (
-        None if None in shares else "{:.0%} of hidden pixels are within one, {:.0%} within two".format(*shares)
-    )
+    within = None
+    if "within_1" in m:
+        within = f"{m['within_1']:.0%} of hidden pixels are within one, {m['within_2']:.0%} within two"
     rows: list[Row] = [
         *_scores(m),
         (
