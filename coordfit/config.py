@@ -104,7 +104,7 @@ class FitConfig:
     )
     pyramid_smoothness: float | None = _network(
         None,
-        "weight of the squared curvature of the cells (default 0; with --train-on every-second 10)",
+        "weight of the squared curvature of the cells (default 0; with --train-on every-second 0.1)",
         limits=NOT_NEGATIVE,
         is_new=True,
     )
