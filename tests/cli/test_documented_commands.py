@@ -135,6 +135,7 @@ def place(tmp_path_factory):
     result = coordfit.fit(pixels, steps=1, hidden_size=4, num_frequencies=4, device="numpy", threads=1)
     (folder / "runs" / "001").mkdir(parents=True)
     result.save(folder / "runs" / "001" / "model.safetensors")
+    coordfit.compress(pixels, steps=1).save(folder / "photo.cfc")
     return folder
 
 
@@ -152,6 +153,9 @@ def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, wo
     monkeypatch.setattr(coordfit.cli.commands.experiments, "run_experiment", lambda *_: None)
     monkeypatch.setenv("COORDFIT_STEPS", "1")
     monkeypatch.setenv("COORDFIT_DEVICE", "numpy")
+    monkeypatch.setattr("coordfit.codec.Compressor.train", lambda *_: True)
+    if words[:1] == ["compress"]:
+        Path("photo.cfc").unlink()
     code = main(words)
     said = capsys.readouterr()
     if words == ["--device", "gpu"]:
@@ -175,6 +179,7 @@ PYTHON = {page.name: python_of(page) for page in [ROOT / "README.md", *sorted((R
 def test_the_python_of_a_page_runs(in_place, monkeypatch, page):
     """One step for each fit."""
     monkeypatch.setattr(coordfit.FitConfig, "resolved_steps", lambda config, pixels: 1)
+    monkeypatch.setattr("coordfit.codec.Compressor.train", lambda *_: True)
     exec(PYTHON[page], {"__name__": "page"})
 
 
