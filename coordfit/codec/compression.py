@@ -111,7 +111,7 @@ class Compressor:
     ) -> None:
         self._clock = _Clock(steps, seconds)
         self._bit_depth, self._reference = 8 * levels.dtype.itemsize, Reference(_checked(levels))
-        planes = self._reference.planes
+        planes = self._reference.planes()
         _check_extent(*planes.shape)
         settings = settings or settings_for(*planes.shape)
         self._target, self._seen = target, (math.nan, math.nan)

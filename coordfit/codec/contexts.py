@@ -159,7 +159,7 @@ class Scan:
     def __init__(self, level: Level, coarser: Integers) -> None:
         channels, height, width = level.shape
         stride = width + _LEFT  # a row's border on the right is that of the next on the left
-        c, y, x = np.ogrid[:channels, :height, :width]
+        c, y, x = (axis.astype(np.int32) for axis in np.ogrid[:channels, :height, :width])
         step = np.broadcast_to(x + SKEW * y, level.shape).ravel()
         self.order = _order(step)
         self.ends = np.cumsum(np.bincount(step))
@@ -168,8 +168,8 @@ class Scan:
         self.canvas = np.concatenate([np.zeros(own), above.ravel()])
         place = (c * (height + _ABOVE) + y + _ABOVE) * stride + x + _LEFT
         place_above = own + (c * above.shape[1] + y // 2 + 1) * above.shape[2] + x // 2 + 1
-        self._place = place.astype(np.int32).ravel()[self.order]
-        self._place_above = place_above.astype(np.int32).ravel()[self.order]
+        self._place = place.ravel()[self.order]
+        self._place_above = place_above.ravel()[self.order]
         self._channel = np.broadcast_to(c, level.shape).astype(np.uint8).ravel()[self.order]
         self._level = level.index
         self._offsets = np.array([dy * stride + dx for dy, dx in NEIGHBOURS])
@@ -224,12 +224,14 @@ def put_level(
     if not np.size(values):
         return
     scan = Scan(level, coarser)
-    ordered = np.asarray(values, np.int64).ravel()[scan.order]
+    ordered = np.asarray(values).ravel()[scan.order]
     scan.show(slice(None), ordered)
-    laws = [network.laws(scan.contexts(slice(i, i + _ROWS))) for i in range(0, ordered.size, _ROWS)]
-    means, scales = (np.concatenate(parts) for parts in zip(*laws, strict=True))
+    means, scales = np.empty(ordered.size, np.int32), np.empty(ordered.size, np.uint8)
+    for i in range(0, ordered.size, _ROWS):
+        some = slice(i, i + _ROWS)
+        means[some], scales[some] = network.laws(scan.contexts(some))
     for part in scan.steps():
-        put_values(encoder, ordered[part], means[part], scales[part])
+        put_values(encoder, *(array[part].astype(np.int64) for array in (ordered, means, scales)))
 
 
 def take_level(decoder: Decoder, network: ContextNetwork, level: Level, coarser: Integers) -> Integers:

@@ -43,7 +43,7 @@ class Encoder:
         first = self.tables.first
         if ((symbols < 0) | (symbols >= first[laws + 1] - first[laws])).any():
             raise ValueError("a symbol lies outside its law")
-        self._groups.append(first[laws] + symbols)
+        self._groups.append((first[laws] + symbols).astype(np.int32))
 
     def bits(self) -> float:
         """Return the entropy of all groups so far: the bits that a perfect coder takes."""

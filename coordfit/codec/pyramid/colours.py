@@ -13,32 +13,31 @@ Mask = NDArray[np.bool_]
 
 
 class Reference:
-    """The picture that a compression is to reach: levels (H, W, C), uint8 or uint16, C as in `Picture`.
-
-    Attributes
-    ----------
-    planes : array, shape (C, H, W)
-        Colours in [0, 1]; those of fully transparent pixels go on smoothly from their neighbours.
-    """
+    """The picture that a compression is to reach: levels (H, W, C), uint8 or uint16, C as in `Picture`."""
 
     def __init__(self, levels: Levels) -> None:
-        planes = np.ascontiguousarray(to_pixels(levels).transpose(2, 0, 1))
-        self._seen = planes[-1] > 0 if len(planes) in (2, 4) else None
-        if self._seen is not None and not self._seen.all():
-            planes[:-1] = continued(planes[:-1], self._seen)
-        self.planes: Planes = planes
+        self._levels = levels
+        has_alpha = levels.shape[2] in (2, 4)
+        self._seen: Mask | None = levels[..., -1] > 0 if has_alpha else None
 
     @property
     def num_pixels(self) -> int:
-        """H W."""
-        return int(self.planes[0].size)
+        """Return H W."""
+        return int(self._levels[..., 0].size)
+
+    def planes(self) -> Planes:
+        """Return colours (C, H, W) in [0, 1]; those of fully transparent pixels go on from their neighbours."""
+        planes: Planes = np.ascontiguousarray(to_pixels(self._levels).transpose(2, 0, 1))
+        if self._seen is not None:
+            planes[:-1] = continued(planes[:-1], self._seen)
+        return planes
 
     def squared_error(self, levels: Levels) -> float:
         """Return the mean squared error of levels; colours of fully transparent pixels do not count."""
-        squares, count = 0.0, 0
-        for i, plane in enumerate(self.planes):
-            error = to_pixels(levels[..., i]) - plane
-            if self._seen is not None and i + 1 < len(self.planes):
+        squares, count, channels = 0.0, 0, levels.shape[2]
+        for i in range(channels):
+            error = to_pixels(levels[..., i]) - to_pixels(self._levels[..., i])
+            if self._seen is not None and i + 1 < channels:
                 error = error[self._seen]
             squares += float(np.square(error, dtype=np.float64).sum())
             count += error.size

@@ -33,7 +33,7 @@ def quantised(trainer: PyramidTrainer, reference: Reference, bit_depth: int) -> 
         return reference.squared_error(synthesise(picture)) + trainer.lmbda * size / pixels
 
     network = min((_network(trainer, bits) for bits in _CONTEXT_BITS), key=context_cost)
-    latents = [level.astype(np.int64) for level in y]
+    latents = [level.astype(np.int32) for level in y]
     whole = dataclasses.replace(_bare(trainer, network), latents=latents, bit_depth=bit_depth)
     decoders = (_synthesis(trainer, bits) for bits in _DECODER_BITS)
     return dataclasses.replace(whole, synthesis=min(decoders, key=decoder_cost))
