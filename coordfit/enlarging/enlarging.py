@@ -2,6 +2,8 @@
 
 A pixel of a photograph is the mean of the light on its area: the four quarters of a pixel have its colour as
 their mean. The network's mean over eight turns and reflections fills them, and what their mean is off is added.
+Sizes between doublings are drawn by Lanczos and back-projected (Irani and Peleg, Improving Resolution by Image
+Registration, 1991), so that their means are those of the source too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from ..images.resizing import resize_channels
 from .network import RADIUS, Array, EnlargingNetwork, inputs, symmetries
 
 _AT_ONCE = 8192  # pixels of a block of rows
+_BACK_PROJECTIONS = 2
 Callback = Callable[[float], object]
 """Called with the share of the work that is done; the work ends without a result if it returns True."""
 
@@ -29,11 +32,13 @@ def enlarged(
 ) -> Array | None:
     """Return colours (H, W, C) at a size (height, width, C), at least as large; None if the callback ends it.
 
-    They are doubled until they are large enough, then reduced by Lanczos, and not clipped. The result does not
-    depend on the threads.
+    They are doubled once, and again while both sides are to grow 1.5 times or more; then resized, and not
+    clipped. The result does not depend on the threads.
     """
-    doublings = 0
-    while colours.shape[0] << doublings < height or colours.shape[1] << doublings < width:
+    source = colours
+    own, size = source.shape[:2], (height, width)
+    doublings = int(own != size)
+    while own != size and all((3 * a) << doublings <= 2 * b for a, b in zip(own, size, strict=True)):
         doublings += 1
     total = sum(4**i for i in range(doublings))
     done = 0
@@ -43,9 +48,21 @@ def enlarged(
             done += 4**i
     except _EndedError:
         return None
-    if colours.shape[:2] != (height, width):
-        colours = resize_channels(colours, (width, height), Image.Resampling.LANCZOS)
-    return colours
+    return colours if colours.shape[:2] == (height, width) else _resized(colours, source, (width, height))
+
+
+def _resized(colours: Array, source: Array, size: tuple[int, int]) -> Array:
+    """Return colours at (width, height), whose means over the source's pixels are brought near to those."""
+    found = np.empty((size[1], size[0], source.shape[2]), np.float32)
+    own = source.shape[1], source.shape[0]
+    for channel in range(source.shape[2]):  # one at a time, for memory
+        one = np.s_[:, :, channel : channel + 1]
+        plane = resize_channels(colours[one], size, Image.Resampling.LANCZOS)
+        for _ in range(_BACK_PROJECTIONS):
+            lack = source[one] - resize_channels(plane, own, Image.Resampling.BOX)
+            plane += resize_channels(lack, size, Image.Resampling.BICUBIC)
+        found[one] = plane
+    return found
 
 
 def _told(callback: Callback | None, begin: float, share: float) -> Callback:

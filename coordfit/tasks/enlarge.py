@@ -44,7 +44,7 @@ def enlarge(
     threads : int, optional
         By default all cores; the result does not depend on it.
     callback : callable, optional
-        Called with the share of the work that is done.
+        Called with the share of the work that is done; what it returns is not used.
 
     Raises
     ------
@@ -52,8 +52,13 @@ def enlarge(
     """
     picture = load_picture(image, background=background, max_pixels=max_pixels)
     height, width = target_size(picture, scale, size, max_pixels)
-    colours = enlarged_pixels(picture.pixels, height, width, threads, callback)
-    assert colours is not None  # a callback whose result is True is the command's
+
+    def tell(done: float) -> None:
+        if callback is not None:
+            callback(done)
+
+    colours = enlarged_pixels(picture.pixels, height, width, threads, tell)
+    assert colours is not None  # as `tell` never ends the work
     return Picture(quantize(colours, picture.bit_depth), picture.bit_depth, picture.name, picture.notes)
 
 
@@ -68,13 +73,14 @@ def target_size(
     if isinstance(size, tuple | list):
         width, height = (int(n) for n in size)
     else:
-        factor = size / max(own) if size is not None else 2.0 if scale is None else scale
-        if not 0 < factor < 1e6:
+        factor: Any = size / max(own) if size is not None else 2.0 if scale is None else scale
+        is_number = isinstance(factor, int | float | np.number) and not isinstance(factor, bool)
+        if not (is_number and 0 < factor < 1e6):
             raise ConfigError(f"scale must be a number above 0, not {scale!r}")
         width, height = (max(1, round(n * factor)) for n in own)
     if width < own[0] or height < own[1]:
         raise ConfigError(
-            f"{width}x{height} is smaller than the picture, {own[0]}x{own[1]}: load_picture(size=...) reduces"
+            f"{width}x{height} is smaller than the picture, {own[0]}x{own[1]}, which is made no smaller here"
         )
     if width * height > max_pixels:
         raise ConfigError(
@@ -99,7 +105,8 @@ def enlarged_pixels(
         )
     if colours is None:
         return None
-    return (unpremultiply(colours) if has_alpha else colours).clip(0, 1)
+    straight = unpremultiply(colours) if has_alpha else colours
+    return straight.clip(0, 1, out=straight) if straight is not pixels else straight
 
 
 class EnlargedDrawing(Drawable):

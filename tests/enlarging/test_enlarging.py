@@ -64,6 +64,22 @@ def test_a_photograph_is_nearer_to_the_truth_than_by_lanczos_with_back_projectio
     assert coordfit.psnr(enlarged(small, 100, 100), truth) > coordfit.psnr(zero_line, truth) + 0.2
 
 
+@pytest.mark.parametrize("scale", [1.5, 2.5, 3])
+def test_between_doublings_it_is_ahead_of_lanczos_with_back_projection_too(scale):
+    side = 120
+    truth = coordfit.load_picture(bundled_picture(), size=side).pixels
+    small = resize_channels(truth, (round(side / scale),) * 2, Image.Resampling.BOX)
+    zero_line = resize_channels(small, (side, side), Image.Resampling.LANCZOS)
+    for _ in range(2):
+        means = resize_channels(zero_line, small.shape[:2], Image.Resampling.BOX)
+        zero_line += resize_channels(small - means, (side, side), Image.Resampling.BICUBIC)
+    assert coordfit.psnr(enlarged(small, side, side), truth) > coordfit.psnr(zero_line, truth) + 0.2
+
+
+def test_a_side_that_hardly_grows_bounds_the_work_on_the_other():
+    assert coordfit.enlarge(np.zeros((2, 1000), np.uint8), size=(1000, 6000)).levels.shape == (6000, 1000, 1)
+
+
 @pytest.mark.parametrize("turn", range(8))
 def test_a_turned_picture_gives_the_turned_result(turn):
     def turned(colours):
@@ -116,6 +132,10 @@ def test_any_larger_size_may_be_asked_for(options, size):
     assert coordfit.psnr(reduced, bundled_picture(32).pixels) > 28
 
 
+def test_a_callback_of_enlarge_is_only_told():
+    assert coordfit.enlarge(bundled_picture(32), callback=lambda _: True).width == 64
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_the_kind_of_a_picture_is_kept(channels, dtype):
@@ -138,6 +158,8 @@ def test_transparent_pixels_lend_no_colour():
         ({"scale": 0.5}, "16x16 is smaller than the picture, 32x32"),
         ({"size": 31}, "is smaller than"),
         ({"scale": -1}, "scale must be a number above 0"),
+        ({"scale": "2"}, "scale must be a number above 0, not '2'"),
+        ({"scale": True}, "scale must be a number above 0"),
         ({"scale": 2, "size": 64}, "scale and size cannot both be given"),
         ({"scale": 100, "max_pixels": 10_000}, "10240000 pixels are more than 10000"),
     ],
