@@ -13,13 +13,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .law_tables import Integers
-from .laws import FRACTIONS, SCALES, put_values, take_values
+from .laws import FRACTIONS, SCALES, put_values, radii, take_escapes, take_values
 from .rans import Decoder, Encoder
+from .rans_loops import LevelLoop
 
 NEIGHBOURS = (
     (0, -1), (0, -2), (0, -3), (-1, -2), (-1, -1), (-1, 0),
@@ -75,6 +77,18 @@ class ContextNetwork:
             raise ValueError("a layer of the context network does not fit the layer before")
         self.layers = tuple(layers)
         self._exact = [layer.exact() for layer in layers]
+
+    def integers(self) -> tuple[Integers, Integers, Integers, Integers]:
+        """Return weights (layers, 32, 32) and `b + 2^(shift - 1)` (layers, 32), shifts, and units."""
+        weights = np.zeros((len(self.layers), MOST_UNITS, MOST_UNITS), np.int32)
+        biases = np.zeros(weights.shape[:2], np.int32)
+        units = [INPUTS, *(layer.biases.size for layer in self.layers)]
+        for w, b, layer in zip(weights, biases, self.layers, strict=True):
+            inputs, outputs = layer.weights.shape
+            w[:inputs, :outputs] = layer.weights
+            b[:outputs] = layer.biases + (1 << layer.shift - 1)
+        shifts = np.array([layer.shift for layer in self.layers])
+        return weights, biases, shifts, np.array(units)
 
     def laws(self, contexts: Floats) -> tuple[Integers, Integers]:
         """Return means in sixteenths and scales (n,) of contexts (n, INPUTS) that hold integers."""
@@ -191,6 +205,12 @@ class Scan:
         """Put the values of a part of the order on the canvas, for all contexts after it."""
         self.canvas[self._place[part]] = _clipped(values, -MOST_INPUT, MOST_INPUT)
 
+    def arrays(self) -> tuple[Any, ...]:
+        """Return what `LevelLoop` reads of a scan."""
+        ends = np.array([0, *np.unique(self.ends)])
+        places = self._place, self._place_above, self._channel
+        return self.canvas, *places, self._offsets, self._offsets_above, self._level, ends
+
     def steps(self) -> Iterator[slice]:
         """Yield the parts of the order that are decoded together; a narrow level has steps without latents."""
         for begin, end in itertools.pairwise([0, *np.unique(self.ends).tolist()]):
@@ -240,10 +260,34 @@ def take_level(decoder: Decoder, network: ContextNetwork, level: Level, coarser:
     if not values.size:
         return values
     scan = Scan(level, coarser)
-    flat = values.reshape(-1)
+    take = _take_steps_compiled if decoder.compiled else _take_steps
+    values.reshape(-1)[scan.order] = take(decoder, network, scan)
+    return values
+
+
+def _take_steps(decoder: Decoder, network: ContextNetwork, scan: Scan) -> NDArray[np.int32]:
+    """Return the latents of a level in the order of decoding."""
+    values = np.empty(scan.order.size, np.int32)
     for part in scan.steps():
         means, scales = network.laws(scan.contexts(part))
-        taken = take_values(decoder, means, scales)
+        values[part] = taken = take_values(decoder, means, scales)
         scan.show(part, taken)
-        flat[scan.order[part]] = taken
+    return values
+
+
+def _take_steps_compiled(decoder: Decoder, network: ContextNetwork, scan: Scan) -> NDArray[np.int32]:
+    """Return the same; the loop stops after a step with escapes, which are taken here."""
+    parts = [*scan.steps()]
+    values = np.empty(scan.order.size, np.int32)
+    group = np.empty((3, max(part.stop - part.start for part in parts)), np.int64)
+    laws = radii(), MOST_INPUT, MOST_ACTIVATION, SCALES - 1, FRACTIONS
+    loop = LevelLoop(scan.arrays(), network.integers(), laws, group, values)
+    step = 0
+    while step < len(parts):
+        step = decoder.run(loop, step)
+        part = parts[step - 1]
+        base, scales, offset = group[:, : part.stop - part.start]
+        take_escapes(decoder, offset, scales)
+        values[part] = taken = base + offset
+        scan.show(part, taken)
     return values

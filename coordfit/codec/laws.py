@@ -89,14 +89,19 @@ def put_values(encoder: Encoder, values: Integers, means: Integers, scales: Inte
 def take_values(decoder: Decoder, means: Integers, scales: Integers) -> Integers:
     """Return the next group of values (n,) under means in sixteenths and scales (n,)."""
     base, laws = _split(means, scales)
+    offset = decoder.take(laws) - radii()[scales]
+    take_escapes(decoder, offset, scales)
+    return base + offset
+
+
+def take_escapes(decoder: Decoder, offset: Integers, scales: Integers) -> None:
+    """Put the next values beyond the radii of their laws in place of escapes in offsets (n,)."""
     radius = radii()[scales]
-    offset = decoder.take(laws) - radius
     outside = offset > radius
     if outside.any():
         negative = _take_bits(decoder, int(outside.sum())) == 1
         size = radius[outside] + 1 + _take_exp_golomb(decoder, _orders(scales[outside]))
         offset[outside] = np.where(negative, -size, size)
-    return base + offset
 
 
 def best_scale(values: Integers) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .law_tables import PRECISION, SLOTS, DamagedError, Integers, LawTables
-from .rans_loops import LOWEST, compiled_decode, compiled_encode
+from .rans_loops import LOWEST, LevelLoop, compiled_decode, compiled_encode
 
 MOST_LANES = 1024
 _SYMBOLS_PER_LANE = 8192  # 32 bits of state beside about 8000 bits of symbols
@@ -70,6 +70,7 @@ class Decoder:
         self._state = np.frombuffer(data, "<u4", lanes).astype(np.uint32)
         self._words = np.frombuffer(data, "<u2", offset=4 * lanes).astype(np.uint32)
         self._position = 0
+        self.compiled = compiled
         self._decode: Any = compiled_decode if compiled else _decode
         if (self._state < LOWEST).any():
             raise DamagedError("begins with an impossible state")
@@ -82,6 +83,15 @@ class Decoder:
         if self._position < 0:
             raise DamagedError("ends too early")
         return symbols
+
+    def run(self, loop: LevelLoop, step: int) -> int:
+        """Decode steps of a level as `loop` does; return the step after the last."""
+        tables = self.tables
+        laws = tables.first, tables.start, tables.frequency, tables.symbol_of_slot
+        step, self._position = loop((self._state, self._words, *laws), self._position, step)
+        if self._position < 0:
+            raise DamagedError("ends too early")
+        return step
 
     def finish(self) -> None:
         """Check that all words are used and all lanes are back at their beginning."""

@@ -11,6 +11,7 @@ from pictures import float_network, latents_of, network
 
 from coordfit.codec import contexts, laws
 from coordfit.codec.contexts import COARSER, INPUTS, NEIGHBOURS, SKEW, ContextNetwork, Layer, Level, Scan
+from coordfit.codec.law_tables import DamagedError
 from coordfit.codec.rans import Decoder, Encoder
 
 
@@ -149,3 +150,32 @@ def test_the_float_network_comes_back_from_the_integers():
     found = contexts.weights_of(contexts.quantise(weights, biases, 11))
     for w, b, both in zip(weights, biases, found, strict=True):
         np.testing.assert_allclose(both, np.column_stack([w.T, b]), atol=0.004)
+
+
+@settings(deadline=None, max_examples=40)
+@given(integer_networks(), sizes, st.sampled_from([1, 3, 3000]), st.sampled_from([1, 4]))
+def test_numba_decodes_the_same_levels_and_ends_at_the_same_word(network, shape, spread, lanes):
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    coarser = rng.integers(-400, 400, (2, -(-shape[1] // 2), -(-shape[2] // 2)))
+    values = np.rint(rng.laplace(0, spread, shape)).astype(np.int64)  # a spread of 3000 is beyond most laws
+    encoder = Encoder(laws.law_tables())
+    contexts.put_level(encoder, network, Level(1, shape), values, coarser)
+    data = encoder.finish(lanes)
+    for compiled in (False, True):
+        decoder = Decoder(data, laws.law_tables(), lanes, compiled)
+        found = contexts.take_level(decoder, network, Level(1, shape), coarser)
+        decoder.finish()
+        assert found.dtype == np.int32
+        assert np.array_equal(found, values)
+
+
+def test_numba_refuses_a_level_that_ends_too_early():
+    pytest.importorskip("numba")
+    level, none = Level(0, (1, 40, 40)), np.zeros((0, 20, 20), int)
+    encoder = Encoder(laws.law_tables())
+    contexts.put_level(encoder, network(), level, latents_of(40, 40, [1], spread=9.0)[0], none)
+    data = encoder.finish(1)
+    for end in (4, len(data) // 2 & ~1, len(data) - 2):
+        with pytest.raises(DamagedError, match="ends too early"):
+            contexts.take_level(Decoder(data[:end], laws.law_tables(), 1, True), network(), level, none)
