@@ -170,6 +170,19 @@ def test_numba_decodes_the_same_levels_and_ends_at_the_same_word(network, shape,
         assert np.array_equal(found, values)
 
 
+def test_numba_clips_what_a_context_sees_of_values_without_escapes():
+    pytest.importorskip("numba")
+    weights = np.zeros((INPUTS, 2), int)
+    weights[0, 0] = 32  # the mean is the neighbour on the left, and 45
+    network = ContextNetwork([Layer(weights, np.array([45 * 32, 40]), 1)])
+    level, none = Level(0, (1, 30, 30)), np.zeros((0, 15, 15), int)
+    values = np.random.default_rng(0).integers(295, 306, level.shape)  # 255 is seen of them
+    encoder = Encoder(laws.law_tables())
+    contexts.put_level(encoder, network, level, values, none)
+    decoder = Decoder(encoder.finish(1), laws.law_tables(), 1, True)
+    assert np.array_equal(contexts.take_level(decoder, network, level, none), values)
+
+
 def test_numba_refuses_a_level_that_ends_too_early():
     pytest.importorskip("numba")
     level, none = Level(0, (1, 40, 40)), np.zeros((0, 20, 20), int)
