@@ -13,11 +13,13 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .._backends import get_backend
 from ..errors import CompressedFileError
 from ..files import FilePath, atomic_write, printable
 from .contexts import MOST_BIAS, MOST_SHIFT, MOST_WEIGHT, ContextNetwork, Layer, put_level, take_level
@@ -132,7 +134,8 @@ def decode(
         header, stream, bit_depth = _split(data)
         if header.latents > most_latents:
             raise DamagedError(f"has {header.latents} latents, more than the limit of {most_latents}")
-        return _decode(header, stream, bit_depth, _takes_numba(compiled, header))
+        with one_blas_thread():
+            return _decode(header, stream, bit_depth, _takes_numba(compiled, header))
     except DamagedError as error:
         raise CompressedFileError(f"cannot load {name}: it {error}") from error
     except MemoryError as error:
@@ -159,6 +162,11 @@ def load(path: FilePath, most_latents: int = MOST_LATENTS, compiled: bool | None
         reason = getattr(error, "strerror", None) or error
         raise CompressedFileError(f"cannot load {printable(path)}: {reason}") from error
     return decode(data, printable(path), most_latents, compiled)
+
+
+def one_blas_thread() -> AbstractContextManager[None]:
+    """Let the BLAS use one thread in a block: its products are too small for more."""
+    return get_backend("numpy", threads=1).activate()
 
 
 def _takes_numba(compiled: bool | None, header: Header) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import CompressedFileError
 from ..images.formats.levels import Levels
 from ..images.grid import PixelGrid
-from .container import Compressed, ScaledArray
+from .container import Compressed, ScaledArray, one_blas_thread
 from .law_tables import DamagedError
 from .upsampling import Upsampling, strips_of
 
@@ -74,7 +74,9 @@ def synthesised_rows(picture: Compressed, grid: PixelGrid) -> Iterator[Levels]:
     network = _checked(picture)
     for band in strips_of(grid.height, max(1, _BAND // grid.width)):
         window = grid.cropped(0, band.start, grid.width, band.stop - band.start)
-        yield from _rows_of_band(picture, network, window)
+        with one_blas_thread():
+            rows = [*_rows_of_band(picture, network, window)]
+        yield from rows
 
 
 def _rows_of_band(picture: Compressed, network: Sequence[Exact], grid: PixelGrid) -> Iterator[Levels]:
