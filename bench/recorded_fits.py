@@ -66,6 +66,10 @@ INPAINTINGS: tuple[Options, ...] = (  # over SMALL
     {"scribble": True, "average": 3}, {"missing": 0.3, "average": 2, "encoding": "basic"},
     {"missing": 0.3, "tiles": 12, "batch_size": None},
 )
+NEEDED: dict[str, Options] = {
+    "picture": {"encoding": "pyramid", "output_activation": "identity"},
+}
+"""Options without which a choice is refused."""
 FIGURES = ("psnr", "psnr_train", "psnr_held_out", "psnr_hidden", "ssim", "loss", "steps", "parameters")
 COMMANDS = {
     "fit": "fit --out one --steps 9 --size 32 --hidden-size 24 --batch-size 300",
@@ -105,9 +109,11 @@ def pictures() -> dict[str, np.ndarray]:
 
 
 def choices() -> Iterator[Options]:
-    """Yield each choice of each option that has some, except the default."""
+    """Yield each choice of each option that has some, except the default, with what it needs."""
     for spec in dataclasses.fields(coordfit.FitConfig):
-        yield from ({spec.name: choice} for choice in spec.metadata["choices"] if choice != spec.default)
+        for choice in spec.metadata["choices"]:
+            if choice != spec.default:
+                yield {spec.name: choice} | NEEDED.get(choice, {})
 
 
 def cases() -> Iterator[Case]:
