@@ -29,10 +29,8 @@ _CHANNELS = {1: (1, 1, 1, 1, 1), 2: (2, 2, 2, 2, 2), 3: (1, 2, 3, 3, 3), 4: (2, 
 # Most pixels, and hidden units of decoder and context network: small pictures have no room for large networks.
 _UNITS = (5_000, 3, 3), (24_000, 6, 8), (36_000, 12, 16), (math.inf, 24, 24)
 _LOOKS = 20  # in a training
-_SMALL, _MEASURED = (
-    1 << 16,
-    0.5,
-)  # pixels of pictures in which networks count, and from when on they are measured
+_SMALL = 1 << 16  # pixels of pictures in which networks count; these are measured
+_MEASURED = 0.5  # of the steps, from which on they are
 _FINISH = 35  # steps that take as long as all that is done after the last
 _GUESSES = 3  # of the first lambda
 _LOST_PSNR = 0.06  # by quantised weights
@@ -115,10 +113,11 @@ class Compressor:
         _check_extent(*planes.shape)
         settings = settings or settings_for(*planes.shape)
         self._target, self._seen = target, (math.nan, math.nan)
+        self._looks = 0  # number of the next look
         self._extra = 0.0  # bits per pixel of networks beyond the estimate
         self._workers = Workers(threads)
         with self._workers.activate():
-            lmbda = first_lmbda or _first_lmbda(planes, target, settings, seed)
+            lmbda = first_lmbda or _first_lmbda(planes, target, settings, self._workers)
             self.trainer = PyramidTrainer(planes, lmbda, settings, seed, self._workers)
         self.first_lmbda = lmbda
 
@@ -130,12 +129,11 @@ class Compressor:
     def train(self, callback: Callback | None = None) -> bool:
         """Take the steps; return whether all are taken, and not ended by the callback."""
         with self._workers.activate():
-            looks = math.nan
             for done in self._clock.ticks():
-                is_new = int(done * _LOOKS) != looks
-                looks = int(done * _LOOKS)
-                if is_new and not (callback is None and self._target.lmbda is not None):
-                    self._look(done)
+                if is_new := done * _LOOKS >= self._looks:
+                    self._looks = int(done * _LOOKS) + 1
+                    if callback is not None or self._target.lmbda is None:
+                        self._look(done)
                 if callback is not None and callback(self._progress(done, is_new)) is True:
                     return False
                 self.trainer.step(done)
@@ -172,28 +170,37 @@ class Compressor:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays and facts from which `restore` goes on bit by bit."""
         facts = {"first_lmbda": self.first_lmbda, "step": self._clock.step, "seconds": self._clock.elapsed}
-        return self.trainer.state(), facts
+        more = {"before": self._clock.before, "looks": self._looks, "seen": self._seen}
+        return self.trainer.state(), facts | more
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """Go on from a state of the same picture, target, seed, settings and first lambda."""
         self.trainer.restore(arrays)
-        self._clock.restore(facts["step"], facts["seconds"])
+        self._clock.restore(facts["step"], facts["seconds"], facts["before"])
+        self._looks, self._seen = facts["looks"], facts["seen"]
 
 
 class _Clock:
-    """Tells what share of the steps or of the seconds is used."""
+    """Tells what share of the steps or of the seconds is used.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken.
+    before : float or None
+        Seconds until the first step.
+    """
 
     def __init__(self, steps: int | None, seconds: float | None) -> None:
         if (steps is None) == (seconds is None):
             raise ValueError("give either steps or seconds")
         self._steps, self._seconds = steps, seconds
-        self.restore(0, 0.0)
+        self.restore(0, 0.0, None)
 
-    def restore(self, step: int, seconds: float) -> None:
+    def restore(self, step: int, seconds: float, before: float | None) -> None:
         """Go on after some steps that took some seconds."""
         self._start = time.monotonic() - seconds
-        self.step = self._before = step
-        self._seconds_before = seconds
+        self.step, self.before = step, before
 
     @property
     def elapsed(self) -> float:
@@ -208,7 +215,12 @@ class _Clock:
     def _share(self) -> float:
         if self._seconds is None:
             return self.step / float(self._steps or 1)
-        return self.elapsed * (1 + _FINISH / max(self.step, 1)) / self._seconds
+        elapsed = self.elapsed
+        if self.before is None:
+            self.before = elapsed
+        trained = elapsed - self.before
+        for_steps = self._seconds - self.before - _FINISH * trained / max(self.step, 1)
+        return trained / for_steps if for_steps > 0 else float(self.step > 0)
 
 
 def compress(
@@ -277,18 +289,18 @@ def _checked(levels: Levels) -> Levels:
     return levels.reshape(*levels.shape[:2], -1)
 
 
-def _first_lmbda(planes: NDArray[np.float32], target: Target, settings: PyramidSettings, seed: int) -> float:
+def _first_lmbda(
+    planes: NDArray[np.float32], target: Target, settings: PyramidSettings, workers: Workers
+) -> float:
     """Return a lambda that leads near the target, by what training makes of the start.
 
     Bits are told by the context network that was trained on other pictures.
     """
-    lmbda = target.first_lmbda()
-    usual = dataclasses.replace(
-        settings, hidden=PyramidSettings.hidden, context_units=PyramidSettings.context_units
-    )
+    lmbda, own = target.first_lmbda(), PyramidSettings
+    usual = dataclasses.replace(settings, hidden=own.hidden, context_units=own.context_units)
     for _ in range(0 if target.lmbda is not None else _GUESSES):
-        psnr, bits = estimated(
-            PyramidTrainer(planes, lmbda, usual, seed), PyramidTrainer(planes, lmbda, settings, seed)
-        )
+        trainer = PyramidTrainer(planes, lmbda, usual, workers=workers)
+        networks = trainer if usual == settings else PyramidTrainer(planes, lmbda, settings, workers=workers)
+        psnr, bits = estimated(trainer, networks)
         lmbda *= math.exp(target.too_good(psnr + _GAINED_PSNR, bits * _KEPT_BITS))
     return lmbda

@@ -153,11 +153,15 @@ def interrupted_at(monkeypatch, at):
     monkeypatch.setattr(PyramidTrainer, "step", interrupting)
 
 
-@pytest.mark.parametrize("target", [("--lambda", 1e-3), ("--psnr", 31)])
-def test_an_interrupted_compression_goes_on_bit_by_bit(capsys, monkeypatch, target):
+@pytest.mark.parametrize(
+    ("target", "at"),
+    [(("--lambda", 1e-3), 17), (("--psnr", 31), 17), (("--psnr", 31), 63), (("--psnr", 31), 64)],
+)
+def test_an_interrupted_compression_goes_on_bit_by_bit(capsys, monkeypatch, target, at):
+    """Also between the looks that steer lambda, and at one of them: at steps 60 and 65."""
     run(capsys, *small(*target, "--out", "whole.cfc"))
     with monkeypatch.context() as patch:
-        interrupted_at(patch, 17)
+        interrupted_at(patch, at)
         code, out, err = run(capsys, *small(*target))
     assert (code, out) == (130, "")
     assert (
@@ -169,7 +173,7 @@ def test_an_interrupted_compression_goes_on_bit_by_bit(capsys, monkeypatch, targ
     assert "add --resume to continue it" in refused[2]
     code, _, err = run(capsys, *small(*target, "--resume"))
     assert code == 0
-    assert "going on from step 18" in err
+    assert f"going on from step {at + 1}" in err
     assert Path("photo.cfc").read_bytes() == Path("whole.cfc").read_bytes()
     assert not Path("photo.cfc.checkpoint").exists()
 

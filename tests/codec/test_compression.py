@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import struct
+import time
 import zlib
 from importlib import resources
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from coordfit.codec import PyramidSettings, Target, compress, decode, decompress
+from coordfit.codec import Compressor, PyramidSettings, Target, compress, decode, decompress
 from coordfit.codec.pyramid.training import PyramidTrainer
 from coordfit.errors import CompressedFileError
 
@@ -136,6 +137,19 @@ def test_seconds_leave_time_to_write_the_file(monkeypatch):
     monkeypatch.setattr("coordfit.codec.compression.time.monotonic", itertools.count().__next__)
     _, report = compress(picture(20, 20), Target(lmbda=1e-3), seconds=100, settings=SMALL)
     assert 50 < report.steps < 75
+
+
+def test_with_seconds_the_share_that_is_done_rises_from_0(monkeypatch):
+    """However long it takes until the first step: here a fifth of the seconds."""
+    compressor = Compressor(picture(20, 20), Target(lmbda=1e-3), seconds=500, settings=SMALL)
+    clock = itertools.count(time.monotonic() + 100).__next__
+    monkeypatch.setattr("coordfit.codec.compression.time.monotonic", clock)
+    heard = []
+    compressor.train(heard.append)
+    done = [progress.done for progress in heard]
+    assert done[0] == 0
+    assert done == sorted(done)
+    assert sum(progress.evaluated for progress in heard) == 20
 
 
 def test_progress_is_told():

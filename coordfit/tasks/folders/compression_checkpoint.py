@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class CompressionCheckpoint:
         facts = read_metadata(self.path)
         try:
             before, lmbda = Compressing(**facts["asked"]), float(facts["first_lmbda"])
-            digest, step, seconds = facts["picture_digest"], int(facts["step"]), float(facts["seconds"])
+            digest, stands = facts["picture_digest"], _stands(facts)
         except (KeyError, TypeError, ValueError) as error:
             raise self._refused("it is no checkpoint of a compression") from error
         if digest != picture.digest:
@@ -74,7 +75,7 @@ class CompressionCheckpoint:
                 raise self._refused("it is of another version of coordfit")
 
         arrays, _ = load_tensors(self.path, check)
-        compressor.restore(arrays, {"step": step, "seconds": seconds})
+        compressor.restore(arrays, stands)
         return asked, compressor
 
     def _going_on(self, before: Compressing, asked: Compressing) -> Compressing:
@@ -93,3 +94,11 @@ class CompressionCheckpoint:
         """Remove the checkpoint, if there is one."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def _stands(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that `Compressor.restore` takes; KeyError, TypeError or ValueError for others."""
+    psnr, bits = (math.nan if value is None else float(value) for value in facts["seen"])
+    numbers = {"step": int(facts["step"]), "looks": int(facts["looks"]), "seconds": float(facts["seconds"])}
+    before = None if facts["before"] is None else float(facts["before"])
+    return {**numbers, "before": before, "seen": (psnr, bits)}
