@@ -91,9 +91,8 @@ def _of_network(options: Options) -> list[str]:
         "device": options.device.split(":")[0] not in ("auto", "cpu", "numpy", "numba"),
     }
     given = [name for name in options.settings if name not in OF_ANY_METHOD]
-    return [
-        "--" + name.replace("_", "-") for name in (*given, *(n for n, is_given in others.items() if is_given))
-    ]
+    given += [name for name, is_given in others.items() if is_given]
+    return ["--" + name.replace("_", "-") for name in given]
 
 
 def _run_kriging(options: Options, log: Callable[[str], None], stop: GracefulStop) -> int:
