@@ -193,3 +193,14 @@ def test_a_setting_of_a_network_takes_it_and_says_so(capsys):
     assert code == 0
     assert "filled by a network, as --num-frequencies is of one" in err
     assert "steps" in out
+
+
+def test_a_folder_that_is_replaced_holds_nothing_of_the_other_method(capsys):
+    usual = ["--size", 32, "--missing", 0.5, "--out", "run", "--no-progress", "--overwrite"]
+    network = ["--hidden-size", 4, "--depth", 2, "--num-frequencies", 4, "--steps", 2, "--device", "cpu"]
+    assert run(capsys, *usual, *network)[0] == 0
+    assert Path("run/model.safetensors").exists()
+    assert run(capsys, *usual)[0] == 0
+    assert {file.name for file in Path("run").iterdir()} == FILES
+    assert run(capsys, *usual, *network)[0] == 0
+    assert not Path("run/deviation.png").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._version import __version__
 from ...config import STORED, FitConfig
-from ...errors import ConfigError
+from ...errors import ConfigError, OutputError
 from ...files import Outputs, escaped, printable, write_bytes, write_json
 from ...files.lock import output_folder
 from ...images import Picture, png_bytes, save_picture
@@ -101,6 +101,7 @@ def _run_kriging(options: Options, log: Callable[[str], None], stop: GracefulSto
     say_notes(masked.picture, log)
     log(_polarity(masked))
     with output_folder(options.out, KRIGING_OUTPUTS, overwrite=options.overwrite) as folder:
+        _drop(folder, set(OUTPUTS.names) - set(KRIGING_OUTPUTS.names))
         _write_masked(masked, folder)
         with stop, Bar("pixel", shown=is_shown(options), time_limited=True) as bar:
             total = int(np.count_nonzero(~masked.known))
@@ -206,6 +207,7 @@ def _prepare(
     outputs = OUTPUTS.with_file(options.animate)
     folder = RunFolder(lock.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     folder.drop_checkpoint()
+    _drop(folder.path, set(KRIGING_OUTPUTS.names) - set(OUTPUTS.names))
     _write_masked(masked, folder.path)
     inpainter = Inpainter(masked, settle_sigma(job, backend, log, options), backend)
     folder.write_config(inpainter.job, options.image, backend)
@@ -234,6 +236,15 @@ def _load(image: str | None, **settings: Any) -> Picture:
 def _polarity(masked: MaskedPicture) -> str:
     known, number = int(np.count_nonzero(masked.known)), masked.known.size
     return f"white is known: {known} of {number} pixels, {100 * (1 - known / number):.1f} % hidden (mask.png)"
+
+
+def _drop(folder: Path, names: Iterable[str]) -> None:
+    """Remove what the other method left in a folder that is replaced."""
+    for file in (folder / name for name in names):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot replace {printable(file)}: {error.strerror}") from error
 
 
 def _write_masked(masked: MaskedPicture, folder: Path) -> None:
