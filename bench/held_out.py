@@ -17,7 +17,7 @@ from typing import Any
 
 from coordfit import get_backend, make_config
 from coordfit.config import RECIPES
-from coordfit.tasks.sigma import choose_sigma
+from coordfit.tasks.jobs.sigma import choose_sigma
 from coordfit.training.job import Job
 from coordfit.training.trainer import fit_together
 

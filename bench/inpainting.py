@@ -17,8 +17,8 @@ from typing import Any
 
 from coordfit import get_backend
 from coordfit.images.masks import hide
-from coordfit.tasks.network_filling import DEFAULTS, Inpainter, plan_inpainting
-from coordfit.tasks.settings import Settings
+from coordfit.tasks.filling.network import DEFAULTS, Inpainter, plan_inpainting
+from coordfit.tasks.jobs.settings import Settings
 from coordfit.tiles.plan import TileOptions
 
 from .command_line import count, run_main, share

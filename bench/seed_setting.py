@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from coordfit import get_backend, make_config
-from coordfit.tasks.sigma import choose_sigma
+from coordfit.tasks.jobs.sigma import choose_sigma
 from coordfit.training.job import Job
 from coordfit.training.result import FitResult
 from coordfit.training.trainer import fit_together

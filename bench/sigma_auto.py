@@ -24,7 +24,7 @@ from typing import Any
 from coordfit import get_backend, make_config
 from coordfit.files import write_json
 from coordfit.images import Picture
-from coordfit.tasks.sigma import choose_sigma
+from coordfit.tasks.jobs.sigma import choose_sigma
 from coordfit.training.job import Job
 from coordfit.training.trainer import fit_together
 

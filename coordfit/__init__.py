@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from .tasks.compare import Comparison, compare
     from .tasks.compress import CompressionResult, compress, decompress
     from .tasks.enlarge import enlarge
+    from .tasks.filling.kriging import KrigingResult
+    from .tasks.filling.network import InpaintResult
     from .tasks.fit import fit
     from .tasks.inpaint import inpaint
-    from .tasks.kriging_filling import KrigingResult
     from .tasks.load import load
-    from .tasks.network_filling import InpaintResult
     from .tasks.sweep import sweep
     from .training.result import FitResult
     from .training.state import Progress
@@ -67,9 +67,9 @@ _MODULES = {
     "tasks.enlarge": ("enlarge",),
     "tasks.fit": ("fit",),
     "tasks.inpaint": ("inpaint",),
-    "tasks.kriging_filling": ("KrigingResult",),
+    "tasks.filling.kriging": ("KrigingResult",),
     "tasks.load": ("load",),
-    "tasks.network_filling": ("InpaintResult",),
+    "tasks.filling.network": ("InpaintResult",),
     "tasks.sweep": ("sweep",),
     "training.result": ("FitResult",),
     "training.state": ("Progress",),

@@ -12,8 +12,8 @@ from ..config import FitConfig, read_config_file
 from ..errors import ConfigError
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
 from ..tasks.folders.run_folder import RunFolder
-from ..tasks.job import AnyFit, AnyJob, settled
-from ..tasks.settings import Settings
+from ..tasks.jobs.plan import AnyFit, AnyJob, settled
+from ..tasks.jobs.settings import Settings
 from ..tiles.plan import TILE_OPTIONS, TileOptions
 from ..training.member import HistoryRow
 from ..training.result import FitResult

@@ -12,8 +12,8 @@ from ..images.interpolation import nearest_fill
 from ..images.metrics import psnr
 from ..report.side_by_side import Panel
 from ..report.table import Table
-from ..tasks.filling_figures import biharmonic_or_note
-from ..tasks.network_filling import DEFAULTS
+from ..tasks.filling.figures import biharmonic_or_note
+from ..tasks.filling.network import DEFAULTS
 from ..training.job import Job
 from .common import LARGE, SMALL, Drawing, Outcome, Study, common_settings, decibel, sheet_of
 

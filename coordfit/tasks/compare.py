@@ -18,8 +18,8 @@ from ..report.table import Table
 from ..tiles.plan import TileOptions
 from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
-from .job import AnyJob, plan, settled, trained
-from .settings import Keywords, Settings
+from .jobs.plan import AnyJob, plan, settled, trained
+from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
     import numpy as np

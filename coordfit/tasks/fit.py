@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ..fit_options import AllOptions, RecipeName
 from ..images import MAX_PIXELS, load_picture
-from .job import plan, settled
-from .settings import Keywords, Settings
+from .jobs.plan import plan, settled
+from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,10 +14,10 @@ from ..fit_options import AllOptions, FillingMethod, RecipeName
 from ..images import Source, load_picture
 from ..images.masks import Block, MaskedPicture, hide
 from ..training.state import Callback
-from .job import settled
-from .kriging_filling import KrigingResult, fill_by_kriging
-from .network_filling import DEFAULTS, Inpainter, InpaintResult, inpainting_config, plan_inpainting
-from .settings import Keywords, Settings
+from .filling.kriging import KrigingResult, fill_by_kriging
+from .filling.network import DEFAULTS, Inpainter, InpaintResult, inpainting_config, plan_inpainting
+from .jobs.plan import settled
+from .jobs.settings import Keywords, Settings
 
 OF_ANY_METHOD = {"size", "background", "seed", "threads", "device", "fused", "precision"}
 """Options that do not choose a network."""

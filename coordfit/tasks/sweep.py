@@ -27,8 +27,8 @@ from ..tiles.plan import TILE_OPTIONS, TileOptions
 from ..training.job import group_by_shape
 from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
-from .job import AnyJob, key_of, plan, settled
-from .settings import DEVICE_OPTIONS, Device, Settings
+from .jobs.plan import AnyJob, key_of, plan, settled
+from .jobs.settings import DEVICE_OPTIONS, Device, Settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -554,6 +554,6 @@ def test_a_fit_on_a_full_device_says_so(machine, monkeypatch):
     pixels = np.zeros((64, 64, 3), np.uint8)
     backend = fake_cupy.CupyOnHost()
     machine.limit = 100_000
-    monkeypatch.setattr("coordfit.tasks.settings.get_backend", lambda *args, **options: backend)
+    monkeypatch.setattr("coordfit.tasks.jobs.settings.get_backend", lambda *args, **options: backend)
     with pytest.raises(MemoryError, match="gpu:0 has no memory"):
         coordfit.fit(pixels, steps=5)

@@ -242,7 +242,9 @@ def test_closed_forms_read_activations_as_numbers(precision, name, monkeypatch):
     psnr = {}
     for word in ("float32", precision):
         backend = fake_cupy.CupyOnHost(precision=word)
-        monkeypatch.setattr("coordfit.tasks.settings.get_backend", lambda *_, backend=backend, **__: backend)
+        monkeypatch.setattr(
+            "coordfit.tasks.jobs.settings.get_backend", lambda *_, backend=backend, **__: backend
+        )
         psnr[word] = fit(picture, **options).metrics["psnr"]
     assert psnr[precision] == pytest.approx(psnr["float32"], abs=0.7)
 
@@ -293,7 +295,7 @@ def test_a_precision_beside_float64_is_refused(monkeypatch, capsys, tmp_path, wo
     assert capsys.readouterr().err == line
     assert not (tmp_path / "run").exists()
     pixels = np.zeros((8, 8, 3), np.uint8)
-    monkeypatch.setattr("coordfit.tasks.settings.get_backend", lambda *_, **__: make_backend(word))
+    monkeypatch.setattr("coordfit.tasks.jobs.settings.get_backend", lambda *_, **__: make_backend(word))
     with pytest.raises(ConfigError, match=f"precision {word} is of float32 networks"):
         fit(pixels, dtype="float64", tiles=4, steps=1)
 

@@ -366,7 +366,7 @@ def test_out_of_memory_is_1_with_advice(monkeypatch):
     def too_much(*args, **kwargs):
         raise MemoryError("Unable to allocate 9 TiB")
 
-    monkeypatch.setattr("coordfit.tasks.job.Trainer", too_much)
+    monkeypatch.setattr("coordfit.tasks.jobs.network.Trainer", too_much)
     result = fit()
     assert result.code == 1
     assert "Unable to allocate 9 TiB" in result.error
@@ -374,7 +374,7 @@ def test_out_of_memory_is_1_with_advice(monkeypatch):
 
 
 def test_an_unexpected_error_is_1_and_one_line(monkeypatch):
-    monkeypatch.setattr("coordfit.tasks.job.Trainer", lambda *a: 1 / 0)
+    monkeypatch.setattr("coordfit.tasks.jobs.network.Trainer", lambda *a: 1 / 0)
     result = fit()
     assert result.code == 1
     assert (
@@ -384,7 +384,7 @@ def test_an_unexpected_error_is_1_and_one_line(monkeypatch):
 
 @pytest.mark.parametrize("how", ["-v", "COORDFIT_DEBUG"])
 def test_an_unexpected_error_shows_its_place_on_request(monkeypatch, how):
-    monkeypatch.setattr("coordfit.tasks.job.Trainer", lambda *a: 1 / 0)
+    monkeypatch.setattr("coordfit.tasks.jobs.network.Trainer", lambda *a: 1 / 0)
     if how == "COORDFIT_DEBUG":
         monkeypatch.setenv(how, "1")
     with pytest.raises(ZeroDivisionError):
@@ -395,7 +395,7 @@ def test_ctrl_c_before_training_is_130(monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("coordfit.tasks.job.Trainer", interrupted)
+    monkeypatch.setattr("coordfit.tasks.jobs.network.Trainer", interrupted)
     result = fit()
     assert (result.code, result.error) == (130, "interrupted")
 
@@ -758,7 +758,7 @@ def test_a_folder_of_a_stranger_chooses_no_picture(picture, tmp_path, monkeypatc
             path.unlink()
     change_config("a", **{"image": str(private), **changes})
     before = everything_in(Path("a"))
-    for trainer in ("coordfit.tasks.job.Trainer", "coordfit.tasks.job.TiledFit"):
+    for trainer in ("coordfit.tasks.jobs.network.Trainer", "coordfit.tasks.jobs.tiles.TiledFit"):
         monkeypatch.setattr(trainer, None)
     result = call("--resume", "--out", "a", "--device", "cpu")
     assert (result.code, said in result.err.splitlines()[-1]) == (2, True), result.err

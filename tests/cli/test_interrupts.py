@@ -46,13 +46,13 @@ COMMANDS = {
     "sweep tiles": ["sweep", "photo.png", *TILES[:-2], "--tiles", "8,16"],
     "experiments": ["experiments", "losses", "optimizers", "--quick", "--device", "numpy", "--no-progress"],
 }
-SIGMA, STEP = "coordfit.tasks.sigma._scores", "coordfit.training.step.TrainingStep.advance"
+SIGMA, STEP = "coordfit.tasks.jobs.sigma._scores", "coordfit.training.step.TrainingStep.advance"
 FIGURES, JUDGE = (
     "coordfit.training.evaluation.Evaluator.sums",
     "coordfit.training.evaluation.Evaluator.with_ssim",
 )
 WRITE, FOLDER = "coordfit.cli.commands.compare._write", "coordfit.tasks.folders.run_folder.RunFolder"
-FILL, TABLE = "coordfit.tasks.filling_figures.biharmonic_fill", "coordfit.cli.commands.sweep._write_table"
+FILL, TABLE = "coordfit.tasks.filling.figures.biharmonic_fill", "coordfit.cli.commands.sweep._write_table"
 TILES_WRITE = "coordfit.tasks.folders.run_folder.RunFolder.write_result"
 GROUP = "coordfit.tiles.group.TileGroup._finish"
 # Of each command the phase, the call of it that lasts, and which one it is.

@@ -296,7 +296,7 @@ def test_a_film_replaces_nothing_unasked(command, tmp_path, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     make_picture(tmp_path / "p.png")
     before = (tmp_path / "p.png").read_bytes()
-    monkeypatch.setattr("coordfit.tasks.job.Trainer", None)  # none is to be trained
+    monkeypatch.setattr("coordfit.tasks.jobs.network.Trainer", None)  # none is to be trained
     for file, said in {
         "p.png": "p.png is there already",
         "out/comparison.png": "the run itself writes out/comparison.png",
@@ -325,7 +325,7 @@ def test_a_rendering_goes_where_it_was_asked_to_and_nowhere_else(kind, more, suf
 
 
 def test_names_are_looked_at_before_sigma_is_chosen(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("coordfit.tasks.sigma.choose_sigma", None)
+    monkeypatch.setattr("coordfit.tasks.jobs.plan.choose_sigma", None)
     (tmp_path / "curves.svg").write_text("mine")
     assert main(["fit", *SMALL, "--sigma", "auto", "--out", str(tmp_path)]) == 1
     assert "curves.svg is there already" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from coordfit.fit_options import EncodingName
 from coordfit.images.grid import PixelGrid
 from coordfit.network.parameters import ParameterLayout
 from coordfit.pixels.rows import GridRows
-from coordfit.tasks.average import AverageTrainer
+from coordfit.tasks.jobs.average import AverageTrainer
 from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer, fit_alone, fit_together
 

@@ -12,7 +12,7 @@ from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
 from coordfit.images.drawn_masks import missing_mask
 from coordfit.models.model import Model
-from coordfit.tasks.average import MOST_NETWORKS, AverageTrainer, mean_config, mean_network
+from coordfit.tasks.jobs.average import MOST_NETWORKS, AverageTrainer, mean_config, mean_network
 from coordfit.training.job import Job
 from coordfit.training.trainer import fit_alone, fit_together
 

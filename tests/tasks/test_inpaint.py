@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-import coordfit.tasks.filling_figures
+import coordfit.tasks.filling.figures
 import coordfit.training.result
 from backends import get_backend
 from coordfit.cli import main
@@ -23,9 +23,9 @@ from coordfit.images.masks import hide
 from coordfit.images.metrics import psnr, ssim
 from coordfit.report.inpainting import inpainting_picture, paint_hidden
 from coordfit.report.panels import absolute_error
+from coordfit.tasks.filling.network import DEFAULTS, Inpainter, inpainting_config, plan_inpainting
 from coordfit.tasks.inpaint import inpaint
-from coordfit.tasks.network_filling import DEFAULTS, Inpainter, inpainting_config, plan_inpainting
-from coordfit.tasks.settings import Settings
+from coordfit.tasks.jobs.settings import Settings
 from coordfit.tiles.plan import TileOptions
 
 SMALL = {"hidden_size": 16, "depth": 2, "num_frequencies": 16, "batch_size": 128, "steps": 30, "seed": 4}
@@ -224,7 +224,7 @@ def test_a_missing_library_leaves_a_figure_out_and_says_so(monkeypatch, picture)
 
 
 def test_biharmonic_is_left_out_where_it_would_take_long(monkeypatch, picture):
-    monkeypatch.setattr(coordfit.tasks.filling_figures, "MOST_BIHARMONIC_PIXELS", 511)
+    monkeypatch.setattr(coordfit.tasks.filling.figures, "MOST_BIHARMONIC_PIXELS", 511)
     metrics = inpaint(picture, missing=0.5, **SMALL, **MACHINE).metrics
     assert metrics["psnr_hidden_biharmonic"] is None
     assert "512 hidden pixels would take long" in metrics["inpainting_notes"][0]

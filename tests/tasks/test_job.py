@@ -8,8 +8,10 @@ import pytest
 
 import coordfit
 from coordfit.errors import ConfigError
-from coordfit.tasks.job import NetworkJob, TiledJob, key_of, plan, settled, trained
-from coordfit.tasks.settings import Keywords, Settings
+from coordfit.tasks.jobs.network import NetworkJob
+from coordfit.tasks.jobs.plan import key_of, plan, settled, trained
+from coordfit.tasks.jobs.settings import Keywords, Settings
+from coordfit.tasks.jobs.tiles import TiledJob
 from coordfit.tiles.plan import TileOptions
 
 TINY = {"steps": 2, "hidden_size": 8, "num_frequencies": 4}

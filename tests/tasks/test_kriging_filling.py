@@ -158,7 +158,7 @@ def test_an_interrupt_ends_it_at_once_and_says_how_to_begin_again(capsys, monkey
 
         return fill_hidden(*arguments, callback=call, **options)
 
-    monkeypatch.setattr("coordfit.tasks.kriging_filling.fill_hidden", interrupting)
+    monkeypatch.setattr("coordfit.tasks.filling.kriging.fill_hidden", interrupting)
     save_picture("photo.png", bundled_picture().pixels)
     began = time.monotonic()
     code, out, err = run(capsys, "photo.png", "--missing", 0.5, "--out", "run", "--no-progress")

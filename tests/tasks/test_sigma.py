@@ -6,9 +6,9 @@ import pytest
 from backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import bundled_picture, load_picture
-from coordfit.tasks.job import NetworkJob
-from coordfit.tasks.job import settled as settled_job
-from coordfit.tasks.sigma import CANDIDATES, _mosaic, _peak, choose_sigma
+from coordfit.tasks.jobs.network import NetworkJob
+from coordfit.tasks.jobs.plan import settled as settled_job
+from coordfit.tasks.jobs.sigma import CANDIDATES, _mosaic, _peak, choose_sigma
 from coordfit.training.job import Job
 
 # The choice is made of whole trainings, which other tests hold to be the same on every backend.

@@ -21,7 +21,7 @@ from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
 from coordfit.tasks.compare import jobs_for
 from coordfit.tasks.folders.sweep_folder import SweepFolder
-from coordfit.tasks.settings import Device, Settings
+from coordfit.tasks.jobs.settings import Device, Settings
 from coordfit.tasks.sweep import FIGURES, execute, plan_sweep
 from coordfit.tiles.plan import TileOptions
 

@@ -16,8 +16,9 @@ from coordfit.images import bundled_picture, load_picture, save_picture
 from coordfit.images.interpolation import nearest_fill
 from coordfit.images.metrics import psnr, psnr_from_mse
 from coordfit.tasks.compare import compare_jobs, jobs_for
-from coordfit.tasks.job import NetworkJob, TiledJob
-from coordfit.tasks.settings import Device, Settings
+from coordfit.tasks.jobs.network import NetworkJob
+from coordfit.tasks.jobs.settings import Device, Settings
+from coordfit.tasks.jobs.tiles import TiledJob
 from coordfit.tasks.sweep import execute, model_of, plan_sweep
 from coordfit.tiles.fit import TiledFit
 from coordfit.tiles.plan import TileOptions, TilePlan, plan_tiles

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import coordfit
-from coordfit.tasks.average import AverageTrainer
+from coordfit.tasks.jobs.average import AverageTrainer
 from coordfit.tiles.fit import TiledFit
 from coordfit.tiles.plan import plan_tiles
 from coordfit.training import state

@@ -14,7 +14,7 @@ from ...images import Picture, save_picture
 from ...models.model import Model
 from ...option_checks import check_setting
 from ...tasks.compare import AUTO, Comparison, compare_jobs, jobs_for, settled_jobs
-from ...tasks.job import AnyJob
+from ...tasks.jobs.plan import AnyJob
 from ...tiles.model import TiledModel
 from ...training.result import FitResult
 from ...training.state import Progress

@@ -9,7 +9,7 @@ from ...files import printable
 from ...files.lock import output_folder
 from ...tasks.folders.resume import Asked, Begun, finished_before
 from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
-from ...tasks.job import AnyFit, plan
+from ...tasks.jobs.plan import AnyFit, plan
 from ...training.result import FitResult
 from ...training.state import Callback, Checkpoint
 from ..animation import AnimationCallback

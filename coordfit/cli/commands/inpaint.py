@@ -16,11 +16,11 @@ from ...files import Outputs, escaped, printable, write_bytes, write_json
 from ...files.lock import output_folder
 from ...images import Picture, png_bytes, save_picture
 from ...images.masks import WAYS, MaskedPicture
-from ...tasks.average import check_average
+from ...tasks.filling.kriging import KrigingResult, fill_by_kriging
+from ...tasks.filling.network import DEFAULTS, Inpainter, InpaintResult, inpainting_config, plan_inpainting
 from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
 from ...tasks.inpaint import OF_ANY_METHOD, HidingOptions, chosen_method, hidden
-from ...tasks.kriging_filling import KrigingResult, fill_by_kriging
-from ...tasks.network_filling import DEFAULTS, Inpainter, InpaintResult, inpainting_config, plan_inpainting
+from ...tasks.jobs.average import check_average
 from ...training.member import HistoryRow
 from ...training.state import Callback, Checkpoint
 from ..animation import AnimationCallback

@@ -24,7 +24,7 @@ from ...report.heatmap import heat_map_svg
 from ...report.svg import save_svg
 from ...report.table import Table
 from ...tasks.folders.sweep_folder import SWEEP_OUTPUTS, SweepFolder
-from ...tasks.settings import Device
+from ...tasks.jobs.settings import Device
 from ...tasks.sweep import DIVERGED, FIGURES, Run, execute, model_of, plan_sweep, ranked, resolved
 from ...tiles.plan import TILE_OPTIONS
 from ..interrupts import PATIENCE, GracefulStop, how_to_go_on

@@ -18,9 +18,9 @@ from ...images import Picture
 from ...tiles.fit import TiledResult
 from ...tiles.plan import TileOptions
 from ...training.result import FitResult
-from ..job import AnyJob
+from ..jobs.plan import AnyJob
+from ..jobs.settings import Settings
 from ..load import load_tiled
-from ..settings import Settings
 
 _TILE_FACTS: dict[str, Callable[[Any], bool]] = {
     "tile": lambda value: type(value) is int,

@@ -31,8 +31,8 @@ from ...tiles.store import STORE_FILES
 from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ...training.result import FitResult
 from ...training.state import HISTORY_COLUMNS, TrainingState
-from ..job import AnyFit, AnyJob
-from ..network_fit import CHECKPOINT
+from ..jobs.network import CHECKPOINT
+from ..jobs.plan import AnyFit, AnyJob
 from .resume import Asked, Begun, tiles_in
 
 RUN_OUTPUTS = Outputs(

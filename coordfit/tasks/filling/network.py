@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._backends import Backend
-from ..config import BUDGETS, FitConfig
-from ..encoders.registry import encoding_class
-from ..errors import ConfigError
-from ..images.interpolation import mean_spacing
-from ..images.masks import Mask, MaskedPicture
-from ..tiles.fit import TiledResult
-from ..tiles.model import TiledModel
-from ..tiles.plan import TileOptions
-from ..training.member import HistoryRow
-from ..training.result import FitResult
-from ..training.state import Callback, Progress
-from .filling_figures import Pixels, filling_figures, sheet
-from .job import AnyJob, plan
-from .settings import Settings
+from ..._backends import Backend
+from ...config import BUDGETS, FitConfig
+from ...encoders.registry import encoding_class
+from ...errors import ConfigError
+from ...images.interpolation import mean_spacing
+from ...images.masks import Mask, MaskedPicture
+from ...tiles.fit import TiledResult
+from ...tiles.model import TiledModel
+from ...tiles.plan import TileOptions
+from ...training.member import HistoryRow
+from ...training.result import FitResult
+from ...training.state import Callback, Progress
+from ..jobs.plan import AnyJob, plan
+from ..jobs.settings import Settings
+from .figures import Pixels, filling_figures, sheet
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..report.streamed_comparison import RunningComparison
+    from ...report.streamed_comparison import RunningComparison
 
 # Measured on four photographs at 128x128 with half of the pixels hidden. Of depth, width, frequencies, sigma,
 # rate and loss, depth and sigma matter: each layer from 3 to 6 gains on hidden pixels, 2 dB in all, where twice

@@ -22,14 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend
-from ..config import FitConfig
-from ..encoders.registry import encoding_class
-from ..images.metrics import psnr_from_mse
-from ..pixels.masks import training_mask
-from ..training.job import Job
-from ..training.state import Trial
-from ..training.trainer import Trainer
+from ..._backends import Backend
+from ...config import FitConfig
+from ...encoders.registry import encoding_class
+from ...images.metrics import psnr_from_mse
+from ...pixels.masks import training_mask
+from ...training.job import Job
+from ...training.state import Trial
+from ...training.trainer import Trainer
 
 CANDIDATES = (2.5, 4.0, 6.3, 10.0, 16.0, 25.0, 40.0)
 """For memorising: cycles per longer side of the picture."""

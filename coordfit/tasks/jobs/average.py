@@ -17,19 +17,19 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend
-from ..components import name_of
-from ..config import FitConfig
-from ..encoders.base import State
-from ..encoders.registry import encoding_class, encoding_of
-from ..errors import ConfigError
-from ..models.model import Model
-from ..network.cost import layout_for
-from ..training.job import Job
-from ..training.member import HistoryRow, Member
-from ..training.result import FitResult, make_result
-from ..training.state import Callback, Checkpoint, Progress, ShouldStop, TrainingState
-from ..training.trainer import Trainer
+from ..._backends import Backend
+from ...components import name_of
+from ...config import FitConfig
+from ...encoders.base import State
+from ...encoders.registry import encoding_class, encoding_of
+from ...errors import ConfigError
+from ...models.model import Model
+from ...network.cost import layout_for
+from ...training.job import Job
+from ...training.member import HistoryRow, Member
+from ...training.result import FitResult, make_result
+from ...training.state import Callback, Checkpoint, Progress, ShouldStop, TrainingState
+from ...training.trainer import Trainer
 
 MOST_NETWORKS = 16
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from .._backends import Backend, get_backend
-from ..config import FitConfig, make_config
-from ..errors import ConfigError
-from ..tiles.plan import TILE_OPTIONS, TileOptions
+from ..._backends import Backend, get_backend
+from ...config import FitConfig, make_config
+from ...errors import ConfigError
+from ...tiles.plan import TILE_OPTIONS, TileOptions
 
 Layer = Mapping[str, Any]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.interpolation import biharmonic_fill, mean_spacing, nearest_fill
-from ..images.masks import TRANSPARENCY, Mask, MaskedPicture
-from ..images.metrics import psnr, ssim
-from ..report.inpainting import inpainting_picture
+from ...images.interpolation import biharmonic_fill, mean_spacing, nearest_fill
+from ...images.masks import TRANSPARENCY, Mask, MaskedPicture
+from ...images.metrics import psnr, ssim
+from ...report.inpainting import inpainting_picture
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import get_backend
-from ..images import Picture
-from ..images.masks import Mask, MaskedPicture
-from ..kriging import fill_hidden
-from .filling_figures import Pixels, filling_figures, sheet
+from ..._backends import get_backend
+from ...images import Picture
+from ...images.masks import Mask, MaskedPicture
+from ...kriging import fill_hidden
+from .figures import Pixels, filling_figures, sheet
 
 if TYPE_CHECKING:
     from PIL import Image

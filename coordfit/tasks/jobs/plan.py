@@ -1,0 +1,126 @@
+"""`plan`: what is asked becomes a job, of one network or of tiles; and what every job can do.
+
+    job = settled(plan(picture, Settings.of(layers, recipe=...), TileOptions(...)), backend)
+    result = job.run(backend, callback)
+
+Whether a picture is learned by one network or by tiles is decided in `plan`, and asked nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..._backends import Backend
+from ...encoders.registry import encoding_class
+from ...errors import ConfigError
+from ...images import Picture
+from ...images.interpolation import mean_spacing
+from ...pixels.weights import checked_mask, checked_weights
+from ...tiles.fit import TiledFit
+from ...tiles.plan import AUTO_PIXELS, TileOptions
+from ...training.job import group_by_shape
+from ...training.result import FitResult
+from ...training.state import Callback, ShouldStop, Trial
+from .network import NetworkFit, NetworkJob
+from .settings import Settings
+from .sigma import choose_sigma
+from .tiles import TiledJob
+
+AnyJob = NetworkJob | TiledJob
+AnyFit = NetworkFit | TiledFit
+
+
+def plan(
+    picture: Picture,
+    settings: Settings,
+    tiles: TileOptions | None = None,
+    *,
+    known: NDArray[np.bool_] | None = None,
+    weights: ArrayLike | None = None,
+    average: int = 1,
+) -> AnyJob:
+    """Decide whether a picture is learned by one network or by tiles, and how.
+
+    Parameters
+    ----------
+    picture : Picture
+        At the size that the settings ask for.
+    known : boolean array (H, W), optional
+        The pixels that training may see, instead of those that `train_on` names.
+    weights : array (H, W), optional
+        How much each pixel counts in training, relative to the others.
+    average : int
+        Of how many networks the mean is taken.
+
+    Raises
+    ------
+    ConfigError
+        A setting is impossible, or tiles are asked for and cannot be had with the others.
+    """
+    options, spacing = tiles or TileOptions(), None
+    if known is not None:
+        known = checked_mask(known, picture.height, picture.width)
+        spacing = mean_spacing(known)
+        if settings.config.train_on != "all":
+            raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
+    counts = None if weights is None else checked_weights(weights, picture.height, picture.width)
+    made = options.plan(picture, settings.asked, recipe=settings.recipe, spacing=spacing)
+    if isinstance(made, str):
+        surprises = options.tiles == "auto" and picture.height * picture.width > AUTO_PIXELS
+        words = f"one network for the whole picture: {made}" if surprises else ""
+        return NetworkJob(picture, settings.config, known, counts, average, words)
+    if average > 1:
+        raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
+    if counts is not None and made.config.target_psnr is not None:
+        raise ConfigError("target_psnr counts all pixels alike; leave weights out, or take tiles=none")
+    return TiledJob(
+        picture, made.config, known, counts, plan=made, every_tile=options.every_tile, stored=options.stored
+    )
+
+
+def settled(job: AnyJob, backend: Backend, trial: Trial | None = None) -> tuple[AnyJob, dict[float, float]]:
+    """Choose a number for a sigma that is `auto`; the job with it, and the score in dB of each candidate.
+
+    `trial` is told of the progress of the choice.
+    """
+    if job.config.sigma != "auto":
+        return job, {}
+    if not encoding_class(job.config.encoding).has_sigma:
+        return job.with_config(job.config.replace(sigma=None)), {}
+    sigma, scores = choose_sigma(job, backend, trial)
+    return job.with_config(job.config.replace(sigma=sigma)), scores
+
+
+def key_of(job: AnyJob) -> str:
+    """Return what tells a job from all others: a digest of the picture and of every setting."""
+    given = {"known": job.known, "weights": job.weights}
+    arrays = {name: _digest(array) for name, array in given.items() if array is not None}
+    settings = json.dumps(job.config.as_key() | job.facts | arrays, sort_keys=True)
+    return hashlib.sha256(f"{job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
+
+
+def trained(
+    jobs: Sequence[AnyJob],
+    backend: Backend,
+    callback: Callback | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Iterator[tuple[int, FitResult]]:
+    """Train jobs, those of one shape as one batch; the number and the result of each as it is finished.
+
+    Tiles that were interrupted are no result, and end it.
+    """
+    for group in group_by_shape(jobs):
+        results = jobs[group[0]].run_together([jobs[i] for i in group], backend, callback, should_stop)
+        if not all(result.metrics for result in results):
+            return
+        yield from zip(group, results, strict=True)
+
+
+def _digest(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]

@@ -1,0 +1,104 @@
+"""The job of the tiles of one picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from ..._backends import Backend, get_backend
+from ...config import FitConfig
+from ...encoders.registry import ENCODINGS
+from ...models.rendering import PictureFacts
+from ...tiles.fit import TiledFit, TiledResult
+from ...tiles.model import TiledModel
+from ...tiles.network import TileNetwork
+from ...tiles.plan import TileOptions, TilePlan
+from ...training.job import Job
+from ...training.result import FitResult
+from ...training.state import Callback, ShouldStop, TrainingState
+from .settings import Layer
+
+
+@dataclass(frozen=True)
+class TiledJob(Job):
+    """A picture to be learned by tiles; they are a batch of their own."""
+
+    plan: TilePlan = field(kw_only=True)
+    every_tile: bool = False
+    stored: str = "float16"
+    can_be_animated: ClassVar[bool] = False
+    encodings: ClassVar[Sequence[str]] = tuple(name for name, kind in ENCODINGS.items() if not kind.learns)
+
+    @property
+    def words(self) -> str:
+        """What was decided."""
+        return f"tiles: {self.plan.words}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the job is known by beside its settings, for JSON."""
+        return self.plan.facts(self.picture, every_tile=self.every_tile, stored=self.stored)
+
+    @property
+    def shape_key(self) -> tuple[object, ...]:
+        """Equal to no other job's."""
+        return ("tiles", id(self))
+
+    def decided(self, options: TileOptions) -> TileOptions:
+        """Return options of tiles with which other jobs are cut alike; a budget chooses for each."""
+        by_budget = options.budget_parameters is not None
+        return dataclasses.replace(options, tiles=options.tiles if by_budget else self.plan.layout.tile)
+
+    def layer(self, settings: Layer) -> Layer:
+        """Return settings as a layer for a job that is cut alike; one that is None follows from the tile."""
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def with_config(self, config: FitConfig) -> Self:
+        """Return this job with other settings of its networks."""
+        return dataclasses.replace(self, config=config, plan=dataclasses.replace(self.plan, config=config))
+
+    def check_goes_on(self, saved: FitConfig) -> None:
+        """Leave it to the tiles that are kept: they know what they are of."""
+
+    def begin(
+        self,
+        backend: Backend,
+        state: TrainingState | None = None,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+    ) -> TiledFit:
+        """Make places for the tiles, in a folder if there is one; with `resume` those that are there stay."""
+        return TiledFit(
+            self.picture,
+            self.plan,
+            backend,
+            known=self.known,
+            weights=self.weights,
+            every_tile=self.every_tile,
+            stored=self.stored,
+            folder=folder,
+            resume=resume,
+        )
+
+    def run(
+        self, backend: Backend, callback: Callback | None = None, should_stop: ShouldStop | None = None
+    ) -> TiledResult:
+        """Train all tiles; `should_stop` is asked after each group of them too."""
+        return self.begin(backend).run(callback, should_stop=should_stop)
+
+    @staticmethod
+    def run_together(
+        jobs: Sequence[Any], backend: Backend, callback: Callback | None, should_stop: ShouldStop | None
+    ) -> list[FitResult]:
+        """Train the tiles of one picture after those of another."""
+        return [job.run(backend, callback, should_stop) for job in jobs]
+
+    def model_of(self, learned: Any, metrics: dict[str, Any]) -> TiledModel:
+        """Make the model again from what it learned, on the host."""
+        network = TileNetwork.drawn(self.config, self.picture.channels)
+        facts = PictureFacts.of(self.picture)
+        return TiledModel(get_backend("cpu"), facts, network, learned.layout, learned.parameters, metrics)
