@@ -31,6 +31,8 @@ RecipeName = Literal[
     "sharp",
     "tiny",
     "interpolate",
+    "compact",
+    "memorise",
 ]
 Auto = Literal["auto"]
 DrawingMethod = Literal["auto", "function", "enlarge"]
@@ -105,9 +107,9 @@ class DeviceOptions(TypedDict, total=False):
 class TileKeywords(TypedDict, total=False):
     """The tiles of a large picture.
 
-    `tiles` is `auto`, `none`, or the side of a tile in pixels. `every_tile` applies `target_psnr` to each tile
-    instead of the whole picture. `budget_parameters` chooses tiles and networks with at most this many
-    parameters in all.
+    `tiles` is `auto`, which cuts pictures of more than 256x256 pixels, `none`, or the side of a tile in pixels.
+    `every_tile` applies `target_psnr` to each tile instead of the whole picture. `budget_parameters` chooses
+    tiles and networks with at most this many parameters in all.
     """
 
     tiles: Tiles | None

@@ -113,8 +113,11 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
     output = add_output(command)
     output.add_argument("--resume", action="store_true", help="continue the run in --out")
     add_animate(output)
-    summary = "a network for each tile of N x N pixels; auto cuts pictures over 256x256 (default: auto)"
-    add_tiles(command, summary).add_argument(
+    summary = (
+        "a network for each tile of N x N pixels; auto cuts pictures over 256x256 (default: auto, if neither "
+        "--recipe compact nor one network is asked for)"
+    )
+    add_tiles(command, summary, default=None).add_argument(
         "--max-pixels",
         type=count("max-pixels"),
         metavar="N",

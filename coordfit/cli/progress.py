@@ -169,6 +169,8 @@ class ProgressReport(Bar):
 def _figures(row: HistoryRow) -> str:
     if row["psnr"] is None:  # hidden pixels have no truth
         return f"loss {row['loss']:.2e}, known pixels {row['psnr_train']:.2f} dB"
+    if (bits := row.get("bits_per_pixel")) is not None:
+        return f"PSNR {row['psnr']:.2f} dB, {bits:.3f} bits per pixel"
     text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
     held_out = row["psnr_held_out"]
     return text if held_out is None else f"{text}, held out {held_out:.2f} dB"

@@ -52,7 +52,8 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
         ("", m.get("psnr_worst_tile"), "{:.2f} dB, the worst tile"),
         ("SSIM", m["ssim"], "{:.4f}"),
     ]
-    return in_words([*rows, *(_of_tiles(m) if "tiles" in m else _of_one(m)), other_files(m)])
+    of_kind = _of_tiles if "tiles" in m else _of_file if "network_bits" in m else _of_one
+    return in_words([*rows, *of_kind(m), other_files(m)])
 
 
 def other_files(m: dict[str, Any]) -> Row:
@@ -69,6 +70,16 @@ def _of_one(m: dict[str, Any]) -> list[Row]:
         ("steps", m["steps"], "{:,d}"),
         training_figure(m),
         ("parameters", m["parameters"], f"{{:,d}}, {m['bits_per_pixel']:.1f} bits per pixel"),
+    ]
+
+
+def _of_file(m: dict[str, Any]) -> list[Row]:
+    share = 100 * m["network_bits"] / (8 * m["bytes"])
+    return [
+        ("steps", m["steps"], "{:,d}"),
+        training_figure(m),
+        ("file", m["bytes"], f"{{:,d}} bytes, {m['bits_per_pixel']:.3f} bits per pixel"),
+        ("", share, "{:.0f} % of them networks"),
     ]
 
 
@@ -91,7 +102,7 @@ def print_result(
 ) -> None:
     """Print the figures and the folder, or one JSON document."""
     if options.json:
-        print_json({"folder": str(path), "metrics": result.metrics, "config": result.config.as_dict()})
+        print_json({"folder": str(path), "metrics": result.metrics, "config": result.settings})
         return
     for label, value in in_lines(result):
         print(f"{label:<12} {value}")
@@ -112,6 +123,6 @@ def exit_code(result: FitResult, log: Callable[[str], None]) -> int:
         complain(f"diverged: {reason}; lower --learning-rate")
         return EXIT_DIVERGED
     target = result.config.target_psnr
-    if target is not None and result.stopped != "target_psnr":
+    if result.missed_target:
         log(f"the target of {target:g} dB was not reached within the budget")
     return EXIT_OK

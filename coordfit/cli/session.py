@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from .._backends import Backend, get_backend
+from .._backends import Backend
 from ..config import FitConfig, read_config_file
 from ..errors import ConfigError
+from ..files import printable
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
 from ..tasks.folders.run_folder import RunFolder
-from ..tasks.jobs.plan import AnyFit, AnyJob, settled
-from ..tasks.jobs.settings import Settings
+from ..tasks.jobs.plan import AnyFit, FitJob, SomeJob, settled
+from ..tasks.jobs.settings import Device, Settings
 from ..tiles.plan import TILE_OPTIONS, TileOptions
 from ..training.member import HistoryRow
 from ..training.result import FitResult
@@ -29,15 +30,15 @@ from .streams import complain
 Result = TypeVar("Result", bound=FitResult)
 
 
-def make_backend(options: Options, log: Callable[[str], None]) -> Backend:
-    """Return the backend that was asked for; report a fallback of `auto` in one line."""
+def device_of(options: Options) -> Device:
+    """Return where a command is to run."""
+    return Device(options.device, getattr(options, "threads", None), options.fused, options.precision)
+
+
+def make_backend(options: Options, log: Callable[[str], None], device: Device | None = None) -> Backend:
+    """Return the backend of a device, by default the one asked for; report a fallback of `auto` in one line."""
     try:
-        backend = get_backend(
-            options.device,
-            fused=options.fused,
-            threads=getattr(options, "threads", None),
-            precision=options.precision,
-        )
+        backend = (device or device_of(options)).make()
     except ValueError as error:
         variable = options.from_environment.get("device")
         source = f"the environment variable {variable}: " if variable else ""
@@ -49,7 +50,7 @@ def make_backend(options: Options, log: Callable[[str], None]) -> Backend:
     return backend
 
 
-def settle_sigma(job: AnyJob, backend: Backend, log: Callable[[str], None], options: Options) -> AnyJob:
+def settle_sigma(job: SomeJob, backend: Backend, log: Callable[[str], None], options: Options) -> SomeJob:
     """Return the job with a number for sigma; report a choice of `auto` in one line."""
     with SigmaReport(shown=is_shown(options)) as report:
         job, scores = settled(job, backend, report.show)
@@ -64,7 +65,7 @@ def is_shown(options: Options) -> bool:
     return not (options.no_progress or options.quiet or options.json)
 
 
-def say_planned(job: AnyJob, options: Options, log: Callable[[str], None]) -> None:
+def say_planned(job: FitJob, options: Options, log: Callable[[str], None]) -> None:
     """Report a surprising decision of a plan, and refuse --animate with tiles."""
     if options.animate is not None and not job.can_be_animated:
         raise UsageError("--animate shows one network; add --tiles none")
@@ -107,6 +108,9 @@ def train(
 
         def callback(progress: Progress) -> bool:
             if progress.evaluated and progress.row is not None:
+                if fit.has_first_look and len(fit.history) == 1:
+                    file, psnr = folder.write_first_look(progress), progress.row["psnr"]
+                    make_log(options)(f"a first look, {psnr:.1f} dB, is in {printable(file)}")
                 if history is not None:
                     history.append(progress.row)
                 if animation is not None:

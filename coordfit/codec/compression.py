@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -19,7 +20,7 @@ from .container import MOST_LATENTS, decode, encode
 from .drawing import CompressedPicture
 from .header import MOST_SIDE
 from .pyramid.colours import Reference
-from .pyramid.quantising import network_bits, quantised
+from .pyramid.quantising import network_bits, quantised, usually_quantised
 from .pyramid.training import PyramidSettings, PyramidTrainer
 from .pyramid.workers import Workers
 from .synthesis import synthesise
@@ -136,7 +137,8 @@ class Compressor:
                         self._look(done)
                 if callback is not None and callback(self._progress(done, is_new)) is True:
                     return False
-                self.trainer.step(done)
+                with self._clock.step_is_taken():
+                    self.trainer.step(done)
         return True
 
     def _look(self, done: float) -> None:
@@ -166,6 +168,10 @@ class Compressor:
                 seconds=self._clock.elapsed,
             )
         return data, report
+
+    def drawing(self, name: str) -> CompressedPicture:
+        """Return what a file would hold now, nearly: the bits of its weights are not chosen."""
+        return CompressedPicture(usually_quantised(self.trainer, self._bit_depth), name)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return arrays and facts from which `restore` goes on bit by bit."""
@@ -201,16 +207,24 @@ class _Clock:
         """Go on after some steps that took some seconds."""
         self._start = time.monotonic() - seconds
         self.step, self.before = step, before
+        self._in_steps = seconds - (before or 0.0)
 
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self._start
 
     def ticks(self) -> Iterator[float]:
-        """Yield the share that is used before each step."""
+        """Yield the share that is used before each step; what is done in a step is in `step_is_taken`."""
         while (done := self._share()) < 1:
             yield done
-            self.step += 1
+
+    @contextlib.contextmanager
+    def step_is_taken(self) -> Iterator[None]:
+        """Count a step, and its seconds."""
+        began = time.monotonic()
+        yield
+        self._in_steps += time.monotonic() - began
+        self.step += 1
 
     def _share(self) -> float:
         if self._seconds is None:
@@ -219,7 +233,7 @@ class _Clock:
         if self.before is None:
             self.before = elapsed
         trained = elapsed - self.before
-        for_steps = self._seconds - self.before - _FINISH * trained / max(self.step, 1)
+        for_steps = self._seconds - self.before - _FINISH * self._in_steps / max(self.step, 1)
         return trained / for_steps if for_steps > 0 else float(self.step > 0)
 
 
@@ -271,10 +285,15 @@ def settings_for(channels: int, height: int, width: int) -> PyramidSettings:
     return PyramidSettings(channels=_CHANNELS[channels], hidden=hidden, context_units=units)
 
 
+def most_pixels(channels: int) -> int:
+    """Return how many pixels a picture may have so that decoders read its file."""
+    per_pixel = sum(count / 4**level for level, count in enumerate(_CHANNELS[channels]))
+    return int(0.99 * MOST_LATENTS / per_pixel)
+
+
 def _check_extent(channels: int, height: int, width: int) -> None:
     """Refuse a picture that no decoder would read."""
-    per_pixel = sum(count / 4**level for level, count in enumerate(_CHANNELS[channels]))
-    most = int(0.99 * MOST_LATENTS / per_pixel)
+    most = most_pixels(channels)
     if height * width > most or max(height, width) > MOST_SIDE:
         raise PictureError(
             f"cannot compress {width}x{height} = {height * width} pixels: {most} are the most, and {MOST_SIDE} "

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._backends import get_backend
+from ..files import FilePath, escaped
 from ..images.formats.levels import Levels, to_pixels
 from ..images.grid import PixelGrid
 from ..models.rendering import Drawable, PictureFacts
-from .container import Compressed
+from .container import Compressed, save
 from .synthesis import check_synthesis, synthesised_rows
 
 _BAND = 1 << 20  # points whose means are taken at a time
@@ -27,13 +29,32 @@ class CompressedPicture(Drawable):
 
     def __init__(self, compressed: Compressed, name: str) -> None:
         channels = check_synthesis(compressed, name)
+        self.backend = get_backend("numpy")
         self.compressed = compressed
         size = compressed.height, compressed.width
         self.picture = PictureFacts(*size, channels, compressed.bit_depth, name)
 
     def __repr__(self) -> str:
+        return f"<CompressedPicture of {escaped(self.title)}>"
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Compressed, str]]:
+        return type(self), (self.compressed, self.picture.name)
+
+    @property
+    def title(self) -> str:
+        """The picture and the number of its latents in one line."""
         own = self.picture
-        return f"<CompressedPicture {own.name}, {own.width}x{own.height}, {own.channels} channels>"
+        return f"{own.name}, {own.width}x{own.height}: a pyramid of {self.num_parameters:,d} numbers"
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of latents, and of weights of the decoder network."""
+        latents = sum(level.size for level in self.compressed.latents)
+        return latents + sum(array.values.size for array in self.compressed.synthesis)
+
+    def save(self, path: FilePath) -> None:
+        """Write the file, atomically; OutputError if it cannot be written."""
+        save(path, self.compressed)
 
     @property
     def multiplications_per_pixel(self) -> float:

@@ -60,16 +60,14 @@ def model_in(path: str | PathLike[str]) -> Path:
     folder = Path(path)
     if not folder.is_dir():
         return folder
-    found = sorted([*folder.glob("*.safetensors"), *folder.glob("models/*.safetensors")])
-    for name in ("model.safetensors", "checkpoint.safetensors"):
+    found = sorted([*folder.glob("*.safetensors"), *folder.glob("models/*.safetensors"), *folder.glob("*.cfc")])
+    for name in ("model.safetensors", "model.cfc", "checkpoint.safetensors"):
         if folder / name in found:
             return folder / name
     if len(found) == 1:
         return found[0]
     if not found:
-        raise refused(
-            path, "the folder holds no .safetensors file; name the folder of a finished run, or a file"
-        )
+        raise refused(path, "the folder holds no model; name the folder of a finished run, or a file")
     names = ", ".join(str(file.relative_to(folder)) for file in found[:_MOST_NAMES])
     more = ", ..." if len(found) > _MOST_NAMES else ""
     raise refused(path, f"the folder holds {len(found)} models; name one of its files ({names}{more})")

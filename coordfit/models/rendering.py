@@ -55,6 +55,7 @@ class PictureFacts:
 class Drawable:
     """What draws a picture of any size, some rows at a time."""
 
+    backend: Backend
     picture: PictureFacts
 
     @property
@@ -78,9 +79,31 @@ class Drawable:
         grid = own.grid.resized(height, width)
         return grid if crop is None else grid.cropped(*crop)
 
+    def render(
+        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
+    ) -> NDArray[np.floating]:
+        """Return the picture (height, width, C) in [0, 1] at any size; by default at its own.
+
+        If one of height and width is missing, it follows from the picture's shape. With a crop, only its pixels
+        of that rendering are computed.
+        """
+        grid = self.grid(height, width, crop=crop)
+        shape = (grid.height, grid.width, self.picture.channels)
+        memory.check(memory.need_of_rendering(*shape, self.dtype), self.backend, "this rendering")
+        rendering = np.empty(shape, self.dtype)
+        row = 0
+        for rows in self.render_rows(grid):
+            rendering[row : row + len(rows)] = rows
+            row += len(rows)
+        return rendering
+
     def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole rows (n, width, C) in [0, 1] of a grid from the top, in parts of bounded size."""
         raise NotImplementedError
+
+    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+        """Yield rows as `render_rows` does, but unclipped if they can be."""
+        return self.render_rows(grid)
 
 
 class Rendered(Drawable):
@@ -90,7 +113,6 @@ class Rendered(Drawable):
     the CPU if there is none.
     """
 
-    backend: Backend
     config: FitConfig
 
     @property
@@ -141,24 +163,6 @@ class Rendered(Drawable):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         kind: Callable[..., Self] = type(self)
         return kind(self.backend, *copy.deepcopy(self._data(), memo))
-
-    def render(
-        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
-    ) -> NDArray[np.floating]:
-        """Return the picture (height, width, C) in [0, 1] at any size; by default at its own.
-
-        If one of height and width is missing, it follows from the picture's shape. With a crop, only its pixels
-        of that rendering are computed.
-        """
-        grid = self.grid(height, width, crop=crop)
-        shape = (grid.height, grid.width, self.picture.channels)
-        memory.check(memory.need_of_rendering(*shape, self.config.dtype), self.backend, "this rendering")
-        rendering = np.empty(shape, self.config.dtype)
-        row = 0
-        for rows in self.render_rows(grid):
-            rendering[row : row + len(rows)] = rows
-            row += len(rows)
-        return rendering
 
     def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole rows, clipped."""

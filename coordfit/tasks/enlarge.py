@@ -114,6 +114,7 @@ class EnlargedDrawing(Drawable):
 
     def __init__(self, drawn: Drawable, threads: int | None = None) -> None:
         self.drawn, self.picture, self._threads = drawn, drawn.picture, threads
+        self.backend = drawn.backend
 
     def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating[Any]]]:
         """Yield whole rows of a grid at least as large as the picture; all are in memory."""

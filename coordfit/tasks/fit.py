@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ..fit_options import AllOptions, RecipeName
 from ..images import MAX_PIXELS, load_picture
-from .jobs.plan import plan, settled
+from .jobs.plan import plan, plan_fit, settled
 from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,11 @@ def fit(
     max_pixels: int = MAX_PIXELS,
     **options: Unpack[AllOptions],
 ) -> FitResult:
-    """Fit a coordinate network to a picture, or one to each tile of a large one.
+    """Fit a function to a picture: a network, one for each tile, or a pyramid of few bits.
+
+    Pictures of more than 256x256 pixels, with nothing asked for but budgets, a target, a seed, a size or a
+    background, are learned by the recipe `compact`; with other settings of a network, by one network. The
+    recipe `memorise` learns them by tiles.
 
     Parameters
     ----------
@@ -50,8 +54,7 @@ def fit(
     **options
         Fields of `FitConfig`, e.g. `encoding="gaussian", sigma=10, target_psnr=40`; where it runs:
         `device`, `threads`, `fused`, `precision`, see `DeviceOptions`; and `tiles`, `every_tile`,
-        `budget_parameters`, see `TileKeywords`: `tiles="auto"` cuts pictures of more than 256x256 where no
-        option speaks of one network, and leaves them whole where a `config` is given.
+        `budget_parameters`, see `TileKeywords`; with a `config` pictures are left whole by default.
 
     Returns
     -------
@@ -62,11 +65,14 @@ def fit(
     ------
     ConfigError, PictureError, DeviceUnavailableError
     """
-    keywords = Keywords.split(options, tiles="auto" if config is None else None)
+    keywords = Keywords.split(options)
     settings = Settings.given(keywords.settings, recipe, config)
     asked = settings.config
     picture = load_picture(image, size=asked.size, background=asked.background, max_pixels=max_pixels)
-    backend = keywords.device.make()
-    made = plan(picture, settings, keywords.tiles, known=known, weights=weights)
+    if config is None:
+        made = plan_fit(picture, settings, keywords.tiles, keywords.device, known=known, weights=weights)
+    else:
+        made = plan(picture, settings, keywords.tiles, known=known, weights=weights)
+    backend = made.device(keywords.device).make()
     job, _ = settled(made, backend)
     return job.run(backend, callback)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._backends import Backend, get_backend
+from ..codec import CompressedPicture
+from ..codec.container import is_compressed
 from ..components import known
 from ..encoders.registry import encoding_class
 from ..files.tensor_file import load_tensors, map_tensors, read_metadata
@@ -19,6 +22,7 @@ from ..models.model import Model
 from ..tiles.file import checked_tiles
 from ..tiles.model import TiledModel
 from ..tiles.network import TileNetwork
+from .compress import open_compressed
 
 
 def load(
@@ -30,13 +34,13 @@ def load(
     precision: Precision = "float32",
     backend: Backend | None = None,
     components: Iterable[type] = (),
-) -> Model | TiledModel:
+) -> Model | TiledModel | CompressedPicture:
     """Read a model, or the model inside a checkpoint, onto a device; tiles are read as they are asked for.
 
     Parameters
     ----------
     path : path
-        A file that `Model.save` wrote, or the folder of a run.
+        A file that `Model.save` wrote, a `.cfc` file, or the folder of a run.
     device, threads, fused, precision
         As of `coordfit.fit`.
     backend : Backend, optional
@@ -46,11 +50,18 @@ def load(
 
     Raises
     ------
-    ModelFileError
+    ModelFileError, CompressedFileError
         The file is missing, damaged, or not a model of ours.
     """
+    file = model_in(path)
+    if is_compressed(file):
+        return open_compressed(file)
     backend = backend or get_backend(device, threads=threads, fused=fused, precision=precision)
-    path = model_in(path)
+    return load_networks(file, backend, components)
+
+
+def load_networks(path: Path, backend: Backend, components: Iterable[type] = ()) -> Model | TiledModel:
+    """Read the file of one network or of tiles onto a backend; ModelFileError if it cannot be used."""
     with known(components):
         if read_metadata(path).get("kind") == "tiled":
             return load_tiled(path, backend)

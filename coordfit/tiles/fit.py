@@ -11,24 +11,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from .._backends import Backend
-from ..files import atomic_write, printable
+from ..files import printable
 from ..images import Colours, Picture
 from ..images.interpolation import nearest_fill
 from ..images.metrics import bits_per_pixel, psnr_from_mse
 from ..models.rendering import PictureFacts
-from ..models.writing import save_rows
 from ..network.cost import item_size
 from ..network.losses import make_loss
 from ..pixels.masks import training_mask
 from ..pixels.weights import scaled_weights
-from ..report.streamed_comparison import RunningComparison
 from ..training.evaluation import Evaluator
 from ..training.member import HistoryRow
-from ..training.result import FitResult, metrics_of
-from ..training.state import CHECKPOINT_SECONDS, Callback, Checkpoint, Progress, ShouldStop
+from ..training.result import StreamedResult, metrics_of
+from ..training.state import CHECKPOINT_SECONDS, Callback, Checkpoint, Progress, RunningFit, ShouldStop
 from .group import RIDGE, RIDGE_BETWEEN
 from .layout import TileLayout
 from .model import TiledModel
@@ -56,7 +53,7 @@ class LearnedTiles:
 
 
 @dataclass(frozen=True, repr=False)
-class TiledResult(FitResult):
+class TiledResult(StreamedResult):
     """A finished fit of tiles; an interrupted one has no figures.
 
     `metrics` also has `tiles`, `tile`, `psnr_worst_tile`, `parameters_per_value`, and bytes and bits per pixel
@@ -67,31 +64,12 @@ class TiledResult(FitResult):
     has_curve: ClassVar[bool] = False
 
     @property
-    def has_model(self) -> bool:
-        """Whether the model can be used: all tiles are finished."""
-        return bool(self.metrics)
-
-    @property
     def learned(self) -> LearnedTiles:
         """All tiles."""
         return LearnedTiles(self.model.layout, self.model.parameters)
 
-    def write_pictures(self, folder: Path) -> None:
-        """Write `reconstruction.png` and `comparison.png` from rows that are rendered once."""
-        running = RunningComparison(self.picture.colours)
-        save_rows(folder / "reconstruction.png", self.model, self.model.grid(), see=running.add)
-        with atomic_write(folder / "comparison.png") as file:
-            running.draw(self._title(), self._figures()).save(file, format="PNG")
 
-    def comparison(self) -> Image.Image:
-        """Return truth, reconstruction and error side by side, without the whole rendering in memory."""
-        running = RunningComparison(self.picture.colours)
-        for rows in self.model.render_rows(self.model.grid()):
-            running.add(rows)
-        return running.draw(self._title(), self._figures())
-
-
-class TiledFit:
+class TiledFit(RunningFit):
     """One fit of one picture by tiles.
 
     Errors of training count pixels by `weights` (H, W); figures of the end count all alike.
@@ -125,10 +103,8 @@ class TiledFit:
         shape = (len(plan.layout), network.layout.num_parameters)
         self.store = TileStore(shape, stored, folder, facts, resume=resume)
 
-    files: ClassVar[tuple[str, ...]] = STORE_FILES
-    """Files that it makes in a folder at its start."""
-    writes_history: ClassVar[bool] = False
-    """Whether `history.csv` gets its rows; those of tiles are no curve."""
+    files = STORE_FILES
+    history_columns = ()
     model_so_far: ClassVar[None] = None
     """The model to save before the end: none, as the folder has all finished tiles."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..components import name_of
-from ..config import STORED, FitConfig, make_config
+from ..config import STORED, FitConfig, make_config, recipe_settings
 from ..encoders.registry import encoding_class
 from ..errors import ConfigError
 from ..images import Picture
@@ -24,17 +24,8 @@ AUTO_PIXELS = 256 * 256
 OVERLAP = 2
 LEAST_TILE, MOST_TILE = 4, 256
 
-# Defaults of the networks of tiles.
-DEFAULTS: Mapping[str, Any] = {
-    "depth": 2,
-    "activation": "relu",
-    "optimizer": "adam",
-    "learning_rate": 1e-2,
-    "schedule": "cosine",
-    "batch_size": None,
-    "output_activation": "identity",
-    "steps": 48,
-}
+MEMORISE = "memorise"
+"""The recipe of the networks of tiles, whose name asks for tiles."""
 
 # Defaults if training does not see all pixels: the best network to memorise does not interpolate best. On two
 # photographs at 96x96 with missing pixels, words or lines, a fourth layer, a lower sigma and smaller weights
@@ -77,7 +68,7 @@ class TileOptions:
     """The options of tiles, by their names in `coordfit.fit` and on the command line."""
 
     tiles: str | int | None = None
-    """`auto`, `none`, or the side of a tile; None means `auto` with `budget_parameters`, else `none`."""
+    """`auto`, `none`, or the side of a tile; None is `auto` with a budget or `memorise`, and else `none`."""
     budget_parameters: int | None = None
     every_tile: bool = False
     stored: str = STORED[0]
@@ -95,8 +86,8 @@ class TileOptions:
         spacing: float | None = None,
     ) -> TilePlan | str:
         """Return `plan_tiles` of these options; ConfigError for `every_tile` without tiles or a target."""
-        request = self.tiles or ("none" if self.budget_parameters is None else "auto")
         budget = self.budget_parameters
+        request = self.tiles or ("none" if budget is None and recipe != MEMORISE else "auto")
         plan = plan_tiles(picture, request, settings, recipe=recipe, budget=budget, spacing=spacing)
         if self.every_tile and isinstance(plan, str):
             raise ConfigError(f"every_tile needs tiles, and there are none: {plan}")
@@ -167,6 +158,8 @@ def plan_tiles(
     if request == "none":
         if budget is not None:
             raise ConfigError("budget_parameters chooses among tiles; leave tiles=none out")
+        if recipe == MEMORISE:
+            raise ConfigError(f"the recipe {recipe!r} is of tiles; leave tiles=none out")
         return "tiles were not asked for"
     tile = None if request == "auto" else int(request)
     if spacing is None:
@@ -176,6 +169,8 @@ def plan_tiles(
     _check_settings(settings, recipe)
     if budget is not None:
         return _within(picture, budget, settings, tile, spacing)
+    if tile is None and recipe == MEMORISE:
+        return _plan(picture, DEFAULT_SHAPE, settings, "the recipe 'memorise'", spacing)
     if tile is None:
         reason = f"{picture.height * picture.width:,d} pixels are more than one network learns in seconds"
         return _plan(picture, DEFAULT_SHAPE, settings, reason, spacing)
@@ -196,6 +191,8 @@ def _wrong_side(asked: object) -> ConfigError:
 
 def _why_one_network(picture: Picture, settings: Mapping[str, Any], recipe: str | None, spacing: float) -> str:
     """Return why `auto` leaves a picture whole; empty if it does not."""
+    if recipe == MEMORISE:
+        return ""
     if picture.height * picture.width <= AUTO_PIXELS:
         return f"the picture has {AUTO_PIXELS:,d} pixels or fewer"
     if spacing > 1.0:
@@ -210,7 +207,7 @@ def _why_one_network(picture: Picture, settings: Mapping[str, Any], recipe: str 
 
 def _check_settings(settings: Mapping[str, Any], recipe: str | None) -> None:
     """Raise ConfigError for settings that tiles do not support."""
-    if recipe is not None:
+    if recipe not in (None, MEMORISE):
         raise ConfigError(f"the recipe {recipe!r} is for one network; leave it out, or take tiles=none")
     if settings.get("batch_size") is not None:
         raise ConfigError("a step of tiles takes all their pixels; leave batch_size out, or take tiles=none")
@@ -234,7 +231,7 @@ def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: s
         "sigma": shape.sigma,
     }
     layout = TileLayout(picture.height, picture.width, shape.tile, min(OVERLAP, shape.tile // 2))
-    defaults = dict(DEFAULTS)
+    defaults = recipe_settings(MEMORISE)
     if spacing > 1.0:
         defaults |= _BETWEEN_PIXELS
         of_shape["sigma"] = round(_SIGMA_SHARE * layout.side / spacing, 3)

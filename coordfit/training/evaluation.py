@@ -18,6 +18,7 @@ from ..network.losses import Loss
 from ..pixels.batch_order import permuted
 
 if TYPE_CHECKING:
+    from ..codec import CompressedPicture
     from ..tiles.model import TiledModel
 
 # During training, larger pictures are evaluated on a fixed sample of this many pixels; at the end on all.
@@ -45,7 +46,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: Model | TiledModel,
+        model: Model | TiledModel | CompressedPicture,
         loss: Loss,
         target: NDArray[np.float32] | Colours,
         train: NDArray[np.bool_],

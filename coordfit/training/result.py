@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,18 @@ from ..files import atomic_write, escaped
 from ..images import png_bytes, save_picture
 from ..images.metrics import bits_per_pixel, interpolate_every_second, psnr
 from ..models.model import Model
+from ..models.writing import save_rows
 from ..network.cost import item_size
 from ..pixels.masks import training_mask
 from ..report.comparison import comparison_picture
 from ..report.curves import save_curves
+from ..report.streamed_comparison import RunningComparison
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from .._backends import Backend
+    from ..codec import CompressedPicture
     from ..config import FitConfig
     from ..images import Picture
     from ..models.rendering import Crop
@@ -62,7 +65,7 @@ class FitResult:
     metrics: dict[str, Any]
     history: list[HistoryRow]
     stopped: str
-    model: Model | TiledModel
+    model: Model | TiledModel | CompressedPicture
     picture: Picture
     state: TrainingState | None = None
     known: NDArray[np.bool_] | None = None
@@ -89,7 +92,17 @@ class FitResult:
     @property
     def config(self) -> FitConfig:
         """The settings of the fit."""
-        return self.model.config
+        return cast("Model | TiledModel", self.model).config
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was chosen, for JSON."""
+        return self.config.as_dict()
+
+    @property
+    def missed_target(self) -> bool:
+        """Whether a target PSNR was not reached."""
+        return self.config.target_psnr is not None and self.stopped != "target_psnr"
 
     def render(
         self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
@@ -137,6 +150,29 @@ class FitResult:
             ("parameters", m["parameters"], "{:,d}"),
         ]
         return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+
+
+class StreamedResult(FitResult):
+    """A finished fit of a picture that may be large; one that was interrupted has no figures."""
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the model can be used: training came to its end."""
+        return bool(self.metrics)
+
+    def write_pictures(self, folder: Path) -> None:
+        """Write `reconstruction.png` and `comparison.png` from rows that are rendered once."""
+        running = RunningComparison(self.picture.colours)
+        save_rows(folder / "reconstruction.png", self.model, self.model.grid(), see=running.add)
+        with atomic_write(folder / "comparison.png") as file:
+            running.draw(self._title(), self._figures()).save(file, format="PNG")
+
+    def comparison(self) -> Image.Image:
+        """Return truth, reconstruction and error side by side, without the whole rendering in memory."""
+        running = RunningComparison(self.picture.colours)
+        for rows in self.model.render_rows(self.model.grid()):
+            running.add(rows)
+        return running.draw(self._title(), self._figures())
 
 
 def make_result(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..encoders.base import State
-from ..models.rendering import Rendered
+from ..models.rendering import Drawable
 from .member import HistoryRow, Member
 
 HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
@@ -23,11 +23,11 @@ CALLBACK_SECONDS = 0.2
 CHECKPOINT_SECONDS = 30.0
 """Seconds between two checkpoints, at least."""
 
-Models = Callable[[], Sequence[Rendered]]
+Models = Callable[[], Sequence[Drawable]]
 """Returns the models of a run as they are now."""
 
 
-def no_models() -> Sequence[Rendered]:
+def no_models() -> Sequence[Drawable]:
     """Return no models, for progress without a run."""
     return ()
 
@@ -72,12 +72,12 @@ class Progress:
         return self.step if self.tiles else 0
 
     @property
-    def models(self) -> Sequence[Rendered]:
+    def models(self) -> Sequence[Drawable]:
         """The present models: one for each network, or one for all tiles."""
         return self.models_now()
 
     @property
-    def model(self) -> Rendered:
+    def model(self) -> Drawable:
         """The first of the present models."""
         return self.models[0]
 
@@ -97,6 +97,18 @@ class Progress:
         if self.tiles and height is None and width is None and longer > MOST_RENDERED:
             height, width = (max(1, side * MOST_RENDERED // longer) for side in (own.height, own.width))
         return model.render(height, width)
+
+
+class RunningFit:
+    """What a folder asks of a fit that has begun."""
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """Files that it makes in a folder at its start."""
+    history_columns: ClassVar[tuple[str, ...]] = HISTORY_COLUMNS
+    """Of `history.csv`; none if its rows are no curve."""
+    model_file: ClassVar[str] = "model.safetensors"
+    has_first_look: ClassVar[bool] = False
+    """Whether it has a picture to show before its first step."""
 
 
 @dataclass

@@ -23,8 +23,11 @@ SMALL = ["--device", "numpy", "--threads", "2", "--hidden-size", "8", "--num-fre
 NETWORK = [*SMALL, "--steps", "40", "--evaluate-every", "5", "--batch-size", "100"]
 TILES = [*SMALL, "--tiles", "8", "--steps", "6", "--stored", "float32"]
 
+COMPACT = ["--recipe", "compact", "--steps", "12", "--threads", "2", "--no-progress"]
+
 COMMANDS = {
     "fit": ["fit", "photo.png", *NETWORK],
+    "compact": ["fit", "photo.png", *COMPACT],
     "tiles": ["fit", "photo.png", *TILES],
     "compare": ["compare", "photo.png", *NETWORK, "--encoding", "basic,gaussian", "--sigma", "auto,2"],
     "compare tiles": ["compare", "photo.png", *TILES, "--encoding", "none,basic"],
@@ -55,9 +58,17 @@ WRITE, FOLDER = "coordfit.cli.commands.compare._write", "coordfit.tasks.folders.
 FILL, TABLE = "coordfit.tasks.filling.figures.biharmonic_fill", "coordfit.cli.commands.sweep._write_table"
 TILES_WRITE = "coordfit.tasks.folders.run_folder.RunFolder.write_result"
 GROUP = "coordfit.tiles.group.TileGroup._finish"
+TRAIN = "coordfit.codec.pyramid.training.PyramidTrainer.step"
 # Of each command the phase, the call of it that lasts, and which one it is.
 PHASES = {
     "fit": [(STEP, 1), (STEP, 12), (FIGURES, 1), (FIGURES, 4), (JUDGE, 1), (f"{FOLDER}.write_result", 1)],
+    "compact": [
+        (TRAIN, 1),
+        (TRAIN, 5),
+        ("coordfit.codec.compression.Compressor.finish", 8),  # figures of a small picture finish it too
+        (JUDGE, 1),
+        (f"{FOLDER}.write_result", 1),
+    ],
     "tiles": [(STEP, 1), (STEP, 4), (GROUP, 1), (JUDGE, 1), (TILES_WRITE, 1)],
     "compare": [(SIGMA, 1), (STEP, 1), (STEP, 62), (FIGURES, 5), (JUDGE, 1), (WRITE, 1)],
     "compare tiles": [(STEP, 2), (STEP, 4), (JUDGE, 1)],
@@ -185,6 +196,42 @@ def test_tiles_that_were_cut_short_go_on_to_what_unbroken_ones_are(monkeypatch, 
     assert main([*words, "-q", "--out", "whole"]) == 0
     np.testing.assert_array_equal(parameters("the run").parameters, parameters("whole").parameters)
     assert not list(Path("the run").glob("tiles.*"))
+
+
+@pytest.mark.parametrize(("place", "count"), PHASES["compact"])
+def test_few_bits_that_were_cut_short_go_on_to_the_file_of_an_unbroken_run(monkeypatch, capsys, place, count):
+    words = COMMANDS["compact"]
+    cut_short(monkeypatch, capsys, words, place, count)
+    assert main(["--resume", "--out", "the run", "--threads", "2", "-q"]) == 0
+    assert main([*words, "-q", "--out", "whole"]) == 0
+    assert Path("the run/model.cfc").read_bytes() == Path("whole/model.cfc").read_bytes()
+    assert not Path("the run/model.cfc.checkpoint").exists()
+
+
+def test_few_bits_that_are_ended_between_steps_leave_their_last_step(monkeypatch, capsys):
+    taken, original = [], coordfit_attribute("coordfit.codec.pyramid.training.PyramidTrainer", "step")
+
+    def stepping(self, done):
+        taken.append(done)
+        if len(taken) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TRAIN, stepping)
+        assert main([*COMMANDS["compact"], "--out", "the run"]) == 130
+    assert "the run so far is saved, go on with --resume" in capsys.readouterr().err
+    assert not Path("the run/metrics.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(TRAIN, stepping)
+        assert main(["--resume", "--out", "the run", "--threads", "2"]) == 0
+    assert "going on from step 7" in capsys.readouterr().err
+    assert len(taken) == 12
+    assert main([*COMMANDS["compact"], "-q", "--out", "whole"]) == 0
+    assert Path("the run/model.cfc").read_bytes() == Path("whole/model.cfc").read_bytes()
+    history = [Path(run, "history.csv").read_text().splitlines() for run in ("the run", "whole")]
+    columns = [[line.split(",")[:1] + line.split(",")[2:] for line in lines] for lines in history]
+    assert columns[0] == columns[1]  # but for seconds
 
 
 @pytest.mark.parametrize(

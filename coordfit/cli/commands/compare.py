@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..._backends import Backend
+from ...codec import CompressedPicture
 from ...config import FitConfig
 from ...errors import ConfigError
 from ...files import Outputs, atomic_write, printable, write_json
@@ -107,7 +108,7 @@ class _LatestModels:
 
     def __init__(self) -> None:
         self.configs: dict[str, FitConfig] = {}
-        self.models: dict[str, Model | TiledModel] = {}
+        self.models: dict[str, Model | TiledModel | CompressedPicture] = {}
 
     def see(self, progress: Progress) -> None:
         """Store the models of a batch."""

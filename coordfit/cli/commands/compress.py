@@ -48,12 +48,13 @@ def run(options: Options) -> int:
         else:
             compressor = asked.compressor(picture, threads=options.threads)
             checkpoint.drop()
-        if _train(compressor, asked, checkpoint, picture, options, stop):
+        is_done = _train(compressor, asked, checkpoint, picture, options, stop)
+        checkpoint.save(compressor, asked, picture)
+        if is_done:
             result = finished(compressor, picture)
             result.save(out)
             checkpoint.drop()
             return _report(result, asked, out, options, log)
-        checkpoint.save(compressor, asked, picture)
     saved = "nothing is saved"
     if checkpoint.path.exists():
         saved = f"{printable(checkpoint.path)} is saved, go on with the same words and --resume"

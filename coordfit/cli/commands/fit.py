@@ -9,7 +9,9 @@ from ...files import printable
 from ...files.lock import output_folder
 from ...tasks.folders.resume import Asked, Begun, finished_before
 from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
-from ...tasks.jobs.plan import AnyFit, plan
+from ...tasks.jobs.compact import COMPACT
+from ...tasks.jobs.plan import AnyFit, plan_fit
+from ...tiles.plan import MEMORISE
 from ...training.result import FitResult
 from ...training.state import Callback, Checkpoint
 from ..animation import AnimationCallback
@@ -19,6 +21,7 @@ from ..option_types import UsageError
 from ..options import Options
 from ..result_lines import exit_code, print_result
 from ..session import (
+    device_of,
     load_image,
     make_backend,
     make_log,
@@ -43,9 +46,9 @@ def run(options: Options) -> int:
     asked = _asked(options, begun)
     picture = load_image(asked.image, asked.settings.config, asked.max_pixels)
     with named_as_options():
-        job = plan(picture, asked.settings, asked.tiles)
+        job = plan_fit(picture, asked.settings, asked.tiles, device_of(options))
     say_planned(job, options, log)
-    backend = make_backend(options, log)
+    backend = make_backend(options, log, job.device(device_of(options)))
     outputs = RUN_OUTPUTS.with_file(options.animate)
     with output_folder(options.out, outputs, overwrite=options.overwrite, resume=options.resume) as path:
         folder = RunFolder(path)
@@ -56,7 +59,7 @@ def run(options: Options) -> int:
         if options.image is None and asked.image is not None:
             log(f"the picture is {printable(asked.image)}, as config.json has it")
         if result is not None:
-            log("all tiles were finished already")
+            log("the run was finished already")
             print_result(result, folder.path, options)
             return EXIT_OK
         job = settle_sigma(job, backend, log, options)
@@ -75,8 +78,10 @@ def _asked(options: Options, begun: Begun | None) -> Asked:
     asked = Asked(options.image, settings_of(options), tile_options(options), options.max_pixels)
     if begun is not None:
         asked = begun.going_on(asked)
-    if asked.image is None and asked.tiles.tiles == "auto" and asked.tiles.budget_parameters is None:
-        return dataclasses.replace(asked, tiles=dataclasses.replace(asked.tiles, tiles="none"))
+    tiles = asked.tiles
+    named = asked.settings.recipe in (COMPACT, MEMORISE) or tiles.budget_parameters is not None
+    if asked.image is None and not named and tiles.tiles in (None, "auto"):
+        return dataclasses.replace(asked, tiles=dataclasses.replace(tiles, tiles="none"))
     return asked
 
 

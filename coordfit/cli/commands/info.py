@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._backends import get_backend
 from ...codec import bits_of_parts
 from ...codec.container import is_compressed
 from ...files import printable
@@ -14,7 +15,7 @@ from ...images.metrics import bits_per_pixel
 from ...models.format import model_in
 from ...tasks.compress import open_compressed
 from ...tasks.folders.run_folder import describe_settings
-from ...tasks.load import load as load_model
+from ...tasks.load import load_networks
 from ..exit_codes import EXIT_OK
 from ..options import Options
 from ..streams import print_json
@@ -25,7 +26,7 @@ def run(options: Options) -> int:
     file = model_in(options.model)
     if is_compressed(file):
         return _say(_of_compressed(file), options)
-    model = load_model(file, device="cpu")
+    model = load_networks(file, get_backend("cpu"))
     size = file.stat().st_size
     picture = model.picture
     facts: dict[str, Any] = {

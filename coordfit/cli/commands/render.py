@@ -18,7 +18,7 @@ from ...models.rendering import Drawable
 from ...models.writing import save_rows
 from ...tasks.compress import open_compressed
 from ...tasks.enlarge import EnlargedDrawing
-from ...tasks.load import load as load_model
+from ...tasks.load import load_networks
 from ..exit_codes import EXIT_OK
 from ..option_types import UsageError
 from ..options import Options
@@ -34,7 +34,7 @@ def run(options: Options) -> int:
     file = model_in(options.model)
     if is_compressed(file):
         return draw(open_compressed(file), file, options)
-    model = load_model(file, backend=make_backend(options, make_log(options)))
+    model = load_networks(file, make_backend(options, make_log(options)))
     saw_all = model.config.train_on == "all"
     return draw(model, file, options, is_photograph=saw_all, device=model.backend.device)
 

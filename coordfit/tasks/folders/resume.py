@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,29 @@ from ...errors import ConfigError, OutputError
 from ...files import jsonable, printable
 from ...images import Picture
 from ...tiles.fit import TiledResult
-from ...tiles.plan import TileOptions
+from ...tiles.plan import MEMORISE, TileOptions
 from ...training.result import FitResult
-from ..jobs.plan import AnyJob
+from ..jobs.compact import COMPACT, COMPACT_FILES, SETTINGS, finished_result
+from ..jobs.plan import FitJob
 from ..jobs.settings import Settings
 from ..load import load_tiled
 
-_TILE_FACTS: dict[str, Callable[[Any], bool]] = {
-    "tile": lambda value: type(value) is int,
-    "overlap": lambda value: type(value) is int,
-    "every_tile": lambda value: type(value) is bool,
-    "stored": lambda value: value in STORED,
+_COMMON_FACTS: dict[str, Callable[[Any], bool]] = {
     "picture_digest": lambda value: type(value) is str,
     "max_pixels": lambda value: value is None or (type(value) is int and value >= 1),
 }
-"""What `config.json` says of tiles, and whether it can be that."""
+_FACTS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "compact": _COMMON_FACTS,
+    "tiles": {
+        "tile": lambda value: type(value) is int,
+        "overlap": lambda value: type(value) is int,
+        "every_tile": lambda value: type(value) is bool,
+        "stored": lambda value: value in STORED,
+        **_COMMON_FACTS,
+    },
+}
+"""What `config.json` says of a kind of job, and whether it can be that."""
+_KINDS = {"network": "one network", "tiles": "tiles", "compact": "a function of few bits"}
 
 
 @dataclass(frozen=True)
@@ -59,14 +67,17 @@ class Begun:
         The picture's path; None for the bundled one.
     picture_digest : str or None
         `Picture.digest` of the picture that the run began with.
-    tiles : mapping or None
-        What the tiles are known by; None for one network.
+    kind : str
+        `network`, `tiles` or `compact`.
+    facts : mapping
+        What the kind of job is known by beside its settings.
     """
 
     config: FitConfig
     image: str | None
     picture_digest: str | None
-    tiles: Mapping[str, Any] | None = None
+    kind: str = "network"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def going_on(self, asked: Asked) -> Asked:
         """Return what is asked, with what the run began with wherever nothing else is asked for.
@@ -74,30 +85,47 @@ class Begun:
         Raises
         ------
         ConfigError
-            Tiles are asked for and the run has one network, or the other way round.
+            Another kind of function is asked for: of tiles, of one network, of few bits.
         """
-        options, settings = asked.tiles, asked.settings
-        wants_tiles = options.tiles not in (None, "auto", "none") or options.budget_parameters is not None
-        image = self.picture_path(asked.image)
-        if self.tiles is None:
-            if wants_tiles:
-                raise ConfigError("cannot resume with tiles: the run has one network for the whole picture")
-            recipe = recipe_settings(settings.recipe) if settings.recipe else {}
-            own = Settings([vars(self.config), recipe, *settings.layers])
-            if own.config.sigma == "auto":  # it was chosen when the run began
-                own = own.over({"sigma": self.config.sigma})
-            return dataclasses.replace(asked, image=image, settings=own, tiles=TileOptions("none"))
+        asked = dataclasses.replace(
+            asked,
+            image=self.picture_path(asked.image),
+            max_pixels=asked.max_pixels or self.facts.get("max_pixels"),
+        )
+        recipe = asked.settings.recipe or ""
+        if {COMPACT: "compact", MEMORISE: "tiles"}.get(recipe, self.kind) != self.kind:
+            raise ConfigError(f"cannot resume with the recipe {recipe!r}: the run has {_KINDS[self.kind]}")
+        going_on = {"network": self._network, "tiles": self._tiles, "compact": self._compact}
+        return going_on[self.kind](asked, asked.tiles, asked.settings)
+
+    def _network(self, asked: Asked, options: TileOptions, settings: Settings) -> Asked:
+        if _wants_tiles(options):
+            raise ConfigError("cannot resume with tiles: the run has one network for the whole picture")
+        recipe = recipe_settings(settings.recipe) if settings.recipe else {}
+        own = Settings([vars(self.config), recipe, *settings.layers])
+        if own.config.sigma == "auto":  # it was chosen when the run began
+            own = own.over({"sigma": self.config.sigma})
+        return dataclasses.replace(asked, settings=own, tiles=TileOptions("none"))
+
+    def _tiles(self, asked: Asked, options: TileOptions, settings: Settings) -> Asked:
         if options.tiles == "none":
             raise ConfigError("cannot resume without tiles: the run has them")
         tiles = dataclasses.replace(
             options,
-            tiles=options.tiles if wants_tiles else self.tiles["tile"],
-            every_tile=options.every_tile or self.tiles["every_tile"],
-            stored=self.tiles["stored"],
+            tiles=options.tiles if _wants_tiles(options) else self.facts["tile"],
+            every_tile=options.every_tile or self.facts["every_tile"],
+            stored=self.facts["stored"],
         )
-        layers = [vars(self.config), *settings.layers]
-        most = asked.max_pixels or self.tiles.get("max_pixels")
-        return Asked(image, dataclasses.replace(settings, layers=layers), tiles, most)
+        own = dataclasses.replace(settings, layers=[vars(self.config), *settings.layers])
+        return dataclasses.replace(asked, settings=own, tiles=tiles)
+
+    def _compact(self, asked: Asked, options: TileOptions, settings: Settings) -> Asked:
+        if options != TileOptions():
+            raise ConfigError(f"cannot resume with options of tiles: the run has {_KINDS[self.kind]}")
+        own = {name: value for name, value in vars(self.config).items() if name in SETTINGS}
+        if {"steps", "seconds"} & settings.asked.keys():
+            own |= {"steps": None, "seconds": None}
+        return dataclasses.replace(asked, settings=Settings([own, *settings.layers], COMPACT))
 
     def picture_path(self, named: str | None) -> str | None:
         """Return the path of the picture to read: the one that the user named, or else the run's own.
@@ -124,19 +152,26 @@ class Begun:
             raise ConfigError(f"cannot resume: {picture.name} is not the picture that the run was trained on")
 
 
-def tiles_in(facts: Any, folder: Path) -> Mapping[str, Any] | None:
-    """Return what `config.json` says of tiles; None for one network, OutputError if it cannot be that."""
-    if facts is None:
-        return None
-    if not (isinstance(facts, dict) and all(is_good(facts.get(name)) for name, is_good in _TILE_FACTS.items())):
-        raise OutputError(f"cannot resume {printable(folder)}: its tiles cannot be told from config.json")
-    return facts
+def _wants_tiles(options: TileOptions) -> bool:
+    return options.tiles not in (None, "auto", "none") or options.budget_parameters is not None
+
+
+def kind_in(document: Mapping[str, Any], folder: Path) -> tuple[str, Mapping[str, Any]]:
+    """Return the kind of job that `config.json` is of, and its facts; OutputError if they cannot be that."""
+    for kind, facts in _FACTS.items():
+        told = document.get(kind)
+        if told is None:
+            continue
+        if isinstance(told, dict) and all(is_good(told.get(name)) for name, is_good in facts.items()):
+            return kind, told
+        raise OutputError(f"cannot resume {printable(folder)}: its {kind} cannot be told from config.json")
+    return "network", {}
 
 
 def finished_before(
-    folder: Path, document: Mapping[str, Any], job: AnyJob, backend: Backend
+    folder: Path, document: Mapping[str, Any], job: FitJob, backend: Backend
 ) -> FitResult | None:
-    """Return the result of a run of tiles that has nothing left to do; None if it goes on.
+    """Return the result of a run that has nothing left to do; None if it goes on, as one network always may.
 
     Parameters
     ----------
@@ -148,14 +183,21 @@ def finished_before(
     ConfigError
         The run is finished, and is of another picture or of other settings.
     """
-    left = [(folder / name).exists() for name in ("tiles.json", "model.safetensors", "metrics.json")]
-    if left != [False, True, True] or tiles_in(document.get("tiles"), folder) is None:
+    kind, facts = kind_in(document, folder)
+    unfinished, model = {"tiles": ("tiles.json", "model.safetensors"), "compact": COMPACT_FILES[::-1]}.get(
+        kind, ("", "")
+    )
+    left = [bool(model) and (folder / name).exists() for name in (unfinished, model, "metrics.json")]
+    if left != [False, True, True]:
         return None
-    now = json.loads(json.dumps(jsonable({"config": job.config.as_dict(), "tiles": job.facts})))
+    before = {"config": document["config"], kind: facts}
+    now = json.loads(json.dumps(jsonable({"config": job.settings, kind: job.facts})))
     for part in now:
         for name, value in now[part].items():
-            if document[part].get(name) != value:
+            if before[part].get(name) != value:
                 what = "another picture" if name == "picture_digest" else f"another {name}"
                 raise ConfigError(f"cannot resume with {what}: the run in {printable(folder)} is finished")
-    model = load_tiled(folder / "model.safetensors", backend)
-    return TiledResult(model.metrics, [], model.metrics["stopped"], model, job.picture)
+    if kind == "compact":
+        return finished_result(folder, job)
+    tiled = load_tiled(folder / model, backend)
+    return TiledResult(tiled.metrics, [], tiled.metrics["stopped"], tiled, job.picture)

@@ -4,8 +4,8 @@
 |---|---|
 | `config.json` | every setting, the picture's path and digest, device and precision; written before training |
 | `history.csv` | a row for each evaluation, as it comes |
-| `checkpoint.safetensors` | where the run stands, for `--resume` |
-| `model.safetensors` | the fitted model |
+| `checkpoint.safetensors`, or `model.cfc.checkpoint` | where the run stands, for `--resume` |
+| `model.safetensors`, or `model.cfc` | the fitted model |
 | `metrics.json` | the figures |
 | `reconstruction.png`, `comparison.png`, `curves.svg` | what it looks like |
 | `tiles.json`, `tiles.bin` | finished tiles, until the model is saved |
@@ -27,19 +27,22 @@ from ...encoders.registry import encoding_class
 from ...errors import OutputError
 from ...files import HistoryWriter, Outputs, printable, read_history, read_json, write_json
 from ...models.model import Model
+from ...models.writing import save_rows
 from ...tiles.store import STORE_FILES
 from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ...training.result import FitResult
-from ...training.state import HISTORY_COLUMNS, TrainingState
+from ...training.state import Progress, TrainingState
+from ..jobs.compact import COMPACT_FILES
 from ..jobs.network import CHECKPOINT
-from ..jobs.plan import AnyFit, AnyJob
-from .resume import Asked, Begun, tiles_in
+from ..jobs.plan import AnyFit, FitJob
+from .resume import Asked, Begun, kind_in
 
 RUN_OUTPUTS = Outputs(
     (
         "config.json",
         "history.csv",
         "checkpoint.safetensors",
+        *COMPACT_FILES,
         "model.safetensors",
         "metrics.json",
         "reconstruction.png",
@@ -47,9 +50,9 @@ RUN_OUTPUTS = Outputs(
         "curves.svg",
         *STORE_FILES,
     ),
-    begun=("config.json", "checkpoint.safetensors", *STORE_FILES),
+    begun=("config.json", "checkpoint.safetensors", COMPACT_FILES[1], *STORE_FILES),
 )
-"""The files of `coordfit fit`, of one network or of tiles: a run replaces or removes those of one before."""
+"""The files of `coordfit fit`, of any kind of function: a run replaces or removes those of one before."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,22 @@ class RunFolder:
         return self.path / CHECKPOINT
 
     def begin(
-        self, job: AnyJob, backend: Backend, asked: Asked, state: TrainingState | None, *, resume: bool
+        self, job: FitJob, backend: Backend, asked: Asked, state: TrainingState | None, *, resume: bool
     ) -> AnyFit:
         """Make everything that the steps touch, and write what the run begins with."""
+        if not resume:
+            self._remove(COMPACT_FILES[1])
         fit = job.begin(backend, state, self.path, resume=resume)
         if not resume:
             self.drop_checkpoint(keep=fit.files)
-        more = {"tiles": job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
+        more = {job.kind: job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
         self.write_config(job, asked.image, backend, **more)
         return fit
 
-    def write_config(self, job: AnyJob, image: str | None, backend: Backend, **more: Any) -> None:
+    def write_config(self, job: FitJob, image: str | None, backend: Backend, **more: Any) -> None:
         """Write `config.json`; `image` is the picture's path, or None for the bundled one."""
         path = None if image is None else str(Path(image).absolute())
-        document = {"config": job.config.as_dict(), "image": path, "picture_digest": job.picture.digest}
+        document = {"config": job.settings, "image": path, "picture_digest": job.picture.digest}
         document |= {"device": backend.device, "precision": backend.precision, **more, "coordfit": __version__}
         write_json(self.path / "config.json", document)
 
@@ -94,7 +99,7 @@ class RunFolder:
             raise self._unreadable() from error
         if not isinstance(image, str | None) or not isinstance(digest, str | None):
             raise self._unreadable()
-        return Begun(config, image, digest, tiles_in(document.get("tiles"), self.path))
+        return Begun(config, image, digest, *kind_in(document, self.path))
 
     def config_document(self) -> dict[str, Any]:
         """Return the object in `config.json`; OutputError if it cannot be read."""
@@ -109,7 +114,7 @@ class RunFolder:
     def _unreadable(self) -> OutputError:
         return OutputError(f"cannot resume {printable(self.path)}: config.json cannot be read")
 
-    def state_of(self, job: AnyJob, begun: Begun) -> TrainingState | None:
+    def state_of(self, job: FitJob, begun: Begun) -> TrainingState | None:
         """Return where the run stands that goes on as `job`; ConfigError if it cannot be gone on with."""
         before, state = self.load_state() or (begun.config, None)
         job.check_goes_on(before)
@@ -127,16 +132,19 @@ class RunFolder:
 
     def history_writer(self, fit: AnyFit) -> contextlib.AbstractContextManager[HistoryWriter | None]:
         """`history.csv`, begun anew with the rows that the fit brings from an earlier run; None of tiles."""
-        if not fit.writes_history:
+        if not fit.history_columns:
             return contextlib.nullcontext()
-        return HistoryWriter(self.path / "history.csv", HISTORY_COLUMNS, rows=fit.history)
+        return HistoryWriter(self.path / "history.csv", fit.history_columns, rows=fit.history)
 
     def drop_checkpoint(self, keep: Sequence[str] = ()) -> None:
         """Remove the checkpoint or the tiles of a run that is replaced: none shall go on from them.
 
         `keep` names files that are of the run that replaces it.
         """
-        for file in (self.path / name for name in (CHECKPOINT, *STORE_FILES) if name not in keep):
+        self._remove(*(name for name in (CHECKPOINT, COMPACT_FILES[1], *STORE_FILES) if name not in keep))
+
+    def _remove(self, *names: str) -> None:
+        for file in (self.path / name for name in names):
             try:
                 file.unlink(missing_ok=True)
             except OSError as error:
@@ -146,10 +154,17 @@ class RunFolder:
         """Write where the run stands."""
         save_checkpoint(self.checkpoint_file, model, state)
 
+    def write_first_look(self, progress: Progress) -> Path:
+        """Write `reconstruction.png` as training shows it, and return its path."""
+        file, model = self.path / "reconstruction.png", progress.model
+        save_rows(file, model, model.grid(), see=lambda rows: None)
+        return file
+
     def write_result(self, result: FitResult, fit: AnyFit) -> None:
         """Write what a finished run leaves, if it has a model; what would hurt most to lose comes first."""
         if result.has_model:
-            result.save(self.path / "model.safetensors")
+            result.save(self.path / fit.model_file)
+            self._remove(*({"model.safetensors", COMPACT_FILES[0]} - {fit.model_file}))
             write_json(self.path / "metrics.json", result.metrics)
             result.write_pictures(self.path)
             fit.remove_what_is_saved()

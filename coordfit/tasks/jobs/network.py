@@ -19,21 +19,16 @@ from ...tiles.plan import TileOptions
 from ...training.job import Job
 from ...training.member import HistoryRow
 from ...training.result import FitResult
-from ...training.state import Callback, Checkpoint, ShouldStop, TrainingState
+from ...training.state import Callback, Checkpoint, RunningFit, ShouldStop, TrainingState
 from ...training.trainer import Trainer, fit_together
 from .average import AverageTrainer
-from .settings import Layer
+from .settings import Device, Layer
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
-class NetworkFit:
+class NetworkFit(RunningFit):
     """One network in training, or several whose mean is one: what a job begins."""
-
-    writes_history: ClassVar[bool] = True
-
-    files: ClassVar[tuple[str, ...]] = ()
-    """What it makes in a folder when it begins: no checkpoint yet."""
 
     def __init__(
         self,
@@ -97,11 +92,17 @@ class NetworkJob(Job):
     average: int = 1
     words: str = field(default="", compare=False)
     """What was decided, if it may surprise."""
+    kind: ClassVar[str] = "network"
     can_be_animated: ClassVar[bool] = True
     facts: ClassVar[dict[str, Any]] = {}
     """What the job is known by beside its settings, for JSON."""
     encodings: ClassVar[Sequence[str]] = tuple(ENCODINGS)
     """Which it takes."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings, for JSON."""
+        return self.config.as_dict()
 
     def decided(self, options: TileOptions) -> TileOptions:
         """Return options of tiles with which other jobs are cut alike: `auto` has decided."""
@@ -111,18 +112,17 @@ class NetworkJob(Job):
         """Return settings as a layer for a job that is cut alike; one that is None takes its default."""
         return settings
 
+    def device(self, asked: Device) -> Device:
+        """Return where it is trained."""
+        return asked
+
     def with_config(self, config: FitConfig) -> Self:
         """Return this job with other settings."""
         return dataclasses.replace(self, config=config)
 
     def check_goes_on(self, saved: FitConfig) -> None:
         """Refuse to go on with other settings than a run began with; budgets alone may change."""
-        before, now = saved.as_dict(), self.config.as_dict()
-        changed = [name for name in before if name not in BUDGETS and before[name] != now[name]]
-        if changed:
-            name = changed[0]
-            told = f"cannot resume with {name} {now[name]!r}: the run has {before[name]!r}"
-            raise ConfigError(f"{told} (only budgets may change)")
+        check_goes_on(saved, self.config)
 
     def begin(
         self,
@@ -160,3 +160,12 @@ class NetworkJob(Job):
             learned.parameters,
             metrics,
         )
+
+
+def check_goes_on(saved: FitConfig, config: FitConfig) -> None:
+    """Refuse other settings than those of the run that goes on; budgets alone may change."""
+    before, now = saved.as_dict(), config.as_dict()
+    for name in before:
+        if name not in BUDGETS and before[name] != now[name]:
+            told = f"cannot resume with {name} {now[name]!r}: the run has {before[name]!r}"
+            raise ConfigError(f"{told} (only budgets may change)")

@@ -1,17 +1,18 @@
-"""`plan`: what is asked becomes a job, of one network or of tiles; and what every job can do.
+"""What is asked becomes a job: of one network, of tiles, or of few bits; and what every job can do.
 
     job = settled(plan(picture, Settings.of(layers, recipe=...), TileOptions(...)), backend)
     result = job.run(backend, callback)
 
-Whether a picture is learned by one network or by tiles is decided in `plan`, and asked nowhere else.
+Which it is is decided in `plan`, and for `coordfit.fit` in `plan_fit`; it is asked nowhere else.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,13 +28,50 @@ from ...tiles.plan import AUTO_PIXELS, TileOptions
 from ...training.job import group_by_shape
 from ...training.result import FitResult
 from ...training.state import Callback, ShouldStop, Trial
+from .compact import COMPACT, CompactFit, CompactJob, why_not_compact
 from .network import NetworkFit, NetworkJob
-from .settings import Settings
+from .settings import Device, Settings
 from .sigma import choose_sigma
 from .tiles import TiledJob
 
 AnyJob = NetworkJob | TiledJob
-AnyFit = NetworkFit | TiledFit
+FitJob = AnyJob | CompactJob
+AnyFit = NetworkFit | TiledFit | CompactFit
+SomeJob = TypeVar("SomeJob", NetworkJob | TiledJob, NetworkJob | TiledJob | CompactJob)
+
+
+def plan_fit(
+    picture: Picture,
+    settings: Settings,
+    tiles: TileOptions | None = None,
+    device: Device | None = None,
+    *,
+    known: NDArray[np.bool_] | None = None,
+    weights: ArrayLike | None = None,
+) -> FitJob:
+    """Decide how `coordfit.fit` learns a picture, with what was asked by name.
+
+    The recipe `compact` is that of few bits. It is also that of pictures of more than 256x256 pixels if nothing
+    is asked for that it cannot have; otherwise tiles take these, or one network if an option speaks of one.
+
+    Raises
+    ------
+    ConfigError
+        As of `plan`; or the recipe is `compact`, and something else cannot be had with it.
+    """
+    options = tiles or TileOptions()
+    is_masked = known is not None or weights is not None
+    reason = why_not_compact(picture, settings, options, device or Device(), is_masked=is_masked)
+    if settings.recipe == COMPACT:
+        if reason:
+            raise ConfigError(f"the recipe {COMPACT!r} makes a function of few bits: {reason}")
+        return CompactJob.of(picture, settings)
+    is_large = picture.height * picture.width > AUTO_PIXELS
+    if is_large and not (reason or settings.recipe or "steps" in settings.asked):
+        return CompactJob.of(picture, settings)
+    if options.tiles is None and options.budget_parameters is None:
+        options = dataclasses.replace(options, tiles="auto")
+    return plan(picture, settings, options, known=known, weights=weights)
 
 
 def plan(
@@ -63,6 +101,8 @@ def plan(
     ConfigError
         A setting is impossible, or tiles are asked for and cannot be had with the others.
     """
+    if settings.recipe == COMPACT:
+        raise ConfigError(f"the recipe {COMPACT!r} is of `coordfit fit` alone; leave it out")
     options, spacing = tiles or TileOptions(), None
     if known is not None:
         known = checked_mask(known, picture.height, picture.width)
@@ -84,7 +124,7 @@ def plan(
     )
 
 
-def settled(job: AnyJob, backend: Backend, trial: Trial | None = None) -> tuple[AnyJob, dict[float, float]]:
+def settled(job: SomeJob, backend: Backend, trial: Trial | None = None) -> tuple[SomeJob, dict[float, float]]:
     """Choose a number for a sigma that is `auto`; the job with it, and the score in dB of each candidate.
 
     `trial` is told of the progress of the choice.

@@ -19,7 +19,7 @@ from ...tiles.plan import TileOptions, TilePlan
 from ...training.job import Job
 from ...training.result import FitResult
 from ...training.state import Callback, ShouldStop, TrainingState
-from .settings import Layer
+from .settings import Device, Layer
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class TiledJob(Job):
     plan: TilePlan = field(kw_only=True)
     every_tile: bool = False
     stored: str = "float16"
+    kind: ClassVar[str] = "tiles"
     can_be_animated: ClassVar[bool] = False
     encodings: ClassVar[Sequence[str]] = tuple(name for name, kind in ENCODINGS.items() if not kind.learns)
 
@@ -36,6 +37,11 @@ class TiledJob(Job):
     def words(self) -> str:
         """What was decided."""
         return f"tiles: {self.plan.words}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of the networks, for JSON."""
+        return self.config.as_dict()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -55,6 +61,10 @@ class TiledJob(Job):
     def layer(self, settings: Layer) -> Layer:
         """Return settings as a layer for a job that is cut alike; one that is None follows from the tile."""
         return {name: value for name, value in settings.items() if value is not None}
+
+    def device(self, asked: Device) -> Device:
+        """Return where it is trained."""
+        return asked
 
     def with_config(self, config: FitConfig) -> Self:
         """Return this job with other settings of its networks."""
