@@ -1,12 +1,15 @@
 """Halve photographs, enlarge them again, and compare with the original: PSNR over all channels.
 
     python -m bench.enlarge kodim01.png kodim03.png                   # halved by means over 2x2 pixels
+    python -m bench.enlarge --fitted --steps 300 kodim01.png          # halved, and fitted to 40 dB
     python -m bench.enlarge --every-second --sizes 128 256            # every second pixel of four photographs
     python -m bench.enlarge --json bench/results/enlarge.json --show
 
 Beside Pillow's bicubic and Lanczos stands Lanczos with two rounds of back-projection: the halved result is
 compared with the halved picture, and the difference is enlarged and added. Rows and columns that are left out
-are points, and not means: `coordfit inpaint` fills them by kriging, and PSNR is that of these pixels. Seconds
+are points, and not means: `coordfit inpaint` fills them by kriging, and PSNR is that of these pixels. With
+`--fitted` the halved picture, in 8 bits, becomes a function of few bits by the recipe `compact`; it is drawn at
+twice the size as the function is between its pixels, and as `coordfit render` does, which enlarges it. Seconds
 are of the processor, with one thread.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -21,9 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+import coordfit
 from coordfit import get_backend
 from coordfit.enlarging import enlarged
 from coordfit.images import load_picture
+from coordfit.images.formats.png import quantize
 from coordfit.images.metrics import interpolate_every_second, psnr
 from coordfit.images.resizing import resize_channels
 from coordfit.kriging import fill_hidden
@@ -73,14 +79,37 @@ METHODS: dict[str, Callable[[Colours], Colours]] = {
 
 def measure_halved(key: Case, files: dict[str, Path]) -> Case:
     """Return PSNR and seconds of each method for one picture, cropped to even sides."""
-    truth = load_picture(files[key["picture"]]).pixels
-    truth = truth[: truth.shape[0] // 2 * 2, : truth.shape[1] // 2 * 2]
-    found: dict[str, list[float]] = {}
-    for name, method in METHODS.items():
-        began = time.process_time()
-        large = method(halved(truth))
-        found[name] = [psnr(large, truth) or 0.0, time.process_time() - began]
-    return {"methods": found}
+    truth = even_sides(files[key["picture"]])
+    small = halved(truth)
+    return {"methods": {name: scored(partial(method, small), truth) for name, method in METHODS.items()}}
+
+
+def even_sides(file: Path) -> Colours:
+    """Return a picture's colours, cropped to even sides."""
+    colours: Colours = load_picture(file).pixels
+    return colours[: colours.shape[0] // 2 * 2, : colours.shape[1] // 2 * 2]
+
+
+def scored(draw: Callable[[], NDArray[np.floating]], truth: Colours) -> list[float]:
+    """Return the PSNR of a drawing, and its seconds."""
+    began = time.process_time()
+    large = draw()
+    return [psnr(large, truth) or 0.0, time.process_time() - began]
+
+
+def measure_fitted(key: Case, files: dict[str, Path]) -> Case:
+    """Return PSNR and seconds of drawing the function of a halved picture, beside Lanczos without one."""
+    truth = even_sides(files[key["picture"]])
+    small = halved(truth)
+    fitted = coordfit.fit(quantize(small, 8), recipe="compact", steps=key["steps"], threads=1)
+    drawn = {
+        "Lanczos, back-projected": lambda: back_projected(small),
+        "function": lambda: fitted.render(*truth.shape[:2]),
+        "coordfit render": lambda: by_network(fitted.reconstruction.astype(np.float32)),
+    }
+    found = {name: scored(draw, truth) for name, draw in drawn.items()}
+    figures = {name: fitted.metrics[name] for name in ("psnr", "bits_per_pixel", "seconds")}
+    return {"methods": found, "fit": figures}
 
 
 def measure_every_second(key: Case) -> Case:
@@ -111,6 +140,9 @@ def show(cases: list[Case]) -> None:
         for case in same:
             print(f"| {case['picture']} | {_line([case], names)}")
         print(f"| mean of {len(same)} | {_line(same, names)}\n")
+        if "fit" in same[0]:
+            means = [fmean(case["fit"][name] for case in same) for name in ("psnr", "bits_per_pixel")]
+            print(f"the functions: {means[0]:.2f} dB at {means[1]:.3f} bits per pixel\n")
 
 
 def _line(cases: list[Case], names: list[str]) -> str:
@@ -123,6 +155,8 @@ def main() -> None:
     parser = Parser(prog="python -m bench.enlarge", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="*", metavar="FILE", type=Path)
     parser.add_argument("--every-second", action="store_true", help="leave out pixels of four photographs")
+    parser.add_argument("--fitted", action="store_true", help="fit the halved pictures first, to 40 dB")
+    parser.add_argument("--steps", type=count, default=300, help="of --fitted (default: 300)")
     parser.add_argument("--sizes", nargs="+", type=count, default=[128, 256])
     parser.add_argument("--json", type=new_file, help="write the cases here; those of other runs stay")
     parser.add_argument("--keep", action="store_true", help="do not measure again what that file holds")
@@ -141,8 +175,11 @@ def main() -> None:
         cases = cases_of(options, keys, measure_every_second)
     else:
         files = {file.name: file for file in options.files}
-        keys = [{"picture": name, "reduction": "means over 2x2 pixels"} for name in files]
-        cases = cases_of(options, keys, lambda key: measure_halved(key, files))
+        how = {"reduction": "means over 2x2 pixels"}
+        if options.fitted:
+            how = {"reduction": "means over 2x2 pixels, fitted to 40 dB", "steps": options.steps}
+        measure = measure_fitted if options.fitted else measure_halved
+        cases = cases_of(options, [{"picture": name, **how} for name in files], lambda key: measure(key, files))
     if not cases:
         raise BadInputError("--show needs a file with cases: name it by --json")
     show(cases)

@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image
 
 from coordfit._backends import Backend, get_backend
-from coordfit.config import make_config
+from coordfit.config import make_config, recipe_settings
 from coordfit.images import Picture, load_picture
 from coordfit.images.metrics import psnr, psnr_from_mse
 from coordfit.tiles.fit import TiledFit
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.network import TileNetwork
-from coordfit.tiles.plan import DEFAULTS, OVERLAP, SHAPES, Shape, TilePlan
+from coordfit.tiles.plan import MEMORISE, OVERLAP, SHAPES, Shape, TilePlan
 from coordfit.tiles.trainer import TileTrainer
 
 from .command_line import Parser, count, new_file, picture_name, run_main
@@ -104,7 +104,7 @@ def _config(shape: Shape, target: float | None) -> Any:
         "hidden_size": shape.hidden_size,
         "sigma": shape.sigma,
     }
-    return make_config(DEFAULTS, of_shape, {"target_psnr": target, "steps": STEPS})
+    return make_config(recipe_settings(MEMORISE), of_shape, {"target_psnr": target, "steps": STEPS})
 
 
 def _step_flops(network: TileNetwork, layout: TileLayout) -> float:

@@ -20,7 +20,8 @@ from ..images.formats.png import quantize
 from ..images.resizing import check_size
 from ..models.rendering import Crop
 
-DEFAULT_PSNR, DEFAULT_SECONDS = 40.0, 60.0
+DEFAULT_PSNR = 40.0
+_SECONDS, _PIXELS = 60.0, 400_000  # by default, and up to how many pixels
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Compressing:
     psnr, bits_per_pixel, lmbda : float, optional
         One of them, in dB, bits, and as MSE per bit and pixel; by default 40 dB.
     seconds, steps
-        One of them; by default 60 seconds.
+        One of them; by default `usual_seconds`.
     """
 
     psnr: float | None = None
@@ -62,9 +63,14 @@ class Compressing:
 
     def compressor(self, picture: Picture, **more: Any) -> Compressor:
         """Return the compression of a picture, not begun."""
-        seconds = self.seconds or (DEFAULT_SECONDS if self.steps is None else None)
+        seconds = self.seconds or (usual_seconds(picture) if self.steps is None else None)
         levels = levels_of(picture)
         return Compressor(levels, self.target, steps=self.steps, seconds=seconds, seed=self.seed, **more)
+
+
+def usual_seconds(picture: Picture) -> float:
+    """Return how long a compression takes by default: a minute, and with a picture's size as its root."""
+    return _SECONDS * max(1.0, math.sqrt(picture.height * picture.width / _PIXELS))
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,7 +132,8 @@ def compress(
         What is to be reached, one of them: dB over all channels, bits of the file, or the price of one bit per
         pixel as MSE. By default 40 dB.
     seconds, steps
-        How long training takes, one of them; by default 60 seconds. More is smaller.
+        How long training takes, one of them; by default 60 seconds, and five minutes for 12 megapixels. More
+        is smaller.
     threads : int, optional
         By default all cores.
     callback : callable, optional

@@ -434,7 +434,7 @@ def test_quiet_leaves_errors_alone(picture):
 
 
 def test_no_progress_leaves_messages(picture, monkeypatch):
-    monkeypatch.setattr("coordfit.cli.session.get_backend", fallen_back)
+    monkeypatch.setattr("coordfit.tasks.jobs.settings.get_backend", fallen_back)
     result = fit(picture, "--no-progress", "--device", "auto")
     assert result.error == "running on the CPU: no driver"
 

@@ -65,7 +65,7 @@ PHASES = {
     "compact": [
         (TRAIN, 1),
         (TRAIN, 5),
-        ("coordfit.codec.compression.Compressor.finish", 8),  # figures of a small picture finish it too
+        ("coordfit.codec.compression.Compressor.finish", 6),  # figures of a small picture finish it too
         (JUDGE, 1),
         (f"{FOLDER}.write_result", 1),
     ],

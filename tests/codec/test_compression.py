@@ -133,10 +133,20 @@ def test_grey_may_have_two_axes():
 
 
 def test_seconds_leave_time_to_write_the_file(monkeypatch):
-    """A clock that goes on by a second whenever it is read: once a step, and a few times beside that."""
-    monkeypatch.setattr("coordfit.codec.compression.time.monotonic", itertools.count().__next__)
-    _, report = compress(picture(20, 20), Target(lmbda=1e-3), seconds=100, settings=SMALL)
-    assert 50 < report.steps < 75
+    """What comes after the steps takes 35 of them; a callback of twenty seconds is none of them."""
+    now, step = [0.0], PyramidTrainer.step
+    monkeypatch.setattr("coordfit.codec.compression.time.monotonic", lambda: now[0])
+
+    def stepping(self, done):
+        now[0] += 1
+        return step(self, done)
+
+    def callback(progress):
+        now[0] += 20 * (progress.step == 0)
+
+    monkeypatch.setattr(PyramidTrainer, "step", stepping)
+    _, report = compress(picture(20, 20), Target(lmbda=1e-3), seconds=100, settings=SMALL, callback=callback)
+    assert report.steps == pytest.approx(100 - 35 - 20, abs=1)
 
 
 def test_with_seconds_the_share_that_is_done_rises_from_0(monkeypatch):

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,7 @@ def test_a_run_folder_is_drawn_told_and_not_run_again(in_folder, capsys, monkeyp
     np.testing.assert_allclose(load_picture("run/reconstruction.png").pixels, drawn.render(), atol=1e-6)
     assert main(["info", "run"]) == 0
     latents = sum(level.size for level in drawn.compressed.latents)
-    assert f"latents          {latents}" in capsys.readouterr().out
+    assert re.search(rf"^latents +{latents}$", capsys.readouterr().out, re.MULTILINE)
     assert main(["render", "run", "--scale", "2", "--json", "--no-progress"]) == 0
     assert json.loads(capsys.readouterr().out)["method"] == "enlarge"
     monkeypatch.setattr(PyramidTrainer, "step", None)  # none is to be taken

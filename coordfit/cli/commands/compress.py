@@ -11,7 +11,7 @@ from ...codec import CompressionProgress, Compressor
 from ...files import Outputs, printable
 from ...images import MAX_PIXELS, Picture, load_picture
 from ...tasks.compress import Compressing, CompressionResult, finished
-from ...tasks.folders.compression_checkpoint import CompressionCheckpoint
+from ...tasks.jobs.compression_checkpoint import CompressionCheckpoint
 from ...training.state import CHECKPOINT_SECONDS
 from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop
