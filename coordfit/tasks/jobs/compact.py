@@ -167,6 +167,9 @@ class CompactResult(StreamedResult):
         super().write_pictures(folder)
         save_curves(folder / "curves.svg", self.history)
 
+    def _figures(self) -> list[tuple[str, str]]:
+        return [*super()._figures(), ("bits per pixel", f"{self.metrics['bits_per_pixel']:.3f}")]
+
 
 class CompactFit(RunningFit):
     """One fit of few bits. In a folder, `run` leaves a checkpoint every half minute, and when it is ended."""
