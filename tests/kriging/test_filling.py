@@ -22,22 +22,28 @@ def half_hidden():
     return masked.picture.colours[16:112, 16:112], masked.known[16:112, 16:112]
 
 
-def test_a_pixel_is_the_mean_of_the_process_given_its_neighbours():
+@pytest.mark.parametrize("spacing", [1, 3])
+def test_a_pixel_is_the_mean_of_the_process_given_its_neighbours(spacing):
     """The system of ordinary kriging with its multiplier, in float64 and in pixels."""
     rng = np.random.default_rng(0)
-    colours, known = rng.random((5, 6, 3)).astype(np.float32), np.ones((5, 6), np.bool_)
-    known[2, 3] = False
-    process = _Process(colours, Neighbourhood(known, 29, 8), 29, steered=False, patched=False)
-    pixels, found, deviation = process(np.array([2 * 6 + 3]))
+    known = np.zeros((5 * spacing, 6 * spacing), np.bool_)
+    known[::spacing, ::spacing] = True
+    y, x = 2 * spacing, 3 * spacing
+    known[y, x] = False
+    colours = rng.random((*known.shape, 3)).astype(np.float32)
+    process = _Process(colours, Neighbourhood(known, 29, 8 * spacing), 29, steered=False, patched=False)
+    pixels, found, deviation = process(np.array([y * known.shape[1] + x]))
     points = np.argwhere(known).astype(float)
-    everywhere = np.concatenate([points, [[2.0, 3.0]]])
+    everywhere = np.concatenate([points, [[y, x]]])
     distance = np.linalg.norm(everywhere[:, None] - everywhere[None], axis=-1)
-    covariance = np.exp(-((distance / 30.0) ** 1.1))
+    density = 29 / (2 * np.pi * np.mean(distance[-1, :-1] ** 2))
+    assert (density > 0.5) == (spacing == 1)
+    covariance = np.exp(-((distance / 30.0) ** (0.5 + 0.7 * min(2 * density, 1) ** 1.5)))
     system = np.ones((30, 30))
     system[:29, :29] = covariance[:29, :29] + 1e-4 * np.eye(29)
     system[29, 29] = 0.0
     weights = np.linalg.solve(system, np.append(covariance[:29, 29], 1.0))[:29]
-    assert pixels.tolist() == [15]
+    assert pixels.tolist() == [y * known.shape[1] + x]
     np.testing.assert_allclose(found[0], np.clip(weights @ colours[known], 0, 1), atol=2e-4)
     # The sill is the mean square of whitened residuals, the error what the weights leave of it.
     inverse = np.linalg.inv(system[:29, :29])
