@@ -72,7 +72,7 @@ def test_memorising_is_what_tiles_of_a_large_picture_are():
 REFUSED = {
     "hidden_size": (
         {"recipe": "compact", "hidden_size": 8},
-        "few bits: hidden_size cannot be chosen",
+        "few bits: hidden_size is no setting of it",
     ),
     "tiles": ({"recipe": "compact", "tiles": 8}, "it has no tiles"),
     "weights": ({"recipe": "compact", "weights": np.ones((32, 32))}, "leave known and weights out"),
@@ -202,7 +202,7 @@ def test_a_finished_run_is_not_taken_for_another(in_folder, capsys):
             "with the recipe 'memorise': the run has a function of few bits",
         ),
         (["--tiles", "8"], "cannot resume with options of tiles"),
-        (["--hidden-size", "8"], "hidden_size cannot be chosen"),
+        (["--hidden-size", "8"], "hidden_size is no setting of it"),
     ]:
         assert main(["--resume", "--out", "run", *words]) == 2
         assert message in capsys.readouterr().err
@@ -234,3 +234,33 @@ def test_a_folder_that_is_replaced_has_the_model_of_one_run(in_folder):
     assert main([*network, "--out", "run", "--overwrite", "-q"]) == 0
     assert not list(Path("run").glob("*.cfc*"))
     assert type(coordfit.load("run")) is coordfit.Model
+
+
+def interrupted(monkeypatch, at):
+    """Leave a run in its folder whose last step was the one before `at`."""
+    original, taken = PyramidTrainer.step, []
+
+    def stepping(self, done):
+        taken.append(done)
+        if len(taken) == at:
+            raise KeyboardInterrupt
+        return original(self, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coordfit.tasks.jobs.compact.CHECKPOINT_SECONDS", -1.0)  # one before each step
+        patch.setattr(PyramidTrainer, "step", stepping)
+        assert main([*FIT, "--out", "run", "-q"]) == 130
+
+
+def test_an_interrupted_run_goes_on_with_another_budget(in_folder, monkeypatch):
+    interrupted(monkeypatch, 6)
+    assert main(["--resume", "--out", "run", "--steps", "8", "-q"]) == 0
+    assert json.loads(Path("run/metrics.json").read_text())["steps"] == 8
+    assert json.loads(Path("run/config.json").read_text())["config"]["steps"] == 8
+
+
+def test_a_damaged_checkpoint_is_refused_with_the_cure(in_folder, monkeypatch, capsys):
+    interrupted(monkeypatch, 3)
+    Path("run/model.cfc.checkpoint").write_bytes(b"nothing of ours")
+    assert main(["--resume", "--out", "run"]) == 1
+    assert "it is no checkpoint of a compression; add --overwrite instead" in capsys.readouterr().err

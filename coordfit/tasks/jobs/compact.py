@@ -57,7 +57,7 @@ def why_not_compact(
 ) -> str:
     """Return what of a request cannot be had of a compact function, with the cure; empty if all can."""
     if others := [name for name in settings.asked if name not in SETTINGS]:
-        return f"{others[0]} cannot be chosen of it; leave it out"
+        return f"{others[0]} is no setting of it; leave it out"
     if tiles != TileOptions():
         return "it has no tiles; leave their options out"
     if is_masked:

@@ -58,11 +58,11 @@ class CompressionCheckpoint:
         ModelFileError
             The checkpoint cannot be used.
         """
-        facts = read_metadata(self.path)
         try:
+            facts = read_metadata(self.path)
             before, lmbda = Compressing(**facts["asked"]), float(facts["first_lmbda"])
             digest, stands = facts["picture_digest"], _stands(facts)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ModelFileError) as error:
             raise self._refused("it is no checkpoint of a compression") from error
         if digest != picture.digest:
             raise ConfigError("cannot resume: the compression began with another picture, size or background")
