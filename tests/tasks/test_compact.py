@@ -155,7 +155,9 @@ def test_colours_of_hidden_pixels_do_not_count(photo):
     truth = load_picture(levels).pixels
     shown = coordfit.psnr(premultiply(found.reconstruction), premultiply(truth))
     assert found.metrics["psnr"] == pytest.approx(shown, abs=1.5)
-    assert found.metrics["ssim"] > 0.9
+    seen = np.where(truth[..., 3:] > 0, found.reconstruction, truth)
+    seen[..., 3] = found.reconstruction[..., 3]
+    assert found.metrics["ssim"] == pytest.approx(coordfit.ssim(seen, truth), abs=1e-6)
 
 
 # -- in a folder -----------------------------------------------------------------------------------------
@@ -206,6 +208,11 @@ def test_a_finished_run_is_not_taken_for_another(in_folder, capsys):
     ]:
         assert main(["--resume", "--out", "run", *words]) == 2
         assert message in capsys.readouterr().err
+    figures = Path("run/metrics.json").read_text()
+    for damaged in ("[", "{}", "[]", figures.replace('"ssim": 0', '"ssim": "0')):
+        Path("run/metrics.json").write_text(damaged)
+        assert main(["--resume", "--out", "run"]) == 1
+        assert "metrics.json cannot be read" in capsys.readouterr().err
     save_picture("photo.png", np.zeros((48, 64, 3)))
     assert main(["--resume", "--out", "run"]) == 2
     assert "another picture" in capsys.readouterr().err

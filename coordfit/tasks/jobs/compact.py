@@ -16,6 +16,7 @@ from ..._backends import Backend
 from ...codec import CompressedPicture, CompressionProgress
 from ...codec.compression import most_pixels
 from ...config import FitConfig, recipe_settings
+from ...errors import OutputError
 from ...files import FilePath, printable, read_history, read_json, write_bytes
 from ...images import Picture
 from ...network.losses import make_loss
@@ -49,6 +50,8 @@ SETTINGS = ("target_psnr", "seconds", "steps", "seed", "size", "background")
 """What can be chosen."""
 _ON_THE_CPU = ("auto", "cpu", "numpy", "numba")
 _SHARE = 11 / 12  # of the time of a compression; figures and pictures come after it
+_NUMBERS = ("psnr", "psnr_held_out", "ssim", "steps", "seconds", "bytes", "bits_per_pixel", "network_bits")
+_WORDS = ("device", "backend", "stopped")
 _NEAR = 0.1  # dB: a target that is missed by no more is reached
 
 
@@ -156,7 +159,8 @@ class CompactResult(StreamedResult):
     @property
     def missed_target(self) -> bool:
         """Whether a target was not reached."""
-        return bool(self.metrics["psnr"] < (self.asked.target_psnr or 0) - _NEAR)
+        psnr, target = self.metrics["psnr"], self.asked.target_psnr
+        return target is not None and psnr is not None and bool(psnr < target - _NEAR)
 
     def save(self, path: FilePath) -> None:
         """Write the file, atomically; OutputError if it cannot be written."""
@@ -243,8 +247,8 @@ class CompactFit(RunningFit):
             self.history.append(_row(progress))
         if self._checkpoint is not None and now - self._saved > CHECKPOINT_SECONDS:
             self._save()
-        is_asked = callback is not None and (progress.evaluated or now - self._told > CALLBACK_SECONDS)
-        if is_asked and callback is not None:
+        is_due = progress.evaluated or now - self._told > CALLBACK_SECONDS
+        if callback is not None and is_due:
             self._told = now
             if callback(self._progress(progress)):
                 return True
@@ -278,8 +282,16 @@ class CompactFit(RunningFit):
 
 
 def finished_result(folder: Path, job: Job) -> CompactResult:
-    """Return the result of a finished run in a folder."""
-    data, metrics = (folder / MODEL).read_bytes(), read_json(folder / "metrics.json")
+    """Return the result of a finished run in a folder; OutputError if its figures cannot be read."""
+    try:
+        metrics = read_json(folder / "metrics.json")
+        if not all(isinstance(metrics[name], int | float | None) for name in _NUMBERS):
+            raise TypeError("no number")
+        if not all(isinstance(metrics[name], str) for name in _WORDS):
+            raise TypeError("no word")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"cannot resume {printable(folder)}: metrics.json cannot be read") from error
+    data = (folder / MODEL).read_bytes()
     model = open_compressed(data, job.picture.name)
     return CompactResult(metrics, [], metrics["stopped"], model, job.picture, asked=job.config, data=data)
 
