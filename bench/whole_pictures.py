@@ -2,6 +2,7 @@
 
     python -m bench.whole_pictures [NAME|FILE ...] [--target 40] [--repeats 3]
     python -m bench.whole_pictures coffee --megapixels 1.5 3 12 --fit "--tiles 8 --target-psnr 38" --json FILE
+    python -m bench.whole_pictures coffee --megapixels 12 --fit "--recipe compact"
 
 With `--megapixels` the picture is enlarged to each size, with detail added, and written to a file. Then
 `coordfit fit` learns it and `coordfit render` draws 512x512 pixels of the model, each a process of its own, so
@@ -107,11 +108,11 @@ def large(picture: str, megapixels: float, words: list[str], device: str) -> dic
         size = sum(file.stat().st_size for file in (folder / "run").iterdir())
         side = min(_CROP, width, height)
         window = f"{(width - side) // 2},{(height - side) // 2},{side},{side}"
-        model = str(folder / "run" / "model.safetensors")
         drawn = ["--crop", window, "--device", device, "--out", str(folder / "window.png")]
-        _, crop_seconds, crop_peak = in_a_process("render", model, *drawn)
-    names = ("psnr", "ssim", "seconds", "epochs", "tiles", "parameters_per_value")
+        _, crop_seconds, crop_peak = in_a_process("render", str(folder / "run"), *drawn)
+    names = ("psnr", "ssim", "seconds", "epochs", "tiles", "parameters_per_value", "bits_per_pixel")
     metrics, pixels = fitted["metrics"], width * height
+    metrics = {"epochs": metrics["steps"], "tiles": 0} | metrics  # of few bits
     return {
         "picture": Path(picture).name,
         "fit": shlex.join(words),
