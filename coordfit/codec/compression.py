@@ -33,6 +33,7 @@ _LOOKS = 20  # in a training
 _SMALL = 1 << 16  # pixels of pictures in which networks count; these are measured
 _MEASURED = 0.5  # of the steps, from which on they are
 _FINISH = 35  # steps that take as long as all that is done after the last
+_LEAST = 0.5  # of the time is for steps, even if what comes after them takes too long then
 _GUESSES = 3  # of the first lambda
 _LOST_PSNR = 0.06  # by quantised weights
 _GAINED_PSNR, _KEPT_BITS = 6.9, 0.82  # what training makes of the start
@@ -233,7 +234,8 @@ class _Clock:
         if self.before is None:
             self.before = elapsed
         trained = elapsed - self.before
-        for_steps = self._seconds - self.before - _FINISH * self._in_steps / max(self.step, 1)
+        left = self._seconds - self.before
+        for_steps = max(left - _FINISH * self._in_steps / max(self.step, 1), _LEAST * left)
         return trained / for_steps if for_steps > 0 else float(self.step > 0)
 
 
@@ -317,9 +319,13 @@ def _first_lmbda(
     """
     lmbda, own = target.first_lmbda(), PyramidSettings
     usual = dataclasses.replace(settings, hidden=own.hidden, context_units=own.context_units)
-    for _ in range(0 if target.lmbda is not None else _GUESSES):
+
+    def reached(lmbda: float) -> tuple[float, float]:
         trainer = PyramidTrainer(planes, lmbda, usual, workers=workers)
         networks = trainer if usual == settings else PyramidTrainer(planes, lmbda, settings, workers=workers)
-        psnr, bits = estimated(trainer, networks)
+        return estimated(trainer, networks)
+
+    for _ in range(0 if target.lmbda is not None else _GUESSES):
+        psnr, bits = reached(lmbda)
         lmbda *= math.exp(target.too_good(psnr + _GAINED_PSNR, bits * _KEPT_BITS))
     return lmbda

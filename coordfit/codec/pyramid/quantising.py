@@ -46,7 +46,7 @@ def network_bits(trainer: PyramidTrainer) -> int:
 
 def usually_quantised(trainer: PyramidTrainer, bit_depth: int) -> Compressed:
     """Return the picture as `quantised` does, but with as many bits for a weight as is usual: in no time."""
-    latents = [level.astype(np.int32) for level in trainer.integers()]
+    latents = [np.rint(level).astype(np.int32) for level in trainer.latents]
     return dataclasses.replace(_usual(trainer), latents=latents, bit_depth=bit_depth)
 
 

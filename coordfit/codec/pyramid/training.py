@@ -204,9 +204,13 @@ class PyramidTrainer:
     def loss_parts(self) -> tuple[float, float]:
         """Return the MSE and the bits per pixel of the rounded latents, with 1 % more for integer laws."""
         y = self.integers()
-        mean = self.mean[:, None, None]
-        colours = np.clip(self.decoder.forward(y) * self.step_size + mean, 0, 1)
-        mse = float(np.square(colours - (self._target * self.step_size + mean)).mean())
+        colours = self.decoder.forward(y)
+        for drawn, target, mean in zip(colours, self._target, self.mean, strict=True):  # with little memory
+            drawn *= self.step_size
+            drawn += mean
+            np.clip(drawn, 0, 1, out=drawn)
+            drawn -= target * self.step_size + mean
+        mse = float(np.square(colours, out=colours).mean())
         return mse, 1.01 * self.rate.bits(y) / math.prod(self.size)
 
 

@@ -275,6 +275,7 @@ class CompactFit(RunningFit):
     def _result(self, stopped: str) -> CompactResult:
         picture = self.job.picture
         made = finished(self._compressor, picture)
+        del self._compressor  # with its memory
         model = open_compressed(made.data, picture.name)
         metrics = _metrics(made, model, self.job.config, self._backend) | {"stopped": stopped}
         history = list(self.history)
