@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class FitResult:
-    """A finished fit, of one network or of tiles.
+    """A finished fit: of one network, of tiles, or of few bits.
 
     Attributes
     ----------
