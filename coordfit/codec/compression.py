@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ _MEASURED = 0.5  # of the steps, from which on they are
 _FINISH = 35  # steps that take as long as all that is done after the last
 _LEAST = 0.5  # of the time is for steps, even if what comes after them takes too long then
 _GUESSES = 3  # of the first lambda
+_WINDOWS, _WINDOW = 9, 336  # of a large picture that they see, and their sides
 _LOST_PSNR = 0.06  # by quantised weights
 _GAINED_PSNR, _KEPT_BITS = 6.9, 0.82  # what training makes of the start
 
@@ -271,14 +273,17 @@ def decompress(
     return CompressedPicture(picture, name).levels()
 
 
-def estimated(trainer: PyramidTrainer, networks: PyramidTrainer | None = None) -> tuple[float, float]:
-    """Return the PSNR and the bits per pixel of a file with the latents as they are, rounded.
+def estimated(trainer: PyramidTrainer) -> tuple[float, float]:
+    """Return the PSNR and the bits per pixel of a file with the latents as they are, rounded."""
+    return _in_file([trainer.loss_parts()], trainer, math.prod(trainer.size))
 
-    `networks` has those that the file holds, if they are not the trainer's own.
-    """
-    mse, bits = trainer.loss_parts()
-    psnr = psnr_from_mse(max(mse, 1e-12)) - _LOST_PSNR
-    return psnr, bits + network_bits(networks or trainer) / math.prod(trainer.size)
+
+def _in_file(
+    parts: Sequence[tuple[float, float]], networks: PyramidTrainer, pixels: int
+) -> tuple[float, float]:
+    """Return PSNR and bits per pixel with these networks, from MSE and bits of parts of equal size."""
+    mse, bits = np.mean(parts, axis=0).tolist()
+    return psnr_from_mse(max(mse, 1e-12)) - _LOST_PSNR, bits + network_bits(networks) / pixels
 
 
 def settings_for(channels: int, height: int, width: int) -> PyramidSettings:
@@ -310,6 +315,18 @@ def _checked(levels: Levels) -> Levels:
     return levels.reshape(*levels.shape[:2], -1)
 
 
+def _windows(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return a picture, or nine evenly spaced windows of a large one."""
+    sides = [min(side, _WINDOW) for side in planes.shape[1:]]
+    if planes[0].size <= 2 * _WINDOWS * math.prod(sides):
+        return [planes]
+    starts = [
+        np.linspace(0, whole - side, math.isqrt(_WINDOWS)).astype(int).tolist()
+        for whole, side in zip(planes.shape[1:], sides, strict=True)
+    ]
+    return [planes[:, top : top + sides[0], left : left + sides[1]] for top, left in itertools.product(*starts)]
+
+
 def _first_lmbda(
     planes: NDArray[np.float32], target: Target, settings: PyramidSettings, workers: Workers
 ) -> float:
@@ -317,13 +334,16 @@ def _first_lmbda(
 
     Bits are told by the context network that was trained on other pictures.
     """
-    lmbda, own = target.first_lmbda(), PyramidSettings
+    lmbda, own, pixels = target.first_lmbda(), PyramidSettings, planes[0].size
     usual = dataclasses.replace(settings, hidden=own.hidden, context_units=own.context_units)
 
     def reached(lmbda: float) -> tuple[float, float]:
-        trainer = PyramidTrainer(planes, lmbda, usual, workers=workers)
-        networks = trainer if usual == settings else PyramidTrainer(planes, lmbda, settings, workers=workers)
-        return estimated(trainer, networks)
+        parts = []
+        for window in _windows(planes):
+            trainer = PyramidTrainer(window, lmbda, usual, workers=workers)
+            parts.append(trainer.loss_parts())
+        networks = trainer if usual == settings else PyramidTrainer(window, lmbda, settings, workers=workers)
+        return _in_file(parts, networks, pixels)
 
     for _ in range(0 if target.lmbda is not None else _GUESSES):
         psnr, bits = reached(lmbda)

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from coordfit.codec import Compressor, PyramidSettings, Target, compress, decode, decompress
 from coordfit.codec.pyramid.training import PyramidTrainer
 from coordfit.errors import CompressedFileError
+from coordfit.images import bundled_picture
 
 CASES = int(os.environ.get("COORDFIT_FUZZ_CASES", 300))
 SMALL = PyramidSettings(channels=(1, 3, 3, 3), hidden=6, context_units=6)
@@ -147,6 +148,16 @@ def test_seconds_leave_time_to_write_the_file(monkeypatch):
     monkeypatch.setattr(PyramidTrainer, "step", stepping)
     _, report = compress(picture(20, 20), Target(lmbda=1e-3), seconds=100, settings=SMALL, callback=callback)
     assert report.steps == pytest.approx(100 - 35 - 20, abs=1)
+
+
+@pytest.mark.parametrize("target", [Target(psnr=38), Target(bits_per_pixel=3)], ids=["psnr", "bits"])
+def test_windows_of_a_large_picture_lead_to_the_price_that_all_of_it_does(monkeypatch, target):
+    levels = bundled_picture().levels
+    whole = Compressor(levels, target, steps=1).first_lmbda
+    monkeypatch.setattr("coordfit.codec.compression._WINDOW", 28)
+    windows = Compressor(levels, target, steps=1).first_lmbda
+    assert windows != whole
+    assert windows == pytest.approx(whole, rel=0.3)
 
 
 def test_with_seconds_the_share_that_is_done_rises_from_0(monkeypatch):
