@@ -288,7 +288,7 @@ def test_the_cpu_has_no_other_precision(word):
 @pytest.mark.parametrize("word", ["tf32", "bf16", "fp16"])
 def test_a_precision_beside_float64_is_refused(monkeypatch, capsys, tmp_path, word):
     """It would have no effect: precisions are for products of float32 arrays."""
-    monkeypatch.setattr("coordfit.cli.session.get_backend", lambda *_, **__: make_backend(word))
+    monkeypatch.setattr("coordfit.tasks.jobs.settings.get_backend", lambda *_, **__: make_backend(word))
     words = ["--dtype", "float64", "--precision", word, "--tiles", "none", "--out", str(tmp_path / "run")]
     assert main(words) == 2
     line = f"coordfit: precision {word} is of float32 networks, not float64; leave one of the two out\n"
