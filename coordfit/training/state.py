@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from ..encoders.base import State
 from ..models.rendering import Drawable
 from .member import HistoryRow, Member
+
+if TYPE_CHECKING:
+    from .result import FitResult
 
 HISTORY_COLUMNS = ("step", "seconds", "loss", "psnr_train", "psnr_held_out", "psnr", "learning_rate")
 
@@ -109,6 +112,16 @@ class RunningFit:
     model_file: ClassVar[str] = "model.safetensors"
     has_first_look: ClassVar[bool] = False
     """Whether it has a picture to show before its first step."""
+
+    def run(
+        self,
+        callback: Callback | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> FitResult:
+        """Train until a budget is spent, the callback returns True, or `should_stop` does."""
+        raise NotImplementedError
 
 
 @dataclass

@@ -18,7 +18,7 @@ from ...images import Picture
 from ...tiles.fit import TiledResult
 from ...tiles.plan import MEMORISE, TileOptions
 from ...training.result import FitResult
-from ..jobs.compact import COMPACT, COMPACT_FILES, SETTINGS, finished_result
+from ..jobs.compact import COMPACT, COMPACT_CHECKPOINT, COMPACT_MODEL, SETTINGS, finished_result
 from ..jobs.plan import FitJob
 from ..jobs.settings import Settings
 from ..load import load_tiled
@@ -38,6 +38,10 @@ _FACTS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
 }
 """What `config.json` says of a kind of job, and whether it can be that."""
+_UNFINISHED_AND_MODEL = {
+    "tiles": ("tiles.json", "model.safetensors"),
+    "compact": (COMPACT_CHECKPOINT, COMPACT_MODEL),
+}
 _KINDS = {"network": "one network", "tiles": "tiles", "compact": "a function of few bits"}
 
 
@@ -184,10 +188,10 @@ def finished_before(
         The run is finished, and is of another picture or of other settings.
     """
     kind, facts = kind_in(document, folder)
-    unfinished, model = {"tiles": ("tiles.json", "model.safetensors"), "compact": COMPACT_FILES[::-1]}.get(
-        kind, ("", "")
-    )
-    left = [bool(model) and (folder / name).exists() for name in (unfinished, model, "metrics.json")]
+    if kind == "network":
+        return None
+    unfinished, model = _UNFINISHED_AND_MODEL[kind]
+    left = [(folder / name).exists() for name in (unfinished, model, "metrics.json")]
     if left != [False, True, True]:
         return None
     before = {"config": document["config"], kind: facts}

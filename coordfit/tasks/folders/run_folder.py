@@ -32,7 +32,7 @@ from ...tiles.store import STORE_FILES
 from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ...training.result import FitResult
 from ...training.state import Progress, TrainingState
-from ..jobs.compact import COMPACT_FILES
+from ..jobs.compact import COMPACT_CHECKPOINT, COMPACT_MODEL
 from ..jobs.network import CHECKPOINT
 from ..jobs.plan import AnyFit, FitJob
 from .resume import Asked, Begun, kind_in
@@ -42,7 +42,8 @@ RUN_OUTPUTS = Outputs(
         "config.json",
         "history.csv",
         "checkpoint.safetensors",
-        *COMPACT_FILES,
+        COMPACT_CHECKPOINT,
+        COMPACT_MODEL,
         "model.safetensors",
         "metrics.json",
         "reconstruction.png",
@@ -50,7 +51,7 @@ RUN_OUTPUTS = Outputs(
         "curves.svg",
         *STORE_FILES,
     ),
-    begun=("config.json", "checkpoint.safetensors", COMPACT_FILES[1], *STORE_FILES),
+    begun=("config.json", "checkpoint.safetensors", COMPACT_CHECKPOINT, *STORE_FILES),
 )
 """The files of `coordfit fit`, of any kind of function: a run replaces or removes those of one before."""
 
@@ -70,8 +71,6 @@ class RunFolder:
         self, job: FitJob, backend: Backend, asked: Asked, state: TrainingState | None, *, resume: bool
     ) -> AnyFit:
         """Make everything that the steps touch, and write what the run begins with."""
-        if not resume:
-            self._remove(COMPACT_FILES[1])
         fit = job.begin(backend, state, self.path, resume=resume)
         if not resume:
             self.drop_checkpoint(keep=fit.files)
@@ -141,7 +140,7 @@ class RunFolder:
 
         `keep` names files that are of the run that replaces it.
         """
-        self._remove(*(name for name in (CHECKPOINT, COMPACT_FILES[1], *STORE_FILES) if name not in keep))
+        self._remove(*(name for name in (CHECKPOINT, COMPACT_CHECKPOINT, *STORE_FILES) if name not in keep))
 
     def _remove(self, *names: str) -> None:
         for file in (self.path / name for name in names):
@@ -164,7 +163,7 @@ class RunFolder:
         """Write what a finished run leaves, if it has a model; what would hurt most to lose comes first."""
         if result.has_model:
             result.save(self.path / fit.model_file)
-            self._remove(*({"model.safetensors", COMPACT_FILES[0]} - {fit.model_file}))
+            self._remove(*({"model.safetensors", COMPACT_MODEL} - {fit.model_file}))
             write_json(self.path / "metrics.json", result.metrics)
             result.write_pictures(self.path)
             fit.remove_what_is_saved()

@@ -37,15 +37,15 @@ from ...training.state import (
     ShouldStop,
 )
 from ..compress import Compressing, CompressionResult, finished, open_compressed, usual_seconds
+from .base import PlannedJob
 from .compression_checkpoint import CompressionCheckpoint
 from .network import check_goes_on
 from .settings import Device, Settings
 
 COMPACT = "compact"
 """The recipe's name."""
-MODEL = "model.cfc"
-COMPACT_FILES = (MODEL, f"{MODEL}.checkpoint")
-"""The model and the checkpoint of a run, in its folder."""
+COMPACT_MODEL, COMPACT_CHECKPOINT = "model.cfc", "model.cfc.checkpoint"
+"""In a run's folder."""
 SETTINGS = ("target_psnr", "seconds", "steps", "seed", "size", "background")
 """What can be chosen."""
 _ON_THE_CPU = ("auto", "cpu", "numpy", "numba")
@@ -73,7 +73,7 @@ def why_not_compact(
 
 
 @dataclass(frozen=True)
-class CompactJob(Job):
+class CompactJob(PlannedJob):
     """A picture to be learned as a function of few bits."""
 
     words: str = field(default="", compare=False)
@@ -120,12 +120,6 @@ class CompactJob(Job):
     ) -> CompactFit:
         """Make everything that its steps touch; with `resume` from the checkpoint in the folder."""
         return CompactFit(self, backend, folder, resume=resume)
-
-    def run(
-        self, backend: Backend, callback: Callback | None = None, should_stop: ShouldStop | None = None
-    ) -> CompactResult:
-        """Train until the budget is spent, and make the file."""
-        return self.begin(backend).run(callback, should_stop=should_stop)
 
 
 def chosen(config: FitConfig) -> dict[str, Any]:
@@ -179,7 +173,7 @@ class CompactFit(RunningFit):
     """One fit of few bits. In a folder, `run` leaves a checkpoint every half minute, and when it is ended."""
 
     history_columns = (*HISTORY_COLUMNS, "bits_per_pixel")
-    model_file = MODEL
+    model_file = COMPACT_MODEL
     model_so_far: ClassVar[None] = None
     has_first_look = True
 
@@ -191,7 +185,7 @@ class CompactFit(RunningFit):
             psnr=config.target_psnr, seconds=config.seconds, steps=config.steps, seed=config.seed
         )
         threads = getattr(backend, "threads", None)
-        self._checkpoint = None if folder is None else CompressionCheckpoint(folder / MODEL)
+        self._checkpoint = None if folder is None else CompressionCheckpoint(folder / COMPACT_MODEL)
         if resume and self._checkpoint is not None and self._checkpoint.path.exists():
             self._asked, self._compressor = self._checkpoint.resumed(self._asked, job.picture, threads=threads)
             self.history = _rows_until(self._checkpoint.out.with_name("history.csv"), self._compressor.step)
@@ -292,7 +286,7 @@ def finished_result(folder: Path, job: Job) -> CompactResult:
             raise TypeError("no word")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"cannot resume {printable(folder)}: metrics.json cannot be read") from error
-    data = (folder / MODEL).read_bytes()
+    data = (folder / COMPACT_MODEL).read_bytes()
     model = open_compressed(data, job.picture.name)
     return CompactResult(metrics, [], metrics["stopped"], model, job.picture, asked=job.config, data=data)
 

@@ -16,13 +16,13 @@ from ...files import printable
 from ...models.model import Model
 from ...models.rendering import PictureFacts
 from ...tiles.plan import TileOptions
-from ...training.job import Job
 from ...training.member import HistoryRow
 from ...training.result import FitResult
 from ...training.state import Callback, Checkpoint, RunningFit, ShouldStop, TrainingState
 from ...training.trainer import Trainer, fit_together
 from .average import AverageTrainer
-from .settings import Device, Layer
+from .base import PlannedJob
+from .settings import Layer
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -86,7 +86,7 @@ class NetworkFit(RunningFit):
 
 
 @dataclass(frozen=True)
-class NetworkJob(Job):
+class NetworkJob(PlannedJob):
     """A picture to be learned by one network, or by the mean of several."""
 
     average: int = 1
@@ -99,11 +99,6 @@ class NetworkJob(Job):
     encodings: ClassVar[Sequence[str]] = tuple(ENCODINGS)
     """Which it takes."""
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """All settings, for JSON."""
-        return self.config.as_dict()
-
     def decided(self, options: TileOptions) -> TileOptions:
         """Return options of tiles with which other jobs are cut alike: `auto` has decided."""
         return dataclasses.replace(options, tiles="none")
@@ -111,10 +106,6 @@ class NetworkJob(Job):
     def layer(self, settings: Layer) -> Layer:
         """Return settings as a layer for a job that is cut alike; one that is None takes its default."""
         return settings
-
-    def device(self, asked: Device) -> Device:
-        """Return where it is trained."""
-        return asked
 
     def with_config(self, config: FitConfig) -> Self:
         """Return this job with other settings."""
@@ -136,12 +127,6 @@ class NetworkJob(Job):
         if self.average > 1:
             return NetworkFit(AverageTrainer(self, backend, self.average), None, folder)
         return NetworkFit(Trainer([self], backend, state), state, folder)
-
-    def run(
-        self, backend: Backend, callback: Callback | None = None, should_stop: ShouldStop | None = None
-    ) -> FitResult:
-        """Train until a budget is spent, the callback returns True, or `should_stop` does."""
-        return self.begin(backend).run(callback, should_stop=should_stop)
 
     @staticmethod
     def run_together(

@@ -3,7 +3,7 @@
     job = settled(plan(picture, Settings.of(layers, recipe=...), TileOptions(...)), backend)
     result = job.run(backend, callback)
 
-Which it is is decided in `plan`, and for `coordfit.fit` in `plan_fit`; it is asked nowhere else.
+`plan` decides which kind it is, and `plan_fit` for `coordfit.fit`; it is asked nowhere else.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def plan_fit(
     """Decide how `coordfit.fit` learns a picture, with what was asked by name.
 
     The recipe `compact` is that of few bits. It is also that of pictures of more than 256x256 pixels if nothing
-    is asked for that it cannot have; otherwise tiles take these, or one network if an option speaks of one.
+    is asked for that it cannot have, nor a number of steps, which is taken to be for one network. Otherwise
+    `plan` decides, with tiles for such pictures by default.
 
     Raises
     ------

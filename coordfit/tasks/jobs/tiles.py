@@ -12,18 +12,18 @@ from ..._backends import Backend, get_backend
 from ...config import FitConfig
 from ...encoders.registry import ENCODINGS
 from ...models.rendering import PictureFacts
-from ...tiles.fit import TiledFit, TiledResult
+from ...tiles.fit import TiledFit
 from ...tiles.model import TiledModel
 from ...tiles.network import TileNetwork
 from ...tiles.plan import TileOptions, TilePlan
-from ...training.job import Job
 from ...training.result import FitResult
 from ...training.state import Callback, ShouldStop, TrainingState
-from .settings import Device, Layer
+from .base import PlannedJob
+from .settings import Layer
 
 
 @dataclass(frozen=True)
-class TiledJob(Job):
+class TiledJob(PlannedJob):
     """A picture to be learned by tiles; they are a batch of their own."""
 
     plan: TilePlan = field(kw_only=True)
@@ -37,11 +37,6 @@ class TiledJob(Job):
     def words(self) -> str:
         """What was decided."""
         return f"tiles: {self.plan.words}"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """All settings of the networks, for JSON."""
-        return self.config.as_dict()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -61,10 +56,6 @@ class TiledJob(Job):
     def layer(self, settings: Layer) -> Layer:
         """Return settings as a layer for a job that is cut alike; one that is None follows from the tile."""
         return {name: value for name, value in settings.items() if value is not None}
-
-    def device(self, asked: Device) -> Device:
-        """Return where it is trained."""
-        return asked
 
     def with_config(self, config: FitConfig) -> Self:
         """Return this job with other settings of its networks."""
@@ -93,12 +84,6 @@ class TiledJob(Job):
             folder=folder,
             resume=resume,
         )
-
-    def run(
-        self, backend: Backend, callback: Callback | None = None, should_stop: ShouldStop | None = None
-    ) -> TiledResult:
-        """Train all tiles; `should_stop` is asked after each group of them too."""
-        return self.begin(backend).run(callback, should_stop=should_stop)
 
     @staticmethod
     def run_together(

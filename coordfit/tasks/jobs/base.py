@@ -1,0 +1,46 @@
+"""What the jobs of networks, of tiles and of few bits have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..._backends import Backend
+from ...training.job import Job
+from ...training.result import FitResult
+from ...training.state import Callback, RunningFit, ShouldStop, TrainingState
+from .settings import Device
+
+
+class PlannedJob(Job):
+    """A picture to be learned as it was decided."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that count, for JSON."""
+        return self.config.as_dict()
+
+    def device(self, asked: Device) -> Device:
+        """Return where it is trained."""
+        return asked
+
+    def begin(
+        self,
+        backend: Backend,
+        state: TrainingState | None = None,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+    ) -> RunningFit:
+        """Make everything that its steps touch.
+
+        `state` is where an earlier run of one network stopped; others go on with `resume` from what is in the
+        folder.
+        """
+        raise NotImplementedError
+
+    def run(
+        self, backend: Backend, callback: Callback | None = None, should_stop: ShouldStop | None = None
+    ) -> FitResult:
+        """Train until a budget is spent, the callback returns True, or `should_stop` does."""
+        return self.begin(backend).run(callback, should_stop=should_stop)
