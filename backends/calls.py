@@ -107,7 +107,7 @@ class PixelFourierFeatures(NamedTuple):
     """Integers (N,) shared by the members, or (*E, N), below 2^32."""
     lattice: Lattice
     B: Array
-    """(*E, m, 2)."""
+    """(*E, m, D)."""
     dtype: str
     """Dtype of the coordinates."""
     out: Array | None = None

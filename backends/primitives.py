@@ -44,13 +44,14 @@ class Primitives:
         return self.xp.arange(start, stop, dtype=self.dtype("int64"))
 
     def pixel_coordinates(self, pixels: Array, lattice: Lattice, dtype: str) -> Array:
-        """Return coordinates (*E, N, 2) of the pixels of a lattice by number (*E, N)."""
-        xp, kind = self.xp, self.dtype(dtype)
-        row = pixels // lattice.columns
-        column = pixels - row * lattice.columns
-        x = xp.astype(column, kind) * lattice.x_scale + lattice.x_start
-        y = xp.astype(row, kind) * lattice.y_scale + lattice.y_start
-        return xp.stack([x, y], axis=-1)
+        """Return coordinates (*E, N, D) of the points of a lattice by number (*E, N)."""
+        xp, places, rest = self.xp, [], pixels
+        for count in lattice.counts[:-1]:
+            later = rest // count
+            places.append(rest - later * count)
+            rest = later
+        kind, scaled = self.dtype(dtype), zip([*places, rest], lattice.scales, lattice.starts, strict=True)
+        return xp.stack([xp.astype(place, kind) * scale + start for place, scale, start in scaled], axis=-1)
 
     # -- the primitives ------------------------------------------------------------------------------
 

@@ -79,16 +79,16 @@ class Partition:
 
 
 class Lattice(NamedTuple):
-    """The coordinates of a grid's pixels: `v = (column x_scale + x_start, row y_scale + y_start)`.
+    """The coordinates of a grid's points: `v_k = i_k scales[k] + starts[k]`.
 
-    Here `row = number // columns` and `column = number - row columns`.
+    The place `i_k` along each axis follows from a point's number, which counts the first axis fastest: of a
+    picture `i_0 = number - columns i_1` is the column and `i_1 = number // columns` the row.
     """
 
-    columns: int
-    x_scale: float
-    x_start: float
-    y_scale: float
-    y_start: float
+    counts: tuple[int, ...]
+    """Points along each axis."""
+    scales: tuple[float, ...]
+    starts: tuple[float, ...]
 
 
 class OutputBuffers(NamedTuple):

@@ -85,7 +85,7 @@ def decoded(data: bytes, picture: str) -> Row:
     pixels = pixels_of(picture)
     return {
         "psnr": psnr(found / 255.0, pixels / 255.0),
-        "bits": bits_per_pixel(len(data), *pixels.shape[:2]),
+        "bits": bits_per_pixel(len(data), pixels[..., 0].size),
         **spent,
         "decode_peak_mib": peak,
         "macs_per_pixel": macs_per_pixel(decode(data)),

@@ -68,7 +68,7 @@ def measure(backend: Backend, pictures: Sequence[Picture], shape: Shape, count: 
 
 
 def _measure_one(backend: Backend, picture: Picture, shape: Shape, count: int) -> dict[str, float]:
-    layout = TileLayout(picture.height, picture.width, shape.tile, OVERLAP)
+    layout = TileLayout(picture.shape, shape.tile, OVERLAP)
     tiles = np.random.default_rng(0).choice(len(layout), min(count, len(layout)), replace=False)
     pixels = layout.pixels(picture.pixels, np.sort(tiles))
     plain = _trained(backend, picture, layout, shape, pixels, None)
@@ -121,7 +121,7 @@ def _between_pixels(backend: Backend, picture: Picture, shape: Shape) -> float:
     truth = picture.pixels[top : top + side, left : left + side]
     half = np.stack([_resized(truth[..., c], side // 2) for c in range(picture.channels)], axis=-1)
     small = load_picture(half)
-    layout = TileLayout(side // 2, side // 2, shape.tile, OVERLAP)
+    layout = TileLayout((side // 2, side // 2), shape.tile, OVERLAP)
     fit = TiledFit(small, TilePlan(layout, _config(shape, TARGET), ""), backend, stored="float32")
     bicubic = np.stack([_resized(half[..., c], side) for c in range(picture.channels)], axis=-1)
     scores = [psnr(p, truth) for p in (fit.run().render(side, side), bicubic)]

@@ -161,6 +161,7 @@ ROOMS = [
     "coordfit.option_checks",
     "coordfit.config",
     "coordfit.files",
+    "coordfit.signals",
     "coordfit.images.formats",
     "coordfit.images",
     "coordfit.kriging",

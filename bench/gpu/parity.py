@@ -78,7 +78,7 @@ def calls(rows: int, width: int, members: int) -> Calls:
     features = "Fourier features"
     yield features, "gradient", lambda B, new: {"": B.fourier_features(new(*x[:-1], 2), new(*E, width, 2))}
     index = np.arange(rows).reshape(*(1 for _ in E), rows) * np.ones((*E, 1), np.int64)
-    lattice = Lattice(columns=max(1, rows // 7), x_scale=0.01, x_start=0.005, y_scale=0.02, y_start=0.01)
+    lattice = Lattice((max(1, rows // 7), 7), (0.01, 0.02), (0.005, 0.01))
     yield (
         "Fourier features of pixels by number",
         "gradient",

@@ -13,7 +13,6 @@ import threadpoolctl
 from coordfit._backends import Backend, get_backend
 from coordfit.config import make_config
 from coordfit.models.model import Model
-from coordfit.models.rendering import PictureFacts
 from coordfit.network.losses import make_loss
 from coordfit.network.parameters import ParameterLayout
 from coordfit.optimizers.adam import Adam
@@ -55,7 +54,7 @@ class Coordfit:
         for (W, b), (W0, b0) in zip(layout.views(np, flat), problem.weights, strict=True):
             W[...], b[...] = W0, b0
         settings = {"hidden_size": case.hidden, "num_frequencies": case.num_frequencies}
-        facts = PictureFacts(case.size, case.size, 3)
+        facts = SignalFacts((case.size, case.size), 3)
         self.model = Model(backend, make_config(settings), facts, {"B": problem.B}, flat)
         if case.render:
             return
@@ -95,7 +94,7 @@ class _Tiles:
         config = make_config(settings, fixed, {"schedule": "constant"})
         network = TileNetwork(config, 3, {"B": problem.B})
         # A tile's coordinates are those of a picture of its size.
-        layout = TileLayout(case.size, case.size, case.size - 2, 2)
+        layout = TileLayout((case.size, case.size), case.size - 2, 2)
         crews = backend.per_worker_backends()
         size = TileTrainer(backend, network, layout).group_size
         members = case.members or 1

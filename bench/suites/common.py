@@ -11,7 +11,6 @@ import numpy as np
 import coordfit
 from coordfit._backends import get_backend
 from coordfit.encoders.fourier import FourierEncoder, Gaussian
-from coordfit.images.grid import PixelGrid
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP, initial_parameters
@@ -19,6 +18,7 @@ from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.pixels.batch_order import BatchOrder
 from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.signals.grid import SampleGrid
 from coordfit.training.step import TrainingStep
 
 try:
@@ -95,7 +95,7 @@ class Stepper:
         num_pixels = side * side
         self.rows = num_pixels if batch_size is None else batch_size
         self.order = None if batch_size is None else BatchOrder(num_pixels, batch_size, seed=0)
-        grid = PixelGrid.of_picture(side, side)
+        grid = SampleGrid.of(side, side)
         pixels = TrainingPixels(
             backend,
             backend.asarray(grid.coordinates(np.arange(num_pixels)), "float32"),

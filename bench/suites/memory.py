@@ -4,9 +4,9 @@ import numpy as np
 
 import coordfit
 from coordfit.models.model import Model
-from coordfit.models.rendering import PictureFacts
 from coordfit.network.cost import layer_sizes
 from coordfit.network.parameters import ParameterLayout
+from coordfit.signals.facts import SignalFacts
 
 
 class Memory:
@@ -26,7 +26,7 @@ class Memory:
     def peakmem_stream_2048(self):
         """A rendering of 2048x2048 taken row by row, as the command line does."""
         config = coordfit.make_config({"num_frequencies": 16, "hidden_size": 16, "depth": 2})
-        facts = PictureFacts(128, 128, 3)
+        facts = SignalFacts((128, 128), 3)
         size = ParameterLayout(layer_sizes(config, 32, 3)).size
         model = Model(coordfit.get_backend("cpu"), config, facts, {"B": np.ones((16, 2))}, np.zeros(size))
         for _ in model.render_rows(model.grid(2048, 2048)):

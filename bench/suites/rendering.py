@@ -6,7 +6,7 @@ import io
 
 import coordfit
 from coordfit.images.formats.png import PngWriter, quantize
-from coordfit.images.grid import PixelGrid
+from coordfit.signals.grid import SampleGrid
 
 from .common import DEVICES, OnDevice
 
@@ -32,7 +32,7 @@ class Png:
     """Writing alone: filters and compression."""
 
     def setup(self):
-        grid = PixelGrid.of_picture(512, 512)
+        grid = SampleGrid.of(512, 512)
         x, y = grid.coordinates(range(512 * 512)).reshape(512, 512, 2).transpose(2, 0, 1)
         self.levels = quantize((x * y)[..., None].repeat(3, axis=-1).astype("float32"))
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from .._backends import get_backend
 from ..files import FilePath, escaped
 from ..images.formats.levels import Levels, to_pixels
-from ..images.grid import PixelGrid
-from ..models.rendering import Drawable, PictureFacts
+from ..models.rendering import Drawable
+from ..signals.facts import SignalFacts
+from ..signals.grid import SampleGrid
 from .container import Compressed, save
 from .synthesis import check_synthesis, synthesised_rows
 
@@ -32,7 +33,7 @@ class CompressedPicture(Drawable):
         self.backend = get_backend("numpy")
         self.compressed = compressed
         size = compressed.height, compressed.width
-        self.picture = PictureFacts(*size, channels, compressed.bit_depth, name)
+        self.picture = SignalFacts(size, channels, compressed.bit_depth, name)
 
     def __repr__(self) -> str:
         return f"<CompressedPicture of {escaped(self.title)}>"
@@ -68,21 +69,21 @@ class CompressedPicture(Drawable):
         """Return the picture's own levels (H, W, C), uint8 or uint16."""
         return np.concatenate([*map(_without_hidden, synthesised_rows(self.compressed, self.picture.grid))])
 
-    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+    def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole rows (n, width, C) in [0, 1] of a grid from the top, in parts of bounded size."""
         down, across = (
-            math.ceil(own / full)
-            for own, full in zip(self.picture.size, (grid.full_height, grid.full_width), strict=True)
+            math.ceil(own / full) for own, full in zip(self.picture.size, grid.full_shape, strict=True)
         )
         if down == across == 1:
             for rows in synthesised_rows(self.compressed, grid):
                 yield to_pixels(_without_hidden(rows))
             return
-        points = self.picture.grid.resized(down * grid.full_height, across * grid.full_width)
+        (height, width), (top, left) = grid.full_shape, grid.starts
+        points = self.picture.grid.resized(down * height, across * width)
         step = max(1, _BAND // (down * across * grid.width))
-        for top in range(0, grid.height, step):
-            count = min(step, grid.height - top)
-            window = across * grid.left, down * (grid.top + top), across * grid.width, down * count
+        for row in range(0, grid.lines, step):
+            count = min(step, grid.lines - row)
+            window = across * left, down * (top + row), across * grid.width, down * count
             drawn = np.concatenate([*synthesised_rows(self.compressed, points.cropped(*window))])
             cells = to_pixels(drawn).reshape(count, down, grid.width, across, -1)
             yield _without_hidden(cells.mean((1, 3), dtype=np.float32))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import CompressedFileError
 from ..images.formats.levels import Levels
-from ..images.grid import PixelGrid
+from ..signals.grid import SampleGrid
 from .container import Compressed, ScaledArray, one_blas_thread
 from .law_tables import DamagedError
 from .upsampling import Upsampling, strips_of
@@ -62,28 +62,28 @@ def _scaled(values: Exact, exponent: int) -> ScaledArray:
 
 def synthesise(picture: Compressed) -> Levels:
     """Return the levels (H, W, C), uint8 or uint16; DamagedError if the arrays are no decoder."""
-    grid = PixelGrid.of_picture(picture.height, picture.width)
+    grid = SampleGrid.of(picture.height, picture.width)
     return np.concatenate([*synthesised_rows(picture, grid)])
 
 
-def synthesised_rows(picture: Compressed, grid: PixelGrid) -> Iterator[Levels]:
+def synthesised_rows(picture: Compressed, grid: SampleGrid) -> Iterator[Levels]:
     """Yield rows (n, width, C) of a drawing of any size, or of a window, from the top.
 
     A size below the picture's own takes points, and not means. DamagedError if the arrays are no decoder.
     """
     network = _checked(picture)
-    for band in strips_of(grid.height, max(1, _BAND // grid.width)):
+    for band in strips_of(grid.lines, max(1, _BAND // grid.width)):
         window = grid.cropped(0, band.start, grid.width, band.stop - band.start)
         with one_blas_thread():
             rows = [*_rows_of_band(picture, network, window)]
         yield from rows
 
 
-def _rows_of_band(picture: Compressed, network: Sequence[Exact], grid: PixelGrid) -> Iterator[Levels]:
+def _rows_of_band(picture: Compressed, network: Sequence[Exact], grid: SampleGrid) -> Iterator[Levels]:
     """Yield rows of a window whose enlarged levels fit into memory."""
     skip, bias, first, first_bias, last = network
     size, most = (picture.height, picture.width), (1 << picture.bit_depth) - 1
-    strips = strips_of(grid.height, max(1, _PIXELS // grid.width))
+    strips = strips_of(grid.lines, max(1, _PIXELS // grid.width))
     levels = [
         (Upsampling(size, i, strips, "float64", grid), latents)
         for i, latents in enumerate(picture.latents)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encoders.interpolation import CUBIC
-from ..images.grid import PixelGrid
+from ..signals.grid import SampleGrid
 
 WEIGHT_BITS = 12
 _COLUMNS = 64  # of a block
@@ -67,7 +67,7 @@ class Upsampling:
         The level has `ceil(H / 2^level)` rows.
     strips : slices
         Of the output's rows.
-    grid : PixelGrid, optional
+    grid : SampleGrid, optional
         The output, if it is not the picture's own pixels: those of another size, or a window.
     """
 
@@ -77,12 +77,12 @@ class Upsampling:
         level: int,
         strips: list[slice],
         dtype: str = "float32",
-        grid: PixelGrid | None = None,
+        grid: SampleGrid | None = None,
     ) -> None:
-        grid = grid or PixelGrid.of_picture(*size)
+        grid = grid or SampleGrid.of(*size)
         self.width, self._grid = grid.width, grid
-        self._is_passed_on = level == 0 and (grid.full_height, grid.full_width) == size
-        down, right = (grid.full_height, grid.top), (grid.full_width, grid.left)
+        self._is_passed_on = level == 0 and grid.full_shape == size
+        down, right = zip(grid.full_shape, grid.starts, strict=True)
         self._strips = [Block.of(size[0], 1 << level, strip, dtype, down) for strip in strips]
         columns = strips_of(self.width, _COLUMNS)
         self._columns = [Block.of(size[1], 1 << level, part, dtype, right) for part in columns]
@@ -102,8 +102,7 @@ class Upsampling:
     def widen(self, latents: Real, out: Real | None = None) -> Real:
         """Return `L A_x^T` (C, h, W), of a window the rows that it needs; level 0 is returned as it is."""
         if self._is_passed_on:
-            grid = self._grid
-            return latents[:, grid.top : grid.top + grid.height, grid.left : grid.left + grid.width]
+            return latents[:, *self._grid.window]
         latents = latents[:, self._rows]
         wide = np.empty((*latents.shape[:2], self.width), latents.dtype) if out is None else out
         for block in self._columns:

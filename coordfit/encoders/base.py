@@ -8,10 +8,11 @@ checkpoints and batches of K networks treat both alike.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +20,16 @@ from numpy.typing import NDArray
 from .._backends import Array, Backend, Lattice
 from ..components import from_settings, name_of
 from ..config import FitConfig
+from ..errors import ConfigError
+from ..signals.grid import GridAxes
 
-Size = tuple[int, int]
-"""Height and width of the picture, in pixels."""
+Size = tuple[int, ...]
+"""The samples along each axis of the signal, in the order of arrays: height and width of a picture."""
 Shapes = Mapping[str, tuple[int, ...]]
 State = Mapping[str, NDArray[Any]]
 """The arrays of an encoder that are stored but not trained, on the host, by name."""
-Axes = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""The x of each column (width,) and the y of each row (height,) of a grid of pixels."""
 OnGrid = Callable[[slice, Array | None], Array]
-"""Returns features (n, F) of a run of a grid's pixels, counted row by row; takes an optional buffer."""
+"""Returns features (n, F) of a run of a grid's points, counted line by line; takes an optional buffer."""
 
 
 class PixelLattice(Protocol):
@@ -37,8 +38,8 @@ class PixelLattice(Protocol):
     lattice: Lattice
     dtype: str
 
-    def axes(self) -> Axes:
-        """Return the x of each column and the y of each row."""
+    def axes(self) -> GridAxes:
+        """Return the x of a line's points, and the other coordinates of each line."""
 
 
 class Encoding(ABC):
@@ -55,17 +56,34 @@ class Encoding(ABC):
     gives_coordinates: ClassVar[bool] = False
     """Whether its features are the coordinates, which some initializers treat specially."""
     state_names: ClassVar[tuple[str, ...]] = ()
+    dimensions: int = 2
+    """D, the coordinates of a point. An encoding of any number of them has a field of this name."""
 
     @classmethod
     def of(cls, config: FitConfig, size: Size) -> Encoding:
-        """Return the encoding that settings describe, for a picture of this size.
+        """Return the encoding that settings describe, for a signal of this size.
 
-        An object is itself, unless its class overrides this; a built-in one has settings of its fields' names.
+        An object is itself, but for its `dimensions`, unless its class overrides this; a built-in one has
+        settings of its fields' names.
+
+        Raises
+        ------
+        ConfigError
+            The encoding is for another number of coordinates.
         """
-        if isinstance(config.encoding, Encoding):
-            return config.encoding
-        encoding: Encoding = from_settings(cls, vars(config) | {"sigma": config.resolved_sigma})
-        return encoding
+        own = {"dimensions": len(size)}
+        if not isinstance(config.encoding, Encoding):
+            built_in: Encoding = from_settings(cls, vars(config) | {"sigma": config.resolved_sigma} | own)
+            return built_in
+        encoding = config.encoding
+        if encoding.dimensions == len(size):
+            return encoding
+        if "dimensions" not in {field.name for field in dataclasses.fields(cast(Any, cls))}:
+            raise ConfigError(
+                f"the encoding {name_of(encoding)} is for {encoding.dimensions} coordinates, not {len(size)}; "
+                "give its class a field `dimensions: int = 2`, and use it in its methods"
+            )
+        return cast(Encoding, dataclasses.replace(cast(Any, encoding), **own))
 
     @classmethod
     def title(cls, config: FitConfig) -> str:
@@ -102,7 +120,7 @@ class Encoding(ABC):
     def first_parameters(
         self, rng: np.random.Generator, pixels: NDArray[np.floating], known: NDArray[np.bool_]
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Return the first values for a picture (H, W, C), of which training sees the pixels `known` (H, W).
+        """Return the first values for a signal (*size, C), of which training sees the samples `known` (*size).
 
         They are drawn, unless an encoding overrides this.
         """
@@ -194,7 +212,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """Return features (N, F) of coordinates (N, 2), or (*E, N, F) if one of the two differs by member."""
+        """Return features (N, F) of coordinates (N, D), or (*E, N, F) if one of the two differs by member."""
 
     def of_pixels(self, index: Array, lattice: Lattice, dtype: str, out: Array | None = None) -> Array:
         """Return the features of pixels of a lattice by number, for index (N,) or (*E, N)."""
@@ -204,16 +222,16 @@ class Encoder(ABC):
         """Return the features of training pixels in order, from `rows.start` to `rows.stop`."""
         return self.of_pixels(self.backend.arange(rows.start, rows.stop), pixels.lattice, pixels.dtype, out)
 
-    def on_grid(self, axes: Axes, dtype: str) -> OnGrid:
-        """Return a function for the features of runs of a grid's pixels, to render a picture."""
+    def on_grid(self, axes: GridAxes, dtype: str) -> OnGrid:
+        """Return a function for the features of runs of a grid's points, to render a signal."""
         xp, backend = self.backend.xp, self.backend
-        x, y = (backend.asarray(positions, dtype) for positions in axes)
+        x, others = (backend.asarray(positions, dtype) for positions in axes)
 
         def features(rows: slice, out: Array | None = None) -> Array:
             index = backend.arange(rows.start, rows.stop)
-            row = index // x.shape[0]
-            column = index - row * x.shape[0]
-            return self(xp.stack([xp.take(x, column), xp.take(y, row)], axis=-1), out)
+            line = index // x.shape[0]
+            column = xp.take(x, index - line * x.shape[0])
+            return self(xp.concat([column[:, None], xp.take(others, line, axis=0)], axis=-1), out)
 
         return features
 

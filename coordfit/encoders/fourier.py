@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from .._backends import Array, Backend, Lattice
 from ..config import FitConfig
-from .base import Axes, Encoder, Encoding, OnGrid, State
+from ..errors import ConfigError
+from ..signals.grid import GridAxes
+from .base import Encoder, Encoding, OnGrid, State
 
 _MOST_FREQUENCIES = 2**16
 
@@ -31,17 +33,17 @@ class FourierEncoding(Encoding):
 
     @abstractmethod
     def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return B (m, 2); columns for x and y."""
+        """Return B (m, D), with a column for each coordinate: x and y of a picture."""
 
     def draw(self, rng: np.random.Generator, dtype: str) -> dict[str, NDArray[Any]]:
         """Draw B."""
         return {"B": self.frequencies(rng).astype(dtype)}
 
     def fault_of(self, state: State, dtype: str) -> str:
-        """Return the fault if B is not (m, 2) of `dtype`."""
-        B = state["B"]
-        if B.ndim != 2 or B.shape[1] != 2 or not 1 <= len(B) <= _MOST_FREQUENCIES or B.dtype != dtype:
-            return f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, 2)"
+        """Return the fault if B is not (m, D) of `dtype`."""
+        B, D = state["B"], self.dimensions
+        if B.ndim != 2 or B.shape[1] != D or not 1 <= len(B) <= _MOST_FREQUENCIES or B.dtype != dtype:
+            return f"its frequencies have type {B.dtype} and shape {B.shape}, not (m, {D})"
         return ""
 
     def num_features(self, state: State) -> int:
@@ -67,11 +69,12 @@ class FourierEncoding(Encoding):
 class Basic(FourierEncoding):
     """One cycle along each axis."""
 
+    dimensions: int = 2
     name = "basic"
 
     def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return the identity."""
-        return np.eye(2)
+        return np.eye(self.dimensions)
 
 
 @dataclass(frozen=True)
@@ -79,31 +82,42 @@ class _OfSigma(FourierEncoding):
     """Fourier features with a number of frequencies, and sigma in cycles per longer side."""
 
     num_frequencies: int
-    sigma: float
+    sigma: float | tuple[float, ...]
+    """One for all axes, or one for each coordinate."""
+    dimensions: int = 2
 
     has_sigma = True
 
+    def __post_init__(self) -> None:
+        if isinstance(self.sigma, tuple) and len(self.sigma) != self.dimensions:
+            raise ConfigError(
+                f"sigma has {len(self.sigma)} numbers, and points have {self.dimensions} coordinates; give one "
+                "for each, or one for all"
+            )
+
 
 class Positional(_OfSigma):
-    """`num_frequencies // 2` frequencies (at least 1) along each axis, from 1 to sigma on a log scale."""
+    """`num_frequencies // D` frequencies (at least 1) along each axis, from 1 to sigma on a log scale."""
 
     name = "positional"
     sigma_times = 3.0
 
     def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return the frequencies along x, then those along y."""
-        along_axis = np.geomspace(1.0, self.sigma, max(1, self.num_frequencies // 2))
-        return np.concatenate([np.outer(along_axis, axis) for axis in np.eye(2)])
+        """Return the frequencies along x, then those along y and further axes."""
+        D = self.dimensions
+        sigmas, count = np.broadcast_to(self.sigma, D), max(1, self.num_frequencies // D)
+        along = [np.geomspace(1.0, sigma, count) for sigma in sigmas]
+        return np.concatenate([np.outer(f, axis) for f, axis in zip(along, np.eye(D), strict=True)])
 
 
 class Gaussian(_OfSigma):
-    """Every entry of B is drawn from N(0, sigma^2)."""
+    """Every entry of B is drawn from N(0, sigma^2), with the sigma of its coordinate."""
 
     name = "gaussian"
 
     def frequencies(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw B."""
-        return rng.normal(0.0, self.sigma, (self.num_frequencies, 2))
+        return rng.normal(0.0, self.sigma, (self.num_frequencies, self.dimensions))
 
     @classmethod
     def settings_of_mean(cls, config: FitConfig, count: int) -> dict[str, Any]:
@@ -116,8 +130,8 @@ class FourierEncoder(Encoder):
 
     Parameters
     ----------
-    B : array, shape (m, 2) shared by the members, or (*E, m, 2)
-        Frequencies in cycles per longer side of the picture, on the device.
+    B : array, shape (m, D) shared by the members, or (*E, m, D)
+        Frequencies in cycles per longest side of the signal, on the device.
     """
 
     def __init__(self, backend: Backend, B: Array) -> None:
@@ -145,21 +159,21 @@ class FourierEncoder(Encoder):
         """Return the features of pixels of a lattice by number, for index (N,) or (*E, N)."""
         return self.backend.pixel_fourier_features(index, lattice, self.B, dtype=dtype, out=out)
 
-    def on_grid(self, axes: Axes, dtype: str) -> OnGrid:
-        """Return a function for the features of runs of a grid's pixels, from tables for columns and rows.
+    def on_grid(self, axes: GridAxes, dtype: str) -> OnGrid:
+        """Return a function for the features of runs of a grid's points, from tables for columns and lines.
 
-        They take `(height + width) m` numbers and sines, and not `height width m`.
+        They take `(lines + width) m` numbers and sines, and not `lines width m`.
         """
-        x_tables, y_tables = (self._tables(axes[i], i, dtype) for i in (0, 1))
+        x, others = axes
+        x_tables = self._tables(np.pad(x[:, None], ((0, 0), (0, others.shape[1]))), dtype)
+        line_tables = self._tables(np.pad(others, ((0, 0), (1, 0))), dtype)
 
         def features(rows: slice, out: Array | None = None) -> Array:
-            return self.backend.grid_fourier_features(x_tables, y_tables, rows, out=out)
+            return self.backend.grid_fourier_features(x_tables, line_tables, rows, out=out)
 
         return features
 
-    def _tables(self, positions: NDArray[np.float64], axis: int, dtype: str) -> tuple[Array, Array]:
-        coordinates = np.zeros((len(positions), 2))
-        coordinates[:, axis] = positions
+    def _tables(self, coordinates: NDArray[np.float64], dtype: str) -> tuple[Array, Array]:
         features = self(self.backend.asarray(coordinates, dtype))
         m = features.shape[-1] // 2
         return features[:, :m], features[:, m:]

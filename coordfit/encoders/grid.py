@@ -1,7 +1,7 @@
 """A dense multi-resolution grid of trained features: Mueller et al. (2022), section 3, without the hashing.
 
-L levels are arrays (H_l, W_l, F) of nodes at even distances over the picture, each twice as fine as the one
-before; the features of a pixel are the bilinear interpolations of all levels.
+L levels are arrays (H_l, W_l, F) of nodes at even distances over the picture, or of any number of axes over a
+signal, each twice as fine as the one before; features are the (bi)linear interpolations of all levels.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ class Grid(LevelsEncoding):
         longer, found = max(self.size), []
         for halvings in reversed(range(self.levels)):
             pixels = self.spacing * 2**halvings
-            rows, columns = (max(2, math.ceil((length - 1) / pixels) + 1) for length in self.size)
-            found.append(Level(rows, columns, 0.5 / longer, pixels / longer, self.features))
+            counts = tuple(max(2, math.ceil((length - 1) / pixels) + 1) for length in self.size)
+            found.append(Level(counts, 0.5 / longer, pixels / longer, self.features))
         return found

@@ -15,6 +15,7 @@ class NoEncoding(Encoding):
     """No encoding: `gamma(v) = v`."""
 
     name = "none"
+    dimensions: int = 2
     gives_coordinates = True
 
     @classmethod
@@ -23,19 +24,22 @@ class NoEncoding(Encoding):
         return "no encoding"
 
     def num_features(self, state: State) -> int:
-        """Return 2."""
-        return 2
+        """Return D."""
+        return self.dimensions
 
     def encoder(self, backend: Backend, state: State, dtype: str) -> IdentityEncoder:
         """Return the encoder on a backend."""
-        return IdentityEncoder(backend)
+        return IdentityEncoder(backend, self.dimensions)
 
 
 class IdentityEncoder(Encoder):
     """The identity `gamma(v) = v`; coordinates keep their precision, even if features are stored in 16 bits."""
 
-    num_features = 2
     is_cacheable = False
+
+    def __init__(self, backend: Backend, dimensions: int = 2) -> None:
+        super().__init__(backend)
+        self.num_features = dimensions
 
     def buffer(
         self,

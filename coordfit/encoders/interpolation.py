@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,25 +67,28 @@ CUBIC = Kernel(4, _catmull_rom)
 
 @dataclass(frozen=True)
 class Level:
-    """The nodes of one level, `step` apart in coordinates from `start`, with `features` numbers each."""
+    """The nodes of one level, `step` apart in coordinates from `start`, with `features` numbers each.
 
-    rows: int
-    columns: int
+    There are `counts` along the axes, in the order of arrays.
+    """
+
+    counts: tuple[int, ...]
     start: float
     step: float
     features: int
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (H_l, W_l, F_l)."""
-        return self.rows, self.columns, self.features
+    def shape(self) -> tuple[int, ...]:
+        """Return (*counts, F_l)."""
+        return *self.counts, self.features
 
     def places(self, positions: Array) -> Array:
         """Return positions along an axis, counted in nodes."""
         return (positions - self.start) * (1.0 / self.step)
 
-    def matrices(
-        self, kernel: Kernel, x: NDArray[np.float64], y: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return `A_x` (width, W_l) and `A_y` (height, H_l) for the columns and rows of a grid of pixels."""
-        return kernel.matrix(self.places(x), self.columns), kernel.matrix(self.places(y), self.rows)
+    def matrices(self, kernel: Kernel, positions: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        """Return `A_k` (n_k, counts[k]) for the positions (n_k,) of a grid of points along each axis."""
+        return [
+            kernel.matrix(self.places(along), count)
+            for along, count in zip(positions, self.counts, strict=True)
+        ]

@@ -6,8 +6,10 @@ each are gathered, and gradients are summed node by node. Both need only the arr
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 
 from .._backends import Array, Backend
 from ..config import FitConfig
-from .base import Axes, Encoder, Encoding, OnGrid, PixelLattice, Size, State
+from ..signals.grid import GridAxes
+from .base import Encoder, Encoding, OnGrid, PixelLattice, Size, State
 from .interpolation import Kernel, Level
 from .node_sums import node_sums
 
@@ -34,8 +37,8 @@ class LevelsEncoding(Encoding):
 
     Attributes
     ----------
-    size : (height, width)
-        Of the picture.
+    size : tuple of int
+        The samples along each axis: (height, width) of a picture.
     levels, features : int
     spacing : float
         Pixels between nodes of the finest level.
@@ -74,7 +77,7 @@ class LevelsEncoding(Encoding):
         """Return the nodes of each level, from coarse to fine."""
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return (H_l, W_l, F_l) of each level."""
+        """Return (*counts, F_l) of each level."""
         return {f"level{i}": level.shape for i, level in enumerate(self.nodes())}
 
     def draw_parameters(self, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
@@ -115,7 +118,7 @@ class LevelsEncoder(Encoder):
 
     Parameters
     ----------
-    parameters, gradients : mappings of arrays, shapes (*E, H_l, W_l, F_l)
+    parameters, gradients : mappings of arrays, shapes (*E, *counts, F_l)
         Of the levels from coarse to fine; none before `with_parameters`.
     """
 
@@ -137,31 +140,36 @@ class LevelsEncoder(Encoder):
         ends = [*itertools.accumulate(level.features for level in self.nodes)]
         self.num_features = ends[-1]
         self._features = [slice(start, end) for start, end in itertools.pairwise([0, *ends])]
-        self._taps: list[tuple[Taps, Taps]] = []
+        self._axes = len(encoding.size)
+        self._taps: list[list[Taps]] = []
         self._run: tuple[_OnGrid, slice] | None = None
         self._on_pixels: tuple[PixelLattice, _OnGrid] | None = None
 
     @property
     def ensemble(self) -> tuple[int, ...]:
         """(K,) if there are parameters of K members."""
-        return tuple(self.levels[0].shape[:-3]) if self.levels else ()
+        return tuple(self.levels[0].shape[: -self._axes - 1]) if self.levels else ()
 
     def with_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> LevelsEncoder:
-        """Return an encoder on these arrays, shapes (*E, H_l, W_l, F_l)."""
+        """Return an encoder on these arrays, shapes (*E, *counts, F_l)."""
         return LevelsEncoder(self.backend, self.encoding, self.dtype, parameters, gradients)
 
     # -- any pixels ----------------------------------------------------------------------------------
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """Return features (*E, N, F) of coordinates (N, 2), or (*E, N, 2)."""
-        x, y = coordinates[..., 0], coordinates[..., 1]
+        """Return features (*E, N, F) of coordinates (N, D), or (*E, N, D)."""
         self._run = None
-        self._taps = [
-            (self._along(n.places(x), n.columns, 1), self._along(n.places(y), n.rows, n.columns))
-            for n in self.nodes
-        ]
+        self._taps = [self._taps_of(level, coordinates) for level in self.nodes]
         parts = [self._interpolated(*level) for level in zip(self.levels, self._taps, strict=True)]
         return self.joined_levels(parts, out)
+
+    def _taps_of(self, level: Level, coordinates: Array) -> list[Taps]:
+        """Return the taps along each axis, in the order of arrays."""
+        taps, stride = [], 1
+        for k, count in enumerate(level.counts[::-1]):
+            taps.append(self._along(level.places(coordinates[..., k]), count, stride))
+            stride *= count
+        return taps[::-1]
 
     def _along(self, places: Array, count: int, stride: int) -> Taps:
         """Return the taps along an axis, with nodes as integers times `stride`."""
@@ -169,15 +177,24 @@ class LevelsEncoder(Encoder):
         taps = self.kernel.along(xp, places, count)
         return [(xp.astype(node, xp.int64) * stride, weight[..., None]) for node, weight in taps]
 
-    def _interpolated(self, level: Array, taps: tuple[Taps, Taps]) -> Array:
+    def _interpolated(self, level: Array, taps: list[Taps]) -> Array:
         """Return a level's features (*E, N, F_l)."""
-        rows, columns, features = level.shape[-3:]
-        nodes = self.backend.xp.reshape(level, (*level.shape[:-3], rows * columns, features))
-        across, down = taps
-        total = 0.0
-        for row, b in down:
-            total = total + b * sum(a * self.backend.take_rows(nodes, row + column) for column, a in across)
-        return total
+        axes = self._axes
+        ensemble, counts, features = level.shape[: -axes - 1], level.shape[-axes - 1 : -1], level.shape[-1]
+        return self._summed(self.backend.xp.reshape(level, (*ensemble, math.prod(counts), features)), taps, 0)
+
+    def _summed(self, nodes: Array, taps: list[Taps], first: Array | int) -> Array:
+        """Return the sum of weighted nodes (*E, N, F_l) over the taps of all axes, from the node `first`."""
+        along, *others = taps
+        return sum(
+            weight
+            * (
+                self._summed(nodes, others, first + node)
+                if others
+                else self.backend.take_rows(nodes, first + node)
+            )
+            for node, weight in along
+        )
 
     def joined_levels(self, parts: Sequence[Array], out: Array | None) -> Array:
         """Return the features (*E, N, F) of all levels as one array."""
@@ -194,29 +211,34 @@ class LevelsEncoder(Encoder):
                 gradient[...] = 0.0
             d = dx[..., self._features[i]]
             if self._run is None:
-                self._scatter(d, *self._taps[i], gradient)
+                self._scatter(d, self._taps[i], gradient)
             else:
                 on_grid, rows = self._run
                 on_grid.backward(d, rows, i, gradient)
 
-    def _scatter(self, d: Array, across: Taps, down: Taps, gradient: Array) -> None:
+    def _scatter(self, d: Array, taps: list[Taps], gradient: Array) -> None:
         """Add d (*E, N, F_l) to the nodes around each pixel."""
-        xp, (rows, columns, _) = self.backend.xp, gradient.shape[-3:]
-        pairs = [(row + column, (b * a) * d) for row, b in down for column, a in across]
-        nodes = xp.concat([node for node, _ in pairs], axis=-1)
-        sums = node_sums(self.backend, xp.concat([part for _, part in pairs], axis=-2), nodes, rows * columns)
+        xp, count = self.backend.xp, math.prod(gradient.shape[-self._axes - 1 : -1])
+        nodes, parts = [], []
+        for corner in itertools.product(*taps):
+            nodes.append(functools.reduce(operator.add, [node for node, _ in corner]))
+            parts.append(functools.reduce(operator.mul, [weight for _, weight in corner]) * d)
+        sums = node_sums(self.backend, xp.concat(parts, axis=-2), xp.concat(nodes, axis=-1), count)
         gradient += xp.reshape(sums, gradient.shape)
 
     # -- grids of pixels -----------------------------------------------------------------------------
 
-    def on_grid(self, axes: Axes, dtype: str) -> OnGrid:
-        """Return a function for the features of runs of a grid's pixels."""
-        finest = self.nodes[-1]
-        largest = max(len(a) * n for a, n in zip(axes, (finest.columns, finest.rows), strict=True))
-        return _OnGrid(self, axes) if largest <= _MOST_TABLE else super().on_grid(axes, dtype)
+    def on_grid(self, axes: GridAxes, dtype: str) -> OnGrid:
+        """Return a function for the features of runs of a grid's points."""
+        sides = zip((len(axes[1]), len(axes[0])), self.nodes[-1].counts, strict=self._axes == 2)
+        largest = max(positions * count for positions, count in sides)
+        has_tables = self._axes == 2 and largest <= _MOST_TABLE
+        return _OnGrid(self, axes) if has_tables else super().on_grid(axes, dtype)
 
     def of_run(self, pixels: PixelLattice, rows: slice, out: Array | None = None) -> Array:
         """Return the features of training pixels in order, from `rows.start` to `rows.stop`."""
+        if self._axes != 2:
+            return super().of_run(pixels, rows, out)
         if self._on_pixels is None or self._on_pixels[0] is not pixels:
             self._on_pixels = pixels, _OnGrid(self, pixels.axes())
         on_grid = self._on_pixels[1]
@@ -226,12 +248,13 @@ class LevelsEncoder(Encoder):
     # -- the penalty ---------------------------------------------------------------------------------
 
     def penalty(self) -> Array | float:
-        """Return smoothness times the mean squared curvature along both axes, summed over levels; shape E."""
+        """Return smoothness times the mean squared curvature along all axes, summed over levels; shape E."""
         xp, total = self.backend.xp, 0.0
         for level in self.levels:
-            for before, here, after in _neighbours(level):
+            for before, here, after in _neighbours(level, self._axes):
                 curvature = before - 2.0 * here + after
-                total = total + xp.sum(curvature * curvature, axis=(-3, -2, -1)) * self._weight(level)
+                of_a_member = tuple(range(-self._axes - 1, 0))
+                total = total + xp.sum(curvature * curvature, axis=of_a_member) * self._weight(level)
         return total
 
     def add_penalty_gradient(self) -> None:
@@ -239,7 +262,7 @@ class LevelsEncoder(Encoder):
         if not self.encoding.smoothness:
             return
         for level, gradient in zip(self.levels, self.gradients.values(), strict=True):
-            of_axes = zip(_neighbours(level), _neighbours(gradient), strict=True)
+            of_axes = zip(*(_neighbours(array, self._axes) for array in (level, gradient)), strict=True)
             for (before, here, after), (of_before, of_here, of_after) in of_axes:
                 d = (2.0 * self._weight(level)) * (before - 2.0 * here + after)
                 of_before += d
@@ -247,24 +270,28 @@ class LevelsEncoder(Encoder):
                 of_after += d
 
     def _weight(self, level: Array) -> float:
-        return self.encoding.smoothness / float(math.prod(level.shape[-3:]))
+        return self.encoding.smoothness / float(math.prod(level.shape[-self._axes - 1 :]))
 
 
-def _neighbours(level: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield views of three consecutive nodes, along y and then along x, if the axis is long enough."""
-    if level.shape[-3] > 2:
-        yield level[..., :-2, :, :], level[..., 1:-1, :, :], level[..., 2:, :, :]
-    if level.shape[-2] > 2:
-        yield level[..., :-2, :], level[..., 1:-1, :], level[..., 2:, :]
+def _neighbours(level: Array, axes: int) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield views of three consecutive nodes, along each axis that is long enough; x is the last."""
+    for later in reversed(range(1, axes + 1)):
+        if level.shape[-later - 1] > 2:
+            whole = (slice(None),) * later
+            before, here, after = (
+                level[..., part, *whole] for part in (slice(None, -2), slice(1, -1), slice(2, None))
+            )
+            yield before, here, after
 
 
 class _OnGrid:
-    """The features of runs of a grid's pixels: `A_y L A_x^T` for the rows of pixels of each run."""
+    """The features of runs of a grid's pixels, with two axes: `A_y L A_x^T` for the lines of each run."""
 
-    def __init__(self, encoder: LevelsEncoder, axes: Axes) -> None:
+    def __init__(self, encoder: LevelsEncoder, axes: GridAxes) -> None:
         self.encoder, self.backend, self.width = encoder, encoder.backend, len(axes[0])
+        positions = axes[1][:, 0], axes[0]
         self.tables = [
-            [self.backend.asarray(A, encoder.dtype) for A in level.matrices(encoder.kernel, *axes)]
+            [self.backend.asarray(A, encoder.dtype) for A in level.matrices(encoder.kernel, positions)]
             for level in encoder.nodes
         ]
 
@@ -273,7 +300,7 @@ class _OnGrid:
         lines, skipped = self._lines(rows)
         n = rows.stop - rows.start
         parts = []
-        for level, (A_x, A_y) in zip(self.encoder.levels, self.tables, strict=True):
+        for level, (A_y, A_x) in zip(self.encoder.levels, self.tables, strict=True):
             reshape, matmul = self.backend.xp.reshape, self.backend.matmul
             *ensemble, height, _, F = level.shape
             along_x = reshape(matmul(A_x, level), (*ensemble, height, self.width * F))
@@ -283,7 +310,7 @@ class _OnGrid:
 
     def backward(self, d: Array, rows: slice, i: int, gradient: Array) -> None:
         """Add `A_y^T d A_x` to a level's gradient, for d (*E, n, F) of a run of pixels."""
-        xp, matmul, (A_x, A_y) = self.backend.xp, self.backend.matmul, self.tables[i]
+        xp, matmul, (A_y, A_x) = self.backend.xp, self.backend.matmul, self.tables[i]
         lines, skipped = self._lines(rows)
         *ensemble, height, _, F = gradient.shape
         whole = self.backend.zeros((*ensemble, (lines.stop - lines.start) * self.width, F), self.encoder.dtype)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import FitConfig
+from ..signals.grid import SampleGrid
 from .interpolation import CUBIC, Level
 from .levels import LevelsEncoding
 
@@ -45,9 +46,9 @@ class Pyramid(LevelsEncoding):
         longer, found = max(self.size), []
         for halvings in reversed(range(self.levels)):
             pixels = self.spacing * 2**halvings
-            rows, columns = (max(1, math.ceil(length / pixels)) for length in self.size)
+            counts = tuple(max(1, math.ceil(length / pixels)) for length in self.size)
             features = self.features * min(halvings + 1, _MOST_CHANNELS)
-            found.append(Level(rows, columns, 0.5 * pixels / longer, pixels / longer, features))
+            found.append(Level(counts, 0.5 * pixels / longer, pixels / longer, features))
         return found
 
     def first_parameters(
@@ -67,23 +68,25 @@ class Pyramid(LevelsEncoding):
         return np.concatenate([np.eye(level.features, channels) @ back for level in self.nodes()])
 
     def _laplacian(self, rest: Real, known: NDArray[np.bool_]) -> Iterator[Real]:
-        """Yield the values (H_l, W_l, c) of each level: means over cells of what coarser levels leave.
+        """Yield the values (*counts, c) of each level: means over cells of what coarser levels leave.
 
         Cells without known pixels take the mean of all. Each level is subtracted from `rest` (N, C) in place.
         """
-        height, width = self.size
-        x, y = ((np.arange(n) + 0.5) / max(self.size) for n in (width, height))
-        at_y, at_x = known.nonzero()
+        positions = SampleGrid.of(*self.size).positions()
+        places = known.nonzero()
         for level in self.nodes():
             part = rest[:, : level.features]
-            cell = _cells(y, level, level.rows)[at_y] * level.columns + _cells(x, level, level.columns)[at_x]
-            count = np.bincount(cell, minlength=level.rows * level.columns)
+            axes = zip(positions, places, level.counts, strict=True)
+            cells = tuple(_cells(along, level, count)[place] for along, place, count in axes)
+            cell = np.ravel_multi_index(cells, level.counts)
+            count = np.bincount(cell, minlength=math.prod(level.counts))
             sums = [np.bincount(cell, channel, count.size) for channel in part.T]
             values = np.where(count, sums / np.maximum(count, 1), part.mean(axis=0)[:, None])
-            values = values.reshape(-1, level.rows, level.columns)
-            yield values.transpose(1, 2, 0)
-            A_x, A_y = level.matrices(self.kernel, x, y)
-            part -= (A_y @ values @ A_x.T)[:, known].T
+            drawn = values = values.reshape(-1, *level.counts)
+            yield np.moveaxis(values, 0, -1)
+            for A in level.matrices(self.kernel, positions):  # moves the first axis of nodes to the end
+                drawn = np.tensordot(drawn, A, (1, 1))
+            part -= drawn[:, known].T
 
 
 def _to_features(channels: int) -> Real:

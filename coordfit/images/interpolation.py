@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,42 +11,46 @@ Pixels = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
 
-def mean_spacing(known: Mask) -> float:
-    """Return the mean distance between neighbouring known pixels, in pixels; 1 if all are known."""
-    return math.sqrt(known.size / np.count_nonzero(known))
+def mean_spacing(known: Mask, dimensions: int = 2) -> float:
+    """Return the mean distance between neighbouring known samples, in samples; 1 if all are known."""
+    return float((known.size / np.count_nonzero(known)) ** (1.0 / dimensions))
 
 
 def nearest_fill(pixels: Pixels, known: Mask) -> Pixels:
-    """Return the picture (H, W, C) with each hidden pixel as its nearest known one (Euclidean distance).
+    """Return the signal (*samples, C) with each hidden sample as its nearest known one (Euclidean distance).
 
-    Hidden pixels are not read; at least one pixel of `known` (H, W) is True. Exact, in two passes (Meijster,
-    Roerdink and Hesselink 2000): first the nearest known pixel of each column, then the best of these along
-    each row. The second pass tries one column further at a time, until no pixel can come nearer.
+    Hidden samples are not read; at least one of `known` (*samples) is True. Exact, in a pass for each axis
+    (Meijster, Roerdink and Hesselink 2000): first the nearest known sample along the first axis, then the best
+    of these along the others. Later passes try one sample further at a time, until none can come nearer.
     """
-    height, width = known.shape
-    source = _nearest_in_column(known)
-    above = np.arange(height)[:, None]
-    rise = (source - above) ** 2
-    best, rows, columns = rise.copy(), source.copy(), np.broadcast_to(np.arange(width), known.shape).copy()
-    for step in range(1, width):
-        if step * step >= best.max():
-            break
-        for to, of in ((np.s_[:, step:], np.s_[:, :-step]), (np.s_[:, :-step], np.s_[:, step:])):
-            distance = rise[of] + step * step
-            nearer = distance < best[to]
-            best[to][nearer], rows[to][nearer] = distance[nearer], source[of][nearer]
-            columns[to][nearer] = np.broadcast_to(np.arange(width)[of[1]], nearer.shape)[nearer]
-    filled: Pixels = pixels[rows, columns]
+    source, best = _nearest_along_first(known)
+    line = known[0].size
+    nearest = source * line + np.arange(line).reshape(known.shape[1:])  # the number of the nearest sample
+    for axis in range(1, known.ndim):
+        rise, before = best.copy(), nearest.copy()
+        for step in range(1, known.shape[axis]):
+            if step * step >= best.max():
+                break
+            later, earlier = ((slice(None),) * axis + (s,) for s in (slice(step, None), slice(None, -step)))
+            for to, of in ((later, earlier), (earlier, later)):
+                distance = rise[of] + step * step
+                nearer = distance < best[to]
+                best[to][nearer], nearest[to][nearer] = distance[nearer], before[of][nearer]
+    filled: Pixels = pixels.reshape(-1, pixels.shape[-1])[nearest]
     return filled
 
 
-def _nearest_in_column(known: Mask) -> NDArray[np.int64]:
-    """Return the row (H, W) of the nearest known pixel in the column; far outside if there is none."""
-    height, far = known.shape[0], 2 * sum(known.shape)
-    own = np.arange(height)[:, None]
+def _nearest_along_first(known: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the place of the nearest known sample along the first axis, and its squared distance.
+
+    It is far outside if there is none.
+    """
+    length, far = known.shape[0], 2 * sum(known.shape)
+    own = np.arange(length).reshape(-1, *(1,) * (known.ndim - 1))
     above = np.maximum.accumulate(np.where(known, own, -far), axis=0)
-    below = np.minimum.accumulate(np.where(known, own, height + far)[::-1], axis=0)[::-1]
-    return np.where(own - above <= below - own, above, below)
+    below = np.minimum.accumulate(np.where(known, own, length + far)[::-1], axis=0)[::-1]
+    nearest = np.where(own - above <= below - own, above, below)
+    return nearest, (nearest - own) ** 2
 
 
 def biharmonic_fill(pixels: Pixels, known: Mask) -> Pixels:

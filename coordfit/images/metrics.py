@@ -207,16 +207,16 @@ def interpolate_every_second(pixels: FloatArray, method: Literal["bilinear", "bi
     return resize_channels(training, (width, height), _FILTERS[method], box)
 
 
-def bits_per_pixel(num_bytes: int, height: int, width: int) -> float:
-    """Return the bits per pixel of a file of `num_bytes`; ValueError for impossible sizes.
+def bits_per_pixel(num_bytes: int, num_pixels: int) -> float:
+    """Return the bits per pixel of a file of `num_bytes`.
 
     Raises
     ------
     ValueError
-        If the size is negative or the picture has no pixel.
+        If a number is impossible.
     """
     if num_bytes < 0:
         raise ValueError(f"num_bytes must not be negative, got {num_bytes}")
-    if height < 1 or width < 1:
-        raise ValueError(f"a picture of {height} x {width} pixels has no bits per pixel")
-    return 8.0 * num_bytes / (height * width)
+    if num_pixels < 1:
+        raise ValueError(f"a picture of {num_pixels} pixels has no bits per pixel")
+    return 8.0 * num_bytes / num_pixels

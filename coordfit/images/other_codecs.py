@@ -105,7 +105,7 @@ class Curve:
             image = image_of(self.levels if self.levels.dtype == np.uint8 else quantize(to_pixels(self.levels)))
             data = self.codec.encode(image, index)
             mse = _squared_error(decode(data, image.mode), self.levels)
-            bits = bits_per_pixel(len(data), image.height, image.width)
+            bits = bits_per_pixel(len(data), image.height * image.width)
             self._known[index] = Encoded(index, bits, psnr_from_mse(mse))
         return self._known[index]
 

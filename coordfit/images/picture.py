@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..errors import ConfigError, PictureError
 from ..files import escaped, printable
+from ..signals.signal import Signal
 from .formats.alpha import lay_on, parse_colour, settle_alpha
 from .formats.levels import Colours, Levels, Pixels, to_pixels
 from .formats.png import quantize
@@ -31,7 +32,7 @@ _MOST_SHOWN = 1024  # pixels of the longer side in a notebook
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Picture:
+class Picture(Signal):
     """A picture as networks see it.
 
     Attributes
@@ -71,6 +72,18 @@ class Picture:
         image.thumbnail((_MOST_SHOWN, _MOST_SHOWN))
         return png_bytes(image)
 
+    is_picture = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (H, W)."""
+        return self.height, self.width
+
+    @property
+    def num_values(self) -> int:
+        """Return H W C."""
+        return self.levels.size
+
     @cached_property
     def pixels(self) -> Pixels:
         """Return colours (H, W, C), float32 in [0, 1], not writable; computed once."""
@@ -107,6 +120,15 @@ class Picture:
     def other_codecs(self) -> OtherCodecs:
         """Return what JPEG, WebP and AVIF take for this picture; what they were asked is kept."""
         return OtherCodecs(self.levels)
+
+    @property
+    def size_facts(self) -> dict[str, Any]:
+        """Return height and width."""
+        return {"height": self.height, "width": self.width}
+
+    def other_bits_per_pixel(self, psnr: float | None) -> dict[str, float | None]:
+        """Return the bits per pixel of the plain picture, and of JPEG, WebP and AVIF at a PSNR."""
+        return {"plain": self.plain_bits_per_pixel, **self.other_codecs.bits_at(psnr)}
 
     @property
     def plain_bits_per_pixel(self) -> int:

@@ -26,7 +26,7 @@ from ..files.tensor_file import save_tensors
 from ..network.cost import layout_for
 from ..network.parameters import ParameterLayout
 from ..optimizers.make import state_names
-from .rendering import PictureFacts
+from ..signals.facts import Frame, SignalFacts
 
 if TYPE_CHECKING:
     from ..tiles.model import TiledModel
@@ -39,6 +39,8 @@ _COLOURS = "the file's own encoding (sRGB as a rule), scaled to [0, 1]"
 MOST_STEPS, MOST_SECONDS = 10**9, 1e12
 _MOST_NAMES = 6  # files in a message
 _MOST_LETTERS = 300  # letters of a reason, which may quote the file
+_MOST_SAMPLES = 2**31  # along an axis
+_PICTURE_FACTS = {"height", "width", "channels", "bit_depth", "name"}
 _LIMITS = {"height": 2**20, "width": 2**20, "channels": 4, "bit_depth": 16}
 
 
@@ -92,17 +94,15 @@ def describe_model(model: Model | TiledModel) -> dict[str, Any]:
     """Return the metadata of a model's file."""
     return {
         "config": model.config.as_dict(),
-        "picture": asdict(model.picture),
+        **_described(model.picture),
         "metrics": model.metrics,
-        "coordinates": _COORDINATES,
-        "colours": _COLOURS,
         "versions": {"coordfit": __version__, "numpy": np.__version__},
     }
 
 
 def checked_checkpoint(
     path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
-) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
+) -> tuple[FitConfig, SignalFacts, ParameterLayout]:
     """Return `checked_model`; ModelFileError for a model without a training state."""
     if metadata.get("kind") != "checkpoint":
         raise refused(path, "it holds a model but no training state; resume needs a checkpoint")
@@ -111,13 +111,13 @@ def checked_checkpoint(
 
 def checked_model(
     path: str | PathLike[str], tensors: Tensors, metadata: Mapping[str, Any]
-) -> tuple[FitConfig, PictureFacts, ParameterLayout]:
+) -> tuple[FitConfig, SignalFacts, ParameterLayout]:
     """Return settings, picture and layout of a file; ModelFileError if they do not fit its tensors."""
     try:
         config, picture = read_description(metadata)
     except (ConfigError, TypeError, ValueError) as error:
         raise refused(path, f"its metadata cannot be used ({error})") from error
-    encoding = encoding_of(config, picture.size)
+    encoding = encoding_of(config, picture.shape)
     state = checked_state(path, tensors, encoding, config.dtype)
     layout = layout_for(config, encoding, state, picture.channels)
     expected = _expected_tensors(config, layout, with_state=metadata.get("kind") == "checkpoint")
@@ -159,9 +159,10 @@ def _expected_tensors(
     }
 
 
-def read_description(metadata: Mapping[str, Any]) -> tuple[FitConfig, PictureFacts]:
+def read_description(metadata: Mapping[str, Any]) -> tuple[FitConfig, SignalFacts]:
     """Return settings and picture of a file; ConfigError, TypeError or ValueError for unusable ones."""
-    return _config(metadata.get("config")), _picture(metadata.get("picture"))
+    facts = _signal(metadata["signal"]) if "signal" in metadata else _picture(metadata.get("picture"))
+    return _config(metadata.get("config")), facts
 
 
 def _config(settings: object) -> FitConfig:
@@ -173,15 +174,48 @@ def _config(settings: object) -> FitConfig:
     return make_config(settings)
 
 
-def _picture(facts: object) -> PictureFacts:
-    if not isinstance(facts, dict) or set(facts) != {spec.name for spec in fields(PictureFacts)}:
+def _described(signal: SignalFacts) -> dict[str, Any]:
+    """Return the metadata of a signal: of a picture as in all versions, of others with their frame."""
+    if signal.frame is not None:
+        return {"signal": asdict(signal)}
+    height, width = signal.shape
+    shared = {name: getattr(signal, name) for name in ("channels", "bit_depth", "name")}
+    return {
+        "picture": {"height": height, "width": width, **shared},
+        "coordinates": _COORDINATES,
+        "colours": _COLOURS,
+    }
+
+
+def _signal(facts: object) -> SignalFacts:
+    """Return the facts of a signal that is no picture; TypeError or ValueError for unusable ones."""
+    if not isinstance(facts, dict) or set(facts) != {spec.name for spec in fields(SignalFacts)}:
+        raise TypeError("the signal's facts are missing")
+    shape, channels, frame = tuple(facts["shape"]), facts["channels"], facts["frame"]
+    sizes = [channels, *shape]
+    if (
+        any(type(size) is not int or not 1 <= size <= _MOST_SAMPLES for size in sizes)
+        or not 1 <= len(shape) <= 4
+    ):
+        raise ValueError(f"the signal's shape is {shape!r}, with {channels!r} channels")
+    if not isinstance(frame, dict) or set(frame) != {spec.name for spec in fields(Frame)}:
+        raise TypeError("the signal's frame is missing")
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in frame.items()}
+    made = Frame(**settings)
+    made.check(len(shape), channels)
+    return SignalFacts(shape, channels, 8, str(facts["name"]), made)
+
+
+def _picture(facts: object) -> SignalFacts:
+    if not isinstance(facts, dict) or set(facts) != _PICTURE_FACTS:
         raise TypeError("the picture's facts are missing")
     for name, limit in _LIMITS.items():
         if type(facts[name]) is not int or not 1 <= facts[name] <= limit:
             raise ValueError(f"the picture's {name} is {facts[name]!r}")
     if facts["bit_depth"] not in (8, 16) or not isinstance(facts["name"], str):
         raise ValueError("the picture's facts make no sense")
-    return PictureFacts(**facts)
+    shape = facts["height"], facts["width"]
+    return SignalFacts(shape, facts["channels"], facts["bit_depth"], facts["name"])
 
 
 def refused(path: str | PathLike[str], reason: str) -> ModelFileError:

@@ -19,6 +19,7 @@ from ..errors import NotEnoughMemoryError
 from ..network.cost import cost_of_a_row, item_size, layout_for, table_fits
 from ..optimizers.gauss_newton import MOST_ROWS, kernel_bytes
 from ..optimizers.make import state_names
+from ..signals.signal import Signal
 
 # Measured at the peak of runs: copies of the activations (forward, backward and temporary ones), and copies of
 # the parameters and optimizer state on the host (the last good one, the next, and those being written).
@@ -54,14 +55,14 @@ def check(need: Need, backend: Backend, what: str) -> None:
         )
 
 
-def need_of_training(config: FitConfig, shape: tuple[int, ...], backend: Backend, members: int = 1) -> Need:
-    """Return the peak memory of training `members` networks on one picture of shape (H, W, C)."""
-    height, width, channels = shape
-    item, N = item_size(config.dtype), height * width
-    encoding = encoding_of(config, (height, width))
+def need_of_training(config: FitConfig, signal: Signal, backend: Backend, members: int = 1) -> Need:
+    """Return the peak memory of training `members` networks on one signal."""
+    item, N, channels = item_size(config.dtype), math.prod(signal.samples), signal.channels
+    encoding = encoding_of(config, signal.shape)
     layout = layout_for(config, encoding, encoding.draw(np.random.default_rng(0), config.dtype), channels)
     row_bytes, row_flops = cost_of_a_row(layout.layer_sizes, config.dtype)
-    seen = N if config.train_on == "all" else math.ceil(height / 2) * math.ceil(width / 2)
+    stride = 1 if config.train_on == "all" else 2
+    seen = math.prod(math.ceil(side / stride) for side in signal.samples)
 
     def of_blocks(rows: int, members: int, alive: int, flops: int) -> tuple[int, int]:
         partitions = backend.partition(rows, members, alive, flops)

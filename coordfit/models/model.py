@@ -8,18 +8,19 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .._backends import Array, Backend
 from ..config import FitConfig
 from ..encoders.base import Encoder, OnGrid, State
 from ..encoders.registry import encoding_of
-from ..images.grid import PixelGrid
 from ..network.buffers import first_rows
 from ..network.cost import cost_of_a_row, layout_for
 from ..network.mlp import make_mlp
+from ..signals.facts import SignalFacts
+from ..signals.grid import GridAxes, SampleGrid
 from .format import save_model
-from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, PictureFacts, Rendered, as_coordinates
+from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, Rendered
 
 
 class Model(Rendered):
@@ -33,14 +34,14 @@ class Model(Rendered):
         self,
         backend: Backend,
         config: FitConfig,
-        picture: PictureFacts,
+        picture: SignalFacts,
         state: State,
         parameters: Array,
         metrics: dict[str, Any] | None = None,
     ) -> None:
         self.backend, self.config, self.picture = backend, config, picture
         self.metrics = metrics or {}
-        encoding = encoding_of(config, picture.size)
+        encoding = encoding_of(config, picture.shape)
         flat = backend.zeros(parameters.shape, config.dtype)
         flat += backend.asarray(parameters, config.dtype)
         self.mlp = make_mlp(backend, config, layout_for(config, encoding, state, picture.channels), flat)
@@ -60,41 +61,42 @@ class Model(Rendered):
         parameters = self.backend.to_numpy(self.mlp.parameters)
         return self.config, self.picture, self.encoder.state(), parameters, self.metrics
 
-    def __call__(self, coordinates: ArrayLike) -> NDArray[np.floating]:
-        """Return unclipped colours (..., C) at coordinates (..., 2): x, y in units of the longer side."""
-        points = as_coordinates(coordinates)
-        flat = points.reshape(-1, 2)
-        colours = np.empty((len(flat), self.picture.channels), self.config.dtype)
+    def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return values (N, C) as the network gives them, at its own coordinates (N, D)."""
+        colours = np.empty((len(coordinates), self.picture.channels), self.config.dtype)
         forward, start = _Forward(self), 0
-        for features, first, last in _parts_of(self, flat):
+        for features, first, last in _parts_of(self, coordinates):
             stop = start + last - first
             colours[start:stop] = self.backend.to_numpy(forward(features, first, last))
             start = stop
-        return colours.reshape(*points.shape[:-1], self.picture.channels)
+        return colours
 
-    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Yield rows as `render_rows` does, but unclipped."""
-        # An encoder's tables for a grid grow with height + width, so long sides are divided.
-        for top in range(0, grid.height, CHUNK_PIXELS):
-            band = grid.cropped(0, top, grid.width, min(CHUNK_PIXELS, grid.height - top))
-            yield from self._predict_wide_rows(band) if band.width > CHUNK_PIXELS else self._predict_band(band)
+    def predict_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
+        """Yield lines as `render_rows` does, but as the network gives them."""
+        # An encoder's tables for a grid grow with lines + width, so both are divided.
+        for top in range(0, grid.lines, CHUNK_PIXELS):
+            axes = grid.axes(slice(top, top + CHUNK_PIXELS))
+            yield from (
+                self._predict_wide_lines(axes) if grid.width > CHUNK_PIXELS else self._predict_lines(axes)
+            )
 
-    def _predict_wide_rows(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Yield rows (1, width, C) of a grid, each assembled from windows."""
-        for top in range(band.height):
-            row = np.empty((1, band.width, self.picture.channels), self.config.dtype)
-            for left in range(0, band.width, CHUNK_PIXELS):
-                window = band.cropped(left, top, min(CHUNK_PIXELS, band.width - left), 1)
-                for colours in self._predict_band(window):
-                    row[:, left : left + window.width] = colours
-            yield row
+    def _predict_wide_lines(self, axes: GridAxes) -> Iterator[NDArray[np.floating]]:
+        """Yield lines (1, width, C), each assembled from parts."""
+        x, others = axes
+        for top in range(len(others)):
+            line = np.empty((1, len(x), self.picture.channels), self.config.dtype)
+            for left in range(0, len(x), CHUNK_PIXELS):
+                part = slice(left, left + CHUNK_PIXELS)
+                for colours in self._predict_lines((x[part], others[top : top + 1])):
+                    line[:, part] = colours
+            yield line
 
-    def _predict_band(self, band: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Yield rows (n, width, C) of a grid with sides of at most `CHUNK_PIXELS`."""
+    def _predict_lines(self, axes: GridAxes) -> Iterator[NDArray[np.floating]]:
+        """Yield lines (n, width, C), with axes of at most `CHUNK_PIXELS`."""
         forward = _Forward(self)
-        for features, start, stop in _parts_of_grid(self, band):
+        for features, start, stop in _parts_of_grid(self, axes):
             colours = self.backend.to_numpy(forward(features, start, stop))
-            yield colours.reshape(-1, band.width, colours.shape[-1])
+            yield colours.reshape(-1, len(axes[0]), colours.shape[-1])
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it."""
@@ -105,21 +107,22 @@ Part = tuple[OnGrid, int, int]
 """A run of pixels: a function for their features, the first pixel, and the end."""
 
 
-def _parts_of_grid(model: Model, band: PixelGrid, table: Array | None = None) -> Iterator[Part]:
-    """Yield whole rows of a grid, in parts of bounded size; `table` optionally has their features."""
+def _parts_of_grid(model: Model, axes: GridAxes, table: Array | None = None) -> Iterator[Part]:
+    """Yield whole lines of a grid, in parts of bounded size; `table` optionally has their features."""
     features: OnGrid
     if table is None:
         with model.backend.activate():
-            features = model.encoder.on_grid(band.axes(), model.config.dtype)
+            features = model.encoder.on_grid(axes, model.config.dtype)
     else:
         features = functools.partial(_rows_of, table)
-    step = max(1, CHUNK_PIXELS // band.width)
-    for top in range(0, band.height, step):
-        yield features, top * band.width, min(band.height, top + step) * band.width
+    width, lines = len(axes[0]), len(axes[1])
+    step = max(1, CHUNK_PIXELS // width)
+    for top in range(0, lines, step):
+        yield features, top * width, min(lines, top + step) * width
 
 
 def _parts_of(model: Model, coordinates: NDArray[np.floating]) -> Iterator[Part]:
-    """Yield coordinates (n, 2) from the host, in parts of bounded size on the device."""
+    """Yield coordinates (n, D) from the host, in parts of bounded size on the device."""
     for start in range(0, len(coordinates), CHUNK_PIXELS):
         chunk = model.backend.asarray(coordinates[start : start + CHUNK_PIXELS], model.config.dtype)
         yield functools.partial(_encode, model.encoder, chunk), 0, chunk.shape[0]
@@ -128,8 +131,8 @@ def _parts_of(model: Model, coordinates: NDArray[np.floating]) -> Iterator[Part]
 class FixedPixels:
     """Pixels at which a model is evaluated repeatedly, with coordinates or features kept on the device.
 
-    They are at coordinates (n, 2), or the picture's own, row by row. Known features (H W, F) of the picture's
-    own pixels are used.
+    They are at coordinates (n, D), or the signal's own, line by line. Known features (N, F) of the signal's own
+    samples are used.
     """
 
     def __init__(
@@ -138,11 +141,11 @@ class FixedPixels:
         coordinates: NDArray[np.floating] | None = None,
         features: Array | None = None,
     ) -> None:
-        grid = model.picture.grid
         self._model = model
-        self._parts = list(
-            _parts_of_grid(model, grid, features) if coordinates is None else _parts_of(model, coordinates)
-        )
+        if coordinates is None:
+            self._parts = list(_parts_of_grid(model, model.picture.grid.axes(), features))
+        else:
+            self._parts = list(_parts_of(model, coordinates))
 
     def colours(self) -> Iterator[Array]:
         """Yield unclipped colours (n, C) on the device, some pixels at a time, without waiting for them."""

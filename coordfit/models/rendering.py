@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,49 +13,23 @@ from .._backends import Backend, DeviceUnavailableError, get_backend
 from ..config import FitConfig
 from ..encoders.registry import encoding_class
 from ..files import escaped
-from ..images import Picture
-from ..images.grid import PixelGrid
+from ..signals.facts import SignalFacts
+from ..signals.grid import SampleGrid
 from . import memory
 
 # Pixels that a rendering computes at a time, so that its memory does not depend on the picture; if memory is
 # short, fewer, down to the second number.
 CHUNK_PIXELS, FEWEST_PIXELS = 65_536, 256
 
-Crop = tuple[int, int, int, int]
-"""Left, top, width and height of a part of a rendering, in its pixels."""
-
-
-@dataclass(frozen=True)
-class PictureFacts:
-    """The facts of a model's picture."""
-
-    height: int
-    width: int
-    channels: int
-    bit_depth: int = 8
-    name: str = "array"
-
-    @classmethod
-    def of(cls, picture: Picture) -> Self:
-        """Return the facts of a picture."""
-        return cls(picture.height, picture.width, picture.channels, picture.bit_depth, picture.name)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.height, self.width
-
-    @property
-    def grid(self) -> PixelGrid:
-        """The picture's own pixels."""
-        return PixelGrid.of_picture(self.height, self.width)
+Crop = tuple[int, ...]
+"""Left, top, width and height of a part of a rendering, in its pixels; see `SampleGrid.cropped`."""
 
 
 class Drawable:
     """What draws a picture of any size, some rows at a time."""
 
     backend: Backend
-    picture: PictureFacts
+    picture: SignalFacts
 
     @property
     def dtype(self) -> str:
@@ -64,44 +37,64 @@ class Drawable:
         return "float32"
 
     def grid(
-        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
-    ) -> PixelGrid:
-        """Return the pixels that `render` computes for these arguments; ValueError if they are impossible."""
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        shape: Sequence[int] | None = None,
+        crop: Crop | None = None,
+    ) -> SampleGrid:
+        """Return the samples that `render` computes for these arguments; ValueError if they are impossible."""
+        if shape is None:
+            shape = self._shape(height, width)
+        if len(shape) != self.picture.dimensions or min(shape) < 1:
+            asked, axes = "x".join(map(str, shape[::-1])), self.picture.dimensions
+            where = "" if axes == 2 else f" along each of {axes} axes"
+            raise ValueError(f"a rendering needs 1 pixel at least{where}, not {asked}")
+        grid = self.picture.grid.resized(*shape)
+        return grid if crop is None else grid.cropped(*crop)
+
+    def _shape(self, height: int | None, width: int | None) -> tuple[int, ...]:
+        """Return the shape of a rendering whose height or width may be missing."""
         own = self.picture
         if height is None and width is None:
-            height, width = own.height, own.width
-        elif height is None and width is not None:
+            return own.shape
+        if own.dimensions != 2:
+            raise ValueError(f"a signal with {own.dimensions} axes has no height and width; give a shape")
+        if height is None and width is not None:
             height = max(1, round(width * own.height / own.width))
         elif width is None and height is not None:
             width = max(1, round(height * own.width / own.height))
-        if height is None or width is None or height < 1 or width < 1:
-            raise ValueError(f"a rendering needs 1 pixel at least, not {width}x{height}")
-        grid = own.grid.resized(height, width)
-        return grid if crop is None else grid.cropped(*crop)
+        return cast(int, height), cast(int, width)
 
     def render(
-        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        shape: Sequence[int] | None = None,
+        crop: Crop | None = None,
     ) -> NDArray[np.floating]:
         """Return the picture (height, width, C) in [0, 1] at any size; by default at its own.
 
         If one of height and width is missing, it follows from the picture's shape. With a crop, only its pixels
-        of that rendering are computed.
+        of that rendering are computed. Other signals take a `shape`, and return (*shape, C) in their own units,
+        or (*shape) if they had no axis of channels.
         """
-        grid = self.grid(height, width, crop=crop)
-        shape = (grid.height, grid.width, self.picture.channels)
-        memory.check(memory.need_of_rendering(*shape, self.dtype), self.backend, "this rendering")
-        rendering = np.empty(shape, self.dtype)
-        row = 0
+        grid = self.grid(height, width, shape=shape, crop=crop)
+        lines = grid.lines, grid.width, self.picture.channels
+        memory.check(memory.need_of_rendering(*lines, self.dtype), self.backend, "this rendering")
+        rendering, row = np.empty(lines, self.dtype), 0
         for rows in self.render_rows(grid):
-            rendering[row : row + len(rows)] = rows
+            rendering[row : row + len(rows)] = self.picture.restored(rows)
             row += len(rows)
-        return rendering
+        return self.picture.as_array(rendering, grid.shape)
 
-    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Yield whole rows (n, width, C) in [0, 1] of a grid from the top, in parts of bounded size."""
+    def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
+        """Yield whole lines (n, width, C) in [0, 1] of a grid in order, in parts of bounded size."""
         raise NotImplementedError
 
-    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+    def predict_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield rows as `render_rows` does, but unclipped if they can be."""
         return self.render_rows(grid)
 
@@ -139,7 +132,7 @@ class Rendered(Drawable):
     def title(self) -> str:
         """The picture and the encoding in one line."""
         own, encoding = self.picture, encoding_class(self.config.encoding)
-        return f"{own.name}, {own.width}x{own.height}: {encoding.title(self.config)}"
+        return f"{own.name}, {own.extent}: {encoding.title(self.config)}"
 
     def __repr__(self) -> str:
         name, where = type(self).__name__, self.backend.device
@@ -164,12 +157,26 @@ class Rendered(Drawable):
         kind: Callable[..., Self] = type(self)
         return kind(self.backend, *copy.deepcopy(self._data(), memo))
 
-    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Yield whole rows, clipped."""
+    def __call__(self, points: ArrayLike) -> NDArray[np.floating]:
+        """Return the function's values (..., C) at points (..., D), x first.
+
+        Of a picture, x and y are in units of the longer side, and colours are not clipped. Other signals take
+        and return their own units, and (...) without C if they had no axis of channels.
+        """
+        given = as_points(points, self.picture.dimensions)
+        values = self.predict(self.picture.to_network(given.reshape(-1, given.shape[-1])))
+        return self.picture.as_array(self.picture.restored(values), given.shape[:-1])
+
+    def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return values (N, C) as networks give them, at their coordinates (N, D)."""
+        raise NotImplementedError
+
+    def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
+        """Yield whole lines, clipped."""
         for colours in self.predict_rows(grid):
             yield np.clip(colours, 0.0, 1.0, out=colours)
 
-    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
+    def predict_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield rows as `render_rows` does, but unclipped."""
         raise NotImplementedError
 
@@ -185,9 +192,11 @@ def _unpickled(
     return kind(backend, *data)
 
 
-def as_coordinates(coordinates: ArrayLike) -> NDArray[Any]:
-    """Return coordinates (..., 2) on the host as an array of numbers; ValueError if they are not."""
-    array = np.asarray(coordinates)
-    if array.dtype.kind not in "iuf" or array.ndim < 1 or array.shape[-1] != 2:
-        raise ValueError(f"coordinates must be numbers of shape (..., 2), not {array.dtype} {array.shape}")
+def as_points(points: ArrayLike, dimensions: int) -> NDArray[Any]:
+    """Return points (..., D) on the host as an array of numbers; ValueError if they are not."""
+    array = np.asarray(points)
+    if array.dtype.kind not in "iuf" or array.ndim < 1 or array.shape[-1] != dimensions:
+        raise ValueError(
+            f"coordinates must be numbers of shape (..., {dimensions}), not {array.dtype} {array.shape}"
+        )
     return array

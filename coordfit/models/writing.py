@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from ..files import atomic_write
 from ..images.formats.png import PngWriter, quantize
-from ..images.grid import PixelGrid
+from ..signals.grid import SampleGrid
 from .rendering import Drawable
 
 
 def save_rows(
-    path: Path, model: Drawable, grid: PixelGrid, *, see: Callable[[NDArray[np.floating]], object]
+    path: Path, model: Drawable, grid: SampleGrid, *, see: Callable[[NDArray[np.floating]], object]
 ) -> None:
     """Render and write rows piece by piece, without the whole picture in memory; `see` gets each."""
     depth = model.picture.bit_depth
     with atomic_write(path) as file:
-        writer = PngWriter(file, grid.width, grid.height, model.picture.channels, depth)
+        writer = PngWriter(file, grid.width, grid.lines, model.picture.channels, depth)
         for rows in model.render_rows(grid):
             writer.write_rows(quantize(rows, depth))
             see(rows)

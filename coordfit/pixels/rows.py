@@ -6,14 +6,14 @@ with two methods: `rows` for a run of pixels in order, and `take` for any pixels
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._backends import Array, Backend, Lattice
 from ..encoders.base import Encoder, OnGrid
-from ..images.grid import PixelGrid
+from ..signals.grid import GridAxes, SampleGrid, points_of
 
 
 class Rows(Protocol):
@@ -30,7 +30,7 @@ class Rows(Protocol):
 
 
 class Coordinates(Rows, Protocol):
-    """The coordinates (N, 2) of pixels, and their features."""
+    """The coordinates (N, D) of pixels, and their features."""
 
     def members(self, members: slice) -> Coordinates:
         """Return the coordinates of some members; itself if they are shared."""
@@ -78,26 +78,24 @@ class ArrayRows:
 
 
 class GridRows:
-    """Coordinates (N, 2) of every `stride`-th pixel of a grid along both axes, computed on demand."""
+    """Coordinates (N, D) of every `stride`-th sample of a grid along all axes, computed on demand."""
 
-    def __init__(self, backend: Backend, grid: PixelGrid, stride: int, dtype: str) -> None:
+    def __init__(self, backend: Backend, grid: SampleGrid, stride: int, dtype: str) -> None:
         self.backend, self.dtype = backend, dtype
-        self.columns = -(-grid.width // stride)
-        self.size = self.columns * -(-grid.height // stride)
+        counts = tuple(-(-side // stride) for side in grid.shape)
+        self.size = math.prod(counts)
         # x = (stride column + 1/2) scale
-        self.lattice = Lattice(
-            self.columns,
-            stride * grid.x_step,
-            (grid.left + 0.5) * grid.x_step,
-            stride * grid.y_step,
-            (grid.top + 0.5) * grid.y_step,
-        )
+        starts = [(start + 0.5) * step for start, step in zip(grid.starts, grid.steps, strict=True)]
+        scales = [stride * step for step in grid.steps]
+        self.lattice = Lattice(counts[::-1], tuple(scales[::-1]), tuple(starts[::-1]))
 
-    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the x of each column and the y of each row."""
-        columns, x_scale, x_start, y_scale, y_start = self.lattice
-        x, y = (np.arange(count, dtype=np.float64) for count in (columns, self.size // columns))
-        return x * x_scale + x_start, y * y_scale + y_start
+    def axes(self) -> GridAxes:
+        """Return the x of a line's samples, and the other coordinates of each line."""
+        x, *others = (
+            np.arange(count, dtype=np.float64) * scale + start
+            for count, scale, start in zip(*self.lattice, strict=True)
+        )
+        return x, points_of(others[::-1], np.arange(self.size // len(x)))
 
     def rows(self, rows: slice) -> Array:
         """Return coordinates of pixels in order."""

@@ -16,9 +16,9 @@ from ..images import MAX_PIXELS, Picture, Source, load_picture
 from ..images.formats.alpha import premultiply, unpremultiply
 from ..images.formats.levels import Pixels
 from ..images.formats.png import quantize
-from ..images.grid import PixelGrid
 from ..images.resizing import check_size
 from ..models.rendering import Drawable
+from ..signals.grid import SampleGrid
 
 
 def enlarge(
@@ -116,9 +116,10 @@ class EnlargedDrawing(Drawable):
         self.drawn, self.picture, self._threads = drawn, drawn.picture, threads
         self.backend = drawn.backend
 
-    def render_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating[Any]]]:
+    def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating[Any]]]:
         """Yield whole rows of a grid at least as large as the picture; all are in memory."""
+        height, width = grid.full_shape
         own = np.concatenate([*self.drawn.render_rows(self.picture.grid)]).astype(np.float32)
-        colours = enlarged_pixels(own, grid.full_height, grid.full_width, self._threads)
+        colours = enlarged_pixels(own, height, width, self._threads)
         assert colours is not None
-        yield colours[grid.top : grid.top + grid.height, grid.left : grid.left + grid.width]
+        yield colours[grid.window]

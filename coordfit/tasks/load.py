@@ -89,7 +89,8 @@ def load_tiled(path: str | PathLike[str], backend: Backend) -> TiledModel:
     config, picture, layout = checked_tiles(path, tensors, metadata)
     metrics = metadata.get("metrics")
     state = stored_state(tensors, encoding_class(config.encoding))
-    network = TileNetwork(config, picture.channels, {name: np.array(array) for name, array in state.items()})
+    own = {name: np.array(array) for name, array in state.items()}
+    network = TileNetwork(config, picture.channels, own, picture.dimensions)
     return TiledModel(
         backend,
         picture,

@@ -22,6 +22,7 @@ from ..fit_options import RecipeName
 from ..images import Picture, load_picture
 from ..models.model import Model
 from ..report.table import Table
+from ..signals.signal import Signal
 from ..tiles.model import TiledModel
 from ..tiles.plan import TILE_OPTIONS, TileOptions
 from ..training.job import group_by_shape
@@ -125,7 +126,7 @@ def _job(
 
 def _sharing_pictures(runs: list[Run]) -> list[Run]:
     """Runs on equal pictures with one and the same array: a batch then holds its pixels once."""
-    known: dict[str, Picture] = {}
+    known: dict[str, Signal] = {}
     shared = [known.setdefault(run.job.picture.digest, run.job.picture) for run in runs]
     return [
         Run(dataclasses.replace(run.job, picture=picture), run.values)

@@ -17,7 +17,7 @@ from ..encoders.registry import encoding_of
 from ..errors import ConfigError
 from ..files.tensor_file import save_tensors
 from ..models.format import checked_state, describe_model, read_description, refused, state_tensors
-from ..models.rendering import PictureFacts
+from ..signals.facts import SignalFacts
 from .layout import TileLayout
 from .network import TileNetwork
 
@@ -37,33 +37,33 @@ def save_tiled(path: str | PathLike[str], model: TiledModel, dtype: str | None =
 
 def checked_tiles(
     path: str | PathLike[str], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
-) -> tuple[FitConfig, PictureFacts, TileLayout]:
+) -> tuple[FitConfig, SignalFacts, TileLayout]:
     """Return settings, picture and tiles of a file; ModelFileError if they do not fit its tensors."""
     try:
         config, picture = read_description(metadata)
-        layout = _layout(metadata.get("tiles"), picture.height, picture.width)
+        layout = _layout(metadata.get("tiles"), picture.shape)
     except (ConfigError, TypeError, ValueError) as error:
         raise refused(path, f"its metadata cannot be used ({error})") from error
-    encoding = encoding_of(config, (layout.side, layout.side))
+    encoding = encoding_of(config, layout.grid.shape)
     if encoding.learns:
         raise refused(path, f"tiles have no encoding {encoding.name!r}")
     state = checked_state(path, tensors, encoding, config.dtype)
     if unknown := set(tensors) - {*state_tensors(state), "tiles.parameters"}:
         raise refused(path, f"it holds unknown tensors ({', '.join(sorted(unknown)[:3])})")
-    network = TileNetwork(config, picture.channels, state)
+    network = TileNetwork(config, picture.channels, state, picture.dimensions)
     parameters, wanted = tensors.get("tiles.parameters"), (len(layout), network.layout.num_parameters)
     if parameters is None or parameters.shape != wanted or parameters.dtype.kind != "f":
         raise refused(path, f"its parameters are not of shape {wanted}")
     return config, picture, layout
 
 
-def _layout(facts: object, height: int, width: int) -> TileLayout:
+def _layout(facts: object, shape: tuple[int, ...]) -> TileLayout:
     if not isinstance(facts, dict):
         raise TypeError("the tiles are missing")
     tile, overlap = facts.get("tile"), facts.get("overlap")
     if type(tile) is not int or type(overlap) is not int or not 2 <= tile <= _MOST_SIDE:
         raise ValueError("the tiles make no sense")
-    layout = TileLayout(height, width, tile, overlap)
+    layout = TileLayout(shape, tile, overlap)
     if facts.get("count") != len(layout):
         raise ValueError("the number of tiles makes no sense")
     return layout

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from .._backends import Backend
 from ..files import printable
-from ..images import Colours, Picture
+from ..images import Colours
 from ..images.interpolation import nearest_fill
 from ..images.metrics import bits_per_pixel, psnr_from_mse
-from ..models.rendering import PictureFacts
 from ..network.cost import item_size
 from ..network.losses import make_loss
 from ..pixels.masks import training_mask
 from ..pixels.weights import scaled_weights
+from ..signals.facts import SignalFacts
+from ..signals.signal import Signal
 from ..training.evaluation import Evaluator
 from ..training.member import HistoryRow
 from ..training.result import StreamedResult, metrics_of
@@ -79,7 +80,7 @@ class TiledFit(RunningFit):
 
     def __init__(
         self,
-        picture: Picture,
+        picture: Signal,
         plan: TilePlan,
         backend: Backend,
         *,
@@ -92,12 +93,11 @@ class TiledFit(RunningFit):
     ) -> None:
         self.masked = known is not None
         if known is None and plan.config.train_on != "all":
-            known = training_mask(plan.config.train_on, picture.height, picture.width)
-            known = known.reshape(picture.height, picture.width)
+            known = training_mask(plan.config.train_on, picture.samples)
         self.known, self.weights = known, weights
         self.picture, self.plan, self.backend = picture, plan, backend
         self.every_tile, self.stored = every_tile, stored
-        self.network = network = TileNetwork.drawn(plan.config, picture.channels)
+        self.network = network = TileNetwork.drawn(plan.config, picture.channels, len(picture.shape))
         self.history: list[HistoryRow] = []
         facts = {"config": plan.config.as_dict(), **plan.facts(picture, every_tile=every_tile, stored=stored)}
         shape = (len(plan.layout), network.layout.num_parameters)
@@ -256,7 +256,7 @@ class TiledFit(RunningFit):
 
     def _progress(self, trainer: TileTrainer, trained: float, seconds: float, *, new: bool) -> Progress:
         done, tiles = self.store.done, len(self.plan.layout)
-        total = self.picture.height * self.picture.width
+        total = len(self.picture.grid)
         pixels = int(total * min(1.0, (done + trained) / tiles))
         self._pixels = max(self._pixels, pixels)  # a tile that has left may come back
         mse = float(np.concatenate([self.store.errors, trainer.errors]).mean())
@@ -284,7 +284,7 @@ class TiledFit(RunningFit):
         return self._model(trainer.workers[0].backend, ParametersNow(self.store, unfinished))
 
     def _model(self, backend: Backend, parameters: Any) -> TiledModel:
-        facts = PictureFacts.of(self.picture)
+        facts = SignalFacts.of(self.picture)
         return TiledModel(backend, facts, self.network, self.plan.layout, parameters)
 
     def _psnr(self, mse: float) -> float | None:
@@ -331,7 +331,7 @@ class TiledFit(RunningFit):
         metrics = metrics_of(evaluator, picture, config, self.backend, train_on=train_on)
         shared = sum(array.size for array in self.network.encoder_state.values())
         size = {bits: (model.num_parameters + shared) * bits // 8 for bits in (16, 32)}
-        per_pixel = {bits: bits_per_pixel(size[bits], picture.height, picture.width) for bits in size}
+        per_pixel = {bits: bits_per_pixel(size[bits], len(picture.grid)) for bits in size}
         return metrics | {
             "psnr_worst_tile": self._psnr(self._worst_error()),
             "steps": round(self.store.steps / len(layout)),
@@ -343,7 +343,7 @@ class TiledFit(RunningFit):
             "tiles": len(layout),
             "tile": layout.tile,
             "overlap": layout.overlap,
-            "parameters_per_value": model.num_parameters / picture.levels.size,
+            "parameters_per_value": model.num_parameters / picture.num_values,
             "stored": self.stored,
             "bytes_float32": size[32],
             "bytes_float16": size[16],

@@ -1,6 +1,6 @@
-"""The places of the tiles of a picture, and how their networks are blended: a smooth partition of unity.
+"""The places of the tiles of a signal, and how their networks are blended: a smooth partition of unity.
 
-Tiles of one size cover the picture without sticking out, at even distances; neighbours share `overlap` pixels
+Tiles of one size cover the signal without sticking out, at even distances; neighbours share `overlap` pixels
 or a few more. Two neighbours are blended by a raised cosine, in a band of `overlap` pixels in the middle of the
 pixels that both have learned. So at most two networks along an axis contribute to a point, and the blended
 picture is as smooth as they are.
@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images import Colours
-from ..images.grid import PixelGrid
+from ..signals.grid import SampleGrid
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Tiles along one axis of a picture; lengths are in pixels."""
+    """Tiles along one axis of a signal; lengths are in samples."""
 
     length: int
-    """Of the picture."""
+    """Of the signal."""
     side: int
     """Of a tile, at most `length`."""
     overlap: int
@@ -90,12 +90,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class TileLayout:
-    """The tiles of a picture of some height and width, counted row by row from the top left."""
+    """The tiles of a signal of some shape, with those along the last axis counted fastest."""
 
-    height: int
-    width: int
+    shape: tuple[int, ...]
+    """Of the signal: (height, width) of a picture."""
     tile: int
-    """The side of a tile without its overlap: the most pixels from one tile to the next."""
+    """The side of a tile without its overlap: the most samples from one tile to the next."""
     overlap: int
     """Width of the bands in which neighbours are blended."""
 
@@ -107,7 +107,12 @@ class TileLayout:
     @property
     def title(self) -> str:
         """The number of tiles and their size, in words."""
-        return f"{len(self)} tiles of {self.tile}x{self.tile}"
+        return f"{len(self)} tiles of {self.extent}"
+
+    @property
+    def extent(self) -> str:
+        """The size of a tile in words, such as 8x8."""
+        return "x".join([str(self.tile)] * len(self.shape))
 
     @property
     def side(self) -> int:
@@ -115,42 +120,41 @@ class TileLayout:
         return self.tile + self.overlap
 
     @functools.cached_property
-    def rows(self) -> Axis:
-        """Tiles from the top down."""
-        return Axis(self.height, min(self.side, self.height), self.overlap)
+    def axes(self) -> tuple[Axis, ...]:
+        """The tiles along each axis, in the order of arrays: from the top down, and from left to right."""
+        return tuple(Axis(length, min(self.side, length), self.overlap) for length in self.shape)
 
     @functools.cached_property
-    def columns(self) -> Axis:
-        """Tiles from left to right."""
-        return Axis(self.width, min(self.side, self.width), self.overlap)
+    def counts(self) -> tuple[int, ...]:
+        """The number of tiles along each axis."""
+        return tuple(len(axis) for axis in self.axes)
 
     def __len__(self) -> int:
-        return len(self.rows) * len(self.columns)
+        return math.prod(self.counts)
 
     @property
-    def grid(self) -> PixelGrid:
-        """The pixels of a tile in its network's own coordinates, the same for all tiles."""
-        height, width = self.rows.side, self.columns.side
-        return PixelGrid(height, width, height / self.side, width / self.side, height, width)
+    def grid(self) -> SampleGrid:
+        """The samples of a tile in its network's own coordinates, the same for all tiles."""
+        sides = tuple(axis.side for axis in self.axes)
+        return SampleGrid(sides, tuple(own / self.side for own in sides), sides, (0,) * len(sides))
 
-    def place(self, tile: int) -> tuple[int, int]:
-        """Return the row and the column of a tile among the tiles."""
-        return divmod(tile, len(self.columns))
+    def starts(self, tile: int) -> NDArray[np.int64]:
+        """Return the first sample (D,) of a tile along each axis, in the order of arrays."""
+        places = zip(self.axes, np.unravel_index(tile, self.counts), strict=True)
+        return np.array([axis.starts[place] for axis, place in places])
 
     def blend_weights(self, tiles: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Return the blend weights (K, N) of tiles (K,) at each of their pixels."""
-        y, x = (
-            np.array([axis.weights(k, axis.starts[k] + np.arange(axis.side) + 0.5) for k in range(len(axis))])
-            for axis in (self.rows, self.columns)
-        )
-        row, column = np.divmod(tiles, len(self.columns))
-        weights = y[row][:, :, None] * x[column][:, None, :]
-        return np.reshape(weights, (len(tiles), -1)).astype(np.float32)
+        """Return the blend weights (K, N) of tiles (K,) at each of their samples."""
+        weights = np.ones((len(tiles), 1))
+        for axis, places in zip(self.axes, np.unravel_index(tiles, self.counts), strict=True):
+            each = [axis.weights(k, axis.starts[k] + np.arange(axis.side) + 0.5) for k in range(len(axis))]
+            weights = (weights[:, :, None] * np.array(each)[places][:, None, :]).reshape(len(tiles), -1)
+        return weights.astype(np.float32)
 
-    def pixels(self, picture: NDArray[Any] | Colours, tiles: NDArray[np.integer]) -> NDArray[Any]:
-        """Return the pixels (K, N, C) of tiles (K,) in a picture (H, W, C), row by row."""
-        row, column = np.divmod(tiles, len(self.columns))
-        y = self.rows.starts[row][:, None] + np.arange(self.rows.side)
-        x = self.columns.starts[column][:, None] + np.arange(self.columns.side)
-        chosen = picture[y[:, :, None], x[:, None, :]]
-        return np.reshape(chosen, (len(tiles), -1, picture.shape[-1]))
+    def pixels(self, signal: NDArray[Any] | Colours, tiles: NDArray[np.integer]) -> NDArray[Any]:
+        """Return the values (K, N, C) of tiles (K,) in those of a signal (*shape, C), in order."""
+        index, axes = [], len(self.axes)
+        for k, places in enumerate(np.unravel_index(tiles, self.counts)):
+            own = self.axes[k].starts[places][:, None] + np.arange(self.axes[k].side)
+            index.append(own.reshape(len(tiles), *(own.shape[1] if i == k else 1 for i in range(axes))))
+        return np.reshape(signal[tuple(index)], (len(tiles), -1, signal.shape[-1]))

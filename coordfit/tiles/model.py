@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +17,14 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .._backends import Backend
 from ..files import forget_pages
-from ..images.grid import PixelGrid
-from ..models.rendering import CHUNK_PIXELS, PictureFacts, Rendered, as_coordinates
+from ..models.rendering import CHUNK_PIXELS, Rendered
 from ..network.mlp import MLP
+from ..signals.facts import SignalFacts
+from ..signals.grid import SampleGrid, points_of
 from .file import save_tiled
 from .layout import Axis, TileLayout
 from .network import TileNetwork
@@ -40,7 +43,7 @@ class TiledModel(Rendered):
     def __init__(
         self,
         backend: Backend,
-        picture: PictureFacts,
+        picture: SignalFacts,
         network: TileNetwork,
         layout: TileLayout,
         parameters: NDArray[np.floating],
@@ -62,7 +65,7 @@ class TiledModel(Rendered):
     @property
     def facts(self) -> dict[str, Any]:
         """The tiles, their parameters per colour value, and the type in which they are stored, for JSON."""
-        layout, values = self.layout, self.picture.height * self.picture.width * self.picture.channels
+        layout, values = self.layout, len(self.picture.grid) * self.picture.channels
         return {
             "tiles": len(layout),
             "tile": layout.tile,
@@ -80,52 +83,55 @@ class TiledModel(Rendered):
         parameters = np.array(self.parameters)  # a copy of the map of a file
         return self.picture, self.network, self.layout, parameters, self.metrics
 
-    def __call__(self, coordinates: ArrayLike) -> NDArray[np.floating]:
-        """Return unclipped colours (..., C) at coordinates (..., 2): x, y in units of the longer side."""
-        given = as_coordinates(coordinates)
-        points = given.reshape(-1, 2).astype(np.float64) * max(self.picture.height, self.picture.width)
+    def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return values (N, C) as the networks give them, at coordinates (N, D) of the whole signal."""
+        points = coordinates.astype(np.float64) * max(self.picture.shape)
         colours = np.zeros((len(points), self.picture.channels), self.config.dtype)
         encoder = self.network.encoder(self.backend)
         for tile, which, weights in self._tiles_of(points):
-            row, column = self.layout.place(tile)
-            start = np.array([self.layout.columns.starts[column], self.layout.rows.starts[row]])
+            start = self.layout.starts(tile)[::-1]
             local = self.backend.asarray((points[which] - start) / self.layout.side, self.config.dtype)
             mlp = self.networks(self.backend, np.array([tile]), len(which))
             y = self.backend.to_numpy(mlp.forward(encoder(local)))[0]
             colours[which] += y * weights[:, None]
-        return colours.reshape(*given.shape[:-1], self.picture.channels)
+        return colours
 
     def _tiles_of(
         self, points: NDArray[np.float64]
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float64]]]:
-        """Yield each tile that contributes to points (n, 2), in pixels: their numbers and its weights there."""
-        axes = (self.layout.columns, self.layout.rows)
-        x_blend, y_blend = ([*axis.covering(points[:, k])] for k, axis in enumerate(axes))
+        """Yield each tile that contributes to points (n, D) in samples, their numbers, and its weights."""
+        along = [[*axis.covering(points[:, -1 - k])] for k, axis in enumerate(self.layout.axes)]
         found: dict[int, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = collections.defaultdict(list)
-        for columns, x_weights in x_blend:
-            for rows, y_weights in y_blend:
-                weights, tiles = x_weights * y_weights, rows * len(self.layout.columns) + columns
-                covered = np.flatnonzero(weights > 0.0)
-                order = covered[np.argsort(tiles[covered], kind="stable")]
-                ends = np.flatnonzero(np.diff(tiles[order])) + 1
-                for which in np.split(order, ends) if len(order) else []:
-                    found[int(tiles[which[0]])].append((which, weights[which]))
+        for blend in itertools.product(*along):
+            tiles = np.ravel_multi_index(tuple(places for places, _ in blend), self.layout.counts)
+            weights = functools.reduce(np.multiply, [own for _, own in reversed(blend)])
+            covered = np.flatnonzero(weights > 0.0)
+            order = covered[np.argsort(tiles[covered], kind="stable")]
+            ends = np.flatnonzero(np.diff(tiles[order])) + 1
+            for which in np.split(order, ends) if len(order) else []:
+                found[int(tiles[which[0]])].append((which, weights[which]))
         for tile, parts in sorted(found.items()):
             yield tile, *(np.concatenate(part) for part in zip(*parts, strict=True))  # type: ignore[misc]
 
-    def predict_rows(self, grid: PixelGrid) -> Iterator[NDArray[np.floating]]:
-        """Yield rows as `render_rows` does, but unclipped."""
-        step = self._rows_at_a_time(grid)
-        for top in range(0, grid.height, step):
-            band = grid.cropped(0, top, grid.width, min(step, grid.height - top))
-            yield _Band(self, band).colours()
+    def predict_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
+        """Yield lines as `render_rows` does, but as the networks give them."""
+        step = self._slices_at_a_time(grid)
+        for first in range(0, grid.shape[0], step):
+            starts, sides = [0] * len(grid.shape), list(grid.shape)
+            starts[0], sides[0] = first, min(step, grid.shape[0] - first)
+            yield _Band(self, grid.cropped(*starts[::-1], *sides[::-1])).colours()
             forget_pages(self.parameters)
 
-    def _rows_at_a_time(self, grid: PixelGrid) -> int:
-        """Return the rows of a band: about CHUNK_PIXELS, and at least a row of tiles if those are small."""
-        tile_rows = round(self.layout.tile * grid.full_height / self.picture.height)
-        by_pixels = max(1, CHUNK_PIXELS // grid.width)
-        return by_pixels if by_pixels >= tile_rows else min(tile_rows, 16 * by_pixels)
+    def _slices_at_a_time(self, grid: SampleGrid) -> int:
+        """Return the samples of a band along the first axis; those of a picture are rows.
+
+        They are about CHUNK_PIXELS in all, and at least those of a row of tiles if these are small.
+        """
+        if len(grid.shape) == 1:  # one line, which is not divided
+            return grid.width
+        of_tiles = round(self.layout.tile * grid.full_shape[0] / self.picture.shape[0])
+        by_pixels = max(1, CHUNK_PIXELS * grid.shape[0] // len(grid))
+        return by_pixels if by_pixels >= of_tiles else min(of_tiles, 16 * by_pixels)
 
     def save(self, path: str | PathLike[str], *, dtype: str | None = None) -> None:
         """Write the model to a `.safetensors` file, atomically; `coordfit.load` reads it."""
@@ -139,17 +145,17 @@ class TiledModel(Rendered):
 
 @dataclass(frozen=True)
 class _TileSpan:
-    """The pixels of a band that one row or column of tiles contributes to."""
+    """The samples of a band, along one axis, that a tile contributes to."""
 
     tile: int
     where: slice
     start: float
-    """The first of them, in pixels of the picture from the first pixel of the tile."""
+    """The first of them, in samples of the signal from the first sample of the tile."""
     weights: NDArray[np.float64]
 
 
 def _tile_spans(axis: Axis, positions: NDArray[np.float64]) -> list[_TileSpan]:
-    """Return the tiles at ascending positions (n,) along an axis, in pixels of the picture."""
+    """Return the tiles at ascending positions (n,) along an axis, in samples of the signal."""
     spans = []
     for tile in axis.range(positions[0], positions[-1]):
         where = axis.span(tile, positions)
@@ -160,69 +166,81 @@ def _tile_spans(axis: Axis, positions: NDArray[np.float64]) -> list[_TileSpan]:
     return spans
 
 
-class _Band:
-    """Some whole rows of a rendering, and the tiles that contribute to them."""
+_Batch = tuple[list[_TileSpan], list[_TileSpan]]
+"""A tile along each axis but the last, and tiles along the last."""
 
-    def __init__(self, model: TiledModel, grid: PixelGrid) -> None:
+
+class _Band:
+    """Some whole lines of a rendering, and the tiles that contribute to them."""
+
+    def __init__(self, model: TiledModel, grid: SampleGrid) -> None:
         self.model, self.grid = model, grid
-        own = model.picture
-        # Pixels of the picture for each pixel of the rendering.
-        self.y_step, self.x_step = own.height / grid.full_height, own.width / grid.full_width
-        rows, columns = (np.arange(n, dtype=np.float64) for n in (grid.height, grid.width))
-        y = np.multiply(rows + (grid.top + 0.5), self.y_step)
-        x = np.multiply(columns + (grid.left + 0.5), self.x_step)
-        self.rows, self.columns = _tile_spans(model.layout.rows, y), _tile_spans(model.layout.columns, x)
+        # Samples of the signal for each sample of the rendering.
+        self.steps = [own / full for own, full in zip(model.picture.shape, grid.full_shape, strict=True)]
+        axes = zip(model.layout.axes, grid.shape, grid.starts, self.steps, strict=True)
+        self.spans = [
+            _tile_spans(axis, np.multiply(np.arange(count, dtype=np.float64) + (start + 0.5), step))
+            for axis, count, start, step in axes
+        ]
         self._lock = threading.Lock()
 
     def colours(self) -> NDArray[np.floating]:
-        """Return the band's unclipped colours (n, width, C)."""
+        """Return the band's unclipped values (lines, width, C)."""
         model, grid = self.model, self.grid
-        # One sum over even rows of tiles and one over odd rows. A pixel has at most two tiles of a row, and at
-        # most one even and one odd row: each sum has two terms, so their order does not change its bits.
-        self.sums = np.zeros((2, grid.height, grid.width, model.picture.channels), model.config.dtype)
+        # Sums over even and over odd tiles along each axis but the last. A sample has at most two tiles of a
+        # line, and of lines at most one of each kind: each sum has two terms, so that their order does not
+        # change its bits.
+        parities = (2,) * (len(grid.shape) - 1)
+        self.sums = np.zeros((*parities, *grid.shape, model.picture.channels), model.config.dtype)
         batches = collections.deque(self._batches())
         workers = model.backend.per_worker_backends()
         with model.backend.activate():
             model.backend.run_workers([functools.partial(self._work, b, batches) for b in workers])
-        even, odd = self.sums
-        return np.asarray(even + odd)
+        sums = self.sums.reshape(-1, grid.lines, grid.width, model.picture.channels)
+        return np.asarray(functools.reduce(np.add, sums))
 
-    def _batches(self) -> Iterator[tuple[_TileSpan, list[_TileSpan]]]:
-        """Yield tiles of a row whose pixels have the same coordinates in their tiles."""
-        for row in self.rows:
-            alike: dict[tuple[int, int], list[_TileSpan]] = collections.defaultdict(list)
-            for column in self.columns:
-                alike[len(column.weights), round(column.start * 2**20)].append(column)
-            for columns in alike.values():
-                pixels = len(row.weights) * len(columns[0].weights)
-                count = max(1, _BATCH_ROWS // pixels)
-                yield from ((row, columns[k : k + count]) for k in range(0, len(columns), count))
+    def _batches(self) -> Iterator[_Batch]:
+        """Yield tiles of a line whose samples have the same coordinates in their tiles."""
+        *others, columns = self.spans
+        alike: dict[tuple[int, int], list[_TileSpan]] = collections.defaultdict(list)
+        for column in columns:
+            alike[len(column.weights), round(column.start * 2**20)].append(column)
+        for line in itertools.product(*others):
+            for those in alike.values():
+                samples = math.prod(len(span.weights) for span in (*line, those[0]))
+                count = max(1, _BATCH_ROWS // samples)
+                yield from (([*line], those[k : k + count]) for k in range(0, len(those), count))
 
-    def _work(self, backend: Backend, batches: collections.deque[tuple[_TileSpan, list[_TileSpan]]]) -> None:
+    def _work(self, backend: Backend, batches: collections.deque[_Batch]) -> None:
         while True:
             try:
-                row, columns = batches.popleft()
+                line, columns = batches.popleft()
             except IndexError:
                 return
-            self._add(backend, row, columns)
+            self._add(backend, line, columns)
 
-    def _add(self, backend: Backend, row: _TileSpan, columns: list[_TileSpan]) -> None:
-        """Add the weighted colours of tiles of a row, whose pixels have the same coordinates."""
-        model = self.model
-        height, width = len(row.weights), len(columns[0].weights)
-        tiles = np.array([row.tile * len(model.layout.columns) + column.tile for column in columns])
-        axes = self._coordinates(columns[0], self.x_step), self._coordinates(row, self.y_step)
-        on_grid = model.network.encoder(backend).on_grid(axes, model.config.dtype)
-        features = on_grid(slice(0, height * width), None)
-        mlp = model.networks(backend, tiles, height * width)
-        y = backend.to_numpy(mlp.forward(features)).reshape(len(tiles), height, width, -1)
+    def _add(self, backend: Backend, line: list[_TileSpan], columns: list[_TileSpan]) -> None:
+        """Add the weighted values of tiles of a line, whose samples have the same coordinates."""
+        model, spans = self.model, [*line, columns[0]]
+        shape = tuple(len(span.weights) for span in spans)
+        places = [span.tile for span in line]
+        tiles = np.array([np.ravel_multi_index((*places, c.tile), model.layout.counts) for c in columns])
+        *others, x = (self._coordinates(*both) for both in zip(spans, self.steps, strict=True))
+        axes = x, points_of(others, np.arange(math.prod(shape[:-1])))
+        features = model.network.encoder(backend).on_grid(axes, model.config.dtype)(
+            slice(0, math.prod(shape)), None
+        )
+        mlp = model.networks(backend, tiles, math.prod(shape))
+        y = backend.to_numpy(mlp.forward(features)).reshape(len(tiles), *shape, -1)
+        sums = self.sums[tuple(place % 2 for place in places)]
+        where = tuple(span.where for span in line)
         with self._lock:
             for column, colours in zip(columns, y, strict=True):
-                weights = (row.weights[:, None] * column.weights)[:, :, None].astype(colours.dtype)
-                self.sums[row.tile % 2, row.where, column.where] += weights * colours
+                weights = functools.reduce(np.multiply.outer, [span.weights for span in (*line, column)])
+                sums[*where, column.where] += weights[..., None].astype(colours.dtype) * colours
 
     def _coordinates(self, span: _TileSpan, step: float) -> NDArray[np.float64]:
-        """Return the coordinates (n,) in their tile of a span's pixels, `step` pixels of the picture apart."""
+        """Return the coordinates (n,) in their tile of a span's samples, `step` samples of the signal apart."""
         n, side = len(span.weights), self.model.layout.side
-        step = n * step / side / n  # rounded as the steps of a `PixelGrid` are
+        step = n * step / side / n  # rounded as the steps of a `SampleGrid` are
         return np.arange(n, dtype=np.float64) * step + span.start / side

@@ -6,6 +6,7 @@ tiles have the same features and first weights, so their first hidden units are 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
@@ -21,8 +22,6 @@ from ..network.mlp import MLP, initial_parameters, make_mlp
 from ..network.parameters import ParameterLayout
 from ..network.random_streams import RandomStreams
 
-_ANY_SIZE = (1, 1)  # encodings without parameters do not depend on it
-
 
 @dataclass(frozen=True)
 class TileNetwork:
@@ -32,17 +31,19 @@ class TileNetwork:
     channels: int
     encoder_state: State
     """Of the encoder that all tiles share; frequencies in cycles per side of a tile."""
+    dimensions: int = 2
 
     @classmethod
-    def drawn(cls, config: FitConfig, channels: int) -> TileNetwork:
+    def drawn(cls, config: FitConfig, channels: int, dimensions: int = 2) -> TileNetwork:
         """Return a network with an encoder drawn from the seed."""
+        network = cls(config, channels, {}, dimensions)
         rng = RandomStreams(config.seed).encoding
-        return cls(config, channels, encoding_of(config, _ANY_SIZE).draw(rng, config.dtype))
+        return dataclasses.replace(network, encoder_state=network.encoding.draw(rng, config.dtype))
 
     @property
     def encoding(self) -> Encoding:
-        """The encoding of all tiles; it has no parameters."""
-        return encoding_of(self.config, _ANY_SIZE)
+        """The encoding of all tiles; it has no parameters, and so does not depend on their size."""
+        return encoding_of(self.config, (1,) * self.dimensions)
 
     def encoder(self, backend: Backend) -> Encoder:
         """Return the encoder of all tiles on a backend."""

@@ -15,7 +15,7 @@ from ..components import name_of
 from ..config import STORED, FitConfig, make_config, recipe_settings
 from ..encoders.registry import encoding_class
 from ..errors import ConfigError
-from ..images import Picture
+from ..signals.signal import Signal
 from .layout import TileLayout
 from .network import TileNetwork
 
@@ -79,7 +79,7 @@ class TileOptions:
 
     def plan(
         self,
-        picture: Picture,
+        picture: Signal,
         settings: Mapping[str, Any],
         *,
         recipe: str | None = None,
@@ -112,11 +112,11 @@ class TilePlan:
         """The choice and its reason, in one line."""
         config, layout = self.config, self.layout
         return (
-            f"{len(layout)} tiles of {layout.tile}x{layout.tile} pixels, each with {config.num_frequencies} "
+            f"{layout.title}, each with {config.num_frequencies} "
             f"frequencies and {config.hidden_size} units: {self.reason}"
         )
 
-    def facts(self, picture: Picture, *, every_tile: bool, stored: str) -> dict[str, Any]:
+    def facts(self, picture: Signal, *, every_tile: bool, stored: str) -> dict[str, Any]:
         """Return the facts that identify a run beside its settings, for JSON."""
         return {
             "tile": self.layout.tile,
@@ -128,7 +128,7 @@ class TilePlan:
 
 
 def plan_tiles(
-    picture: Picture,
+    picture: Signal,
     request: str | int,
     settings: Mapping[str, Any],
     *,
@@ -172,7 +172,7 @@ def plan_tiles(
     if tile is None and recipe == MEMORISE:
         return _plan(picture, DEFAULT_SHAPE, settings, "the recipe 'memorise'", spacing)
     if tile is None:
-        reason = f"{picture.height * picture.width:,d} pixels are more than one network learns in seconds"
+        reason = f"{len(picture.grid):,d} pixels are more than one network learns in seconds"
         return _plan(picture, DEFAULT_SHAPE, settings, reason, spacing)
     return _plan(picture, _shape_for(tile), settings, "as asked for", spacing)
 
@@ -189,11 +189,11 @@ def _wrong_side(asked: object) -> ConfigError:
     return ConfigError(f"tiles must be auto, none, or a side of {LEAST_TILE} to {MOST_TILE}, not {asked!r}")
 
 
-def _why_one_network(picture: Picture, settings: Mapping[str, Any], recipe: str | None, spacing: float) -> str:
+def _why_one_network(picture: Signal, settings: Mapping[str, Any], recipe: str | None, spacing: float) -> str:
     """Return why `auto` leaves a picture whole; empty if it does not."""
     if recipe == MEMORISE:
         return ""
-    if picture.height * picture.width <= AUTO_PIXELS:
+    if len(picture.grid) <= AUTO_PIXELS:
         return f"the picture has {AUTO_PIXELS:,d} pixels or fewer"
     if spacing > 1.0:
         return "one network fills pixels that it has not seen as well as tiles do, or better"
@@ -224,13 +224,13 @@ def _encoding(settings: Mapping[str, Any]) -> Any:
     return make_config({name: settings[name] for name in ("encoding",) if name in settings}).encoding
 
 
-def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: str, spacing: float) -> TilePlan:
+def _plan(picture: Signal, shape: Shape, settings: Mapping[str, Any], reason: str, spacing: float) -> TilePlan:
     of_shape = {
         "num_frequencies": shape.num_frequencies,
         "hidden_size": shape.hidden_size,
         "sigma": shape.sigma,
     }
-    layout = TileLayout(picture.height, picture.width, shape.tile, min(OVERLAP, shape.tile // 2))
+    layout = TileLayout(picture.shape, shape.tile, min(OVERLAP, shape.tile // 2))
     defaults = recipe_settings(MEMORISE)
     if spacing > 1.0:
         defaults |= _BETWEEN_PIXELS
@@ -241,17 +241,20 @@ def _plan(picture: Picture, shape: Shape, settings: Mapping[str, Any], reason: s
 
 
 def _within(
-    picture: Picture, budget: int, settings: Mapping[str, Any], tile: int | None, spacing: float
+    picture: Signal, budget: int, settings: Mapping[str, Any], tile: int | None, spacing: float
 ) -> TilePlan:
     """Return the plan with the most parameters within a budget."""
-    values = picture.height * picture.width * picture.channels
+    values = len(picture.grid) * picture.channels
     fewest = 0
     for shape in SHAPES:
         if tile is not None and shape.tile != tile:
             continue
         reason = f"at most {budget:,d} parameters, {budget / values:.2f} for each colour value"
         plan = _plan(picture, shape, settings, reason, spacing)
-        fewest = len(plan.layout) * TileNetwork.drawn(plan.config, picture.channels).layout.num_parameters
+        fewest = (
+            len(plan.layout)
+            * TileNetwork.drawn(plan.config, picture.channels, len(picture.shape)).layout.num_parameters
+        )
         if fewest <= budget:
             return plan
     raise ConfigError(f"budget_parameters {budget} is too small for this picture: tiles need {fewest} at least")

@@ -40,8 +40,9 @@ class Evaluation:
 class Evaluator:
     """Compares a model with a picture, a bounded number of pixels at a time.
 
-    The target (H W, C) has the picture's pixels row by row, on the host; training sees those of the mask
-    `train` (H W,). With a `sample`, that many pixels are compared, drawn once.
+    The target (N, C) has the samples in order, on the host, at the coordinates `points` (N, D) or those of the
+    model's own grid; training sees those of the mask `train` (N,). With a `sample`, that many are compared,
+    drawn once.
     """
 
     def __init__(
@@ -52,18 +53,19 @@ class Evaluator:
         train: NDArray[np.bool_],
         *,
         sample: int | None = None,
+        points: NDArray[np.float64] | None = None,
     ) -> None:
         self.model, self.loss = model, loss
         self.target: NDArray[np.float32] | Colours = target
         self.train = train
-        self._coordinates: NDArray[np.float64] | None = None
+        self._coordinates = points
         self.features: Array | None = None
-        """(H W, F) on the device, if training has them for all pixels."""
+        """(N, F) on the device, if training has them for all samples."""
         if sample is not None and len(target) > sample:
             pixels = permuted(np.arange(sample), len(target), seed=0, epoch=0).astype(np.int64)
             pixels = np.union1d(pixels, _some_of_each(train, train[pixels]))
             self.target, self.train = target[pixels], train[pixels]
-            self._coordinates = model.picture.grid.coordinates(pixels)
+            self._coordinates = model.picture.grid.coordinates(pixels) if points is None else points[pixels]
 
     def __call__(self) -> Evaluation:
         """Return the figures of the model's present parameters."""
@@ -102,20 +104,22 @@ class Evaluator:
         """Return the figures and the SSIM, from one pass over the whole picture."""
         facts = self.model.picture
         figures = ErrorSums(np, self.loss, self.target, self.train)
-        ssim = RunningSSIM(self.target.reshape(facts.height, facts.width, -1))
-        for rows in self._rows_of_picture():
-            figures.add(rows.reshape(-1, rows.shape[-1]))
-            ssim.add(rows)
-        return self.read(figures.total), ssim.mean
+        is_picture = facts.dimensions == 2 and len(self.target) == len(facts.grid)
+        ssim = RunningSSIM(self.target.reshape(*facts.shape, -1)) if is_picture else None
+        for values in self._predictions():
+            figures.add(values)
+            if ssim is not None:
+                ssim.add(values.reshape(-1, facts.width, facts.channels))
+        return self.read(figures.total), None if ssim is None else ssim.mean
 
-    def _rows_of_picture(self) -> Iterator[NDArray[np.floating]]:
-        """Yield unclipped predictions (n, W, C) on the host, from top to bottom."""
-        facts = self.model.picture
-        if self.features is None:
-            yield from self.model.predict_rows(facts.grid)
+    def _predictions(self) -> Iterator[NDArray[np.floating]]:
+        """Yield unclipped predictions (n, C) on the host, in order; whole lines of a grid."""
+        if self.features is None and self._coordinates is None:
+            for rows in self.model.predict_rows(self.model.picture.grid):
+                yield rows.reshape(-1, rows.shape[-1])
             return
         for colours in self._pixels.colours():
-            yield self.model.backend.to_numpy(colours).reshape(-1, facts.width, facts.channels)
+            yield self.model.backend.to_numpy(colours)
 
 
 def _some_of_each(train: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> NDArray[np.int64]:

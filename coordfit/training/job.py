@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..config import FitConfig
 from ..encoders.registry import encoding_of
-from ..images import Picture
+from ..signals.signal import Signal
 
 # Settings that may differ between networks that are trained together.
 _FREE = (
@@ -35,12 +35,12 @@ _FREE = (
 class Job:
     """One network to train."""
 
-    picture: Picture
+    picture: Signal
     config: FitConfig
     known: NDArray[np.bool_] | None = None
-    """(H, W), the pixels that training may see; None for those of `config.train_on`."""
+    """(*samples), the samples that training may see; None for those of `config.train_on`."""
     weights: NDArray[np.floating] | None = None
-    """(H, W), relative weights of the pixels in training; figures count all alike."""
+    """(*samples), relative weights in training; figures count all alike."""
 
     @property
     def shape_key(self) -> tuple[object, ...]:
@@ -49,9 +49,17 @@ class Job:
         fixed = tuple((name, value) for name, value in settings.items() if name not in _FREE)
         num_pixels = None if self.known is None else int(self.known.sum())
         train_on = self.config.train_on if self.known is None else ""
-        encoding = encoding_of(self.config, self.picture.pixels.shape[:2])
+        encoding = encoding_of(self.config, self.picture.shape)
         learned = (self.config.encoding, *encoding.parameter_shapes().items()) if encoding.learns else ()
-        alike = (self.picture.pixels.shape, num_pixels, train_on, self.weights is None)
+        points = None if self.picture.coordinates is None else self.picture.digest
+        alike = (
+            self.picture.pixels.shape,
+            self.picture.shape,
+            num_pixels,
+            train_on,
+            self.weights is None,
+            points,
+        )
         return (*fixed, *alike, *learned)
 
 

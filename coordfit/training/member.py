@@ -17,9 +17,7 @@ from ..config import FitConfig
 from ..encoders.base import Encoding, State
 from ..encoders.registry import encoding_class, encoding_of
 from ..errors import ConfigError
-from ..images import Picture
 from ..models.model import Model
-from ..models.rendering import PictureFacts
 from ..network.activations import make_activation
 from ..network.cost import layout_for
 from ..network.initializers import Drawn, bias_for_mean, start_linear
@@ -34,6 +32,8 @@ from ..pixels.rows import GridRows
 from ..pixels.step_inputs import StepInputs
 from ..pixels.training_pixels import TrainingPixels
 from ..pixels.weights import checked_mask, checked_weights, scaled_weights
+from ..signals.facts import SignalFacts
+from ..signals.signal import Signal
 from .budget import Budget
 from .evaluation import SAMPLE_PIXELS, Evaluation, Evaluator
 
@@ -55,7 +55,7 @@ class Member:
     def __init__(
         self,
         backend: Backend,
-        picture: Picture,
+        picture: Signal,
         config: FitConfig,
         *,
         known: NDArray[np.bool_] | None = None,
@@ -65,22 +65,26 @@ class Member:
         _check_settings(config)
         self.picture, self.config, self.known = picture, config, known
         self.target = picture.pixels.reshape(-1, picture.channels)
-        size, streams = (picture.height, picture.width), RandomStreams(config.seed)
-        mask = training_mask(config.train_on, *size) if known is None else checked_mask(known, *size)
+        streams = RandomStreams(config.seed)
+        mask = (
+            training_mask(config.train_on, picture.samples) if known is None else checked_mask(known, picture)
+        )
         self.train = mask.reshape(-1)
         self.weights: NDArray[np.floating] | None = None
         if weights is not None:
-            self.weights = scaled_weights(checked_weights(weights, *size), self.train)
+            self.weights = scaled_weights(checked_weights(weights, picture), self.train)
         self.encoder_state, parameters = before or self._draw(streams)
-        self.model = Model(backend, config, PictureFacts.of(picture), self.encoder_state, parameters)
+        self.model = Model(backend, config, SignalFacts.of(picture), self.encoder_state, parameters)
         self.num_training_pixels = num_pixels = int(self.train.sum())
         self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
         self.budget = Budget(config, num_pixels)
         self.steps = self.budget.steps
         self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, streams.order_seed)
         self.loss = make_loss(config.loss, **vars(config))
-        self.evaluate = Evaluator(self.model, self.loss, self.target, self.train, sample=SAMPLE_PIXELS)
-        self.evaluate_all = Evaluator(self.model, self.loss, self.target, self.train)
+        self.evaluate, self.evaluate_all = (
+            Evaluator(self.model, self.loss, self.target, self.train, sample=sample, points=picture.coordinates)
+            for sample in (SAMPLE_PIXELS, None)
+        )
         self.history: list[HistoryRow] = []
 
     def use_features(self, table: Array) -> None:
@@ -91,7 +95,7 @@ class Member:
     def _draw(self, streams: RandomStreams) -> tuple[State, NDArray[np.float64]]:
         """Draw the encoder's state and the flat parameters of network and encoder."""
         config, channels = self.config, self.picture.channels
-        encoding = encoding_of(config, (self.picture.height, self.picture.width))
+        encoding = encoding_of(config, self.picture.shape)
         state = encoding.draw(streams.encoding, config.dtype)
         layout = layout_for(config, encoding, state, channels)
         network = initial_parameters(
@@ -104,7 +108,9 @@ class Member:
         )
         if config.output_start == "picture":
             self._start_linear(encoding, list(ParameterLayout(layout.layer_sizes).views(np, network)))
-        known = self.train.reshape(self.picture.pixels.shape[:2])
+        if self.picture.coordinates is not None:
+            return state, layout.with_encoder(network, encoding.draw_parameters(streams.encoding))
+        known = self.train.reshape(self.picture.samples)
         first = encoding.first_parameters(streams.encoding, self.picture.pixels, known)
         return state, layout.with_encoder(network, first)
 
@@ -192,23 +198,30 @@ def step_inputs_of(members: Sequence[Member], rates: Callable[[int], Sequence[fl
 def training_pixels_of(members: Sequence[Member]) -> TrainingPixels:
     """Return the training pixels of one member; for several all pixels, chosen by number."""
     first = members[0]
-    backend, grid, dtype = first.model.backend, first.model.picture.grid, first.config.dtype
+    backend, dtype = first.model.backend, first.config.dtype
     if len(members) > 1:
         same = all(member.picture.pixels is first.picture.pixels for member in members)
         target = first.target if same else np.stack([member.target for member in members])
         own = [member.weights for member in members if member.weights is not None]
         weights = backend.asarray(np.stack(own), dtype) if own else None
-        coordinates = GridRows(backend, grid, 1, dtype)
+        coordinates = _coordinates_of(first, None)
         return TrainingPixels(backend, coordinates, backend.asarray(target, dtype), weights)
     sees_all = bool(first.train.all())
     seen = first.target if sees_all else first.target[first.train]  # without a copy of all pixels
-    if first.known is not None and not sees_all:
-        coordinates = backend.asarray(grid.coordinates(np.flatnonzero(first.train)), dtype)
-    else:
-        every_second = first.config.train_on == "every-second" and first.known is None
-        coordinates = GridRows(backend, grid, 2 if every_second else 1, dtype)
+    coordinates = _coordinates_of(first, None if sees_all else np.flatnonzero(first.train))
     weights = None if first.weights is None else backend.asarray(first.weights[first.train], dtype)
     return TrainingPixels(backend, coordinates, backend.asarray(seen, dtype), weights)
+
+
+def _coordinates_of(member: Member, chosen: NDArray[np.int64] | None) -> Array | GridRows:
+    """Return the coordinates of the samples that are chosen, or of all, on the device."""
+    backend, dtype, signal = member.model.backend, member.config.dtype, member.picture
+    every_second = member.config.train_on == "every-second" and member.known is None
+    if signal.coordinates is not None:
+        return backend.asarray(signal.coordinates if chosen is None else signal.coordinates_of(chosen), dtype)
+    if chosen is None or every_second:
+        return GridRows(backend, signal.grid, 1 if chosen is None else 2, dtype)
+    return backend.asarray(signal.coordinates_of(chosen), dtype)
 
 
 def _check_settings(config: FitConfig) -> None:

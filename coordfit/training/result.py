@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from .._backends import Backend
     from ..codec import CompressedPicture
     from ..config import FitConfig
-    from ..images import Picture
     from ..models.rendering import Crop
     from ..optimizers.last_layer import Polish
+    from ..signals.signal import Signal
     from ..tiles.model import TiledModel
     from .evaluation import Evaluator
     from .member import HistoryRow, Member
@@ -66,7 +66,7 @@ class FitResult:
     history: list[HistoryRow]
     stopped: str
     model: Model | TiledModel | CompressedPicture
-    picture: Picture
+    picture: Signal
     state: TrainingState | None = None
     known: NDArray[np.bool_] | None = None
     step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
@@ -202,7 +202,7 @@ def make_result(
 def _metrics(member: Member, state: TrainingState, backend: Backend) -> dict[str, Any]:
     picture, config, model = member.picture, member.config, member.model
     stored = model.num_parameters + sum(array.size for array in member.encoder_state.values())
-    bits = bits_per_pixel(stored * item_size(config.dtype), picture.height, picture.width)
+    bits = bits_per_pixel(stored * item_size(config.dtype), len(member.target))
     train_on = config.train_on if member.known is None else ""
     return metrics_of(member.evaluate_all, picture, config, backend, train_on=train_on) | {
         "steps": state.step,
@@ -214,7 +214,7 @@ def _metrics(member: Member, state: TrainingState, backend: Backend) -> dict[str
 
 
 def metrics_of(
-    evaluator: Evaluator, picture: Picture, config: FitConfig, backend: Backend, *, train_on: str
+    evaluator: Evaluator, picture: Signal, config: FitConfig, backend: Backend, *, train_on: str
 ) -> dict[str, Any]:
     """Return the metrics of any model: its figures on all pixels, its device and its picture.
 
@@ -235,26 +235,22 @@ def metrics_of(
         "threads": getattr(backend, "threads", None),
         "precision": backend.precision,
         "parameters": evaluator.model.num_parameters,
-        "parameters_per_value": evaluator.model.num_parameters / picture.levels.size,
-        "other_bits_per_pixel": {
-            "plain": picture.plain_bits_per_pixel,
-            **picture.other_codecs.bits_at(figures.psnr if train_on else None),
-        },
-        "height": picture.height,
-        "width": picture.width,
+        "parameters_per_value": evaluator.model.num_parameters / picture.num_values,
+        "other_bits_per_pixel": picture.other_bits_per_pixel(figures.psnr if train_on else None),
+        **picture.size_facts,
         "channels": picture.channels,
         "picture_notes": list(picture.notes),
         "seed": config.seed,
     }
 
 
-def baselines(picture: Picture, train_on: str) -> dict[str, float | None]:
+def baselines(picture: Signal, train_on: str) -> dict[str, float | None]:
     """Return the PSNR in dB on held-out pixels of plain interpolation between training pixels."""
     methods: tuple[Literal["bilinear", "bicubic"], ...] = ("bilinear", "bicubic")
     names = {method: f"psnr_held_out_{method}" for method in methods}
-    if train_on != "every-second":
+    if train_on != "every-second" or not picture.is_picture:
         return dict.fromkeys(names.values())
-    held_out = ~training_mask(train_on, picture.height, picture.width).reshape(picture.height, picture.width)
+    held_out = ~training_mask(train_on, picture.samples)
     return {
         name: psnr(interpolate_every_second(picture.pixels, method), picture.pixels, where=held_out)
         for method, name in names.items()

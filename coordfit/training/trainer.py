@@ -281,7 +281,7 @@ def _check(jobs: Sequence[Job], backend: Backend) -> None:
     config, count = jobs[0].config, len(jobs)
     if config.optimizer == "gauss-newton" and count > 1:
         raise ConfigError("gauss-newton trains one network at a time")
-    need = memory.need_of_training(config, jobs[0].picture.pixels.shape, backend, count)
+    need = memory.need_of_training(config, jobs[0].picture, backend, count)
     memory.check(need, backend, "this run" if count == 1 else f"this batch of {count} networks")
 
 

@@ -16,7 +16,6 @@ from backends.protocols import Partition
 from coordfit.encoders.fourier import FourierEncoder
 from coordfit.encoders.identity import IdentityEncoder
 from coordfit.encoders.registry import join_encoders
-from coordfit.images.grid import PixelGrid
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP, initial_parameters
@@ -25,6 +24,7 @@ from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.optimizers.muon import Muon
 from coordfit.pixels.rows import GridRows
 from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.signals.grid import SampleGrid
 from coordfit.training.step import TrainingStep
 
 SIZES = (32, 256, 256, 3)
@@ -194,10 +194,10 @@ def test_features_from_the_table_are_those_computed_in_the_step(monkeypatch, ful
 
 
 GRIDS = [
-    PixelGrid.of_picture(5, 7),
-    PixelGrid.of_picture(1, 9),
-    PixelGrid.of_picture(8, 1),
-    PixelGrid.of_picture(6, 4).resized(13, 11).cropped(2, 3, 7, 5),
+    SampleGrid.of(5, 7),
+    SampleGrid.of(1, 9),
+    SampleGrid.of(8, 1),
+    SampleGrid.of(6, 4).resized(13, 11).cropped(2, 3, 7, 5),
 ]
 
 
@@ -220,7 +220,7 @@ def test_grid_features_are_those_of_the_coordinates(make_backend, grid, fused):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_grid_rows_are_the_coordinates_of_every_so_many_pixels(grid, stride):
     rows = GridRows(NumpyBackend(), grid, stride, "float64")
-    pixels = np.arange(len(grid)).reshape(grid.height, grid.width)[::stride, ::stride].ravel()
+    pixels = np.arange(len(grid)).reshape(*grid.shape)[::stride, ::stride].ravel()
     assert rows.size == len(pixels)
     expected = grid.coordinates(pixels)
     np.testing.assert_allclose(rows.rows(slice(0, len(pixels))), expected, atol=1e-15)
@@ -233,7 +233,7 @@ def test_grid_rows_are_the_coordinates_of_every_so_many_pixels(grid, stride):
 @pytest.mark.parametrize("kinds", ["one", "own frequencies", "mixed"])
 def test_the_table_of_features_is_what_the_encoder_gives(make_backend, monkeypatch, kinds, stride, threads):
     monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
-    backend, grid = make_backend(threads=threads), PixelGrid.of_picture(50, 37)
+    backend, grid = make_backend(threads=threads), SampleGrid.of(50, 37)
     draw = np.random.default_rng(0).normal
     own = [FourierEncoder(backend, draw(0.0, 10.0, (m, 2))) for m in (6, 6, 6)]
     if kinds == "mixed":

@@ -12,10 +12,10 @@ from coordfit.codec import Compressed, ScaledArray, decompress, encode
 from coordfit.codec.pyramid.decoder_network import DecoderNetwork, decoder_shapes
 from coordfit.codec.synthesis import synthesis_arrays, synthesise, synthesised_rows
 from coordfit.errors import CompressedFileError
-from coordfit.images.grid import PixelGrid
+from coordfit.signals.grid import SampleGrid
 
 SIZE, CHANNELS, STEP = (21, 26), (1, 3, 0, 2), 0.03
-OWN = PixelGrid.of_picture(*SIZE)
+OWN = SampleGrid.of(*SIZE)
 
 
 def rows_of(picture, grid):

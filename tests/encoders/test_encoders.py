@@ -18,9 +18,9 @@ from coordfit.encoders.registry import ENCODINGS, encoding_class, encoding_of, j
 from coordfit.errors import ConfigError, ModelFileError
 from coordfit.files.tensor_file import load_tensors, save_tensors
 from coordfit.fit_options import EncodingName
-from coordfit.images.grid import PixelGrid
 from coordfit.network.parameters import ParameterLayout
 from coordfit.pixels.rows import GridRows
+from coordfit.signals.grid import SampleGrid
 from coordfit.tasks.jobs.average import AverageTrainer
 from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer, fit_alone, fit_together
@@ -75,7 +75,7 @@ def test_names_are_those_of_the_types():
 
 
 def test_features_by_coordinates_by_number_and_by_runs_are_the_same(backend, name):
-    encoder, grid = Built(backend, name).encoder, PixelGrid.of_picture(*SIZE)
+    encoder, grid = Built(backend, name).encoder, SampleGrid.of(*SIZE)
     rows = GridRows(backend, grid, 1, "float64")
     numbers = np.random.default_rng(1).integers(0, len(grid), 40)
     index = backend.asarray(numbers)
@@ -139,7 +139,7 @@ def test_own_encoders_are_shared_if_they_are_alike():
 def test_a_gradient_is_that_of_finite_differences(backend, name, in_order):
     """Of sum(dx * features) along a direction, for a batch that comes in two blocks; and of the penalty."""
     built, rng = Built(backend, name), np.random.default_rng(5)
-    rows = GridRows(backend, PixelGrid.of_picture(*SIZE), 1, "float64")
+    rows = GridRows(backend, SampleGrid.of(*SIZE), 1, "float64")
     places, dx = rng.uniform(-0.1, 1.1, (60, 2)), rng.normal(size=(60, built.encoder.num_features))
     places[:2] = places[2]  # pixels of a batch may come twice
 
@@ -238,7 +238,7 @@ def test_a_grid_follows_the_density_of_the_known_pixels(cat):
     assert (every_second.spacing, every_second.smoothness) == (2.0, 10.0)
     assert Grid.of(make_config(), SIZE).smoothness == 0.0
     nodes = Grid.of(make_config({"grid_levels": 3, "grid_spacing": 1.0}), SIZE).nodes()
-    assert [(level.rows, level.columns) for level in nodes] == [(3, 4), (4, 6), (7, 11)]
+    assert [level.counts for level in nodes] == [(3, 4), (4, 6), (7, 11)]
 
 
 @pytest.mark.parametrize("name", ["grid", "pyramid", *OWN], ids=name_of)

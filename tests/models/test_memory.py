@@ -91,7 +91,7 @@ def peak():  # of this program alone: `ru_maxrss` begins with that of the proces
 before = peak()
 trainer = Trainer([Job(picture, config)], backend)
 trainer.run(checkpoint=lambda state: save_checkpoint("c.safetensors", trainer.model, state))
-print(memory.need_of_training(config, picture.pixels.shape, backend).total / (peak() - before))
+print(memory.need_of_training(config, picture, backend).total / (peak() - before))
 """
 
 

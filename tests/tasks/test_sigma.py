@@ -65,7 +65,7 @@ def test_the_settings_keep_all_but_sigma(host):
 
 @pytest.mark.parametrize("shape", [(128, 128), (128, 96), (33, 70), (9, 200), (5, 5), (1, 3), (1, 1)])
 def test_a_mosaic_is_a_sixteenth_of_the_picture_in_whole_blocks(shape):
-    mosaic = _mosaic(*shape, np.random.default_rng(0))
+    mosaic = _mosaic(shape, np.random.default_rng(0))
     assert mosaic.shape == shape
     pixels = math.prod(shape)
     assert min(pixels, 64) * 0.9 <= mosaic.sum() <= max(pixels / 16, min(pixels, 128))

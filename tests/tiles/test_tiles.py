@@ -59,8 +59,8 @@ sizes = st.integers(1, 70)
 @settings(max_examples=60, deadline=None)
 @given(height=sizes, width=sizes, tile=st.integers(4, 20), overlap=st.integers(1, 10))
 def test_tiles_cover_the_picture_and_none_sticks_out(height, width, tile, overlap):
-    layout = TileLayout(height, width, tile, min(overlap, tile // 2))
-    for axis, length in ((layout.rows, height), (layout.columns, width)):
+    layout = TileLayout((height, width), tile, min(overlap, tile // 2))
+    for axis, length in zip(layout.axes, (height, width), strict=True):
         covered = np.zeros(length, int)
         for start in axis.starts:
             assert 0 <= start <= length - axis.side
@@ -74,7 +74,7 @@ def test_tiles_cover_the_picture_and_none_sticks_out(height, width, tile, overla
 def test_weights_sum_to_one_at_every_point_and_a_tile_speaks_of_what_it_has_learned(
     length, tile, overlap, seed
 ):
-    axis = TileLayout(length, length, tile, min(overlap, tile // 2)).rows
+    axis = TileLayout((length,), tile, min(overlap, tile // 2)).axes[0]
     points = np.sort(np.random.default_rng(seed).uniform(0, length, 40))
     weights = np.array([axis.weights(k, points) for k in range(len(axis))])
     np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-12)
@@ -93,18 +93,17 @@ def test_weights_sum_to_one_at_every_point_and_a_tile_speaks_of_what_it_has_lear
 
 
 def test_the_pixels_of_a_tile_are_those_of_the_picture():
-    layout = TileLayout(20, 31, 8, 2)
+    layout = TileLayout((20, 31), 8, 2)
     picture = np.random.default_rng(0).random((20, 31, 3))
     tile = len(layout) - 2
-    row, column = layout.place(tile)
-    y, x = layout.rows.starts[row], layout.columns.starts[column]
+    y, x = layout.starts(tile)
     expected = picture[y : y + 10, x : x + 10].reshape(-1, 3)
     np.testing.assert_array_equal(layout.pixels(picture, np.array([0, tile]))[1], expected)
 
 
 def test_an_overlap_that_would_blend_three_tiles_is_refused():
     with pytest.raises(ValueError, match="half of a tile"):
-        TileLayout(40, 40, 8, 5)
+        TileLayout((40, 40), 8, 5)
 
 
 # -- training ----------------------------------------------------------------------------------------------
@@ -117,7 +116,7 @@ def trainer_of(layout, backend=None, **options):
 
 
 def test_a_tile_does_not_care_who_is_trained_with_it():
-    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    layout, picture = TileLayout((45, 61), 8, 2), crop()
     pixels = layout.pixels(picture.pixels, np.arange(7))
     together, errors = trainer_of(layout).fit(pixels, 6)
     alone, error = trainer_of(layout, get_backend("numpy", threads=1)).fit(pixels[3:4], 6)
@@ -126,7 +125,7 @@ def test_a_tile_does_not_care_who_is_trained_with_it():
 
 
 def test_the_errors_are_those_of_the_colours():
-    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    layout, picture = TileLayout((45, 61), 8, 2), crop()
     trainer = trainer_of(layout)
     pixels = layout.pixels(picture.pixels, np.arange(5))
     parameters, errors = trainer.fit(pixels, 6)
@@ -137,7 +136,7 @@ def test_the_errors_are_those_of_the_colours():
 
 
 def test_steps_help_beyond_the_closed_form():
-    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    layout, picture = TileLayout((45, 61), 8, 2), crop()
     pixels = layout.pixels(picture.pixels, np.arange(8))
     _, start = trainer_of(layout).fit(pixels, 0)
     _, end = trainer_of(layout).fit(pixels, 20)
@@ -145,7 +144,7 @@ def test_steps_help_beyond_the_closed_form():
 
 
 def test_tiles_that_are_good_enough_leave():
-    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    layout, picture = TileLayout((45, 61), 8, 2), crop()
     pixels = layout.pixels(picture.pixels, np.arange(len(layout)))
     pixels[::2] = 0.5  # flat: the closed form has them
     trainer = trainer_of(layout, target_psnr=30.0)
@@ -159,7 +158,7 @@ def test_tiles_that_are_good_enough_leave():
 
 
 def test_a_batch_of_other_losses_and_layers_is_trained_too():
-    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    layout, picture = TileLayout((45, 61), 8, 2), crop()
     pixels = layout.pixels(picture.pixels, np.arange(4))
     for options in ({"loss": "mae"}, {"output_activation": "sigmoid"}, {"depth": 3}):
         _, errors = trainer_of(layout, **options).fit(pixels, 30)
@@ -182,7 +181,7 @@ def test_pixels_that_are_held_out_have_no_say():
 
 
 def test_weights_of_pixels_are_heard_in_steps_and_closed_forms():
-    layout, picture = TileLayout(45, 61, 8, 2), crop()
+    layout, picture = TileLayout((45, 61), 8, 2), crop()
     pixels = layout.pixels(picture.pixels, np.arange(4))
     weights = np.where(np.arange(pixels.shape[1]) % 3, 1.0, 1e-6)[None].repeat(4, 0)
     other = pixels.copy()
@@ -239,7 +238,7 @@ def test_no_seam_shows_at_four_times_the_size():
     made = fitted(crop(80, 80), steps=16)
     big = made.render(320, 320)
     curvature = np.abs(np.diff(big, n=2, axis=1)).mean(axis=(0, 2))  # of each column
-    borders = np.rint(made.model.layout.columns.borders * 4).astype(int) - 1
+    borders = np.rint(made.model.layout.axes[1].borders * 4).astype(int) - 1
     near = np.unique(np.concatenate([borders + k for k in range(-4, 5)]))
     ratio = curvature[near].mean() / np.delete(curvature, near).mean()
     assert 0.6 < ratio < 1.4

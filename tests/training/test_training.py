@@ -18,7 +18,6 @@ from coordfit.encoders.fourier import FourierEncoder, Gaussian
 from coordfit.encoders.registry import ENCODINGS
 from coordfit.images import bundled_picture, load_picture
 from coordfit.images.metrics import interpolate_every_second
-from coordfit.models.rendering import PictureFacts
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import MSE, Huber
 from coordfit.network.mlp import MLP, initial_parameters
@@ -26,6 +25,7 @@ from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.optimizers.sgd import SGD
 from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.signals.facts import SignalFacts
 from coordfit.training import member
 from coordfit.training.job import Job
 from coordfit.training.state import HISTORY_COLUMNS
@@ -700,6 +700,6 @@ def test_the_comparison_shows_the_picture_and_its_figures(fitted):
 
 
 def test_the_facts_of_the_picture_stay_with_the_model(fitted):
-    assert fitted.model.picture == PictureFacts(32, 20, 3, 8, "array")
+    assert fitted.model.picture == SignalFacts((32, 20), 3, 8, "array")
     assert dataclasses.is_dataclass(fitted)
     assert fitted.config.hidden_size == 16

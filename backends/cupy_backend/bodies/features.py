@@ -31,6 +31,8 @@ def fourier_features(gpu: Device, call: FourierFeatures) -> Array:
 
 def _pixels_fit(gpu: Device, call: PixelFourierFeatures) -> str:
     pixels, B = call.pixels, call.B
+    if len(call.lattice.counts) != 2:
+        return f"takes grids of 2 axes, not of {len(call.lattice.counts)}"
     if str(pixels.dtype) != "int64" or pixels.ndim not in (1, 2) or str(B.dtype) != call.dtype:
         return "takes numbers of pixels in int64, and frequencies of the coordinates' dtype"
     return fault_of(B) or ("" if pixels.size else "takes no empty arrays")
@@ -43,7 +45,9 @@ def pixel_fourier_features(gpu: Device, call: PixelFourierFeatures) -> Array:
     rows, m = pixels.shape[-1], B.shape[-2]
     out = _features(gpu, call.out, (*max(pixels.shape[:-1], B.shape[:-2]), rows, 2 * m), B)
     grid = (blocks_for(rows, groups_of_rows(m)), members_of(out.shape))
-    arguments = (*strided(pixels, core=1), *strided(B, out), rows, m, *call.lattice)
+    counts, (x_scale, y_scale), (x_start, y_start) = call.lattice
+    lattice = counts[0], x_scale, x_start, y_scale, y_start
+    arguments = (*strided(pixels, core=1), *strided(B, out), rows, m, *lattice)
     gpu.launch("pixel_fourier_features", c_types(B, out), grid, *arguments)
     return out
 

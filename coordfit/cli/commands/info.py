@@ -42,7 +42,7 @@ def run(options: Options) -> int:
         "parameters": model.num_parameters,
         "dtype": model.config.dtype,
         "bytes": size,
-        "bits_per_pixel": bits_per_pixel(size, picture.height, picture.width),
+        "bits_per_pixel": bits_per_pixel(size, len(picture.grid)),
         "seed": model.config.seed,
     }
     if options.json:
@@ -68,7 +68,7 @@ def _of_compressed(file: Path) -> dict[str, Any]:
         "not_zero": sum(int(np.count_nonzero(level)) for level in drawn.compressed.latents),
         "multiplications_per_pixel": drawn.multiplications_per_pixel,
         "bytes": size,
-        "bits_per_pixel": bits_per_pixel(size, own.height, own.width),
+        "bits_per_pixel": bits_per_pixel(size, len(own.grid)),
         **{f"of_{name.replace(' ', '_')}": bits / (own.height * own.width) for name, bits in parts.items()},
     }
 

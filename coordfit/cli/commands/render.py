@@ -12,10 +12,10 @@ from ...codec.container import is_compressed
 from ...files import Outputs, printable
 from ...images import MAX_PIXELS, save_picture
 from ...images.formats.png import MAX_SIDE
-from ...images.grid import PixelGrid
 from ...models.format import model_in
 from ...models.rendering import Drawable
 from ...models.writing import save_rows
+from ...signals.grid import SampleGrid
 from ...tasks.compress import open_compressed
 from ...tasks.enlarge import EnlargedDrawing
 from ...tasks.load import load_networks
@@ -49,27 +49,25 @@ def draw(model: Drawable, file: Path, options: Options, *, is_photograph: bool =
     if method == "enlarge":
         make_log(options)("drawn in its own size and enlarged; --method function shows it between its pixels")
         model = EnlargedDrawing(model, getattr(options, "threads", None))
-    path = options.out or file.with_name(f"{file.stem}-{grid.width}x{grid.height}.png")
+    path = options.out or file.with_name(f"{file.stem}-{grid.width}x{grid.lines}.png")
     _check_extent(grid, path, model)
     Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
     disable = None if is_shown(options) else True
     if path.suffix.lower() == ".png":
-        with tqdm(total=grid.height, unit="row", file=sys.stderr, disable=disable, mininterval=0.2) as bar:
+        with tqdm(total=grid.lines, unit="row", file=sys.stderr, disable=disable, mininterval=0.2) as bar:
             save_rows(path, model, grid, see=lambda rows: bar.update(len(rows)))
     else:
         save_picture(path, np.concatenate([*model.render_rows(grid)]))
     if options.json:
-        print_json(
-            {"picture": str(path), "width": grid.width, "height": grid.height, "method": method, **facts}
-        )
+        print_json({"picture": str(path), "width": grid.width, "height": grid.lines, "method": method, **facts})
     else:
         print(printable(path))
     return EXIT_OK
 
 
-def _method(options: Options, model: Drawable, grid: PixelGrid, *, is_photograph: bool) -> str:
+def _method(options: Options, model: Drawable, grid: SampleGrid, *, is_photograph: bool) -> str:
     """Return `function` or `enlarge`; UsageError if the size cannot be enlarged to."""
-    own, size = model.picture, (grid.full_height, grid.full_width)
+    own, size = model.picture, grid.full_shape
     is_larger = size != own.size and size[0] >= own.height and size[1] >= own.width
     fits = is_larger and size[0] * size[1] <= MAX_PIXELS
     if options.method == "enlarge" and not fits:
@@ -83,7 +81,7 @@ def _method(options: Options, model: Drawable, grid: PixelGrid, *, is_photograph
     return "enlarge" if fits and is_near and is_photograph else "function"
 
 
-def _grid(options: Options, model: Drawable) -> PixelGrid:
+def _grid(options: Options, model: Drawable) -> SampleGrid:
     own = model.picture
     width, height = own.width, own.height
     if isinstance(options.size, tuple):
@@ -97,13 +95,13 @@ def _grid(options: Options, model: Drawable) -> PixelGrid:
         raise UsageError(str(error)) from error
 
 
-def _check_extent(grid: PixelGrid, path: Path, model: Drawable) -> None:
+def _check_extent(grid: SampleGrid, path: Path, model: Drawable) -> None:
     """Refuse a rendering that no file can hold, before any work."""
     is_png = path.suffix.lower() == ".png"
     sample_bytes = model.picture.bit_depth // 8 if is_png else np.dtype(model.dtype).itemsize
     needed = len(grid) * model.picture.channels * sample_bytes / 1e9
-    asked = f"{grid.width}x{grid.height} = {len(grid)} pixels"
-    if len(grid) > _MOST_PIXELS or max(grid.width, grid.height) > MAX_SIDE:
+    asked = f"{grid.width}x{grid.lines} = {len(grid)} pixels"
+    if len(grid) > _MOST_PIXELS or max(grid.width, grid.lines) > MAX_SIDE:
         raise UsageError(
             f"the rendering has {asked}, {needed:.0f} GB before they are packed; {_MOST_PIXELS} pixels and "
             f"sides of {MAX_SIDE} are the most: give a smaller --size or --scale, or windows of it with --crop"

@@ -15,6 +15,7 @@ from ..._backends import Backend
 from ...config import BUDGETS, FitConfig
 from ...encoders.registry import encoding_class
 from ...errors import ConfigError
+from ...images import Picture
 from ...images.interpolation import mean_spacing
 from ...images.masks import Mask, MaskedPicture
 from ...tiles.fit import TiledResult
@@ -66,6 +67,7 @@ class InpaintResult(FitResult):
         What hid the pixels, for people.
     """
 
+    picture: Picture
     known: Mask
     has_truth: bool
     hiding: str

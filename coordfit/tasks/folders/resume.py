@@ -14,7 +14,7 @@ from ..._backends import Backend
 from ...config import STORED, FitConfig, recipe_settings
 from ...errors import ConfigError, OutputError
 from ...files import jsonable, printable
-from ...images import Picture
+from ...signals.signal import Signal
 from ...tiles.fit import TiledResult
 from ...tiles.plan import MEMORISE, TileOptions
 from ...training.result import FitResult
@@ -150,7 +150,7 @@ class Begun:
             raise ConfigError(told)
         return self.image
 
-    def check_picture(self, picture: Picture, trained_on: str | None = None) -> None:
+    def check_picture(self, picture: Signal, trained_on: str | None = None) -> None:
         """Refuse another picture than `config.json` or the saved state was made from."""
         if any(digest not in (None, picture.digest) for digest in (self.picture_digest, trained_on)):
             raise ConfigError(f"cannot resume: {picture.name} is not the picture that the run was trained on")

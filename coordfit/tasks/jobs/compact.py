@@ -76,6 +76,7 @@ def why_not_compact(
 class CompactJob(PlannedJob):
     """A picture to be learned as a function of few bits."""
 
+    picture: Picture
     words: str = field(default="", compare=False)
     """What was decided."""
     kind: ClassVar[str] = COMPACT
@@ -294,16 +295,15 @@ def finished_result(folder: Path, job: Job) -> CompactResult:
 class _SeenColours(Evaluator):
     """Compares what can be seen: colours of fully transparent pixels are right whatever they are."""
 
-    def _rows_of_picture(self) -> Iterator[NDArray[np.floating]]:
-        top, picture = 0, self.model.picture
-        target = self.target.reshape(picture.height, picture.width, -1)
-        for rows in super()._rows_of_picture():
-            if picture.channels in (2, 4):
-                truth = target[top : top + len(rows)]
+    def _predictions(self) -> Iterator[NDArray[np.floating]]:
+        start = 0
+        for values in super()._predictions():
+            if self.model.picture.channels in (2, 4):
+                truth = self.target[start : start + len(values)]
                 hidden = truth[..., -1] == 0
-                rows[hidden, :-1] = truth[hidden, :-1]
-            top += len(rows)
-            yield rows
+                values[hidden, :-1] = truth[hidden, :-1]
+            start += len(values)
+            yield values
 
 
 def _metrics(

@@ -14,7 +14,7 @@ from ...encoders.registry import ENCODINGS
 from ...errors import ConfigError
 from ...files import printable
 from ...models.model import Model
-from ...models.rendering import PictureFacts
+from ...signals.facts import SignalFacts
 from ...tiles.plan import TileOptions
 from ...training.member import HistoryRow
 from ...training.result import FitResult
@@ -140,7 +140,7 @@ class NetworkJob(PlannedJob):
         return Model(
             get_backend("cpu"),
             self.config,
-            PictureFacts.of(self.picture),
+            SignalFacts.of(self.picture),
             learned.encoder_state,
             learned.parameters,
             metrics,

@@ -67,7 +67,7 @@ def plan_fit(
         if reason:
             raise ConfigError(f"the recipe {COMPACT!r} makes a function of few bits: {reason}")
         return CompactJob.of(picture, settings)
-    is_large = picture.height * picture.width > AUTO_PIXELS
+    is_large = len(picture.grid) > AUTO_PIXELS
     if is_large and not (reason or settings.recipe or "steps" in settings.asked):
         return CompactJob.of(picture, settings)
     if options.tiles is None and options.budget_parameters is None:
@@ -106,14 +106,14 @@ def plan(
         raise ConfigError(f"the recipe {COMPACT!r} is of `coordfit fit` alone; leave it out")
     options, spacing = tiles or TileOptions(), None
     if known is not None:
-        known = checked_mask(known, picture.height, picture.width)
-        spacing = mean_spacing(known)
+        known = checked_mask(known, picture)
+        spacing = mean_spacing(known, len(picture.shape))
         if settings.config.train_on != "all":
             raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
-    counts = None if weights is None else checked_weights(weights, picture.height, picture.width)
+    counts = None if weights is None else checked_weights(weights, picture)
     made = options.plan(picture, settings.asked, recipe=settings.recipe, spacing=spacing)
     if isinstance(made, str):
-        surprises = options.tiles == "auto" and picture.height * picture.width > AUTO_PIXELS
+        surprises = options.tiles == "auto" and len(picture.grid) > AUTO_PIXELS
         words = f"one network for the whole picture: {made}" if surprises else ""
         return NetworkJob(picture, settings.config, known, counts, average, words)
     if average > 1:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ..._backends import Backend
 from ...config import FitConfig
 from ...encoders.registry import encoding_class
+from ...images.interpolation import mean_spacing
 from ...images.metrics import psnr_from_mse
 from ...pixels.masks import training_mask
 from ...training.job import Job
@@ -60,15 +61,14 @@ def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tupl
 
     The pixels that the job holds out are never looked at. `trial` is told of the steps taken and of all steps.
     """
-    height, width = job.picture.height, job.picture.width
     train = job.known
     if train is None:
-        train = training_mask(job.config.train_on, height, width).reshape(height, width)
+        train = training_mask(job.config.train_on, job.picture.samples)
     if train.all():
         candidates: tuple[float, ...] = CANDIDATES
         trials = _memorising(job, train)
     else:
-        rate = max(height, width) * math.sqrt(np.count_nonzero(train) / train.size)
+        rate = max(job.picture.shape) / mean_spacing(train, len(job.picture.shape))
         candidates = tuple(rate * share for share in SHARES)
         trials = _interpolating(job, train)
     times = encoding_class(job.config.encoding).sigma_times
@@ -80,10 +80,9 @@ def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tupl
 def _memorising(job: Job, train: Mask) -> list[_Trial]:
     """The fit made smaller, once for each mosaic."""
     config, steps = job.config, job.config.resolved_steps(train.size)
-    height, width = train.shape
     trials = []
     for number in range(_MOSAICS):
-        mosaic = _mosaic(height, width, np.random.default_rng([config.seed, number]))
+        mosaic = _mosaic(train.shape, np.random.default_rng([config.seed, number]))
         batch = math.ceil((config.batch_size or train.size) * np.count_nonzero(mosaic) / train.size)
         small = _smaller(config, width=0.3, frequencies=0.375, steps=steps // 2, batch_size=batch)
         trials.append(_Trial(small.replace(seed=(config.seed + number) % 2**63), mosaic, mosaic))
@@ -122,19 +121,19 @@ def _smaller(config: FitConfig, *, width: float, frequencies: float, steps: int,
     )
 
 
-def _mosaic(height: int, width: int, rng: np.random.Generator) -> Mask:
-    """A sixteenth of the pixels (H, W), as square blocks spread over the picture; `_FEWEST_PIXELS` at least.
+def _mosaic(samples: tuple[int, ...], rng: np.random.Generator) -> Mask:
+    """A sixteenth of the samples, as square blocks spread over the signal; `_FEWEST_PIXELS` at least.
 
-    Pixels that were spread one by one would have no neighbours, and be memorised with any sigma.
+    Samples that were spread one by one would have no neighbours, and be memorised with any sigma.
     """
-    side = int(np.clip(min(height, width) // 16, 1, 8))
-    across = width // side
-    numbers = np.arange((height // side) * across)
-    count = max(len(numbers) // _MOSAIC_SHARE, min(len(numbers), math.ceil(_FEWEST_PIXELS / side**2)))
-    mosaic = np.zeros((height, width), np.bool_)
+    side = int(np.clip(min(samples) // 16, 1, 8))
+    blocks = tuple(length // side for length in samples)
+    numbers, size = np.arange(math.prod(blocks)), side ** len(samples)
+    count = max(len(numbers) // _MOSAIC_SHARE, min(len(numbers), math.ceil(_FEWEST_PIXELS / size)))
+    mosaic = np.zeros(samples, np.bool_)
     for stretch in np.array_split(numbers, count):
-        top, left = (side * int(place) for place in divmod(rng.choice(stretch), across))
-        mosaic[top : top + side, left : left + side] = True
+        first = (side * int(place) for place in np.unravel_index(rng.choice(stretch), blocks))
+        mosaic[tuple(slice(start, start + side) for start in first)] = True
     return mosaic
 
 
@@ -157,9 +156,10 @@ def _scores(
         for number, trial in enumerate(trials):
             pixels = np.flatnonzero(trial.scored)
             target = job.picture.pixels.reshape(-1, job.picture.channels)[pixels]
+            points = job.picture.coordinates_of(pixels)
             for k in range(len(candidates)):
                 model = models[number * len(candidates) + k]
-                error = np.clip(model(model.picture.grid.coordinates(pixels)), 0.0, 1.0) - target
+                error = np.clip(model.predict(points), 0.0, 1.0) - target
                 scores[number, k] = psnr_from_mse(float(np.mean(np.square(error, dtype=np.float64))))
     scores = np.minimum(scores, _rounding(job.picture.bit_depth)).mean(axis=0)
     return [float(score) if np.isfinite(score) else -math.inf for score in scores]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from ..._backends import Backend, get_backend
 from ...config import FitConfig
 from ...encoders.registry import ENCODINGS
-from ...models.rendering import PictureFacts
+from ...signals.facts import SignalFacts
 from ...tiles.fit import TiledFit
 from ...tiles.model import TiledModel
 from ...tiles.network import TileNetwork
@@ -94,6 +94,6 @@ class TiledJob(PlannedJob):
 
     def model_of(self, learned: Any, metrics: dict[str, Any]) -> TiledModel:
         """Make the model again from what it learned, on the host."""
-        network = TileNetwork.drawn(self.config, self.picture.channels)
-        facts = PictureFacts.of(self.picture)
+        network = TileNetwork.drawn(self.config, self.picture.channels, len(self.picture.shape))
+        facts = SignalFacts.of(self.picture)
         return TiledModel(get_backend("cpu"), facts, network, learned.layout, learned.parameters, metrics)

@@ -5,8 +5,8 @@ import pytest
 from simt import DTYPES, assert_close, decode, encode
 
 from backends.numpy_backend.backend import NumpyBackend
-from coordfit.images.grid import PixelGrid
 from coordfit.pixels.rows import GridRows
+from coordfit.signals.grid import SampleGrid
 
 NUMPY = NumpyBackend(fused="never", threads=1)
 MEMBERS = pytest.mark.parametrize(("K", "own"), [(1, 1), (3, 1), (3, 0)])
@@ -57,14 +57,16 @@ def test_a_nan_coordinate_gives_nan_features_in_its_row_alone(launch, memory):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_features_of_pixels_by_number(launch, memory, rng, K, own, types, stride):
     precision = np.dtype(DTYPES[types[0]]).name
-    rows = GridRows(NUMPY, PixelGrid.of_picture(23, 37).cropped(3, 2, 31, 17), stride, precision)
+    rows = GridRows(NUMPY, SampleGrid.of(23, 37).cropped(3, 2, 31, 17), stride, precision)
     n, m = 33, 6
     index = rng.integers(0, rows.size, (K if own else 1, n))
     B = (5 * rng.standard_normal((K, m, 2))).astype(precision)
     out = memory.room((K, n, 2 * m), DTYPES[types[1]])
+    counts, (x_scale, y_scale), (x_start, y_start) = rows.lattice
+    lattice = counts[0], x_scale, x_start, y_scale, y_start
     launch(
         "pixel_fourier_features", types, (2, K), memory.put(index), own * n, memory.put(B), m * 2, out,
-        n * 2 * m, n, m, *rows.lattice, block=32,
+        n * 2 * m, n, m, *lattice, block=32,
     )  # fmt: skip
     expected = NUMPY.fourier_features(rows.take(index).astype(float), B.astype(float))
     assert_close(out, expected, types[1], TOLERANCES[types[1]])

@@ -1,0 +1,1 @@
+"""Signals: values on a grid of any number of axes, or at scattered points."""
