@@ -9,7 +9,11 @@ class ConfigError(CoordfitError, ValueError):
     """Raised for an option that does not exist, or has a value that cannot be used."""
 
 
-class PictureError(CoordfitError):
+class SignalError(CoordfitError):
+    """Raised for an array, or a file of one, that cannot be used."""
+
+
+class PictureError(SignalError):
     """Raised for a picture that cannot be read, written, or used."""
 
 

@@ -19,6 +19,7 @@ from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.base import ElementwiseOptimizer
 from coordfit.pixels.step_inputs import StepInputs
 from coordfit.pixels.training_pixels import TrainingPixels
+from coordfit.signals.facts import SignalFacts
 from coordfit.tiles.group import TileGroup
 from coordfit.tiles.layout import TileLayout
 from coordfit.tiles.network import TileNetwork

@@ -326,7 +326,8 @@ class TiledFit(RunningFit):
         target = picture.colours.reshape(-1, picture.channels)
         everything = np.broadcast_to(np.True_, len(target))  # without memory for each pixel
         train = everything if self.known is None else self.known.reshape(-1)
-        evaluator = Evaluator(model, make_loss(config.loss, **vars(config)), target, train)
+        unknown = None if picture.unknown is None else picture.unknown.reshape(-1)
+        evaluator = Evaluator(model, make_loss(config.loss, **vars(config)), target, train, unknown=unknown)
         train_on = "" if self.masked else config.train_on
         metrics = metrics_of(evaluator, picture, config, self.backend, train_on=train_on)
         shared = sum(array.size for array in self.network.encoder_state.values())

@@ -41,8 +41,8 @@ class Evaluator:
     """Compares a model with a picture, a bounded number of pixels at a time.
 
     The target (N, C) has the samples in order, on the host, at the coordinates `points` (N, D) or those of the
-    model's own grid; training sees those of the mask `train` (N,). With a `sample`, that many are compared,
-    drawn once.
+    model's own grid; training sees those of the mask `train` (N,), and nothing is compared at `unknown` ones.
+    With a `sample`, that many are compared, drawn once.
     """
 
     def __init__(
@@ -54,17 +54,18 @@ class Evaluator:
         *,
         sample: int | None = None,
         points: NDArray[np.float64] | None = None,
+        unknown: NDArray[np.bool_] | None = None,
     ) -> None:
         self.model, self.loss = model, loss
         self.target: NDArray[np.float32] | Colours = target
-        self.train = train
+        self.train, self.held_out = train, ~train if unknown is None else ~(train | unknown)
         self._coordinates = points
         self.features: Array | None = None
         """(N, F) on the device, if training has them for all samples."""
         if sample is not None and len(target) > sample:
             pixels = permuted(np.arange(sample), len(target), seed=0, epoch=0).astype(np.int64)
             pixels = np.union1d(pixels, _some_of_each(train, train[pixels]))
-            self.target, self.train = target[pixels], train[pixels]
+            self.target, self.train, self.held_out = target[pixels], train[pixels], self.held_out[pixels]
             self._coordinates = model.picture.grid.coordinates(pixels) if points is None else points[pixels]
 
     def __call__(self) -> Evaluation:
@@ -81,7 +82,7 @@ class Evaluator:
     def read(self, sums: NDArray[np.float64]) -> Evaluation:
         """Return the figures of `sums`, from a copy on the host."""
         loss, seen, hidden = (float(x) for x in sums)
-        num_seen, num_hidden = int(self.train.sum()), int((~self.train).sum())
+        num_seen, num_hidden = int(self.train.sum()), int(self.held_out.sum())
         return Evaluation(
             loss=loss / (num_seen * self.target.shape[-1]),
             psnr=psnr_from_mse((seen + hidden) / (num_seen + num_hidden)),
@@ -96,15 +97,15 @@ class Evaluator:
         return FixedPixels(self.model, self._coordinates, self.features)
 
     @functools.cached_property
-    def _on_device(self) -> tuple[Array, Array]:
+    def _on_device(self) -> tuple[Array, Array, Array]:
         backend = self.model.backend
-        return backend.asarray(self.target), backend.asarray(self.train)
+        return tuple(map(backend.asarray, (self.target, self.train, self.held_out)))
 
     def with_ssim(self) -> tuple[Evaluation, float | None]:
         """Return the figures and the SSIM, from one pass over the whole picture."""
         facts = self.model.picture
-        figures = ErrorSums(np, self.loss, self.target, self.train)
-        is_picture = facts.dimensions == 2 and len(self.target) == len(facts.grid)
+        figures = ErrorSums(np, self.loss, self.target, self.train, self.held_out)
+        is_picture = facts.dimensions == 2 and self._coordinates is None and (self.train | self.held_out).all()
         ssim = RunningSSIM(self.target.reshape(*facts.shape, -1)) if is_picture else None
         for values in self._predictions():
             figures.add(values)
@@ -132,11 +133,11 @@ def _some_of_each(train: NDArray[np.bool_], sampled: NDArray[np.bool_]) -> NDArr
 class ErrorSums:
     """Sums of errors over predictions that are added some pixels at a time, in order.
 
-    The target (n, C) and the mask (n,) of pixels that training sees are arrays of `xp`.
+    The target (n, C) and the masks (n,) of samples that training sees and of held-out ones are arrays of `xp`.
     """
 
-    def __init__(self, xp: Any, loss: Loss, target: Array, train: Array) -> None:
-        self._xp, self._loss, self._target, self._train = xp, loss, target, train
+    def __init__(self, xp: Any, loss: Loss, target: Array, train: Array, held_out: Array) -> None:
+        self._xp, self._loss, self._target, self._train, self._held_out = xp, loss, target, train, held_out
         self._start = 0
         self.total: Any = 0.0
         """(NUM_SUMS,): loss and squared error of training pixels, and squared error of the others."""
@@ -144,12 +145,12 @@ class ErrorSums:
     def add(self, colours: Array) -> None:
         """Add the next predictions (n, C), unclipped."""
         xp, these = self._xp, slice(self._start, self._start + colours.shape[0])
-        target, seen = self._target[these, :], self._train[these]
+        target, seen, held_out = self._target[these, :], self._train[these], self._held_out[these]
         error = xp.astype(xp.clip(colours, 0.0, 1.0) - target, xp.float64)
         squared = xp.mean(error * error, axis=-1)
         residual = xp.astype(colours, xp.float64) - xp.astype(target, xp.float64)
         loss = xp.sum(self._loss.value(xp, residual), axis=-1)
         # `where` and not a product with the mask, through which NaN of other pixels would pass.
-        parts = (xp.where(seen, loss, 0.0), xp.where(seen, squared, 0.0), xp.where(seen, 0.0, squared))
+        parts = (xp.where(seen, loss, 0.0), xp.where(seen, squared, 0.0), xp.where(held_out, squared, 0.0))
         self.total = xp.stack([xp.sum(part) for part in parts]) + self.total
         self._start = these.stop

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,8 +82,10 @@ class Member:
         self.steps = self.budget.steps
         self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, streams.order_seed)
         self.loss = make_loss(config.loss, **vars(config))
+        unknown = None if picture.unknown is None else picture.unknown.reshape(-1)
+        compared: Any = {"points": picture.coordinates, "unknown": unknown}
         self.evaluate, self.evaluate_all = (
-            Evaluator(self.model, self.loss, self.target, self.train, sample=sample, points=picture.coordinates)
+            Evaluator(self.model, self.loss, self.target, self.train, sample=sample, **compared)
             for sample in (SAMPLE_PIXELS, None)
         )
         self.history: list[HistoryRow] = []

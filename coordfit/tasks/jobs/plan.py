@@ -23,6 +23,8 @@ from ...errors import ConfigError
 from ...images import Picture
 from ...images.interpolation import mean_spacing
 from ...pixels.weights import checked_mask, checked_weights
+from ...signals.arrays import ArraySignal
+from ...signals.signal import Signal
 from ...tiles.fit import TiledFit
 from ...tiles.plan import AUTO_PIXELS, TileOptions
 from ...training.job import group_by_shape
@@ -75,8 +77,28 @@ def plan_fit(
     return plan(picture, settings, options, known=known, weights=weights)
 
 
+def plan_array(
+    signal: ArraySignal,
+    settings: Settings,
+    tiles: TileOptions | None = None,
+    *,
+    weights: ArrayLike | None = None,
+) -> AnyJob:
+    """Decide how `coordfit.fit_array` and `coordfit.fit_points` learn a signal.
+
+    Raises
+    ------
+    ConfigError
+        As of `plan`; or pictures alone can have what is asked.
+    """
+    for name in ("size", "background"):
+        if settings.asked.get(name) is not None:
+            raise ConfigError(f"{name} is for pictures; leave it out")
+    return plan(signal, settings, tiles, known=signal.known, weights=weights)
+
+
 def plan(
-    picture: Picture,
+    picture: Signal,
     settings: Settings,
     tiles: TileOptions | None = None,
     *,
@@ -88,8 +110,8 @@ def plan(
 
     Parameters
     ----------
-    picture : Picture
-        At the size that the settings ask for.
+    picture : Signal
+        A picture at the size that the settings ask for.
     known : boolean array (H, W), optional
         The pixels that training may see, instead of those that `train_on` names.
     weights : array (H, W), optional
