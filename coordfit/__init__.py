@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ModelFileError,
         OutputError,
         PictureError,
+        SignalError,
     )
     from .gradcheck import check_gradients
     from .images import bundled_picture, load_picture, save_picture
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .tasks.filling.kriging import KrigingResult
     from .tasks.filling.network import InpaintResult
     from .tasks.fit import fit
+    from .tasks.fit_array import fit_array, fit_points
     from .tasks.inpaint import inpaint
     from .tasks.load import load
     from .tasks.sweep import sweep
@@ -56,6 +58,7 @@ _MODULES = {
         "ModelFileError",
         "OutputError",
         "PictureError",
+        "SignalError",
     ),
     "gradcheck": ("check_gradients",),
     "images": ("bundled_picture", "load_picture", "save_picture"),
@@ -66,6 +69,7 @@ _MODULES = {
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
     "tasks.enlarge": ("enlarge",),
     "tasks.fit": ("fit",),
+    "tasks.fit_array": ("fit_array", "fit_points"),
     "tasks.inpaint": ("inpaint",),
     "tasks.filling.kriging": ("KrigingResult",),
     "tasks.load": ("load",),
@@ -95,6 +99,7 @@ __all__ = [
     "OutputError",
     "PictureError",
     "Progress",
+    "SignalError",
     "Table",
     "__version__",
     "available_backends",
@@ -105,6 +110,8 @@ __all__ = [
     "decompress",
     "enlarge",
     "fit",
+    "fit_array",
+    "fit_points",
     "get_backend",
     "inpaint",
     "load",

@@ -22,6 +22,7 @@ from ..components import from_settings, name_of
 from ..config import FitConfig
 from ..errors import ConfigError
 from ..signals.grid import GridAxes
+from .jets import Jet
 
 Size = tuple[int, ...]
 """The samples along each axis of the signal, in the order of arrays: height and width of a picture."""
@@ -234,6 +235,16 @@ class Encoder(ABC):
             return self(xp.concat([column[:, None], xp.take(others, line, axis=0)], axis=-1), out)
 
         return features
+
+    def jet(self, points: Jet) -> Jet:
+        """Return features (N, F) with their derivatives, for coordinates (N, D) in float64 with theirs.
+
+        Raises
+        ------
+        NotImplementedError
+            A subclass from outside does not override this.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no derivatives; give it a method `jet`")
 
     # -- trained encoders ----------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from ..config import FitConfig
 from ..errors import ConfigError
 from ..signals.grid import GridAxes
 from .base import Encoder, Encoding, OnGrid, State
+from .jets import Jet, joined
 
 _MOST_FREQUENCIES = 2**16
 
@@ -177,6 +178,14 @@ class FourierEncoder(Encoder):
         features = self(self.backend.asarray(coordinates, dtype))
         m = features.shape[-1] // 2
         return features[:, :m], features[:, m:]
+
+    def jet(self, points: Jet) -> Jet:
+        """Return features with their derivatives: of `cos p`, with `p = 2 pi B v`, they are `-sin p p'`."""
+        xp = self.backend.xp
+        cycles = points.linear(xp.matrix_transpose(self.backend.asarray(self.B, "float64")))
+        phase = cycles.scaled(2.0 * np.pi, -2.0 * np.pi * xp.round(cycles.value))
+        cos, sin = xp.cos(phase.value), xp.sin(phase.value)
+        return joined(xp, [phase.chain(cos, -sin, -cos), phase.chain(sin, cos, -sin)])
 
     def members(self, members: slice) -> FourierEncoder:
         """Return the encoder of some of the members; itself if they share it."""

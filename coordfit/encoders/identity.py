@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .._backends import Array, Backend
 from ..config import FitConfig
 from .base import Encoder, Encoding, State
+from .jets import Jet
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,7 @@ class IdentityEncoder(Encoder):
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
         """Return the coordinates."""
         return coordinates
+
+    def jet(self, points: Jet) -> Jet:
+        """Return the coordinates."""
+        return points

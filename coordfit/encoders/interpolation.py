@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._backends import Array
+from .jets import Jet
+
+Weights = Callable[[Array], tuple[Array, ...]]
 
 
 @dataclass(frozen=True)
@@ -20,24 +23,43 @@ class Kernel:
     ----------
     taps : int
         Nodes that a position needs along an axis.
-    weights : callable
-        Returns the weights of these nodes, for the distance t in [0, 1] from the last node before the position.
+    weights, slopes, curvatures : callables
+        Return the weights of these nodes, and their first and second derivatives, for the distance t in [0, 1]
+        from the last node before the position.
     """
 
     taps: int
-    weights: Callable[[Array], tuple[Array, ...]]
+    weights: Weights
+    slopes: Weights
+    curvatures: Weights
 
     def along(self, xp: Any, places: Array, count: int) -> list[tuple[Array, Array]]:
         """Return the node and the weight of each tap, for places counted in nodes from the first of `count`.
 
         Nodes are whole numbers in the places' type. Beyond the ends, nodes repeat the first and the last.
         """
+        cell, t, _ = self._cell(xp, places, count)
+        return [*zip(self._nodes(xp, cell, count), self.weights(t), strict=True)]
+
+    def jets_along(self, xp: Any, places: Jet, count: int) -> list[tuple[Array, Jet]]:
+        """Return the node and the weight of each tap, with the derivatives of the weight; see `along`."""
+        cell, t, inside = self._cell(xp, places.value, count)
+        parts = zip(self.weights(t), self.slopes(t), self.curvatures(t), strict=True)
+        jets = [places.chain(w, slope * inside, curvature * inside) for w, slope, curvature in parts]
+        return [*zip(self._nodes(xp, cell, count), jets, strict=True)]
+
+    def _cell(self, xp: Any, places: Array, count: int) -> tuple[Array, Array, Array]:
+        """Return the node before each place, the distance from it, and 0 beyond the ends, else 1."""
         margin = self.taps // 2 - 1
         cells = count - 1.0 + 2 * margin
-        place = xp.clip(places + float(margin), 0.0, cells)
+        free = places + float(margin)
+        place = xp.clip(free, 0.0, cells)
         cell = xp.clip(xp.floor(place), 0.0, cells - 1.0)
-        weights = self.weights(place - cell)
-        return [(xp.clip(cell + float(k - 2 * margin), 0.0, count - 1.0), w) for k, w in enumerate(weights)]
+        return cell, place - cell, xp.astype(place == free, places.dtype)
+
+    def _nodes(self, xp: Any, cell: Array, count: int) -> list[Array]:
+        first = 2 * (self.taps // 2 - 1)
+        return [xp.clip(cell + float(k - first), 0.0, count - 1.0) for k in range(self.taps)]
 
     def matrix(self, places: NDArray[np.float64], count: int) -> NDArray[np.float64]:
         """Return A (n, count) such that `A v` interpolates the values v of an axis's nodes."""
@@ -60,8 +82,29 @@ def _catmull_rom(t: Array) -> tuple[Array, ...]:
     )
 
 
-LINEAR = Kernel(2, _linear)
-CUBIC = Kernel(4, _catmull_rom)
+def _slopes_of_linear(t: Array) -> tuple[Array, ...]:
+    return 0.0 * t - 1.0, 0.0 * t + 1.0
+
+
+def _curvatures_of_linear(t: Array) -> tuple[Array, ...]:
+    return 0.0 * t, 0.0 * t
+
+
+def _slopes_of_catmull_rom(t: Array) -> tuple[Array, ...]:
+    return (
+        (-1.5 * t + 2.0) * t - 0.5,
+        (4.5 * t - 5.0) * t,
+        (-4.5 * t + 4.0) * t + 0.5,
+        (1.5 * t - 1.0) * t,
+    )
+
+
+def _curvatures_of_catmull_rom(t: Array) -> tuple[Array, ...]:
+    return -3.0 * t + 2.0, 9.0 * t - 5.0, -9.0 * t + 4.0, 3.0 * t - 1.0
+
+
+LINEAR = Kernel(2, _linear, _slopes_of_linear, _curvatures_of_linear)
+CUBIC = Kernel(4, _catmull_rom, _slopes_of_catmull_rom, _curvatures_of_catmull_rom)
 """Keys (1981), a = -1/2, also known as Catmull-Rom."""
 
 

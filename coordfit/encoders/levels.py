@@ -23,6 +23,7 @@ from ..config import FitConfig
 from ..signals.grid import GridAxes
 from .base import Encoder, Encoding, OnGrid, PixelLattice, Size, State
 from .interpolation import Kernel, Level
+from .jets import Jet, joined
 from .node_sums import node_sums
 
 # First values lie between -1e-4 and 1e-4, as in Mueller et al. (2022), so that unused features stay flat.
@@ -225,6 +226,29 @@ class LevelsEncoder(Encoder):
             parts.append(functools.reduce(operator.mul, [weight for _, weight in corner]) * d)
         sums = node_sums(self.backend, xp.concat(parts, axis=-2), xp.concat(nodes, axis=-1), count)
         gradient += xp.reshape(sums, gradient.shape)
+
+    def jet(self, points: Jet) -> Jet:
+        """Return features with their derivatives, which are those of the weights of the nodes."""
+        xp = self.backend.xp
+        return joined(
+            xp, [self._level_jet(*level, points) for level in zip(self.nodes, self.levels, strict=True)]
+        )
+
+    def _level_jet(self, level: Level, values: Array, points: Jet) -> Jet:
+        xp, along = self.backend.xp, []
+        nodes = self.backend.asarray(xp.reshape(values, (-1, values.shape[-1])), "float64")
+        stride = 1
+        for k, count in enumerate(level.counts[::-1]):
+            places = points.column(k).scaled(1.0 / level.step, -level.start / level.step)
+            taps = self.kernel.jets_along(xp, places, count)
+            along.append([(xp.astype(node[:, 0], xp.int64) * stride, weight) for node, weight in taps])
+            stride *= count
+        corners = []
+        for corner in itertools.product(*along):
+            weight = functools.reduce(Jet.times, [weight for _, weight in corner])
+            node = functools.reduce(operator.add, [node for node, _ in corner])
+            corners.append(weight.times(Jet.constant(xp.take(nodes, node, axis=0), weight)))
+        return functools.reduce(Jet.plus, corners)
 
     # -- grids of pixels -----------------------------------------------------------------------------
 

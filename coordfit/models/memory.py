@@ -95,9 +95,9 @@ def _largest(groups: Sequence[slice | None], members: int) -> int:
     return max(members if group is None else group.stop - group.start for group in groups)
 
 
-def need_of_rendering(height: int, width: int, channels: int, dtype: str) -> Need:
+def need_of_rendering(*shape: int, dtype: str) -> Need:
     """Return the memory of a rendering as one array."""
-    return Need(network=0, rows=0, pixels=height * width * channels * item_size(dtype))
+    return Need(network=0, rows=0, pixels=math.prod(shape) * item_size(dtype))
 
 
 def in_words(size: int) -> str:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from .._backends import Array, Backend
 from ..config import FitConfig
 from ..encoders.base import Encoder, OnGrid, State
+from ..encoders.jets import Jet, Pair
 from ..encoders.registry import encoding_of
 from ..network.buffers import first_rows
 from ..network.cost import cost_of_a_row, layout_for
 from ..network.mlp import make_mlp
 from ..signals.facts import SignalFacts
 from ..signals.grid import GridAxes, SampleGrid
+from .derivatives import network_jet
 from .format import save_model
 from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, Rendered
 
@@ -70,6 +72,11 @@ class Model(Rendered):
             colours[start:stop] = self.backend.to_numpy(forward(features, first, last))
             start = stop
         return colours
+
+    def jet(self, coordinates: NDArray[np.float64], pairs: Sequence[Pair] = ()) -> Jet:
+        """Return values (N, C) with derivatives, as the network gives them at its coordinates (N, D)."""
+        points = Jet.of_points(self.backend.xp, self.backend.asarray(coordinates, "float64"), pairs)
+        return network_jet(self.encoder, self.mlp, points)
 
     def predict_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield lines as `render_rows` does, but as the network gives them."""

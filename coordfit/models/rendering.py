@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend, DeviceUnavailableError, get_backend
 from ..config import FitConfig
+from ..encoders.jets import Jet, Pair
 from ..encoders.registry import encoding_class
 from ..files import escaped
 from ..signals.facts import SignalFacts
 from ..signals.grid import SampleGrid
 from . import memory
+from .derivatives import KINDS, Derivatives
 
 # Pixels that a rendering computes at a time, so that its memory does not depend on the picture; if memory is
 # short, fewer, down to the second number.
 CHUNK_PIXELS, FEWEST_PIXELS = 65_536, 256
 
+PerLength = Literal["unit", "sample"]
 Crop = tuple[int, ...]
 """Left, top, width and height of a part of a rendering, in its pixels; see `SampleGrid.cropped`."""
 
@@ -83,7 +86,7 @@ class Drawable:
         """
         grid = self.grid(height, width, shape=shape, crop=crop)
         lines = grid.lines, grid.width, self.picture.channels
-        memory.check(memory.need_of_rendering(*lines, self.dtype), self.backend, "this rendering")
+        memory.check(memory.need_of_rendering(*lines, dtype=self.dtype), self.backend, "this rendering")
         rendering, row = np.empty(lines, self.dtype), 0
         for rows in self.render_rows(grid):
             rendering[row : row + len(rows)] = self.picture.restored(rows)
@@ -170,6 +173,66 @@ class Rendered(Drawable):
     def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return values (N, C) as networks give them, at their coordinates (N, D)."""
         raise NotImplementedError
+
+    def jet(self, coordinates: NDArray[np.float64], pairs: Sequence[Pair] = ()) -> Jet:
+        """Return values (N, C) with derivatives, as networks give them at their coordinates (N, D), in float64.
+
+        Second derivatives are those along `pairs` of coordinates.
+        """
+        raise NotImplementedError
+
+    def gradient(self, points: ArrayLike, *, per: PerLength = "unit") -> NDArray[np.float64]:
+        """Return the function's derivatives (..., C, D) at points (..., D), x first, exact and in float64.
+
+        They are per unit of the points, or per sample: a picture's pixel.
+        """
+        return Derivatives(self, per).gradient(points)
+
+    def hessian(self, points: ArrayLike, *, per: PerLength = "unit") -> NDArray[np.float64]:
+        """Return the function's second derivatives (..., C, D, D) at points (..., D); see `gradient`."""
+        return Derivatives(self, per).hessian(points)
+
+    def laplacian(self, points: ArrayLike, *, per: PerLength = "unit") -> NDArray[np.float64]:
+        """Return the sum (..., C) of the second derivatives along each coordinate; see `gradient`."""
+        return Derivatives(self, per).laplacian(points)
+
+    def render_derivative(
+        self,
+        kind: str,
+        shape: Sequence[int] | None = None,
+        *,
+        crop: Crop | None = None,
+        per: PerLength = "sample",
+    ) -> NDArray[np.float64]:
+        """Return a derivative (*shape, C) on the grid of a rendering.
+
+        Parameters
+        ----------
+        kind : str
+            `gradient-norm`, `laplacian`, or the coordinate along which it is taken, such as `x`.
+        shape : sequence of int, optional
+            By default the signal's own.
+        per : "sample" or "unit"
+            The length: that of the signal's own samples, or a unit of points.
+
+        Raises
+        ------
+        ValueError
+            The kind or the grid is impossible.
+        """
+        known = (*self.picture.coordinate_names, *KINDS)
+        if kind not in known:
+            raise ValueError(f"a derivative is one of {', '.join(known)}, not {kind!r}")
+        grid = self.grid(shape=shape, crop=crop)
+        memory.check(
+            memory.need_of_rendering(*grid.shape, self.picture.channels, dtype="float64"), self.backend, kind
+        )
+        derivatives, coordinates = Derivatives(self, per), np.arange(len(grid))
+        parts = [
+            derivatives.kind(kind, grid.coordinates(coordinates[start : start + CHUNK_PIXELS]))
+            for start in range(0, len(grid), CHUNK_PIXELS)
+        ]
+        return np.asarray(self.picture.as_array(np.concatenate(parts), grid.shape))
 
     def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole lines, clipped."""

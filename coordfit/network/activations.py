@@ -2,8 +2,9 @@
 
 A layer saves its output y if that gives the derivative; the sine needs its input z. An
 activation may have more: `kinks`, the places where its slope jumps, of which gradient checks keep clear;
-`initializer`, the initial weights that suit it, a name or a method `(rng, n_in, n_out, first) -> (W, b)`; and
-`inverse(xp, y)`, from which an output layer can start at the mean colour.
+`initializer`, the initial weights that suit it, a name or a method `(rng, n_in, n_out, first) -> (W, b)`;
+`inverse(xp, y)`, from which an output layer can start at the mean colour; and `curvature(xp, saved)`, `f''(z)`
+from the saved z or y, for the second derivatives of a model.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class Identity:
         """Return `dz = dy`."""
         return dy
 
+    def curvature(self, xp: Any, saved: Array) -> Array:
+        """Return 0."""
+        return xp.zeros_like(saved)
+
     def inverse(self, xp: Any, y: Array) -> Array:
         """Return `z = y`."""
         return y
@@ -71,6 +76,10 @@ class ReLU:
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
         """Return `dz = dy` if `y > 0`, else 0."""
         return xp.where(saved > 0, dy, xp.zeros_like(dy))
+
+    def curvature(self, xp: Any, saved: Array) -> Array:
+        """Return 0, which is right but for the kink."""
+        return xp.zeros_like(saved)
 
     def inverse(self, xp: Any, y: Array) -> Array:
         """Return `z = y`, for a positive y."""
@@ -93,6 +102,10 @@ class Tanh:
         """Return `dz = dy (1 - y^2)`."""
         return dy * (1.0 - saved * saved)
 
+    def curvature(self, xp: Any, saved: Array) -> Array:
+        """Return `-2 y (1 - y^2)`."""
+        return -2.0 * saved * (1.0 - saved * saved)
+
     def inverse(self, xp: Any, y: Array) -> Array:
         """Return `z = atanh(y)`."""
         return xp.atanh(y)
@@ -113,6 +126,10 @@ class Sigmoid:
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
         """Return `dz = dy y (1 - y)`."""
         return dy * saved * (1.0 - saved)
+
+    def curvature(self, xp: Any, saved: Array) -> Array:
+        """Return `y (1 - y) (1 - 2 y)`."""
+        return saved * (1.0 - saved) * (1.0 - 2.0 * saved)
 
     def inverse(self, xp: Any, y: Array) -> Array:
         """Return `z = log(y / (1 - y))`."""
@@ -139,6 +156,10 @@ class Sine:
     def backward(self, xp: Any, dy: Array, saved: Array) -> Array:
         """Return `dz = dy omega cos(omega z)`."""
         return dy * (self.omega * xp.cos(self.omega * saved))
+
+    def curvature(self, xp: Any, saved: Array) -> Array:
+        """Return `-omega^2 sin(omega z)`."""
+        return (-self.omega * self.omega) * xp.sin(self.omega * saved)
 
     def inverse(self, xp: Any, y: Array) -> Array:
         """Return `z = asin(y) / omega`, the nearest to 0."""

@@ -155,7 +155,16 @@ class SignalFacts:
         """Return values (..., C) of a network in the signal's own units."""
         return values if self.frame is None else self.frame.restored(values)
 
+    @property
+    def coordinate_names(self) -> tuple[str, ...]:
+        """Return the names of coordinates, the last axis first: x and y of a picture."""
+        return ("x", "y") if self.frame is None else self.frame.coordinate_names
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether arrays of values have an axis of channels."""
+        return self.frame is None or self.frame.has_channels
+
     def as_array(self, values: Real, shape: tuple[int, ...]) -> Real:
         """Return values as an array (*shape, C), or (*shape) if the signal has no axis of channels."""
-        has_channels = self.frame is None or self.frame.has_channels
-        return values.reshape(*shape, self.channels) if has_channels else values.reshape(shape)
+        return values.reshape(*shape, self.channels) if self.has_channels else values.reshape(shape)

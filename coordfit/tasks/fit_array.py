@@ -1,4 +1,4 @@
-"""`fit_array` and `fit_points`: from an array of any finite numbers, or from scattered points, to a function."""
+"""`fit_array` and `fit_points`: from an array of finite numbers, or from scattered points, to a function."""
 
 from __future__ import annotations
 

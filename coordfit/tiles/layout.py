@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..encoders.jets import Jet
 from ..images import Colours
 from ..signals.grid import SampleGrid
 
@@ -49,17 +50,35 @@ class Axis:
 
     def weights(self, tile: int, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the blend weights (n,) of a tile at positions in pixels; over all tiles they sum to 1."""
-        weights = np.ones(len(positions))
+        weights = np.ones(np.shape(positions))
         if tile > 0:
             weights = self._rise(self.borders[tile - 1], positions)
         if tile < len(self) - 1:
             weights = weights - self._rise(self.borders[tile], positions)
         return weights
 
+    def weight_jet(self, tile: int, position: Jet) -> Jet:
+        """Return a tile's blend weights (n, 1), with derivatives, at positions in samples with theirs."""
+        place = position.value
+        weights = self.weights(tile, place)
+        slope, curvature = np.zeros_like(place), np.zeros_like(place)
+        for border, sign in ((tile - 1, 1.0), (tile, -1.0)):
+            if 0 <= border < len(self.borders):
+                phase = np.pi * self._blended(self.borders[border], place)
+                slope += sign * 0.5 * np.pi / self.overlap * np.sin(phase)
+                is_blended = (phase > 0.0) & (phase < np.pi)
+                curvature += sign * 0.5 * (np.pi / self.overlap) ** 2 * np.cos(phase) * is_blended
+        return position.chain(weights, slope, curvature)
+
     def _rise(self, border: float | NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rise from 0 to 1 across a border, by a raised cosine over `overlap` pixels."""
-        t = np.clip((positions - border) / self.overlap + 0.5, 0.0, 1.0)
-        return np.asarray(0.5 - 0.5 * np.cos(np.pi * t))
+        return np.asarray(0.5 - 0.5 * np.cos(np.pi * self._blended(border, positions)))
+
+    def _blended(
+        self, border: float | NDArray[np.float64], positions: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return how far positions lie in the band of a border, from 0 to 1."""
+        return np.asarray(np.clip((positions - border) / self.overlap + 0.5, 0.0, 1.0))
 
     def covering(
         self, positions: NDArray[np.float64]
@@ -142,6 +161,13 @@ class TileLayout:
         """Return the first sample (D,) of a tile along each axis, in the order of arrays."""
         places = zip(self.axes, np.unravel_index(tile, self.counts), strict=True)
         return np.array([axis.starts[place] for axis, place in places])
+
+    def blend_jet(self, tile: int, points: Jet) -> Jet:
+        """Return a tile's blend weights (n, 1), with derivatives, at points (n, D) in samples with theirs."""
+        axes = zip(self.axes, np.unravel_index(tile, self.counts), reversed(range(len(self.axes))), strict=True)
+        return functools.reduce(
+            Jet.times, [axis.weight_jet(int(place), points.column(k)) for axis, place, k in axes]
+        )
 
     def blend_weights(self, tiles: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the blend weights (K, N) of tiles (K,) at each of their samples."""

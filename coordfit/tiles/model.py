@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend
+from .._backends import Backend, get_backend
+from ..encoders.jets import Jet, Pair
 from ..files import forget_pages
+from ..models.derivatives import network_jet
 from ..models.rendering import CHUNK_PIXELS, Rendered
-from ..network.mlp import MLP
+from ..network.mlp import MLP, make_mlp
 from ..signals.facts import SignalFacts
 from ..signals.grid import SampleGrid, points_of
 from .file import save_tiled
@@ -95,6 +97,28 @@ class TiledModel(Rendered):
             y = self.backend.to_numpy(mlp.forward(encoder(local)))[0]
             colours[which] += y * weights[:, None]
         return colours
+
+    def jet(self, coordinates: NDArray[np.float64], pairs: Sequence[Pair] = ()) -> Jet:
+        """Return values (N, C) with derivatives, those of the blend weights included; on the host."""
+        shape, longest, host = (
+            (len(coordinates), self.picture.channels),
+            max(self.picture.shape),
+            get_backend("numpy"),
+        )
+        encoder = self.network.encoder(host)
+        value, second = np.zeros(shape), {pair: np.zeros(shape) for pair in pairs}
+        first = tuple(np.zeros(shape) for _ in self.picture.shape)
+        for tile, which, _ in self._tiles_of(coordinates * longest):
+            points = Jet.of_points(np, coordinates[which], pairs).scaled(float(longest))
+            local = points.scaled(1.0, -self.layout.starts(tile)[::-1]).scaled(1.0 / self.layout.side)
+            [flat] = self.network.unpacked(np.asarray(self.parameters[tile : tile + 1]))
+            own = network_jet(encoder, make_mlp(host, self.config, self.network.layout, flat), local)
+            own = own.times(self.layout.blend_jet(tile, points))
+            value[which] += own.value
+            for sums, parts in ((first, own.first), (second.values(), own.second.values())):
+                for total, part in zip(sums, parts, strict=True):
+                    total[which] += part
+        return Jet(value, first, second)
 
     def _tiles_of(
         self, points: NDArray[np.float64]

@@ -1,0 +1,201 @@
+"""Derivatives of fitted functions, against JAX where it is installed, and against finite differences."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+import coordfit
+from coordfit.encoders.interpolation import CUBIC, LINEAR
+from coordfit.encoders.jets import Jet
+from coordfit.models.model import Model
+from coordfit.signals.facts import Frame, SignalFacts
+
+rng = np.random.default_rng(0)
+ENCODINGS = ["none", "basic", "positional", "gaussian", "grid", "pyramid"]
+ACTIVATIONS = ["relu", "sine", "tanh", "sigmoid", "identity"]
+SMALL = {"hidden_size": 9, "depth": 3, "num_frequencies": 6, "sigma": 2.0, "dtype": "float64", "steps": 3}
+SHAPES = {1: (40,), 2: (9, 13), 3: (5, 6, 7)}
+
+
+def model_of(dimensions=2, channels=2, frame=None, **options):
+    """A network with random weights, grids and pyramids included."""
+    shape = SHAPES[dimensions]
+    values = np.random.default_rng(1).random((*shape, channels))
+    fitted = coordfit.fit_array(values, "zyx"[-dimensions:], **SMALL | options).model
+    parameters = np.random.default_rng(2).normal(0.0, 0.3, fitted.mlp.parameters.shape)
+    facts = SignalFacts(shape, channels, frame=frame)
+    return Model(fitted.backend, fitted.config, facts, fitted.encoder.state(), parameters)
+
+
+def points_of(dimensions, n=40):
+    """Random points, some of them outside of the signal."""
+    return np.random.default_rng(3).uniform(-0.1, 1.1, (n, dimensions))
+
+
+# -- against JAX, from the definitions --------------------------------------------------------------------
+
+
+def in_jax(model, jnp):
+    """The model's function, written once more in JAX."""
+    parameters = model.mlp.layout
+    flat = np.asarray(model.mlp.parameters)
+    layers = [(jnp.asarray(W), jnp.asarray(b[0])) for W, b in parameters.views(np, flat)]
+    levels = [jnp.asarray(level) for level in parameters.encoder_views(np, flat).values()]
+    functions = {
+        "relu": lambda z: jnp.where(z > 0, z, 0.0),
+        "sine": lambda z: jnp.sin(30.0 * z),
+        "tanh": jnp.tanh,
+        "sigmoid": lambda z: 1.0 / (1.0 + jnp.exp(-z)),
+        "identity": lambda z: z,
+    }
+
+    def interpolated(level, values, v):
+        kernel = model.encoder.kernel
+        total, margin = values, kernel.taps // 2 - 1
+        for k, count in reversed([*enumerate(level.counts[::-1])]):  # the first axis of nodes first
+            place = jnp.clip((v[k] - level.start) / level.step + margin, 0.0, count - 1.0 + 2 * margin)
+            cell = jnp.clip(jnp.floor(place), 0.0, count - 2.0 + 2 * margin)
+            weights = kernel.weights(place - cell)
+            nodes = [jnp.clip(cell + t - 2 * margin, 0, count - 1).astype(int) for t in range(kernel.taps)]
+            total = sum(w * total[node] for node, w in zip(nodes, weights, strict=True))
+        return total
+
+    def function(v):
+        if "B" in (state := model.encoder.state()):
+            phase = 2 * jnp.pi * jnp.asarray(state["B"]) @ v
+            x = jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])
+        elif levels:
+            x = jnp.concatenate(
+                [interpolated(*each, v) for each in zip(model.encoder.nodes, levels, strict=True)]
+            )
+        else:
+            x = v
+        for W, b in layers[:-1]:
+            x = functions[model.config.activation](x @ W + b)
+        return functions[model.config.output_activation](x @ layers[-1][0] + layers[-1][1])
+
+    return function
+
+
+OF_PICTURES = [(2, *pair) for pair in itertools.product(ENCODINGS, ACTIVATIONS)]
+OF_OTHERS = [(D, encoding, "tanh") for D in (1, 3) for encoding in ENCODINGS]
+
+
+@pytest.mark.parametrize(("dimensions", "encoding", "activation"), OF_PICTURES + OF_OTHERS)
+def test_derivatives_are_those_of_jax(dimensions, encoding, activation):
+    jax = pytest.importorskip("jax")
+    model = model_of(dimensions, encoding=encoding, activation=activation, output_activation="sigmoid")
+    with jax.enable_x64(True):
+        function, points = in_jax(model, jax.numpy), points_of(dimensions)
+        v = jax.numpy.asarray(points)
+        np.testing.assert_allclose(model(points), jax.vmap(function)(v), rtol=1e-9, atol=1e-12)
+        gradient = np.asarray(jax.vmap(jax.jacfwd(function))(v))
+        hessian = np.asarray(jax.vmap(jax.jacfwd(jax.jacfwd(function)))(v))
+    scale = np.abs(gradient).max(), np.abs(hessian).max()
+    np.testing.assert_allclose(model.gradient(points), gradient, rtol=1e-6, atol=1e-12 * scale[0])
+    np.testing.assert_allclose(model.hessian(points), hessian, rtol=1e-6, atol=1e-12 * scale[1])
+    laplacian = np.trace(hessian, axis1=-2, axis2=-1)
+    np.testing.assert_allclose(model.laplacian(points), laplacian, rtol=1e-6, atol=1e-11 * scale[1])
+
+
+# -- against finite differences ----------------------------------------------------------------------------
+
+
+def differences(function, points, h):
+    """First derivatives (..., C, D) by central differences of fourth order."""
+    columns = []
+    for k in range(points.shape[-1]):
+        e = h * np.eye(points.shape[-1])[k]
+        near, far = (function(points + s * e) - function(points - s * e) for s in (1, 2))
+        columns.append((8.0 * near - far) / (12.0 * h))
+    return np.stack(columns, axis=-1)
+
+
+@pytest.mark.parametrize(("dimensions", "encoding"), [*itertools.product(SHAPES, ENCODINGS)])
+def test_derivatives_are_differences(dimensions, encoding):
+    model = model_of(dimensions, encoding=encoding, activation="tanh")
+    points = np.random.default_rng(6).uniform(0.0, 0.9, (30, dimensions))
+    points = np.round(points * 8.0) / 8.0 + 0.03  # within a cell, since a grid has kinks between cells
+    first, second = differences(model, points, 1e-4), differences(model.gradient, points, 1e-4)
+    np.testing.assert_allclose(model.gradient(points), first, rtol=1e-5, atol=1e-8 * np.abs(first).max())
+    np.testing.assert_allclose(model.hessian(points), second, rtol=1e-4, atol=1e-7 * np.abs(second).max())
+
+
+@pytest.mark.parametrize("dimensions", SHAPES)
+def test_tiles_are_differentiated_through_their_blend(dimensions):
+    shape = {1: (60,), 2: (21, 26), 3: (14, 15, 16)}[dimensions]
+    values = np.random.default_rng(0).random((*shape, 2))
+    options = {"tiles": 8, "steps": 5, "activation": "tanh", "hidden_size": 8, "dtype": "float64"}
+    model = coordfit.fit_array(values, "zyx"[-dimensions:], **options).model
+    points = np.random.default_rng(4).uniform(1.0, np.array(shape)[::-1] - 2.0, (60, dimensions))
+    expected = differences(model, points, 1e-4)
+    np.testing.assert_allclose(model.gradient(points), expected, rtol=1e-5, atol=1e-8 * np.abs(expected).max())
+    expected = differences(model.gradient, points, 1e-4)
+    np.testing.assert_allclose(model.hessian(points), expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+    laplacian = np.trace(model.hessian(points), axis1=-2, axis2=-1)
+    np.testing.assert_allclose(model.laplacian(points), laplacian, rtol=1e-9, atol=1e-9)
+
+
+def test_units_are_those_of_the_points_or_samples():
+    frame = Frame(("y", "x"), (3.0, -1.0), (0.5, 2.0), (10.0, 0.0), (30.0, 1.0))
+    model = model_of(frame=frame, activation="tanh")
+    points = np.random.default_rng(5).uniform(0.0, 6.0, (20, 2))
+    expected = differences(model, points, 1e-3)
+    np.testing.assert_allclose(model.gradient(points), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        model.gradient(points, per="sample"), expected * [2.0, 0.5], rtol=1e-6, atol=1e-8
+    )
+    second = differences(model.gradient, points, 1e-3)
+    np.testing.assert_allclose(model.hessian(points), second, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="unit or sample, not 'pixel'"):
+        model.gradient(points, per="pixel")
+
+
+def test_drawn_derivatives_are_those_at_the_centres_of_pixels():
+    model = model_of(channels=3, activation="sine")
+    centres = model.picture.grid.resized(18, 26).coordinates(np.arange(18 * 26)).reshape(18, 26, 2)
+    gradient = model.gradient(centres, per="sample")
+    np.testing.assert_allclose(model.render_derivative("x", (18, 26)), gradient[..., 0])
+    np.testing.assert_allclose(model.render_derivative("y", (18, 26)), gradient[..., 1])
+    norm = np.linalg.norm(gradient, axis=-1)
+    np.testing.assert_allclose(model.render_derivative("gradient-norm", (18, 26)), norm)
+    window = model.render_derivative("laplacian", (18, 26), crop=(4, 5, 7, 6))
+    np.testing.assert_allclose(window, model.laplacian(centres, per="sample")[5:11, 4:11])
+    with pytest.raises(ValueError, match="one of x, y, gradient-norm, laplacian, not 'z'"):
+        model.render_derivative("z")
+
+
+def test_a_float32_model_is_differentiated_in_float64():
+    exact, single = (model_of(activation="tanh", dtype=dtype) for dtype in ("float64", "float32"))
+    points = points_of(2)
+    np.testing.assert_allclose(single.hessian(points), exact.hessian(points), rtol=1e-3, atol=1e-4)
+    assert single.gradient(points).dtype == np.float64
+
+
+def test_an_activation_from_outside_needs_its_curvature_for_second_derivatives_alone():
+    @dataclasses.dataclass(frozen=True)
+    class Square:
+        saves_input = True
+
+        def forward(self, xp, z):
+            return z * z
+
+        def backward(self, xp, dy, saved):
+            return 2.0 * dy * saved
+
+    model, points = model_of(activation=Square()), points_of(2)
+    np.testing.assert_allclose(model.gradient(points), differences(model, points, 1e-4), rtol=1e-5, atol=1e-7)
+    with pytest.raises(coordfit.ConfigError, match="give it a method `curvature"):
+        model.laplacian(points)
+
+
+@pytest.mark.parametrize("kernel", [LINEAR, CUBIC], ids=["linear", "cubic"])
+def test_slopes_of_kernels_are_their_derivatives(kernel):
+    t = np.linspace(0.01, 0.99, 30)
+    for function, derivative in ((kernel.weights, kernel.slopes), (kernel.slopes, kernel.curvatures)):
+        expected = [(a - b) / 2e-6 for a, b in zip(function(t + 1e-6), function(t - 1e-6), strict=True)]
+        np.testing.assert_allclose(derivative(t), expected, atol=1e-6)
+    jets = kernel.jets_along(np, Jet.of_points(np, np.array([[-3.0], [7.0]])), 5)
+    assert all((jet.first[0] == 0.0).all() for _, jet in jets), "beyond the ends nothing changes"
