@@ -63,10 +63,10 @@ class FitConfig:
         "gaussian", "how (x, y) enters the network", choices=Names(get_args(EncodingName), "encoding")
     )
     num_frequencies: int = _network(128, "m, the number of Fourier frequencies", limits=(1, 65_536))
-    sigma: float | Auto | None = _network(
+    sigma: float | tuple[float, ...] | Auto | None = _network(
         None,
-        "spread of the Gaussian frequencies, or the highest positional one, in cycles per longer side, or "
-        "`auto` (default 10, positional 32; with --train-on every-second 3 and 8)",
+        "spread of the Gaussian frequencies, or the highest positional one, in cycles per longer side; one for "
+        "each coordinate as 10x3, or `auto` (default 10, positional 32; with --train-on every-second 3 and 8)",
         limits=(1e-6, 1e6),
         names=get_args(Auto),
     )
@@ -228,9 +228,9 @@ class FitConfig:
         return f"FitConfig({', '.join(changed)})"
 
     @property
-    def resolved_sigma(self) -> float:
+    def resolved_sigma(self) -> float | tuple[float, ...]:
         """Return sigma, or the encoding's default if sigma is None or `auto`."""
-        if isinstance(self.sigma, int | float):
+        if isinstance(self.sigma, int | float | tuple):
             return self.sigma
         return _DEFAULT_SIGMA[self.train_on].get(str(self.encoding), 1.0)
 
@@ -281,6 +281,11 @@ class FitConfig:
     def replace(self, **changes: Any) -> FitConfig:
         """Return a copy with other values; ConfigError for unknown names."""
         return make_config(vars(self), changes)
+
+
+def sigma_in_words(sigma: float | tuple[float, ...]) -> str:
+    """Return sigma as it is typed: 10, or 3x10x10 if it differs by coordinate."""
+    return "x".join(f"{number:g}" for number in (sigma if isinstance(sigma, tuple) else (sigma,)))
 
 
 def default_steps(num_training_pixels: int) -> int:

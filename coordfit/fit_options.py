@@ -47,7 +47,7 @@ class FitOptions(TypedDict, total=False):
 
     encoding: EncodingName | Component
     num_frequencies: int
-    sigma: float | Auto | None
+    sigma: float | tuple[float, ...] | Auto | None
     grid_levels: int
     grid_features: int
     grid_spacing: float | None

@@ -47,6 +47,7 @@ def check_setting(spec: dataclasses.Field[Any], value: Any) -> None:
         return  # a component, checked by `resolved`
     if not _has_type(value, expected):
         wanted = expected.replace(" | None", "").replace("tuple[int, int]", "(width, height)")
+        wanted = wanted.replace("tuple[float, ...]", "a tuple of numbers")
         raise ConfigError(f"{spec.name} must be {wanted}, not {value!r}")
     choices, limits, names = (spec.metadata[key] for key in ("choices", "limits", "names"))
     if isinstance(value, str) and names:
@@ -71,6 +72,8 @@ def _has_type(value: Any, expected: str) -> bool:
     if isinstance(value, bool) or "bool" in expected:
         return isinstance(value, bool) and "bool" in expected
     if isinstance(value, tuple):
+        if "tuple[float, ...]" in expected:
+            return bool(value) and all(type(n) in (int, float) for n in value)
         return "tuple" in expected and len(value) == 2 and all(type(n) is int for n in value)
     if isinstance(value, int):
         return "int" in expected or "float" in expected

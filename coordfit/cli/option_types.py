@@ -27,7 +27,7 @@ class UsageError(Exception):
 def number_or_word(spec: dataclasses.Field[Any]) -> Converter:
     """Return the converter of a field with numbers, sizes or free text, and with its own words."""
     kind, word = kind_of(spec), spec.metadata["word_for_none"]
-    if "tuple" in kind:
+    if "tuple[int" in kind:
         return parse_size
     convert: Converter = float if "float" in kind else str if "str" in kind else int
     names = spec.metadata["names"]
@@ -35,6 +35,8 @@ def number_or_word(spec: dataclasses.Field[Any]) -> Converter:
     def read(text: str) -> Any:
         if text in names:
             return text
+        if "tuple" in kind and "x" in text:
+            return tuple(float(number) for number in text.split("x"))
         return None if word and text == word else convert(text)
 
     read.__name__ = f"{'number' if convert is not str else 'text'}{f' or {word}' if word else ''}"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .._backends import Array, Backend, Lattice
 from ..components import from_settings, name_of
-from ..config import FitConfig
+from ..config import FitConfig, sigma_in_words
 from ..errors import ConfigError
 from ..signals.grid import GridAxes
 from .jets import Jet
@@ -89,7 +89,7 @@ class Encoding(ABC):
     @classmethod
     def title(cls, config: FitConfig) -> str:
         """Return the encoding and its settings in words."""
-        sigma = f", sigma {config.resolved_sigma:g}" if cls.has_sigma else ""
+        sigma = f", sigma {sigma_in_words(config.resolved_sigma)}" if cls.has_sigma else ""
         return f"{name_of(config.encoding)} encoding{sigma}"
 
     def draw(self, rng: np.random.Generator, dtype: str) -> dict[str, NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ CHANNELS = "c"
 """The name of an axis that counts channels."""
 _USUAL_NAMES = ("t", "z", "y", "x")
 _MOST_CHANNELS = 2**12
+_LINE_SIZE = 768, 192  # width and height of the picture of a signal with one axis
 
 ValueRange = str | tuple[float, float]
 """`array` for one range of all values, `channel` for one of each channel, or a lowest and a highest value."""
@@ -69,11 +71,11 @@ class ArraySignal(Signal):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return the samples along each axis; of scattered points those of a grid with about as many."""
+        """Return the samples along each axis; of scattered points those of a grid with a cell for every four."""
         if self.points is None:
             return self.samples
         count, dimensions = self.points.shape
-        return (max(1, round(float(count) ** (1.0 / dimensions))),) * int(dimensions)
+        return (max(1, round(float(count / 4.0) ** (1.0 / dimensions))),) * int(dimensions)
 
     @property
     def pixels(self) -> NDArray[np.float32]:
@@ -104,6 +106,44 @@ class ArraySignal(Signal):
     def size_facts(self) -> dict[str, Any]:
         """Return the shape, and the values that PSNR takes as 0 and 1."""
         return {"shape": list(self.samples), "value_range": [list(self.frame.low), list(self.frame.high)]}
+
+    def shown(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return a picture (H, W, 1 or 3): the middle of the axes but two, or a line drawn over one axis."""
+        plane = values[tuple(side // 2 for side in values.shape[:-3])] if values.ndim > 3 else values
+        if plane.ndim == 2:
+            return _drawn_line(plane[:, 0])
+        channels = plane.shape[-1]
+        return plane[..., [0, channels // 2, -1]] if channels >= 3 else plane[..., :1]
+
+    @property
+    def values_on_grid(self) -> NDArray[np.floating]:
+        """Return the values (*shape, C); those of scattered points are means of cells."""
+        if self.points is None:
+            return self.scaled
+        cells = (np.clip(self.points[:, ::-1], 0.0, 1.0) * np.array(self.shape)).astype(int)
+        numbers = np.ravel_multi_index(np.minimum(cells, np.array(self.shape) - 1).T, self.shape)
+        size = math.prod(self.shape)
+        counts = np.maximum(np.bincount(numbers, minlength=size), 1)
+        sums = [np.bincount(numbers, channel, size) for channel in self.scaled.T]
+        means = np.stack(sums, axis=-1) / counts[:, None]
+        return means.reshape(*self.shape, self.channels).astype(np.float32)
+
+    @cached_property
+    def power(self) -> float:
+        """Return the mean square of the known values, in the array's own units."""
+        seen = self.scaled if self.unknown is None else self.scaled[~self.unknown]
+        return float(np.mean(np.square(self.frame.restored(seen.astype(np.float64)))))
+
+    def own_figures(self, psnr: float | None) -> dict[str, float | None]:
+        """Return the root mean squared error, and the ratio of signal to error in dB.
+
+        They are None if channels have ranges of their own.
+        """
+        if psnr is None or len(self.frame.low) > 1:
+            return {"rmse": None, "snr": None}
+        rmse = float(self.frame.spread[0]) * 10.0 ** (-psnr / 20.0)
+        snr = 10.0 * math.log10(self.power / rmse**2) if rmse > 0.0 and self.power > 0.0 else None
+        return {"rmse": rmse, "snr": snr}
 
     def other_bits_per_pixel(self, psnr: float | None) -> dict[str, float | None]:
         """Return the bits of a sample of the array."""
@@ -185,7 +225,7 @@ def point_signal(
         raise SignalError("coordinates must be finite")
     low, spans = points.min(axis=0), np.ptp(points, axis=0)
     spans[spans == 0.0] = 1.0
-    side = max(1, round(len(points) ** (1.0 / points.shape[1])))
+    side = max(1, round(float(len(points) / 4.0) ** (1.0 / points.shape[1])))
     spacing = spans / side
     given = tuple(names or ("x", "y", "z", "t")[: points.shape[1]])
     if len(given) != points.shape[1]:
@@ -198,6 +238,18 @@ def point_signal(
         is_scattered=True,
     )
     return _signal(array.reshape(len(array), -1), frame, value_range, None, name, (points - low) / spans)
+
+
+def _drawn_line(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return a picture (H, W, 1) of values (n,) as a dark line, each column from its lowest to its highest."""
+    width, height = min(len(values), _LINE_SIZE[0]), _LINE_SIZE[1]
+    ends = np.linspace(0, len(values), width + 1).astype(int)
+    levels = np.clip(values, 0.0, 1.0) * (height - 1)
+    low, high = (extreme.reduceat(levels, ends[:-1]) for extreme in (np.minimum, np.maximum))
+    low[1:], high[1:] = np.minimum(low[1:], high[:-1]), np.maximum(high[1:], low[:-1])  # without gaps
+    rows = np.arange(height)[::-1, None]
+    is_drawn = (rows >= np.floor(low)) & (rows <= np.ceil(high))
+    return np.where(is_drawn, 0.1, 1.0).astype(np.float32)[..., None]
 
 
 def _signal(

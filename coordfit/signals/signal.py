@@ -49,6 +49,15 @@ class Signal:
         """Return the values; of a large picture only those that are read become float32."""
         return self.pixels
 
+    def shown(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return the picture (H, W, C) that stands for values (*shape, C) in [0, 1]; a picture is its own."""
+        return values
+
+    @property
+    def values_on_grid(self) -> NDArray[np.floating]:
+        """Return the values (*shape, C) in [0, 1]; those of scattered points are means of cells."""
+        return self.pixels
+
     @property
     def digest(self) -> str:
         """Return the SHA-256 of all that training sees, in hexadecimal."""
@@ -78,6 +87,10 @@ class Signal:
     def size_facts(self) -> dict[str, Any]:
         """Return the size for the metrics of a fit."""
         return {"shape": list(self.samples)}
+
+    def own_figures(self, psnr: float | None) -> dict[str, float | None]:
+        """Return an error that is told by its PSNR in the signal's own units; empty for a picture."""
+        return {}
 
     def other_bits_per_pixel(self, psnr: float | None) -> dict[str, float | None]:
         """Return the bits per sample of other files: plain ones, and for a picture those of other codecs."""

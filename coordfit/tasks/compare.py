@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from .._backends import Backend
 from ..components import Component, name_of
+from ..config import sigma_in_words
 from ..encoders.registry import encoding_class
 from ..files import escaped
 from ..fit_options import AllOptions, Auto, EncodingName, RecipeName
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
     from PIL import Image
+
+Sigma = float | tuple[float, ...]
 
 AUTO = "gaussian auto"
 """The name of the network whose sigma is chosen; the table and the picture tell the number."""
@@ -120,7 +123,7 @@ def jobs_for(
     settings: Settings,
     tiles: TileOptions,
     encodings: Sequence[str | Component] | None,
-    sigmas: Sequence[float | str] | None,
+    sigmas: Sequence[Sigma | str] | None,
     **pixels: Any,
 ) -> dict[str, AnyJob]:
     """Return jobs by name: each encoding once (None: all that can be), `gaussian` once for each sigma.
@@ -138,16 +141,20 @@ def jobs_for(
 
 
 def _variants(
-    encodings: Sequence[Any], sigmas: Sequence[float | str] | None, right: float
+    encodings: Sequence[Any], sigmas: Sequence[Sigma | str] | None, right: Sigma
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and what differs; `right` is the sigma that suits."""
     for encoding in encodings:
         if encoding != "gaussian":
             yield name_of(encoding), {"encoding": encoding, "sigma": None}
             continue
-        for sigma in sigmas or (right / 5.0, right, right * 5.0):
-            named = sigma if isinstance(sigma, str) else f"{sigma:g}"
+        for sigma in sigmas or (_over(5.0, right), right, _over(0.2, right)):
+            named = sigma if isinstance(sigma, str) else sigma_in_words(sigma)
             yield f"gaussian {named}", {"encoding": encoding, "sigma": sigma}
+
+
+def _over(divisor: float, sigma: Sigma) -> Sigma:
+    return tuple(number / divisor for number in sigma) if isinstance(sigma, tuple) else sigma / divisor
 
 
 def settled_jobs(jobs: Mapping[str, AnyJob], backend: Backend, trial: Trial | None = None) -> dict[str, AnyJob]:
@@ -175,13 +182,13 @@ def compare_jobs(
     return Comparison(picture, {name: results[name] for name in names if name in results})
 
 
-def _sigma(result: FitResult) -> float | None:
+def _sigma(result: FitResult) -> float | tuple[float, ...] | None:
     """The sigma of an encoding that has one."""
     return result.config.resolved_sigma if encoding_class(result.config.encoding).has_sigma else None
 
 
 def _label(name: str, result: FitResult) -> str:
-    return f"{name}, {result.config.resolved_sigma:g}" if name == AUTO else name
+    return f"{name}, {sigma_in_words(result.config.resolved_sigma)}" if name == AUTO else name
 
 
 def _figures(result: FitResult) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -105,25 +106,46 @@ class FitResult:
         return self.config.target_psnr is not None and self.stopped != "target_psnr"
 
     def render(
-        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        shape: Sequence[int] | None = None,
+        crop: Crop | None = None,
     ) -> NDArray[np.floating]:
-        """Return the picture at another size; see `Model.render`."""
-        return self.model.render(height, width, crop=crop)
+        """Return the picture, or another signal, at another size; see `Model.render`."""
+        return self.model.render(height, width, shape=shape, crop=crop)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model; see `Model.save`."""
         self.model.save(path)
 
     def write_pictures(self, folder: Path) -> None:
-        """Write `reconstruction.png`, `comparison.png` and, for a network, `curves.svg`."""
-        save_picture(folder / "reconstruction.png", self.reconstruction, bit_depth=self.picture.bit_depth)
+        """Write the reconstruction, `comparison.png` and, for a network, `curves.svg`."""
+        self._write_reconstruction(folder)
         with atomic_write(folder / "comparison.png") as file:
             self.comparison().save(file, format="PNG")
-        save_curves(folder / "curves.svg", self.history)
+        if self.has_curve:
+            save_curves(folder / "curves.svg", self.history)
 
     def comparison(self) -> Image.Image:
         """Return truth, reconstruction and error side by side, with the figures."""
-        return comparison_picture(self.picture.pixels, self.reconstruction, self._title(), self._figures())
+        signal = self.picture
+        made = self.reconstruction if signal.is_picture else np.concatenate([*self._rows()])
+        truth = signal.shown(signal.values_on_grid)
+        made = signal.shown(made.reshape(*signal.shape, signal.channels))
+        return comparison_picture(truth, made, self._title(), self._figures())
+
+    def _write_reconstruction(self, folder: Path) -> None:
+        """Write `reconstruction.png`, or an array as `reconstruction.npy` in its own units."""
+        if self.picture.is_picture:
+            save_picture(folder / "reconstruction.png", self.reconstruction, bit_depth=self.picture.bit_depth)
+            return
+        with atomic_write(folder / "reconstruction.npy") as file:
+            np.save(file, self.reconstruction)
+
+    def _rows(self) -> Iterator[NDArray[np.floating]]:
+        return self.model.render_rows(self.model.grid())
 
     def __repr__(self) -> str:
         psnr = self.metrics.get("psnr")
@@ -161,7 +183,10 @@ class StreamedResult(FitResult):
         return bool(self.metrics)
 
     def write_pictures(self, folder: Path) -> None:
-        """Write `reconstruction.png` and `comparison.png` from rows that are rendered once."""
+        """Write reconstruction and `comparison.png`; of a picture from rows that are rendered once."""
+        if not self.picture.is_picture:
+            super().write_pictures(folder)
+            return
         running = RunningComparison(self.picture.colours)
         save_rows(folder / "reconstruction.png", self.model, self.model.grid(), see=running.add)
         with atomic_write(folder / "comparison.png") as file:
@@ -169,6 +194,8 @@ class StreamedResult(FitResult):
 
     def comparison(self) -> Image.Image:
         """Return truth, reconstruction and error side by side, without the whole rendering in memory."""
+        if not self.picture.is_picture:
+            return super().comparison()
         running = RunningComparison(self.picture.colours)
         for rows in self.model.render_rows(self.model.grid()):
             running.add(rows)
@@ -225,6 +252,7 @@ def metrics_of(
         "psnr": figures.psnr,
         "psnr_train": figures.psnr_train,
         "psnr_held_out": figures.psnr_held_out,
+        **picture.own_figures(figures.psnr),
         **baselines(picture, train_on),
         "ssim": similarity,
         "loss": figures.loss,
