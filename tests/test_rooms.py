@@ -164,6 +164,7 @@ ROOMS = [
     "coordfit.signals",
     "coordfit.images.formats",
     "coordfit.images",
+    "coordfit.sources",
     "coordfit.kriging",
     "coordfit.enlarging",
     "coordfit.encoders",

@@ -92,9 +92,7 @@ class Derivatives:
         return gradient[..., self.model.picture.coordinate_names.index(name)]
 
     def _at(self, points: ArrayLike, kind: Any, more: tuple[int, ...]) -> Real:
-        from .rendering import as_points
-
-        given = as_points(points, self.D)
+        given = self.model.picture.checked_points(points)
         found = kind(self.model.picture.to_network(given.reshape(-1, self.D)))
         has_channels = self.model.picture.has_channels
         return np.asarray(found.reshape(*given.shape[:-1], *((self.C,) if has_channels else ()), *more))

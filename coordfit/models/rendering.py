@@ -166,7 +166,7 @@ class Rendered(Drawable):
         Of a picture, x and y are in units of the longer side, and colours are not clipped. Other signals take
         and return their own units, and (...) without C if they had no axis of channels.
         """
-        given = as_points(points, self.picture.dimensions)
+        given = self.picture.checked_points(points)
         values = self.predict(self.picture.to_network(given.reshape(-1, given.shape[-1])))
         return self.picture.as_array(self.picture.restored(values), given.shape[:-1])
 
@@ -253,13 +253,3 @@ def _unpickled(
     except (DeviceUnavailableError, ValueError):  # a device of another machine, or a backend from outside
         backend = get_backend("cpu")
     return kind(backend, *data)
-
-
-def as_points(points: ArrayLike, dimensions: int) -> NDArray[Any]:
-    """Return points (..., D) on the host as an array of numbers; ValueError if they are not."""
-    array = np.asarray(points)
-    if array.dtype.kind not in "iuf" or array.ndim < 1 or array.shape[-1] != dimensions:
-        raise ValueError(
-            f"coordinates must be numbers of shape (..., {dimensions}), not {array.dtype} {array.shape}"
-        )
-    return array

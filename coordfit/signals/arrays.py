@@ -45,8 +45,6 @@ class ArraySignal(Signal):
         Those without a value; None if there are none.
     points : array (N, D), or None for a grid
         Coordinates of scattered points as networks see them.
-    value_bits : int
-        Bits of a value in the source.
     """
 
     scaled: NDArray[np.float32]
@@ -56,7 +54,6 @@ class ArraySignal(Signal):
     known: NDArray[np.bool_] | None = None
     unknown: NDArray[np.bool_] | None = None
     points: NDArray[np.float64] | None = None
-    value_bits: int = 32
     bit_depth: int = 8
 
     def __post_init__(self) -> None:
@@ -71,7 +68,7 @@ class ArraySignal(Signal):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return the samples along each axis; of scattered points those of a grid with a cell for every four."""
+        """Return the samples along each axis; of scattered points those of a grid with a cell for four."""
         if self.points is None:
             return self.samples
         count, dimensions = self.points.shape
@@ -147,7 +144,7 @@ class ArraySignal(Signal):
 
     def other_bits_per_pixel(self, psnr: float | None) -> dict[str, float | None]:
         """Return the bits of a sample of the array."""
-        return {"plain": self.value_bits * self.channels}
+        return {"plain": 8 * np.dtype(self.frame.dtype).itemsize * self.channels}
 
     @cached_property
     def digest(self) -> str:
@@ -269,12 +266,12 @@ def _signal(
     mask = _known(array, unknown, known)
     seen = array if mask is None else array[mask]
     low, high = _range(seen, value_range)
-    framed = dataclasses.replace(frame, low=tuple(low.tolist()), high=tuple(high.tolist()))
+    limits: Any = {"low": tuple(low.tolist()), "high": tuple(high.tolist())}
+    framed = dataclasses.replace(frame, **limits, dtype=array.dtype.name)
     pixels = framed.scaled(array)
     if unknown is not None:
         pixels[unknown] = 0.0
-    bits = 8 * array.dtype.itemsize
-    return ArraySignal(pixels, framed, name, notes, mask, unknown, points, bits)
+    return ArraySignal(pixels, framed, name, notes, mask, unknown, points)
 
 
 def _numbers(values: ArrayLike, what: str) -> NDArray[Any]:

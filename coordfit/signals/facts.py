@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .grid import SampleGrid
 
@@ -36,6 +36,8 @@ class Frame:
         Whether arrays of values have an axis of channels behind the others.
     is_scattered : bool
         Whether the samples are no grid; the shape is then that of a rendering.
+    dtype : str
+        The type of the source's values.
     """
 
     axes: tuple[str, ...]
@@ -45,6 +47,7 @@ class Frame:
     high: tuple[float, ...] = (1.0,)
     has_channels: bool = True
     is_scattered: bool = False
+    dtype: str = "float32"
 
     def check(self, dimensions: int, channels: int) -> None:
         """Raise ValueError unless the numbers fit a signal of these axes and channels."""
@@ -54,8 +57,8 @@ class Frame:
             raise ValueError(f"a frame of {dimensions} axes has {dimensions} names, origins and spacings")
         if any(len(numbers) not in (1, channels) for numbers in of_channels):
             raise ValueError(f"a frame of {channels} channels has 1 or {channels} lowest and highest values")
-        if not all(isinstance(name, str) for name in self.axes):
-            raise ValueError("the names of axes are words")
+        if not all(isinstance(name, str) for name in self.axes) or np.dtype(self.dtype).kind not in "iuf":
+            raise ValueError("the names of axes are words, and the type of values is one of real numbers")
         numbers = np.array([*self.origin, *self.spacing, *self.low, *self.high], np.float64)
         if not np.isfinite(numbers).all() or min(self.spacing) <= 0.0 or not (self.spread > 0.0).all():
             raise ValueError("a frame's numbers must be finite, its spacings above 0, and high above low")
@@ -77,6 +80,14 @@ class Frame:
     def restored(self, values: Real) -> Real:
         """Return values (..., C) in the signal's own units, of the same type."""
         return (values * self.spread + self.low).astype(values.dtype)
+
+    def as_source(self, values: Real) -> NDArray[Any]:
+        """Return values in the type of the source: whole numbers are rounded."""
+        kind = np.dtype(self.dtype)
+        if kind.kind == "f":
+            return values.astype(np.float32 if kind.itemsize < 8 else kind)
+        limits = np.iinfo(kind)
+        return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,15 @@ class SignalFacts:
     def grid(self) -> SampleGrid:
         """Return the signal's own samples."""
         return SampleGrid.of(*self.shape)
+
+    def checked_points(self, points: ArrayLike) -> Real:
+        """Return points (..., D) as an array of numbers on the host; ValueError if they are not."""
+        array, D = np.asarray(points), self.dimensions
+        if array.dtype.kind not in "iuf" or array.ndim < 1 or array.shape[-1] != D:
+            raise ValueError(
+                f"coordinates must be numbers of shape (..., {D}), not {array.dtype} {array.shape}"
+            )
+        return array
 
     def to_network(self, points: Real) -> Real:
         """Return coordinates (..., D) of points in the signal's own units, x first."""

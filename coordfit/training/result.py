@@ -23,6 +23,7 @@ from ..pixels.masks import training_mask
 from ..report.comparison import comparison_picture
 from ..report.curves import save_curves
 from ..report.streamed_comparison import RunningComparison
+from ..sources.writing import suffix_for, write_array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -137,12 +138,13 @@ class FitResult:
         return comparison_picture(truth, made, self._title(), self._figures())
 
     def _write_reconstruction(self, folder: Path) -> None:
-        """Write `reconstruction.png`, or an array as `reconstruction.npy` in its own units."""
-        if self.picture.is_picture:
+        """Write `reconstruction.png`, or an array in its own units to a file of its source's kind."""
+        frame = self.picture.frame
+        if frame is None:
             save_picture(folder / "reconstruction.png", self.reconstruction, bit_depth=self.picture.bit_depth)
-            return
-        with atomic_write(folder / "reconstruction.npy") as file:
-            np.save(file, self.reconstruction)
+        else:
+            file = folder / f"reconstruction{suffix_for(self.picture.name)}"
+            write_array(file, self.reconstruction, frame)
 
     def _rows(self) -> Iterator[NDArray[np.floating]]:
         return self.model.render_rows(self.model.grid())

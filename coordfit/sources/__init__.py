@@ -1,0 +1,1 @@
+"""Files of arrays: NumPy's, sounds, stacks of TIFF, OpenEXR, folders of frames; read and written."""
