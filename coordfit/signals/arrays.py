@@ -22,6 +22,7 @@ CHANNELS = "c"
 """The name of an axis that counts channels."""
 _USUAL_NAMES = ("t", "z", "y", "x")
 _MOST_CHANNELS = 2**12
+_MOST_VALUE = 1e300
 _LINE_SIZE = 768, 192  # width and height of the picture of a signal with one axis
 
 ValueRange = str | tuple[float, float]
@@ -347,7 +348,8 @@ def _range(seen: NDArray[Any], value_range: ValueRange) -> tuple[NDArray[np.floa
     else:
         low, high = (np.atleast_1d(np.asarray(limit, np.float64)) for limit in value_range)
     high = np.where(high == low, low + 1.0, high)  # a constant
-    if not (np.isfinite([low, high, high - low]).all() and (high > low).all()):
+    half = 0.5 * high - 0.5 * low
+    if not ((np.abs([low, high, half]) < _MOST_VALUE).all() and (half > 0.0).all()):
         raise SignalError(
             f"the range of values, {low.tolist()} to {high.tolist()}, is not finite and ascending"
         )

@@ -54,8 +54,9 @@ def _tiff(file: BinaryIO, values: Values, frame: Frame) -> None:
 
     axes = "".join(frame.axes).upper() + ("S" if frame.has_channels else "")
     known = len(axes) == values.ndim and set(axes) <= set("TZYXS")
-    kind = {"photometric": "rgb" if values.shape[-1] in (3, 4) else "minisblack"} if frame.has_channels else {}
-    imwrite(file, frame.as_source(values), metadata={"axes": axes} if known else None, **kind)  # type: ignore[arg-type]
+    is_rgb = frame.has_channels and values.shape[-1] in (3, 4)
+    metadata = {"axes": axes} if known else None
+    imwrite(file, frame.as_source(values), photometric="rgb" if is_rgb else "minisblack", metadata=metadata)
 
 
 def _wave(file: BinaryIO, values: Values, frame: Frame) -> None:

@@ -26,6 +26,9 @@ from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer, fit_alone, fit_together
 
 SIZE = (7, 11)
+SIZES = pytest.mark.parametrize(
+    "size", [SIZE, (40,), (4, 5, 6), (2, 3, 2, 4)], ids=lambda size: f"{len(size)}-D"
+)
 SETTINGS = {"num_frequencies": 6, "sigma": 3.0, "grid_levels": 3, "grid_features": 2, "grid_smoothness": 0.5}
 SETTINGS |= {"pyramid_levels": 3, "pyramid_smoothness": 0.5}
 ALL = [*ENCODINGS, *OWN]
@@ -74,8 +77,13 @@ def test_names_are_those_of_the_types():
 # -- features ------------------------------------------------------------------------------------------------
 
 
-def test_features_by_coordinates_by_number_and_by_runs_are_the_same(backend, name):
-    encoder, grid = Built(backend, name).encoder, SampleGrid.of(*SIZE)
+@SIZES
+def test_features_by_coordinates_by_number_and_by_runs_are_the_same(backend, name, size):
+    if name in OWN and size != SIZE:
+        with pytest.raises(ConfigError, match=f"is for 2 coordinates, not {len(size)}; give its class a field"):
+            Built(backend, name, size=size)
+        return
+    encoder, grid = Built(backend, name, size=size).encoder, SampleGrid.of(*size)
     rows = GridRows(backend, grid, 1, "float64")
     numbers = np.random.default_rng(1).integers(0, len(grid), 40)
     index = backend.asarray(numbers)
@@ -85,7 +93,7 @@ def test_features_by_coordinates_by_number_and_by_runs_are_the_same(backend, nam
     by_number = backend.to_numpy(encoder.of_pixels(index, rows.lattice, "float64", buffer))
     np.testing.assert_allclose(by_number, everything[numbers], rtol=0, atol=1e-12)
     on_grid = encoder.on_grid(grid.axes(), "float64")
-    for start, stop in [(0, 77), (0, 4), (3, 30), (11, 33), (70, 77)]:
+    for start, stop in [(0, len(grid)), (0, 4), (3, 30), (11, 33), (len(grid) - 7, len(grid))]:
         run = slice(start, stop)
         for found in (on_grid(run, None), encoder.of_run(rows, run)):
             np.testing.assert_allclose(backend.to_numpy(found), everything[run], rtol=0, atol=1e-12)
@@ -136,11 +144,14 @@ def test_own_encoders_are_shared_if_they_are_alike():
 
 @pytest.mark.parametrize("name", LEARNING, ids=name_of)
 @pytest.mark.parametrize("in_order", [False, True], ids=["any pixels", "runs"])
-def test_a_gradient_is_that_of_finite_differences(backend, name, in_order):
+@pytest.mark.parametrize("size", [SIZE, (70,), (4, 5, 6)], ids=lambda size: f"{len(size)}-D")
+def test_a_gradient_is_that_of_finite_differences(backend, name, in_order, size):
     """Of sum(dx * features) along a direction, for a batch that comes in two blocks; and of the penalty."""
-    built, rng = Built(backend, name), np.random.default_rng(5)
-    rows = GridRows(backend, SampleGrid.of(*SIZE), 1, "float64")
-    places, dx = rng.uniform(-0.1, 1.1, (60, 2)), rng.normal(size=(60, built.encoder.num_features))
+    if name in OWN and size != SIZE:
+        pytest.skip("it is for pictures")
+    built, rng = Built(backend, name, size=size), np.random.default_rng(5)
+    rows = GridRows(backend, SampleGrid.of(*size), 1, "float64")
+    places, dx = rng.uniform(-0.1, 1.1, (60, len(size))), rng.normal(size=(60, built.encoder.num_features))
     places[:2] = places[2]  # pixels of a batch may come twice
 
     def features(block):
