@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .tasks.compare import Comparison, compare
     from .tasks.compress import CompressionResult, compress, decompress
     from .tasks.enlarge import enlarge
+    from .tasks.export import export
     from .tasks.filling.kriging import KrigingResult
     from .tasks.filling.network import InpaintResult
     from .tasks.fit import fit
@@ -65,6 +66,7 @@ _MODULES = {
     "tasks.compare": ("Comparison", "compare"),
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
     "tasks.enlarge": ("enlarge",),
+    "tasks.export": ("export",),
     "tasks.fit": ("fit",),
     "tasks.inpaint": ("inpaint",),
     "tasks.filling.kriging": ("KrigingResult",),
@@ -104,6 +106,7 @@ __all__ = [
     "compress",
     "decompress",
     "enlarge",
+    "export",
     "fit",
     "get_backend",
     "inpaint",

@@ -46,6 +46,13 @@ class Kernel:
             A[each, node.astype(np.int64)] += weight
         return A
 
+    def polynomials(self) -> NDArray[np.float64]:
+        """Return K (taps, taps) such that the weights are `[1, t, t^2, ...] K`, of t as `weights` takes it."""
+        t = np.arange(self.taps, dtype=np.float64)
+        # Coefficients are quarters at the finest, and solving leaves rounding errors.
+        solved = np.linalg.solve(np.vander(t, increasing=True), np.stack(self.weights(t), axis=-1))
+        return np.asarray(np.rint(4.0 * solved) / 4.0)
+
 
 def _linear(t: Array) -> tuple[Array, ...]:
     return 1.0 - t, t
