@@ -19,7 +19,7 @@ from ..models.rendering import PictureFacts
 from .arrays import ModelArrays
 from .shader import make_shader
 
-_FILES = ("page.html", "style.css", "function.js", "viewer.js")
+_FILES = ("page.html", "style.css", "function.js", "renderer.js", "viewer.js")
 _ZOOMS = "Drag to move, scroll or pinch to zoom."
 
 
@@ -35,7 +35,7 @@ def save_function_page(path: FilePath, arrays: ModelArrays, pixels: NDArray[np.f
         "multiplications": shader.multiplications,
     }
     numbers = base64.b64encode(shader.texels.tobytes()).decode()
-    told = f"{arrays.title}. This page computes the function itself. {_ZOOMS}"
+    told = f"{_without_name(arrays.title, arrays.picture)}. This page computes the function itself. {_ZOOMS}"
     page = _page(arrays.picture, told, {"model": model, "picture": _address(pixels)}, numbers, shader.text)
     write_bytes(path, page)
 
@@ -53,7 +53,12 @@ def save_picture_page(
     facts: dict[str, Any] = {"picture": _address(pixels)}
     if times > 1:
         facts["enlarged"] = _address(larger)
-    write_bytes(path, _page(picture, f"{title}.{drawn} {_ZOOMS}", facts, "", ""))
+    told = f"{_without_name(title, picture)}.{drawn} {_ZOOMS}"
+    write_bytes(path, _page(picture, told, facts, "", ""))
+
+
+def _without_name(title: str, picture: PictureFacts) -> str:
+    return title.removeprefix(f"{picture.name}, ")
 
 
 def _page(picture: PictureFacts, told: str, facts: dict[str, Any], numbers: str, shader: str) -> bytes:
@@ -69,7 +74,7 @@ def _page(picture: PictureFacts, told: str, facts: dict[str, Any], numbers: str,
         facts=json.dumps(sizes | facts, allow_nan=False).replace("<", "\\u003c"),
         numbers=numbers,
         shader=shader,
-        script=files["function.js"] + files["viewer.js"],
+        script="\n".join(files[name] for name in _FILES if name.endswith(".js")),
     )
     return page.encode()
 

@@ -19,7 +19,8 @@ from ..tiles.layout import Axis
 from .arrays import Host, ModelArrays, axis_tables
 from .program_text import formula
 
-_ACROSS = 2048  # texels in a row; every WebGL 2 has at least as many
+_ACROSS_BITS = 11
+_ACROSS = 2**_ACROSS_BITS  # texels in a row; every WebGL 2 has at least as many
 
 _ACTIVATIONS = {
     "relu": "max(z, 0.0)",
@@ -62,8 +63,9 @@ def make_shader(arrays: ModelArrays) -> Shader:
     precision = [f"precision highp {kind};" for kind in ("float", "int", "sampler2D")]
     B, layout = arrays.features.B, arrays.layout
     levels = [level for level, _ in arrays.features.levels]
+    texture = [_integer("ACROSS", _ACROSS), _integer("ACROSS_BITS", _ACROSS_BITS)]
     return Shader(
-        "\n".join(["#version 300 es", *precision, f"const int ACROSS = {_ACROSS};", *constants, "", glsl]),
+        "\n".join(["#version 300 es", *precision, *texture, *constants, "", glsl]),
         texels.as_texture(),
         _padded(B, (-len(B) % 4, 0)).reshape(-1, 4, 2).tolist() if B is not None and layout is None else [],
         [(level.start * arrays.longer, level.step * arrays.longer) for level in levels],

@@ -108,7 +108,7 @@ if __name__ == "__main__":
     pixels = (torch.stack([x, y], -1).reshape(-1, 2).to(torch.{dtype}) + 0.5) / {longer}
     with torch.no_grad():
         colours = torch.cat([*map(load(), pixels.split(4096))])
-    print(colours.reshape({height}, {width}, {C}).clamp(0, 1))
+    print(colours.reshape({height}, {width}, {C}).shape)
 """
 
 

@@ -11,7 +11,7 @@ out vec4 result;
 vec4 units[WIDEST], outputs[WIDEST];    // four units each
 
 vec4 data(int i) {
-  return texelFetch(uData, ivec2(i % ACROSS, i / ACROSS), 0);
+  return texelFetch(uData, ivec2(i & (ACROSS - 1), i >> ACROSS_BITS), 0);
 }
 
 // The colours of the network at texel `at`, from its features in `units`.

@@ -3,6 +3,10 @@
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const textOf = id => document.getElementById(id).textContent;
 
+const INSTEAD = "these are its pixels.";
+// One triangle that covers the block.
+const CORNERS = `#version 300 es
+void main() { gl_Position = vec4(gl_VertexID == 1 ? 3 : -1, gl_VertexID == 2 ? 3 : -1, 0, 1); }`;
 const SIDE = 512;   // of the canvas on which blocks are drawn, in samples
 
 function bytesOf(base64) {
@@ -19,11 +23,11 @@ class ModelFunction {
     this.canvas.width = this.canvas.height = SIDE;
     const options = {preserveDrawingBuffer: true, premultipliedAlpha: false, antialias: false, depth: false};
     const gl = this.gl = this.canvas.getContext("webgl2", options);
-    if (!gl) throw new Error("This browser has no WebGL 2, so the function cannot be drawn; these are its pixels.");
+    if (!gl) throw new Error(`This browser has no WebGL 2, so the function cannot be drawn; ${INSTEAD}`);
     const {across, down} = facts.model;
     const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     if (Math.max(across, down) > most)
-      throw new Error(`The model has ${down} rows of numbers, and this graphics card takes ${most}; these are its pixels.`);
+      throw new Error(`The model has ${down} rows of numbers, and this graphics card takes ${most}; ${INSTEAD}`);
     this.program = this.makeProgram();
     gl.useProgram(this.program);
     gl.bindVertexArray(gl.createVertexArray());
@@ -36,9 +40,7 @@ class ModelFunction {
 
   makeProgram() {
     const gl = this.gl, program = gl.createProgram();
-    // One triangle that covers the block.
-    const corners = "#version 300 es\nvoid main() { gl_Position = vec4(gl_VertexID == 1 ? 3 : -1, gl_VertexID == 2 ? 3 : -1, 0, 1); }";
-    for (const [kind, text] of [[gl.VERTEX_SHADER, corners], [gl.FRAGMENT_SHADER, textOf("shader").trim()]]) {
+    for (const [kind, text] of [[gl.VERTEX_SHADER, CORNERS], [gl.FRAGMENT_SHADER, textOf("shader").trim()]]) {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, text);
       gl.compileShader(shader);
@@ -49,7 +51,7 @@ class ModelFunction {
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) {
       console.error(gl.getProgramInfoLog(program));
-      throw new Error("The graphics driver does not take this function; these are its pixels.");
+      throw new Error(`The graphics driver does not take this function; ${INSTEAD}`);
     }
     return program;
   }
@@ -61,7 +63,8 @@ class ModelFunction {
     gl.activeTexture(gl.TEXTURE0 + unit);
     if (!this[`made${unit}`]) {
       gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-      for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
+      for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
+        gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
       this[`made${unit}`] = true;
     }
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, width, height, 0, gl.RGBA, gl.FLOAT, numbers);
@@ -110,7 +113,8 @@ class ModelFunction {
     const gl = this.gl, all = new Uint8Array(4 * columns * rows);
     for (let top = 0; top < rows; top += SIDE)
       for (let left = 0; left < columns; left += SIDE) {
-        const w = Math.min(SIDE, columns - left), h = Math.min(SIDE, rows - top), part = new Uint8Array(4 * w * h);
+        const w = Math.min(SIDE, columns - left), h = Math.min(SIDE, rows - top);
+        const part = new Uint8Array(4 * w * h);
         this.draw(x + left * step, y + top * step, step, w, h);
         gl.readPixels(0, SIDE - h, w, h, gl.RGBA, gl.UNSIGNED_BYTE, part);
         for (let row = 0; row < h; row++)
