@@ -61,12 +61,12 @@ def colours(v):  # (N, {D}) -> (N, {C})
 """
 
 _TILES = """
-def tile(number, v):  # the colours of one tile for each point
-    x = features(v)[:, None]
+def tile(number, v):  # the colours of one tile's network at places in the tile
+    x = features(v)
     for k in range({layers}):
-        z = x @ m[f"W{{k}}"][number] + m[f"b{{k}}"][number][:, None]
+        z = x @ m[f"W{{k}}"][number] + m[f"b{{k}}"][number]
         x = {activation}
-    return x[:, 0]
+    return x
 
 
 def along(p, starts, borders):  # two tiles at positions in pixels: numbers, places in them, weights
@@ -77,10 +77,13 @@ def along(p, starts, borders):  # two tiles at positions in pixels: numbers, pla
 
 
 def colours(v):  # (N, {D}) -> (N, {C})
-    total = 0
-    for column, x, a in along({longer} * v[:, 0], m["column_starts"], m["column_borders"]):
-        for row, y, b in along({longer} * v[:, 1], m["row_starts"], m["row_borders"]):
-            total = total + (a * b)[:, None] * tile(row * {columns} + column, np.stack([x, y], -1))
+    p, total = {longer} * np.asarray(v, float), np.zeros((len(v), {C}))
+    for column, x, a in along(p[:, 0], m["column_starts"], m["column_borders"]):
+        for row, y, b in along(p[:, 1], m["row_starts"], m["row_borders"]):
+            number, place, weight = row * {columns} + column, np.stack([x, y], -1), a * b
+            for k in np.unique(number[weight > 0]):
+                at = (number == k) & (weight > 0)
+                total[at] += weight[at, None] * tile(k, place[at])
     return total
 """
 

@@ -73,12 +73,15 @@ _LEVELS = """
         return node, (place - cell)[:, None] ** tap @ self.kernel
 """
 
-_TILES = """        v = {longer} * v.double()  # in pixels
-        total = 0
-        for column, x, a in self.along(v[:, 0].contiguous(), self.column_starts, self.column_borders):
-            for row, y, b in self.along(v[:, 1].contiguous(), self.row_starts, self.row_borders):
-                place = torch.stack([x, y], -1).to(self.W[0].dtype)
-                total = total + (a * b)[:, None].to(place.dtype) * self.tile(row * {columns} + column, place)
+_TILES = """        p = {longer} * v.double()  # in pixels
+        total = p.new_zeros(len(p), {C}, dtype=self.W[0].dtype)
+        for column, x, a in self.along(p[:, 0].contiguous(), self.column_starts, self.column_borders):
+            for row, y, b in self.along(p[:, 1].contiguous(), self.row_starts, self.row_borders):
+                number, place, weight = row * {columns} + column, torch.stack([x, y], -1), a * b
+                for k in number[weight > 0].unique():
+                    at = (number == k) & (weight > 0)
+                    colours = self.tile(k, place[at].to(total.dtype))
+                    total[at] = total[at] + weight[at, None].to(total.dtype) * colours
         return total
 
     def along(self, p, starts, borders):  # two tiles at each position: numbers, places in them, weights
@@ -88,12 +91,12 @@ _TILES = """        v = {longer} * v.double()  # in pixels
         for number, weight in (first, 1 - rise), ((first + 1).clamp(max=len(starts) - 1), rise):
             yield number, (p - starts[number]) / {side}, weight
 
-    def tile(self, number, v):  # the colours of one tile for each point
-        x = {features}[:, None]
+    def tile(self, number, v):  # the colours of one tile's network at places in the tile
+        x = {features}
         for k, (W, b) in enumerate(zip(self.W, self.b)):
-            z = torch.baddbmm(b[number][:, None], x, W[number])
+            z = x @ W[number] + b[number]
             x = {activation}
-        return x[:, 0]
+        return x
 """
 
 _LOAD = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 
 from ..codec import CompressedPicture
@@ -62,8 +63,10 @@ def export(
         The model's file cannot be read.
     """
     to = format_of(path, to)
-    if not isinstance(model, Model | TiledModel | CompressedPicture):
+    if isinstance(model, str | PathLike):
         model = load(model, device="cpu")
+    if not isinstance(model, Model | TiledModel | CompressedPicture):
+        raise ConfigError(f"a model or the path of its file is exported, not {model!r}; of a fit its .model")
     if isinstance(model, CompressedPicture):
         if to != "html":
             raise ConfigError(

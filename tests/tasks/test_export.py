@@ -67,6 +67,11 @@ def test_what_cannot_be_exported_is_refused_in_one_line(of, path, line):
     assert not Path(path).exists()
 
 
+def test_a_fit_is_told_to_give_its_model():
+    with pytest.raises(ConfigError, match=r"not <FitResult.*>; of a fit its \.model"):
+        coordfit.export(coordfit.fit(PICTURE, **SMALL), "a.npz")
+
+
 def test_a_module_needs_a_place_of_its_own():
     with pytest.raises(ConfigError, match=r"a\.py is where the module comes; name the \.pt beside it"):
         coordfit.export("model.safetensors", "a.py", to="torch")
