@@ -131,6 +131,13 @@ def _features(encoder: Encoder, values: dict[str, Host]) -> Features:
     )
 
 
+def stored(array: Host) -> Host:
+    """Return an array in float16 if that loses nothing, as in tiles that were read from a file."""
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half, array) else array
+
+
 def axis_tables(axis: Axis) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the starts (n,) of tiles along an axis and the border (n,) behind each, in pixels.
 

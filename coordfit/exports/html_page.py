@@ -26,15 +26,15 @@ _ZOOMS = "Drag to move, scroll or pinch to zoom."
 def save_function_page(path: FilePath, arrays: ModelArrays, pixels: NDArray[np.floating]) -> None:
     """Write the page of a model; `pixels` (H, W, C) are its rendering, to compare with."""
     shader = make_shader(arrays)
-    down, across, _ = shader.texels.shape
     model = {
-        "across": across,
-        "down": down,
+        "across": shader.across,
+        "down": shader.down,
+        "parts": [[part.dtype.itemsize, part.size] for part in shader.texels],
         "frequencies": shader.frequencies,
         "nodes": shader.nodes,
         "multiplications": shader.multiplications,
     }
-    numbers = base64.b64encode(shader.texels.tobytes()).decode()
+    numbers = b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in shader.texels)
     told = f"{_without_name(arrays.title, arrays.picture)}. This page computes the function itself. {_ZOOMS}"
     page = _page(arrays.picture, told, {"model": model, "picture": _address(pixels)}, numbers, shader.text)
     write_bytes(path, page)
@@ -54,14 +54,14 @@ def save_picture_page(
     if times > 1:
         facts["enlarged"] = _address(larger)
     told = f"{_without_name(title, picture)}.{drawn} {_ZOOMS}"
-    write_bytes(path, _page(picture, told, facts, "", ""))
+    write_bytes(path, _page(picture, told, facts, b"", ""))
 
 
 def _without_name(title: str, picture: PictureFacts) -> str:
     return title.removeprefix(f"{picture.name}, ")
 
 
-def _page(picture: PictureFacts, told: str, facts: dict[str, Any], numbers: str, shader: str) -> bytes:
+def _page(picture: PictureFacts, told: str, facts: dict[str, Any], numbers: bytes, shader: str) -> bytes:
     sizes = {"width": picture.width, "height": picture.height, "channels": picture.channels}
     viewer = resources.files(__package__).joinpath("viewer")
     files = {name: viewer.joinpath(name).read_text(encoding="utf-8") for name in _FILES}
@@ -72,7 +72,7 @@ def _page(picture: PictureFacts, told: str, facts: dict[str, Any], numbers: str,
         style=files["style.css"],
         # No text in a script may look like its end.
         facts=json.dumps(sizes | facts, allow_nan=False).replace("<", "\\u003c"),
-        numbers=numbers,
+        numbers=base64.b64encode(numbers).decode(),
         shader=shader,
         script="\n".join(files[name] for name in _FILES if name.endswith(".js")),
     )

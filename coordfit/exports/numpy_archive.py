@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..files import FilePath, write_bytes
-from .arrays import Host, ModelArrays, axis_tables
+from .arrays import Host, ModelArrays, axis_tables, stored
 from .program_text import comment, in_order, last_or_hidden
 
 _ACTIVATIONS = {
@@ -97,35 +97,35 @@ def picture(height={height}, width={width}):  # (height, width, {C}), row by row
 def save_npz(path: FilePath, arrays: ModelArrays) -> None:
     """Write the archive, atomically; OutputError if it cannot be written."""
     arrays.check_built_in("an .npz file's program")
-    stored = stored_arrays(arrays)
-    readme = readme_of(arrays, Path(path).name, stored)
+    named = named_arrays(arrays)
+    readme: Any = np.array(readme_of(arrays, Path(path).name, named))
     file = io.BytesIO()
-    named: dict[str, Any] = {"README": np.array(readme), **stored}
-    np.savez(file, **named)
+    np.savez(file, README=readme, **named)  # type: ignore[arg-type]
     write_bytes(path, file.getvalue())
 
 
-def stored_arrays(arrays: ModelArrays) -> dict[str, Host]:
+def named_arrays(arrays: ModelArrays) -> dict[str, Host]:
     """Return the arrays by plain names; `W0` and `b0` are those of the first layer."""
-    features, stored = arrays.features, {}
+    features, named = arrays.features, {}
     if features.B is not None:
-        stored["B"] = features.B
+        named["B"] = features.B
     if features.kernel is not None:
-        stored["kernel"] = features.kernel.polynomials()
-        stored["nodes"] = np.array([[level.start, level.step] for level, _ in features.levels])
-    stored |= {f"level{k}": values for k, (_, values) in enumerate(features.levels)}
+        named["kernel"] = features.kernel.polynomials()
+        named["nodes"] = np.array([[level.start, level.step] for level, _ in features.levels])
+    named |= {f"level{k}": values for k, (_, values) in enumerate(features.levels)}
     for k, (W, b) in enumerate(arrays.layers):
-        stored[f"W{k}"], stored[f"b{k}"] = (W, b) if arrays.layout else (W[0], b[0])
+        pair = (W, b) if arrays.layout else (W[0], b[0])
+        named[f"W{k}"], named[f"b{k}"] = map(stored, pair)
     if arrays.layout:
         for name, axis in (("column", arrays.layout.columns), ("row", arrays.layout.rows)):
-            stored[f"{name}_starts"], stored[f"{name}_borders"] = axis_tables(axis)
-    return stored
+            named[f"{name}_starts"], named[f"{name}_borders"] = axis_tables(axis)
+    return named
 
 
-def readme_of(arrays: ModelArrays, file: str, stored: dict[str, Host]) -> str:
+def readme_of(arrays: ModelArrays, file: str, named: dict[str, Host]) -> str:
     """Return the README: comments, and a program in NumPy."""
     own, layout = arrays.picture, arrays.layout
-    shapes = [f"{name} {' x '.join(map(str, array.shape))}" for name, array in stored.items()]
+    shapes = [f"{name} {' x '.join(map(str, array.shape))}" for name, array in named.items()]
     told = [
         f"{arrays.title}.",
         f"A function from coordinates to colours. Coordinates are {arrays.coordinates}.",

@@ -68,7 +68,7 @@ def _network(graph: Graph, arrays: ModelArrays, points: Value, layers: list[tupl
     """Return the colours of one network at points (N, D)."""
     x = _features(graph, arrays, points)
     for i, ((W, b), activation) in enumerate(zip(layers, arrays.activations, strict=True)):
-        weight, bias = graph.constant(W, _REAL, f"layers.{i}.weight"), graph.constant(b, _REAL)
+        weight, bias = graph.parameter(W, _REAL, f"layers.{i}.weight"), graph.parameter(b, _REAL)
         x = activation.forward(graph, graph.node("MatMul", x, weight) + bias)
     return x
 
@@ -163,7 +163,7 @@ def _tile(graph: Graph, arrays: ModelArrays, tile: Value, local: Value) -> Value
     x = graph.node("Unsqueeze", _features(graph, arrays, local), graph.constant([1], "int64"))
     which = graph.node("Squeeze", tile, graph.constant([1], "int64"))
     for i, ((W, b), activation) in enumerate(zip(arrays.layers, arrays.activations, strict=True)):
-        weight = graph.node("Gather", graph.constant(W, _REAL, f"layers.{i}.weight"), which, dtype=_REAL)
-        bias = graph.node("Gather", graph.constant(b[:, None], _REAL, f"layers.{i}.bias"), which, dtype=_REAL)
+        weight = graph.node("Gather", graph.parameter(W, _REAL, f"layers.{i}.weight"), which)
+        bias = graph.node("Gather", graph.parameter(b[:, None], _REAL, f"layers.{i}.bias"), which)
         x = activation.forward(graph, graph.node("MatMul", x, weight) + bias)
     return graph.node("Squeeze", x, graph.constant([1], "int64"))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import OutputError
+from .arrays import stored
 
 # Names on `xp`, and their operators.
 _SAME = ("abs", "exp", "log", "sin", "cos", "tanh", "sqrt", "sign", "floor", "round", "clip", "where")
@@ -65,6 +66,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
+        self._parameters: dict[str, Value] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Value]:
         if name not in _FUNCTIONS:
@@ -83,13 +85,21 @@ class Graph:
 
     def constant(self, array: ArrayLike, dtype: str, name: str = "") -> Value:
         """Return a stored tensor; equal ones are stored once."""
-        stored: NDArray[Any] = np.asarray(array).astype(dtype)
-        key = (dtype, stored.shape, stored.tobytes())
+        typed: NDArray[Any] = np.asarray(array).astype(dtype)
+        key = (dtype, typed.shape, typed.tobytes())
         if key not in self._constants:
             name = name or f"constant_{len(self.initializers)}"
-            self.initializers.append(self.onnx.numpy_helper.from_array(stored, name))
+            self.initializers.append(self.onnx.numpy_helper.from_array(typed, name))
             self._constants[key] = Value(self, name, dtype)
         return self._constants[key]
+
+    def parameter(self, array: NDArray[Any], dtype: str, name: str = "") -> Value:
+        """Return a stored tensor that may have fewer bits in the file than in the computation."""
+        half = stored(array)
+        constant = self.constant(half, "float16" if half.dtype == np.float16 else dtype, name)
+        if constant.name not in self._parameters:
+            self._parameters[constant.name] = self.cast(constant, dtype)
+        return self._parameters[constant.name]
 
     def cast(self, value: Value, dtype: str) -> Value:
         """Return a tensor in another type."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..tiles.layout import Axis
-from .arrays import Host, ModelArrays, axis_tables
+from .arrays import Host, ModelArrays, axis_tables, stored
 from .program_text import formula
 
 _ACROSS_BITS = 11
@@ -38,7 +38,10 @@ class Shader:
 
     Attributes
     ----------
-    texels : array (down, across, 4), float32
+    texels : list of arrays (n, 4), float32 or float16
+        One behind the other.
+    across, down : int
+        Of the texture that holds them.
     frequencies : list of four pairs (x, y) each
         Of one network: the script computes their phases at the first sample of a block.
     nodes : list of (start, step), in pixels
@@ -48,7 +51,9 @@ class Shader:
     """
 
     text: str
-    texels: Host
+    texels: list[Host]
+    across: int
+    down: int
     frequencies: list[Any]
     nodes: list[tuple[float, float]]
     multiplications: int
@@ -66,7 +71,9 @@ def make_shader(arrays: ModelArrays) -> Shader:
     texture = [_integer("ACROSS", _ACROSS), _integer("ACROSS_BITS", _ACROSS_BITS)]
     return Shader(
         "\n".join(["#version 300 es", *precision, *texture, *constants, "", glsl]),
-        texels.as_texture(),
+        texels.parts,
+        _ACROSS,
+        math.ceil(texels.count / _ACROSS),
         _padded(B, (-len(B) % 4, 0)).reshape(-1, 4, 2).tolist() if B is not None and layout is None else [],
         [(level.start * arrays.longer, level.step * arrays.longer) for level in levels],
         sum(a * b for a, b in zip(arrays.layer_sizes, arrays.layer_sizes[1:], strict=False)),
@@ -83,15 +90,9 @@ class _Texels:
     def add(self, numbers: Host) -> int:
         """Add an array (..., 4), and return the number of its first texel."""
         first = self.count
-        self.parts.append(numbers.reshape(-1, 4).astype("<f4"))
+        self.parts.append(stored(numbers.reshape(-1, 4).astype(np.float32)))
         self.count += len(self.parts[-1])
         return first
-
-    def as_texture(self) -> Host:
-        """Return all texels in rows, the last row filled up with zeros."""
-        rows = math.ceil(self.count / _ACROSS)
-        gap = np.zeros((rows * _ACROSS - self.count, 4), "<f4")
-        return np.concatenate([*self.parts, gap]).reshape(rows, _ACROSS, 4)
 
 
 def _features(arrays: ModelArrays, texels: _Texels) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import OutputError
 from ..files import FilePath, escaped, write_bytes
-from .arrays import ModelArrays, axis_tables
+from .arrays import ModelArrays, axis_tables, stored
 from .program_text import in_order, last_or_hidden
 
 _ACTIVATIONS = {
@@ -145,7 +145,7 @@ def _state(arrays: ModelArrays) -> dict[str, Any]:
         state |= {f"levels.{k}": values for k, (_, values) in enumerate(features.levels)}
     for k, (W, b) in enumerate(arrays.layers):
         if arrays.layout:
-            state[f"W.{k}"], state[f"b.{k}"] = W, b
+            state[f"W.{k}"], state[f"b.{k}"] = stored(W), stored(b)
         else:
             state[f"layers.{k}.weight"], state[f"layers.{k}.bias"] = W[0].T, b[0]
     if arrays.layout:

@@ -56,6 +56,7 @@ def of_channels(levels, channels):
         "grey",
         "grey and alpha",
         "tiles",
+        "tiles of 32 bits",
         "tiles without encoding",
         "one tile",
     ],

@@ -67,6 +67,15 @@ def test_what_cannot_be_exported_is_refused_in_one_line(of, path, line):
     assert not Path(path).exists()
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".pt", ".npz", ".html"])
+def test_parameters_of_16_bits_stay_as_short(suffix):
+    if suffix in (".onnx", ".pt"):
+        pytest.importorskip({".onnx": "onnx", ".pt": "torch"}[suffix])
+    long, short = (coordfit.export(model(name), name + suffix) for name in ("tiles of 32 bits", "tiles"))
+    saved = model("tiles").num_parameters * 2
+    assert long.stat().st_size - short.stat().st_size > 0.9 * saved
+
+
 def test_a_fit_is_told_to_give_its_model():
     with pytest.raises(ConfigError, match=r"not <FitResult.*>; of a fit its \.model"):
         coordfit.export(coordfit.fit(PICTURE, **SMALL), "a.npz")

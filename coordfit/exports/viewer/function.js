@@ -16,6 +16,24 @@ function bytesOf(base64) {
   return bytes;
 }
 
+/** The number of 16 bits: sign, exponent and fraction. */
+function half(bits) {
+  const sign = bits & 0x8000 ? -1 : 1, exponent = bits >> 10 & 31, fraction = bits & 1023;
+  return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
+}
+
+/** The numbers of the model: parts of 32 or of 16 bits each, and zeros behind them to the end of a row. */
+function numbersOf({parts, across, down}) {
+  const bytes = bytesOf(textOf("numbers").trim()).buffer, numbers = new Float32Array(4 * across * down);
+  let from = 0, to = 0;
+  for (const [size, count] of parts) {
+    const part = bytes.slice(from, from += size * count);
+    numbers.set(size === 4 ? new Float32Array(part) : Float32Array.from(new Uint16Array(part), half), to);
+    to += count;
+  }
+  return numbers;
+}
+
 /** The model as a function on the graphics card: it draws blocks of samples on a canvas of its own. */
 class ModelFunction {
   constructor() {
@@ -31,7 +49,7 @@ class ModelFunction {
     this.program = this.makeProgram();
     gl.useProgram(this.program);
     gl.bindVertexArray(gl.createVertexArray());
-    this.texture(0, across, down, new Float32Array(bytesOf(textOf("numbers").trim()).buffer));
+    this.texture(0, across, down, numbersOf(facts.model));
     gl.uniform1i(this.place("uData"), 0);
     gl.uniform1i(this.place("uTurns"), 1);
     this.turns = new Float32Array(facts.model.frequencies.length * 4);
