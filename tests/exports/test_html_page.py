@@ -92,6 +92,15 @@ def test_a_browser_without_webgl_is_told_so(tmp_path):
     assert not re.search(r'<p id="message"[^>]*hidden', text)
 
 
+def test_an_address_names_a_place_and_a_comparison(tmp_path):
+    page = coordfit.export(model("grey"), tmp_path / "picture.html")
+    text = dom(page, tmp_path / "profile", "--disable-3d-apis", query="#10.5,5.25,40,compare")
+    shown = {name: re.search(rf'<(\w+) id="{name}"[^>]*>(.*?)</\1>', text)[2] for name in ("zoom", "place")}
+    assert shown == {"zoom": "40.0×", "place": "pixel 10, 5 · 0.3281, 0.1641"}
+    assert 'aria-pressed="true"' in text
+    assert not re.search(r"<figure[^>]* hidden", text)
+
+
 def test_a_name_from_a_stranger_stays_text(tmp_path):
     name = "</script><script>alert(1)</script>"
     picture = coordfit.load_picture(PICTURE)

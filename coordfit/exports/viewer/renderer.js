@@ -132,16 +132,17 @@ class Renderer {
     if (2 * columns * rows > this.budget || wanted < 1) this.budget = Math.max(LEAST, this.budget * wanted);
   }
 
-  /** Keeps a finished pass, and of the older ones the last that has more samples for a pixel. */
+  /** Keeps a finished pass; of the older ones the last that is finer, until this one is as fine as the screen. */
   keep(pass) {
-    this.finished = [...this.finished.filter(other => other.step < 0.99 * pass.step).slice(-1), pass];
-    this.finished.sort((a, b) => b.step - a.step);
+    const finer = this.finished.filter(other => other.step < pass.step);
+    this.finished = pass.scale === 1 ? [pass] : [...finer.slice(-1), pass];
   }
 
   paint(drawing) {
     place(drawing, own, 0, 0, 1);       // until the function is there
-    for (const pass of [...this.finished, this.current]) {
-      if (!pass || (pass.step > 1 && pass.key !== viewKey())) continue;     // coarser than the pixels
+    const passes = [...this.finished, this.current].filter(Boolean);
+    for (const pass of passes.sort((a, b) => b.step - a.step)) {
+      if (pass.step > 1 && pass.key !== viewKey()) continue;        // it is coarser than the pixels
       drawing.imageSmoothingEnabled = Math.abs(pass.step * view.zoom * ratio() - 1) > 1e-6;
       place(drawing, pass.canvas, pass.x, pass.y, pass.step, pass.drawn);
     }
