@@ -32,7 +32,6 @@ def save_function_page(path: FilePath, arrays: ModelArrays, pixels: NDArray[np.f
         "parts": [[part.dtype.itemsize, part.size] for part in shader.texels],
         "frequencies": shader.frequencies,
         "nodes": shader.nodes,
-        "multiplications": shader.multiplications,
     }
     numbers = b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in shader.texels)
     told = f"{_without_name(arrays.title, arrays.picture)}. This page computes the function itself. {_ZOOMS}"

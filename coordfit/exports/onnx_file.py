@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
-from ..files import FilePath, write_bytes
+from ..files import FilePath, escaped, write_bytes
 from ..tiles.layout import Axis, TileLayout
 from .arrays import Host, ModelArrays, axis_tables
 from .onnx_graph import Graph, Value
@@ -38,7 +38,9 @@ def make_onnx(arrays: ModelArrays) -> Any:
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", size])
         for name, size in zip(("coordinates", "colours"), sizes, strict=True)
     ]
-    made = helper.make_graph(graph.nodes, "picture", ends[:1], ends[1:], graph.initializers, arrays.title)
+    made = helper.make_graph(
+        graph.nodes, "picture", ends[:1], ends[1:], graph.initializers, escaped(arrays.title)
+    )
     opset = helper.make_opsetid("", min(_NEWEST_OPSET, onnx.defs.onnx_opset_version()))
     model = helper.make_model_gen_version(
         made, opset_imports=[opset], producer_name="coordfit", producer_version=__version__
@@ -51,7 +53,7 @@ def make_onnx(arrays: ModelArrays) -> Any:
 def _facts(arrays: ModelArrays) -> dict[str, str]:
     own = arrays.picture
     return {
-        "picture": own.name,
+        "picture": escaped(own.name),
         "width": str(own.width),
         "height": str(own.height),
         "channels": str(own.channels),

@@ -12,7 +12,7 @@ from ..errors import OutputError
 from .arrays import stored
 
 # Names on `xp`, and their operators.
-_SAME = ("abs", "exp", "log", "sin", "cos", "tanh", "sqrt", "sign", "floor", "round", "clip", "where")
+_SAME = ("abs", "exp", "log", "sin", "cos", "tanh", "sqrt", "sign", "floor", "round", "clip")
 _FUNCTIONS = {"maximum": "Max", "minimum": "Min", **{name: name.capitalize() for name in _SAME}}
 
 
@@ -36,12 +36,15 @@ def _method(kind: str, *, swapped: bool = False, dtype: str | None = None) -> Ca
 
 
 class Value:
-    """A tensor of a graph; arithmetic with it adds nodes."""
+    """A tensor of a graph; arithmetic with it adds nodes.
+
+    A comparison, of dtype bool, counts as 1 or 0 of the type `number` in arithmetic.
+    """
 
     __array_ufunc__ = None  # so that a NumPy number on the left defers to this class
 
-    def __init__(self, graph: Graph, name: str, dtype: str) -> None:
-        self.graph, self.name, self.dtype = graph, name, dtype
+    def __init__(self, graph: Graph, name: str, dtype: str, number: str | None = None) -> None:
+        self.graph, self.name, self.dtype, self.number = graph, name, dtype, number or dtype
 
     def __neg__(self) -> Value:
         return self.graph.node("Neg", self)
@@ -75,10 +78,13 @@ class Graph:
 
     def node(self, kind: str, *inputs: Value | float, dtype: str | None = None, **attributes: Any) -> Value:
         """Add a node and return its output, of the first tensor's type unless `dtype` says another."""
-        types = [value.dtype for value in inputs if isinstance(value, Value)]
-        own = next((name for name in types if name != "bool"), "bool")  # the condition of Where is no number
+        own = next(value.number for value in inputs if isinstance(value, Value))
         values = [value if isinstance(value, Value) else self.constant(value, own) for value in inputs]
-        output = Value(self, f"{kind.lower()}_{len(self.nodes)}", dtype or own)
+        output = Value(
+            self, f"{kind.lower()}_{len(self.nodes)}", dtype or own, own if dtype == "bool" else None
+        )
+        if kind not in ("Cast", "Where"):
+            values = [self.cast(value, own) if value.dtype == "bool" else value for value in values]
         names = [value.name for value in values]
         self.nodes.append(self.onnx.helper.make_node(kind, names, [output.name], **attributes))
         return output
@@ -107,6 +113,10 @@ class Graph:
             return value
         to = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self.node("Cast", value, dtype=dtype, to=to)
+
+    def where(self, condition: Value, yes: Value | float, no: Value | float) -> Value:
+        """Return one value where the condition is true or not 0, and another elsewhere."""
+        return self.node("Where", self.cast(condition, "bool"), yes, no)
 
     def zeros_like(self, value: Value) -> Value:
         """Return 0, which broadcasts."""

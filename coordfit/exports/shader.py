@@ -46,8 +46,6 @@ class Shader:
         Of one network: the script computes their phases at the first sample of a block.
     nodes : list of (start, step), in pixels
         Of each level.
-    multiplications : int
-        For a sample.
     """
 
     text: str
@@ -56,7 +54,6 @@ class Shader:
     down: int
     frequencies: list[Any]
     nodes: list[tuple[float, float]]
-    multiplications: int
 
 
 def make_shader(arrays: ModelArrays) -> Shader:
@@ -76,7 +73,6 @@ def make_shader(arrays: ModelArrays) -> Shader:
         math.ceil(texels.count / _ACROSS),
         _padded(B, (-len(B) % 4, 0)).reshape(-1, 4, 2).tolist() if B is not None and layout is None else [],
         [(level.start * arrays.longer, level.step * arrays.longer) for level in levels],
-        sum(a * b for a, b in zip(arrays.layer_sizes, arrays.layer_sizes[1:], strict=False)),
     )
 
 

@@ -8,9 +8,11 @@ from support.components import GELU, Gauss
 from support.exported import MODELS, PICTURE, SMALL, model, points
 
 import coordfit
+from backends.lowering import FUNCTIONS
 from coordfit import OutputError
 from coordfit.exports.arrays import arrays_of
 from coordfit.exports.onnx_file import make_onnx
+from coordfit.exports.onnx_graph import Graph, Value
 
 
 @pytest.fixture
@@ -52,6 +54,30 @@ def test_any_number_of_points_is_taken(colours_of, name, count):
 def test_activations_of_ones_own_are_written_by_their_formula(colours_of):
     own = coordfit.fit(PICTURE, activation=GELU(), output_activation=Gauss(1.5), **SMALL).model
     np.testing.assert_allclose(colours_of(own, points(own)), own(points(own)), rtol=0, atol=1e-5)
+
+
+FORMULAS = {
+    "where": lambda xp, x: xp.where(x > 0.5, x, 0.25) + xp.where(x - 0.25, 1.0, 2.0),
+    "clip": lambda xp, x: xp.clip(x, 0.25, 0.75),
+    "maximum": lambda xp, x: xp.maximum(x, 0.5),
+    "minimum": lambda xp, x: xp.minimum(x, 0.5 * x + 0.25),
+    "operators": lambda xp, x: -(x**2) / (1.0 + x) - 2.0**x + 3.0 * (x >= 0.5) + (x < 0.25) * x,
+}
+
+
+@pytest.mark.parametrize("name", sorted({*FUNCTIONS, *FORMULAS}))
+def test_whatever_a_formula_may_use_is_written(name):
+    runtime = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    formula = FORMULAS.get(name, lambda xp, x: getattr(xp, name)(x) + 0.0 * x)
+    graph, x = Graph(), np.linspace(0.25, 1.0, 4, dtype=np.float32)
+    end = formula(graph, Value(graph, "x", "float32")).name
+    sides = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4]) for name in ("x", end)]
+    made = onnx.helper.make_graph(graph.nodes, "formula", sides[:1], sides[1:], graph.initializers)
+    opset = onnx.helper.make_opsetid("", 21)
+    model = onnx.helper.make_model_gen_version(made, opset_imports=[opset])
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], formula(np, x), rtol=1e-6)
 
 
 def test_the_file_says_what_it_is_of():
