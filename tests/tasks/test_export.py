@@ -1,6 +1,7 @@
 """`coordfit.export`, and the commands `export` and `view`."""
 
 import json
+import tempfile
 import webbrowser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from coordfit.tasks.export import SUFFIXES
 def files(tmp_path, monkeypatch):
     """A folder with a model, tiles and a compressed picture."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     model("gaussian, relu").save("model.safetensors")
     model("tiles").save("tiles.safetensors")
     coordfit.compress(PICTURE, steps=1).save("photo.cfc")
