@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .tasks.compare import Comparison, compare
     from .tasks.compress import CompressionResult, compress, decompress
     from .tasks.enlarge import enlarge
+    from .tasks.export import export
     from .tasks.filling.kriging import KrigingResult
     from .tasks.filling.network import InpaintResult
     from .tasks.fit import fit
@@ -68,6 +69,7 @@ _MODULES = {
     "tasks.compare": ("Comparison", "compare"),
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
     "tasks.enlarge": ("enlarge",),
+    "tasks.export": ("export",),
     "tasks.fit": ("fit",),
     "tasks.fit_array": ("fit_array", "fit_points"),
     "tasks.inpaint": ("inpaint",),
@@ -109,6 +111,7 @@ __all__ = [
     "compress",
     "decompress",
     "enlarge",
+    "export",
     "fit",
     "fit_array",
     "fit_points",

@@ -36,6 +36,7 @@ RecipeName = Literal[
 ]
 Auto = Literal["auto"]
 DrawingMethod = Literal["auto", "function", "enlarge"]
+ExportFormat = Literal["onnx", "torch", "npz", "html"]
 FillingMethod = Literal["kriging", "network"]
 FusedMode = Literal["auto", "always", "never"]
 Precision = Literal["float32", "tf32", "bf16", "fp16"]

@@ -108,7 +108,7 @@ def test_a_missing_package_is_said_to_be_missing(tmp_path):
 
 # -- what an import loads --------------------------------------------------------------------------------
 
-HEAVY = "('cupy', 'cupyx', 'matplotlib', 'pylab', 'torch', 'skimage')"
+HEAVY = "('cupy', 'cupyx', 'matplotlib', 'pylab', 'torch', 'skimage', 'onnx')"
 LIST_HEAVY = f"import sys; print([m for m in sys.modules if m.partition('.')[0] in {HEAVY}])"
 IMPORT_ALL = """
 import importlib, pkgutil, coordfit, backends
@@ -177,6 +177,7 @@ ROOMS = [
     "coordfit.training",
     "coordfit.tiles",
     "coordfit.codec",
+    "coordfit.exports",
     "coordfit.tasks",
     "coordfit.tasks.folders",
     "coordfit.experiments",

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, get_args
 from .._version import __version__
 from ..config import FitConfig
 from ..experiments import NAMES as EXPERIMENTS
-from ..fit_options import DrawingMethod, FillingMethod
+from ..fit_options import DrawingMethod, ExportFormat, FillingMethod
 from .option_types import UsageError, checked, count, one_of, parse_crop, parse_size, thread_count
 from .shared_options import (
     IMAGE,
@@ -309,6 +309,26 @@ def _add_decompress(command: argparse.ArgumentParser) -> None:
     _add_drawing(command)
 
 
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", type=Path, help=f"{_MODEL}; or a .cfc file, for html")
+    command.add_argument(
+        "--to",
+        choices=get_args(ExportFormat),
+        type=one_of("to", get_args(ExportFormat)),
+        help="onnx; torch, a .pt and a .py with its module; npz, arrays and a NumPy program; html, a page that "
+        "draws the function (default: by the suffix of --out)",
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="the file (default: beside MODEL)")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _add_view(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", type=Path, help=f"{_MODEL}; or a .cfc file")
+    command.add_argument("--out", type=Path, metavar="FILE", help="the page (default: a temporary file)")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    command.add_argument("--no-browser", action="store_true", help="write the page, and do not open it")
+
+
 def _add_gradcheck(command: argparse.ArgumentParser) -> None:
     add_seed(command, "of weights, pixels and directions")
     add_device(command, threads=False)
@@ -344,6 +364,8 @@ _COMMANDS: dict[str, tuple[Sequence[str], str, str | None, Callable[[argparse.Ar
     "enlarge": (["IMAGE"], "enlarge a photograph, twice by default", None, _add_enlarge),
     "compress": (["IMAGE"], "fit few bits to a picture: a file smaller than JPEG's", None, _add_compress),
     "decompress": (["FILE"], "draw a compressed picture, at any size", None, _add_decompress),
+    "export": (["MODEL"], "write a fitted model for ONNX, PyTorch, NumPy or a browser", None, _add_export),
+    "view": (["MODEL"], "zoom into a fitted model in the browser", None, _add_view),
     "gradcheck": ([], "check the hand-written gradients against finite differences", None, _add_gradcheck),
     "info": (["MODEL"], "say what a model file holds", None, _add_info),
     "doctor": ([], "say what this machine offers: versions, processor, BLAS, GPU", None, lambda command: None),

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from .._backends import Array
 from .jets import Jet
 
-Weights = Callable[[Array], tuple[Array, ...]]
-
 
 @dataclass(frozen=True)
 class Kernel:
@@ -23,39 +21,46 @@ class Kernel:
     ----------
     taps : int
         Nodes that a position needs along an axis.
-    weights, slopes, curvatures : callables
-        Return the weights of these nodes, and their first and second derivatives, for the distance t in [0, 1]
-        from the last node before the position.
+    weights : callable
+        Returns the weights of these nodes, for the distance t in [0, 1] from the last node before the position.
     """
 
     taps: int
-    weights: Weights
-    slopes: Weights
-    curvatures: Weights
+    weights: Callable[[Array], tuple[Array, ...]]
 
     def along(self, xp: Any, places: Array, count: int) -> list[tuple[Array, Array]]:
         """Return the node and the weight of each tap, for places counted in nodes from the first of `count`.
 
         Nodes are whole numbers in the places' type. Beyond the ends, nodes repeat the first and the last.
         """
-        cell, t, _ = self._cell(xp, places, count)
+        _, cell, t = self._cell(xp, places, count)
         return [*zip(self._nodes(xp, cell, count), self.weights(t), strict=True)]
 
     def jets_along(self, xp: Any, places: Jet, count: int) -> list[tuple[Array, Jet]]:
         """Return the node and the weight of each tap, with the derivatives of the weight; see `along`."""
-        cell, t, inside = self._cell(xp, places.value, count)
-        parts = zip(self.weights(t), self.slopes(t), self.curvatures(t), strict=True)
-        jets = [places.chain(w, slope * inside, curvature * inside) for w, slope, curvature in parts]
+        free, cell, t = self._cell(xp, places.value, count)
+        inside = xp.astype(cell + t == free, free.dtype)
+        slopes, curvatures = (inside * self._derivative(xp, t, order) for order in (1, 2))
+        jets = [
+            places.chain(w, slopes[:, k : k + 1], curvatures[:, k : k + 1])
+            for k, w in enumerate(self.weights(t))
+        ]
         return [*zip(self._nodes(xp, cell, count), jets, strict=True)]
 
+    def _derivative(self, xp: Any, t: Array, order: int) -> Array:
+        """Return the first or second derivatives (n, taps) of the weights at t (n, 1)."""
+        K = np.polynomial.polynomial.polyder(self.polynomials(), order)
+        powers = xp.concat([xp.ones_like(t), *(t**k for k in range(1, len(K)))], axis=-1)
+        return powers @ xp.asarray(K)
+
     def _cell(self, xp: Any, places: Array, count: int) -> tuple[Array, Array, Array]:
-        """Return the node before each place, the distance from it, and 0 beyond the ends, else 1."""
+        """Return places from the first cell, the node before each that is in a cell, and the distance from it."""
         margin = self.taps // 2 - 1
         cells = count - 1.0 + 2 * margin
         free = places + float(margin)
         place = xp.clip(free, 0.0, cells)
         cell = xp.clip(xp.floor(place), 0.0, cells - 1.0)
-        return cell, place - cell, xp.astype(place == free, places.dtype)
+        return free, cell, place - cell
 
     def _nodes(self, xp: Any, cell: Array, count: int) -> list[Array]:
         first = 2 * (self.taps // 2 - 1)
@@ -67,6 +72,13 @@ class Kernel:
         for node, weight in self.along(np, places, count):
             A[each, node.astype(np.int64)] += weight
         return A
+
+    def polynomials(self) -> NDArray[np.float64]:
+        """Return K (taps, taps) such that the weights are `[1, t, t^2, ...] K`, of t as `weights` takes it."""
+        t = np.arange(self.taps, dtype=np.float64)
+        # Coefficients are quarters at the finest, and solving leaves rounding errors.
+        solved = np.linalg.solve(np.vander(t, increasing=True), np.stack(self.weights(t), axis=-1))
+        return np.asarray(np.rint(4.0 * solved) / 4.0)
 
 
 def _linear(t: Array) -> tuple[Array, ...]:
@@ -82,29 +94,8 @@ def _catmull_rom(t: Array) -> tuple[Array, ...]:
     )
 
 
-def _slopes_of_linear(t: Array) -> tuple[Array, ...]:
-    return 0.0 * t - 1.0, 0.0 * t + 1.0
-
-
-def _curvatures_of_linear(t: Array) -> tuple[Array, ...]:
-    return 0.0 * t, 0.0 * t
-
-
-def _slopes_of_catmull_rom(t: Array) -> tuple[Array, ...]:
-    return (
-        (-1.5 * t + 2.0) * t - 0.5,
-        (4.5 * t - 5.0) * t,
-        (-4.5 * t + 4.0) * t + 0.5,
-        (1.5 * t - 1.0) * t,
-    )
-
-
-def _curvatures_of_catmull_rom(t: Array) -> tuple[Array, ...]:
-    return -3.0 * t + 2.0, 9.0 * t - 5.0, -9.0 * t + 4.0, 3.0 * t - 1.0
-
-
-LINEAR = Kernel(2, _linear, _slopes_of_linear, _curvatures_of_linear)
-CUBIC = Kernel(4, _catmull_rom, _slopes_of_catmull_rom, _curvatures_of_catmull_rom)
+LINEAR = Kernel(2, _linear)
+CUBIC = Kernel(4, _catmull_rom)
 """Keys (1981), a = -1/2, also known as Catmull-Rom."""
 
 

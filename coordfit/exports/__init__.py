@@ -1,0 +1,1 @@
+"""Write fitted models for other programs: one file for each format."""
