@@ -54,7 +54,7 @@ class Kernel:
         return powers @ xp.asarray(K)
 
     def _cell(self, xp: Any, places: Array, count: int) -> tuple[Array, Array, Array]:
-        """Return places from the first cell, the node before each that is in a cell, and the distance from it."""
+        """Return places from the first cell, the node before each in the cells, and the distance from it."""
         margin = self.taps // 2 - 1
         cells = count - 1.0 + 2 * margin
         free = places + float(margin)
