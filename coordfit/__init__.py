@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .tasks.compress import CompressionResult, compress, decompress
     from .tasks.enlarge import enlarge
     from .tasks.export import export
+    from .tasks.fill_array import FilledArray, fill_array
     from .tasks.filling.kriging import KrigingResult
     from .tasks.filling.network import InpaintResult
     from .tasks.fit import fit
@@ -70,6 +71,7 @@ _MODULES = {
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
     "tasks.enlarge": ("enlarge",),
     "tasks.export": ("export",),
+    "tasks.fill_array": ("FilledArray", "fill_array"),
     "tasks.fit": ("fit",),
     "tasks.fit_array": ("fit_array", "fit_points"),
     "tasks.inpaint": ("inpaint",),
@@ -91,6 +93,7 @@ __all__ = [
     "DeviceUnavailableError",
     "Encoder",
     "Encoding",
+    "FilledArray",
     "FitConfig",
     "FitResult",
     "FourierEncoding",
@@ -112,6 +115,7 @@ __all__ = [
     "decompress",
     "enlarge",
     "export",
+    "fill_array",
     "fit",
     "fit_array",
     "fit_points",

@@ -11,13 +11,16 @@ around the hidden one,
 
     a = 0.5 + 0.7 min(1, 2 s)^1.5
 
-as measured on four photographs with a half, a quarter and a tenth of their pixels known.
+as measured on four photographs with a half, a quarter and a tenth of their pixels known. Signals with any
+number of axes are filled alike.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -25,31 +28,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images.interpolation import nearest_fill
-from .neighbours import Mask, Neighbourhood, Numbers
-from .steering import Array, metric, smoothed
+from .neighbours import Mask, Neighbourhood, Numbers, box, strides
+from .steering import Array, factors, smoothed, structure
 
 _EXPONENTS, _LENGTH = (0.5, 1.2), 30.0  # a where few, and where half of the pixels are known; l in pixels
-_PATCH, _PATCH_RADIUS, _PATCH_SIGMA = 0.35, 2, 0.45  # h for colours in [0, 1]; pixels
+_PATCH, _PATCH_SIGMA = 0.35, 0.45  # h for colours in [0, 1]; pixels
+_PATCH_RADIUS = {1: 4, 2: 2}  # by the number of axes; 1 for more
 _NUGGET = 1e-4
 # Neighbours of a pixel, whether distances are steered, and whether patches count, in each pass.
 _PASSES = ((16, False, False), (24, True, False), (24, True, False), (24, True, True), (32, True, True))
 _AT_ONCE = 256  # pixels of a block, whose matrices stay in cache
-_LEAST_RADIUS, _MOST_RADIUS = 6, 24
+_LEAST_SEARCHED, _MOST_SEARCHED = 113, 1809  # samples around a hidden one: discs of radius 6 and 24
 
 
 class Filling(NamedTuple):
-    """A filled picture, and how far each pixel may be off.
+    """A filled signal, and how far each sample may be off.
 
     Attributes
     ----------
-    colours : array (H, W, C)
-        Known pixels as they were, in [0, 1].
-    deviation : array (H, W)
+    colours : array (*shape, C)
+        Known samples as they were, in [0, 1].
+    deviation : array (*shape)
         The standard deviation of a channel, as the process estimates it; 0 for known pixels.
     """
 
     colours: Array
     deviation: Array
+
+
+# Volumes of more samples are filled slab by slab along their first axis, with so many slices of both neighbours.
+_MOST_AT_ONCE, _MARGIN = 2**22, 8
 
 
 def fill_hidden(
@@ -59,13 +67,13 @@ def fill_hidden(
     threads: int = 1,
     callback: Callable[[float], object] | None = None,
 ) -> Filling | None:
-    """Return a picture (H, W, C) with its hidden pixels filled; they are not read.
+    """Return a picture (H, W, C), or a signal (*shape, C), with its hidden samples filled; they are not read.
 
     Pixels with too few known ones around them come from a filling of half the size.
 
     Parameters
     ----------
-    known : boolean array (H, W)
+    known : boolean array (*shape)
         At least one is True.
     threads : int
         The result does not depend on it.
@@ -78,9 +86,32 @@ def fill_hidden(
             raise _EndedError
 
     try:
+        if known.ndim > 2 and known.size > _MOST_AT_ONCE:
+            return _filled_in_slabs(colours, known, threads, tell)
         return _filled(colours, known, threads, tell)
     except _EndedError:
         return None
+
+
+def _filled_in_slabs(
+    colours: NDArray[np.floating], known: Mask, threads: int, tell: Callable[[float], None]
+) -> Filling:
+    """Fill a volume in bounded memory: neighbours' slices are filled twice, and a slab's own are kept."""
+    slices = max(_MARGIN, round(_MOST_AT_ONCE * len(known) / known.size) - 2 * _MARGIN)
+    starts = range(0, len(known), slices)
+    whole = Filling(np.empty(colours.shape, np.float32), np.empty(known.shape, np.float32))
+    for number, start in enumerate(starts):
+        first, stop = max(0, start - _MARGIN), min(start + slices, len(known))
+        part = slice(first, min(stop + _MARGIN, len(known)))
+        own = slice(start - first, stop - first)
+
+        def tell_whole(done: float, number: int = number) -> None:
+            tell((number + done) / len(starts))
+
+        filling = _filled(colours[part], known[part], threads, tell_whole)
+        for target, found in zip(whole, filling, strict=True):
+            target[start:stop] = found[own]
+    return whole
 
 
 class _EndedError(Exception):
@@ -96,8 +127,10 @@ def _filled(colours: NDArray[np.floating], known: Mask, threads: int, tell: Call
         filled[...] = nearest_fill(filled, known)
         filling.deviation[~known] = filled[known].std()
         return filling
-    radius = math.ceil(1.6 * math.sqrt(most / (math.pi * known.mean()))) + 1
-    near = Neighbourhood(known, most, min(max(radius, _LEAST_RADIUS), _MOST_RADIUS))
+    axes = known.ndim
+    radius = math.ceil((2.0 if axes == 1 else 1.6) * _radius(most / known.mean(), axes)) + 1
+    least, longest = (round(_radius(count, axes)) for count in (_LEAST_SEARCHED, _MOST_SEARCHED))
+    near = Neighbourhood(known, most, min(max(radius, least), longest))
     blocks = _in_blocks(hidden)
     is_isolated = ~known
     pool = ThreadPoolExecutor(threads)
@@ -117,6 +150,16 @@ def _filled(colours: NDArray[np.floating], known: Mask, threads: int, tell: Call
     return filling
 
 
+def _radius(samples: float, axes: int) -> float:
+    """Return the radius of a ball of so many samples."""
+    return math.exp(math.log(samples / _unit_ball(axes)) / axes)
+
+
+def _unit_ball(axes: int) -> float:
+    """Return the volume of the ball of radius 1."""
+    return float(math.pi ** (axes / 2)) / math.gamma(axes / 2 + 1)
+
+
 def _in_blocks(pixels: Numbers) -> list[Numbers]:
     return np.array_split(pixels, max(1, -(-pixels.size // _AT_ONCE)))
 
@@ -124,27 +167,34 @@ def _in_blocks(pixels: Numbers) -> list[Numbers]:
 def _fill_from_half_the_size(
     filling: Filling, known: Mask, chosen: Mask, threads: int, tell: Callable[[float], None]
 ) -> None:
-    """Fill the chosen pixels by bilinear interpolation in a filling of half the size."""
+    """Fill the chosen samples by linear interpolation in a filling of half the size."""
     even = tuple((0, size % 2) for size in known.shape)
-    height, width = (-(-size // 2) for size in known.shape)
+    cells = [length for size in known.shape for length in (-(-size // 2), 2)]
     parts = (known[..., None].astype(np.float32), np.where(known[..., None], filling.colours, 0.0))
     weight, sums = (
-        np.pad(part, (*even, (0, 0))).reshape(height, 2, width, 2, -1).sum(axis=(1, 3)) for part in parts
+        np.pad(part, (*even, (0, 0))).reshape(*cells, -1).sum(axis=tuple(range(1, len(cells), 2)))
+        for part in parts
     )
-    half = _filled(sums / np.maximum(weight, 1.0), weight[..., 0] > 0.0, threads, tell)
-    rows, columns = np.nonzero(chosen)
+    is_known = weight[..., 0] > 0.0
+    half = _filled(sums / np.maximum(weight, 1.0), is_known, threads, tell)
+    # A cell with a known sample is not certain of the others.
+    others = half.deviation[~is_known]
+    half.deviation[is_known] = others.mean() if others.size else filling.colours[known].std()
+    places = np.nonzero(chosen)
     for target, source in zip(filling, half, strict=True):
-        target[rows, columns] = _bilinear(source, (rows - 0.5) / 2, (columns - 0.5) / 2)
+        target[places] = _linear(source, [(place - 0.5) / 2 for place in places])
 
 
-def _bilinear(array: Array, y: NDArray[np.float64], x: NDArray[np.float64]) -> Array:
-    """Return an array (H, W, ...) at places between its pixels."""
-    top, left = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
-    found = np.zeros((len(y), *array.shape[2:]), np.float32)
-    for rows, columns in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
-        weight = (1.0 - np.abs(y - rows)) * (1.0 - np.abs(x - columns))
-        inside = array[rows.clip(0, array.shape[0] - 1), columns.clip(0, array.shape[1] - 1)]
-        found += weight.reshape(-1, *[1] * (array.ndim - 2)) * inside
+def _linear(array: Array, places: Sequence[NDArray[np.float64]]) -> Array:
+    """Return an array (*shape, ...) between its samples, by places (n,) along each axis."""
+    before = [np.floor(place).astype(np.int64) for place in places]
+    found = np.zeros((len(places[0]), *array.shape[len(places) :]), np.float32)
+    for corner in itertools.product((0, 1), repeat=len(places)):
+        nodes = [first + step for first, step in zip(before, corner, strict=True)]
+        weights = [1.0 - np.abs(place - node) for place, node in zip(places, nodes, strict=True)]
+        inside = tuple(node.clip(0, size - 1) for node, size in zip(nodes, array.shape, strict=False))
+        weight = functools.reduce(np.multiply, weights)
+        found += weight.reshape(-1, *[1] * (found.ndim - 1)) * array[inside]
     return found
 
 
@@ -156,16 +206,15 @@ class _Process:
     ) -> None:
         self._near, self._count = near, count
         self._colours = filling.reshape(-1, filling.shape[-1])  # only known pixels of it are read
-        self._metric = metric(filling).reshape(-1, 3) if steered else None
+        axes = filling.ndim - 1
+        self._tensor = structure(filling).reshape(len(self._colours), -1) if steered else None
         self._smoothed: Array | None = None
         if patched:
-            radius = _PATCH_RADIUS
-            padded = np.pad(
-                smoothed(filling, _PATCH_SIGMA), ((radius, radius), (radius, radius), (0, 0)), mode="edge"
-            )
-            self._smoothed, self._stride = padded.reshape(-1, filling.shape[-1]), padded.shape[1]
-            y, x = np.mgrid[: 2 * radius + 1, : 2 * radius + 1].reshape(2, -1)
-            self._patch = y * self._stride + x
+            radius = _PATCH_RADIUS.get(axes, 1)
+            around = ((radius, radius),) * axes
+            padded = np.pad(smoothed(filling, _PATCH_SIGMA, axes), (*around, (0, 0)), mode="edge")
+            self._smoothed, self._strides = padded.reshape(-1, filling.shape[-1]), strides(padded.shape[:-1])
+            self._patch = (box(radius, axes) + radius) @ self._strides
 
     def __call__(self, pixels: Numbers) -> tuple[Numbers, Array, Array]:
         """Return those of m pixels that have enough neighbours, their colours (n, C) and deviations (n,)."""
@@ -189,28 +238,27 @@ class _Process:
 
     def _exponents(self, points: Numbers, pixels: Numbers) -> Array:
         """Return the negative logarithm (m, n, n) of the covariance of points (m, n) around m pixels."""
-        rows, columns = (np.asarray(part, np.float32) for part in np.divmod(points, self._near.width))
-        y, x = rows - rows[:, -1:], columns - columns[:, -1:]
-        exponent = _exponent(np.einsum("mn,mn->m", y, y) + np.einsum("mn,mn->m", x, x), self._count)
-        if self._metric is not None:
-            yy, yx, xx = (part[:, None] for part in self._metric[pixels].T)
-            y, x = (yy * y + yx * x) / np.sqrt(yy), np.sqrt(np.maximum(xx - yx * yx / yy, 1e-9)) * x
-        found = _squared_distances(np.stack([y, x], axis=-1))
+        places = np.stack(np.unravel_index(points, self._near.shape), axis=-1)
+        offsets = (places - places[:, -1:]).astype(np.float32)
+        exponent = _exponent(np.einsum("mnd,mnd->m", offsets, offsets), self._count, offsets.shape[-1])
+        if self._tensor is not None:
+            offsets = offsets @ factors(self._tensor[pixels], offsets.shape[-1])
+        found = _squared_distances(offsets)
         found /= _LENGTH**2
         np.power(found, exponent[:, None, None] / 2, out=found)
         if self._smoothed is not None:
-            rows, columns = np.divmod(points, self._near.width)
-            places = (rows * self._stride + columns)[..., None] + self._patch
-            patches = self._smoothed[places].reshape(*points.shape, self._smoothed.shape[-1] * len(self._patch))
+            around = (places @ self._strides)[..., None] + self._patch
+            patches = self._smoothed[around].reshape(*points.shape, self._smoothed.shape[-1] * len(self._patch))
             found += _squared_distances(patches) / (2 * len(self._patch) * _PATCH**2)
         return found
 
 
-def _exponent(squares: Array, count: int) -> Array:
-    """Return the exponents for pixels whose k known neighbours have these sums of squared distances."""
-    density = count**2 / (2 * math.pi * squares)  # of points in a disc
+def _exponent(squares: Array, count: int, axes: int) -> Array:
+    """Return the exponents for samples whose k known neighbours have these sums of squared distances."""
+    radius = np.sqrt(squares * ((axes + 2) / (axes * count)))  # of a ball of points at even density
+    density = count / (_unit_ball(axes) * radius**axes)
     least, most = _EXPONENTS
-    return (least + (most - least) * np.minimum(2 * density, 1.0) ** 1.5).astype(np.float32)
+    return np.asarray(least + (most - least) * np.minimum(2 * density, 1.0) ** 1.5, np.float32)
 
 
 def _squared_distances(points: Array) -> Array:

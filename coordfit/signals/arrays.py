@@ -175,22 +175,15 @@ def array_signal(
         The array cannot be used, or the others do not fit it.
     """
     array = _numbers(values, "values")
-    names = _axis_names(axes, array.ndim)
-    has_channels = CHANNELS in names
-    if has_channels:
-        array = np.moveaxis(array, names.index(CHANNELS), -1)
-        names = tuple(own for own in names if own != CHANNELS)
-    elif array.ndim == len(names) + 1:
-        has_channels = True
-    else:
-        array = array[..., None]
+    names, place = named_axes(axes, array.ndim)
+    array = array[..., None] if place is None else np.moveaxis(array, place, -1)
     if 0 in array.shape:
         raise SignalError(f"an array of shape {array.shape} has no values")
     frame = Frame(
         names,
         _of_axes(origin, names, "origin", 0.0),
         _of_axes(spacing, names, "spacing", 1.0),
-        has_channels=has_channels,
+        has_channels=place is not None,
     )
     if min(frame.spacing) <= 0.0:
         raise SignalError(f"spacing must be above 0 along each axis, not {frame.spacing}")
@@ -284,8 +277,16 @@ def _numbers(values: ArrayLike, what: str) -> NDArray[Any]:
     return array
 
 
-def _axis_names(axes: str | Sequence[str] | None, dimensions: int) -> tuple[str, ...]:
-    """Return the names of an array's axes; the axis of channels may have none, as the last."""
+def named_axes(axes: str | Sequence[str] | None, dimensions: int) -> tuple[tuple[str, ...], int | None]:
+    """Return the names of an array's axes without channels, and the place of those, None if there are none.
+
+    Channels may be without a name, as the last axis.
+
+    Raises
+    ------
+    SignalError
+        The names do not fit an array of so many axes.
+    """
     if axes is None:
         names: tuple[str, ...] = _USUAL_NAMES[-dimensions:]
     else:
@@ -300,7 +301,9 @@ def _axis_names(axes: str | Sequence[str] | None, dimensions: int) -> tuple[str,
         raise SignalError(f"axes must name each axis of the array, but for channels at the end; {told}")
     if not 1 <= len(others) <= MOST_AXES:
         raise SignalError(f"a signal has 1 to {MOST_AXES} axes beside channels; {told}: name one {CHANNELS!r}")
-    return names
+    if len(names) < dimensions:
+        return names, dimensions - 1
+    return tuple(others), names.index(CHANNELS) if CHANNELS in names else None
 
 
 def _of_axes(numbers: AxisNumbers, names: tuple[str, ...], what: str, usual: float) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from coordfit.images.masks import hide
 from coordfit.kriging import fill_hidden
 from coordfit.kriging.filling import _Process
 from coordfit.kriging.neighbours import Neighbourhood
-from coordfit.kriging.steering import metric
+from coordfit.kriging.steering import factors, structure
 
 
 def mse(a, b):
@@ -55,13 +55,20 @@ def test_a_pixel_is_the_mean_of_the_process_given_its_neighbours(spacing):
 
 
 def test_distances_are_long_across_an_edge_and_short_along_it():
-    edge = np.zeros((24, 24, 1), np.float32)
-    edge[:, 12:] = 1.0
-    yy, yx, xx = metric(edge)[12, 12]
-    assert xx > 4.0
-    assert yy == pytest.approx(1 / xx, rel=1e-3)
-    assert abs(yx) < 1e-3
-    np.testing.assert_allclose(metric(np.full((24, 24, 1), 0.5, np.float32))[12, 12], (1, 0, 1), atol=1e-3)
+    for axes in (1, 2, 3):
+        edge = np.zeros((24,) * axes + (1,), np.float32)
+        edge[..., 12:, :] = 1.0
+
+        def metric(values, axes=axes):
+            [L] = factors(structure(values)[(12,) * axes][None], axes)
+            return L @ L.T
+
+        found = metric(edge)
+        along = np.diag(found)[:-1]
+        assert np.linalg.det(found) == pytest.approx(1.0, rel=1e-4)
+        assert axes == 1 or found[-1, -1] > 30 * along.max()
+        np.testing.assert_allclose(found, np.diag(np.diag(found)), atol=1e-4)
+        np.testing.assert_allclose(metric(np.full_like(edge, 0.5)), np.eye(axes), atol=1e-3)
 
 
 def test_hidden_pixels_are_nearer_than_by_biharmonic_equations(half_hidden):
