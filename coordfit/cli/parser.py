@@ -108,6 +108,13 @@ def make_parser() -> _Parser:
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
     command.add_argument("image", nargs="?", metavar="IMAGE", help=IMAGE)
+    command.add_argument(
+        "--average",
+        type=count("average"),
+        metavar="K",
+        help="the mean of K networks of different seeds, trained as one batch, and how much they differ "
+        "(default: 1)",
+    )
     add_settings(command)
     add_device(command)
     output = add_output(command)

@@ -90,6 +90,30 @@ def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_]
     return psnr_from_mse(squares / count)
 
 
+def shares_within(
+    prediction: FloatArray, target: FloatArray, deviation: FloatArray, where: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return `within_1` and `within_2`: shares of pixels with an error of up to one and two deviations.
+
+    Error and deviation of a pixel are root mean squares over its channels. No pixel gives no shares.
+
+    Parameters
+    ----------
+    prediction, target
+        Pictures (H, W, C) in [0, 1].
+    deviation
+        Standard deviations, (H, W) or (H, W, C).
+    where
+        Mask (H, W) of the pixels to count.
+    """
+    if not where.any():
+        return {}
+    squares = np.mean(np.square(prediction[where] - target[where], dtype=np.float64), axis=-1)
+    expected = np.square(deviation[where], dtype=np.float64)
+    expected = expected if expected.ndim == 1 else expected.mean(axis=-1)
+    return {f"within_{n}": float(np.mean(squares <= n * n * expected)) for n in (1, 2)}
+
+
 def _smooth(maps: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """Convolve along one axis with SSIM's Gaussian, at the positions where the window fits."""
     size = maps.shape[axis] - 2 * _SSIM_RADIUS

@@ -26,6 +26,7 @@ def fit(
     callback: Callback | None = None,
     known: NDArray[np.bool_] | None = None,
     weights: ArrayLike | None = None,
+    average: int = 1,
     max_pixels: int = MAX_PIXELS,
     **options: Unpack[AllOptions],
 ) -> FitResult:
@@ -49,6 +50,9 @@ def fit(
         The pixels that training may see; the others are held out.
     weights : array (H, W), optional
         How much each pixel counts in training, 0 or more, relative to the others; figures count all alike.
+    average : int
+        Of how many networks of different seeds, trained as one batch, the mean is taken: `result.deviation` is
+        the standard deviation of them.
     max_pixels : int
         Refuse a larger picture, before it is decoded.
     **options
@@ -69,10 +73,11 @@ def fit(
     settings = Settings.given(keywords.settings, recipe, config)
     asked = settings.config
     picture = load_picture(image, size=asked.size, background=asked.background, max_pixels=max_pixels)
+    more: dict[str, Any] = {"known": known, "weights": weights, "average": average}
     if config is None:
-        made = plan_fit(picture, settings, keywords.tiles, keywords.device, known=known, weights=weights)
+        made = plan_fit(picture, settings, keywords.tiles, keywords.device, **more)
     else:
-        made = plan(picture, settings, keywords.tiles, known=known, weights=weights)
+        made = plan(picture, settings, keywords.tiles, **more)
     backend = made.device(keywords.device).make()
     job, _ = settled(made, backend)
     return job.run(backend, callback)

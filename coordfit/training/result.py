@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -12,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..components import name_of
-from ..files import atomic_write, escaped
+from ..files import atomic_write, escaped, write_bytes
 from ..images import png_bytes, save_picture
 from ..images.metrics import bits_per_pixel, interpolate_every_second, psnr
+from ..models.deviation import deviation_of
 from ..models.model import Model
 from ..models.writing import save_rows
 from ..network.cost import item_size
 from ..pixels.masks import training_mask
 from ..report.comparison import comparison_picture
 from ..report.curves import save_curves
+from ..report.deviation import deviation_sheet
 from ..report.streamed_comparison import RunningComparison
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class FitResult:
     step_losses : array (n,)
         The loss of each batch before its step (of the last million steps of this run, at most); empty for
         tiles.
+    networks : sequence of Model
+        If the model is a mean of several networks: they themselves.
     """
 
     metrics: dict[str, Any]
@@ -70,6 +75,7 @@ class FitResult:
     state: TrainingState | None = None
     known: NDArray[np.bool_] | None = None
     step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
+    networks: Sequence[Model] = ()
 
     has_curve: ClassVar[bool] = True
     """Whether the history is a curve over the steps of a network."""
@@ -88,6 +94,20 @@ class FitResult:
     def reconstruction(self) -> NDArray[np.floating]:
         """The model's picture (H, W, C) in [0, 1]; rendered on first use."""
         return self.model.render()
+
+    @functools.cached_property
+    def deviation(self) -> NDArray[np.floating] | None:
+        """The standard deviation (H, W, C) of the networks of a mean; None if there are no several."""
+        return self.render_deviation() if self.networks else None
+
+    def render_deviation(
+        self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
+    ) -> NDArray[np.floating]:
+        """Return the standard deviation at another size, as `render` does the picture.
+
+        ValueError if there are no several networks.
+        """
+        return deviation_of(self.networks, height, width, crop=crop)
 
     @property
     def config(self) -> FitConfig:
@@ -120,6 +140,10 @@ class FitResult:
         with atomic_write(folder / "comparison.png") as file:
             self.comparison().save(file, format="PNG")
         save_curves(folder / "curves.svg", self.history)
+        if self.deviation is not None:
+            title = f"{self._title()}, mean of {len(self.networks)}"
+            sheet = deviation_sheet(self.reconstruction, self.deviation, title=title)
+            write_bytes(folder / "deviation.png", png_bytes(sheet))
 
     def comparison(self) -> Image.Image:
         """Return truth, reconstruction and error side by side, with the figures."""

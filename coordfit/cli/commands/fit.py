@@ -46,7 +46,7 @@ def run(options: Options) -> int:
     asked = _asked(options, begun)
     picture = load_image(asked.image, asked.settings.config, asked.max_pixels)
     with named_as_options():
-        job = plan_fit(picture, asked.settings, asked.tiles, device_of(options))
+        job = plan_fit(picture, asked.settings, asked.tiles, device_of(options), average=asked.average or 1)
     say_planned(job, options, log)
     backend = make_backend(options, log, job.device(device_of(options)))
     outputs = RUN_OUTPUTS.with_file(options.animate)
@@ -75,7 +75,8 @@ def run(options: Options) -> int:
 
 def _asked(options: Options, begun: Begun | None) -> Asked:
     """Return what is asked for, completed by the settings of a run that is resumed."""
-    asked = Asked(options.image, settings_of(options), tile_options(options), options.max_pixels)
+    tiles = tile_options(options)
+    asked = Asked(options.image, settings_of(options), tiles, options.max_pixels, options.average)
     if begun is not None:
         asked = begun.going_on(asked)
     tiles = asked.tiles

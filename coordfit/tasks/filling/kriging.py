@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..._backends import get_backend
 from ...images import Picture
 from ...images.masks import Mask, MaskedPicture
+from ...images.metrics import shares_within
 from ...kriging import fill_hidden
 from .figures import Pixels, filling_figures, sheet
 
@@ -91,9 +92,5 @@ def fill_by_kriging(
     figures["deviation_mean"] = float(of_hidden.mean()) if of_hidden.size else 0.0
     figures["deviation_largest"] = float(filling.deviation.max())
     if masked.has_truth:
-        hidden = ~masked.known
-        error = np.sqrt(np.mean((filling.colours - masked.picture.pixels) ** 2, axis=-1))[hidden]
-        for n in (1, 2):
-            within = error <= n * filling.deviation[hidden]
-            figures[f"within_{n}"] = float(np.mean(within)) if within.size else None
+        figures |= shares_within(filling.colours, masked.picture.pixels, filling.deviation, ~masked.known)
     return KrigingResult(masked, filling.colours, filling.deviation, figures)

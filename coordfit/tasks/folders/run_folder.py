@@ -8,6 +8,7 @@
 | `model.safetensors`, or `model.cfc` | the fitted model |
 | `metrics.json` | the figures |
 | `reconstruction.png`, `comparison.png`, `curves.svg` | what it looks like |
+| `deviation.png` | how much the networks of a mean differ |
 | `tiles.json`, `tiles.bin` | finished tiles, until the model is saved |
 """
 
@@ -48,6 +49,7 @@ RUN_OUTPUTS = Outputs(
         "metrics.json",
         "reconstruction.png",
         "comparison.png",
+        "deviation.png",
         "curves.svg",
         *STORE_FILES,
     ),
@@ -164,6 +166,7 @@ class RunFolder:
         if result.has_model:
             result.save(self.path / fit.model_file)
             self._remove(*({"model.safetensors", COMPACT_MODEL} - {fit.model_file}))
+            self._remove(*([] if result.networks else ["deviation.png"]))
             write_json(self.path / "metrics.json", result.metrics)
             result.write_pictures(self.path)
             fit.remove_what_is_saved()

@@ -28,6 +28,7 @@ from ...tiles.plan import AUTO_PIXELS, TileOptions
 from ...training.job import group_by_shape
 from ...training.result import FitResult
 from ...training.state import Callback, ShouldStop, Trial
+from .average import check_average
 from .compact import COMPACT, CompactFit, CompactJob, why_not_compact
 from .network import NetworkFit, NetworkJob
 from .settings import Device, Settings
@@ -48,6 +49,7 @@ def plan_fit(
     *,
     known: NDArray[np.bool_] | None = None,
     weights: ArrayLike | None = None,
+    average: int = 1,
 ) -> FitJob:
     """Decide how `coordfit.fit` learns a picture, with what was asked by name.
 
@@ -63,6 +65,7 @@ def plan_fit(
     options = tiles or TileOptions()
     is_masked = known is not None or weights is not None
     reason = why_not_compact(picture, settings, options, device or Device(), is_masked=is_masked)
+    reason = "it is no mean of networks; leave average out" if average > 1 else reason
     if settings.recipe == COMPACT:
         if reason:
             raise ConfigError(f"the recipe {COMPACT!r} makes a function of few bits: {reason}")
@@ -71,8 +74,8 @@ def plan_fit(
     if is_large and not (reason or settings.recipe or "steps" in settings.asked):
         return CompactJob.of(picture, settings)
     if options.tiles is None and options.budget_parameters is None:
-        options = dataclasses.replace(options, tiles="auto")
-    return plan(picture, settings, options, known=known, weights=weights)
+        options = dataclasses.replace(options, tiles="none" if average > 1 else "auto")
+    return plan(picture, settings, options, known=known, weights=weights, average=average)
 
 
 def plan(
@@ -115,6 +118,7 @@ def plan(
     if isinstance(made, str):
         surprises = options.tiles == "auto" and picture.height * picture.width > AUTO_PIXELS
         words = f"one network for the whole picture: {made}" if surprises else ""
+        check_average(average, settings.config)
         return NetworkJob(picture, settings.config, known, counts, average, words)
     if average > 1:
         raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
