@@ -175,8 +175,11 @@ ROOMS = [
     "coordfit.training",
     "coordfit.tiles",
     "coordfit.codec",
-    "coordfit.tasks",
+    "coordfit.tasks.compress",
+    "coordfit.tasks.load",
+    "coordfit.tasks.jobs",
     "coordfit.tasks.folders",
+    "coordfit.tasks",
     "coordfit.experiments",
     "coordfit",  # what the package exports, when it is asked for
     "coordfit.cli",

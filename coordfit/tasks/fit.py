@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from ..errors import ConfigError
 from ..fit_options import AllOptions, RecipeName
-from ..images import MAX_PIXELS, load_picture
-from .jobs.plan import plan, plan_fit, settled
+from ..images import MAX_PIXELS, Picture, load_picture
+from .folders.folder_fit import named_as_keywords, opened
+from .folders.resume import Asked
+from .folders.run_folder import RunFolder
+from .jobs.plan import plan_fit, settled
 from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
@@ -28,6 +36,9 @@ def fit(
     weights: ArrayLike | None = None,
     average: int = 1,
     max_pixels: int = MAX_PIXELS,
+    out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
     **options: Unpack[AllOptions],
 ) -> FitResult:
     """Fit a function to a picture: a network, one for each tile, or a pyramid of few bits.
@@ -55,6 +66,11 @@ def fit(
         the standard deviation of them.
     max_pixels : int
         Refuse a larger picture, before it is decoded.
+    out : path, optional
+        A folder for the files of `coordfit fit --out DIR`, a checkpoint every half minute among them.
+    overwrite, resume : bool
+        Whether a run in `out` is replaced, or continued: bit for bit as if it had never stopped, with the same
+        picture and settings, but for budgets.
     **options
         Fields of `FitConfig`, e.g. `encoding="gaussian", sigma=10, target_psnr=40`; where it runs:
         `device`, `threads`, `fused`, `precision`, see `DeviceOptions`; and `tiles`, `every_tile`,
@@ -68,16 +84,43 @@ def fit(
     Raises
     ------
     ConfigError, PictureError, DeviceUnavailableError
+    OutputError
+        `out` cannot be written, or holds a run that is neither replaced nor continued.
     """
     keywords = Keywords.split(options)
-    settings = Settings.given(keywords.settings, recipe, config)
+    settings, tiles = Settings.given(keywords.settings, recipe, config), keywords.tiles
+    if config is not None and tiles.tiles is None and tiles.budget_parameters is None:
+        tiles = dataclasses.replace(tiles, tiles="none")
+    if out is None:
+        if overwrite or resume:
+            raise ConfigError("overwrite and resume need out, the folder of the run")
+        picture = _loaded(image, settings, max_pixels)
+        job = plan_fit(picture, settings, tiles, keywords.device, known=known, weights=weights, average=average)
+        backend = job.device(keywords.device).make()
+        return settled(job, backend)[0].run(backend, callback)
+    limit = None if max_pixels == MAX_PIXELS else max_pixels
+    asked = Asked(_path_of(image), settings, tiles, limit, average if average > 1 else None)
+    with named_as_keywords():
+        begun = RunFolder(Path(out)).read_config() if resume else None
+        asked = asked if begun is None else begun.going_on(asked)
+        picture = _loaded(image, asked.settings, asked.max_pixels or MAX_PIXELS)
+        pixels: dict[str, Any] = {"known": known, "weights": weights}
+        job = plan_fit(
+            picture, asked.settings, asked.tiles, keywords.device, **pixels, average=asked.average or 1
+        )
+        backend = job.device(keywords.device).make()
+        with opened(Path(out), job, asked, begun, backend, overwrite=overwrite, resume=resume) as run:
+            if run.result is not None:
+                return run.result
+            run.begin(settled(job, backend)[0])
+            return run.write(run.train(callback))
+
+
+def _loaded(image: Any, settings: Settings, max_pixels: int) -> Picture:
     asked = settings.config
-    picture = load_picture(image, size=asked.size, background=asked.background, max_pixels=max_pixels)
-    more: dict[str, Any] = {"known": known, "weights": weights, "average": average}
-    if config is None:
-        made = plan_fit(picture, settings, keywords.tiles, keywords.device, **more)
-    else:
-        made = plan(picture, settings, keywords.tiles, **more)
-    backend = made.device(keywords.device).make()
-    job, _ = settled(made, backend)
-    return job.run(backend, callback)
+    return load_picture(image, size=asked.size, background=asked.background, max_pixels=max_pixels)
+
+
+def _path_of(image: Any) -> str | None:
+    """Return the path of a picture that is a file."""
+    return os.fspath(image) if isinstance(image, str | PathLike) else None

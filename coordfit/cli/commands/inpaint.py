@@ -167,7 +167,7 @@ def _run(
     log: Callable[[str], None],
     stop: GracefulStop,
 ) -> int:
-    def train_network(callback: Callback, _: Checkpoint) -> InpaintResult:
+    def train_network(callback: Callback, checkpoint: Checkpoint) -> InpaintResult:
         return inpainter.run(callback)
 
     result = train(train_network, inpainter.fit, folder, options, stop, animation, _captions)

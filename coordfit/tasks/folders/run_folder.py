@@ -15,10 +15,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..._backends import Backend
 from ..._version import __version__
@@ -32,11 +32,13 @@ from ...models.writing import save_rows
 from ...tiles.store import STORE_FILES
 from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ...training.result import FitResult
-from ...training.state import Progress, TrainingState
+from ...training.state import Callback, Progress, TrainingState
 from ..jobs.compact import COMPACT_CHECKPOINT, COMPACT_MODEL
 from ..jobs.network import CHECKPOINT
-from ..jobs.plan import AnyFit, FitJob
+from ..jobs.plan import AnyFit, FitJob, digests_of
 from .resume import Asked, Begun, kind_in
+
+Result = TypeVar("Result", bound=FitResult)
 
 RUN_OUTPUTS = Outputs(
     (
@@ -76,7 +78,8 @@ class RunFolder:
         fit = job.begin(backend, state, self.path, resume=resume)
         if not resume:
             self.drop_checkpoint(keep=fit.files)
-        more = {job.kind: job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
+        more: dict[str, Any] = {"pixels": pixels} if (pixels := digests_of(job)) else {}
+        more |= {job.kind: job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
         self.write_config(job, asked.image, backend, **more)
         return fit
 
@@ -154,6 +157,37 @@ class RunFolder:
     def save_checkpoint(self, model: Model, state: TrainingState) -> None:
         """Write where the run stands."""
         save_checkpoint(self.checkpoint_file, model, state)
+
+    def train(
+        self,
+        fit: AnyFit,
+        run: Callable[..., Result],
+        callback: Callback | None = None,
+        first_look: Callable[[Path, float], object] | None = None,
+    ) -> Result:
+        """Run a fit with `history.csv`, checkpoints and a first look.
+
+        `run` takes a callback and a `checkpoint`. `first_look` is told of the first picture's file and its
+        PSNR in dB.
+        """
+        with self.history_writer(fit) as history:
+
+            def tell(progress: Progress) -> bool:
+                if progress.evaluated and progress.row is not None:
+                    if fit.has_first_look and len(fit.history) == 1:
+                        file = self.write_first_look(progress)
+                        if first_look is not None:
+                            first_look(file, progress.row["psnr"] or 0.0)
+                    if history is not None:
+                        history.append(progress.row)
+                return callback is not None and bool(callback(progress))
+
+            def checkpoint(state: TrainingState) -> None:
+                if history is not None and fit.model_so_far is not None:
+                    history.sync()  # a power cut must not lose rows of steps before the checkpoint
+                    self.save_checkpoint(fit.model_so_far, state)
+
+            return run(tell, checkpoint=checkpoint)
 
     def write_first_look(self, progress: Progress) -> Path:
         """Write `reconstruction.png` as training shows it, and return its path."""

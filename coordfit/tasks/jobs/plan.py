@@ -144,10 +144,14 @@ def settled(job: SomeJob, backend: Backend, trial: Trial | None = None) -> tuple
 
 def key_of(job: AnyJob) -> str:
     """Return what tells a job from all others: a digest of the picture and of every setting."""
-    given = {"known": job.known, "weights": job.weights}
-    arrays = {name: _digest(array) for name, array in given.items() if array is not None}
-    settings = json.dumps(job.config.as_key() | job.facts | arrays, sort_keys=True)
+    settings = json.dumps(job.config.as_key() | job.facts | digests_of(job), sort_keys=True)
     return hashlib.sha256(f"{job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
+
+
+def digests_of(job: FitJob) -> dict[str, str]:
+    """Return what tells the arrays `known` and `weights` of a job from others, if there are any."""
+    given = {"known": job.known, "weights": job.weights}
+    return {name: _digest(array) for name, array in given.items() if array is not None}
 
 
 def trained(
