@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .tasks.filling.kriging import KrigingResult
     from .tasks.filling.network import InpaintResult
     from .tasks.fit import fit
+    from .tasks.fit_many import FittedPictures, fit_many
     from .tasks.inpaint import inpaint
     from .tasks.load import load
     from .tasks.sweep import sweep
@@ -66,6 +67,7 @@ _MODULES = {
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
     "tasks.enlarge": ("enlarge",),
     "tasks.fit": ("fit",),
+    "tasks.fit_many": ("FittedPictures", "fit_many"),
     "tasks.inpaint": ("inpaint",),
     "tasks.filling.kriging": ("KrigingResult",),
     "tasks.load": ("load",),
@@ -87,6 +89,7 @@ __all__ = [
     "Encoding",
     "FitConfig",
     "FitResult",
+    "FittedPictures",
     "FourierEncoding",
     "InpaintResult",
     "KrigingResult",
@@ -105,6 +108,7 @@ __all__ = [
     "decompress",
     "enlarge",
     "fit",
+    "fit_many",
     "get_backend",
     "inpaint",
     "load",

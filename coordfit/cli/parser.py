@@ -107,7 +107,12 @@ def make_parser() -> _Parser:
 
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("image", nargs="?", metavar="IMAGE", help=IMAGE)
+    command.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help=f"{IMAGE}; or several, a folder, or a pattern: then --out has a folder for each, and a table",
+    )
     command.add_argument(
         "--average",
         type=count("average"),
@@ -327,7 +332,14 @@ def _add_info(command: argparse.ArgumentParser) -> None:
 
 # Positional words, summary, epilog and options of each command.
 _COMMANDS: dict[str, tuple[Sequence[str], str, str | None, Callable[[argparse.ArgumentParser], object]]] = {
-    "fit": (["[IMAGE]"], "fit a network to one picture (no IMAGE: the bundled 128x128 one)", None, _add_fit),
+    "fit": (
+        ["[IMAGE ...]"],
+        "fit a network to each picture (no IMAGE: the bundled 128x128 one)",
+        "Of several pictures, small networks of one shape are trained together. A picture that cannot be "
+        "fitted is named, and does not end the others; the exit code is 1 then. --resume skips what is "
+        "finished.",
+        _add_fit,
+    ),
     "compare": (
         ["[IMAGE]"],
         "encodings side by side, trained as one batch of networks",

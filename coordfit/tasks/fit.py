@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ..errors import ConfigError
 from ..fit_options import AllOptions, RecipeName
-from ..images import MAX_PIXELS, Picture, load_picture
-from .folders.folder_fit import named_as_keywords, opened
+from ..images import MAX_PIXELS
+from .folders.folder_fit import Planned, named_as_keywords
 from .folders.resume import Asked
-from .folders.run_folder import RunFolder
-from .jobs.plan import plan_fit, settled
 from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
@@ -91,36 +89,19 @@ def fit(
     settings, tiles = Settings.given(keywords.settings, recipe, config), keywords.tiles
     if config is not None and tiles.tiles is None and tiles.budget_parameters is None:
         tiles = dataclasses.replace(tiles, tiles="none")
-    if out is None:
-        if overwrite or resume:
-            raise ConfigError("overwrite and resume need out, the folder of the run")
-        picture = _loaded(image, settings, max_pixels)
-        job = plan_fit(picture, settings, tiles, keywords.device, known=known, weights=weights, average=average)
-        backend = job.device(keywords.device).make()
-        return settled(job, backend)[0].run(backend, callback)
+    if out is None and (overwrite or resume):
+        raise ConfigError("overwrite and resume need out, the folder of the run")
     limit = None if max_pixels == MAX_PIXELS else max_pixels
-    asked = Asked(_path_of(image), settings, tiles, limit, average if average > 1 else None)
+    asked = Asked(path_of(image), settings, tiles, limit, None if average == 1 else average)
+    folder = None if out is None else Path(out)
     with named_as_keywords():
-        begun = RunFolder(Path(out)).read_config() if resume else None
-        asked = asked if begun is None else begun.going_on(asked)
-        picture = _loaded(image, asked.settings, asked.max_pixels or MAX_PIXELS)
-        pixels: dict[str, Any] = {"known": known, "weights": weights}
-        job = plan_fit(
-            picture, asked.settings, asked.tiles, keywords.device, **pixels, average=asked.average or 1
+        planned = Planned.of(
+            asked, image, keywords.device, folder if resume else None, known=known, weights=weights
         )
-        backend = job.device(keywords.device).make()
-        with opened(Path(out), job, asked, begun, backend, overwrite=overwrite, resume=resume) as run:
-            if run.result is not None:
-                return run.result
-            run.begin(settled(job, backend)[0])
-            return run.write(run.train(callback))
+        backend = planned.job.device(keywords.device).make()
+        return planned.run(backend, folder, callback, overwrite=overwrite, resume=resume)
 
 
-def _loaded(image: Any, settings: Settings, max_pixels: int) -> Picture:
-    asked = settings.config
-    return load_picture(image, size=asked.size, background=asked.background, max_pixels=max_pixels)
-
-
-def _path_of(image: Any) -> str | None:
+def path_of(image: Any) -> str | None:
     """Return the path of a picture that is a file."""
     return os.fspath(image) if isinstance(image, str | PathLike) else None

@@ -1,4 +1,4 @@
-"""Run `coordfit fit`: one picture, one run folder."""
+"""Run `coordfit fit`: one picture, one run folder; see `fit_pictures` for several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable
 
 from ...files import printable
-from ...tasks.folders.folder_fit import FolderFit, opened
+from ...images.collecting import is_several
+from ...tasks.folders.folder_fit import FolderFit, Planned, opened
 from ...tasks.folders.resume import Asked, Begun
 from ...tasks.folders.run_folder import RunFolder
 from ...tasks.jobs.compact import COMPACT
@@ -32,6 +33,7 @@ from ..session import (
     tile_options,
     train,
 )
+from . import fit_pictures
 
 Log = Callable[[str], None]
 
@@ -39,6 +41,9 @@ Log = Callable[[str], None]
 def run(options: Options) -> int:
     """Fit, write the run folder, print the figures."""
     log = make_log(options)
+    if len(options.images) > 1 or any(map(is_several, options.images)):
+        return fit_pictures.run(options)
+    options.image = options.images[0] if options.images else None
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run to continue")
     begun = RunFolder(options.out).read_config() if options.resume else None
@@ -50,7 +55,7 @@ def run(options: Options) -> int:
     say_planned(job, options, log)
     backend = make_backend(options, log, job.device(device))
     how = {"overwrite": options.overwrite, "resume": options.resume, "file": options.animate}
-    with opened(options.out, job, asked, begun, backend, **how) as fitting:
+    with opened(options.out, Planned(asked, begun, job), backend, **how) as fitting:
         if options.image is None and asked.image is not None:
             log(f"the picture is {printable(asked.image)}, as config.json has it")
         if fitting.result is not None:

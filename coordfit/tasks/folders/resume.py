@@ -39,8 +39,8 @@ _FACTS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
 }
 """What `config.json` says of a kind of job, and whether it can be that."""
-_UNFINISHED_AND_MODEL = {
-    "network": ("checkpoint.safetensors", "model.safetensors"),
+_UNFINISHED_AND_MODEL: dict[str, tuple[str | None, str]] = {
+    "network": (None, "model.safetensors"),
     "tiles": ("tiles.json", "model.safetensors"),
     "compact": (COMPACT_CHECKPOINT, COMPACT_MODEL),
 }
@@ -163,7 +163,7 @@ class Begun:
 
 
 def _is_interrupted(folder: Path) -> bool:
-    """Whether a mean of networks was ended early; it begins again, as it has no checkpoint."""
+    """Whether a run of networks was ended early."""
     document = read_json(folder / "metrics.json")
     return not isinstance(document, dict) or document.get("stopped") == "interrupted"
 
@@ -185,16 +185,18 @@ def kind_in(document: Mapping[str, Any], folder: Path) -> tuple[str, Mapping[str
 
 
 def finished_before(
-    folder: Path, document: Mapping[str, Any], job: FitJob, backend: Backend
+    folder: Path, document: Mapping[str, Any], job: FitJob, backend: Backend, *, with_networks: bool = False
 ) -> FitResult | None:
     """Return the result of a run that has nothing left to do; None if it goes on, as one network always may.
 
-    A mean of networks has none of them when it is read again.
+    A result that is read again has no state, and a mean none of its networks.
 
     Parameters
     ----------
     document : mapping
         That of the folder's `config.json`.
+    with_networks : bool
+        Whether a run of one network with this job's budgets is finished too, if it came to its end.
 
     Raises
     ------
@@ -202,14 +204,16 @@ def finished_before(
         The run is finished, and is of another picture or of other settings.
     """
     kind, facts = kind_in(document, folder)
-    if kind == "network" and not facts:
-        return None
-    unfinished, model = _UNFINISHED_AND_MODEL[kind]
-    left = [(folder / name).exists() for name in (unfinished, model, "metrics.json")]
-    if left != [False, True, True] or (kind == "network" and _is_interrupted(folder)):
-        return None
     before = {"config": document["config"], kind: facts}
     now = json.loads(json.dumps(jsonable({"config": job.settings, kind: job.facts})))
+    is_one = kind == "network" and not facts
+    if is_one and not (with_networks and before["config"] == now["config"]):
+        return None
+    unfinished, model = _UNFINISHED_AND_MODEL[kind]
+    left = [unfinished is not None and (folder / unfinished).exists()]
+    left += [(folder / name).exists() for name in (model, "metrics.json")]
+    if left != [False, True, True] or (kind == "network" and _is_interrupted(folder)):
+        return None
     for part in now:
         for name, value in now[part].items():
             if before[part].get(name) != value:

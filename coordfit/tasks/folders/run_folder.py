@@ -34,7 +34,7 @@ from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ...training.result import FitResult
 from ...training.state import Callback, Progress, TrainingState
 from ..jobs.compact import COMPACT_CHECKPOINT, COMPACT_MODEL
-from ..jobs.network import CHECKPOINT
+from ..jobs.network import CHECKPOINT, NetworkFit
 from ..jobs.plan import AnyFit, FitJob, digests_of
 from .resume import Asked, Begun, kind_in
 
@@ -78,10 +78,14 @@ class RunFolder:
         fit = job.begin(backend, state, self.path, resume=resume)
         if not resume:
             self.drop_checkpoint(keep=fit.files)
+        self.describe(job, backend, asked)
+        return fit
+
+    def describe(self, job: FitJob, backend: Backend, asked: Asked) -> None:
+        """Write `config.json` of a run that begins or goes on."""
         more: dict[str, Any] = {"pixels": pixels} if (pixels := digests_of(job)) else {}
         more |= {job.kind: job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
         self.write_config(job, asked.image, backend, **more)
-        return fit
 
     def write_config(self, job: FitJob, image: str | None, backend: Backend, **more: Any) -> None:
         """Write `config.json`; `image` is the picture's path, or None for the bundled one."""
@@ -198,12 +202,23 @@ class RunFolder:
     def write_result(self, result: FitResult, fit: AnyFit) -> None:
         """Write what a finished run leaves, if it has a model; what would hurt most to lose comes first."""
         if result.has_model:
-            result.save(self.path / fit.model_file)
-            self._remove(*({"model.safetensors", COMPACT_MODEL} - {fit.model_file}))
-            self._remove(*([] if result.networks else ["deviation.png"]))
-            write_json(self.path / "metrics.json", result.metrics)
-            result.write_pictures(self.path)
+            self._write_files(result, fit.model_file)
             fit.remove_what_is_saved()
+
+    def write_trained(self, result: FitResult) -> None:
+        """Write what one network of a batch leaves, its history and its checkpoint among it."""
+        with HistoryWriter(self.path / "history.csv", NetworkFit.history_columns, rows=result.history):
+            pass
+        if result.has_model and result.state is not None and isinstance(result.model, Model):
+            self.save_checkpoint(result.model, result.state)
+            self._write_files(result, NetworkFit.model_file)
+
+    def _write_files(self, result: FitResult, model_file: str) -> None:
+        result.save(self.path / model_file)
+        self._remove(*({"model.safetensors", COMPACT_MODEL} - {model_file}))
+        self._remove(*([] if result.networks else ["deviation.png"]))
+        write_json(self.path / "metrics.json", result.metrics)
+        result.write_pictures(self.path)
 
 
 def describe_settings(config: FitConfig) -> dict[str, Any]:

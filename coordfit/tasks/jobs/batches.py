@@ -1,0 +1,66 @@
+"""Which jobs of different pictures are trained together: small networks of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..._backends import Backend
+from ...encoders.registry import encoding_of
+from ...models import memory
+from ...network.cost import layout_for
+from ...tiles.plan import AUTO_PIXELS
+from ...training.job import group_by_shape
+from .network import NetworkJob
+from .plan import FitJob
+
+# More members at once gain nothing, and a group's results come when it is done.
+MOST_MEMBERS = 32
+# Of a step, on the CPU: rows times weights. Sixteen pictures of 32x32 took 0.6 of the time of one after another
+# with 0.7 million, 1.1 to 2.2 of it with 4 to 67 million, where all networks together leave the cache.
+_MOST_PRODUCTS_ON_CPU = 2_000_000
+
+
+def can_be_batched(job: FitJob, backend: Backend) -> bool:
+    """Whether a job gives the same result in a batch as alone, and gains by it.
+
+    Seconds would be shared, and a target PSNR ends a batch when all have reached it.
+    """
+    config = job.config
+    is_budget_shared = config.seconds is not None or config.target_psnr is not None
+    is_small = job.picture.height * job.picture.width <= AUTO_PIXELS
+    is_one = isinstance(job, NetworkJob) and job.average == 1 and config.optimizer != "gauss-newton"
+    return is_one and is_small and not is_budget_shared and _gains(job, backend)
+
+
+def _gains(job: FitJob, backend: Backend) -> bool:
+    """Whether calls take a good part of a step, and not the products alone."""
+    if backend.device != "cpu":
+        return True
+    config, height, width = job.config, job.picture.height, job.picture.width
+    encoding = encoding_of(config, (height, width))
+    state = encoding.draw(np.random.default_rng(0), config.dtype)
+    rows = min(config.batch_size or height * width, height * width)
+    return rows * layout_for(config, encoding, state, job.picture.channels).size <= _MOST_PRODUCTS_ON_CPU
+
+
+def batches(jobs: Sequence[NetworkJob], backend: Backend) -> list[list[int]]:
+    """Return the numbers of jobs that are trained together: of one shape, and as many as memory holds."""
+    found = []
+    for group in group_by_shape(jobs):
+        most = _most_together(jobs[group[0]], backend, len(group))
+        found += [group[start : start + most] for start in range(0, len(group), most)]
+    return found
+
+
+def _most_together(job: NetworkJob, backend: Backend, count: int) -> int:
+    """Return how many jobs like this one fit into the free memory, each with a picture of its own."""
+    free = backend.free_memory()
+    count = min(count, MOST_MEMBERS)
+    while count > 1 and free is not None:
+        need = memory.need_of_training(job.config, job.picture.pixels.shape, backend, count)
+        if need.total + (count - 1) * need.pixels <= free:
+            break
+        count -= 1
+    return count
