@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .images import bundled_picture, load_picture, save_picture
     from .images.metrics import psnr, ssim
     from .models.model import Model
+    from .report.progress import progress_bar
     from .report.table import Table
     from .tasks.compare import Comparison, compare
     from .tasks.compress import CompressionResult, compress, decompress
@@ -62,6 +63,7 @@ _MODULES = {
     "images": ("bundled_picture", "load_picture", "save_picture"),
     "images.metrics": ("psnr", "ssim"),
     "models.model": ("Model",),
+    "report.progress": ("progress_bar",),
     "report.table": ("Table",),
     "tasks.compare": ("Comparison", "compare"),
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
@@ -114,6 +116,7 @@ __all__ = [
     "load",
     "load_picture",
     "make_config",
+    "progress_bar",
     "psnr",
     "save_picture",
     "ssim",

@@ -13,6 +13,7 @@ from ..config import FitConfig, read_config_file
 from ..errors import ConfigError
 from ..files import printable
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
+from ..report.progress import ProgressReport, SigmaReport
 from ..tasks.folders.run_folder import RunFolder
 from ..tasks.jobs.plan import AnyFit, FitJob, SomeJob, settled
 from ..tasks.jobs.settings import Device, Settings
@@ -25,7 +26,6 @@ from .exit_codes import EXIT_DIVERGED, EXIT_OK
 from .interrupts import GracefulStop
 from .option_types import UsageError
 from .options import Options
-from .progress import ProgressReport, SigmaReport
 from .streams import complain
 
 Result = TypeVar("Result", bound=FitResult)

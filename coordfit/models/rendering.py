@@ -14,13 +14,17 @@ from .._backends import Backend, DeviceUnavailableError, get_backend
 from ..config import FitConfig
 from ..encoders.registry import encoding_class
 from ..files import escaped
-from ..images import Picture
+from ..images import Picture, png_bytes
+from ..images.formats.png import quantize
+from ..images.formats.writing import image_of
 from ..images.grid import PixelGrid
+from ..report.notebook import html_of
 from . import memory
 
 # Pixels that a rendering computes at a time, so that its memory does not depend on the picture; if memory is
 # short, fewer, down to the second number.
 CHUNK_PIXELS, FEWEST_PIXELS = 65_536, 256
+_MOST_SHOWN = 256  # pixels of the longer side in a notebook
 
 Crop = tuple[int, int, int, int]
 """Left, top, width and height of a part of a rendering, in its pixels."""
@@ -79,6 +83,26 @@ class Drawable:
         grid = own.grid.resized(height, width)
         return grid if crop is None else grid.cropped(*crop)
 
+    @property
+    def title(self) -> str:
+        """What it draws in one line."""
+        raise NotImplementedError
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """Return the facts for a notebook, and the picture with at most `_MOST_SHOWN` pixels a side."""
+        own = self.picture
+        longer = max(own.size)
+        share = min(1.0, _MOST_SHOWN / longer)
+        size = (max(1, round(share * side)) for side in own.size)
+        png = png_bytes(image_of(quantize(self.render(*size))))
+        rows = [("parameters", f"{self.num_parameters:,d}"), ("on", self.backend.device)]
+        return html_of(f"{type(self).__name__} of {self.title}", rows, png)
+
     def render(
         self, height: int | None = None, width: int | None = None, *, crop: Crop | None = None
     ) -> NDArray[np.floating]:
@@ -119,11 +143,6 @@ class Rendered(Drawable):
     def dtype(self) -> str:
         """The type of parameters and rows."""
         return self.config.dtype
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of parameters."""
-        raise NotImplementedError
 
     @property
     def layer_sizes(self) -> Sequence[int]:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack, cast, overload
 
+from PIL import Image
+
 from .._backends import Backend
 from ..errors import ConfigError, CoordfitError
 from ..files import FilePath
 from ..fit_options import AllOptions, RecipeName
-from ..images import MAX_PIXELS
+from ..images import MAX_PIXELS, Picture
 from ..images.collecting import is_several, picture_files
 from ..report.table import Table
 from ..training.result import FitResult
@@ -283,7 +285,7 @@ def fit_many(
     Parameters
     ----------
     images : sequence of pictures; or a folder, a pattern such as `photos/*.png`, or a path
-        Each as `coordfit.fit` takes it; folders and patterns may be in a sequence too.
+        Each as `coordfit.fit` takes it; or an array (K, H, W, C). Folders and patterns may be in a sequence.
     out : path, optional
         A folder for a folder of each picture, as `coordfit.fit` writes it, and a table of all.
     overwrite, resume : bool
@@ -338,7 +340,8 @@ def label_of(image: Any) -> str:
 
 def _listed(images: Sequence[Any] | FilePath) -> list[Any]:
     """Return pictures one by one, with folders and patterns resolved."""
-    given = [images] if isinstance(images, str | os.PathLike) else list(images)
+    is_one = isinstance(images, str | os.PathLike | Picture | Image.Image) or getattr(images, "ndim", 4) < 4
+    given = [images] if is_one else list(cast("Sequence[Any]", images))
     found: list[Any] = []
     for image in given:
         path = path_of(image)

@@ -24,6 +24,7 @@ from ..pixels.masks import training_mask
 from ..report.comparison import comparison_picture
 from ..report.curves import save_curves
 from ..report.deviation import deviation_sheet
+from ..report.notebook import html_of
 from ..report.streamed_comparison import RunningComparison
 
 if TYPE_CHECKING:
@@ -157,6 +158,11 @@ class FitResult:
     def _repr_png_(self) -> bytes | None:
         """Return the comparison for notebooks; None for unfinished tiles."""
         return png_bytes(self.comparison()) if self.metrics else None
+
+    def _repr_html_(self) -> str:
+        """Return the figures and the comparison for notebooks; unfinished tiles have neither."""
+        rows = self._figures() if self.metrics else []
+        return html_of(self._title(), [*rows, ("stopped", self.stopped)], self._repr_png_())
 
     def _title(self) -> str:
         return self.model.title

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..._backends import Backend
 from ...files import printable
 from ...images.collecting import picture_files
+from ...report.progress import ProgressReport
 from ...report.table import cell, cell_width
 from ...tasks.fit_many import FittedPictures, ManyFits, Told
 from ...tasks.folders.many_folder import ManyFolder
@@ -19,7 +20,6 @@ from ..exit_codes import EXIT_FAILED
 from ..interrupts import GracefulStop, how_to_go_on
 from ..option_types import UsageError
 from ..options import Options
-from ..progress import ProgressReport
 from ..session import (
     device_of,
     exit_code_of_many,

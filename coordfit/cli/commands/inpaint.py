@@ -16,6 +16,7 @@ from ...files import Outputs, escaped, printable, write_bytes, write_json
 from ...files.lock import output_folder
 from ...images import Picture, png_bytes, save_picture
 from ...images.masks import WAYS, MaskedPicture
+from ...report.progress import Bar
 from ...tasks.filling.kriging import KrigingResult, fill_by_kriging
 from ...tasks.filling.network import DEFAULTS, Inpainter, InpaintResult, inpainting_config, plan_inpainting
 from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
@@ -28,7 +29,6 @@ from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..option_types import UsageError
 from ..options import Options
-from ..progress import Bar
 from ..result_lines import (
     Row,
     deviation_figures,

@@ -17,8 +17,8 @@ from .plan import FitJob
 
 # More members at once gain nothing, and a group's results come when it is done.
 MOST_MEMBERS = 32
-# Of a step, on the CPU: rows times weights. Sixteen pictures of 32x32 took half of the time of one after another
-# with 0.8 million; with 67 million as long, and a row comes at the end of a batch alone.
+# Of a step, on the CPU: rows times weights. Sixteen pictures of 32x32 took half of the time of one after
+# another with 0.8 million; with 67 million as long, and rows come at the end of a batch alone.
 _MOST_PRODUCTS_ON_CPU = 2_000_000
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from ..training.member import HistoryRow
-from ..training.state import Progress
+if TYPE_CHECKING:
+    from ..training.member import HistoryRow
+    from ..training.state import Progress
 
 _LINES = 10
 _SECONDS_BETWEEN_LINES = 5.0
@@ -109,7 +110,9 @@ class Bar:
             rate = (done - self._start[0]) / max(self._last_line - self._start[1], 1e-9)
             words += [f"{rate:,.0f} {self.unit}s/s", f"{(total - done) / rate:.0f} s left"]
         label = f"{self.label}, " if self.label else ""
-        print(f"{label}{self.unit} {done}/{total}: {', '.join(words)}", file=sys.stderr, flush=True)
+        print(  # noqa: T201, as a bar is shown to those who ask for it
+            f"{label}{self.unit} {done}/{total}: {', '.join(words)}", file=sys.stderr, flush=True
+        )
 
 
 def _is_notebook() -> bool:
@@ -174,6 +177,30 @@ def _figures(row: HistoryRow) -> str:
     text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
     held_out = row["psnr_held_out"]
     return text if held_out is None else f"{text}, held out {held_out:.2f} dB"
+
+
+class ProgressBar(ProgressReport):
+    """A callback that shows the progress, and ends each bar with its run."""
+
+    def __init__(self) -> None:
+        super().__init__(shown=sys.stderr is not None)  # as in a program without a console
+
+    def __call__(self, progress: Progress) -> None:
+        """Show the progress of a run; a last look at a finished one makes no other bar."""
+        done, total = progress.step, progress.steps
+        if self._bar is None and done == self._latest == total:
+            return
+        super().__call__(progress)
+        if done == total and progress.evaluated:
+            self.close()
+
+
+def progress_bar() -> ProgressBar:
+    """Return a callback with a progress bar on stderr, or in a notebook: `fit(..., callback=progress_bar())`.
+
+    Without a terminal it prints a line now and then. In a `with` block it ends at the end of the block too.
+    """
+    return ProgressBar()
 
 
 class SigmaReport(Bar):
