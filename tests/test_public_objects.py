@@ -239,5 +239,7 @@ def test_one_bar_serves_many_runs_and_ends_with_each(monkeypatch):
             coordfit.fit(PIXELS, callback=bar, **SMALL)
             assert bar._bar is None
         coordfit.compare(PIXELS, callback=bar, **SMALL)
+        coordfit.compress(PIXELS, steps=3, callback=bar)
+    assert "bits per pixel" in screen.getvalue()
     assert len(re.findall(r"100%\|[^\r]*2/2 ", screen.getvalue())) >= 3
     assert bar(Progress(2, 2, 0.1, evaluated=True)) is None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
+    from ..codec import CompressionProgress
     from ..training.member import HistoryRow
     from ..training.state import Progress
 
@@ -76,6 +77,12 @@ class Bar:
             self._show_bar(done, total, text, began)
         elif self.as_lines and line and self._is_time_for_a_line(done, total):
             self._print_line(done, total, text)
+
+    def show_compression(self, progress: CompressionProgress) -> None:
+        """Show how far a compression is, once it has taken a step."""
+        if progress.step:
+            text = f"{progress.psnr:.2f} dB, {progress.bits_per_pixel:.3f} bits per pixel"
+            self.show(progress.step, max(progress.step + 1, round(progress.step / progress.done)), text)
 
     def _show_bar(self, done: int, total: int, text: str, began: bool) -> None:
         if self._bar is None:
@@ -185,8 +192,12 @@ class ProgressBar(ProgressReport):
     def __init__(self) -> None:
         super().__init__(shown=sys.stderr is not None)  # as in a program without a console
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Progress | CompressionProgress) -> None:
         """Show the progress of a run; a last look at a finished one makes no other bar."""
+        if hasattr(progress, "bits_per_pixel"):
+            self.time_limited = True
+            self.show_compression(cast("CompressionProgress", progress))
+            return
         done, total = progress.step, progress.steps
         if self._bar is None and done == self._latest == total:
             return

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,15 @@ def test_together_they_equal_each_alone(batches):
         assert [row["step"] for row in result.history] == [row["step"] for row in alone.history]
     assert fits.table["psnr"] == [result.metrics["psnr"] for result in fits]
     assert fits["picture-2"] is fits[1]
+
+
+def test_each_chooses_its_own_sigma(batches):
+    pictures = [pixels(0), np.tile(np.linspace(0, 1, 20, dtype=np.float32)[:, None], (24, 1, 3))]
+    options = SMALL | MACHINE | {"sigma": "auto", "seed": 1}
+    fits = coordfit.fit_many(pictures, **options)
+    assert batches[-1] == 2
+    for picture, result in zip(pictures, fits, strict=True):
+        assert result.config.sigma == coordfit.fit(picture, **options).config.sigma
 
 
 @pytest.mark.parametrize(
@@ -177,6 +188,26 @@ def test_resume_skips_what_is_finished_and_goes_on_with_the_rest(photos, capsys,
     assert call(capsys, *photos, *more, "--out", "all", "--resume", "-q")[0] == 0
     assert batches == [1] * 5  # each from its own checkpoint
     assert json.loads(Path("all/c/metrics.json").read_text())["steps"] == 30
+
+
+def test_a_signal_ends_it_and_what_is_finished_is_kept(photos, capsys, monkeypatch):
+    from coordfit.cli.commands import fit_pictures
+
+    class Interrupting(fit_pictures.ProgressReport):
+        def __call__(self, progress):
+            if progress.step and Path("all/c").exists():
+                os.kill(os.getpid(), signal.SIGINT)
+
+    words = [*photos[:2], "c.tif", *WORDS, "--steps", 3000, "--out", "all", "--no-progress"]
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_pictures, "ProgressReport", Interrupting)
+        patch.setattr("coordfit.cli.interrupts.PATIENCE", 600)
+        code, out, err = call(capsys, *words)
+    assert code == 130
+    assert err.endswith("go on with --resume --out all and the same words\n")
+    assert [line.split()[0] for line in out.splitlines()] == ["name", "a", "b", "all"]
+    code, out, _ = call(capsys, *words, "--resume")
+    assert (code, [line.split()[0] for line in out.splitlines()]) == (0, ["name", "a", "b", "c", "all"])
 
 
 def test_pictures_keep_their_names_when_others_come(photos, capsys):

@@ -78,9 +78,7 @@ def _train(
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 checkpoint.save(compressor, asked, picture)
                 saved = time.monotonic()
-            if progress.step:
-                text = f"{progress.psnr:.2f} dB, {progress.bits_per_pixel:.3f} bits per pixel"
-                bar.show(progress.step, max(progress.step + 1, round(progress.step / progress.done)), text)
+            bar.show_compression(progress)
             return stop.is_asked_for()
 
         return compressor.train(callback)
