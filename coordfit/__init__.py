@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from .tasks.filling.kriging import KrigingResult
     from .tasks.filling.network import InpaintResult
     from .tasks.fit import fit
-    from .tasks.fit_many import FittedPictures, fit_many
+    from .tasks.fit_many import fit_many
+    from .tasks.fitted_pictures import FittedPictures
     from .tasks.inpaint import inpaint
     from .tasks.load import load
     from .tasks.sweep import sweep
@@ -69,7 +70,8 @@ _MODULES = {
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
     "tasks.enlarge": ("enlarge",),
     "tasks.fit": ("fit",),
-    "tasks.fit_many": ("FittedPictures", "fit_many"),
+    "tasks.fit_many": ("fit_many",),
+    "tasks.fitted_pictures": ("FittedPictures",),
     "tasks.inpaint": ("inpaint",),
     "tasks.filling.kriging": ("KrigingResult",),
     "tasks.load": ("load",),

@@ -9,7 +9,8 @@ from ...files import printable
 from ...images.collecting import picture_files
 from ...report.progress import ProgressReport
 from ...report.table import cell, cell_width
-from ...tasks.fit_many import FittedPictures, ManyFits, Told
+from ...tasks.fit_many import ManyFits, Told
+from ...tasks.fitted_pictures import FittedPictures
 from ...tasks.folders.many_folder import ManyFolder
 from ...tasks.folders.resume import Asked
 from ...tasks.jobs.plan import FitJob
