@@ -23,15 +23,9 @@ _MOST_PRODUCTS_ON_CPU = 2_000_000
 
 
 def can_be_batched(job: FitJob, backend: Backend) -> bool:
-    """Whether a job gives the same result in a batch as alone, and gains by it.
-
-    Seconds would be shared, and a target PSNR ends a batch when all have reached it.
-    """
-    config = job.config
-    is_budget_shared = config.seconds is not None or config.target_psnr is not None
+    """Whether a job gives the same result in a batch as alone, and gains by it."""
     is_small = job.picture.height * job.picture.width <= AUTO_PIXELS
-    is_one = isinstance(job, NetworkJob) and job.average == 1 and config.optimizer != "gauss-newton"
-    return is_one and is_small and not is_budget_shared and _gains(job, backend)
+    return job.is_same_in_batch and is_small and _gains(job, backend)
 
 
 def _gains(job: FitJob, backend: Backend) -> bool:

@@ -104,6 +104,16 @@ class NetworkJob(PlannedJob):
         """What the job is known by beside its settings, for JSON."""
         return {"average": self.average} if self.average > 1 else {}
 
+    @property
+    def is_same_in_batch(self) -> bool:
+        """Whether a batch with other pictures gives the result that it has alone.
+
+        Seconds would be shared, and a target PSNR ends a batch when all have reached it.
+        """
+        config = self.config
+        is_budget_shared = config.seconds is not None or config.target_psnr is not None
+        return self.average == 1 and config.optimizer != "gauss-newton" and not is_budget_shared
+
     def decided(self, options: TileOptions) -> TileOptions:
         """Return options of tiles with which other jobs are cut alike: `auto` has decided."""
         return dataclasses.replace(options, tiles="none")
