@@ -262,6 +262,11 @@ def _add_drawing(command: argparse.ArgumentParser) -> None:
 def _add_render(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", type=Path, help=f"{_MODEL}; or a .cfc file")
     _add_drawing(command)
+    command.add_argument(
+        "--deviation",
+        action="store_true",
+        help="draw how much the networks of a run with --average differ, beside their mean",
+    )
     add_device(command)
 
 

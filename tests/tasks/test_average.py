@@ -205,6 +205,7 @@ def test_a_command_draws_the_deviation_and_says_it(command, tmp_path, capsys):
     assert {"within_1", "within_2"} <= metrics.keys()
     assert main([command, *map(str, words[2:]), "--overwrite", *map(str, out)]) == 0
     assert not (tmp_path / "run/deviation.png").exists()
+    assert not list((tmp_path / "run/networks").glob("*"))
 
 
 def test_a_finished_mean_is_not_trained_again_and_an_interrupted_one_begins_again(tmp_path, capsys):
@@ -227,6 +228,32 @@ def _file(folder, data):
     file = folder / "model.safetensors"
     file.write_bytes(data)
     return file
+
+
+def test_the_networks_are_kept_for_drawings_of_any_size_and_for_a_run_that_goes_on(cat, tmp_path, capsys):
+    out = {"out": tmp_path / "run", "device": "numpy", "threads": 1}
+    result = coordfit.fit(cat, average=2, steps=6, hidden_size=8, **out)
+    again = coordfit.fit(cat, average=2, steps=6, hidden_size=8, resume=True, **out)
+    np.testing.assert_array_equal(again.deviation, result.deviation)
+    words = [
+        "render",
+        str(tmp_path / "run"),
+        "--deviation",
+        "--scale",
+        "2",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["deviation_mean"] == pytest.approx(result.render_deviation(64, 64).mean(), rel=1e-4)
+    with Image.open(document["picture"]) as sheet:
+        assert sheet.width > 2 * 64
+    assert main(words) == 1  # it is there already
+    assert main(["render", str(tmp_path / "run/model.safetensors"), "--deviation"]) == 2
+    assert "--average K" in capsys.readouterr().err
 
 
 def test_few_bits_are_no_mean(cat):

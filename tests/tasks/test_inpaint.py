@@ -454,7 +454,7 @@ def test_the_mean_of_networks_fills_and_is_saved(capsys, quick_curves, photo):
     code, out, _ = call(capsys, *words, "--average", 3, "--out", "run")
     assert code == 0
     assert "average      of 3 networks\n" in out
-    assert {path.name for path in Path("run").iterdir()} == FILES | {"deviation.png"}
+    assert {path.name for path in Path("run").iterdir()} == FILES | {"deviation.png", "networks"}
     np.testing.assert_array_equal(
         coordfit.load("run/model.safetensors", **MACHINE).render(),
         inpaint(photo, missing=0.5, average=3, **AS_IN_WORDS, seed=3, **MACHINE).reconstruction,
@@ -551,7 +551,7 @@ def test_an_interrupted_run_saves_what_is_there(
     assert "interrupted; the picture as filled so far is saved, begin again with" in err
     assert err.endswith("--overwrite --out run\n")
     assert {path.name for path in Path("run").iterdir()} == FILES | (
-        {"deviation.png"} if average > 1 else set()
+        {"deviation.png", "networks"} if average > 1 else set()
     )
     metrics = json.loads(Path("run/metrics.json").read_text())
     assert 40 <= metrics["steps"] < 1000

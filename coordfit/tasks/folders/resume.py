@@ -21,7 +21,7 @@ from ...training.result import FitResult
 from ..jobs.compact import COMPACT, COMPACT_CHECKPOINT, COMPACT_MODEL, SETTINGS, finished_result
 from ..jobs.plan import FitJob
 from ..jobs.settings import Settings
-from ..load import load_networks, load_tiled
+from ..load import load_networks, load_tiled, networks_in
 
 _LIMIT: dict[str, Callable[[Any], bool]] = {
     "max_pixels": lambda value: value is None or (type(value) is int and value >= 1)
@@ -189,7 +189,7 @@ def finished_before(
 ) -> FitResult | None:
     """Return the result of a run that has nothing left to do; None if it goes on, as one network always may.
 
-    A result that is read again has no state, and a mean none of its networks.
+    A result that is read again has no state.
 
     Parameters
     ----------
@@ -224,6 +224,7 @@ def finished_before(
     if kind == "network":
         mean = load_networks(folder / model, backend)
         history = read_history(folder / "history.csv")
-        return FitResult(mean.metrics, history, mean.metrics["stopped"], mean, job.picture)
+        networks = networks_in(folder, backend)
+        return FitResult(mean.metrics, history, mean.metrics["stopped"], mean, job.picture, networks=networks)
     tiled = load_tiled(folder / model, backend)
     return TiledResult(tiled.metrics, [], tiled.metrics["stopped"], tiled, job.picture)

@@ -8,7 +8,7 @@
 | `model.safetensors`, or `model.cfc` | the fitted model |
 | `metrics.json` | the figures |
 | `reconstruction.png`, `comparison.png`, `curves.svg` | what it looks like |
-| `deviation.png` | how much the networks of a mean differ |
+| `deviation.png`, `networks/` | how much the networks of a mean differ, and they themselves |
 | `tiles.json`, `tiles.bin` | finished tiles, until the model is saved |
 """
 
@@ -36,6 +36,7 @@ from ...training.state import Callback, Progress, TrainingState
 from ..jobs.compact import COMPACT_CHECKPOINT, COMPACT_MODEL
 from ..jobs.network import CHECKPOINT, NetworkFit
 from ..jobs.plan import AnyFit, FitJob, digests_of
+from ..load import NETWORKS
 from .resume import Asked, Begun, kind_in
 
 Result = TypeVar("Result", bound=FitResult)
@@ -52,6 +53,7 @@ RUN_OUTPUTS = Outputs(
         "reconstruction.png",
         "comparison.png",
         "deviation.png",
+        f"{NETWORKS}/*.safetensors",
         "curves.svg",
         *STORE_FILES,
     ),
@@ -216,9 +218,19 @@ class RunFolder:
     def _write_files(self, result: FitResult, model_file: str) -> None:
         result.save(self.path / model_file)
         self._remove(*({"model.safetensors", COMPACT_MODEL} - {model_file}))
-        self._remove(*([] if result.networks else ["deviation.png"]))
+        self._write_networks(result.networks)
         write_json(self.path / "metrics.json", result.metrics)
         result.write_pictures(self.path)
+
+    def _write_networks(self, networks: Sequence[Model]) -> None:
+        """Replace the networks of a mean, or remove those that are there if there are none."""
+        folder = self.path / NETWORKS
+        old = [f"{NETWORKS}/{file.name}" for file in folder.glob("*.safetensors")]
+        self._remove(*old, *([] if networks else ["deviation.png"]))
+        if networks:
+            folder.mkdir(exist_ok=True)
+        for number, model in enumerate(networks, start=1):
+            model.save(folder / f"{number:02d}.safetensors")
 
 
 def describe_settings(config: FitConfig) -> dict[str, Any]:
