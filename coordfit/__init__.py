@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .images import bundled_picture, load_picture, save_picture
     from .images.metrics import psnr, ssim
     from .models.model import Model
+    from .report.progress import progress_bar
     from .report.table import Table
     from .tasks.compare import Comparison, compare
     from .tasks.compress import CompressionResult, compress, decompress
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from .tasks.filling.network import InpaintResult
     from .tasks.fit import fit
     from .tasks.fit_array import fit_array, fit_points
+    from .tasks.fit_many import fit_many
+    from .tasks.fitted_pictures import FittedPictures
     from .tasks.inpaint import inpaint
     from .tasks.load import load
     from .tasks.sweep import sweep
@@ -66,6 +69,7 @@ _MODULES = {
     "images": ("bundled_picture", "load_picture", "save_picture"),
     "images.metrics": ("psnr", "ssim"),
     "models.model": ("Model",),
+    "report.progress": ("progress_bar",),
     "report.table": ("Table",),
     "tasks.compare": ("Comparison", "compare"),
     "tasks.compress": ("CompressionResult", "compress", "decompress"),
@@ -74,6 +78,8 @@ _MODULES = {
     "tasks.fill_array": ("FilledArray", "fill_array"),
     "tasks.fit": ("fit",),
     "tasks.fit_array": ("fit_array", "fit_points"),
+    "tasks.fit_many": ("fit_many",),
+    "tasks.fitted_pictures": ("FittedPictures",),
     "tasks.inpaint": ("inpaint",),
     "tasks.filling.kriging": ("KrigingResult",),
     "tasks.load": ("load",),
@@ -96,6 +102,7 @@ __all__ = [
     "FilledArray",
     "FitConfig",
     "FitResult",
+    "FittedPictures",
     "FourierEncoding",
     "InpaintResult",
     "KrigingResult",
@@ -118,12 +125,14 @@ __all__ = [
     "fill_array",
     "fit",
     "fit_array",
+    "fit_many",
     "fit_points",
     "get_backend",
     "inpaint",
     "load",
     "load_picture",
     "make_config",
+    "progress_bar",
     "psnr",
     "save_picture",
     "ssim",

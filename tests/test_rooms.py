@@ -178,8 +178,11 @@ ROOMS = [
     "coordfit.tiles",
     "coordfit.codec",
     "coordfit.exports",
-    "coordfit.tasks",
+    "coordfit.tasks.compress",
+    "coordfit.tasks.load",
+    "coordfit.tasks.jobs",
     "coordfit.tasks.folders",
+    "coordfit.tasks",
     "coordfit.experiments",
     "coordfit",  # what the package exports, when it is asked for
     "coordfit.cli",

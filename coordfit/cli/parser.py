@@ -107,7 +107,19 @@ def make_parser() -> _Parser:
 
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("image", nargs="?", metavar="IMAGE", help=IMAGE)
+    command.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help=f"{IMAGE}; or several, a folder, or a pattern: then --out has a folder for each, and a table",
+    )
+    command.add_argument(
+        "--average",
+        type=count("average"),
+        metavar="K",
+        help="the mean of K networks of different seeds, trained as one batch, and how much they differ "
+        "(default: 1)",
+    )
     add_settings(command)
     add_device(command)
     output = add_output(command)
@@ -250,6 +262,11 @@ def _add_drawing(command: argparse.ArgumentParser) -> None:
 def _add_render(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", type=Path, help=f"{_MODEL}; or a .cfc file")
     _add_drawing(command)
+    command.add_argument(
+        "--deviation",
+        action="store_true",
+        help="draw how much the networks of a run with --average differ, beside their mean",
+    )
     add_device(command)
 
 
@@ -340,7 +357,14 @@ def _add_info(command: argparse.ArgumentParser) -> None:
 
 # Positional words, summary, epilog and options of each command.
 _COMMANDS: dict[str, tuple[Sequence[str], str, str | None, Callable[[argparse.ArgumentParser], object]]] = {
-    "fit": (["[IMAGE]"], "fit a network to one picture (no IMAGE: the bundled 128x128 one)", None, _add_fit),
+    "fit": (
+        ["[IMAGE ...]"],
+        "fit a network to each picture (no IMAGE: the bundled 128x128 one)",
+        "Of several pictures, small networks of one shape are trained together. A picture that cannot be "
+        "fitted is named, and does not end the others; the exit code is 1 then. --resume skips what is "
+        "finished.",
+        _add_fit,
+    ),
     "compare": (
         ["[IMAGE]"],
         "encodings side by side, trained as one batch of networks",

@@ -33,6 +33,18 @@ def held_out_figures(m: dict[str, Any]) -> list[Row]:
     ]
 
 
+def deviation_figures(m: dict[str, Any], unseen: str) -> list[Row]:
+    """Return the rows of a standard deviation; none without one. `unseen` names pixels that have no value."""
+    if "deviation_mean" not in m:
+        return []
+    told = f"{{:.1f}} of 255 in the mean, {255 * m['deviation_largest']:.0f} at most"
+    rows: list[Row] = [("deviation", 255 * m["deviation_mean"], told)]
+    if "within_1" in m:
+        shares = f"{m['within_1']:.0%} of {unseen} are within one, {m['within_2']:.0%} within two"
+        rows.append(("", shares, "{}"))
+    return rows
+
+
 def training_figure(m: dict[str, Any]) -> Row:
     """Return the row of the training time and the device."""
     return "training", m["seconds"], f"{{:.2f}} s on {m['device']} ({m['backend']})"
@@ -65,7 +77,10 @@ def other_files(m: dict[str, Any]) -> Row:
 
 
 def _of_one(m: dict[str, Any]) -> list[Row]:
+    averaged = m.get("averaged", 1)
     return [
+        ("average", averaged if averaged > 1 else None, "of {:d} networks"),
+        *deviation_figures(m, "held-out pixels"),
         ("loss", m["loss"], "{:.3e} " + m["loss_name"].upper()),
         ("steps", m["steps"], "{:,d}"),
         training_figure(m),

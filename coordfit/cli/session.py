@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .._backends import Backend
@@ -12,19 +13,20 @@ from ..config import FitConfig, read_config_file
 from ..errors import ConfigError
 from ..files import printable
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
+from ..report.progress import ProgressReport, SigmaReport
+from ..signals.signal import Signal
 from ..tasks.folders.run_folder import RunFolder
 from ..tasks.jobs.plan import AnyFit, FitJob, SomeJob, settled
 from ..tasks.jobs.settings import Device, Settings
 from ..tiles.plan import TILE_OPTIONS, TileOptions
 from ..training.member import HistoryRow
 from ..training.result import FitResult
-from ..training.state import Callback, Checkpoint, Progress, TrainingState
+from ..training.state import Progress
 from .animation import AnimationCallback
 from .exit_codes import EXIT_DIVERGED, EXIT_OK
 from .interrupts import GracefulStop
 from .option_types import UsageError
 from .options import Options
-from .progress import ProgressReport, SigmaReport
 from .streams import complain
 
 Result = TypeVar("Result", bound=FitResult)
@@ -95,7 +97,7 @@ def tile_options(options: Options) -> TileOptions:
 
 
 def train(
-    run: Callable[[Callback, Checkpoint], Result],
+    run: Callable[..., Result],
     fit: AnyFit,
     folder: RunFolder,
     options: Options,
@@ -104,26 +106,20 @@ def train(
     captions: Callable[[HistoryRow], list[str]],
 ) -> Result:
     """Train with a progress bar, `history.csv` and an animation with captions of each new row."""
-    with folder.history_writer(fit) as history, ProgressReport(shown=is_shown(options)) as report:
+    log = make_log(options)
+
+    def first_look(file: Path, psnr: float) -> None:
+        log(f"a first look, {psnr:.1f} dB, is in {printable(file)}")
+
+    with ProgressReport(shown=is_shown(options)) as report:
 
         def callback(progress: Progress) -> bool:
-            if progress.evaluated and progress.row is not None:
-                if fit.has_first_look and len(fit.history) == 1:
-                    file, psnr = folder.write_first_look(progress), progress.row["psnr"]
-                    make_log(options)(f"a first look, {psnr:.1f} dB, is in {printable(file)}")
-                if history is not None:
-                    history.append(progress.row)
-                if animation is not None:
-                    animation.add([progress.render()], progress.step, captions(progress.row))
+            if progress.evaluated and progress.row is not None and animation is not None:
+                animation.add([progress.render()], progress.step, captions(progress.row))
             report(progress)
             return stop.is_asked_for()
 
-        def checkpoint(state: TrainingState) -> None:
-            if history is not None and fit.model_so_far is not None:
-                history.sync()  # a power cut must not lose rows of steps before the checkpoint
-                folder.save_checkpoint(fit.model_so_far, state)
-
-        return run(callback, checkpoint)
+        return folder.train(fit, run, callback, first_look)
 
 
 def settings_of(options: Options, defaults: Mapping[str, Any] | None = None) -> Settings:
@@ -133,7 +129,7 @@ def settings_of(options: Options, defaults: Mapping[str, Any] | None = None) -> 
     return Settings([from_file, options.settings], options.recipe or recipe, defaults or {})
 
 
-def say_notes(picture: Picture, log: Callable[[str], None]) -> None:
+def say_notes(picture: Signal, log: Callable[[str], None]) -> None:
     """Report how a picture was changed when it was read."""
     for note in picture.notes:
         log(f"{picture.name}: {note}")

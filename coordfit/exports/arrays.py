@@ -15,11 +15,10 @@ from ..encoders.identity import IdentityEncoder
 from ..encoders.interpolation import Kernel, Level
 from ..encoders.levels import LevelsEncoder
 from ..errors import ConfigError
-from ..models.model import Model
+from ..models.rendering import Rendered
 from ..network.activations import ACTIVATIONS, ActivationFunction
 from ..signals.facts import SignalFacts
 from ..tiles.layout import Axis, TileLayout
-from ..tiles.model import TiledModel
 
 Host = NDArray[Any]
 
@@ -113,17 +112,11 @@ class ModelArrays:
                 )
 
 
-def arrays_of(model: Model | TiledModel) -> ModelArrays:
+def arrays_of(model: Rendered) -> ModelArrays:
     """Return the arrays of a model; ConfigError if its encoding is not one of ours."""
-    if isinstance(model, TiledModel):
-        network, tiles = model.network, model.layout
-        layout, flat = network.layout, network.unpacked(np.asarray(model.parameters))
-        encoder, mlp = network.encoder(model.backend), model.networks(model.backend, np.array([0]), 1)
-    else:
-        mlp, encoder, tiles = model.mlp, model.encoder, None
-        layout, flat = mlp.layout, model.backend.to_numpy(mlp.parameters)[None]
-    layers = tuple((W, b[:, 0]) for W, b in layout.views(np, flat))
-    values = {name: array[0] for name, array in layout.encoder_views(np, flat).items()}
+    encoder, mlp, flat, tiles = model.stored()
+    layers = tuple((W, b[:, 0]) for W, b in mlp.layout.views(np, flat))
+    values = {name: array[0] for name, array in mlp.layout.encoder_views(np, flat).items()}
     activations = tuple(layer.activation for layer in mlp.layers)
     features = _features(encoder, values)
     return ModelArrays(model.title, model.picture, model.dtype, features, layers, activations, tiles)

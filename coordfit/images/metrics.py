@@ -44,6 +44,21 @@ def check_pair(prediction: FloatArray, target: FloatArray) -> None:
         raise ValueError(f"prediction has shape {prediction.shape} but target has {target.shape}")
 
 
+def _peak(prediction: NDArray[Any], target: NDArray[Any]) -> float:
+    """Return the value of white: the highest of uint8 or uint16 if both have that type, else 1.
+
+    ValueError unless both are pictures of one shape, of floats or of one of these types.
+    """
+    if prediction.dtype == target.dtype and target.dtype in (np.uint8, np.uint16):
+        if prediction.ndim != 3 or prediction.shape != target.shape:
+            raise ValueError(
+                f"the pictures have shapes {prediction.shape} and {target.shape}; expected (H, W, C)"
+            )
+        return float(np.iinfo(target.dtype).max)
+    check_pair(prediction, target)
+    return 1.0
+
+
 def psnr_from_mse(mse: float) -> float:
     """Return `-10 log10(mse)` in dB, the peak signal-to-noise ratio with peak 1.
 
@@ -55,13 +70,16 @@ def psnr_from_mse(mse: float) -> float:
     return math.inf if mse == 0 else -10.0 * math.log10(mse)
 
 
-def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_] | None = None) -> float | None:
+def psnr(
+    prediction: NDArray[Any], target: NDArray[Any], *, where: NDArray[np.bool_] | None = None
+) -> float | None:
     """Return the peak signal-to-noise ratio of a prediction, clipped to [0, 1], with peak 1.
 
     Parameters
     ----------
     prediction, target
-        Pictures of one shape (H, W, C), float of any width, the target in [0, 1]; ValueError otherwise.
+        Pictures of one shape (H, W, C): float of any width, the target in [0, 1]; or both uint8, or both
+        uint16, which are divided by their highest value. ValueError otherwise.
     where
         Mask of the pixels to count, (H, W), bool; all of them by default.
 
@@ -71,7 +89,7 @@ def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_]
         PSNR in dB over all channels of the counted pixels; `math.inf` if they are equal, NaN if the
         prediction holds a NaN there, None if no pixel is counted.
     """
-    check_pair(prediction, target)
+    peak = _peak(prediction, target)
     height, width, channels = target.shape
     if where is not None and (where.shape != (height, width) or where.dtype != np.bool_):
         raise ValueError(f"where is {where.dtype} {where.shape}; expected bool {(height, width)}")
@@ -83,11 +101,35 @@ def psnr(prediction: FloatArray, target: FloatArray, *, where: NDArray[np.bool_]
     rows = max(1, _BLOCK_VALUES // (width * channels))
     for top in range(0, height, rows):
         block = slice(top, top + rows)
-        error = np.clip(prediction[block], 0.0, 1.0, dtype=np.float64)
-        error -= target[block]
+        error = np.clip(prediction[block] / peak, 0.0, 1.0, dtype=np.float64)
+        error -= target[block] / peak
         counted = error.ravel() if where is None else error[where[block]].ravel()
         squares += float(np.dot(counted, counted))
     return psnr_from_mse(squares / count)
+
+
+def shares_within(
+    prediction: FloatArray, target: FloatArray, deviation: FloatArray, where: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return `within_1` and `within_2`: shares of pixels with an error of up to one and two deviations.
+
+    Error and deviation of a pixel are root mean squares over its channels. No pixel gives no shares.
+
+    Parameters
+    ----------
+    prediction, target
+        Pictures (H, W, C) in [0, 1].
+    deviation
+        Standard deviations, (H, W) or (H, W, C).
+    where
+        Mask (H, W) of the pixels to count.
+    """
+    if not where.any():
+        return {}
+    squares = np.mean(np.square(prediction[where] - target[where], dtype=np.float64), axis=-1)
+    expected = np.square(deviation[where], dtype=np.float64)
+    expected = expected if expected.ndim == 1 else expected.mean(axis=-1)
+    return {f"within_{n}": float(np.mean(squares <= n * n * expected)) for n in (1, 2)}
 
 
 def _smooth(maps: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -123,7 +165,7 @@ def _ssim_sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(similarity.sum())
 
 
-def ssim(prediction: FloatArray, target: FloatArray) -> float | None:
+def ssim(prediction: NDArray[Any], target: NDArray[Any]) -> float | None:
     """Return the mean structural similarity of a prediction, clipped to [0, 1].
 
     The index of Wang, Bovik, Sheikh and Simoncelli (2004): Gaussian window of 11 taps with sigma 1.5,
@@ -133,18 +175,18 @@ def ssim(prediction: FloatArray, target: FloatArray) -> float | None:
     Parameters
     ----------
     prediction, target
-        Pictures of one shape (H, W, C), float of any width, the target in [0, 1]; ValueError otherwise.
+        As `psnr` takes them.
 
     Returns
     -------
     float or None
         At most 1, which means equal; None if a side is shorter than the window or there is no channel.
     """
-    check_pair(prediction, target)
-    running = RunningSSIM(target)
+    peak = _peak(prediction, target)
+    running = RunningSSIM(target if peak == 1.0 else target / peak)
     rows = max(4 * _SSIM_RADIUS, _BLOCK_VALUES // max(1, prediction[:1].size))
     for top in range(0, len(prediction), rows):
-        running.add(prediction[top : top + rows])
+        running.add(prediction[top : top + rows] / peak)
     return running.mean
 
 

@@ -56,7 +56,7 @@ class Filling(NamedTuple):
     deviation: Array
 
 
-# Volumes of more samples are filled slab by slab along their first axis, with so many slices of both neighbours.
+# Larger volumes are filled slab by slab along their first axis, with so many slices of both neighbours.
 _MOST_AT_ONCE, _MARGIN = 2**22, 8
 
 

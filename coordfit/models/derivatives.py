@@ -65,8 +65,7 @@ class Derivatives:
             raise ValueError(f"per must be unit or sample, not {per!r}")
         facts = model.picture
         self.model, self.D, self.C = model, facts.dimensions, facts.channels
-        spread = np.ones(1) if facts.frame is None else facts.frame.spread
-        self.spread = np.broadcast_to(spread, self.C)
+        self.spread = np.broadcast_to(facts.spread, self.C)
         # The length of a network's unit along each coordinate.
         self.units = facts.units if per == "unit" else np.full(self.D, float(max(facts.shape)))
 

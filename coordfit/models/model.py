@@ -22,7 +22,7 @@ from ..signals.facts import SignalFacts
 from ..signals.grid import GridAxes, SampleGrid
 from .derivatives import network_jet
 from .format import save_model
-from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, Rendered
+from .rendering import CHUNK_PIXELS, FEWEST_PIXELS, Rendered, StoredNetworks
 
 
 class Model(Rendered):
@@ -58,6 +58,10 @@ class Model(Rendered):
     def num_parameters(self) -> int:
         """Number of parameters."""
         return self.mlp.layout.num_parameters
+
+    def stored(self) -> StoredNetworks:
+        """Return the network, with its parameters on the host."""
+        return StoredNetworks(self.encoder, self.mlp, self.backend.to_numpy(self.mlp.parameters)[None], None)
 
     def _data(self) -> tuple[Any, ...]:
         parameters = self.backend.to_numpy(self.mlp.parameters)

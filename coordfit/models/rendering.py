@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._backends import Backend, DeviceUnavailableError, get_backend
 from ..config import FitConfig
+from ..encoders.base import Encoder
 from ..encoders.jets import Jet, Pair
 from ..encoders.registry import encoding_class
 from ..files import escaped
+from ..images import png_bytes
+from ..images.formats.png import quantize
+from ..images.formats.writing import image_of
+from ..network.mlp import MLP
+from ..report.notebook import html_of
 from ..signals.facts import SignalFacts
 from ..signals.grid import SampleGrid
 from . import memory
@@ -22,6 +28,7 @@ from .derivatives import KINDS, Derivatives
 # Pixels that a rendering computes at a time, so that its memory does not depend on the picture; if memory is
 # short, fewer, down to the second number.
 CHUNK_PIXELS, FEWEST_PIXELS = 65_536, 256
+_MOST_SHOWN = 256  # pixels of the longer side in a notebook
 
 PerLength = Literal["unit", "sample"]
 Crop = tuple[int, ...]
@@ -70,6 +77,32 @@ class Drawable:
             width = max(1, round(height * own.width / own.height))
         return cast(int, height), cast(int, width)
 
+    @property
+    def title(self) -> str:
+        """What it draws in one line."""
+        raise NotImplementedError
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """Return the facts for a notebook, and the picture with at most `_MOST_SHOWN` pixels a side."""
+        png = None if self.picture.dimensions == 1 else png_bytes(image_of(quantize(self._shown())))
+        rows = [("parameters", f"{self.num_parameters:,d}"), ("on", self.backend.device)]
+        return html_of(f"{type(self).__name__} of {self.title}", rows, png)
+
+    def _shown(self) -> NDArray[np.floating]:
+        """Return a small picture (h, w, C) in [0, 1]; of more axes than two the middle of the others."""
+        *others, height, width = self.picture.shape
+        share = min(1.0, _MOST_SHOWN / max(height, width))
+        grid = self.grid(shape=(*others, *(max(1, round(share * side)) for side in (height, width))))
+        middle = (0, 0, *(side // 2 for side in others[::-1]))
+        plane = grid.cropped(*middle, *grid.shape[:-3:-1], *[1] * len(others))
+        pixels = np.concatenate([*self.render_rows(plane)])
+        return pixels if pixels.shape[-1] <= 4 else pixels[..., :1]
+
     def render(
         self,
         height: int | None = None,
@@ -102,6 +135,19 @@ class Drawable:
         return self.render_rows(grid)
 
 
+class StoredNetworks(NamedTuple):
+    """The networks of a model: one (T = 1), or those of T tiles."""
+
+    encoder: Encoder
+    """Without the parameters that are trained."""
+    mlp: MLP
+    """One of the networks, for its layers."""
+    parameters: NDArray[np.floating]
+    """(T, P), on the host."""
+    tiles: Any
+    """The layout of the tiles; None if there are none."""
+
+
 class Rendered(Drawable):
     """A model that predicts rows of pixels, and thereby renders pictures of any size.
 
@@ -115,11 +161,6 @@ class Rendered(Drawable):
     def dtype(self) -> str:
         """The type of parameters and rows."""
         return self.config.dtype
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of parameters."""
-        raise NotImplementedError
 
     @property
     def layer_sizes(self) -> Sequence[int]:
@@ -140,6 +181,10 @@ class Rendered(Drawable):
     def __repr__(self) -> str:
         name, where = type(self).__name__, self.backend.device
         return f"<{name} of {escaped(self.title)}; {self.num_parameters} parameters on {where}>"
+
+    def stored(self) -> StoredNetworks:
+        """Return all that the function is made of."""
+        raise NotImplementedError
 
     def _data(self) -> tuple[Any, ...]:
         """Return the constructor's arguments after the backend, on the host."""

@@ -4,17 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..images.lettering import load_font
-from .panels import PAPER, ErrorBar, FloatArray, absolute_error, colour_error, draw_error_bar, error_scale
-from .side_by_side import Figures, Panel, picture_strip
+from .panels import ErrorBar, FloatArray, absolute_error, colour_error, error_scale
+from .side_by_side import Figures, Panel, picture_strip, with_bar
 
 Mask = NDArray[np.bool_]
 
 # Two colours, so that stripes differ from any colour of a picture, even white or magenta.
 _STRIPES = np.array([(0.85, 0.1, 0.55), (0.97, 0.62, 0.86)], np.float32)
 _NUM_STRIPES = 32  # along the longer side
-_MARGIN, _GAP = 36, 22  # of the strip
-_NARROWEST_BAR, _WIDEST_BAR, _BAR_HEIGHT = 210, 300, 70
 
 
 def paint_hidden(pixels: FloatArray, known: Mask) -> NDArray[np.float32]:
@@ -68,15 +65,4 @@ def inpainting_picture(
     of_error = [("mean", f"{hidden.mean():.1f} of 255"), ("largest", f"{hidden.max():.0f} of 255")]
     sheet = picture_strip([*panels, ("error of hidden pixels", shown, of_error)], title=title)
     kind = "error" if pixels.shape[2] == 1 else "error, mean of channels"
-    return _with_bar(sheet, ErrorBar(scale, bool(hidden.max() > scale), f"{kind}, in 1/255"))
-
-
-def _with_bar(sheet: Image.Image, bar: ErrorBar) -> Image.Image:
-    """Return the sheet with the error's colour bar below the error."""
-    taller = Image.new("RGB", (sheet.width, sheet.height + _BAR_HEIGHT), PAPER)
-    taller.paste(sheet)
-    column = (sheet.width - 2 * _MARGIN - 3 * _GAP) // 4  # if all four panels are in one row
-    width = min(max(column, _NARROWEST_BAR), _WIDEST_BAR)
-    place = (sheet.width - _MARGIN - width, sheet.height - _MARGIN // 3)
-    draw_error_bar(taller, place, width - 2, bar, load_font(13.5))
-    return taller
+    return with_bar(sheet, 4, ErrorBar(scale, bool(hidden.max() > scale), f"{kind}, in 1/255"))

@@ -36,6 +36,7 @@ _LONG_SIDE = 640  # the same for pictures with a side ratio above `_LONG_ASPECT`
 _LONG_ASPECT = 2.2
 _NARROW_CELL = 210  # holds a name and figures
 _MARGIN, _GAP = 36, 22
+_WIDEST_BAR, _BAR_HEIGHT = 300, 70  # below a strip
 
 
 def side_by_side(truth: FloatArray, panels: Sequence[Panel], *, title: str) -> Image.Image:
@@ -81,6 +82,17 @@ def picture_strip(panels: Sequence[Panel], *, title: str) -> Image.Image:
     size = _shown_size(width, height, len(panels))
     cells = [_Cell(name, show_pixels(pixels, size), figures) for name, pixels, figures in panels]
     return _Sheet(size, len(cells)).draw(title, cells, None)
+
+
+def with_bar(strip: Image.Image, count: int, bar: ErrorBar) -> Image.Image:
+    """Return a strip of `count` panels with a colour bar below the last one."""
+    taller = Image.new("RGB", (strip.width, strip.height + _BAR_HEIGHT), PAPER)
+    taller.paste(strip)
+    column = (strip.width - 2 * _MARGIN - (count - 1) * _GAP) // count  # if all panels are in one row
+    width = min(max(column, _NARROW_CELL), _WIDEST_BAR)
+    place = (strip.width - _MARGIN - width, strip.height - _MARGIN // 3)
+    draw_error_bar(taller, place, width - 2, bar, load_font(13.5))
+    return taller
 
 
 class _Cell(NamedTuple):

@@ -126,6 +126,12 @@ class ArraySignal(Signal):
         means = np.stack(sums, axis=-1) / counts[:, None]
         return means.reshape(*self.shape, self.channels).astype(np.float32)
 
+    @property
+    def in_own_units(self) -> NDArray[np.floating]:
+        """Return the values in floating point, with an axis of channels if they had one; 0 where unknown."""
+        values = self.frame.restored(self.scaled)
+        return values if self.frame.has_channels else values[..., 0]
+
     @cached_property
     def power(self) -> float:
         """Return the mean square of the known values, in the array's own units."""

@@ -171,6 +171,11 @@ class SignalFacts:
             return np.ones(self.dimensions)
         return np.array(self.frame.spacing)[::-1] * max(self.shape)
 
+    @property
+    def spread(self) -> Real:
+        """Return how many of the signal's own units 1 of a network is: one number, or one for each channel."""
+        return np.ones(1) if self.frame is None else self.frame.spread
+
     def restored(self, values: Real) -> Real:
         """Return values (..., C) of a network in the signal's own units."""
         return values if self.frame is None else self.frame.restored(values)

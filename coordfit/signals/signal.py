@@ -59,6 +59,11 @@ class Signal:
         return self.pixels
 
     @property
+    def in_own_units(self) -> NDArray[np.floating]:
+        """Return the values as they were given, in floating point; those of a picture are in [0, 1]."""
+        return self.pixels
+
+    @property
     def digest(self) -> str:
         """Return the SHA-256 of all that training sees, in hexadecimal."""
         raise NotImplementedError

@@ -14,13 +14,14 @@ from ..files import escaped
 from ..fit_options import AllOptions, Auto, EncodingName, RecipeName
 from ..images import Picture, load_picture, png_bytes
 from ..report.line_plot import save_lines
+from ..report.notebook import html_of
 from ..report.side_by_side import side_by_side
 from ..report.table import Table
 from ..tiles.plan import TileOptions
 from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
 from .jobs.plan import AnyJob, plan, settled, trained
-from .jobs.settings import Keywords, Settings
+from .jobs.settings import Keywords, Settings, values_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,10 @@ class Comparison:
         """The picture of all, where a notebook shows the comparison."""
         return png_bytes(self.picture_of_all())
 
+    def _repr_html_(self) -> str:
+        """The table and the picture of all, where a notebook shows the comparison."""
+        return self.table._repr_html_() + html_of(self.picture.name, [], self._repr_png_())
+
 
 def compare(
     image: Any,
@@ -130,6 +135,7 @@ def jobs_for(
 
     `pixels` are the known ones and their weights, as `plan` takes them.
     """
+    encodings, sigmas = values_in(encodings), values_in(sigmas)
     first = plan(picture, settings, tiles, **pixels)
     right = first.config.replace(encoding="gaussian").resolved_sigma
     alike = first.decided(tiles)

@@ -19,6 +19,7 @@ from ..images.formats.levels import Levels, to_pixels
 from ..images.formats.png import quantize
 from ..images.resizing import check_size
 from ..models.rendering import Crop
+from ..report.notebook import html_of
 
 DEFAULT_PSNR = 40.0
 _SECONDS, _PIXELS = 60.0, 400_000  # by default, and up to how many pixels
@@ -92,6 +93,14 @@ class CompressionResult:
     def __repr__(self) -> str:
         psnr, bits = self.report.psnr, self.report.bits_per_pixel
         return f"<CompressionResult of {self.picture!r}: {bits:.3f} bits per pixel, {psnr:.2f} dB>"
+
+    def _repr_html_(self) -> str:
+        """Return the figures and the decompressed picture for notebooks."""
+        rows = [
+            ("PSNR", f"{self.report.psnr:.2f} dB"),
+            ("file", f"{len(self.data):,d} bytes, {self.report.bits_per_pixel:.3f} bits per pixel"),
+        ]
+        return html_of(f"{self.picture.name}, compressed", rows, self.decompressed()._repr_png_())
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from ..exports.onnx_file import save_onnx
 from ..exports.torch_module import program_beside, save_torch
 from ..files import FilePath, printable
 from ..fit_options import ExportFormat
-from ..models.model import Model
-from ..tiles.model import TiledModel
+from ..models.rendering import Rendered
 from .enlarge import EnlargedDrawing
 from .load import load
 
@@ -40,7 +39,7 @@ _MOST_TIMES, _MOST_PIXELS = 4, 8 * 2**20
 
 
 def export(
-    model: Model | TiledModel | CompressedPicture | FilePath, path: FilePath, *, to: ExportFormat | None = None
+    model: Rendered | CompressedPicture | FilePath, path: FilePath, *, to: ExportFormat | None = None
 ) -> Path:
     """Write a fitted model for other programs, and return the path.
 
@@ -67,7 +66,7 @@ def export(
     to = format_of(path, to)
     if isinstance(model, str | PathLike):
         model = load(model, device="cpu")
-    if not isinstance(model, Model | TiledModel | CompressedPicture):
+    if not isinstance(model, Rendered | CompressedPicture):
         raise ConfigError(f"a model or the path of its file is exported, not {model!r}; of a fit its .model")
     if isinstance(model, CompressedPicture):
         if to != "html":

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from ..errors import ConfigError
 from ..fit_options import AllOptions, RecipeName
-from ..images import MAX_PIXELS, load_picture
-from .jobs.plan import plan, plan_fit, settled
+from ..images import MAX_PIXELS
+from .folders.folder_fit import Planned, named_as_keywords
+from .folders.resume import Asked
 from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
@@ -26,7 +32,11 @@ def fit(
     callback: Callback | None = None,
     known: NDArray[np.bool_] | None = None,
     weights: ArrayLike | None = None,
+    average: int = 1,
     max_pixels: int = MAX_PIXELS,
+    out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
     **options: Unpack[AllOptions],
 ) -> FitResult:
     """Fit a function to a picture: a network, one for each tile, or a pyramid of few bits.
@@ -49,8 +59,16 @@ def fit(
         The pixels that training may see; the others are held out.
     weights : array (H, W), optional
         How much each pixel counts in training, 0 or more, relative to the others; figures count all alike.
+    average : int
+        Of how many networks of different seeds, trained as one batch, the mean is taken: `result.deviation` is
+        the standard deviation of them.
     max_pixels : int
         Refuse a larger picture, before it is decoded.
+    out : path, optional
+        A folder for the files of `coordfit fit --out DIR`, a checkpoint every half minute among them.
+    overwrite, resume : bool
+        Whether a run in `out` is replaced, or continued: bit for bit as if it had never stopped, with the same
+        picture and settings, but for budgets.
     **options
         Fields of `FitConfig`, e.g. `encoding="gaussian", sigma=10, target_psnr=40`; where it runs:
         `device`, `threads`, `fused`, `precision`, see `DeviceOptions`; and `tiles`, `every_tile`,
@@ -64,15 +82,26 @@ def fit(
     Raises
     ------
     ConfigError, PictureError, DeviceUnavailableError
+    OutputError
+        `out` cannot be written, or holds a run that is neither replaced nor continued.
     """
     keywords = Keywords.split(options)
-    settings = Settings.given(keywords.settings, recipe, config)
-    asked = settings.config
-    picture = load_picture(image, size=asked.size, background=asked.background, max_pixels=max_pixels)
-    if config is None:
-        made = plan_fit(picture, settings, keywords.tiles, keywords.device, known=known, weights=weights)
-    else:
-        made = plan(picture, settings, keywords.tiles, known=known, weights=weights)
-    backend = made.device(keywords.device).make()
-    job, _ = settled(made, backend)
-    return job.run(backend, callback)
+    settings, tiles = Settings.given(keywords.settings, recipe, config), keywords.tiles
+    if config is not None and tiles.tiles is None and tiles.budget_parameters is None:
+        tiles = dataclasses.replace(tiles, tiles="none")
+    if out is None and (overwrite or resume):
+        raise ConfigError("overwrite and resume need out, the folder of the run")
+    limit = None if max_pixels == MAX_PIXELS else max_pixels
+    asked = Asked(path_of(image), settings, tiles, limit, None if average == 1 else average)
+    folder = None if out is None else Path(out)
+    with named_as_keywords():
+        planned = Planned.of(
+            asked, image, keywords.device, folder if resume else None, known=known, weights=weights
+        )
+        backend = planned.job.device(keywords.device).make()
+        return planned.run(backend, folder, callback, overwrite=overwrite, resume=resume)
+
+
+def path_of(image: Any) -> str | None:
+    """Return the path of a picture that is a file."""
+    return os.fspath(image) if isinstance(image, str | PathLike) else None

@@ -69,7 +69,8 @@ def inpaint(
     method : {"kriging", "network"}, optional
         By default kriging, or a network if an option of one is given.
     average : int
-        Of how many networks of different seeds, trained as one batch, the mean is taken: see `average`.
+        Of how many networks of different seeds, trained as one batch, the mean is taken: `result.deviation` is
+        the standard deviation of them.
     config, recipe, callback
         As `coordfit.fit` takes them, for a network. Rows hold no figure that needs unknown colours.
     **options

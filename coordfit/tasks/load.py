@@ -24,6 +24,9 @@ from ..tiles.model import TiledModel
 from ..tiles.network import TileNetwork
 from .compress import open_compressed
 
+NETWORKS = "networks"
+"""The folder of a mean's networks, in that of its run."""
+
 
 def load(
     path: str | PathLike[str],
@@ -58,6 +61,12 @@ def load(
         return open_compressed(file)
     backend = backend or get_backend(device, threads=threads, fused=fused, precision=precision)
     return load_networks(file, backend, components)
+
+
+def networks_in(folder: Path, backend: Backend) -> list[Model]:
+    """Return the networks of a mean in a run's folder; none if it is no mean."""
+    found = (load_networks(file, backend) for file in sorted((folder / NETWORKS).glob("*.safetensors")))
+    return [model for model in found if isinstance(model, Model)]
 
 
 def load_networks(path: Path, backend: Backend, components: Iterable[type] = ()) -> Model | TiledModel:

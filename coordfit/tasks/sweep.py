@@ -29,7 +29,7 @@ from ..training.job import group_by_shape
 from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
 from .jobs.plan import AnyJob, key_of, plan, settled
-from .jobs.settings import DEVICE_OPTIONS, Device, Settings
+from .jobs.settings import DEVICE_OPTIONS, Device, Settings, values_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -247,7 +247,7 @@ def sweep(
 
     Parameters
     ----------
-    images : picture, or list of pictures
+    images : picture, or list or tuple of pictures
         Each as `coordfit.fit` takes it.
     executor : concurrent.futures.Executor, optional
         Takes the groups of networks of equal shape, e.g. a `ProcessPoolExecutor`, or that of a cluster:
@@ -257,7 +257,8 @@ def sweep(
     known, weights : arrays (H, W), optional
         As `coordfit.fit` takes them, for all pictures.
     **options
-        Fields of `FitConfig`; a list means several values: `sweep(picture, sigma=[1, 3], loss=["mse", "mae"])`.
+        Fields of `FitConfig`; a list means several values: `sweep(picture, sigma=[1, 3], loss=["mse", "mae"])`,
+        and so does a tuple, but for `size`, a range or an array.
         Likewise `tiles` ("none" by default), `budget_parameters`, `every_tile` and `stored`, as `coordfit.fit`
         and the command line have them: `sweep(picture, tiles=[8, 16], hidden_size=[32, 64])`. And `device`,
         `threads`, `fused` and `precision`, as `coordfit.fit` takes them.
@@ -268,9 +269,9 @@ def sweep(
         The values of a run, then its figures; `table.to_pandas()` where pandas is installed. Networks that
         diverged come last: `stopped` says so, and their figures are of the last good state.
     """
-    pictures = [load_picture(image) for image in (images if isinstance(images, list) else [images])]
+    pictures = [load_picture(image) for image in (images if isinstance(images, list | tuple) else [images])]
     workers = Device(**{name: options.pop(name) for name in DEVICE_OPTIONS if name in options})
-    varied = {name: value for name, value in options.items() if isinstance(value, list)}
+    varied = {name: values_in(value) for name, value in options.items() if _is_several(name, value)}
     fixed = {name: value for name, value in options.items() if name not in varied}
     runs = resolved(plan_sweep(pictures, [fixed], varied, recipe=recipe, known=known, weights=weights), workers)
     rows = []
@@ -279,6 +280,13 @@ def sweep(
         if on_row is not None:
             on_row(outcome.row)
     return ranked(Table(rows, ["picture", *varied, *FIGURES]), "psnr")
+
+
+def _is_several(name: str, value: Any) -> bool:
+    """Whether the value of an option is several; a tuple is one size."""
+    if name == "size" and isinstance(value, tuple):
+        return any(isinstance(one, tuple) for one in value)
+    return isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) > 0
 
 
 def ranked(table: Table, column: str) -> Table:

@@ -23,7 +23,7 @@ from .._backends import Backend, get_backend
 from ..encoders.jets import Jet, Pair
 from ..files import forget_pages
 from ..models.derivatives import network_jet
-from ..models.rendering import CHUNK_PIXELS, Rendered
+from ..models.rendering import CHUNK_PIXELS, Rendered, StoredNetworks
 from ..network.mlp import MLP, make_mlp
 from ..signals.facts import SignalFacts
 from ..signals.grid import SampleGrid, points_of
@@ -80,6 +80,12 @@ class TiledModel(Rendered):
     def title(self) -> str:
         """The picture, the encoding and the tiles in one line."""
         return f"{super().title} per tile; {self.layout.title}"
+
+    def stored(self) -> StoredNetworks:
+        """Return the networks of all tiles, unpacked on the host."""
+        network, mlp = self.network, self.networks(self.backend, np.array([0]), 1)
+        parameters = network.unpacked(np.asarray(self.parameters))
+        return StoredNetworks(network.encoder(self.backend), mlp, parameters, self.layout)
 
     def _data(self) -> tuple[Any, ...]:
         parameters = np.array(self.parameters)  # a copy of the map of a file

@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..components import name_of
-from ..files import atomic_write, escaped
+from ..files import atomic_write, escaped, write_bytes
 from ..images import png_bytes, save_picture
 from ..images.metrics import bits_per_pixel, interpolate_every_second, psnr
+from ..models.deviation import deviation_of
 from ..models.model import Model
 from ..models.writing import save_rows
 from ..network.cost import item_size
 from ..pixels.masks import training_mask
 from ..report.comparison import comparison_picture
 from ..report.curves import save_curves
+from ..report.deviation import deviation_sheet
+from ..report.notebook import html_of
 from ..report.streamed_comparison import RunningComparison
 from ..sources.writing import suffix_for, write_array
 
@@ -62,6 +65,8 @@ class FitResult:
     step_losses : array (n,)
         The loss of each batch before its step (of the last million steps of this run, at most); empty for
         tiles.
+    networks : sequence of Model
+        If the model is a mean of several networks: they themselves.
     """
 
     metrics: dict[str, Any]
@@ -72,6 +77,7 @@ class FitResult:
     state: TrainingState | None = None
     known: NDArray[np.bool_] | None = None
     step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
+    networks: Sequence[Model] = ()
 
     has_curve: ClassVar[bool] = True
     """Whether the history is a curve over the steps of a network."""
@@ -90,6 +96,25 @@ class FitResult:
     def reconstruction(self) -> NDArray[np.floating]:
         """The model's picture (H, W, C) in [0, 1]; rendered on first use."""
         return self.model.render()
+
+    @functools.cached_property
+    def deviation(self) -> NDArray[np.floating] | None:
+        """The standard deviation (H, W, C) of the networks of a mean; None if there are no several."""
+        return self.render_deviation() if self.networks else None
+
+    def render_deviation(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        shape: Sequence[int] | None = None,
+        crop: Crop | None = None,
+    ) -> NDArray[np.floating]:
+        """Return the standard deviation at another size, as `render` does the picture.
+
+        ValueError if there are no several networks.
+        """
+        return deviation_of(self.networks, height, width, shape=shape, crop=crop)
 
     @property
     def config(self) -> FitConfig:
@@ -128,6 +153,8 @@ class FitResult:
             self.comparison().save(file, format="PNG")
         if self.has_curve:
             save_curves(folder / "curves.svg", self.history)
+        if self.deviation is not None:
+            self._write_deviation(folder, self.deviation)
 
     def comparison(self) -> Image.Image:
         """Return truth, reconstruction and error side by side, with the figures."""
@@ -146,6 +173,15 @@ class FitResult:
             file = folder / f"reconstruction{suffix_for(self.picture.name)}"
             write_array(file, self.reconstruction, frame)
 
+    def _write_deviation(self, folder: Path, deviation: NDArray[np.floating]) -> None:
+        """Write the deviation of a mean: a sheet `deviation.png`, or an array as `deviation.npy`."""
+        if self.picture.frame is not None:
+            write_array(folder / "deviation.npy", deviation, self.picture.frame)
+            return
+        title = f"{self._title()}, mean of {len(self.networks)}"
+        sheet = deviation_sheet(self.reconstruction, deviation, title=title)
+        write_bytes(folder / "deviation.png", png_bytes(sheet))
+
     def _rows(self) -> Iterator[NDArray[np.floating]]:
         return self.model.render_rows(self.model.grid())
 
@@ -157,6 +193,11 @@ class FitResult:
     def _repr_png_(self) -> bytes | None:
         """Return the comparison for notebooks; None for unfinished tiles."""
         return png_bytes(self.comparison()) if self.metrics else None
+
+    def _repr_html_(self) -> str:
+        """Return the figures and the comparison for notebooks; unfinished tiles have neither."""
+        rows = self._figures() if self.metrics else []
+        return html_of(self._title(), [*rows, ("stopped", self.stopped)], self._repr_png_())
 
     def _title(self) -> str:
         return self.model.title

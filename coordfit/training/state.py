@@ -36,6 +36,16 @@ def no_models() -> Sequence[Drawable]:
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """Models that stay as they were."""
+
+    models: Sequence[Drawable]
+
+    def __call__(self) -> Sequence[Drawable]:
+        return self.models
+
+
+@dataclass(frozen=True)
 class Progress:
     """What a callback gets a few times a second and after each evaluation.
 
@@ -49,7 +59,7 @@ class Progress:
     seconds: float
     """Seconds of training so far, without evaluations."""
     steps_per_second: float = 0.0
-    row: HistoryRow | None = None
+    row: HistoryRow | None = field(default=None, repr=False)
     """The latest row of the history; for several networks, of the first one that has not diverged."""
     evaluated: bool = False
     """Whether that row is new."""
@@ -68,6 +78,10 @@ class Progress:
     total_pixels: int = 0
     """All pixels of a picture that tiles learn."""
     models_now: Models = field(default=no_models, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle or a copy holds: the models as they are now, and no members."""
+        return vars(self) | {"members": (), "models_now": _Kept(list(self.models))}
 
     @property
     def done(self) -> int:

@@ -269,7 +269,6 @@ USAGE = {
     "bad size": ["--size", "12x"],
     "size of nothing": ["--size", "0"],
     "resume without a folder": ["--resume"],
-    "two pictures": ["a.png", "b.png"],
     "resume and overwrite": ["--resume", "--overwrite", "--out", "x"],
     "missing configuration": ["--config", "nothing.toml"],
 }
@@ -1207,7 +1206,7 @@ def test_exit_codes_reach_the_shell():
 
 def test_the_parser_answers_with_plain_settings():
     options = parse(["fit", "a.png", "--steps", "3", "--size", "8x4", "--no-nesterov"])
-    assert (options.command, options.image) == ("fit", "a.png")
+    assert (options.command, options.images) == ("fit", ["a.png"])
     assert options.settings == {"steps": 3, "size": (8, 4), "nesterov": False}
     with pytest.raises(UsageError):
         parse(["fit", "--steps"])

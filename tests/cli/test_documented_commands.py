@@ -131,10 +131,12 @@ def place(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("clone"), np.random.default_rng(0)
     pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "photo.jpg")
+    (folder / "photos").mkdir()
+    for name in ("other.png", "photos/one.png"):
+        Image.fromarray(pixels).save(folder / name)
     Image.fromarray(np.uint8(255) * (rng.random((20, 24)) < 0.8)).save(folder / "mask.png")
-    result = coordfit.fit(pixels, steps=1, hidden_size=4, num_frequencies=4, device="numpy", threads=1)
-    (folder / "runs" / "001").mkdir(parents=True)
-    result.save(folder / "runs" / "001" / "model.safetensors")
+    small = {"steps": 1, "hidden_size": 4, "num_frequencies": 4, "device": "numpy", "threads": 1}
+    coordfit.fit(pixels, average=2, **small, out=folder / "runs" / "001")
     coordfit.compress(pixels, steps=1).save(folder / "photo.cfc")
     return folder
 

@@ -76,12 +76,12 @@ def test_a_near_miss_is_answered_with_what_was_meant(call, words, meant):
 def test_a_hint_names_the_command_whose_help_says_more(call):
     assert call("render", "--scal", 2)[2].endswith("did you mean '--scale'? see `coordfit render --help`\n")
     assert call("fit", "--qqqq")[2].endswith("unrecognized arguments: --qqqq; see `coordfit fit --help`\n")
-    assert call("a.png", "b.png")[2].endswith("unrecognized arguments: b.png; see `coordfit fit --help`\n")
+    assert call("inpaint", "a.png", "b.png")[2].endswith("arguments: b.png; see `coordfit inpaint --help`\n")
 
 
 def test_values_and_words_after_two_dashes_are_no_options():
     assert parse(["inpaint", "--text", "-- what --sigm is", "a.png"]).text == "-- what --sigm is"
-    assert parse(["fit", "--", "--sigm"]).image == "--sigm"
+    assert parse(["fit", "--", "--sigm"]).images == ["--sigm"]
     with pytest.raises(UsageError, match="--sigm"):
         parse(["fit", "--sigm", "--", "a.png"])
 

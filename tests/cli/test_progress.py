@@ -10,9 +10,9 @@ import pytest
 
 from coordfit._backends import get_backend
 from coordfit.cli import main
-from coordfit.cli.progress import Bar, ProgressReport, SigmaReport, _tqdm
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
+from coordfit.report.progress import Bar, ProgressReport, SigmaReport, _tqdm
 from coordfit.training.job import Job
 from coordfit.training.state import Progress
 from coordfit.training.trainer import Trainer, fit_alone

@@ -1,12 +1,16 @@
 """The mean of K networks is one network, is trained as one batch, and errs less than each of them."""
 
 import dataclasses
+import json
+import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import coordfit
 from backends import get_backend
+from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture
@@ -132,3 +136,126 @@ def test_a_callback_is_told_and_ends_the_run(numpy_backend, cat):
 def test_what_cannot_be_averaged_is_refused(numpy_backend, cat, count, options, said):
     with pytest.raises(ConfigError, match=said):
         AverageTrainer(Job(cat, make_config(SMALL, options)), numpy_backend, count)
+
+
+# -- how much the networks differ ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mean_of_three(cat, known):
+    config = make_config(SMALL, {"seed": 5})
+    backend = get_backend("numpy", threads=1)
+    options = {name: getattr(config, name) for name in SMALL}
+    result = coordfit.fit(cat, known=known, average=3, seed=5, device="numpy", threads=1, **options)
+    jobs = [Job(cat, config.replace(seed=seed), known) for seed in (5, 6, 7)]
+    return result, [fit_alone(job, backend) for job in jobs]
+
+
+def test_the_deviation_is_that_of_the_networks_alone(mean_of_three, cat, known):
+    result, alone = mean_of_three
+    np.testing.assert_allclose(result.deviation, np.std([one.render() for one in alone], axis=0), atol=1e-9)
+    larger = np.std([one.render(50, 40) for one in alone], axis=0)
+    np.testing.assert_allclose(result.render_deviation(50, 40), larger, atol=1e-9)
+    window = result.render_deviation(50, 40, crop=(3, 20, 11, 9))
+    np.testing.assert_allclose(window, larger[20:29, 3:14], atol=1e-9)
+    error = np.sqrt(np.mean((result.reconstruction - cat.pixels) ** 2, axis=-1))[~known]
+    expected = np.sqrt(np.mean(result.deviation**2, axis=-1))[~known]
+    for n in (1, 2):
+        assert result.metrics[f"within_{n}"] == np.mean(error <= n * expected)
+    assert result.metrics["deviation_mean"] == pytest.approx(result.deviation[~known].mean())
+
+
+def test_the_deviation_takes_little_memory_beside_its_picture(mean_of_three):
+    result, _ = mean_of_three
+    tracemalloc.start()
+    deviation = result.render_deviation(2000, 1500)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert deviation.shape == (2000, 1500, 3)
+    assert peak < deviation.nbytes + 60e6  # three pictures would be 216 MB
+
+
+def test_one_network_has_no_deviation(numpy_backend, cat):
+    result = fit_alone(Job(cat, make_config(SMALL)), numpy_backend)
+    assert result.deviation is None
+    with pytest.raises(ValueError, match="average=K"):
+        result.render_deviation()
+
+
+def test_an_inpainting_tells_the_deviation_of_hidden_pixels(cat, known):
+    options = {"average": 2, "steps": 12, "hidden_size": 10, "device": "numpy", "threads": 1}
+    scored = coordfit.inpaint(cat, known, truth=cat, **options)
+    assert scored.deviation.shape == cat.pixels.shape
+    assert scored.metrics["deviation_mean"] == pytest.approx(scored.deviation[~known].mean())
+    assert 0 <= scored.metrics["within_1"] <= scored.metrics["within_2"] <= 1
+    assert not {"within_1", "within_2"} & coordfit.inpaint(cat, known, **options).metrics.keys()
+
+
+@pytest.mark.parametrize("command", ["fit", "inpaint"])
+def test_a_command_draws_the_deviation_and_says_it(command, tmp_path, capsys):
+    words = ["--average", 3, "--steps", 6, "--hidden-size", 8, "--size", 32, "--threads", 1, "--device", "cpu"]
+    words += ["--missing", 0.5] if command == "inpaint" else ["--train-on", "every-second"]
+    out = ["--out", tmp_path / "run"]
+    assert main([command, *map(str, [*words, *out])]) == 0
+    with Image.open(tmp_path / "run/deviation.png") as sheet:
+        assert (np.asarray(sheet) == np.asarray(sheet)[..., :1]).mean() < 0.9  # a heat map, not grey
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    told = f"{255 * metrics['deviation_mean']:.1f} of 255 in the mean"
+    assert told in capsys.readouterr().out
+    assert {"within_1", "within_2"} <= metrics.keys()
+    assert main([command, *map(str, words[2:]), "--overwrite", *map(str, out)]) == 0
+    assert not (tmp_path / "run/deviation.png").exists()
+    assert not list((tmp_path / "run/networks").glob("*"))
+
+
+def test_a_finished_mean_is_not_trained_again_and_an_interrupted_one_begins_again(tmp_path, capsys):
+    words = ["--steps", 6, "--hidden-size", 8, "--size", 32, "--threads", 1, "--out", tmp_path / "run"]
+    assert main(["fit", *map(str, words), "--average", "2"]) == 0
+    before = (tmp_path / "run/model.safetensors").read_bytes()
+    assert main(["fit", *map(str, words), "--resume"]) == 0
+    assert "finished already" in capsys.readouterr().err
+    assert main(["fit", *map(str, words), "--resume", "--average", "3"]) == 2
+    assert "the run has 2" in capsys.readouterr().err
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    (tmp_path / "run/metrics.json").write_text(json.dumps(metrics | {"stopped": "interrupted"}))
+    assert main(["fit", *map(str, words), "--resume"]) == 0
+    assert "begins again" in capsys.readouterr().err
+    after = (tmp_path / "run/model.safetensors").read_bytes()
+    np.testing.assert_array_equal(*(coordfit.load(_file(tmp_path, b)).render() for b in (before, after)))
+
+
+def _file(folder, data):
+    file = folder / "model.safetensors"
+    file.write_bytes(data)
+    return file
+
+
+def test_the_networks_are_kept_for_drawings_of_any_size_and_for_a_run_that_goes_on(cat, tmp_path, capsys):
+    out = {"out": tmp_path / "run", "device": "numpy", "threads": 1}
+    result = coordfit.fit(cat, average=2, steps=6, hidden_size=8, **out)
+    again = coordfit.fit(cat, average=2, steps=6, hidden_size=8, resume=True, **out)
+    np.testing.assert_array_equal(again.deviation, result.deviation)
+    words = [
+        "render",
+        str(tmp_path / "run"),
+        "--deviation",
+        "--scale",
+        "2",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["deviation_mean"] == pytest.approx(result.render_deviation(64, 64).mean(), rel=1e-4)
+    with Image.open(document["picture"]) as sheet:
+        assert sheet.width > 2 * 64
+    assert main(words) == 1  # it is there already
+    assert main(["render", str(tmp_path / "run/model.safetensors"), "--deviation"]) == 2
+    assert "--average K" in capsys.readouterr().err
+
+
+def test_few_bits_are_no_mean(cat):
+    with pytest.raises(ConfigError, match="leave average out"):
+        coordfit.fit(cat, recipe="compact", average=2)

@@ -320,7 +320,7 @@ def test_the_scale_of_the_error_is_that_of_hidden_pixels(monkeypatch):
     """A small hole with large errors must not be drawn on the scale of the many exact pixels around it."""
     seen = []
     monkeypatch.setattr(
-        "coordfit.report.inpainting.draw_error_bar", lambda sheet, place, width, bar, font: seen.append(bar)
+        "coordfit.report.side_by_side.draw_error_bar", lambda sheet, place, width, bar, font: seen.append(bar)
     )
     truth = np.zeros((64, 64, 3), np.float32)
     known = block_mask(64, 64, (0, 0, 2, 2))
@@ -454,7 +454,7 @@ def test_the_mean_of_networks_fills_and_is_saved(capsys, quick_curves, photo):
     code, out, _ = call(capsys, *words, "--average", 3, "--out", "run")
     assert code == 0
     assert "average      of 3 networks\n" in out
-    assert {path.name for path in Path("run").iterdir()} == FILES
+    assert {path.name for path in Path("run").iterdir()} == FILES | {"deviation.png", "networks"}
     np.testing.assert_array_equal(
         coordfit.load("run/model.safetensors", **MACHINE).render(),
         inpaint(photo, missing=0.5, average=3, **AS_IN_WORDS, seed=3, **MACHINE).reconstruction,
@@ -550,7 +550,9 @@ def test_an_interrupted_run_saves_what_is_there(
     assert code == expected
     assert "interrupted; the picture as filled so far is saved, begin again with" in err
     assert err.endswith("--overwrite --out run\n")
-    assert {path.name for path in Path("run").iterdir()} == FILES
+    assert {path.name for path in Path("run").iterdir()} == FILES | (
+        {"deviation.png", "networks"} if average > 1 else set()
+    )
     metrics = json.loads(Path("run/metrics.json").read_text())
     assert 40 <= metrics["steps"] < 1000
     assert metrics["psnr_hidden"] is not None

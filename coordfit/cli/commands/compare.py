@@ -14,6 +14,7 @@ from ...files.lock import output_folder
 from ...images import Picture, save_picture
 from ...models.model import Model
 from ...option_checks import check_setting
+from ...report.progress import ProgressReport, SigmaReport
 from ...tasks.compare import AUTO, Comparison, compare_jobs, jobs_for, settled_jobs
 from ...tasks.jobs.plan import AnyJob
 from ...tiles.model import TiledModel
@@ -22,7 +23,6 @@ from ...training.state import Progress
 from ..animation import AnimationCallback
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..options import Options
-from ..progress import ProgressReport, SigmaReport
 from ..session import (
     exit_code_of_many,
     is_shown,

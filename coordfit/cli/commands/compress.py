@@ -10,13 +10,13 @@ from pathlib import Path
 from ...codec import CompressionProgress, Compressor
 from ...files import Outputs, printable
 from ...images import MAX_PIXELS, Picture, load_picture
+from ...report.progress import Bar
 from ...tasks.compress import Compressing, CompressionResult, finished
 from ...tasks.jobs.compression_checkpoint import CompressionCheckpoint
 from ...training.state import CHECKPOINT_SECONDS
 from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop
 from ..options import Options
-from ..progress import Bar
 from ..result_lines import in_words
 from ..session import is_shown, make_log, say_notes
 from ..streams import print_json
@@ -78,9 +78,7 @@ def _train(
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 checkpoint.save(compressor, asked, picture)
                 saved = time.monotonic()
-            if progress.step:
-                text = f"{progress.psnr:.2f} dB, {progress.bits_per_pixel:.3f} bits per pixel"
-                bar.show(progress.step, max(progress.step + 1, round(progress.step / progress.done)), text)
+            bar.show_compression(progress)
             return stop.is_asked_for()
 
         return compressor.train(callback)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from ...files import Outputs, printable
 from ...images import MAX_PIXELS, load_picture, save_picture
+from ...report.progress import Bar
 from ...tasks.enlarge import enlarged_pixels, target_size
 from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop
 from ..options import Options
-from ..progress import Bar
 from ..session import is_shown, make_log, say_notes
 from ..streams import print_json
 

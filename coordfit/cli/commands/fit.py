@@ -1,4 +1,4 @@
-"""Run `coordfit fit`: one picture, one run folder."""
+"""Run `coordfit fit`: one picture, one run folder; see `fit_pictures` for several."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Callable
 
 from ...files import printable
-from ...files.lock import output_folder
-from ...tasks.folders.resume import Asked, Begun, finished_before
-from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
+from ...images.collecting import is_several
+from ...tasks.folders.folder_fit import FolderFit, Planned, opened
+from ...tasks.folders.resume import Asked, Begun
+from ...tasks.folders.run_folder import RunFolder
 from ...tasks.jobs.compact import COMPACT
-from ...tasks.jobs.plan import AnyFit, plan_fit
+from ...tasks.jobs.plan import plan_fit
 from ...tiles.plan import MEMORISE
-from ...training.result import FitResult
-from ...training.state import Callback, Checkpoint
+from ...training.member import HistoryRow
 from ..animation import AnimationCallback
 from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop, how_to_go_on
@@ -33,6 +33,7 @@ from ..session import (
     tile_options,
     train,
 )
+from . import fit_pictures
 
 Log = Callable[[str], None]
 
@@ -40,42 +41,41 @@ Log = Callable[[str], None]
 def run(options: Options) -> int:
     """Fit, write the run folder, print the figures."""
     log = make_log(options)
+    if len(options.images) > 1 or any(map(is_several, options.images)):
+        return fit_pictures.run(options)
+    options.image = options.images[0] if options.images else None
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run to continue")
     begun = RunFolder(options.out).read_config() if options.resume else None
     asked = _asked(options, begun)
     picture = load_image(asked.image, asked.settings.config, asked.max_pixels)
+    device = device_of(options)
     with named_as_options():
-        job = plan_fit(picture, asked.settings, asked.tiles, device_of(options))
+        job = plan_fit(picture, asked.settings, asked.tiles, device, average=asked.average or 1)
     say_planned(job, options, log)
-    backend = make_backend(options, log, job.device(device_of(options)))
-    outputs = RUN_OUTPUTS.with_file(options.animate)
-    with output_folder(options.out, outputs, overwrite=options.overwrite, resume=options.resume) as path:
-        folder = RunFolder(path)
-        result = state = None
-        if begun is not None:
-            result = finished_before(folder.path, folder.config_document(), job, backend)
-            state = folder.state_of(job, begun) if result is None else None
+    backend = make_backend(options, log, job.device(device))
+    how = {"overwrite": options.overwrite, "resume": options.resume, "file": options.animate}
+    with opened(options.out, Planned(asked, begun, job), backend, **how) as fitting:
         if options.image is None and asked.image is not None:
             log(f"the picture is {printable(asked.image)}, as config.json has it")
-        if result is not None:
+        if fitting.result is not None:
             log("the run was finished already")
-            print_result(result, folder.path, options)
+            print_result(fitting.result, fitting.folder.path, options)
             return EXIT_OK
-        job = settle_sigma(job, backend, log, options)
-        fit = folder.begin(job, backend, asked, state, resume=options.resume)
+        fitting.begin(settle_sigma(job, backend, log, options))
         say_notes(picture, log)
         if options.resume:
-            log(fit.resumed)
+            log(fitting.fit.resumed)
         with GracefulStop() as stop:
-            return _fit(fit, folder, options, log, stop)
+            return _fit(fitting, options, log, stop)
         # Only a command that was cut short comes here.
-        return _cut_short(fit, folder, options, log, stop)
+        return _cut_short(fitting, options, log, stop)
 
 
 def _asked(options: Options, begun: Begun | None) -> Asked:
     """Return what is asked for, completed by the settings of a run that is resumed."""
-    asked = Asked(options.image, settings_of(options), tile_options(options), options.max_pixels)
+    tiles = tile_options(options)
+    asked = Asked(options.image, settings_of(options), tiles, options.max_pixels, options.average)
     if begun is not None:
         asked = begun.going_on(asked)
     tiles = asked.tiles
@@ -85,16 +85,12 @@ def _asked(options: Options, begun: Begun | None) -> Asked:
     return asked
 
 
-def _fit(fit: AnyFit, folder: RunFolder, options: Options, log: Log, stop: GracefulStop) -> int:
-    animation = AnimationCallback.of_one(options)
-
-    def run(callback: Callback, checkpoint: Checkpoint) -> FitResult:
-        return fit.run(callback, checkpoint=checkpoint)
-
-    result = train(run, fit, folder, options, stop, animation, lambda row: [f"{row['psnr']:.2f} dB"])
+def _fit(fitting: FolderFit, options: Options, log: Log, stop: GracefulStop) -> int:
+    animation, folder = AnimationCallback.of_one(options), fitting.folder
+    result = train(fitting.fit.run, fitting.fit, folder, options, stop, animation, _captions)
     if not result.metrics:
-        return _cut_short(fit, folder, options, log, stop)
-    folder.write_result(result, fit)
+        return _cut_short(fitting, options, log, stop)
+    fitting.write(result)
     if animation is not None:
         animation.save()
     print_result(result, folder.path, options)
@@ -104,7 +100,11 @@ def _fit(fit: AnyFit, folder: RunFolder, options: Options, log: Log, stop: Grace
     return exit_code(result, log)
 
 
-def _cut_short(fit: AnyFit, folder: RunFolder, options: Options, log: Log, stop: GracefulStop) -> int:
+def _captions(row: HistoryRow) -> list[str]:
+    return [f"{row['psnr']:.2f} dB"]
+
+
+def _cut_short(fitting: FolderFit, options: Options, log: Log, stop: GracefulStop) -> int:
     """Report what is saved of an interrupted run."""
-    message = f"interrupted; {fit.saved}, {how_to_go_on(folder.path)}"
+    message = f"interrupted; {fitting.fit.saved}, {how_to_go_on(fitting.folder.path)}"
     return stop.report(message, log, as_json=options.json)

@@ -16,6 +16,7 @@ from ...files import Outputs, escaped, printable, write_bytes, write_json
 from ...files.lock import output_folder
 from ...images import Picture, png_bytes, save_picture
 from ...images.masks import WAYS, MaskedPicture
+from ...report.progress import Bar
 from ...tasks.filling.kriging import KrigingResult, fill_by_kriging
 from ...tasks.filling.network import DEFAULTS, Inpainter, InpaintResult, inpainting_config, plan_inpainting
 from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
@@ -28,8 +29,15 @@ from ..exit_codes import EXIT_OK
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..option_types import UsageError
 from ..options import Options
-from ..progress import Bar
-from ..result_lines import Row, exit_code, in_words, print_result, tiles_figure, training_figure
+from ..result_lines import (
+    Row,
+    deviation_figures,
+    exit_code,
+    in_words,
+    print_result,
+    tiles_figure,
+    training_figure,
+)
 from ..session import (
     is_shown,
     load_image,
@@ -140,17 +148,9 @@ def _print_kriging(result: KrigingResult, folder: Path, options: Options, log: C
     if options.json:
         print_json({"folder": str(folder), "metrics": m})
         return EXIT_OK
-    within = None
-    if "within_1" in m:
-        within = f"{m['within_1']:.0%} of hidden pixels are within one, {m['within_2']:.0%} within two"
     rows: list[Row] = [
         *_scores(m),
-        (
-            "deviation",
-            255 * m["deviation_mean"],
-            f"{{:.1f}} of 255 in the mean, {255 * m['deviation_largest']:.0f} at most",
-        ),
-        ("", within, "{}"),
+        *deviation_figures(m, "hidden pixels"),
         ("method", m["seconds"], "kriging, {:.2f} s"),
     ]
     for label, words in in_words(rows):
@@ -167,7 +167,7 @@ def _run(
     log: Callable[[str], None],
     stop: GracefulStop,
 ) -> int:
-    def train_network(callback: Callback, _: Checkpoint) -> InpaintResult:
+    def train_network(callback: Callback, checkpoint: Checkpoint) -> InpaintResult:
         return inpainter.run(callback)
 
     result = train(train_network, inpainter.fit, folder, options, stop, animation, _captions)
@@ -207,7 +207,7 @@ def _prepare(
     outputs = OUTPUTS.with_file(options.animate)
     folder = RunFolder(lock.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     folder.drop_checkpoint()
-    _drop(folder.path, set(KRIGING_OUTPUTS.names) - set(OUTPUTS.names))
+    _drop(folder.path, {"deviation.png"})
     _write_masked(masked, folder.path)
     inpainter = Inpainter(masked, settle_sigma(job, backend, log, options), backend)
     folder.write_config(inpainter.job, options.image, backend)
@@ -272,6 +272,7 @@ def figures(result: InpaintResult) -> list[tuple[str, str]]:
         rows += [
             ("sigma", m["sigma"], "{:g} cycles per longer side"),
             ("average", m["averaged"] if m["averaged"] > 1 else None, "of {:d} networks"),
+            *deviation_figures(m, "hidden pixels"),
             ("steps", m["steps"], "{:,d}"),
         ]
     return in_words([*rows, training_figure(m)])

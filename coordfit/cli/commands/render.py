@@ -9,16 +9,18 @@ import numpy as np
 from tqdm import tqdm
 
 from ...codec.container import is_compressed
-from ...files import Outputs, printable
-from ...images import MAX_PIXELS, save_picture
+from ...files import Outputs, printable, write_bytes
+from ...images import MAX_PIXELS, png_bytes, save_picture
 from ...images.formats.png import MAX_SIDE
+from ...models.deviation import deviation_of
 from ...models.format import model_in
 from ...models.rendering import Drawable
 from ...models.writing import save_rows
+from ...report.deviation import deviation_sheet
 from ...signals.grid import SampleGrid
 from ...tasks.compress import open_compressed
 from ...tasks.enlarge import EnlargedDrawing
-from ...tasks.load import load_networks
+from ...tasks.load import load_networks, networks_in
 from ..exit_codes import EXIT_OK
 from ..option_types import UsageError
 from ..options import Options
@@ -32,11 +34,36 @@ _MOST_PIXELS = 10**10  # more would take days, and more bytes than most disks ha
 def run(options: Options) -> int:
     """Render a model to a picture file and print its path."""
     file = model_in(options.model)
+    if options.deviation:
+        return _draw_deviation(file, options)
     if is_compressed(file):
         return draw(open_compressed(file), file, options)
     model = load_networks(file, make_backend(options, make_log(options)))
     saw_all = model.config.train_on == "all"
     return draw(model, file, options, is_photograph=saw_all, device=model.backend.device)
+
+
+def _draw_deviation(file: Path, options: Options) -> int:
+    """Draw the standard deviation of a mean's networks, and print the picture's path."""
+    backend = make_backend(options, make_log(options))
+    networks = networks_in(options.model, backend)
+    if not networks:
+        raise UsageError("--deviation needs the folder of a run with --average K; leave it out")
+    mean = load_networks(file, backend)
+    grid = _grid(options, mean)
+    path = options.out or file.with_name(f"{file.stem}-deviation-{grid.width}x{grid.lines}.png")
+    Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
+    shape = grid.full_shape
+    deviation = deviation_of(networks, shape=shape, crop=options.crop)
+    title = f"{mean.title}, mean of {len(networks)}"
+    sheet = deviation_sheet(mean.render(shape=shape, crop=options.crop), deviation, title=title)
+    write_bytes(path, png_bytes(sheet))
+    if options.json:
+        facts = {"width": grid.width, "height": grid.lines, "deviation_mean": float(deviation.mean())}
+        print_json({"picture": str(path), **facts})
+    else:
+        print(printable(path))
+    return EXIT_OK
 
 
 def draw(model: Drawable, file: Path, options: Options, *, is_photograph: bool = True, **facts: str) -> int:

@@ -21,6 +21,7 @@ from ...files.lock import output_folder
 from ...images import bundled_picture, load_picture
 from ...option_checks import did_you_mean
 from ...report.heatmap import heat_map_svg
+from ...report.progress import Bar, ProgressReport, SigmaReport
 from ...report.svg import save_svg
 from ...report.table import Table
 from ...tasks.folders.sweep_folder import SWEEP_OUTPUTS, SweepFolder
@@ -30,7 +31,6 @@ from ...tiles.plan import TILE_OPTIONS
 from ..interrupts import PATIENCE, GracefulStop, how_to_go_on
 from ..option_types import UsageError
 from ..options import Options
-from ..progress import Bar, ProgressReport, SigmaReport
 from ..session import exit_code_of_many, is_shown, make_backend, make_log
 from ..streams import print_json
 

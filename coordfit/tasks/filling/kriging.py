@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from ..._backends import get_backend
 from ...images import Picture
 from ...images.masks import Mask, MaskedPicture
+from ...images.metrics import shares_within
 from ...kriging import fill_hidden
+from ...report.notebook import html_of
 from .figures import Pixels, filling_figures, sheet
 
 if TYPE_CHECKING:
@@ -63,6 +65,15 @@ class KrigingResult:
         found: bytes | None = sheet._repr_png_()
         return found
 
+    def _repr_html_(self) -> str:
+        """Return the figures and the comparison for notebooks."""
+        m = self.metrics
+        rows = [("hidden pixels", f"{m['hidden_pixels']:,d}"), ("seconds", f"{m['seconds']:.2f}")]
+        if m["psnr_hidden"] is not None:
+            rows.insert(0, ("PSNR of hidden pixels", f"{m['psnr_hidden']:.2f} dB"))
+        rows.append(("deviation", f"{255 * m['deviation_mean']:.1f} of 255 in the mean"))
+        return html_of(f"{self.picture.name}, filled by kriging; {self.masked.hiding}", rows, self._repr_png_())
+
     def comparison(self) -> Image.Image:
         """Draw truth, mask, filled and the error of hidden pixels; damaged, mask and filled without a truth."""
         own = self.picture
@@ -91,9 +102,5 @@ def fill_by_kriging(
     figures["deviation_mean"] = float(of_hidden.mean()) if of_hidden.size else 0.0
     figures["deviation_largest"] = float(filling.deviation.max())
     if masked.has_truth:
-        hidden = ~masked.known
-        error = np.sqrt(np.mean((filling.colours - masked.picture.pixels) ** 2, axis=-1))[hidden]
-        for n in (1, 2):
-            within = error <= n * filling.deviation[hidden]
-            figures[f"within_{n}"] = float(np.mean(within)) if within.size else None
+        figures |= shares_within(filling.colours, masked.picture.pixels, filling.deviation, ~masked.known)
     return KrigingResult(masked, filling.colours, filling.deviation, figures)

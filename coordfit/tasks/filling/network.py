@@ -58,7 +58,8 @@ class InpaintResult(FitResult):
         Those of a fit, and `psnr_hidden`, `psnr_hidden_nearest`, `psnr_hidden_biharmonic` (dB, hidden pixels
         alone), `ssim_filled`, `ssim_nearest`, `ssim_biharmonic` (whole pictures, known pixels as they were),
         `known_pixels`, `hidden_pixels`, `hidden_share`, `spacing`, `sigma`, `hiding`, `inpainting_notes`. What
-        needs true colours of hidden pixels is None where there are none.
+        needs true colours of hidden pixels is None where there are none. A mean of networks also has those of
+        a deviation, as kriging does; see `KrigingResult`.
     known : boolean array (H, W)
         True is known, False is hidden.
     has_truth : bool
@@ -167,6 +168,8 @@ class Inpainter:
         result = _KINDS[type(made)](**_facts(made, self.masked))
         if result.metrics:  # tiles that were interrupted have neither figures nor a picture
             result.metrics.update(_figures(result))
+            for name in () if with_truth else ("within_1", "within_2"):
+                result.metrics.pop(name, None)
         return result
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..._backends import Backend
 from ...config import STORED, FitConfig, recipe_settings
 from ...errors import ConfigError, OutputError
-from ...files import jsonable, printable
+from ...files import jsonable, printable, read_history, read_json
 from ...signals.signal import Signal
 from ...tiles.fit import TiledResult
 from ...tiles.plan import MEMORISE, TileOptions
@@ -21,14 +21,15 @@ from ...training.result import FitResult
 from ..jobs.compact import COMPACT, COMPACT_CHECKPOINT, COMPACT_MODEL, SETTINGS, finished_result
 from ..jobs.plan import FitJob
 from ..jobs.settings import Settings
-from ..load import load_tiled
+from ..load import load_networks, load_tiled, networks_in
 
-_COMMON_FACTS: dict[str, Callable[[Any], bool]] = {
-    "picture_digest": lambda value: type(value) is str,
-    "max_pixels": lambda value: value is None or (type(value) is int and value >= 1),
+_LIMIT: dict[str, Callable[[Any], bool]] = {
+    "max_pixels": lambda value: value is None or (type(value) is int and value >= 1)
 }
+_COMMON_FACTS = {"picture_digest": lambda value: type(value) is str, **_LIMIT}
 _FACTS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "compact": _COMMON_FACTS,
+    "network": {"average": lambda value: type(value) is int and value > 1, **_LIMIT},
     "tiles": {
         "tile": lambda value: type(value) is int,
         "overlap": lambda value: type(value) is int,
@@ -38,7 +39,8 @@ _FACTS: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
 }
 """What `config.json` says of a kind of job, and whether it can be that."""
-_UNFINISHED_AND_MODEL = {
+_UNFINISHED_AND_MODEL: dict[str, tuple[str | None, str]] = {
+    "network": (None, "model.safetensors"),
     "tiles": ("tiles.json", "model.safetensors"),
     "compact": (COMPACT_CHECKPOINT, COMPACT_MODEL),
 }
@@ -59,6 +61,7 @@ class Asked:
     settings: Settings
     tiles: TileOptions
     max_pixels: int | None = None
+    average: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,13 @@ class Begun:
         if _wants_tiles(options):
             raise ConfigError("cannot resume with tiles: the run has one network for the whole picture")
         recipe = recipe_settings(settings.recipe) if settings.recipe else {}
+        average = self.facts.get("average", 1)
+        if asked.average not in (None, average):
+            raise ConfigError(f"cannot resume with average {asked.average}: the run has {average}")
         own = Settings([vars(self.config), recipe, *settings.layers])
         if own.config.sigma == "auto":  # it was chosen when the run began
             own = own.over({"sigma": self.config.sigma})
-        return dataclasses.replace(asked, settings=own, tiles=TileOptions("none"))
+        return dataclasses.replace(asked, settings=own, tiles=TileOptions("none"), average=average)
 
     def _tiles(self, asked: Asked, options: TileOptions, settings: Settings) -> Asked:
         if options.tiles == "none":
@@ -156,6 +162,12 @@ class Begun:
             raise ConfigError(f"cannot resume: {picture.name} is not the picture that the run was trained on")
 
 
+def _is_interrupted(folder: Path) -> bool:
+    """Whether a run of networks was ended early."""
+    document = read_json(folder / "metrics.json")
+    return not isinstance(document, dict) or document.get("stopped") == "interrupted"
+
+
 def _wants_tiles(options: TileOptions) -> bool:
     return options.tiles not in (None, "auto", "none") or options.budget_parameters is not None
 
@@ -173,14 +185,18 @@ def kind_in(document: Mapping[str, Any], folder: Path) -> tuple[str, Mapping[str
 
 
 def finished_before(
-    folder: Path, document: Mapping[str, Any], job: FitJob, backend: Backend
+    folder: Path, document: Mapping[str, Any], job: FitJob, backend: Backend, *, with_networks: bool = False
 ) -> FitResult | None:
     """Return the result of a run that has nothing left to do; None if it goes on, as one network always may.
+
+    A result that is read again has no state.
 
     Parameters
     ----------
     document : mapping
         That of the folder's `config.json`.
+    with_networks : bool
+        Whether a run of one network with this job's budgets is finished too, if it came to its end.
 
     Raises
     ------
@@ -188,14 +204,16 @@ def finished_before(
         The run is finished, and is of another picture or of other settings.
     """
     kind, facts = kind_in(document, folder)
-    if kind == "network":
-        return None
-    unfinished, model = _UNFINISHED_AND_MODEL[kind]
-    left = [(folder / name).exists() for name in (unfinished, model, "metrics.json")]
-    if left != [False, True, True]:
-        return None
     before = {"config": document["config"], kind: facts}
     now = json.loads(json.dumps(jsonable({"config": job.settings, kind: job.facts})))
+    is_one = kind == "network" and not facts
+    if is_one and not (with_networks and before["config"] == now["config"]):
+        return None
+    unfinished, model = _UNFINISHED_AND_MODEL[kind]
+    left = [unfinished is not None and (folder / unfinished).exists()]
+    left += [(folder / name).exists() for name in (model, "metrics.json")]
+    if left != [False, True, True] or (kind == "network" and _is_interrupted(folder)):
+        return None
     for part in now:
         for name, value in now[part].items():
             if before[part].get(name) != value:
@@ -203,5 +221,10 @@ def finished_before(
                 raise ConfigError(f"cannot resume with {what}: the run in {printable(folder)} is finished")
     if kind == "compact":
         return finished_result(folder, job)
+    if kind == "network":
+        mean = load_networks(folder / model, backend)
+        history = read_history(folder / "history.csv")
+        networks = networks_in(folder, backend)
+        return FitResult(mean.metrics, history, mean.metrics["stopped"], mean, job.picture, networks=networks)
     tiled = load_tiled(folder / model, backend)
     return TiledResult(tiled.metrics, [], tiled.metrics["stopped"], tiled, job.picture)

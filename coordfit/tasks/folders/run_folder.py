@@ -8,16 +8,17 @@
 | `model.safetensors`, or `model.cfc` | the fitted model |
 | `metrics.json` | the figures |
 | `reconstruction.png`, `comparison.png`, `curves.svg` | what it looks like |
+| `deviation.png`, `networks/` | how much the networks of a mean differ, and they themselves |
 | `tiles.json`, `tiles.bin` | finished tiles, until the model is saved |
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..._backends import Backend
 from ..._version import __version__
@@ -31,11 +32,14 @@ from ...models.writing import save_rows
 from ...tiles.store import STORE_FILES
 from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ...training.result import FitResult
-from ...training.state import Progress, TrainingState
+from ...training.state import Callback, Progress, TrainingState
 from ..jobs.compact import COMPACT_CHECKPOINT, COMPACT_MODEL
-from ..jobs.network import CHECKPOINT
-from ..jobs.plan import AnyFit, FitJob
+from ..jobs.network import CHECKPOINT, NetworkFit
+from ..jobs.plan import AnyFit, FitJob, digests_of
+from ..load import NETWORKS
 from .resume import Asked, Begun, kind_in
+
+Result = TypeVar("Result", bound=FitResult)
 
 RUN_OUTPUTS = Outputs(
     (
@@ -48,6 +52,8 @@ RUN_OUTPUTS = Outputs(
         "metrics.json",
         "reconstruction.png",
         "comparison.png",
+        "deviation.png",
+        f"{NETWORKS}/*.safetensors",
         "curves.svg",
         *STORE_FILES,
     ),
@@ -74,9 +80,14 @@ class RunFolder:
         fit = job.begin(backend, state, self.path, resume=resume)
         if not resume:
             self.drop_checkpoint(keep=fit.files)
-        more = {job.kind: job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
-        self.write_config(job, asked.image, backend, **more)
+        self.describe(job, backend, asked)
         return fit
+
+    def describe(self, job: FitJob, backend: Backend, asked: Asked) -> None:
+        """Write `config.json` of a run that begins or goes on."""
+        more: dict[str, Any] = {"pixels": pixels} if (pixels := digests_of(job)) else {}
+        more |= {job.kind: job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
+        self.write_config(job, asked.image, backend, **more)
 
     def write_config(self, job: FitJob, image: str | None, backend: Backend, **more: Any) -> None:
         """Write `config.json`; `image` is the picture's path, or None for the bundled one."""
@@ -153,6 +164,37 @@ class RunFolder:
         """Write where the run stands."""
         save_checkpoint(self.checkpoint_file, model, state)
 
+    def train(
+        self,
+        fit: AnyFit,
+        run: Callable[..., Result],
+        callback: Callback | None = None,
+        first_look: Callable[[Path, float], object] | None = None,
+    ) -> Result:
+        """Run a fit with `history.csv`, checkpoints and a first look.
+
+        `run` takes a callback and a `checkpoint`. `first_look` is told of the first picture's file and its
+        PSNR in dB.
+        """
+        with self.history_writer(fit) as history:
+
+            def tell(progress: Progress) -> bool:
+                if progress.evaluated and progress.row is not None:
+                    if fit.has_first_look and len(fit.history) == 1:
+                        file = self.write_first_look(progress)
+                        if first_look is not None:
+                            first_look(file, progress.row["psnr"] or 0.0)
+                    if history is not None:
+                        history.append(progress.row)
+                return callback is not None and bool(callback(progress))
+
+            def checkpoint(state: TrainingState) -> None:
+                if history is not None and fit.model_so_far is not None:
+                    history.sync()  # a power cut must not lose rows of steps before the checkpoint
+                    self.save_checkpoint(fit.model_so_far, state)
+
+            return run(tell, checkpoint=checkpoint)
+
     def write_first_look(self, progress: Progress) -> Path:
         """Write `reconstruction.png` as training shows it, and return its path."""
         file, model = self.path / "reconstruction.png", progress.model
@@ -162,11 +204,33 @@ class RunFolder:
     def write_result(self, result: FitResult, fit: AnyFit) -> None:
         """Write what a finished run leaves, if it has a model; what would hurt most to lose comes first."""
         if result.has_model:
-            result.save(self.path / fit.model_file)
-            self._remove(*({"model.safetensors", COMPACT_MODEL} - {fit.model_file}))
-            write_json(self.path / "metrics.json", result.metrics)
-            result.write_pictures(self.path)
+            self._write_files(result, fit.model_file)
             fit.remove_what_is_saved()
+
+    def write_trained(self, result: FitResult) -> None:
+        """Write what one network of a batch leaves, its history and its checkpoint among it."""
+        with HistoryWriter(self.path / "history.csv", NetworkFit.history_columns, rows=result.history):
+            pass
+        if result.has_model and result.state is not None and isinstance(result.model, Model):
+            self.save_checkpoint(result.model, result.state)
+            self._write_files(result, NetworkFit.model_file)
+
+    def _write_files(self, result: FitResult, model_file: str) -> None:
+        result.save(self.path / model_file)
+        self._remove(*({"model.safetensors", COMPACT_MODEL} - {model_file}))
+        self._write_networks(result.networks)
+        write_json(self.path / "metrics.json", result.metrics)
+        result.write_pictures(self.path)
+
+    def _write_networks(self, networks: Sequence[Model]) -> None:
+        """Replace the networks of a mean, or remove those that are there if there are none."""
+        folder = self.path / NETWORKS
+        old = [f"{NETWORKS}/{file.name}" for file in folder.glob("*.safetensors")]
+        self._remove(*old, *([] if networks else ["deviation.png"]))
+        if networks:
+            folder.mkdir(exist_ok=True)
+        for number, model in enumerate(networks, start=1):
+            model.save(folder / f"{number:02d}.safetensors")
 
 
 def describe_settings(config: FitConfig) -> dict[str, Any]:

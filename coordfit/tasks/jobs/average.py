@@ -23,6 +23,7 @@ from ...config import FitConfig
 from ...encoders.base import State
 from ...encoders.registry import encoding_class, encoding_of
 from ...errors import ConfigError
+from ...images.metrics import shares_within
 from ...models.model import Model
 from ...network.cost import layout_for
 from ...training.job import Job
@@ -143,7 +144,9 @@ class AverageTrainer:
             )
             losses, stopped = np.mean([result.step_losses for result in good], axis=0), good[0].stopped
             result = make_result(mean, state, stopped, self.backend, len(results), losses=losses)
-        result.metrics["averaged"] = len(good)
+            several = [self.trainer.members[k].model for k in numbers] if len(numbers) > 1 else []
+            result = dataclasses.replace(result, networks=several)
+            result.metrics.update(_deviation_figures(result, mean.train), averaged=len(good))
         return [result]
 
     def _models_now(self) -> list[Model]:
@@ -170,6 +173,29 @@ def _mean_row(rows: Sequence[HistoryRow]) -> HistoryRow:
         for name, column in columns.items()
     }
     return means | {"step": rows[0]["step"]}
+
+
+def _deviation_figures(result: FitResult, train: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the figures of the deviation, of pixels that training did not see, or of all if it saw all.
+
+    `train` (N,) says what it saw.
+    """
+    if result.deviation is None:
+        return {}
+    signal = result.picture
+    if signal.coordinates is not None:
+        own = result.deviation
+        return {"deviation_mean": float(own.mean()), "deviation_largest": float(own.max())}
+    unseen = ~train.reshape(signal.samples)
+    if signal.unknown is not None:
+        unseen &= ~signal.unknown
+    counted = result.deviation[unseen] if unseen.any() else result.deviation
+    figures = {"deviation_mean": float(counted.mean()), "deviation_largest": float(counted.max())}
+    made, truth, deviation = (
+        array.reshape(*signal.samples, signal.channels)
+        for array in (result.reconstruction, signal.in_own_units, result.deviation)
+    )
+    return figures | shares_within(made, truth, deviation, unseen)
 
 
 def check_average(count: int, config: FitConfig) -> None:

@@ -20,6 +20,11 @@ class PlannedJob(Job):
         """The settings that count, for JSON."""
         return self.config.as_dict()
 
+    @property
+    def is_same_in_batch(self) -> bool:
+        """Whether a batch with other pictures gives the result that it has alone."""
+        return False
+
     def device(self, asked: Device) -> Device:
         """Return where it is trained."""
         return asked

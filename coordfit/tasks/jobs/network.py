@@ -59,6 +59,8 @@ class NetworkFit(RunningFit):
         """What a run that is to go on has found, in words."""
         if self._state is None:
             where = "memory" if self._folder is None else printable(self._folder)
+            if self._had_begun and isinstance(self.trainer, AverageTrainer):
+                return f"the run in {where} begins again: a mean of networks has no checkpoint"
             if self._had_begun:
                 return f"the run in {where} had saved nothing yet: it begins again"
             return f"no run to resume in {where}: a new one begins there"
@@ -94,10 +96,23 @@ class NetworkJob(PlannedJob):
     """What was decided, if it may surprise."""
     kind: ClassVar[str] = "network"
     can_be_animated: ClassVar[bool] = True
-    facts: ClassVar[dict[str, Any]] = {}
-    """What the job is known by beside its settings, for JSON."""
     encodings: ClassVar[Sequence[str]] = tuple(ENCODINGS)
     """Which it takes."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the job is known by beside its settings, for JSON."""
+        return {"average": self.average} if self.average > 1 else {}
+
+    @property
+    def is_same_in_batch(self) -> bool:
+        """Whether a batch with other pictures gives the result that it has alone.
+
+        Seconds would be shared, and a target PSNR ends a batch when all have reached it.
+        """
+        config = self.config
+        is_budget_shared = config.seconds is not None or config.target_psnr is not None
+        return self.average == 1 and config.optimizer != "gauss-newton" and not is_budget_shared
 
     def decided(self, options: TileOptions) -> TileOptions:
         """Return options of tiles with which other jobs are cut alike: `auto` has decided."""

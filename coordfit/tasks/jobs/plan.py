@@ -30,6 +30,7 @@ from ...tiles.plan import AUTO_PIXELS, TileOptions
 from ...training.job import group_by_shape
 from ...training.result import FitResult
 from ...training.state import Callback, ShouldStop, Trial
+from .average import check_average
 from .compact import COMPACT, CompactFit, CompactJob, why_not_compact
 from .network import NetworkFit, NetworkJob
 from .settings import Device, Settings
@@ -55,6 +56,7 @@ def plan_fit(
     *,
     known: NDArray[np.bool_] | None = None,
     weights: ArrayLike | None = None,
+    average: int = 1,
 ) -> FitJob:
     """Decide how `coordfit.fit` learns a picture, with what was asked by name.
 
@@ -70,6 +72,7 @@ def plan_fit(
     options = tiles or TileOptions()
     is_masked = known is not None or weights is not None
     reason = why_not_compact(picture, settings, options, device or Device(), is_masked=is_masked)
+    reason = "it is no mean of networks; leave average out" if average > 1 else reason
     if settings.recipe == COMPACT:
         if reason:
             raise ConfigError(f"the recipe {COMPACT!r} makes a function of few bits: {reason}")
@@ -78,8 +81,8 @@ def plan_fit(
     if is_large and not (reason or settings.recipe or "steps" in settings.asked):
         return CompactJob.of(picture, settings)
     if options.tiles is None and options.budget_parameters is None:
-        options = dataclasses.replace(options, tiles="auto")
-    return plan(picture, settings, options, known=known, weights=weights)
+        options = dataclasses.replace(options, tiles="none" if average > 1 else "auto")
+    return plan(picture, settings, options, known=known, weights=weights, average=average)
 
 
 def plan_array(
@@ -104,7 +107,7 @@ def plan_array(
         options = dataclasses.replace(options, tiles="auto")
     job = plan(signal, settings, options, known=signal.known, weights=weights)
     encoding = encoding_class(job.config.encoding)
-    if isinstance(job, TiledJob) or job.config.sigma is not None or not encoding.has_sigma:
+    if job.kind != NetworkJob.kind or job.config.sigma is not None or not encoding.has_sigma:
         return job
     axes = len(signal.shape)
     spacing = 1.0 if signal.known is None else mean_spacing(signal.known, axes)
@@ -154,6 +157,7 @@ def plan(
     if isinstance(made, str):
         surprises = options.tiles == "auto" and len(picture.grid) > AUTO_PIXELS
         words = f"one network for the whole picture: {made}" if surprises else ""
+        check_average(average, settings.config)
         return NetworkJob(picture, settings.config, known, counts, average, words)
     if average > 1:
         raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
@@ -179,10 +183,14 @@ def settled(job: SomeJob, backend: Backend, trial: Trial | None = None) -> tuple
 
 def key_of(job: AnyJob) -> str:
     """Return what tells a job from all others: a digest of the picture and of every setting."""
-    given = {"known": job.known, "weights": job.weights}
-    arrays = {name: _digest(array) for name, array in given.items() if array is not None}
-    settings = json.dumps(job.config.as_key() | job.facts | arrays, sort_keys=True)
+    settings = json.dumps(job.config.as_key() | job.facts | digests_of(job), sort_keys=True)
     return hashlib.sha256(f"{job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
+
+
+def digests_of(job: FitJob) -> dict[str, str]:
+    """Return what tells the arrays `known` and `weights` of a job from others, if there are any."""
+    given = {"known": job.known, "weights": job.weights}
+    return {name: _digest(array) for name, array in given.items() if array is not None}
 
 
 def trained(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -68,6 +68,12 @@ class Device:
     def make(self) -> Backend:
         """Return the backend."""
         return get_backend(self.device, fused=self.fused, threads=self.threads, precision=self.precision)
+
+
+def values_in(several: Iterable[Any] | None) -> list[Any]:
+    """Return the values of a list, a tuple, an array or an iterator, as Python has them; none for None."""
+    found = [] if several is None else list(several)
+    return [value.tolist() if hasattr(value, "tolist") else value for value in found]
 
 
 DEVICE_OPTIONS = tuple(spec.name for spec in dataclasses.fields(Device))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from ..training.member import HistoryRow
-from ..training.state import Progress
+if TYPE_CHECKING:
+    from ..codec import CompressionProgress
+    from ..training.member import HistoryRow
+    from ..training.state import Progress
 
 _LINES = 10
 _SECONDS_BETWEEN_LINES = 5.0
@@ -76,6 +78,12 @@ class Bar:
         elif self.as_lines and line and self._is_time_for_a_line(done, total):
             self._print_line(done, total, text)
 
+    def show_compression(self, progress: CompressionProgress) -> None:
+        """Show how far a compression is, once it has taken a step."""
+        if progress.step:
+            text = f"{progress.psnr:.2f} dB, {progress.bits_per_pixel:.3f} bits per pixel"
+            self.show(progress.step, max(progress.step + 1, round(progress.step / progress.done)), text)
+
     def _show_bar(self, done: int, total: int, text: str, began: bool) -> None:
         if self._bar is None:
             self._bar = _tqdm()(
@@ -109,7 +117,9 @@ class Bar:
             rate = (done - self._start[0]) / max(self._last_line - self._start[1], 1e-9)
             words += [f"{rate:,.0f} {self.unit}s/s", f"{(total - done) / rate:.0f} s left"]
         label = f"{self.label}, " if self.label else ""
-        print(f"{label}{self.unit} {done}/{total}: {', '.join(words)}", file=sys.stderr, flush=True)
+        print(  # noqa: T201, as a bar is shown to those who ask for it
+            f"{label}{self.unit} {done}/{total}: {', '.join(words)}", file=sys.stderr, flush=True
+        )
 
 
 def _is_notebook() -> bool:
@@ -174,6 +184,34 @@ def _figures(row: HistoryRow) -> str:
     text = f"loss {row['loss']:.2e}, PSNR {row['psnr']:.2f} dB"
     held_out = row["psnr_held_out"]
     return text if held_out is None else f"{text}, held out {held_out:.2f} dB"
+
+
+class ProgressBar(ProgressReport):
+    """A callback that shows the progress, and ends each bar with its run."""
+
+    def __init__(self) -> None:
+        super().__init__(shown=sys.stderr is not None)  # as in a program without a console
+
+    def __call__(self, progress: Progress | CompressionProgress) -> None:
+        """Show the progress of a run; a last look at a finished one makes no other bar."""
+        if hasattr(progress, "bits_per_pixel"):
+            self.time_limited = True
+            self.show_compression(cast("CompressionProgress", progress))
+            return
+        done, total = progress.step, progress.steps
+        if self._bar is None and done == self._latest == total:
+            return
+        super().__call__(progress)
+        if done == total and progress.evaluated:
+            self.close()
+
+
+def progress_bar() -> ProgressBar:
+    """Return a callback with a progress bar on stderr, or in a notebook: `fit(..., callback=progress_bar())`.
+
+    Without a terminal it prints a line now and then. In a `with` block it ends at the end of the block too.
+    """
+    return ProgressBar()
 
 
 class SigmaReport(Bar):
