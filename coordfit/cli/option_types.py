@@ -64,6 +64,32 @@ def each(read: Converter) -> Converter:
     return read_all
 
 
+def axis_names(text: str) -> tuple[str, ...]:
+    """Return the names of axes from `z,y,x` or `zyx`."""
+    names = tuple(part.strip() for part in text.split(",")) if "," in text else tuple(text)
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names no axes; use different names, e.g. z,y,x")
+    return names
+
+
+def axis_numbers(text: str) -> tuple[float, ...]:
+    """Return one number for all axes, or one for each, from `0.5` or `2,0.5,0.5`."""
+    return tuple(float(part) for part in text.split(","))
+
+
+def value_range(text: str) -> str | tuple[float, float]:
+    """Return `array`, `channel`, or the lowest and the highest value from `LOW,HIGH`."""
+    if text in ("array", "channel"):
+        return text
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither array, nor channel, nor LOW,HIGH")
+    return low, high
+
+
 def tile_side(text: str) -> str | int:
     """Return `auto`, `none` or the side of a tile in pixels."""
     if text in ("auto", "none"):
@@ -73,25 +99,34 @@ def tile_side(text: str) -> str | int:
     return int(text)
 
 
-def parse_size(text: str) -> int | tuple[int, int]:
-    """Return `N`, the longer side, or width and height of `WxH`."""
+def parse_size(text: str, *, most: int = 2) -> int | tuple[int, ...]:
+    """Return `N`, the longest side, or the sides of `WxH`, with up to `most` axes."""
     numbers = text.lower().split("x")
-    if len(numbers) > 2 or not all(_is_length(n) and int(n) > 0 for n in numbers):
+    if len(numbers) > most or not all(_is_length(n) and int(n) > 0 for n in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; use N or WxH, e.g. 256 or 320x200")
-    return int(numbers[0]) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
+    return int(numbers[0]) if len(numbers) == 1 else tuple(int(number) for number in numbers)
+
+
+def parse_shape(text: str) -> int | tuple[int, ...]:
+    """Return `N`, the longest side, or the sides of `WxH`, `WxHxD` or four axes, x first."""
+    return parse_size(text, most=4)
 
 
 def _is_length(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
-def parse_crop(text: str) -> tuple[int, int, int, int]:
-    """Return left, top, width and height from `X,Y,W,H`, in pixels."""
+def parse_crop(text: str, *, axes: Sequence[int] = (2,)) -> tuple[int, ...]:
+    """Return left, top, width and height from `X,Y,W,H`, in pixels; other signals have other numbers of axes."""
     numbers = text.split(",")
-    if len(numbers) != 4 or not all(_is_length(n.strip()) for n in numbers):
+    if len(numbers) not in [2 * n for n in axes] or not all(_is_length(n.strip()) for n in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is no crop; use X,Y,W,H in pixels, e.g. 0,0,64,64")
-    left, top, width, height = (int(n) for n in numbers)
-    return left, top, width, height
+    return tuple(int(number) for number in numbers)
+
+
+def parse_window(text: str) -> tuple[int, ...]:
+    """Return the first sample along each of 1 to 4 axes, x first, and then the sides."""
+    return parse_crop(text, axes=(1, 2, 3, 4))
 
 
 def checked(name: str, convert: Converter, fits: Callable[[Any], bool], wanted: str) -> Converter:

@@ -12,10 +12,21 @@ from .._version import __version__
 from ..config import FitConfig
 from ..experiments import NAMES as EXPERIMENTS
 from ..fit_options import DrawingMethod, ExportFormat, FillingMethod
-from .option_types import UsageError, checked, count, one_of, parse_crop, parse_size, thread_count
+from .option_types import (
+    UsageError,
+    checked,
+    count,
+    one_of,
+    parse_crop,
+    parse_shape,
+    parse_size,
+    parse_window,
+    thread_count,
+)
 from .shared_options import (
     IMAGE,
     add_animate,
+    add_array,
     add_device,
     add_output,
     add_overwrite,
@@ -120,6 +131,7 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
         help="the mean of K networks of different seeds, trained as one batch, and how much they differ "
         "(default: 1)",
     )
+    add_array(command)
     add_settings(command)
     add_device(command)
     output = add_output(command)
@@ -210,6 +222,7 @@ def _add_inpaint(command: argparse.ArgumentParser) -> None:
         metavar="K",
         help="fill with the mean of K networks of different seeds, trained as one batch (default: 1)",
     )
+    add_array(command)
     add_settings(command)
     add_tiles(
         command,
@@ -230,9 +243,9 @@ def _add_experiments(command: argparse.ArgumentParser) -> None:
     add_output(command)
 
 
-def _add_size(command: argparse.ArgumentParser) -> None:
+def _add_size(command: argparse.ArgumentParser, read: Callable[[str], object] = parse_size) -> None:
     size = command.add_mutually_exclusive_group()
-    size.add_argument("--size", type=parse_size, metavar="WxH", help="in pixels, or N for the longer side")
+    size.add_argument("--size", type=read, metavar="WxH", help="in pixels, or N for the longer side")
     size.add_argument(
         "--scale",
         type=checked("scale", float, lambda s: 0.0 < s < 1e6, "a number above 0 and below 1e6"),
@@ -243,7 +256,7 @@ def _add_size(command: argparse.ArgumentParser) -> None:
 
 def _add_drawing(command: argparse.ArgumentParser) -> None:
     """Add the size and the window of a drawing, how it is enlarged, and its file."""
-    _add_size(command)
+    _add_size(command, parse_shape)
     command.add_argument(
         "--method",
         choices=get_args(DrawingMethod),
@@ -253,9 +266,14 @@ def _add_drawing(command: argparse.ArgumentParser) -> None:
         "with the picture's own size (default: enlarge, unless the model saw only a part of the pixels)",
     )
     command.add_argument(
-        "--crop", type=parse_crop, metavar="X,Y,W,H", help="only this window, in pixels of the drawing"
+        "--crop", type=parse_window, metavar="X,Y,W,H", help="only this window, in pixels of the drawing"
     )
-    command.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: NAME-WxH.png)")
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the picture (default: NAME-WxH.png), or .npy, .npz, .tif or .wav for numbers in their own units",
+    )
     add_overwrite(command, "replace an existing file")
 
 
@@ -266,6 +284,11 @@ def _add_render(command: argparse.ArgumentParser) -> None:
         "--deviation",
         action="store_true",
         help="draw how much the networks of a run with --average differ, beside their mean",
+    )
+    command.add_argument(
+        "--derivative",
+        metavar="KIND",
+        help="the exact derivative per pixel: x, y (or another coordinate), gradient-norm, or laplacian",
     )
     add_device(command)
 

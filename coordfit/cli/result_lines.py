@@ -59,7 +59,7 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
     """Return the figures of a fit: quality, time, and the number of parameters."""
     m = result.metrics
     rows: list[Row] = [
-        ("PSNR", m["psnr"], "{:.2f} dB, all pixels"),
+        *_quality(m),
         *held_out_figures(m),
         ("", m.get("psnr_worst_tile"), "{:.2f} dB, the worst tile"),
         ("SSIM", m["ssim"], "{:.4f}"),
@@ -68,12 +68,37 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
     return in_words([*rows, *of_kind(m), other_files(m)])
 
 
+def _unit(m: dict[str, Any]) -> str:
+    return "sample" if "value_range" in m else "pixel"
+
+
+def _value(m: dict[str, Any]) -> str:
+    return "value" if "value_range" in m else "colour value"
+
+
+def _quality(m: dict[str, Any]) -> list[Row]:
+    """Return the rows of all pixels; of an array PSNR by its own range, and the error in its own units."""
+    if "value_range" not in m:
+        return [("PSNR", m["psnr"], "{:.2f} dB, all pixels")]
+    (low, *more), (high, *_) = m["value_range"]
+    by = "each channel's own range" if more else f"the range {low:g} to {high:g}"
+    return [
+        ("PSNR", m["psnr"], f"{{:.2f}} dB, all known samples, by {by}"),
+        ("SNR", m["snr"], "{:.2f} dB"),
+        ("error", m["rmse"], "{:.4g}, root mean square, in units of the array"),
+    ]
+
+
 def other_files(m: dict[str, Any]) -> Row:
     """Return the row of bits per pixel without a fit, and of other codecs at its PSNR."""
     bits = {name: value for name, value in m.get("other_bits_per_pixel", {}).items() if value is not None}
     plain = bits.pop("plain", None)
     coded = ", ".join(f"{name} {value:.2f}" for name, value in bits.items())
-    return "other files", plain, "plain {} bits per pixel" + (f"; at this PSNR {coded}" if coded else "")
+    return (
+        "other files",
+        plain,
+        f"plain {{}} bits per {_unit(m)}" + (f"; at this PSNR {coded}" if coded else ""),
+    )
 
 
 def _of_one(m: dict[str, Any]) -> list[Row]:
@@ -84,7 +109,7 @@ def _of_one(m: dict[str, Any]) -> list[Row]:
         ("loss", m["loss"], "{:.3e} " + m["loss_name"].upper()),
         ("steps", m["steps"], "{:,d}"),
         training_figure(m),
-        ("parameters", m["parameters"], f"{{:,d}}, {m['bits_per_pixel']:.1f} bits per pixel"),
+        ("parameters", m["parameters"], f"{{:,d}}, {m['bits_per_pixel']:.1f} bits per {_unit(m)}"),
     ]
 
 
@@ -99,12 +124,19 @@ def _of_file(m: dict[str, Any]) -> list[Row]:
 
 
 def _of_tiles(m: dict[str, Any]) -> list[Row]:
+    sizes = [
+        (
+            f"as {kind}",
+            m[f"bits_per_pixel_{kind}"],
+            f"{{:.1f}} bits per {_unit(m)}, {m[f'bytes_{kind}']:,d} bytes",
+        )
+        for kind in ("float32", "float16")
+    ]
     return [
         tiles_figure(m),
         training_figure(m),
-        ("parameters", m["parameters"], f"{{:,d}}, {m['parameters_per_value']:.2f} for each colour value"),
-        ("as float32", m["bits_per_pixel_float32"], f"{{:.1f}} bits per pixel, {m['bytes_float32']:,d} bytes"),
-        ("as float16", m["bits_per_pixel_float16"], f"{{:.1f}} bits per pixel, {m['bytes_float16']:,d} bytes"),
+        ("parameters", m["parameters"], f"{{:,d}}, {m['parameters_per_value']:.2f} for each {_value(m)}"),
+        *sizes,
         ("stored as", m["stored"], "{}"),
     ]
 

@@ -15,6 +15,8 @@ from ..files import printable
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
 from ..report.progress import ProgressReport, SigmaReport
 from ..signals.signal import Signal
+from ..sources.reading import ArrayOptions
+from ..tasks.folders.resume import Asked
 from ..tasks.folders.run_folder import RunFolder
 from ..tasks.jobs.plan import AnyFit, FitJob, SomeJob, settled
 from ..tasks.jobs.settings import Device, Settings
@@ -143,6 +145,19 @@ def load_image(image: str | None, config: FitConfig, max_pixels: int | None = No
     if config.size == 32:
         return bundled_picture(32)
     return load_picture(bundled_picture(), size=config.size)
+
+
+def array_options(options: Options) -> ArrayOptions | None:
+    """Return how a file is read as an array; None if no option says so."""
+    given = {name: getattr(options, name) for name in ("axes", "key", "spacing", "value_range")}
+    return None if all(value is None for value in given.values()) else ArrayOptions(**given)
+
+
+def load_signal(asked: Asked) -> Signal:
+    """Return the array or the picture that is asked for, or the bundled picture."""
+    if asked.image is None:
+        return load_image(None, asked.settings.config)
+    return asked.load(asked.image)
 
 
 def exit_code_of_many(diverged: int, total: int, where: str, log: Callable[[str], None]) -> int:

@@ -14,6 +14,8 @@ from .option_types import (
     FUSED,
     PRECISIONS,
     Converter,
+    axis_names,
+    axis_numbers,
     converter_of,
     count,
     each,
@@ -25,6 +27,7 @@ from .option_types import (
     stored,
     thread_count,
     tile_side,
+    value_range,
 )
 
 IMAGE = "a picture that Pillow can read"
@@ -134,6 +137,32 @@ def add_tiles(
         help=f"type of the parameters of tiles in files (default: {STORED[0]})",
     )
     return group
+
+
+def add_array(command: argparse.ArgumentParser) -> None:
+    """Add the options of arrays, which are no pictures."""
+    group = command.add_argument_group(
+        "arrays (.npy, .npz, .wav, .tif of several pages, .exr, or a folder of frames)"
+    )
+    group.add_argument(
+        "--axes",
+        type=axis_names,
+        metavar="Z,Y,X",
+        help="names of the axes in the file's order, c for channels; with them a folder of pictures is a video",
+    )
+    group.add_argument("--key", metavar="NAME", help="of an array in an .npz that has several")
+    group.add_argument(
+        "--spacing",
+        type=axis_numbers,
+        metavar="S,...",
+        help="distance of samples, one or one for each axis, in any unit (default: the file's, or 1)",
+    )
+    group.add_argument(
+        "--value-range",
+        type=value_range,
+        metavar="array|channel|LOW,HIGH",
+        help="what is 0 and 1 to networks, and the range of PSNR (default: array, the lowest and highest value)",
+    )
 
 
 def add_output(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +20,13 @@ from ..images.formats.png import quantize
 from ..images.formats.writing import image_of
 from ..network.mlp import MLP
 from ..report.notebook import html_of
-from ..signals.facts import SignalFacts
+from ..signals.facts import Frame, SignalFacts
 from ..signals.grid import SampleGrid
 from . import memory
 from .derivatives import KINDS, Derivatives
+
+if TYPE_CHECKING:
+    from xarray import DataArray
 
 # Pixels that a rendering computes at a time, so that its memory does not depend on the picture; if memory is
 # short, fewer, down to the second number.
@@ -218,6 +221,21 @@ class Rendered(Drawable):
     def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return values (N, C) as networks give them, at their coordinates (N, D)."""
         raise NotImplementedError
+
+    def to_xarray(self, shape: Sequence[int] | None = None, *, crop: Crop | None = None) -> DataArray:
+        """Return a rendering as an `xarray.DataArray` with named axes and the positions of its samples.
+
+        Those of a picture are in its own pixels. Arguments are those of `render`; ImportError without xarray.
+        """
+        import xarray  # optional and slow
+
+        own, grid = self.picture, self.grid(shape=shape, crop=crop)
+        pixels = Frame(("y", "x"), (0.0, 0.0), (1.0, 1.0))
+        frame = (own.frame or pixels).of_grid(grid, own.shape)
+        places = zip(frame.axes, frame.origin, frame.spacing, grid.shape, strict=True)
+        coords = {name: origin + step * np.arange(count) for name, origin, step, count in places}
+        axes = (*frame.axes, "channel") if own.has_channels else frame.axes
+        return xarray.DataArray(self.render(shape=grid.full_shape, crop=crop), coords, axes, name=own.name)
 
     def jet(self, coordinates: NDArray[np.float64], pairs: Sequence[Pair] = ()) -> Jet:
         """Return values (N, C) with derivatives, as networks give them at their coordinates (N, D), in float64.

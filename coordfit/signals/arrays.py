@@ -67,6 +67,10 @@ class ArraySignal(Signal):
         kind = f"{self.samples[0]} points" if self.points is not None else self.extent
         return f"<ArraySignal {self.name}, {kind} ({', '.join(self.frame.coordinate_names)}): {channels}>"
 
+    def with_known(self, known: NDArray[np.bool_]) -> ArraySignal:
+        """Return the same values, of which training may see others."""
+        return dataclasses.replace(self, known=known)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the samples along each axis; of scattered points those of a grid with a cell for four."""
@@ -181,6 +185,8 @@ def array_signal(
         The array cannot be used, or the others do not fit it.
     """
     array = _numbers(values, "values")
+    if axes is None and hasattr(values, "dims"):
+        axes, spacing, origin = _of_xarray(values, spacing, origin)
     names, place = named_axes(axes, array.ndim)
     array = array[..., None] if place is None else np.moveaxis(array, place, -1)
     if 0 in array.shape:
@@ -191,8 +197,8 @@ def array_signal(
         _of_axes(spacing, names, "spacing", 1.0),
         has_channels=place is not None,
     )
-    if min(frame.spacing) <= 0.0:
-        raise SignalError(f"spacing must be above 0 along each axis, not {frame.spacing}")
+    if 0.0 in frame.spacing:
+        raise SignalError(f"spacing must not be 0 along an axis, and it is {frame.spacing}")
     return _signal(array, frame, value_range, known, name)
 
 
@@ -330,6 +336,23 @@ def _unknown(array: NDArray[Any]) -> tuple[NDArray[np.bool_] | None, tuple[str, 
     if array.dtype.kind != "f" or not (unknown := np.isnan(array).any(axis=-1)).any():
         return None, ()
     return unknown, (f"{np.count_nonzero(unknown)} of {unknown.size} samples are unknown (NaN)",)
+
+
+def _of_xarray(
+    values: Any, spacing: AxisNumbers, origin: AxisNumbers
+) -> tuple[list[str], AxisNumbers, AxisNumbers]:
+    """Return names, distances and origins of the axes of a DataArray; SignalError if distances differ."""
+    names = [CHANNELS if str(name) in ("channel", "band") else str(name) for name in values.dims]
+    steps, firsts = {}, {}
+    for name, own in zip(names, values.dims, strict=True):
+        if name == CHANNELS or own not in values.coords or not np.issubdtype(values[own].dtype, np.number):
+            continue
+        places = np.asarray(values[own], np.float64)
+        gaps = np.diff(places)
+        if len(gaps) and not np.allclose(gaps, gaps[0], rtol=1e-3):
+            raise SignalError(f"the positions along {name} are not at even distances; use coordfit.fit_points")
+        steps[name], firsts[name] = float(gaps[0]) if len(gaps) else 1.0, float(places[0])
+    return names, steps if spacing == 1.0 else spacing, firsts if origin == 0.0 else origin
 
 
 def _known(

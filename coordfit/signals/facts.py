@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,7 +29,8 @@ class Frame:
     axes : tuple of str
         Names, such as ("t", "y", "x").
     origin, spacing : tuples of float
-        The position of the first sample, and the distance of neighbours, in the signal's own units.
+        The position of the first sample, and the distance of neighbours, in the signal's own units; it is below
+        0 if positions descend.
     low, high : tuples of float
         The values that are 0 and 1 to a network.
     has_channels : bool
@@ -49,6 +50,14 @@ class Frame:
     is_scattered: bool = False
     dtype: str = "float32"
 
+    def of_grid(self, grid: SampleGrid, shape: tuple[int, ...]) -> Frame:
+        """Return the frame of a rendering of a signal of some shape."""
+        ratios = [own / full for own, full in zip(shape, grid.full_shape, strict=True)]
+        spacing = tuple(step * ratio for step, ratio in zip(self.spacing, ratios, strict=True))
+        places = zip(self.origin, self.spacing, spacing, grid.starts, strict=True)
+        origin = tuple(o - own / 2 + (start + 0.5) * step for o, own, step, start in places)
+        return replace(self, origin=origin, spacing=spacing)
+
     def check(self, dimensions: int, channels: int) -> None:
         """Raise ValueError unless the numbers fit a signal of these axes and channels."""
         of_axes = (self.axes, self.origin, self.spacing)
@@ -60,8 +69,8 @@ class Frame:
         if not all(isinstance(name, str) for name in self.axes) or np.dtype(self.dtype).kind not in "iuf":
             raise ValueError("the names of axes are words, and the type of values is one of real numbers")
         numbers = np.array([*self.origin, *self.spacing, *self.low, *self.high], np.float64)
-        if not np.isfinite(numbers).all() or min(self.spacing) <= 0.0 or not (self.spread > 0.0).all():
-            raise ValueError("a frame's numbers must be finite, its spacings above 0, and high above low")
+        if not np.isfinite(numbers).all() or 0.0 in self.spacing or not (self.spread > 0.0).all():
+            raise ValueError("a frame's numbers must be finite, its spacings not 0, and high above low")
 
     @property
     def coordinate_names(self) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ class Signal:
     """A short sentence for each change to the source."""
     bit_depth: int
     frame: Frame | None = None
+    known: NDArray[np.bool_] | None = None
+    """The samples (*samples) that training may see; None for all."""
     unknown: NDArray[np.bool_] | None = None
     """The samples (*samples) without a value; None if there are none."""
     is_picture: ClassVar[bool] = False

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from ..errors import SignalError
 from ..files import FilePath, printable
 from ..images import load_picture
+from ..images.collecting import SUFFIXES
 from ..signals.arrays import ArraySignal, AxisNumbers, ValueRange, array_signal
 
 MOST_VALUES = 2**31
 """A larger array is refused before it is read."""
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".ppm", ".pgm", ".tga", ".jp2", ".qoi")
-"""Endings of names that a folder of pictures is searched for, with those of TIFF."""
 _TIFF = (".tif", ".tiff")
 _SOUNDS = (".wav", ".flac", ".ogg", ".aiff", ".aif")
 # What tifffile calls an axis, by our names; its others count pages, and are taken for depth.
@@ -37,6 +36,41 @@ class Contents:
     axes: str | Sequence[str] | None = None
     spacing: AxisNumbers = 1.0
     notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class ArrayOptions:
+    """How a file is read as an array; see `read_signal`. All are None for what the file says."""
+
+    axes: tuple[str, ...] | None = None
+    key: str | None = None
+    spacing: tuple[float, ...] | None = None
+    value_range: str | tuple[float, float] | None = None
+
+    @classmethod
+    def of_document(cls, document: object) -> Self:
+        """Return the options that `config.json` has; TypeError or ValueError for others."""
+        if not isinstance(document, dict) or set(document) != {spec.name for spec in dataclasses.fields(cls)}:
+            raise TypeError("no options of an array")
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+        made = cls(**settings)
+        words, numbers = (made.axes or (), made.key or ""), (*(made.spacing or ()), *_limits(made.value_range))
+        if not all(isinstance(word, str) for word in (*words[0], words[1])):
+            raise TypeError("names are words")
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("numbers are missing")
+        return made
+
+    def read(self, path: FilePath) -> ArraySignal:
+        """Return the array of a file; SignalError if it cannot be read so."""
+        spacing = self.spacing[0] if self.spacing is not None and len(self.spacing) == 1 else self.spacing
+        return read_signal(
+            path, self.axes, key=self.key, spacing=spacing, value_range=self.value_range or "array"
+        )
+
+
+def _limits(value_range: object) -> tuple[Any, ...]:
+    return value_range if isinstance(value_range, tuple) else ()
 
 
 def is_array_file(path: FilePath) -> bool:
@@ -197,9 +231,7 @@ def _openexr(file: Path) -> Contents:
 def _frames(folder: Path) -> Contents:
     """Read the pictures of a folder as frames, in the order of the numbers in their names."""
     files = [
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in PICTURES + _TIFF and not file.name.startswith(".")
+        file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
     ]
     if not files:
         raise SignalError(f"the folder {printable(folder)} has no pictures")

@@ -80,3 +80,5 @@ _WRITERS: dict[str, Callable[[BinaryIO, Values, Frame], None]] = {
     ".tiff": _tiff,
     ".wav": _wave,
 }
+ENDINGS = tuple(_WRITERS)
+"""Of the names of files that arrays can be written to."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ..errors import ConfigError
 from ..fit_options import AllOptions, RecipeName
 from ..images import MAX_PIXELS
-from .folders.folder_fit import Planned, named_as_keywords
+from .folders.folder_fit import Files, fit_in
 from .folders.resume import Asked
 from .jobs.settings import Keywords, Settings
 
@@ -89,17 +87,10 @@ def fit(
     settings, tiles = Settings.given(keywords.settings, recipe, config), keywords.tiles
     if config is not None and tiles.tiles is None and tiles.budget_parameters is None:
         tiles = dataclasses.replace(tiles, tiles="none")
-    if out is None and (overwrite or resume):
-        raise ConfigError("overwrite and resume need out, the folder of the run")
     limit = None if max_pixels == MAX_PIXELS else max_pixels
     asked = Asked(path_of(image), settings, tiles, limit, None if average == 1 else average)
-    folder = None if out is None else Path(out)
-    with named_as_keywords():
-        planned = Planned.of(
-            asked, image, keywords.device, folder if resume else None, known=known, weights=weights
-        )
-        backend = planned.job.device(keywords.device).make()
-        return planned.run(backend, folder, callback, overwrite=overwrite, resume=resume)
+    files = Files(out, overwrite, resume)
+    return fit_in(files, asked, image, keywords.device, callback, known=known, weights=weights)
 
 
 def path_of(image: Any) -> str | None:

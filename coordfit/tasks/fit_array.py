@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from os import PathLike
+from typing import TYPE_CHECKING, Unpack
 
 from ..fit_options import AllOptions, RecipeName
 from ..signals.arrays import ArraySignal, AxisNumbers, ValueRange, array_signal, point_signal
-from .jobs.plan import plan_array, settled
+from .folders.folder_fit import Files, fit_in
+from .folders.resume import Asked
 from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ def fit_array(
     name: str = "array",
     recipe: RecipeName | None = None,
     callback: Callback | None = None,
+    average: int = 1,
+    out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
     **options: Unpack[AllOptions],
 ) -> FitResult:
     """Fit a function to an array: a sound, a volume, a video, a picture of many channels.
@@ -51,7 +57,7 @@ def fit_array(
         How much each sample counts in training, relative to the others.
     name : str
         For titles.
-    recipe, callback, **options
+    recipe, callback, average, out, overwrite, resume, **options
         As `coordfit.fit` takes them; `sigma` may be one number for each coordinate, x first.
 
     Returns
@@ -67,7 +73,8 @@ def fit_array(
     signal = array_signal(
         values, axes, spacing=spacing, origin=origin, value_range=value_range, known=known, name=name
     )
-    return _fit(signal, options, recipe, callback, weights)
+    files = Files(out, overwrite, resume)
+    return _fit(signal, Keywords.split(options), recipe, callback, weights, average, files)
 
 
 def fit_points(
@@ -80,6 +87,10 @@ def fit_points(
     name: str = "points",
     recipe: RecipeName | None = None,
     callback: Callback | None = None,
+    average: int = 1,
+    out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
     **options: Unpack[AllOptions],
 ) -> FitResult:
     """Fit a function to values at scattered points.
@@ -92,7 +103,7 @@ def fit_points(
         NaN is unknown.
     names : sequence of str, optional
         Of the coordinates; by default x, y, z, t.
-    value_range, weights, name, recipe, callback, **options
+    value_range, weights, name, recipe, callback, average, out, overwrite, resume, **options
         As `coordfit.fit_array` takes them.
 
     Returns
@@ -106,18 +117,19 @@ def fit_points(
     SignalError, ConfigError, DeviceUnavailableError
     """
     signal = point_signal(coordinates, values, names=names, value_range=value_range, name=name)
-    return _fit(signal, options, recipe, callback, weights)
+    files = Files(out, overwrite, resume)
+    return _fit(signal, Keywords.split(options), recipe, callback, weights, average, files)
 
 
 def _fit(
     signal: ArraySignal,
-    options: Any,
+    keywords: Keywords,
     recipe: str | None,
     callback: Callback | None,
     weights: ArrayLike | None,
+    average: int,
+    files: Files,
 ) -> FitResult:
-    keywords = Keywords.split(options)
     settings = Settings([keywords.settings], recipe)
-    backend = keywords.device.make()
-    job, _ = settled(plan_array(signal, settings, keywords.tiles, weights=weights), backend)
-    return job.run(backend, callback)
+    asked = Asked(None, settings, keywords.tiles, average=None if average == 1 else average)
+    return fit_in(files, asked, signal, keywords.device, callback, weights=weights)

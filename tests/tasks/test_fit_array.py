@@ -209,7 +209,7 @@ def test_a_file_holds_the_function_and_its_units(tmp_path, dimensions, options):
         ({"shape": [2, 2, 2, 2, 2]}, "shape is"),
         ({"channels": 10**10}, "shape is"),
         ({"frame": None}, "frame is missing"),
-        ({"frame": {"spacing": [0.0, 1.0, 1.0]}}, "above 0"),
+        ({"frame": {"spacing": [0.0, 1.0, 1.0]}}, "not 0"),
         ({"frame": {"low": [5.0], "high": [1.0]}}, "high above low"),
         ({"frame": {"low": [5.0, 5.0]}}, "1 or 1 lowest"),
         ({"frame": {"dtype": "object"}}, "real numbers"),
@@ -300,7 +300,7 @@ def test_sigma_follows_the_samples_and_can_be_chosen():
         (np.array([np.nan, np.nan]), None, {}, "no value is known"),
         (np.zeros(4), None, {"known": np.zeros(4, bool)}, "no value is known"),
         (np.zeros(4), None, {"known": np.ones(5, bool)}, r"boolean array \(4,\)"),
-        (np.zeros(4), None, {"spacing": 0.0}, "spacing must be above 0"),
+        (np.zeros(4), None, {"spacing": 0.0}, "spacing must not be 0"),
         (np.zeros((4, 4)), None, {"spacing": (1.0, 2.0, 3.0)}, "one for each of y, x"),
         (np.zeros((4, 4)), None, {"origin": {"z": 1.0}}, "origin names z"),
         (np.zeros(4), None, {"value_range": "rows"}, "value_range must be"),
@@ -337,3 +337,24 @@ def test_points_that_cannot_be_used_are_refused(coordinates, values, match):
 def test_a_constant_is_a_function_too():
     result = coordfit.fit_array(np.full((5, 6), 3.5), **SMALL | {"steps": 300})
     np.testing.assert_allclose(result.reconstruction, 3.5, atol=0.1)
+
+
+# -- xarray ----------------------------------------------------------------------------------------------------
+
+
+def test_a_dataarray_brings_its_axes_and_gets_them_back():
+    xarray = pytest.importorskip("xarray")
+    latitude, level = np.linspace(60.0, -60.0, 12), np.arange(17) * 0.5 + 2.0
+    given = xarray.DataArray(values_of(2), {"latitude": latitude, "level": level}, ("latitude", "level"))
+    result = coordfit.fit_array(given, **SMALL)
+    assert result.model.picture.frame.axes == ("latitude", "level")
+    made = result.model.to_xarray()
+    xarray.testing.assert_allclose(made, xarray.full_like(given, 0.0) + result.reconstruction)
+    at = result.model([[4.0, float(latitude[3])]])
+    low, high = values_of(2).min(), values_of(2).max()
+    assert np.clip(at, low, high) == pytest.approx(float(made.sel(level=4.0).isel(latitude=3)), abs=0.02)
+    finer = result.model.to_xarray((24, 34), crop=(2, 4, 6, 8))
+    points = np.stack(np.meshgrid(finer["level"], finer["latitude"]), axis=-1)
+    np.testing.assert_allclose(np.clip(result.model(points), low, high), finer, rtol=0, atol=0.02)
+    with pytest.raises(SignalError, match=r"along level are not at even distances; use coordfit\.fit_points"):
+        coordfit.fit_array(given.assign_coords(level=level**2))

@@ -21,8 +21,9 @@ from ..option_types import UsageError
 from ..options import Options
 from ..result_lines import exit_code, print_result
 from ..session import (
+    array_options,
     device_of,
-    load_image,
+    load_signal,
     make_backend,
     make_log,
     named_as_options,
@@ -41,14 +42,15 @@ Log = Callable[[str], None]
 def run(options: Options) -> int:
     """Fit, write the run folder, print the figures."""
     log = make_log(options)
-    if len(options.images) > 1 or any(map(is_several, options.images)):
+    array = array_options(options)
+    if array is None and (len(options.images) > 1 or any(map(is_several, options.images))):
         return fit_pictures.run(options)
     options.image = options.images[0] if options.images else None
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out DIR, the folder of the run to continue")
     begun = RunFolder(options.out).read_config() if options.resume else None
     asked = _asked(options, begun)
-    picture = load_image(asked.image, asked.settings.config, asked.max_pixels)
+    picture = load_signal(asked)
     device = device_of(options)
     with named_as_options():
         job = plan_fit(picture, asked.settings, asked.tiles, device, average=asked.average or 1)
@@ -75,7 +77,8 @@ def run(options: Options) -> int:
 def _asked(options: Options, begun: Begun | None) -> Asked:
     """Return what is asked for, completed by the settings of a run that is resumed."""
     tiles = tile_options(options)
-    asked = Asked(options.image, settings_of(options), tiles, options.max_pixels, options.average)
+    limits = options.max_pixels, options.average
+    asked = Asked(options.image, settings_of(options), tiles, *limits, array_options(options))
     if begun is not None:
         asked = begun.going_on(asked)
     tiles = asked.tiles

@@ -13,6 +13,7 @@ from ...codec.container import is_compressed
 from ...files import printable
 from ...images.metrics import bits_per_pixel
 from ...models.format import model_in
+from ...signals.facts import SignalFacts
 from ...tasks.compress import open_compressed
 from ...tasks.folders.run_folder import describe_settings
 from ...tasks.load import load_networks
@@ -31,11 +32,7 @@ def run(options: Options) -> int:
     picture = model.picture
     facts: dict[str, Any] = {
         "model": str(file),
-        "picture": picture.name,
-        "width": picture.width,
-        "height": picture.height,
-        "channels": picture.channels,
-        "bit_depth": picture.bit_depth,
+        **_signal(picture),
         **describe_settings(model.config),
         "layers": list(model.layer_sizes),
         **model.facts,
@@ -51,6 +48,17 @@ def run(options: Options) -> int:
     for name in ("psnr", "psnr_train", "psnr_held_out", "ssim", "steps", "seconds"):
         facts[name] = model.metrics.get(name)
     return _say(facts, options)
+
+
+def _signal(own: SignalFacts) -> dict[str, Any]:
+    """Return the facts of a picture, or of another signal with its units."""
+    if own.frame is None:
+        size = {"width": own.width, "height": own.height}
+        return {"picture": own.name, **size, "channels": own.channels, "bit_depth": own.bit_depth}
+    frame = own.frame
+    shape = {"shape": "x".join(map(str, own.shape)), "axes": ", ".join(frame.axes), "channels": own.channels}
+    units = {"spacing": list(frame.spacing), "origin": list(frame.origin)}
+    return {"signal": own.name, **shape, **units, "lowest": list(frame.low), "highest": list(frame.high)}
 
 
 def _of_compressed(file: Path) -> dict[str, Any]:

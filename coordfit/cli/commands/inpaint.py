@@ -17,6 +17,7 @@ from ...files.lock import output_folder
 from ...images import Picture, png_bytes, save_picture
 from ...images.masks import WAYS, MaskedPicture
 from ...report.progress import Bar
+from ...sources.reading import ArrayOptions, is_array_file
 from ...tasks.filling.kriging import KrigingResult, fill_by_kriging
 from ...tasks.filling.network import DEFAULTS, Inpainter, InpaintResult, inpainting_config, plan_inpainting
 from ...tasks.folders.run_folder import RUN_OUTPUTS, RunFolder
@@ -39,6 +40,7 @@ from ..result_lines import (
     training_figure,
 )
 from ..session import (
+    array_options,
     is_shown,
     load_image,
     make_backend,
@@ -52,6 +54,7 @@ from ..session import (
     train,
 )
 from ..streams import print_json
+from . import inpaint_array
 
 _PICTURES = ("mask.png", "masked.png", "filled.png")
 OUTPUTS = Outputs((*RUN_OUTPUTS.names, *_PICTURES))
@@ -60,6 +63,9 @@ KRIGING_OUTPUTS = Outputs((*_PICTURES, "deviation.png", "comparison.png", "confi
 
 def run(options: Options) -> int:
     """Fill the hidden pixels, write the folder, print the figures."""
+    array = array_options(options)
+    if array is not None or (options.image is not None and is_array_file(options.image)):
+        return inpaint_array.run(options, array or ArrayOptions())
     log, stop = make_log(options), GracefulStop()
     _check_image(options)
     given = _of_network(options)

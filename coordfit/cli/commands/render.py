@@ -26,6 +26,7 @@ from ..option_types import UsageError
 from ..options import Options
 from ..session import is_shown, make_backend, make_log
 from ..streams import print_json
+from .render_numbers import draw_numbers, is_of_numbers
 
 _MOST_SCALE = 4  # up to which a picture is enlarged by default
 _MOST_PIXELS = 10**10  # more would take days, and more bytes than most disks have
@@ -37,8 +38,14 @@ def run(options: Options) -> int:
     if options.deviation:
         return _draw_deviation(file, options)
     if is_compressed(file):
+        if options.derivative is not None:
+            raise UsageError(
+                "--derivative is of networks and tiles, and this is a file of few bits; leave it out"
+            )
         return draw(open_compressed(file), file, options)
     model = load_networks(file, make_backend(options, make_log(options)))
+    if is_of_numbers(model, options):
+        return draw_numbers(model, file, _grid(options, model), options)
     saw_all = model.config.train_on == "all"
     return draw(model, file, options, is_photograph=saw_all, device=model.backend.device)
 
@@ -110,14 +117,14 @@ def _method(options: Options, model: Drawable, grid: SampleGrid, *, is_photograp
 
 def _grid(options: Options, model: Drawable) -> SampleGrid:
     own = model.picture
-    width, height = own.width, own.height
+    shape = own.shape
     if isinstance(options.size, tuple):
-        width, height = options.size
+        shape = options.size[::-1]
     elif options.size is not None or options.scale is not None:
-        factor = options.scale or options.size / max(width, height)
-        width, height = max(1, round(width * factor)), max(1, round(height * factor))
+        factor = options.scale or options.size / max(shape)
+        shape = tuple(max(1, round(side * factor)) for side in shape)
     try:
-        return model.grid(height, width, crop=options.crop)
+        return model.grid(shape=shape, crop=options.crop)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

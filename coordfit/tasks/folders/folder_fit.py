@@ -6,13 +6,13 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 from ..._backends import Backend
 from ...errors import ConfigError, OutputError
 from ...files.lock import output_folder
-from ...images import MAX_PIXELS, load_picture
 from ...training.result import FitResult
 from ...training.state import Callback, TrainingState
 from ..jobs.plan import AnyFit, FitJob, digests_of, plan_fit, settled
@@ -87,17 +87,14 @@ class Planned:
 
     @classmethod
     def of(cls, asked: Asked, image: Any, device: Device, begun_in: Path | None = None, **pixels: Any) -> Self:
-        """Plan the fit of a picture as `plan_fit` does; `begun_in` is the folder of a run that goes on.
+        """Plan the fit of a picture or an array; `begun_in` is the folder of a run that goes on.
 
         `pixels` are the known ones and their weights.
         """
         begun = None if begun_in is None else RunFolder(begun_in).read_config()
         asked = asked if begun is None else begun.going_on(asked)
-        config = asked.settings.config
-        limit = MAX_PIXELS if asked.max_pixels is None else asked.max_pixels
-        picture = load_picture(image, size=config.size, background=config.background, max_pixels=limit)
         average = 1 if asked.average is None else asked.average
-        job = plan_fit(picture, asked.settings, asked.tiles, device, average=average, **pixels)
+        job = plan_fit(asked.load(image), asked.settings, asked.tiles, device, average=average, **pixels)
         return cls(asked, begun, job)
 
     def run(
@@ -117,6 +114,30 @@ class Planned:
                 return fitting.result
             fitting.begin(settled(self.job, backend)[0])
             return fitting.write(fitting.train(callback))
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a fit keeps its files, by the words of `coordfit.fit`; ConfigError for those that need `out`."""
+
+    out: str | PathLike[str] | None = None
+    overwrite: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out is None and (self.overwrite or self.resume):
+            raise ConfigError("overwrite and resume need out, the folder of the run")
+
+
+def fit_in(
+    files: Files, asked: Asked, image: Any, device: Device, callback: Callback | None, **pixels: Any
+) -> FitResult:
+    """Fit what is asked of a picture or a signal, in a folder if there is one."""
+    folder = None if files.out is None else Path(files.out)
+    with named_as_keywords():
+        planned = Planned.of(asked, image, device, folder if files.resume else None, **pixels)
+        backend = planned.job.device(device).make()
+        return planned.run(backend, folder, callback, overwrite=files.overwrite, resume=files.resume)
 
 
 @contextlib.contextmanager

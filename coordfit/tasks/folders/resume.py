@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from ..._backends import Backend
 from ...config import STORED, FitConfig, recipe_settings
 from ...errors import ConfigError, OutputError
 from ...files import jsonable, printable, read_history, read_json
+from ...images import MAX_PIXELS, load_picture
+from ...signals.arrays import ArraySignal
 from ...signals.signal import Signal
+from ...sources.reading import ArrayOptions, is_array_file
 from ...tiles.fit import TiledResult
 from ...tiles.plan import MEMORISE, TileOptions
 from ...training.result import FitResult
@@ -62,6 +66,19 @@ class Asked:
     tiles: TileOptions
     max_pixels: int | None = None
     average: int | None = None
+    array: ArrayOptions | None = None
+    """How the file is read as an array; None for a picture, unless its name tells that it is one."""
+
+    def load(self, image: Any) -> Signal:
+        """Return what is fitted: a signal as it is, the array of a file, or a picture at the size asked for."""
+        if isinstance(image, ArraySignal):
+            return image
+        is_path = isinstance(image, str | PathLike)
+        if is_path and (self.array is not None or is_array_file(image)):
+            return (self.array or ArrayOptions()).read(image)
+        limit = MAX_PIXELS if self.max_pixels is None else self.max_pixels
+        config = self.settings.config
+        return load_picture(image, size=config.size, background=config.background, max_pixels=limit)
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,7 @@ class Begun:
     picture_digest: str | None
     kind: str = "network"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    array: ArrayOptions | None = None
 
     def going_on(self, asked: Asked) -> Asked:
         """Return what is asked, with what the run began with wherever nothing else is asked for.
@@ -98,6 +116,7 @@ class Begun:
             asked,
             image=self.picture_path(asked.image),
             max_pixels=asked.max_pixels or self.facts.get("max_pixels"),
+            array=asked.array or self.array,
         )
         recipe = asked.settings.recipe or ""
         if {COMPACT: "compact", MEMORISE: "tiles"}.get(recipe, self.kind) != self.kind:

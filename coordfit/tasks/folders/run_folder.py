@@ -7,7 +7,7 @@
 | `checkpoint.safetensors`, or `model.cfc.checkpoint` | where the run stands, for `--resume` |
 | `model.safetensors`, or `model.cfc` | the fitted model |
 | `metrics.json` | the figures |
-| `reconstruction.png`, `comparison.png`, `curves.svg` | what it looks like |
+| `reconstruction.png`, `comparison.png`, `curves.svg` | what it looks like; of an array `reconstruction.npy` |
 | `deviation.png`, `networks/` | how much the networks of a mean differ, and they themselves |
 | `tiles.json`, `tiles.bin` | finished tiles, until the model is saved |
 """
@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from ...errors import OutputError
 from ...files import HistoryWriter, Outputs, printable, read_history, read_json, write_json
 from ...models.model import Model
 from ...models.writing import save_rows
+from ...sources.reading import ArrayOptions
+from ...sources.writing import ENDINGS
 from ...tiles.store import STORE_FILES
 from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ...training.result import FitResult
@@ -53,6 +56,8 @@ RUN_OUTPUTS = Outputs(
         "reconstruction.png",
         "comparison.png",
         "deviation.png",
+        "deviation.npy",
+        *(f"reconstruction{ending}" for ending in ENDINGS),
         f"{NETWORKS}/*.safetensors",
         "curves.svg",
         *STORE_FILES,
@@ -87,6 +92,7 @@ class RunFolder:
         """Write `config.json` of a run that begins or goes on."""
         more: dict[str, Any] = {"pixels": pixels} if (pixels := digests_of(job)) else {}
         more |= {job.kind: job.facts | {"max_pixels": asked.max_pixels}} if job.facts else {}
+        more |= {"array": dataclasses.asdict(asked.array)} if asked.array else {}
         self.write_config(job, asked.image, backend, **more)
 
     def write_config(self, job: FitJob, image: str | None, backend: Backend, **more: Any) -> None:
@@ -105,11 +111,12 @@ class RunFolder:
         try:
             config, image = make_config(document["config"]), document["image"]
             digest = document.get("picture_digest")
+            array = ArrayOptions.of_document(document["array"]) if "array" in document else None
         except (ValueError, KeyError, TypeError) as error:
             raise self._unreadable() from error
         if not isinstance(image, str | None) or not isinstance(digest, str | None):
             raise self._unreadable()
-        return Begun(config, image, digest, *kind_in(document, self.path))
+        return Begun(config, image, digest, *kind_in(document, self.path), array)
 
     def config_document(self) -> dict[str, Any]:
         """Return the object in `config.json`; OutputError if it cannot be read."""

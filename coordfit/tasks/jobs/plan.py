@@ -23,7 +23,6 @@ from ...errors import ConfigError
 from ...images import Picture
 from ...images.interpolation import mean_spacing
 from ...pixels.weights import checked_mask, checked_weights
-from ...signals.arrays import ArraySignal
 from ...signals.signal import Signal
 from ...tiles.fit import TiledFit
 from ...tiles.plan import AUTO_PIXELS, TileOptions
@@ -49,7 +48,7 @@ SomeJob = TypeVar("SomeJob", NetworkJob | TiledJob, NetworkJob | TiledJob | Comp
 
 
 def plan_fit(
-    picture: Picture,
+    picture: Signal,
     settings: Settings,
     tiles: TileOptions | None = None,
     device: Device | None = None,
@@ -58,7 +57,7 @@ def plan_fit(
     weights: ArrayLike | None = None,
     average: int = 1,
 ) -> FitJob:
-    """Decide how `coordfit.fit` learns a picture, with what was asked by name.
+    """Decide how `coordfit.fit` learns a picture, or an array, with what was asked by name.
 
     The recipe `compact` is that of few bits. It is also that of pictures of more than 256x256 pixels if nothing
     is asked for that it cannot have, nor a number of steps, which is taken to be for one network. Otherwise
@@ -69,6 +68,8 @@ def plan_fit(
     ConfigError
         As of `plan`; or the recipe is `compact`, and something else cannot be had with it.
     """
+    if not isinstance(picture, Picture):
+        return plan_array(picture, settings, tiles, weights=weights, average=average)
     options = tiles or TileOptions()
     is_masked = known is not None or weights is not None
     reason = why_not_compact(picture, settings, options, device or Device(), is_masked=is_masked)
@@ -86,11 +87,12 @@ def plan_fit(
 
 
 def plan_array(
-    signal: ArraySignal,
+    signal: Signal,
     settings: Settings,
     tiles: TileOptions | None = None,
     *,
     weights: ArrayLike | None = None,
+    average: int = 1,
 ) -> AnyJob:
     """Decide how `coordfit.fit_array` and `coordfit.fit_points` learn a signal.
 
@@ -104,8 +106,8 @@ def plan_array(
             raise ConfigError(f"{name} is for pictures; leave it out")
     options = tiles or TileOptions()
     if options.tiles is None and options.budget_parameters is None:
-        options = dataclasses.replace(options, tiles="auto")
-    job = plan(signal, settings, options, known=signal.known, weights=weights)
+        options = dataclasses.replace(options, tiles="none" if average > 1 else "auto")
+    job = plan(signal, settings, options, known=signal.known, weights=weights, average=average)
     encoding = encoding_class(job.config.encoding)
     if job.kind != NetworkJob.kind or job.config.sigma is not None or not encoding.has_sigma:
         return job
