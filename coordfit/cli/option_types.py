@@ -117,7 +117,7 @@ def _is_length(text: str) -> bool:
 
 
 def parse_crop(text: str, *, axes: Sequence[int] = (2,)) -> tuple[int, ...]:
-    """Return left, top, width and height from `X,Y,W,H`, in pixels; other signals have other numbers of axes."""
+    """Return left, top, width and height from `X,Y,W,H`, in pixels; of other signals more or fewer numbers."""
     numbers = text.split(",")
     if len(numbers) not in [2 * n for n in axes] or not all(_is_length(n.strip()) for n in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is no crop; use X,Y,W,H in pixels, e.g. 0,0,64,64")

@@ -165,9 +165,9 @@ class FourierEncoder(Encoder):
 
         They take `(lines + width) m` numbers and sines, and not `lines width m`.
         """
-        x, others = axes
-        x_tables = self._tables(np.pad(x[:, None], ((0, 0), (0, others.shape[1]))), dtype)
-        line_tables = self._tables(np.pad(others, ((0, 0), (1, 0))), dtype)
+        along, lines = (np.zeros((len(part), self.B.shape[-1])) for part in axes)
+        along[:, 0], lines[:, 1:] = axes
+        x_tables, line_tables = self._tables(along, dtype), self._tables(lines, dtype)
 
         def features(rows: slice, out: Array | None = None) -> Array:
             return self.backend.grid_fourier_features(x_tables, line_tables, rows, out=out)

@@ -124,6 +124,8 @@ def points_of(positions: Sequence[Real], numbers: NDArray[np.integer]) -> Real:
     """
     if not positions:
         return np.empty((len(numbers), 0))
+    if len(positions) == 1:
+        return positions[0].take(numbers)[:, None]
     places = np.unravel_index(numbers, tuple(len(along) for along in positions))
     columns = [along[place] for along, place in zip(positions, places, strict=True)]
     return np.stack(columns[::-1], axis=-1)

@@ -253,8 +253,9 @@ class _Band:
         """Add the weighted values of tiles of a line, whose samples have the same coordinates."""
         model, spans = self.model, [*line, columns[0]]
         shape = tuple(len(span.weights) for span in spans)
-        places = [span.tile for span in line]
-        tiles = np.array([np.ravel_multi_index((*places, c.tile), model.layout.counts) for c in columns])
+        places, counts = [span.tile for span in line], model.layout.counts
+        first = sum(place * math.prod(counts[k + 1 :]) for k, place in enumerate(places))
+        tiles = np.array([first + column.tile for column in columns])
         *others, x = (self._coordinates(*both) for both in zip(spans, self.steps, strict=True))
         axes = x, points_of(others, np.arange(math.prod(shape[:-1])))
         features = model.network.encoder(backend).on_grid(axes, model.config.dtype)(
@@ -264,10 +265,13 @@ class _Band:
         y = backend.to_numpy(mlp.forward(features)).reshape(len(tiles), *shape, -1)
         sums = self.sums[tuple(place % 2 for place in places)]
         where = tuple(span.where for span in line)
+        of_line = np.ones(())
+        for span in line:
+            of_line = np.multiply.outer(of_line, span.weights)
         with self._lock:
             for column, colours in zip(columns, y, strict=True):
-                weights = functools.reduce(np.multiply.outer, [span.weights for span in (*line, column)])
-                sums[*where, column.where] += weights[..., None].astype(colours.dtype) * colours
+                weights = (of_line[..., None] * column.weights)[..., None].astype(colours.dtype)
+                sums[*where, column.where] += weights * colours
 
     def _coordinates(self, span: _TileSpan, step: float) -> NDArray[np.float64]:
         """Return the coordinates (n,) in their tile of a span's samples, `step` samples of the signal apart."""
