@@ -161,7 +161,7 @@ def add_array(command: argparse.ArgumentParser) -> None:
         "--value-range",
         type=value_range,
         metavar="array|channel|LOW,HIGH",
-        help="what is 0 and 1 to networks, and the range of PSNR (default: array, from its lowest to its highest)",
+        help="what is 0 and 1 to networks, and the range of PSNR (default: array, its extremes)",
     )
 
 

@@ -7,10 +7,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.as_main import run_as_main
 
@@ -135,6 +137,14 @@ def place(tmp_path_factory):
     for name in ("other.png", "photos/one.png"):
         Image.fromarray(pixels).save(folder / name)
     Image.fromarray(np.uint8(255) * (rng.random((20, 24)) < 0.8)).save(folder / "mask.png")
+    (folder / "frames").mkdir()
+    for k in range(2):
+        Image.fromarray(pixels).save(folder / "frames" / f"{k}.png")
+    np.save(folder / "volume.npy", rng.random((6, 7, 8)))
+    tifffile.imwrite(folder / "stack.tif", rng.random((4, 9, 8)).astype(np.float32), photometric="minisblack")
+    with wave.open(str(folder / "speech.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(rng.integers(-9000, 9000, 200).astype("<i2").tobytes())
     small = {"steps": 1, "hidden_size": 4, "num_frequencies": 4, "device": "numpy", "threads": 1}
     coordfit.fit(pixels, average=2, **small, out=folder / "runs" / "001")
     coordfit.compress(pixels, steps=1).save(folder / "photo.cfc")

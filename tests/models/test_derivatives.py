@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,3 +203,13 @@ def test_slopes_of_kernels_are_their_derivatives(kernel):
         np.testing.assert_allclose(jet.second[0, 0], (after - 2 * here + before) / h**2, atol=1e-6)
     jets = kernel.jets_along(np, Jet.of_points(np, np.array([[-3.0], [7.0]])), 5)
     assert all((jet.first[0] == 0.0).all() for _, jet in jets), "beyond the ends nothing changes"
+
+
+def test_a_picture_comes_back_from_its_gradients(capsys):
+    """The example of docs/arrays.md, as it stands."""
+    page = Path(coordfit.__file__).parents[1] / "docs" / "arrays.md"
+    *_, program = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    exec(program, {"__name__": "example"})
+    told = re.fullmatch(r"(\d+) dB from gradients alone\n", capsys.readouterr().out)
+    assert told is not None
+    assert float(told[1]) > 60.0
