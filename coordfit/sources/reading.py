@@ -23,6 +23,7 @@ from ..signals.arrays import ArraySignal, AxisNumbers, ValueRange, array_signal
 MOST_VALUES = 2**31
 """A larger array is refused before it is read."""
 _TIFF = (".tif", ".tiff")
+_MOST_OF_A_PICTURE = 4  # channels
 _SOUNDS = (".wav", ".flac", ".ogg", ".aiff", ".aif")
 # What tifffile calls an axis, by our names; its others count pages, and are taken for depth.
 _TIFF_AXES = {"T": "t", "Z": "z", "Y": "y", "X": "x", "S": "c", "C": "c"}
@@ -76,6 +77,42 @@ def _limits(value_range: object) -> tuple[Any, ...]:
 def is_array_file(path: FilePath) -> bool:
     """Whether a file is read as an array without being told so."""
     return Path(path).suffix.lower() in (".npy", ".npz", ".exr", *_SOUNDS)
+
+
+def is_stack(path: FilePath) -> bool:
+    """Whether a file's name is that of a TIFF, which may hold more than a picture."""
+    return Path(path).suffix.lower() in _TIFF
+
+
+def has_many_channels(path: FilePath) -> bool:
+    """Whether a file is a TIFF with more channels than a picture has."""
+    if not is_stack(path):
+        return False
+    from tifffile import TiffFile
+
+    try:
+        with TiffFile(path) as tiff:
+            page: Any = tiff.pages[0]
+            return int(page.samplesperpixel) > _MOST_OF_A_PICTURE
+    except Exception:  # whatever is wrong with it is told by what reads it
+        return False
+
+
+def read_deep_picture(path: FilePath) -> ArraySignal:
+    """Return a TIFF that is no picture in [0, 1] as an array with y and x: floats of any range, many channels.
+
+    Raises
+    ------
+    SignalError
+        It has other axes too, or cannot be read.
+    """
+    signal = read_signal(path)
+    if signal.frame.axes != ("y", "x"):
+        names = ",".join(signal.frame.axes)
+        raise SignalError(f"{printable(path)} has the axes {names}; name them by --axes (axes= in fit_array)")
+    low, high = signal.frame.low[0], signal.frame.high[0]
+    note = f"no picture of levels: read as an array of {signal.frame.dtype} from {low:g} to {high:g}"
+    return dataclasses.replace(signal, notes=(note, *signal.notes))
 
 
 def read_signal(

@@ -175,3 +175,36 @@ def test_what_cannot_be_is_told_in_one_line(files, capsys, words, code, match):
     told = capsys.readouterr().err
     assert match in told
     assert "Traceback" not in told
+
+
+def test_a_deep_tiff_is_fitted_at_its_full_depth(files, capsys):
+    rng = np.random.default_rng(1)
+    bright = rng.normal(2000.0, 700.0, (12, 14, 3)).astype(np.float32)
+    bands = rng.integers(0, 3000, (12, 14, 7)).astype(np.uint16)
+    tifffile.imwrite("bright.tif", bright, photometric="rgb")
+    tifffile.imwrite("bands.tif", bands, photometric="minisblack", planarconfig="contig")
+    for name, values in (("bright", bright), ("bands", bands)):
+        told = run("fit", f"{name}.tif", *SMALL, "--steps", 6, "--out", name, capsys=capsys)
+        assert f"{name}.tif: no picture of levels: read as an array of {values.dtype}" in told.err
+        made = tifffile.imread(f"{name}/reconstruction.tif")
+        assert (made.shape, made.dtype) == (values.shape, values.dtype)
+        alone = coordfit.fit_array(values, "yxc", hidden_size=12, depth=3, num_frequencies=8, steps=6)
+        np.testing.assert_allclose(made, alone.reconstruction, atol=1.0 if name == "bands" else 1e-3)
+    deep = (65535 * rng.random((12, 14, 3))).astype(np.uint16)
+    tifffile.imwrite("deep.tif", deep, photometric="rgb")
+    run("fit", "deep.tif", *SMALL, "--steps", 6, "--out", "deep")
+    picture = coordfit.load_picture("deep/reconstruction.png")
+    assert picture.levels.dtype == np.uint16
+
+
+def test_several_arrays_are_fitted_together(files, capsys):
+    np.save("other.npy", VOLUME[::-1])
+    run("fit", "volume.npy", "other.npy", "--axes", "zyx", *SMALL, "--steps", 6, "--out", "all", capsys=capsys)
+    for name, values in (("volume", VOLUME), ("other", VOLUME[::-1])):
+        alone = coordfit.fit_array(values, "zyx", hidden_size=12, depth=3, num_frequencies=8, steps=6)
+        np.testing.assert_allclose(np.load(f"all/{name}/reconstruction.npy"), alone.reconstruction, atol=0.02)
+    (files / "frames").mkdir()
+    for k in range(3):
+        Image.fromarray(np.full((9, 8), 60 * k, np.uint8)).save(f"frames/{k}.png")
+    run("fit", "frames", "--axes", "t,y,x", *SMALL, "--steps", 6, "--out", "video")
+    assert coordfit.load("video").picture.shape == (3, 9, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 from ...files import printable
 from ...images.collecting import is_several
@@ -42,8 +43,10 @@ Log = Callable[[str], None]
 def run(options: Options) -> int:
     """Fit, write the run folder, print the figures."""
     log = make_log(options)
-    array = array_options(options)
-    if array is None and (len(options.images) > 1 or any(map(is_several, options.images))):
+    is_video = (
+        array_options(options) is not None and len(options.images) == 1 and Path(options.images[0]).is_dir()
+    )
+    if len(options.images) > 1 or (any(map(is_several, options.images)) and not is_video):
         return fit_pictures.run(options)
     options.image = options.images[0] if options.images else None
     if options.resume and options.out is None:

@@ -22,6 +22,7 @@ from ..interrupts import GracefulStop, how_to_go_on
 from ..option_types import UsageError
 from ..options import Options
 from ..session import (
+    array_options,
     device_of,
     exit_code_of_many,
     is_shown,
@@ -46,7 +47,8 @@ def run(options: Options) -> int:
     files = picture_files(options.images)
     settings = settings_of(options)
     settings.config  # noqa: B018, raises what is wrong for all
-    asked = Asked(None, settings, tile_options(options), options.max_pixels, options.average)
+    limits = options.max_pixels, options.average
+    asked = Asked(None, settings, tile_options(options), *limits, array_options(options))
     how = {"overwrite": options.overwrite, "resume": options.resume}
     with ManyFolder.opened(options.out, **how) as folder:
         names = folder.names([str(file.absolute()) for file in files], resume=options.resume)

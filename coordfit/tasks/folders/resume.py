@@ -13,12 +13,18 @@ from typing import Any
 
 from ..._backends import Backend
 from ...config import STORED, FitConfig, recipe_settings
-from ...errors import ConfigError, OutputError
+from ...errors import ConfigError, OutputError, PictureError
 from ...files import jsonable, printable, read_history, read_json
 from ...images import MAX_PIXELS, load_picture
 from ...signals.arrays import ArraySignal
 from ...signals.signal import Signal
-from ...sources.reading import ArrayOptions, is_array_file
+from ...sources.reading import (
+    ArrayOptions,
+    has_many_channels,
+    is_array_file,
+    is_stack,
+    read_deep_picture,
+)
 from ...tiles.fit import TiledResult
 from ...tiles.plan import MEMORISE, TileOptions
 from ...training.result import FitResult
@@ -76,9 +82,16 @@ class Asked:
         is_path = isinstance(image, str | PathLike)
         if is_path and (self.array is not None or is_array_file(image)):
             return (self.array or ArrayOptions()).read(image)
+        if is_path and has_many_channels(image):
+            return read_deep_picture(image)
         limit = MAX_PIXELS if self.max_pixels is None else self.max_pixels
         config = self.settings.config
-        return load_picture(image, size=config.size, background=config.background, max_pixels=limit)
+        try:
+            return load_picture(image, size=config.size, background=config.background, max_pixels=limit)
+        except PictureError:
+            if not is_path or not is_stack(image):
+                raise
+            return read_deep_picture(image)
 
 
 @dataclass(frozen=True)
