@@ -14,10 +14,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SignalError
+from ..errors import PictureError, SignalError
 from ..files import FilePath, printable
 from ..images import load_picture
 from ..images.collecting import SUFFIXES
+from ..images.formats.tiff import read_samples
 from ..signals.arrays import ArraySignal, AxisNumbers, ValueRange, array_signal
 
 MOST_VALUES = 2**31
@@ -79,37 +80,21 @@ def is_array_file(path: FilePath) -> bool:
     return Path(path).suffix.lower() in (".npy", ".npz", ".exr", *_SOUNDS)
 
 
-def is_stack(path: FilePath) -> bool:
-    """Whether a file's name is that of a TIFF, which may hold more than a picture."""
-    return Path(path).suffix.lower() in _TIFF
+def deep_picture(path: FilePath, max_pixels: int, refused: PictureError | None = None) -> ArraySignal | None:
+    """Return a TIFF that is no picture of levels as an array with y and x; None if it may be a picture.
 
-
-def has_many_channels(path: FilePath) -> bool:
-    """Whether a file is a TIFF with more channels than a picture has."""
-    if not is_stack(path):
-        return False
-    from tifffile import TiffFile
-
-    try:
-        with TiffFile(path) as tiff:
-            page: Any = tiff.pages[0]
-            return int(page.samplesperpixel) > _MOST_OF_A_PICTURE
-    except Exception:  # whatever is wrong with it is told by what reads it
-        return False
-
-
-def read_deep_picture(path: FilePath) -> ArraySignal:
-    """Return a TIFF that is no picture in [0, 1] as an array with y and x: floats of any range, many channels.
-
-    Raises
-    ------
-    SignalError
-        It has other axes too, or cannot be read.
+    These are floats of any range and whole numbers of 32 bits, which are `refused` as a picture, and files of more
+    than four channels.
     """
-    signal = read_signal(path)
-    if signal.frame.axes != ("y", "x"):
-        names = ",".join(signal.frame.axes)
-        raise SignalError(f"{printable(path)} has the axes {names}; name them by --axes (axes= in fit_array)")
+    file = Path(path)
+    if file.suffix.lower() not in _TIFF or not file.is_file():
+        return None
+    try:
+        values = read_samples(file, max_pixels, _MOST_OF_A_PICTURE + 1 if refused is None else 1)
+    except Exception:  # whatever is wrong with it is told by what reads pictures
+        return None
+    signal = array_signal(values if values.shape[2] > 1 else values[..., 0], "yxc"[: 2 + (values.shape[2] > 1)])
+    signal = dataclasses.replace(signal, name=file.name)
     low, high = signal.frame.low[0], signal.frame.high[0]
     note = f"no picture of levels: read as an array of {signal.frame.dtype} from {low:g} to {high:g}"
     return dataclasses.replace(signal, notes=(note, *signal.notes))

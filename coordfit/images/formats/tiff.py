@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...errors import PictureError
+from ...files import printable
 from .alpha import unpremultiply
 from .decoding import decode, note_frames, turn_upright, xmp_orientation
 from .levels import Levels, as_levels, check_pixels, highest, to_pixels
@@ -68,6 +70,33 @@ def read_tiff(file: BinaryIO, number: int, max_pixels: int, label: str, notes: l
         return turn_upright(levels, xmp_orientation(page.tags.valueof(700)), "XMP", notes), bit_depth
 
 
+def read_samples(path: Path, max_pixels: int, least_channels: int = 1) -> NDArray[Any]:
+    """Return the samples (H, W, S) of a TIFF's first page as they are: any numbers, any number of channels.
+
+    What strips and tiles unpack to is bounded as for pictures.
+
+    Raises
+    ------
+    PictureError
+        The file is no TIFF, damaged, compressed otherwise, too large, or has fewer channels.
+    """
+    from tifffile import TiffFile
+
+    label = printable(path)
+    with path.open("rb") as file, TiffFile(file) as tiff:
+        page: Any = tiff.pages[0]
+        if not all(isinstance(getattr(page, name), int) for name in _NUMBERS):
+            raise PictureError(f"{label} has damaged tags: get it again, or save it as PNG")
+        if page.samplesperpixel < least_channels:
+            raise PictureError(f"{label} has {page.samplesperpixel} channels")
+        check_pixels((page.imagewidth, page.imagelength * page.samplesperpixel), 4 * max_pixels, label)
+        if reason := _samples_not_read(page, kinds="uif"):
+            raise PictureError(f"{label} {reason}, which is not read from TIFF: {_CURE}")
+        if page.is_tiled:
+            check_pixels((page.tilewidth, page.tilelength), max_pixels, f"a tile of {label}")
+        return _decode_samples(page, file)
+
+
 def _is_left_to_pillow(page: TiffPage) -> bool:
     """Whether Pillow reads the layout, as tests show, and tifffile alone does not."""
     layout = page.photometric, page.samplesperpixel, page.bitspersample
@@ -111,13 +140,14 @@ def _colours_not_read(page: TiffPage) -> str:
     return ""
 
 
-def _samples_not_read(page: TiffPage) -> str:
-    """Return why the page's samples cannot be read; "" if they can."""
+def _samples_not_read(page: TiffPage, kinds: str = "") -> str:
+    """Return why the page's samples cannot be read, as colours or as numbers of some kinds; "" if they can."""
     if page.compression not in (_UNCOMPRESSED, _LZW, *_DEFLATE, _PACKBITS):
         return f"is compressed by {_name(page.compression)}"
     if page.dtype is None or np.ndim(page.bitspersample) or page.bitspersample % 8:
         return f"has samples of {_name(page.bitspersample)} bits and the format {_name(page.sampleformat)}"
-    if page.dtype.kind not in "uf" or (page.dtype.kind == "u" and page.dtype.itemsize > 2):
+    is_colour = page.dtype.kind == "f" or (page.dtype.kind == "u" and page.dtype.itemsize <= 2)
+    if not (is_colour or page.dtype.kind in kinds):
         return f"holds {page.dtype}, whose white is not known"
     if page.predictor not in (1, 2) or (page.predictor == 2 and page.dtype.kind == "f"):
         return f"has the predictor {_name(page.predictor)}"

@@ -20,10 +20,8 @@ from ...signals.arrays import ArraySignal
 from ...signals.signal import Signal
 from ...sources.reading import (
     ArrayOptions,
-    has_many_channels,
+    deep_picture,
     is_array_file,
-    is_stack,
-    read_deep_picture,
 )
 from ...tiles.fit import TiledResult
 from ...tiles.plan import MEMORISE, TileOptions
@@ -82,16 +80,17 @@ class Asked:
         is_path = isinstance(image, str | PathLike)
         if is_path and (self.array is not None or is_array_file(image)):
             return (self.array or ArrayOptions()).read(image)
-        if is_path and has_many_channels(image):
-            return read_deep_picture(image)
         limit = MAX_PIXELS if self.max_pixels is None else self.max_pixels
+        if is_path and (deep := deep_picture(image, limit)) is not None:
+            return deep
         config = self.settings.config
         try:
             return load_picture(image, size=config.size, background=config.background, max_pixels=limit)
-        except PictureError:
-            if not is_path or not is_stack(image):
+        except PictureError as error:
+            deep = deep_picture(image, limit, error) if is_path else None
+            if deep is None:
                 raise
-            return read_deep_picture(image)
+            return deep
 
 
 @dataclass(frozen=True)
