@@ -33,18 +33,18 @@ class CompressedPicture(Drawable):
         self.backend = get_backend("numpy")
         self.compressed = compressed
         size = compressed.height, compressed.width
-        self.picture = SignalFacts(size, channels, compressed.bit_depth, name)
+        self.signal = SignalFacts(size, channels, compressed.bit_depth, name)
 
     def __repr__(self) -> str:
         return f"<CompressedPicture of {escaped(self.title)}>"
 
     def __reduce__(self) -> tuple[type[Self], tuple[Compressed, str]]:
-        return type(self), (self.compressed, self.picture.name)
+        return type(self), (self.compressed, self.signal.name)
 
     @property
     def title(self) -> str:
         """The picture and the number of its latents in one line."""
-        own = self.picture
+        own = self.signal
         return f"{own.name}, {own.width}x{own.height}: a pyramid of {self.num_parameters:,d} numbers"
 
     @property
@@ -62,24 +62,24 @@ class CompressedPicture(Drawable):
         """Multiplications of drawing: four weights each way for a latent, and the decoder network."""
         skip, _, first, _, last = (array.values.shape for array in self.compressed.synthesis)
         networks = float(math.prod(skip) + math.prod(first) + math.prod(last))
-        height, levels = self.picture.height, self.compressed.latents[1:]
+        height, levels = self.signal.height, self.compressed.latents[1:]
         return networks + math.fsum(4.0 * len(level) * (1 + level.shape[1] / height) for level in levels)
 
     def levels(self) -> Levels:
         """Return the picture's own levels (H, W, C), uint8 or uint16."""
-        return np.concatenate([*map(_without_hidden, synthesised_rows(self.compressed, self.picture.grid))])
+        return np.concatenate([*map(_without_hidden, synthesised_rows(self.compressed, self.signal.grid))])
 
     def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole rows (n, width, C) in [0, 1] of a grid from the top, in parts of bounded size."""
         down, across = (
-            math.ceil(own / full) for own, full in zip(self.picture.size, grid.full_shape, strict=True)
+            math.ceil(own / full) for own, full in zip(self.signal.size, grid.full_shape, strict=True)
         )
         if down == across == 1:
             for rows in synthesised_rows(self.compressed, grid):
                 yield to_pixels(_without_hidden(rows))
             return
         (height, width), (top, left) = grid.full_shape, grid.starts
-        points = self.picture.grid.resized(down * height, across * width)
+        points = self.signal.grid.resized(down * height, across * width)
         step = max(1, _BAND // (down * across * grid.width))
         for row in range(0, grid.lines, step):
             count = min(step, grid.lines - row)

@@ -67,7 +67,7 @@ class ModelArrays:
     """
 
     title: str
-    picture: SignalFacts
+    signal: SignalFacts
     dtype: str
     features: Features
     layers: tuple[tuple[Host, Host], ...]
@@ -77,14 +77,14 @@ class ModelArrays:
     @property
     def longer(self) -> int:
         """The longest side in samples, which coordinates are divided by."""
-        return max(self.picture.shape)
+        return max(self.signal.shape)
 
     @property
     def coordinates(self) -> str:
         """The convention of coordinates in words."""
-        if self.picture.frame is None:
+        if self.signal.frame is None:
             return f"pixel centres (i + 0.5) / {self.longer}: x to the right, y down"
-        return f"centres of samples (i + 0.5) / {self.longer}: {', '.join(self.picture.coordinate_names)}"
+        return f"centres of samples (i + 0.5) / {self.longer}: {', '.join(self.signal.coordinate_names)}"
 
     @property
     def layer_sizes(self) -> list[int]:
@@ -96,11 +96,11 @@ class ModelArrays:
 
         With `of_any_network`, one network on Fourier features or coordinates may have any number of axes.
         """
-        axes = self.picture.dimensions
+        axes = self.signal.dimensions
         if axes != 2 and not (of_any_network and self.layout is None and not self.features.levels):
             raise ConfigError(f"{file} is of signals with 2 axes, and this one has {axes}; export to .onnx")
-        if file == PAGE and self.picture.channels > 4:
-            raise ConfigError(f"{file} shows 1 to 4 channels, not {self.picture.channels}; export to .onnx")
+        if file == PAGE and self.signal.channels > 4:
+            raise ConfigError(f"{file} shows 1 to 4 channels, not {self.signal.channels}; export to .onnx")
 
     def check_built_in(self, file: str) -> None:
         """Refuse activations that are not built in, for files that spell the formulas out; ConfigError."""
@@ -119,7 +119,7 @@ def arrays_of(model: Rendered) -> ModelArrays:
     values = {name: array[0] for name, array in mlp.layout.encoder_views(np, flat).items()}
     activations = tuple(layer.activation for layer in mlp.layers)
     features = _features(encoder, values)
-    return ModelArrays(model.title, model.picture, model.dtype, features, layers, activations, tiles)
+    return ModelArrays(model.title, model.signal, model.dtype, features, layers, activations, tiles)
 
 
 def _features(encoder: Encoder, values: dict[str, Host]) -> Features:

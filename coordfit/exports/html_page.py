@@ -34,8 +34,8 @@ def save_function_page(path: FilePath, arrays: ModelArrays, pixels: NDArray[np.f
         "nodes": shader.nodes,
     }
     numbers = b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in shader.texels)
-    told = f"{_without_name(arrays.title, arrays.picture)}. This page computes the function itself. {_ZOOMS}"
-    page = _page(arrays.picture, told, {"model": model, "picture": _address(pixels)}, numbers, shader.text)
+    told = f"{_without_name(arrays.title, arrays.signal)}. This page computes the function itself. {_ZOOMS}"
+    page = _page(arrays.signal, told, {"model": model, "picture": _address(pixels)}, numbers, shader.text)
     write_bytes(path, page)
 
 

@@ -132,7 +132,7 @@ def named_arrays(arrays: ModelArrays) -> dict[str, Host]:
 
 def readme_of(arrays: ModelArrays, file: str, named: dict[str, Host]) -> str:
     """Return the README: comments, and a program in NumPy."""
-    own, layout = arrays.picture, arrays.layout
+    own, layout = arrays.signal, arrays.layout
     shapes = [f"{name} {' x '.join(map(str, array.shape))}" for name, array in named.items()]
     told = [
         f"{arrays.title}.",

@@ -31,7 +31,7 @@ def make_onnx(arrays: ModelArrays) -> Any:
     """Return the model as an `onnx.ModelProto`, checked."""
     graph = Graph()
     onnx, helper = graph.onnx, graph.onnx.helper
-    own = arrays.picture
+    own = arrays.signal
     points = _to_network(graph, own, Value(graph, "coordinates", _REAL))
     if arrays.layout is None:
         colours = _network(graph, arrays, points, [(W[0], b[0]) for W, b in arrays.layers])
@@ -58,7 +58,7 @@ def make_onnx(arrays: ModelArrays) -> Any:
 
 
 def _facts(arrays: ModelArrays) -> dict[str, str]:
-    own = arrays.picture
+    own = arrays.signal
     facts = {"channels": str(own.channels)}
     if own.frame is not None:
         names, units = ", ".join(own.coordinate_names), "in the units of the signal"

@@ -119,7 +119,7 @@ def _features(arrays: ModelArrays, texels: _Texels) -> Iterator[str]:
 
 def _tiles(arrays: ModelArrays, texels: _Texels) -> Iterator[str]:
     """Add the tables of tiles, and yield the constants of the picture and of the tiles."""
-    own, layout = arrays.picture, arrays.layout
+    own, layout = arrays.signal, arrays.layout
     for name, number in (("WIDTH", own.width), ("HEIGHT", own.height), ("CHANNELS", own.channels)):
         yield _integer(name, number)
     yield f"#define LONGER {float(arrays.longer)!r}"

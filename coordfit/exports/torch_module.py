@@ -165,7 +165,7 @@ def _state(arrays: ModelArrays) -> dict[str, Any]:
 
 def module_text(arrays: ModelArrays) -> str:
     """Return the Python file of the module."""
-    own, layout, features = arrays.picture, arrays.layout, arrays.features
+    own, layout, features = arrays.signal, arrays.layout, arrays.features
     facts: dict[str, Any] = {
         "title": escaped(arrays.title).replace("\\", "\\\\").replace('"', "'"),
         "coordinates": arrays.coordinates,

@@ -63,7 +63,7 @@ class Derivatives:
     def __init__(self, model: Rendered, per: str = "unit") -> None:
         if per not in ("unit", "sample"):
             raise ValueError(f"per must be unit or sample, not {per!r}")
-        facts = model.picture
+        facts = model.signal
         self.model, self.D, self.C = model, facts.dimensions, facts.channels
         self.spread = np.broadcast_to(facts.spread, self.C)
         # The length of a network's unit along each coordinate.
@@ -88,12 +88,12 @@ class Derivatives:
         gradient = self._gradient(coordinates)
         if name == "gradient-norm":
             return np.asarray(np.sqrt(np.square(gradient).sum(axis=-1)))
-        return gradient[..., self.model.picture.coordinate_names.index(name)]
+        return gradient[..., self.model.signal.coordinate_names.index(name)]
 
     def _at(self, points: ArrayLike, kind: Any, more: tuple[int, ...]) -> Real:
-        given = self.model.picture.checked_points(points)
-        found = kind(self.model.picture.to_network(given.reshape(-1, self.D)))
-        has_channels = self.model.picture.has_channels
+        given = self.model.signal.checked_points(points)
+        found = kind(self.model.signal.to_network(given.reshape(-1, self.D)))
+        has_channels = self.model.signal.has_channels
         return np.asarray(found.reshape(*given.shape[:-1], *((self.C,) if has_channels else ()), *more))
 
     def _gradient(self, coordinates: Real) -> Real:

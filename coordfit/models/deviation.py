@@ -33,7 +33,7 @@ def deviation_of(
         raise ValueError("a deviation is of several networks, and there is one: fit with average=K")
     first = models[0]
     grid = first.grid(height, width, shape=shape, crop=crop)
-    lines = (grid.lines, grid.width, first.picture.channels)
+    lines = (grid.lines, grid.width, first.signal.channels)
     memory.check(memory.need_of_rendering(*lines, dtype=first.dtype), first.backend, "this deviation")
     deviation = np.empty(lines, first.dtype)
     top = 0
@@ -41,5 +41,5 @@ def deviation_of(
         bottom = top + len(rows[0])
         np.std(rows, axis=0, dtype=np.float64, out=deviation[top:bottom])
         top = bottom
-    deviation *= first.picture.spread.astype(first.dtype)
-    return first.picture.as_array(deviation, grid.shape)
+    deviation *= first.signal.spread.astype(first.dtype)
+    return first.signal.as_array(deviation, grid.shape)

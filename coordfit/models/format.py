@@ -94,7 +94,7 @@ def describe_model(model: Model | TiledModel) -> dict[str, Any]:
     """Return the metadata of a model's file."""
     return {
         "config": model.config.as_dict(),
-        **_described(model.picture),
+        **_described(model.signal),
         "metrics": model.metrics,
         "versions": {"coordfit": __version__, "numpy": np.__version__},
     }

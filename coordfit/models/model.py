@@ -36,17 +36,17 @@ class Model(Rendered):
         self,
         backend: Backend,
         config: FitConfig,
-        picture: SignalFacts,
+        signal: SignalFacts,
         state: State,
         parameters: Array,
         metrics: dict[str, Any] | None = None,
     ) -> None:
-        self.backend, self.config, self.picture = backend, config, picture
+        self.backend, self.config, self.signal = backend, config, signal
         self.metrics = metrics or {}
-        encoding = encoding_of(config, picture.shape)
+        encoding = encoding_of(config, signal.shape)
         flat = backend.zeros(parameters.shape, config.dtype)
         flat += backend.asarray(parameters, config.dtype)
-        self.mlp = make_mlp(backend, config, layout_for(config, encoding, state, picture.channels), flat)
+        self.mlp = make_mlp(backend, config, layout_for(config, encoding, state, signal.channels), flat)
         self.encoder = self.mlp.give_parameters(encoding.encoder(backend, state, config.dtype))
 
     @property
@@ -65,11 +65,11 @@ class Model(Rendered):
 
     def _data(self) -> tuple[Any, ...]:
         parameters = self.backend.to_numpy(self.mlp.parameters)
-        return self.config, self.picture, self.encoder.state(), parameters, self.metrics
+        return self.config, self.signal, self.encoder.state(), parameters, self.metrics
 
     def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return values (N, C) as the network gives them, at its own coordinates (N, D)."""
-        colours = np.empty((len(coordinates), self.picture.channels), self.config.dtype)
+        colours = np.empty((len(coordinates), self.signal.channels), self.config.dtype)
         forward, start = _Forward(self), 0
         for features, first, last in _parts_of(self, coordinates):
             stop = start + last - first
@@ -95,7 +95,7 @@ class Model(Rendered):
         """Yield lines (1, width, C), each assembled from parts."""
         x, others = axes
         for top in range(len(others)):
-            line = np.empty((1, len(x), self.picture.channels), self.config.dtype)
+            line = np.empty((1, len(x), self.signal.channels), self.config.dtype)
             for left in range(0, len(x), CHUNK_PIXELS):
                 part = slice(left, left + CHUNK_PIXELS)
                 for colours in self._predict_lines((x[part], others[top : top + 1])):
@@ -154,7 +154,7 @@ class FixedPixels:
     ) -> None:
         self._model = model
         if coordinates is None:
-            self._parts = list(_parts_of_grid(model, model.picture.grid.axes(), features))
+            self._parts = list(_parts_of_grid(model, model.signal.grid.axes(), features))
         else:
             self._parts = list(_parts_of(model, coordinates))
 
@@ -175,7 +175,7 @@ class _Forward:
 
     def __call__(self, features: OnGrid, start: int, stop: int) -> Array:
         """Return unclipped colours (N, C), on the device, of the pixels from `start` to `stop`."""
-        colours = self.model.backend.zeros((stop - start, self.model.picture.channels), self.model.config.dtype)
+        colours = self.model.backend.zeros((stop - start, self.model.signal.channels), self.model.config.dtype)
         done = 0
         while done < stop - start:
             rows = min(self.most_rows, stop - start - done)

@@ -42,7 +42,12 @@ class Drawable:
     """What draws a picture of any size, some rows at a time."""
 
     backend: Backend
-    picture: SignalFacts
+    signal: SignalFacts
+
+    @property
+    def picture(self) -> SignalFacts:
+        """Return the signal, by the name of most of them."""
+        return self.signal
 
     @property
     def dtype(self) -> str:
@@ -60,16 +65,16 @@ class Drawable:
         """Return the samples that `render` computes for these arguments; ValueError if they are impossible."""
         if shape is None:
             shape = self._shape(height, width)
-        if len(shape) != self.picture.dimensions or min(shape) < 1:
-            asked, axes = "x".join(map(str, shape[::-1])), self.picture.dimensions
+        if len(shape) != self.signal.dimensions or min(shape) < 1:
+            asked, axes = "x".join(map(str, shape[::-1])), self.signal.dimensions
             where = "" if axes == 2 else f" along each of {axes} axes"
             raise ValueError(f"a rendering needs 1 pixel at least{where}, not {asked}")
-        grid = self.picture.grid.resized(*shape)
+        grid = self.signal.grid.resized(*shape)
         return grid if crop is None else grid.cropped(*crop)
 
     def _shape(self, height: int | None, width: int | None) -> tuple[int, ...]:
         """Return the shape of a rendering whose height or width may be missing."""
-        own = self.picture
+        own = self.signal
         if height is None and width is None:
             return own.shape
         if own.dimensions != 2:
@@ -92,13 +97,13 @@ class Drawable:
 
     def _repr_html_(self) -> str:
         """Return the facts for a notebook, and the picture with at most `_MOST_SHOWN` pixels a side."""
-        png = None if self.picture.dimensions == 1 else png_bytes(image_of(quantize(self._shown())))
+        png = None if self.signal.dimensions == 1 else png_bytes(image_of(quantize(self._shown())))
         rows = [("parameters", f"{self.num_parameters:,d}"), ("on", self.backend.device)]
         return html_of(f"{type(self).__name__} of {self.title}", rows, png)
 
     def _shown(self) -> NDArray[np.floating]:
         """Return a small picture (h, w, C) in [0, 1]; of more axes than two the middle of the others."""
-        *others, height, width = self.picture.shape
+        *others, height, width = self.signal.shape
         share = min(1.0, _MOST_SHOWN / max(height, width))
         grid = self.grid(shape=(*others, *(max(1, round(share * side)) for side in (height, width))))
         middle = (0, 0, *(side // 2 for side in others[::-1]))
@@ -121,13 +126,13 @@ class Drawable:
         or (*shape) if they had no axis of channels.
         """
         grid = self.grid(height, width, shape=shape, crop=crop)
-        lines = grid.lines, grid.width, self.picture.channels
+        lines = grid.lines, grid.width, self.signal.channels
         memory.check(memory.need_of_rendering(*lines, dtype=self.dtype), self.backend, "this rendering")
         rendering, row = np.empty(lines, self.dtype), 0
         for rows in self.render_rows(grid):
-            rendering[row : row + len(rows)] = self.picture.restored(rows)
+            rendering[row : row + len(rows)] = self.signal.restored(rows)
             row += len(rows)
-        return self.picture.as_array(rendering, grid.shape)
+        return self.signal.as_array(rendering, grid.shape)
 
     def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole lines (n, width, C) in [0, 1] of a grid in order, in parts of bounded size."""
@@ -178,7 +183,7 @@ class Rendered(Drawable):
     @property
     def title(self) -> str:
         """The picture and the encoding in one line."""
-        own, encoding = self.picture, encoding_class(self.config.encoding)
+        own, encoding = self.signal, encoding_class(self.config.encoding)
         return f"{own.name}, {own.extent}: {encoding.title(self.config)}"
 
     def __repr__(self) -> str:
@@ -214,9 +219,9 @@ class Rendered(Drawable):
         Of a picture, x and y are in units of the longer side, and colours are not clipped. Other signals take
         and return their own units, and (...) without C if they had no axis of channels.
         """
-        given = self.picture.checked_points(points)
-        values = self.predict(self.picture.to_network(given.reshape(-1, given.shape[-1])))
-        return self.picture.as_array(self.picture.restored(values), given.shape[:-1])
+        given = self.signal.checked_points(points)
+        values = self.predict(self.signal.to_network(given.reshape(-1, given.shape[-1])))
+        return self.signal.as_array(self.signal.restored(values), given.shape[:-1])
 
     def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return values (N, C) as networks give them, at their coordinates (N, D)."""
@@ -229,7 +234,7 @@ class Rendered(Drawable):
         """
         import xarray  # optional and slow
 
-        own, grid = self.picture, self.grid(shape=shape, crop=crop)
+        own, grid = self.signal, self.grid(shape=shape, crop=crop)
         pixels = Frame(("y", "x"), (0.0, 0.0), (1.0, 1.0))
         frame = (own.frame or pixels).of_grid(grid, own.shape)
         places = zip(frame.axes, frame.origin, frame.spacing, grid.shape, strict=True)
@@ -283,19 +288,19 @@ class Rendered(Drawable):
         ValueError
             The kind or the grid is impossible.
         """
-        known = (*self.picture.coordinate_names, *KINDS)
+        known = (*self.signal.coordinate_names, *KINDS)
         if kind not in known:
             raise ValueError(f"a derivative is one of {', '.join(known)}, not {kind!r}")
         grid = self.grid(shape=shape, crop=crop)
         memory.check(
-            memory.need_of_rendering(*grid.shape, self.picture.channels, dtype="float64"), self.backend, kind
+            memory.need_of_rendering(*grid.shape, self.signal.channels, dtype="float64"), self.backend, kind
         )
         derivatives, coordinates = Derivatives(self, per), np.arange(len(grid))
         parts = [
             derivatives.kind(kind, grid.coordinates(coordinates[start : start + CHUNK_PIXELS]))
             for start in range(0, len(grid), CHUNK_PIXELS)
         ]
-        return np.asarray(self.picture.as_array(np.concatenate(parts), grid.shape))
+        return np.asarray(self.signal.as_array(np.concatenate(parts), grid.shape))
 
     def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole lines, clipped."""

@@ -18,9 +18,9 @@ def save_rows(
     path: Path, model: Drawable, grid: SampleGrid, *, see: Callable[[NDArray[np.floating]], object]
 ) -> None:
     """Render and write rows piece by piece, without the whole picture in memory; `see` gets each."""
-    depth = model.picture.bit_depth
+    depth = model.signal.bit_depth
     with atomic_write(path) as file:
-        writer = PngWriter(file, grid.width, grid.lines, model.picture.channels, depth)
+        writer = PngWriter(file, grid.width, grid.lines, model.signal.channels, depth)
         for rows in model.render_rows(grid):
             writer.write_rows(quantize(rows, depth))
             see(rows)

@@ -83,8 +83,8 @@ def is_array_file(path: FilePath) -> bool:
 def deep_picture(path: FilePath, max_pixels: int, refused: PictureError | None = None) -> ArraySignal | None:
     """Return a TIFF that is no picture of levels as an array with y and x; None if it may be a picture.
 
-    These are floats of any range and whole numbers of 32 bits, which are `refused` as a picture, and files of more
-    than four channels.
+    These are files of more than four channels, and those that are `refused` as a picture for the range or the
+    type of their numbers.
     """
     file = Path(path)
     if file.suffix.lower() not in _TIFF or not file.is_file():

@@ -113,13 +113,13 @@ class EnlargedDrawing(Drawable):
     """What draws itself in its own size, and is enlarged from there."""
 
     def __init__(self, drawn: Drawable, threads: int | None = None) -> None:
-        self.drawn, self.picture, self._threads = drawn, drawn.picture, threads
+        self.drawn, self.signal, self._threads = drawn, drawn.signal, threads
         self.backend = drawn.backend
 
     def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating[Any]]]:
         """Yield whole rows of a grid at least as large as the picture; all are in memory."""
         height, width = grid.full_shape
-        own = np.concatenate([*self.drawn.render_rows(self.picture.grid)]).astype(np.float32)
+        own = np.concatenate([*self.drawn.render_rows(self.signal.grid)]).astype(np.float32)
         colours = enlarged_pixels(own, height, width, self._threads)
         assert colours is not None
         yield colours[grid.window]

@@ -71,7 +71,7 @@ def export(
     if isinstance(model, CompressedPicture):
         if to != "html":
             raise ConfigError(
-                f"{model.picture.name} is a compressed picture, a pyramid of few bits and no network, so html "
+                f"{model.signal.name} is a compressed picture, a pyramid of few bits and no network, so html "
                 f"alone shows it; for {to} fit a network or tiles: `coordfit fit --recipe memorise`"
             )
         _save_page_of_compressed(path, model)
@@ -104,7 +104,7 @@ def files_of(path: Path, to: ExportFormat) -> tuple[Path, ...]:
 
 def _save_page_of_compressed(path: FilePath, drawn: CompressedPicture) -> None:
     """Write the page of a compressed picture, enlarged by the house's method."""
-    own = drawn.picture
+    own = drawn.signal
     pixels = own.height * own.width
     times = next((n for n in range(_MOST_TIMES, 1, -1) if n * n * pixels <= _MOST_PIXELS), 1)
     rendered = drawn.render()

@@ -127,10 +127,10 @@ def _job(
 def _sharing_pictures(runs: list[Run]) -> list[Run]:
     """Runs on equal pictures with one and the same array: a batch then holds its pixels once."""
     known: dict[str, Signal] = {}
-    shared = [known.setdefault(run.job.picture.digest, run.job.picture) for run in runs]
+    shared = [known.setdefault(run.job.signal.digest, run.job.signal) for run in runs]
     return [
-        Run(dataclasses.replace(run.job, picture=picture), run.values)
-        for run, picture in zip(runs, shared, strict=True)
+        Run(dataclasses.replace(run.job, signal=signal), run.values)
+        for run, signal in zip(runs, shared, strict=True)
     ]
 
 
@@ -306,7 +306,7 @@ def resolved(runs: Sequence[Run], device: Device, trial: Trial | None = None) ->
     for run in runs:
         config = run.job.config
         if config.sigma == "auto":
-            about = (run.job.picture.digest, json.dumps(config.replace(seed=0).as_dict(), sort_keys=True))
+            about = (run.job.signal.digest, json.dumps(config.replace(seed=0).as_dict(), sort_keys=True))
             if about not in chosen:
                 chosen[about] = settled(run.job, device.make(), trial)[0].config
             own = config.replace(sigma=chosen[about].sigma)

@@ -80,7 +80,7 @@ class TiledFit(RunningFit):
 
     def __init__(
         self,
-        picture: Signal,
+        signal: Signal,
         plan: TilePlan,
         backend: Backend,
         *,
@@ -93,13 +93,13 @@ class TiledFit(RunningFit):
     ) -> None:
         self.masked = known is not None
         if known is None and plan.config.train_on != "all":
-            known = training_mask(plan.config.train_on, picture.samples)
+            known = training_mask(plan.config.train_on, signal.samples)
         self.known, self.weights = known, weights
-        self.picture, self.plan, self.backend = picture, plan, backend
+        self.signal, self.plan, self.backend = signal, plan, backend
         self.every_tile, self.stored = every_tile, stored
-        self.network = network = TileNetwork.drawn(plan.config, picture.channels, len(picture.shape))
+        self.network = network = TileNetwork.drawn(plan.config, signal.channels, len(signal.shape))
         self.history: list[HistoryRow] = []
-        facts = {"config": plan.config.as_dict(), **plan.facts(picture, every_tile=every_tile, stored=stored)}
+        facts = {"config": plan.config.as_dict(), **plan.facts(signal, every_tile=every_tile, stored=stored)}
         shape = (len(plan.layout), network.layout.num_parameters)
         self.store = TileStore(shape, stored, folder, facts, resume=resume)
 
@@ -190,7 +190,7 @@ class TiledFit(RunningFit):
             self.store.save_unfinished(unfinished, seconds)
 
     def _tiles_at_a_time(self) -> int:
-        rows, channels = len(self.plan.layout.grid), self.picture.channels
+        rows, channels = len(self.plan.layout.grid), self.signal.channels
         # Of each pixel two weights, and its colours as given, scaled, and in errors.
         numbers = rows * (6 * channels + 2) + _COPIES * self.network.layout.size
         return min(CHUNK_TILES, max(1, CHUNK_BYTES // (numbers * item_size(self.plan.config.dtype))))
@@ -235,7 +235,7 @@ class TiledFit(RunningFit):
     @functools.cached_property
     def _filled(self) -> NDArray[np.floating] | Colours:
         """The picture with hidden pixels replaced by the nearest known ones."""
-        return self.picture.colours if self._seen is None else nearest_fill(self.picture.pixels, self._seen)
+        return self.signal.colours if self._seen is None else nearest_fill(self.signal.pixels, self._seen)
 
     def _on_progress(self, trainer: TileTrainer, trained: float, is_whole: bool, *, new: bool = False) -> bool:
         """Call the callback, save a checkpoint if it is time; return whether the seconds are spent."""
@@ -256,7 +256,7 @@ class TiledFit(RunningFit):
 
     def _progress(self, trainer: TileTrainer, trained: float, seconds: float, *, new: bool) -> Progress:
         done, tiles = self.store.done, len(self.plan.layout)
-        total = len(self.picture.grid)
+        total = len(self.signal.grid)
         pixels = int(total * min(1.0, (done + trained) / tiles))
         self._pixels = max(self._pixels, pixels)  # a tile that has left may come back
         mse = float(np.concatenate([self.store.errors, trainer.errors]).mean())
@@ -284,7 +284,7 @@ class TiledFit(RunningFit):
         return self._model(trainer.workers[0].backend, ParametersNow(self.store, unfinished))
 
     def _model(self, backend: Backend, parameters: Any) -> TiledModel:
-        facts = SignalFacts.of(self.picture)
+        facts = SignalFacts.of(self.signal)
         return TiledModel(backend, facts, self.network, self.plan.layout, parameters)
 
     def _psnr(self, mse: float) -> float | None:
@@ -310,7 +310,7 @@ class TiledFit(RunningFit):
         if self.store.done == len(self.plan.layout):
             model.metrics = self._metrics(model, trainer)
             stopped = model.metrics["stopped"]
-        return TiledResult(model.metrics, list(self.history), stopped, model, self.picture, known=self.known)
+        return TiledResult(model.metrics, list(self.history), stopped, model, self.signal, known=self.known)
 
     def _reason_to_stop(self, psnr: float, trainer: TileTrainer) -> str:
         target = self.plan.config.target_psnr
@@ -322,17 +322,17 @@ class TiledFit(RunningFit):
         return "seconds" if self._out_of_time else "steps"
 
     def _metrics(self, model: TiledModel, trainer: TileTrainer) -> dict[str, Any]:
-        picture, config, layout = self.picture, self.plan.config, self.plan.layout
-        target = picture.colours.reshape(-1, picture.channels)
+        signal, config, layout = self.signal, self.plan.config, self.plan.layout
+        target = signal.colours.reshape(-1, signal.channels)
         everything = np.broadcast_to(np.True_, len(target))  # without memory for each pixel
         train = everything if self.known is None else self.known.reshape(-1)
-        unknown = None if picture.unknown is None else picture.unknown.reshape(-1)
+        unknown = None if signal.unknown is None else signal.unknown.reshape(-1)
         evaluator = Evaluator(model, make_loss(config.loss, **vars(config)), target, train, unknown=unknown)
         train_on = "" if self.masked else config.train_on
-        metrics = metrics_of(evaluator, picture, config, self.backend, train_on=train_on)
+        metrics = metrics_of(evaluator, signal, config, self.backend, train_on=train_on)
         shared = sum(array.size for array in self.network.encoder_state.values())
         size = {bits: (model.num_parameters + shared) * bits // 8 for bits in (16, 32)}
-        per_pixel = {bits: bits_per_pixel(size[bits], len(picture.grid)) for bits in size}
+        per_pixel = {bits: bits_per_pixel(size[bits], len(signal.grid)) for bits in size}
         return metrics | {
             "psnr_worst_tile": self._psnr(self._worst_error()),
             "steps": round(self.store.steps / len(layout)),
@@ -344,7 +344,7 @@ class TiledFit(RunningFit):
             "tiles": len(layout),
             "tile": layout.tile,
             "overlap": layout.overlap,
-            "parameters_per_value": model.num_parameters / picture.num_values,
+            "parameters_per_value": model.num_parameters / signal.num_values,
             "stored": self.stored,
             "bytes_float32": size[32],
             "bytes_float16": size[16],

@@ -45,13 +45,13 @@ class TiledModel(Rendered):
     def __init__(
         self,
         backend: Backend,
-        picture: SignalFacts,
+        signal: SignalFacts,
         network: TileNetwork,
         layout: TileLayout,
         parameters: NDArray[np.floating],
         metrics: dict[str, Any] | None = None,
     ) -> None:
-        self.backend, self.picture, self.network, self.layout = backend, picture, network, layout
+        self.backend, self.signal, self.network, self.layout = backend, signal, network, layout
         self.config, self.parameters, self.metrics = network.config, parameters, metrics or {}
 
     @property
@@ -67,7 +67,7 @@ class TiledModel(Rendered):
     @property
     def facts(self) -> dict[str, Any]:
         """The tiles, their parameters per colour value, and the type in which they are stored, for JSON."""
-        layout, values = self.layout, len(self.picture.grid) * self.picture.channels
+        layout, values = self.layout, len(self.signal.grid) * self.signal.channels
         return {
             "tiles": len(layout),
             "tile": layout.tile,
@@ -89,12 +89,12 @@ class TiledModel(Rendered):
 
     def _data(self) -> tuple[Any, ...]:
         parameters = np.array(self.parameters)  # a copy of the map of a file
-        return self.picture, self.network, self.layout, parameters, self.metrics
+        return self.signal, self.network, self.layout, parameters, self.metrics
 
     def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return values (N, C) as the networks give them, at coordinates (N, D) of the whole signal."""
-        points = coordinates.astype(np.float64) * max(self.picture.shape)
-        colours = np.zeros((len(points), self.picture.channels), self.config.dtype)
+        points = coordinates.astype(np.float64) * max(self.signal.shape)
+        colours = np.zeros((len(points), self.signal.channels), self.config.dtype)
         encoder = self.network.encoder(self.backend)
         for tile, which, weights in self._tiles_of(points):
             start = self.layout.starts(tile)[::-1]
@@ -107,13 +107,13 @@ class TiledModel(Rendered):
     def jet(self, coordinates: NDArray[np.float64], pairs: Sequence[Pair] = ()) -> Jet:
         """Return values (N, C) with derivatives, those of the blend weights included; on the host."""
         shape, longest, host = (
-            (len(coordinates), self.picture.channels),
-            max(self.picture.shape),
+            (len(coordinates), self.signal.channels),
+            max(self.signal.shape),
             get_backend("numpy"),
         )
         encoder = self.network.encoder(host)
         value, second = np.zeros(shape), {pair: np.zeros(shape) for pair in pairs}
-        first = tuple(np.zeros(shape) for _ in self.picture.shape)
+        first = tuple(np.zeros(shape) for _ in self.signal.shape)
         for tile, which, _ in self._tiles_of(coordinates * longest):
             points = Jet.of_points(np, coordinates[which], pairs).scaled(float(longest))
             local = points.scaled(1.0, -self.layout.starts(tile)[::-1]).scaled(1.0 / self.layout.side)
@@ -159,7 +159,7 @@ class TiledModel(Rendered):
         """
         if len(grid.shape) == 1:  # one line, which is not divided
             return grid.width
-        of_tiles = round(self.layout.tile * grid.full_shape[0] / self.picture.shape[0])
+        of_tiles = round(self.layout.tile * grid.full_shape[0] / self.signal.shape[0])
         by_pixels = max(1, CHUNK_PIXELS * grid.shape[0] // len(grid))
         return by_pixels if by_pixels >= of_tiles else min(of_tiles, 16 * by_pixels)
 
@@ -206,7 +206,7 @@ class _Band:
     def __init__(self, model: TiledModel, grid: SampleGrid) -> None:
         self.model, self.grid = model, grid
         # Samples of the signal for each sample of the rendering.
-        self.steps = [own / full for own, full in zip(model.picture.shape, grid.full_shape, strict=True)]
+        self.steps = [own / full for own, full in zip(model.signal.shape, grid.full_shape, strict=True)]
         axes = zip(model.layout.axes, grid.shape, grid.starts, self.steps, strict=True)
         self.spans = [
             _tile_spans(axis, np.multiply(np.arange(count, dtype=np.float64) + (start + 0.5), step))
@@ -221,12 +221,12 @@ class _Band:
         # line, and of lines at most one of each kind: each sum has two terms, so that their order does not
         # change its bits.
         parities = (2,) * (len(grid.shape) - 1)
-        self.sums = np.zeros((*parities, *grid.shape, model.picture.channels), model.config.dtype)
+        self.sums = np.zeros((*parities, *grid.shape, model.signal.channels), model.config.dtype)
         batches = collections.deque(self._batches())
         workers = model.backend.per_worker_backends()
         with model.backend.activate():
             model.backend.run_workers([functools.partial(self._work, b, batches) for b in workers])
-        sums = self.sums.reshape(-1, grid.lines, grid.width, model.picture.channels)
+        sums = self.sums.reshape(-1, grid.lines, grid.width, model.signal.channels)
         return np.asarray(functools.reduce(np.add, sums))
 
     def _batches(self) -> Iterator[_Batch]:

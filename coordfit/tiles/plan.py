@@ -79,7 +79,7 @@ class TileOptions:
 
     def plan(
         self,
-        picture: Signal,
+        signal: Signal,
         settings: Mapping[str, Any],
         *,
         recipe: str | None = None,
@@ -88,7 +88,7 @@ class TileOptions:
         """Return `plan_tiles` of these options; ConfigError for `every_tile` without tiles or a target."""
         budget = self.budget_parameters
         request = self.tiles or ("none" if budget is None and recipe != MEMORISE else "auto")
-        plan = plan_tiles(picture, request, settings, recipe=recipe, budget=budget, spacing=spacing)
+        plan = plan_tiles(signal, request, settings, recipe=recipe, budget=budget, spacing=spacing)
         if self.every_tile and isinstance(plan, str):
             raise ConfigError(f"every_tile needs tiles, and there are none: {plan}")
         if self.every_tile and isinstance(plan, TilePlan) and plan.config.target_psnr is None:
@@ -116,19 +116,19 @@ class TilePlan:
             f"frequencies and {config.hidden_size} units: {self.reason}"
         )
 
-    def facts(self, picture: Signal, *, every_tile: bool, stored: str) -> dict[str, Any]:
+    def facts(self, signal: Signal, *, every_tile: bool, stored: str) -> dict[str, Any]:
         """Return the facts that identify a run beside its settings, for JSON."""
         return {
             "tile": self.layout.tile,
             "overlap": self.layout.overlap,
             "every_tile": every_tile,
             "stored": stored,
-            "picture_digest": picture.digest,
+            "picture_digest": signal.digest,
         }
 
 
 def plan_tiles(
-    picture: Signal,
+    signal: Signal,
     request: str | int,
     settings: Mapping[str, Any],
     *,
@@ -164,17 +164,17 @@ def plan_tiles(
     tile = None if request == "auto" else int(request)
     if spacing is None:
         spacing = 2.0 if settings.get("train_on", "all") == "every-second" else 1.0
-    if tile is None and budget is None and (reason := _why_one_network(picture, settings, recipe, spacing)):
+    if tile is None and budget is None and (reason := _why_one_network(signal, settings, recipe, spacing)):
         return reason
     _check_settings(settings, recipe)
     if budget is not None:
-        return _within(picture, budget, settings, tile, spacing)
+        return _within(signal, budget, settings, tile, spacing)
     if tile is None and recipe == MEMORISE:
-        return _plan(picture, DEFAULT_SHAPE, settings, "the recipe 'memorise'", spacing)
+        return _plan(signal, DEFAULT_SHAPE, settings, "the recipe 'memorise'", spacing)
     if tile is None:
-        reason = f"{len(picture.grid):,d} pixels are more than one network learns in seconds"
-        return _plan(picture, DEFAULT_SHAPE, settings, reason, spacing)
-    return _plan(picture, _shape_for(tile), settings, "as asked for", spacing)
+        reason = f"{len(signal.grid):,d} pixels are more than one network learns in seconds"
+        return _plan(signal, DEFAULT_SHAPE, settings, reason, spacing)
+    return _plan(signal, _shape_for(tile), settings, "as asked for", spacing)
 
 
 def _shape_for(tile: int) -> Shape:
@@ -189,11 +189,11 @@ def _wrong_side(asked: object) -> ConfigError:
     return ConfigError(f"tiles must be auto, none, or a side of {LEAST_TILE} to {MOST_TILE}, not {asked!r}")
 
 
-def _why_one_network(picture: Signal, settings: Mapping[str, Any], recipe: str | None, spacing: float) -> str:
+def _why_one_network(signal: Signal, settings: Mapping[str, Any], recipe: str | None, spacing: float) -> str:
     """Return why `auto` leaves a picture whole; empty if it does not."""
     if recipe == MEMORISE:
         return ""
-    if len(picture.grid) <= AUTO_PIXELS:
+    if len(signal.grid) <= AUTO_PIXELS:
         return f"the picture has {AUTO_PIXELS:,d} pixels or fewer"
     if spacing > 1.0:
         return "one network fills pixels that it has not seen as well as tiles do, or better"
@@ -224,13 +224,13 @@ def _encoding(settings: Mapping[str, Any]) -> Any:
     return make_config({name: settings[name] for name in ("encoding",) if name in settings}).encoding
 
 
-def _plan(picture: Signal, shape: Shape, settings: Mapping[str, Any], reason: str, spacing: float) -> TilePlan:
+def _plan(signal: Signal, shape: Shape, settings: Mapping[str, Any], reason: str, spacing: float) -> TilePlan:
     of_shape = {
         "num_frequencies": shape.num_frequencies,
         "hidden_size": shape.hidden_size,
         "sigma": shape.sigma,
     }
-    layout = TileLayout(picture.shape, shape.tile, min(OVERLAP, shape.tile // 2))
+    layout = TileLayout(signal.shape, shape.tile, min(OVERLAP, shape.tile // 2))
     defaults = recipe_settings(MEMORISE)
     if spacing > 1.0:
         defaults |= _BETWEEN_PIXELS
@@ -241,19 +241,19 @@ def _plan(picture: Signal, shape: Shape, settings: Mapping[str, Any], reason: st
 
 
 def _within(
-    picture: Signal, budget: int, settings: Mapping[str, Any], tile: int | None, spacing: float
+    signal: Signal, budget: int, settings: Mapping[str, Any], tile: int | None, spacing: float
 ) -> TilePlan:
     """Return the plan with the most parameters within a budget."""
-    values = len(picture.grid) * picture.channels
+    values = len(signal.grid) * signal.channels
     fewest = 0
     for shape in SHAPES:
         if tile is not None and shape.tile != tile:
             continue
         reason = f"at most {budget:,d} parameters, {budget / values:.2f} for each colour value"
-        plan = _plan(picture, shape, settings, reason, spacing)
+        plan = _plan(signal, shape, settings, reason, spacing)
         fewest = (
             len(plan.layout)
-            * TileNetwork.drawn(plan.config, picture.channels, len(picture.shape)).layout.num_parameters
+            * TileNetwork.drawn(plan.config, signal.channels, len(signal.shape)).layout.num_parameters
         )
         if fewest <= budget:
             return plan

@@ -66,7 +66,7 @@ class Evaluator:
             pixels = permuted(np.arange(sample), len(target), seed=0, epoch=0).astype(np.int64)
             pixels = np.union1d(pixels, _some_of_each(train, train[pixels]))
             self.target, self.train, self.held_out = target[pixels], train[pixels], self.held_out[pixels]
-            self._coordinates = model.picture.grid.coordinates(pixels) if points is None else points[pixels]
+            self._coordinates = model.signal.grid.coordinates(pixels) if points is None else points[pixels]
 
     def __call__(self) -> Evaluation:
         """Return the figures of the model's present parameters."""
@@ -103,7 +103,7 @@ class Evaluator:
 
     def with_ssim(self) -> tuple[Evaluation, float | None]:
         """Return the figures and the SSIM, from one pass over the whole picture."""
-        facts = self.model.picture
+        facts = self.model.signal
         figures = ErrorSums(np, self.loss, self.target, self.train, self.held_out)
         is_picture = facts.dimensions == 2 and self._coordinates is None and (self.train | self.held_out).all()
         ssim = RunningSSIM(self.target.reshape(*facts.shape, -1)) if is_picture else None
@@ -116,7 +116,7 @@ class Evaluator:
     def _predictions(self) -> Iterator[NDArray[np.floating]]:
         """Yield unclipped predictions (n, C) on the host, in order; whole lines of a grid."""
         if self.features is None and self._coordinates is None:
-            for rows in self.model.predict_rows(self.model.picture.grid):
+            for rows in self.model.predict_rows(self.model.signal.grid):
                 yield rows.reshape(-1, rows.shape[-1])
             return
         for colours in self._pixels.colours():

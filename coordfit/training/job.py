@@ -35,7 +35,7 @@ _FREE = (
 class Job:
     """One network to train."""
 
-    picture: Signal
+    signal: Signal
     config: FitConfig
     known: NDArray[np.bool_] | None = None
     """(*samples), the samples that training may see; None for those of `config.train_on`."""
@@ -49,12 +49,12 @@ class Job:
         fixed = tuple((name, value) for name, value in settings.items() if name not in _FREE)
         num_pixels = None if self.known is None else int(self.known.sum())
         train_on = self.config.train_on if self.known is None else ""
-        encoding = encoding_of(self.config, self.picture.shape)
+        encoding = encoding_of(self.config, self.signal.shape)
         learned = (self.config.encoding, *encoding.parameter_shapes().items()) if encoding.learns else ()
-        points = None if self.picture.coordinates is None else self.picture.digest
+        points = None if self.signal.coordinates is None else self.signal.digest
         alike = (
-            self.picture.pixels.shape,
-            self.picture.shape,
+            self.signal.pixels.shape,
+            self.signal.shape,
             num_pixels,
             train_on,
             self.weights is None,

@@ -56,7 +56,7 @@ class Member:
     def __init__(
         self,
         backend: Backend,
-        picture: Signal,
+        signal: Signal,
         config: FitConfig,
         *,
         known: NDArray[np.bool_] | None = None,
@@ -64,26 +64,24 @@ class Member:
         before: tuple[State, NDArray[np.floating]] | None = None,
     ) -> None:
         _check_settings(config)
-        self.picture, self.config, self.known = picture, config, known
-        self.target = picture.pixels.reshape(-1, picture.channels)
+        self.signal, self.config, self.known = signal, config, known
+        self.target = signal.pixels.reshape(-1, signal.channels)
         streams = RandomStreams(config.seed)
-        mask = (
-            training_mask(config.train_on, picture.samples) if known is None else checked_mask(known, picture)
-        )
+        mask = training_mask(config.train_on, signal.samples) if known is None else checked_mask(known, signal)
         self.train = mask.reshape(-1)
         self.weights: NDArray[np.floating] | None = None
         if weights is not None:
-            self.weights = scaled_weights(checked_weights(weights, picture), self.train)
+            self.weights = scaled_weights(checked_weights(weights, signal), self.train)
         self.encoder_state, parameters = before or self._draw(streams)
-        self.model = Model(backend, config, SignalFacts.of(picture), self.encoder_state, parameters)
+        self.model = Model(backend, config, SignalFacts.of(signal), self.encoder_state, parameters)
         self.num_training_pixels = num_pixels = int(self.train.sum())
         self.batch_rows = batch = min(config.batch_size or num_pixels, num_pixels)
         self.budget = Budget(config, num_pixels)
         self.steps = self.budget.steps
         self.order = None if batch == num_pixels else BatchOrder(num_pixels, batch, streams.order_seed)
         self.loss = make_loss(config.loss, **vars(config))
-        unknown = None if picture.unknown is None else picture.unknown.reshape(-1)
-        compared: Any = {"points": picture.coordinates, "unknown": unknown}
+        unknown = None if signal.unknown is None else signal.unknown.reshape(-1)
+        compared: Any = {"points": signal.coordinates, "unknown": unknown}
         self.evaluate, self.evaluate_all = (
             Evaluator(self.model, self.loss, self.target, self.train, sample=sample, **compared)
             for sample in (SAMPLE_PIXELS, None)
@@ -97,8 +95,8 @@ class Member:
 
     def _draw(self, streams: RandomStreams) -> tuple[State, NDArray[np.float64]]:
         """Draw the encoder's state and the flat parameters of network and encoder."""
-        config, channels = self.config, self.picture.channels
-        encoding = encoding_of(config, self.picture.shape)
+        config, channels = self.config, self.signal.channels
+        encoding = encoding_of(config, self.signal.shape)
         state = encoding.draw(streams.encoding, config.dtype)
         layout = layout_for(config, encoding, state, channels)
         network = initial_parameters(
@@ -111,15 +109,15 @@ class Member:
         )
         if config.output_start == "picture":
             self._start_linear(encoding, list(ParameterLayout(layout.layer_sizes).views(np, network)))
-        if self.picture.coordinates is not None:
+        if self.signal.coordinates is not None:
             return state, layout.with_encoder(network, encoding.draw_parameters(streams.encoding))
-        known = self.train.reshape(self.picture.samples)
-        first = encoding.first_parameters(streams.encoding, self.picture.pixels, known)
+        known = self.train.reshape(self.signal.samples)
+        first = encoding.first_parameters(streams.encoding, self.signal.pixels, known)
         return state, layout.with_encoder(network, first)
 
     def _start_linear(self, encoding: Encoding, layers: Sequence[Drawn]) -> None:
         """Let a network start at the picture of the encoding's first values; ConfigError if it cannot."""
-        config, channels = self.config, self.picture.channels
+        config, channels = self.config, self.signal.channels
         S = encoding.colour_weights(channels)
         if S is None:
             raise ConfigError(f"output_start picture is for encoding pyramid, not {name_of(config.encoding)}")
@@ -203,7 +201,7 @@ def training_pixels_of(members: Sequence[Member]) -> TrainingPixels:
     first = members[0]
     backend, dtype = first.model.backend, first.config.dtype
     if len(members) > 1:
-        same = all(member.picture.pixels is first.picture.pixels for member in members)
+        same = all(member.signal.pixels is first.signal.pixels for member in members)
         target = first.target if same else np.stack([member.target for member in members])
         own = [member.weights for member in members if member.weights is not None]
         weights = backend.asarray(np.stack(own), dtype) if own else None
@@ -218,7 +216,7 @@ def training_pixels_of(members: Sequence[Member]) -> TrainingPixels:
 
 def _coordinates_of(member: Member, chosen: NDArray[np.int64] | None) -> Array | GridRows:
     """Return the coordinates of the samples that are chosen, or of all, on the device."""
-    backend, dtype, signal = member.model.backend, member.config.dtype, member.picture
+    backend, dtype, signal = member.model.backend, member.config.dtype, member.signal
     every_second = member.config.train_on == "every-second" and member.known is None
     if signal.coordinates is not None:
         return backend.asarray(signal.coordinates if chosen is None else signal.coordinates_of(chosen), dtype)

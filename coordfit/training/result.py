@@ -73,11 +73,16 @@ class FitResult:
     history: list[HistoryRow]
     stopped: str
     model: Model | TiledModel | CompressedPicture
-    picture: Signal
+    signal: Signal
     state: TrainingState | None = None
     known: NDArray[np.bool_] | None = None
     step_losses: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
     networks: Sequence[Model] = ()
+
+    @property
+    def picture(self) -> Signal:
+        """Return the signal, by the name that most of them have."""
+        return self.signal
 
     has_curve: ClassVar[bool] = True
     """Whether the history is a curve over the steps of a network."""
@@ -158,7 +163,7 @@ class FitResult:
 
     def comparison(self) -> Image.Image:
         """Return truth, reconstruction and error side by side, with the figures."""
-        signal = self.picture
+        signal = self.signal
         made = self.reconstruction if signal.is_picture else np.concatenate([*self._rows()])
         truth = signal.shown(signal.values_on_grid)
         made = signal.shown(made.reshape(*signal.shape, signal.channels))
@@ -166,17 +171,17 @@ class FitResult:
 
     def _write_reconstruction(self, folder: Path) -> None:
         """Write `reconstruction.png`, or an array in its own units to a file of its source's kind."""
-        frame = self.picture.frame
+        frame = self.signal.frame
         if frame is None:
-            save_picture(folder / "reconstruction.png", self.reconstruction, bit_depth=self.picture.bit_depth)
+            save_picture(folder / "reconstruction.png", self.reconstruction, bit_depth=self.signal.bit_depth)
         else:
-            file = folder / f"reconstruction{suffix_for(self.picture.name)}"
+            file = folder / f"reconstruction{suffix_for(self.signal.name)}"
             write_array(file, self.reconstruction, frame)
 
     def _write_deviation(self, folder: Path, deviation: NDArray[np.floating]) -> None:
         """Write the deviation of a mean: a sheet `deviation.png`, or an array as `deviation.npy`."""
-        if self.picture.frame is not None:
-            write_array(folder / "deviation.npy", deviation, self.picture.frame)
+        if self.signal.frame is not None:
+            write_array(folder / "deviation.npy", deviation, self.signal.frame)
             return
         title = f"{self._title()}, mean of {len(self.networks)}"
         sheet = deviation_sheet(self.reconstruction, deviation, title=title)
@@ -227,19 +232,19 @@ class StreamedResult(FitResult):
 
     def write_pictures(self, folder: Path) -> None:
         """Write reconstruction and `comparison.png`; of a picture from rows that are rendered once."""
-        if not self.picture.is_picture:
+        if not self.signal.is_picture:
             super().write_pictures(folder)
             return
-        running = RunningComparison(self.picture.colours)
+        running = RunningComparison(self.signal.colours)
         save_rows(folder / "reconstruction.png", self.model, self.model.grid(), see=running.add)
         with atomic_write(folder / "comparison.png") as file:
             running.draw(self._title(), self._figures()).save(file, format="PNG")
 
     def comparison(self) -> Image.Image:
         """Return truth, reconstruction and error side by side, without the whole rendering in memory."""
-        if not self.picture.is_picture:
+        if not self.signal.is_picture:
             return super().comparison()
-        running = RunningComparison(self.picture.colours)
+        running = RunningComparison(self.signal.colours)
         for rows in self.model.render_rows(self.model.grid()):
             running.add(rows)
         return running.draw(self._title(), self._figures())
@@ -266,15 +271,15 @@ def make_result(
         metrics["polish"] = {"mse_before": polished.before, "mse": polished.after, "seconds": polished.seconds}
     member.model.metrics = metrics
     history, model, known = list(member.history), member.model, member.known
-    return FitResult(metrics, history, stopped, model, member.picture, state, known, losses)
+    return FitResult(metrics, history, stopped, model, member.signal, state, known, losses)
 
 
 def _metrics(member: Member, state: TrainingState, backend: Backend) -> dict[str, Any]:
-    picture, config, model = member.picture, member.config, member.model
+    signal, config, model = member.signal, member.config, member.model
     stored = model.num_parameters + sum(array.size for array in member.encoder_state.values())
     bits = bits_per_pixel(stored * item_size(config.dtype), len(member.target))
     train_on = config.train_on if member.known is None else ""
-    return metrics_of(member.evaluate_all, picture, config, backend, train_on=train_on) | {
+    return metrics_of(member.evaluate_all, signal, config, backend, train_on=train_on) | {
         "steps": state.step,
         "epochs": state.step * member.batch_rows / member.num_training_pixels,
         "seconds": state.seconds,
@@ -284,7 +289,7 @@ def _metrics(member: Member, state: TrainingState, backend: Backend) -> dict[str
 
 
 def metrics_of(
-    evaluator: Evaluator, picture: Signal, config: FitConfig, backend: Backend, *, train_on: str
+    evaluator: Evaluator, signal: Signal, config: FitConfig, backend: Backend, *, train_on: str
 ) -> dict[str, Any]:
     """Return the metrics of any model: its figures on all pixels, its device and its picture.
 
@@ -295,8 +300,8 @@ def metrics_of(
         "psnr": figures.psnr,
         "psnr_train": figures.psnr_train,
         "psnr_held_out": figures.psnr_held_out,
-        **picture.own_figures(figures.psnr),
-        **baselines(picture, train_on),
+        **signal.own_figures(figures.psnr),
+        **baselines(signal, train_on),
         "ssim": similarity,
         "loss": figures.loss,
         "loss_name": name_of(config.loss),
@@ -306,23 +311,23 @@ def metrics_of(
         "threads": getattr(backend, "threads", None),
         "precision": backend.precision,
         "parameters": evaluator.model.num_parameters,
-        "parameters_per_value": evaluator.model.num_parameters / picture.num_values,
-        "other_bits_per_pixel": picture.other_bits_per_pixel(figures.psnr if train_on else None),
-        **picture.size_facts,
-        "channels": picture.channels,
-        "picture_notes": list(picture.notes),
+        "parameters_per_value": evaluator.model.num_parameters / signal.num_values,
+        "other_bits_per_pixel": signal.other_bits_per_pixel(figures.psnr if train_on else None),
+        **signal.size_facts,
+        "channels": signal.channels,
+        "picture_notes": list(signal.notes),
         "seed": config.seed,
     }
 
 
-def baselines(picture: Signal, train_on: str) -> dict[str, float | None]:
+def baselines(signal: Signal, train_on: str) -> dict[str, float | None]:
     """Return the PSNR in dB on held-out pixels of plain interpolation between training pixels."""
     methods: tuple[Literal["bilinear", "bicubic"], ...] = ("bilinear", "bicubic")
     names = {method: f"psnr_held_out_{method}" for method in methods}
-    if train_on != "every-second" or not picture.is_picture:
+    if train_on != "every-second" or not signal.is_picture:
         return dict.fromkeys(names.values())
-    held_out = ~training_mask(train_on, picture.samples)
+    held_out = ~training_mask(train_on, signal.samples)
     return {
-        name: psnr(interpolate_every_second(picture.pixels, method), picture.pixels, where=held_out)
+        name: psnr(interpolate_every_second(signal.pixels, method), signal.pixels, where=held_out)
         for method, name in names.items()
     }

@@ -109,7 +109,7 @@ class Progress:
         are NaN.
         """
         model = self.model
-        own = model.picture
+        own = model.signal
         longer = max(own.height, own.width)
         if self.tiles and height is None and width is None and longer > MOST_RENDERED:
             height, width = (max(1, side * MOST_RENDERED // longer) for side in (own.height, own.width))

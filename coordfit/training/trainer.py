@@ -48,7 +48,7 @@ class Trainer:
         self.backend, self.config = backend, jobs[0].config
         before = None if state is None else (state.encoder_state, state.parameters)
         self.members = [
-            Member(backend, job.picture, job.config, known=job.known, weights=job.weights, before=before)
+            Member(backend, job.signal, job.config, known=job.known, weights=job.weights, before=before)
             for job in jobs
         ]
         # Members with the same loss are neighbours, so that each loss is one call.
@@ -108,7 +108,7 @@ class Trainer:
             return self.model.encoder, self.model.mlp
         backend, config = self.backend, self.config
         encoder = join_encoders(backend, [member.model.encoder for member in self.ordered], config.dtype)
-        sizes = layer_sizes(config, encoder.num_features, self.member.picture.channels)
+        sizes = layer_sizes(config, encoder.num_features, self.member.signal.channels)
         layout = ParameterLayout(sizes, self.model.mlp.layout.encoder_shapes)
         parameters = backend.zeros((len(self.members), layout.size), config.dtype)
         mlp = make_mlp(backend, config, layout, parameters)
@@ -254,7 +254,7 @@ class Trainer:
             parameters=own[0],
             optimizer=dict(zip(self.optimizer.state, own[1:], strict=True)),
             encoder_state=member.encoder_state,
-            picture_digest=member.picture.digest,
+            picture_digest=member.signal.digest,
             history=list(member.history),
         )
 
@@ -281,7 +281,7 @@ def _check(jobs: Sequence[Job], backend: Backend) -> None:
     config, count = jobs[0].config, len(jobs)
     if config.optimizer == "gauss-newton" and count > 1:
         raise ConfigError("gauss-newton trains one network at a time")
-    need = memory.need_of_training(config, jobs[0].picture, backend, count)
+    need = memory.need_of_training(config, jobs[0].signal, backend, count)
     memory.check(need, backend, "this run" if count == 1 else f"this batch of {count} networks")
 
 

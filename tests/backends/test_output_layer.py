@@ -118,7 +118,7 @@ def test_features_of_a_picture_too_large_for_a_table(machine, monkeypatch, optio
     monkeypatch.setattr("coordfit.network.cost.FEATURE_TABLE_BYTES", 0)
     jobs = jobs_of(options)
     if sigma == "own":
-        jobs = [Job(job.picture, job.config.replace(sigma=1.0 + k)) for k, job in enumerate(jobs)]
+        jobs = [Job(job.signal, job.config.replace(sigma=1.0 + k)) for k, job in enumerate(jobs)]
     expected = trained(jobs, NumpyBackend(fused="never", threads=1), 4)
     found = trained(jobs, fake_cupy.CupyOnHost("always"), 4)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)

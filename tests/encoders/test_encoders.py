@@ -226,7 +226,7 @@ def test_encodings_that_learn_are_batches_of_their_own(cat, name):
     assert jobs[0].shape_key != jobs[1].shape_key
     others = [Job(cat, make_config(SMALL, {"encoding": Learned(6, sigma)})) for sigma in (1.0, 3.0)]
     assert len({job.shape_key for job in [*jobs, *others]}) == 4  # of one class and shape, and others
-    wider = dataclasses.replace(jobs[0], picture=coordfit.load_picture(cat, size=(9, 13)))
+    wider = dataclasses.replace(jobs[0], signal=coordfit.load_picture(cat, size=(9, 13)))
     assert jobs[0].shape_key != wider.shape_key
 
 

@@ -64,7 +64,7 @@ def test_it_is_trained_as_each_of_its_networks_alone(backend, cat, known):
     config = make_config(SMALL, {"seed": 5})
     [result] = AverageTrainer(Job(cat, config, known), backend, 3).run()
     jobs = [Job(cat, config.replace(seed=seed), known) for seed in (5, 6, 7)]
-    alone = [fit_alone(Job(job.picture, job.config, known), backend) for job in jobs]
+    alone = [fit_alone(Job(job.signal, job.config, known), backend) for job in jobs]
     places = np.random.default_rng(0).random((40, 2))
     expected = np.mean([one.model(places) for one in alone], axis=0)
     np.testing.assert_allclose(result.model(places), expected, atol=1e-6)
@@ -259,3 +259,20 @@ def test_the_networks_are_kept_for_drawings_of_any_size_and_for_a_run_that_goes_
 def test_few_bits_are_no_mean(cat):
     with pytest.raises(ConfigError, match="leave average out"):
         coordfit.fit(cat, recipe="compact", average=2)
+
+
+def test_a_mean_of_a_volume_has_a_deviation_in_its_units():
+    values = np.random.default_rng(0).normal(500.0, 90.0, (6, 7, 8))
+    values[2, 3, 4] = np.nan
+    known = np.random.default_rng(1).random(values.shape) < 0.7
+    options = {"hidden_size": 12, "depth": 3, "num_frequencies": 8, "steps": 30, "dtype": "float64"}
+    mean = coordfit.fit_array(values, "zyx", known=known, average=3, sigma=1.0, **options)
+    alone = [
+        coordfit.fit_array(values, "zyx", known=known, sigma=1.0, seed=k, **options).reconstruction
+        for k in range(3)
+    ]
+    np.testing.assert_allclose(mean.deviation, np.std(alone, axis=0), rtol=1e-6, atol=1e-6)
+    hidden = ~known & np.isfinite(values)
+    within = np.abs(mean.reconstruction - values) <= mean.deviation
+    assert mean.metrics["within_1"] == pytest.approx(within[hidden].mean(), abs=1e-9)
+    assert mean.metrics["deviation_mean"] == pytest.approx(mean.deviation[hidden].mean(), rel=1e-6)

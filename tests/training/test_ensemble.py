@@ -56,7 +56,7 @@ def cat():
 
 
 def alone(backend, job):
-    return fit_alone(Job(job.picture, job.config, job.known), backend)
+    return fit_alone(Job(job.signal, job.config, job.known), backend)
 
 
 def assert_together_equals_alone(backend, jobs):

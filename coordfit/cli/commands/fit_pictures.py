@@ -109,7 +109,7 @@ def _fits(
 
     def on_result(name: str, result: FitResult) -> None:
         report.close()
-        say_notes(result.picture, log)
+        say_notes(result.signal, log)
         rows.add(many.fits.row(name))
         if result.missed_target:
             log(f"{name}: the target of {result.config.target_psnr:g} dB was not reached within the budget")

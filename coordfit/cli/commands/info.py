@@ -29,7 +29,7 @@ def run(options: Options) -> int:
         return _say(_of_compressed(file), options)
     model = load_networks(file, get_backend("cpu"))
     size = file.stat().st_size
-    picture = model.picture
+    picture = model.signal
     facts: dict[str, Any] = {
         "model": str(file),
         **_signal(picture),
@@ -64,7 +64,7 @@ def _signal(own: SignalFacts) -> dict[str, Any]:
 def _of_compressed(file: Path) -> dict[str, Any]:
     """Return the facts of a compressed picture, and how many bits per pixel each of its parts has."""
     drawn = open_compressed(file)
-    own, size = drawn.picture, file.stat().st_size
+    own, size = drawn.signal, file.stat().st_size
     parts = bits_of_parts(drawn.compressed)
     return {
         "picture": str(file),

@@ -101,7 +101,7 @@ def draw(model: Drawable, file: Path, options: Options, *, is_photograph: bool =
 
 def _method(options: Options, model: Drawable, grid: SampleGrid, *, is_photograph: bool) -> str:
     """Return `function` or `enlarge`; UsageError if the size cannot be enlarged to."""
-    own, size = model.picture, grid.full_shape
+    own, size = model.signal, grid.full_shape
     is_larger = size != own.size and size[0] >= own.height and size[1] >= own.width
     fits = is_larger and size[0] * size[1] <= MAX_PIXELS
     if options.method == "enlarge" and not fits:
@@ -116,7 +116,7 @@ def _method(options: Options, model: Drawable, grid: SampleGrid, *, is_photograp
 
 
 def _grid(options: Options, model: Drawable) -> SampleGrid:
-    own = model.picture
+    own = model.signal
     shape = own.shape
     if isinstance(options.size, tuple):
         shape = options.size[::-1]
@@ -132,8 +132,8 @@ def _grid(options: Options, model: Drawable) -> SampleGrid:
 def _check_extent(grid: SampleGrid, path: Path, model: Drawable) -> None:
     """Refuse a rendering that no file can hold, before any work."""
     is_png = path.suffix.lower() == ".png"
-    sample_bytes = model.picture.bit_depth // 8 if is_png else np.dtype(model.dtype).itemsize
-    needed = len(grid) * model.picture.channels * sample_bytes / 1e9
+    sample_bytes = model.signal.bit_depth // 8 if is_png else np.dtype(model.dtype).itemsize
+    needed = len(grid) * model.signal.channels * sample_bytes / 1e9
     asked = f"{grid.width}x{grid.lines} = {len(grid)} pixels"
     if len(grid) > _MOST_PIXELS or max(grid.width, grid.lines) > MAX_SIDE:
         raise UsageError(

@@ -29,14 +29,14 @@ def is_of_numbers(model: Rendered, options: Options) -> bool:
     suffix = options.out.suffix.lower() if options.out is not None else ""
     if options.derivative is not None or suffix in _NUMPY:
         return True
-    own = model.picture
+    own = model.signal
     can_be_drawn = own.dimensions == 2 and own.channels <= 4
     return own.frame is not None and not (can_be_drawn and suffix not in ("", *ENDINGS))
 
 
 def draw_numbers(model: Rendered, file: Path, grid: SampleGrid, options: Options) -> int:
     """Write the values or a derivative of a signal on a grid to a file, and print its path."""
-    own, kind = model.picture, options.derivative
+    own, kind = model.signal, options.derivative
     frame = _frame_of(own, is_derivative=kind is not None).of_grid(grid, own.shape)
     path = options.out or file.with_name(_name(file.stem, grid, own, kind))
     is_drawn = path.suffix.lower() not in ENDINGS

@@ -115,7 +115,7 @@ def _take_tile_options(options: Options) -> None:
 def _say_chosen(runs: list[Run], settled: list[Run], log: Callable[[str], None]) -> None:
     """Report the numbers that were chosen for a sigma of `auto`, each once."""
     chosen = dict.fromkeys(
-        f"{after.job.config.sigma:g} for {after.job.picture.name}"
+        f"{after.job.config.sigma:g} for {after.job.signal.name}"
         for before, after in zip(runs, settled, strict=True)
         if before.job.config.sigma == "auto"
     )

@@ -68,7 +68,7 @@ class InpaintResult(FitResult):
         What hid the pixels, for people.
     """
 
-    picture: Picture
+    signal: Picture
     known: Mask
     has_truth: bool
     hiding: str
@@ -82,12 +82,12 @@ class InpaintResult(FitResult):
     def filled(self) -> Pixels:
         """Return the picture (H, W, C) in [0, 1]: known pixels as they are, hidden ones by the network."""
         guess = np.clip(self.reconstruction, 0.0, 1.0)
-        return np.where(self.mask[:, :, None], self.picture.pixels, guess).astype(np.float32)
+        return np.where(self.mask[:, :, None], self.signal.pixels, guess).astype(np.float32)
 
     @property
     def masked(self) -> MaskedPicture:
         """Return the picture and its mask."""
-        return MaskedPicture(self.picture, self.known, self.has_truth, self.hiding)
+        return MaskedPicture(self.signal, self.known, self.has_truth, self.hiding)
 
     def comparison(self, seen: RunningComparison | None = None) -> Image.Image:
         """Draw truth, mask, filled and the error of hidden pixels; damaged, mask and filled without a truth."""
@@ -102,7 +102,7 @@ class TiledInpaintResult(InpaintResult, TiledResult):
 
     def _title(self) -> str:
         # Without the encoding: what hid the pixels has to find room too.
-        return f"{self.picture.name}, {self.picture.width}x{self.picture.height}: {self.model.layout.title}"
+        return f"{self.signal.name}, {self.signal.width}x{self.signal.height}: {self.model.layout.title}"
 
 
 def plan_inpainting(masked: MaskedPicture, settings: Settings, tiles: TileOptions, average: int = 1) -> AnyJob:

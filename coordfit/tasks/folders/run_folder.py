@@ -98,7 +98,7 @@ class RunFolder:
     def write_config(self, job: FitJob, image: str | None, backend: Backend, **more: Any) -> None:
         """Write `config.json`; `image` is the picture's path, or None for the bundled one."""
         path = None if image is None else str(Path(image).absolute())
-        document = {"config": job.settings, "image": path, "picture_digest": job.picture.digest}
+        document = {"config": job.settings, "image": path, "picture_digest": job.signal.digest}
         document |= {"device": backend.device, "precision": backend.precision, **more, "coordfit": __version__}
         write_json(self.path / "config.json", document)
 
@@ -135,7 +135,7 @@ class RunFolder:
         """Return where the run stands that goes on as `job`; ConfigError if it cannot be gone on with."""
         before, state = self.load_state() or (begun.config, None)
         job.check_goes_on(before)
-        begun.check_picture(job.picture, None if state is None else state.picture_digest)
+        begun.check_picture(job.signal, None if state is None else state.picture_digest)
         return state
 
     def load_state(self) -> tuple[FitConfig, TrainingState] | None:

@@ -47,15 +47,15 @@ def mean_network(models: Sequence[Model]) -> tuple[State, Array]:
     """Return the encoder's state and the flat parameters (P,) of the mean of K models of one shape."""
     first = models[0]
     config = mean_config(first.config, len(models))
-    encoding = encoding_of(config, first.picture.size)
+    encoding = encoding_of(config, first.signal.size)
     state = encoding.joined_states([model.encoder.state() for model in models])
     own = encoding.num_features(state) > first.encoder.num_features
-    layout = layout_for(config, encoding, state, first.picture.channels)
+    layout = layout_for(config, encoding, state, first.signal.channels)
     flat = np.zeros(layout.size, config.dtype)
     members = np.stack([model.backend.to_numpy(model.mlp.parameters) for model in models])
     for name, arrays in first.mlp.layout.encoder_views(np, members).items():
         layout.encoder_views(np, flat)[name][...] = np.concatenate(arrays, axis=-1)
-    groups = encoding_of(first.config, first.picture.size).feature_groups
+    groups = encoding_of(first.config, first.signal.size).feature_groups
     layers = list(zip(first.mlp.layout.views(np, members), layout.views(np, flat), strict=True))
     for i, ((W, b), (W_mean, b_mean)) in enumerate(layers):
         last = i == len(layers) - 1
@@ -139,7 +139,7 @@ class AverageTrainer:
                 parameters=self.backend.to_numpy(mean.model.mlp.parameters),
                 optimizer={},
                 encoder_state=mean.encoder_state,
-                picture_digest=self.job.picture.digest,
+                picture_digest=self.job.signal.digest,
                 history=list(self.history),
             )
             losses, stopped = np.mean([result.step_losses for result in good], axis=0), good[0].stopped
@@ -156,7 +156,7 @@ class AverageTrainer:
     def _mean_of(self, models: Sequence[Model]) -> Member:
         config, known = mean_config(models[0].config, len(models)), self.job.known
         before = mean_network(models)
-        return Member(self.backend, self.job.picture, config, known=known, before=before)
+        return Member(self.backend, self.job.signal, config, known=known, before=before)
 
 
 def _good(members: Sequence[Member]) -> list[Member]:
@@ -182,7 +182,7 @@ def _deviation_figures(result: FitResult, train: NDArray[np.bool_]) -> dict[str,
     """
     if result.deviation is None:
         return {}
-    signal = result.picture
+    signal = result.signal
     if signal.coordinates is not None:
         own = result.deviation
         return {"deviation_mean": float(own.mean()), "deviation_largest": float(own.max())}

@@ -24,7 +24,7 @@ _MOST_PRODUCTS_ON_CPU = 2_000_000
 
 def can_be_batched(job: FitJob, backend: Backend) -> bool:
     """Whether a job gives the same result in a batch as alone, and gains by it."""
-    is_small = len(job.picture.grid) <= AUTO_PIXELS
+    is_small = len(job.signal.grid) <= AUTO_PIXELS
     return job.is_same_in_batch and is_small and _gains(job, backend)
 
 
@@ -32,11 +32,11 @@ def _gains(job: FitJob, backend: Backend) -> bool:
     """Whether calls take a good part of a step, and not the products alone."""
     if backend.device != "cpu":
         return True
-    config, samples = job.config, len(job.picture.grid)
-    encoding = encoding_of(config, job.picture.shape)
+    config, samples = job.config, len(job.signal.grid)
+    encoding = encoding_of(config, job.signal.shape)
     state = encoding.draw(np.random.default_rng(0), config.dtype)
     rows = min(config.batch_size or samples, samples)
-    return rows * layout_for(config, encoding, state, job.picture.channels).size <= _MOST_PRODUCTS_ON_CPU
+    return rows * layout_for(config, encoding, state, job.signal.channels).size <= _MOST_PRODUCTS_ON_CPU
 
 
 def batches(jobs: Sequence[NetworkJob], backend: Backend) -> list[list[int]]:
@@ -53,7 +53,7 @@ def _most_together(job: NetworkJob, backend: Backend, count: int) -> int:
     free = backend.free_memory()
     count = min(count, MOST_MEMBERS)
     while count > 1 and free is not None:
-        need = memory.need_of_training(job.config, job.picture, backend, count)
+        need = memory.need_of_training(job.config, job.signal, backend, count)
         if need.total + (count - 1) * need.pixels <= free:
             break
         count -= 1

@@ -76,7 +76,7 @@ def why_not_compact(
 class CompactJob(PlannedJob):
     """A picture to be learned as a function of few bits."""
 
-    picture: Picture
+    signal: Picture
     words: str = field(default="", compare=False)
     """What was decided."""
     kind: ClassVar[str] = COMPACT
@@ -97,7 +97,7 @@ class CompactJob(PlannedJob):
     @property
     def facts(self) -> dict[str, Any]:
         """What the job is known by beside its settings, for JSON."""
-        return {"picture_digest": self.picture.digest}
+        return {"picture_digest": self.signal.digest}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -188,10 +188,10 @@ class CompactFit(RunningFit):
         threads = getattr(backend, "threads", None)
         self._checkpoint = None if folder is None else CompressionCheckpoint(folder / COMPACT_MODEL)
         if resume and self._checkpoint is not None and self._checkpoint.path.exists():
-            self._asked, self._compressor = self._checkpoint.resumed(self._asked, job.picture, threads=threads)
+            self._asked, self._compressor = self._checkpoint.resumed(self._asked, job.signal, threads=threads)
             self.history = _rows_until(self._checkpoint.out.with_name("history.csv"), self._compressor.step)
         else:
-            self._compressor = self._asked.compressor(job.picture, threads=threads)
+            self._compressor = self._asked.compressor(job.signal, threads=threads)
         self._told = self._saved = time.monotonic()
 
     @property
@@ -228,9 +228,9 @@ class CompactFit(RunningFit):
         is_done = self._compressor.train(lambda progress: self._tell(progress, callback, should_stop))
         self._save()
         if not is_done and self._checkpoint is not None:
-            model = self._compressor.drawing(self.job.picture.name)
+            model = self._compressor.drawing(self.job.signal.name)
             return CompactResult(
-                {}, list(self.history), "interrupted", model, self.job.picture, asked=self.job.config
+                {}, list(self.history), "interrupted", model, self.job.signal, asked=self.job.config
             )
         return self._result("interrupted" if not is_done else "seconds" if self._asked.seconds else "steps")
 
@@ -259,16 +259,16 @@ class CompactFit(RunningFit):
             self.history[-1] if self.history else None,
             progress.evaluated,
             psnr=progress.psnr,
-            models_now=lambda: [self._compressor.drawing(self.job.picture.name)],
+            models_now=lambda: [self._compressor.drawing(self.job.signal.name)],
         )
 
     def _save(self) -> None:
         if self._checkpoint is not None:
-            self._checkpoint.save(self._compressor, self._asked, self.job.picture)
+            self._checkpoint.save(self._compressor, self._asked, self.job.signal)
         self._saved = time.monotonic()
 
     def _result(self, stopped: str) -> CompactResult:
-        picture = self.job.picture
+        picture = self.job.signal
         made = finished(self._compressor, picture)
         del self._compressor  # with its memory
         model = open_compressed(made.data, picture.name)
@@ -288,8 +288,8 @@ def finished_result(folder: Path, job: Job) -> CompactResult:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"cannot resume {printable(folder)}: metrics.json cannot be read") from error
     data = (folder / COMPACT_MODEL).read_bytes()
-    model = open_compressed(data, job.picture.name)
-    return CompactResult(metrics, [], metrics["stopped"], model, job.picture, asked=job.config, data=data)
+    model = open_compressed(data, job.signal.name)
+    return CompactResult(metrics, [], metrics["stopped"], model, job.signal, asked=job.config, data=data)
 
 
 class _SeenColours(Evaluator):
@@ -298,7 +298,7 @@ class _SeenColours(Evaluator):
     def _predictions(self) -> Iterator[NDArray[np.floating]]:
         start = 0
         for values in super()._predictions():
-            if self.model.picture.channels in (2, 4):
+            if self.model.signal.channels in (2, 4):
                 truth = self.target[start : start + len(values)]
                 hidden = truth[..., -1] == 0
                 values[hidden, :-1] = truth[hidden, :-1]

@@ -155,7 +155,7 @@ class NetworkJob(PlannedJob):
         return Model(
             get_backend("cpu"),
             self.config,
-            SignalFacts.of(self.picture),
+            SignalFacts.of(self.signal),
             learned.encoder_state,
             learned.parameters,
             metrics,

@@ -48,7 +48,7 @@ SomeJob = TypeVar("SomeJob", NetworkJob | TiledJob, NetworkJob | TiledJob | Comp
 
 
 def plan_fit(
-    picture: Signal,
+    signal: Signal,
     settings: Settings,
     tiles: TileOptions | None = None,
     device: Device | None = None,
@@ -68,22 +68,22 @@ def plan_fit(
     ConfigError
         As of `plan`; or the recipe is `compact`, and something else cannot be had with it.
     """
-    if not isinstance(picture, Picture):
-        return plan_array(picture, settings, tiles, weights=weights, average=average)
+    if not isinstance(signal, Picture):
+        return plan_array(signal, settings, tiles, weights=weights, average=average)
     options = tiles or TileOptions()
     is_masked = known is not None or weights is not None
-    reason = why_not_compact(picture, settings, options, device or Device(), is_masked=is_masked)
+    reason = why_not_compact(signal, settings, options, device or Device(), is_masked=is_masked)
     reason = "it is no mean of networks; leave average out" if average > 1 else reason
     if settings.recipe == COMPACT:
         if reason:
             raise ConfigError(f"the recipe {COMPACT!r} makes a function of few bits: {reason}")
-        return CompactJob.of(picture, settings)
-    is_large = len(picture.grid) > AUTO_PIXELS
+        return CompactJob.of(signal, settings)
+    is_large = len(signal.grid) > AUTO_PIXELS
     if is_large and not (reason or settings.recipe or "steps" in settings.asked):
-        return CompactJob.of(picture, settings)
+        return CompactJob.of(signal, settings)
     if options.tiles is None and options.budget_parameters is None:
         options = dataclasses.replace(options, tiles="none" if average > 1 else "auto")
-    return plan(picture, settings, options, known=known, weights=weights, average=average)
+    return plan(signal, settings, options, known=known, weights=weights, average=average)
 
 
 def plan_array(
@@ -120,7 +120,7 @@ def plan_array(
 
 
 def plan(
-    picture: Signal,
+    signal: Signal,
     settings: Settings,
     tiles: TileOptions | None = None,
     *,
@@ -132,7 +132,7 @@ def plan(
 
     Parameters
     ----------
-    picture : Signal
+    signal : Signal
         A picture at the size that the settings ask for.
     known : boolean array (H, W), optional
         The pixels that training may see, instead of those that `train_on` names.
@@ -150,23 +150,23 @@ def plan(
         raise ConfigError(f"the recipe {COMPACT!r} is of `coordfit fit` alone; leave it out")
     options, spacing = tiles or TileOptions(), None
     if known is not None:
-        known = checked_mask(known, picture)
-        spacing = mean_spacing(known, len(picture.shape))
+        known = checked_mask(known, signal)
+        spacing = mean_spacing(known, len(signal.shape))
         if settings.config.train_on != "all":
             raise ConfigError("train_on has no meaning where a mask says which pixels are known; leave it out")
-    counts = None if weights is None else checked_weights(weights, picture)
-    made = options.plan(picture, settings.asked, recipe=settings.recipe, spacing=spacing)
+    counts = None if weights is None else checked_weights(weights, signal)
+    made = options.plan(signal, settings.asked, recipe=settings.recipe, spacing=spacing)
     if isinstance(made, str):
-        surprises = options.tiles == "auto" and len(picture.grid) > AUTO_PIXELS
+        surprises = options.tiles == "auto" and len(signal.grid) > AUTO_PIXELS
         words = f"one network for the whole picture: {made}" if surprises else ""
         check_average(average, settings.config)
-        return NetworkJob(picture, settings.config, known, counts, average, words)
+        return NetworkJob(signal, settings.config, known, counts, average, words)
     if average > 1:
         raise ConfigError("average is of networks of the whole picture; leave it out, or take tiles=none")
     if counts is not None and made.config.target_psnr is not None:
         raise ConfigError("target_psnr counts all pixels alike; leave weights out, or take tiles=none")
     return TiledJob(
-        picture, made.config, known, counts, plan=made, every_tile=options.every_tile, stored=options.stored
+        signal, made.config, known, counts, plan=made, every_tile=options.every_tile, stored=options.stored
     )
 
 
@@ -186,7 +186,7 @@ def settled(job: SomeJob, backend: Backend, trial: Trial | None = None) -> tuple
 def key_of(job: AnyJob) -> str:
     """Return what tells a job from all others: a digest of the picture and of every setting."""
     settings = json.dumps(job.config.as_key() | job.facts | digests_of(job), sort_keys=True)
-    return hashlib.sha256(f"{job.picture.digest}\n{settings}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{job.signal.digest}\n{settings}".encode()).hexdigest()[:16]
 
 
 def digests_of(job: FitJob) -> dict[str, str]:

@@ -63,12 +63,12 @@ def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tupl
     """
     train = job.known
     if train is None:
-        train = training_mask(job.config.train_on, job.picture.samples)
+        train = training_mask(job.config.train_on, job.signal.samples)
     if train.all():
         candidates: tuple[float, ...] = CANDIDATES
         trials = _memorising(job, train)
     else:
-        rate = max(job.picture.shape) / mean_spacing(train, len(job.picture.shape))
+        rate = max(job.signal.shape) / mean_spacing(train, len(job.signal.shape))
         candidates = tuple(rate * share for share in SHARES)
         trials = _interpolating(job, train)
     times = encoding_class(job.config.encoding).sigma_times
@@ -146,7 +146,7 @@ def _scores(
 ) -> list[float]:
     """PSNR in dB of each candidate, a mean over the trials; all networks are one batch."""
     jobs = [
-        Job(job.picture, trial.config.replace(sigma=sigma), trial.seen)
+        Job(job.signal, trial.config.replace(sigma=sigma), trial.seen)
         for trial in trials
         for sigma in candidates
     ]
@@ -155,13 +155,13 @@ def _scores(
         scores = np.empty((len(trials), len(candidates)))
         for number, trial in enumerate(trials):
             pixels = np.flatnonzero(trial.scored)
-            target = job.picture.pixels.reshape(-1, job.picture.channels)[pixels]
-            points = job.picture.coordinates_of(pixels)
+            target = job.signal.pixels.reshape(-1, job.signal.channels)[pixels]
+            points = job.signal.coordinates_of(pixels)
             for k in range(len(candidates)):
                 model = models[number * len(candidates) + k]
                 error = np.clip(model.predict(points), 0.0, 1.0) - target
                 scores[number, k] = psnr_from_mse(float(np.mean(np.square(error, dtype=np.float64))))
-    scores = np.minimum(scores, _rounding(job.picture.bit_depth)).mean(axis=0)
+    scores = np.minimum(scores, _rounding(job.signal.bit_depth)).mean(axis=0)
     return [float(score) if np.isfinite(score) else -math.inf for score in scores]
 
 

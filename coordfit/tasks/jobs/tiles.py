@@ -41,7 +41,7 @@ class TiledJob(PlannedJob):
     @property
     def facts(self) -> dict[str, Any]:
         """What the job is known by beside its settings, for JSON."""
-        return self.plan.facts(self.picture, every_tile=self.every_tile, stored=self.stored)
+        return self.plan.facts(self.signal, every_tile=self.every_tile, stored=self.stored)
 
     @property
     def shape_key(self) -> tuple[object, ...]:
@@ -74,7 +74,7 @@ class TiledJob(PlannedJob):
     ) -> TiledFit:
         """Make places for the tiles, in a folder if there is one; with `resume` those that are there stay."""
         return TiledFit(
-            self.picture,
+            self.signal,
             self.plan,
             backend,
             known=self.known,
@@ -94,6 +94,6 @@ class TiledJob(PlannedJob):
 
     def model_of(self, learned: Any, metrics: dict[str, Any]) -> TiledModel:
         """Make the model again from what it learned, on the host."""
-        network = TileNetwork.drawn(self.config, self.picture.channels, len(self.picture.shape))
-        facts = SignalFacts.of(self.picture)
+        network = TileNetwork.drawn(self.config, self.signal.channels, len(self.signal.shape))
+        facts = SignalFacts.of(self.signal)
         return TiledModel(get_backend("cpu"), facts, network, learned.layout, learned.parameters, metrics)
