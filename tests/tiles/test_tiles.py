@@ -611,7 +611,7 @@ def interrupted(monkeypatch, *words):
 
 def test_larger_pictures_are_decoded_where_they_are_asked_for(tmp_path, photo, monkeypatch, capsys):
     out, count = ["--out", str(tmp_path / "run")], 45 * 61
-    monkeypatch.setattr("coordfit.cli.session.MAX_PIXELS", count - 1)
+    monkeypatch.setattr("coordfit.tasks.folders.resume.MAX_PIXELS", count - 1)
     assert main([photo, *FIT, "--steps", "2", *out]) == 1
     assert "raise max_pixels (`coordfit fit --max-pixels`)" in capsys.readouterr().err
     interrupted(monkeypatch, photo, *FIT, "--steps", "2", *out, "--max-pixels", count)
