@@ -134,6 +134,21 @@ class Drawable:
             row += len(rows)
         return self.signal.as_array(rendering, grid.shape)
 
+    def to_xarray(self, shape: Sequence[int] | None = None, *, crop: Crop | None = None) -> DataArray:
+        """Return a rendering as an `xarray.DataArray` with named axes and the positions of its samples.
+
+        Those of a picture are in its own pixels. Arguments are those of `render`; ImportError without xarray.
+        """
+        import xarray  # optional and slow
+
+        own, grid = self.signal, self.grid(shape=shape, crop=crop)
+        pixels = Frame(("y", "x"), (0.0, 0.0), (1.0, 1.0))
+        frame = (own.frame or pixels).of_grid(grid, own.shape)
+        places = zip(frame.axes, frame.origin, frame.spacing, grid.shape, strict=True)
+        coords = {name: origin + step * np.arange(count) for name, origin, step, count in places}
+        axes = (*frame.axes, "channel") if own.has_channels else frame.axes
+        return xarray.DataArray(self.render(shape=grid.full_shape, crop=crop), coords, axes, name=own.name)
+
     def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole lines (n, width, C) in [0, 1] of a grid in order, in parts of bounded size."""
         raise NotImplementedError
@@ -226,21 +241,6 @@ class Rendered(Drawable):
     def predict(self, coordinates: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return values (N, C) as networks give them, at their coordinates (N, D)."""
         raise NotImplementedError
-
-    def to_xarray(self, shape: Sequence[int] | None = None, *, crop: Crop | None = None) -> DataArray:
-        """Return a rendering as an `xarray.DataArray` with named axes and the positions of its samples.
-
-        Those of a picture are in its own pixels. Arguments are those of `render`; ImportError without xarray.
-        """
-        import xarray  # optional and slow
-
-        own, grid = self.signal, self.grid(shape=shape, crop=crop)
-        pixels = Frame(("y", "x"), (0.0, 0.0), (1.0, 1.0))
-        frame = (own.frame or pixels).of_grid(grid, own.shape)
-        places = zip(frame.axes, frame.origin, frame.spacing, grid.shape, strict=True)
-        coords = {name: origin + step * np.arange(count) for name, origin, step, count in places}
-        axes = (*frame.axes, "channel") if own.has_channels else frame.axes
-        return xarray.DataArray(self.render(shape=grid.full_shape, crop=crop), coords, axes, name=own.name)
 
     def jet(self, coordinates: NDArray[np.float64], pairs: Sequence[Pair] = ()) -> Jet:
         """Return values (N, C) with derivatives, as networks give them at their coordinates (N, D), in float64.

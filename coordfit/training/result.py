@@ -30,6 +30,7 @@ from ..sources.writing import suffix_for, write_array
 
 if TYPE_CHECKING:
     from PIL import Image
+    from xarray import DataArray
 
     from .._backends import Backend
     from ..codec import CompressedPicture
@@ -146,6 +147,10 @@ class FitResult:
     ) -> NDArray[np.floating]:
         """Return the picture, or another signal, at another size; see `Model.render`."""
         return self.model.render(height, width, shape=shape, crop=crop)
+
+    def to_xarray(self) -> DataArray:
+        """Return the reconstruction as an `xarray.DataArray`; see `Model.to_xarray`."""
+        return self.model.to_xarray()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model; see `Model.save`."""

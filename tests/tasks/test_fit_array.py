@@ -283,6 +283,28 @@ def test_sigma_follows_the_samples_and_can_be_chosen():
     assert isinstance(chosen, float)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon", "gauss-newton"])
+@pytest.mark.parametrize("encoding", ["none", "basic", "positional", "gaussian", "grid", "pyramid"])
+def test_every_encoding_and_optimizer_learns_a_volume(encoding, optimizer):
+    z, y, x = np.mgrid[:6, :7, :8] / 8.0
+    values = np.sin(5 * x + 3 * y) + np.cos(4 * z)
+    options = SMALL | {
+        "sigma": 1.0,
+        "encoding": encoding,
+        "optimizer": optimizer,
+        "steps": 40,
+        "batch_size": None,
+    }
+    if optimizer == "sgd":
+        options |= {"learning_rate": 0.5, "momentum": 0.9}
+    if optimizer == "gauss-newton" and encoding in ("grid", "pyramid"):
+        with pytest.raises(ConfigError, match="gauss-newton trains no encoding"):
+            coordfit.fit_array(values, **options)
+        return
+    history = coordfit.fit_array(values, output_activation="identity", **options).history
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+
 # -- what is refused -------------------------------------------------------------------------------------
 
 
@@ -348,7 +370,7 @@ def test_a_dataarray_brings_its_axes_and_gets_them_back():
     given = xarray.DataArray(values_of(2), {"latitude": latitude, "level": level}, ("latitude", "level"))
     result = coordfit.fit_array(given, **SMALL)
     assert result.model.picture.frame.axes == ("latitude", "level")
-    made = result.model.to_xarray()
+    made = result.to_xarray()
     xarray.testing.assert_allclose(made, xarray.full_like(given, 0.0) + result.reconstruction)
     at = result.model([[4.0, float(latitude[3])]])
     low, high = values_of(2).min(), values_of(2).max()
