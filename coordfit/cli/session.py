@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .._backends import Backend
-from ..config import FitConfig, read_config_file
+from ..config import FitConfig, read_config_file, sigma_in_words
 from ..errors import ConfigError
 from ..files import printable
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
@@ -60,7 +60,8 @@ def settle_sigma(job: SomeJob, backend: Backend, log: Callable[[str], None], opt
         job, scores = settled(job, backend, report.show)
     if scores:
         others = ", ".join(f"{candidate:g}: {score:.1f}" for candidate, score in scores.items())
-        log(f"sigma auto: {job.config.sigma:g}, of short runs with {{{others}}} dB")
+        chosen = sigma_in_words(job.config.resolved_sigma)
+        log(f"sigma auto: {chosen}, of short runs with {{{others}}} dB")
     return job
 
 

@@ -203,7 +203,9 @@ def _signal(facts: object) -> SignalFacts:
     settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in frame.items()}
     made = Frame(**settings)
     made.check(len(shape), channels)
-    return SignalFacts(shape, channels, 8, str(facts["name"]), made)
+    if facts["bit_depth"] not in (8, 16):
+        raise ValueError(f"the signal's bit depth is {facts['bit_depth']!r}")
+    return SignalFacts(shape, channels, facts["bit_depth"], str(facts["name"]), made)
 
 
 def _picture(facts: object) -> SignalFacts:

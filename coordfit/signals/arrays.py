@@ -55,7 +55,7 @@ class ArraySignal(Signal):
     known: NDArray[np.bool_] | None = None
     unknown: NDArray[np.bool_] | None = None
     points: NDArray[np.float64] | None = None
-    bit_depth: int = 8
+    bit_depth: int = 16
 
     def __post_init__(self) -> None:
         for array in (self.scaled, self.known, self.unknown, self.points):

@@ -279,8 +279,16 @@ def test_each_coordinate_may_have_its_own_sigma():
 def test_sigma_follows_the_samples_and_can_be_chosen():
     long, short = (coordfit.fit_array(np.arange(n) % 7.0, **SMALL).config.sigma for n in (400, 100))
     assert long == 4 * short
-    chosen = coordfit.fit_array(values_of(3), **SMALL, sigma="auto").config.sigma
-    assert isinstance(chosen, float)
+    z, y, x = np.mgrid[:20, :24, :28] / 28.0
+    values = np.sin(2 * np.pi * 9 * z) + 0.3 * np.sin(2 * np.pi * (x + y))  # fast along z alone
+    known = np.random.default_rng(0).random(values.shape) < 0.5
+    options = SMALL | {"steps": 1500, "num_frequencies": 64, "hidden_size": 48, "batch_size": 512}
+    chosen, given = (coordfit.fit_array(values, known=known, sigma=s, **options) for s in ("auto", None))
+    sigma_x, sigma_y, sigma_z = chosen.config.sigma
+    assert sigma_z > 2 * max(sigma_x, sigma_y)
+    assert chosen.metrics["psnr_held_out"] > given.metrics["psnr_held_out"] + 3.0
+    sound = coordfit.fit_array(np.sin(np.arange(900) / 2.0), sigma="auto", **SMALL)
+    assert isinstance(sound.config.sigma, float)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon", "gauss-newton"])

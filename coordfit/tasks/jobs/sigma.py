@@ -12,11 +12,15 @@ through the best scores says where between the candidates the right sigma lies. 
 - Where pixels are held out, what memorises best does not interpolate best: the networks learn four fifths of
   the training pixels for a tenth of the steps, and are scored on the other fifth; of few pixels, each fifth
   takes its turn.
+
+Axes of signals that are no pictures have no common scale, so a second batch tries a smaller and a larger sigma
+along each axis alone.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +37,12 @@ from ...training.state import Trial
 from ...training.trainer import Trainer
 
 CANDIDATES = (2.5, 4.0, 6.3, 10.0, 16.0, 25.0, 40.0)
-"""For memorising: cycles per longer side of the picture."""
+"""For memorising: cycles per longer side of a picture, and per 128 samples of another signal."""
 SHARES = (1 / 80, 1 / 50, 1 / 31, 1 / 20, 1 / 12, 1 / 7.6, 1 / 4.8)
 """For interpolating: of the number of training pixels along the longer side."""
+
+_TIMES = (0.4, 1.0, 2.5)
+"""For one axis alone: of the sigma of all."""
 
 _MOSAICS = 2
 _MOSAIC_SHARE = 16  # of the pixels, one of this many
@@ -45,6 +52,7 @@ _ENOUGH_SCORED = 512  # pixels; fewer say little
 _LEVEL = 0.05  # dB
 
 Mask = NDArray[np.bool_]
+Sigma = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -56,16 +64,18 @@ class _Trial:
     scored: Mask
 
 
-def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tuple[float, dict[float, float]]:
+def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tuple[Sigma, dict[float, float]]:
     """The sigma for a job, to two digits, and the score of each candidate in dB.
 
-    The pixels that the job holds out are never looked at. `trial` is told of the steps taken and of all steps.
+    It is one number for a picture, and one for each coordinate of signals with other axes. The pixels that the
+    job holds out are never looked at. `trial` is told of the steps taken and of all steps.
     """
     train = job.known
     if train is None:
         train = training_mask(job.config.train_on, job.signal.samples)
     if train.all():
-        candidates: tuple[float, ...] = CANDIDATES
+        per_side = 1.0 if job.signal.is_picture else max(job.signal.shape) / 128.0
+        candidates = tuple(per_side * sigma for sigma in CANDIDATES)
         trials = _memorising(job, train)
     else:
         rate = max(job.signal.shape) / mean_spacing(train, len(job.signal.shape))
@@ -74,7 +84,19 @@ def choose_sigma(job: Job, backend: Backend, trial: Trial | None = None) -> tupl
     times = encoding_class(job.config.encoding).sigma_times
     candidates = tuple(times * sigma for sigma in candidates)
     scores = dict(zip(candidates, _scores(job, trials, candidates, backend, trial), strict=True))
-    return float(f"{_peak(scores):.2g}"), scores
+    sigma = _peak(scores)
+    if job.signal.is_picture or len(job.signal.shape) == 1:
+        return float(f"{sigma:.2g}"), scores
+    return tuple(float(f"{own:.2g}") for own in _by_axis(job, trials, sigma, backend, trial)), scores
+
+
+def _by_axis(job: Job, trials: list[_Trial], sigma: float, backend: Backend, told: Trial | None) -> list[float]:
+    """Return the best sigma along each coordinate, with that of all along the others."""
+    axes = range(len(job.signal.shape))
+    changed = [(axis, times) for axis in axes for times in _TIMES]
+    candidates = [tuple(sigma * (times if k == axis else 1.0) for k in axes) for axis, times in changed]
+    scores = iter(_scores(job, trials, candidates, backend, told))
+    return [_peak({sigma * times: next(scores) for times in _TIMES}) for _ in axes]
 
 
 def _memorising(job: Job, train: Mask) -> list[_Trial]:
@@ -140,7 +162,7 @@ def _mosaic(samples: tuple[int, ...], rng: np.random.Generator) -> Mask:
 def _scores(
     job: Job,
     trials: list[_Trial],
-    candidates: tuple[float, ...],
+    candidates: Sequence[Sigma],
     backend: Backend,
     told: Trial | None,
 ) -> list[float]:
