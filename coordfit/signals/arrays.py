@@ -76,8 +76,7 @@ class ArraySignal(Signal):
         """Return the samples along each axis; of scattered points those of a grid with a cell for four."""
         if self.points is None:
             return self.samples
-        count, dimensions = self.points.shape
-        return (max(1, round(float(count / 4.0) ** (1.0 / dimensions))),) * int(dimensions)
+        return _shape_of_points(self.points)
 
     @property
     def pixels(self) -> NDArray[np.float32]:
@@ -228,8 +227,7 @@ def point_signal(
         raise SignalError("coordinates must be finite")
     low, spans = points.min(axis=0), np.ptp(points, axis=0)
     spans[spans == 0.0] = 1.0
-    side = max(1, round(float(len(points) / 4.0) ** (1.0 / points.shape[1])))
-    spacing = spans / side
+    spacing = spans / _shape_of_points(points)[0]
     given = tuple(names or ("x", "y", "z", "t")[: points.shape[1]])
     if len(given) != points.shape[1]:
         raise SignalError(f"there are {len(given)} names of coordinates, and {points.shape[1]} coordinates")
@@ -238,9 +236,14 @@ def point_signal(
         tuple((low + 0.5 * spacing).tolist()[::-1]),
         tuple(spacing.tolist()[::-1]),
         has_channels=array.ndim == 2,
-        is_scattered=True,
     )
     return _signal(array.reshape(len(array), -1), frame, value_range, None, name, (points - low) / spans)
+
+
+def _shape_of_points(points: NDArray[np.float64]) -> tuple[int, ...]:
+    """Return the shape of a grid with a cell for four of the points (N, D)."""
+    count, dimensions = points.shape
+    return (max(1, round(float(count / 4.0) ** (1.0 / dimensions))),) * int(dimensions)
 
 
 def _drawn_line(values: NDArray[np.floating]) -> NDArray[np.float32]:

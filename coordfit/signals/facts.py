@@ -35,8 +35,6 @@ class Frame:
         The values that are 0 and 1 to a network.
     has_channels : bool
         Whether arrays of values have an axis of channels behind the others.
-    is_scattered : bool
-        Whether the samples are no grid; the shape is then that of a rendering.
     dtype : str
         The type of the source's values.
     """
@@ -47,7 +45,6 @@ class Frame:
     low: tuple[float, ...] = (0.0,)
     high: tuple[float, ...] = (1.0,)
     has_channels: bool = True
-    is_scattered: bool = False
     dtype: str = "float32"
 
     def of_grid(self, grid: SampleGrid, shape: tuple[int, ...]) -> Frame:

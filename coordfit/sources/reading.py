@@ -185,9 +185,12 @@ def _of_archive(file: Path, key: str | None) -> NDArray[Any]:
             )
         if key is not None and key not in names:
             raise SignalError(f"{printable(file)} has no array {key!r}; it has {', '.join(names)}")
-        values = archive[key or names[0]]
-    _check_size(values.shape, file)
-    return np.asarray(values)
+        name = key or names[0]
+        with archive.zip.open(f"{name}.npy") as member:
+            old = np.lib.format.read_magic(member) == (1, 0)
+            read_header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+            _check_size(read_header(member)[0], file)
+        return np.asarray(archive[name])
 
 
 def _sound(file: Path) -> Contents:
@@ -209,6 +212,8 @@ def _sound(file: Path) -> Contents:
         raise SignalError(
             f"{printable(file)} is no WAV of whole numbers, and is read by soundfile: pip install soundfile"
         ) from None
+    about = soundfile.info(file)
+    _check_size((about.frames, about.channels), file)
     values, rate = soundfile.read(file, always_2d=True)
     return Contents(values.astype(np.float32), ("t", "c"), 1.0 / rate)
 
@@ -244,6 +249,10 @@ def _openexr(file: Path) -> Contents:
         import OpenEXR  # optional
     except ImportError:
         raise SignalError(f"{printable(file)} is read by OpenEXR: pip install 'coordfit[exr]'") from None
+    with OpenEXR.File(str(file), header_only=True) as picture:
+        header = picture.header()  # emptied as the file is closed
+        (left, top), (right, bottom) = header["dataWindow"]
+        _check_size((int(bottom) - int(top) + 1, int(right) - int(left) + 1, len(header["channels"])), file)
     with OpenEXR.File(str(file), separate_channels=True) as picture:
         channels = picture.channels()
         order = sorted(channels, key=lambda name: ("RGBAYZ".find(name[-1]) % 7, name))

@@ -1,6 +1,7 @@
 """Files of arrays: what others write is read, and what is written others read."""
 
 import wave
+import zipfile
 
 import numpy as np
 import pytest
@@ -104,13 +105,16 @@ def test_other_sounds_are_read_by_soundfile(tmp_path):
     assert signal.frame.spacing == (1 / 44_100,)
 
 
-def test_openexr_is_read_in_the_order_of_colours(tmp_path):
+def test_openexr_is_read_in_the_order_of_colours(tmp_path, monkeypatch):
     OpenEXR = pytest.importorskip("OpenEXR")
     values = rng.uniform(0.0, 50.0, (5, 7, 3)).astype(np.float32)
     channels = {name: values[..., k].copy() for k, name in enumerate("RGB")}
     OpenEXR.File({"type": OpenEXR.scanlineimage}, channels).write(str(tmp_path / "a.exr"))
     signal = read_signal(tmp_path / "a.exr")
     np.testing.assert_allclose(restored(signal), values, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr("coordfit.sources.reading.MOST_VALUES", 104)
+    with pytest.raises(SignalError, match="has 105 values, more than 104"):
+        read_signal(tmp_path / "a.exr")
 
 
 def test_a_folder_of_frames_is_a_video_in_the_order_of_numbers(tmp_path):
@@ -156,6 +160,10 @@ def test_a_claim_of_a_large_array_is_refused_before_it_is_read(tmp_path):
     file.write_bytes(data[:8] + len(header).to_bytes(2, "little") + header + bytes(32))
     with pytest.raises(SignalError, match=r"cannot be read as an array|more than"):
         read_signal(file)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", data[:8] + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(SignalError, match="has 99999999999 values, more than"):
+        read_signal(tmp_path / "a.npz")
     with pytest.raises(SignalError, match="there is no file"):
         read_signal(tmp_path / "none.npy")
     (tmp_path / "empty").mkdir()

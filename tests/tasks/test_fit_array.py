@@ -388,3 +388,13 @@ def test_a_dataarray_brings_its_axes_and_gets_them_back():
     np.testing.assert_allclose(np.clip(result.model(points), low, high), finer, rtol=0, atol=0.02)
     with pytest.raises(SignalError, match=r"along level are not at even distances; use coordfit\.fit_points"):
         coordfit.fit_array(given.assign_coords(level=level**2))
+
+
+def test_a_mask_counts_for_a_file_of_an_array_too(tmp_path):
+    values = values_of(3)
+    values[1, 2, 3] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    known = np.random.default_rng(0).random(values.shape) < 0.6
+    of_file = coordfit.fit(tmp_path / "a.npy", known=known, **SMALL)
+    np.testing.assert_array_equal(of_file.known, known & np.isfinite(values))
+    assert of_file.metrics["psnr_held_out"] is not None

@@ -69,7 +69,7 @@ def plan_fit(
         As of `plan`; or the recipe is `compact`, and something else cannot be had with it.
     """
     if not isinstance(signal, Picture):
-        return plan_array(signal, settings, tiles, weights=weights, average=average)
+        return plan_array(signal, settings, tiles, known=known, weights=weights, average=average)
     options = tiles or TileOptions()
     is_masked = known is not None or weights is not None
     reason = why_not_compact(signal, settings, options, device or Device(), is_masked=is_masked)
@@ -91,6 +91,7 @@ def plan_array(
     settings: Settings,
     tiles: TileOptions | None = None,
     *,
+    known: NDArray[np.bool_] | None = None,
     weights: ArrayLike | None = None,
     average: int = 1,
 ) -> AnyJob:
@@ -101,18 +102,22 @@ def plan_array(
     ConfigError
         As of `plan`; or pictures alone can have what is asked.
     """
+    if known is None:
+        known = signal.known
+    elif signal.known is not None:
+        known = checked_mask(known, signal) & signal.known
     for name in ("size", "background"):
         if settings.asked.get(name) is not None:
             raise ConfigError(f"{name} is for pictures; leave it out")
     options = tiles or TileOptions()
     if options.tiles is None and options.budget_parameters is None:
         options = dataclasses.replace(options, tiles="none" if average > 1 else "auto")
-    job = plan(signal, settings, options, known=signal.known, weights=weights, average=average)
+    job = plan(signal, settings, options, known=known, weights=weights, average=average)
     encoding = encoding_class(job.config.encoding)
     if job.kind != NetworkJob.kind or job.config.sigma is not None or not encoding.has_sigma:
         return job
     axes = len(signal.shape)
-    spacing = 1.0 if signal.known is None else mean_spacing(signal.known, axes)
+    spacing = 1.0 if job.known is None else mean_spacing(job.known, axes)
     is_seen = spacing == 1.0 and job.config.train_on == "all" and signal.coordinates is None
     share = _SIGMA_OF_SEEN if is_seen else _SIGMA_BETWEEN
     sigma = encoding.sigma_times * share * max(signal.shape) / spacing
