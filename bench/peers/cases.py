@@ -62,6 +62,17 @@ class Case:
         per_row = 2 * sum(products) if self.render else 6 * sum(products) - 2 * products[0]
         return float(per_row * self.rows * (self.members or 1))
 
+    @property
+    def parameter_bytes(self) -> int:
+        """Return the size of all weights and biases."""
+        layers = itertools.pairwise(self.layer_sizes)
+        return 4 * (self.members or 1) * sum(n_in * n_out + n_out for n_in, n_out in layers)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Return what Adam reads (weights, gradient, two moments) and writes (weights, moments) in a step."""
+        return 7 * self.parameter_bytes
+
 
 def _training_cases() -> list[Case]:
     cases = []
