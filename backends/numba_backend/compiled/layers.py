@@ -10,6 +10,9 @@ from typing import Any
 from ...protocols import Array
 from .addresses import call_kernel, jit, vector
 from .blas import AS_IT_IS, TRANSPOSED, call_gemm
+from .lanes import BYTES, fused, load, load_next, spread, store, store_next
+
+_COLOURS = 3
 
 
 @jit
@@ -39,20 +42,53 @@ def linear_backward(op: Any, gemm: Any, like: Array) -> None:
     columns = op.last - op.first
     keep = number(1) if op.accumulate != 0 else number(0)
     for e in range(op.members):
-        x = op.x + e * op.x_step + op.first * item
+        x, W = (op.x + e * op.x_step + op.first * item, op.W + e * op.W_step + op.first * units * item)
         dz, dW = op.dz + e * op.dz_step, op.dW + e * op.dW_step + op.first * units * item
+        dx = op.dx + e * op.dx_step + op.first * item
         _sum_rows(op, dz, op.db + e * op.db_step, like)
-        if columns > 0:
-            call_gemm(gemm, TRANSPOSED, AS_IT_IS, columns, units, rows, x, inputs, dz, units, keep, dW, units)
-        if op.dx != 0 and columns > 0:
-            W = op.W + e * op.W_step + op.first * units * item
-            dx = op.dx + e * op.dx_step + op.first * item
+        done = 0
+        if units == _COLOURS and op.dx != 0:  # as products they are too thin for a BLAS
+            done = columns - columns % (BYTES // item)
+            _colours_backward((x, W, dz, dW, dx), rows, done, inputs, item, keep)
+        if columns > done:
+            left, there, below = columns - done, done * item, done * units * item
             call_gemm(
-                gemm, AS_IT_IS, TRANSPOSED, rows, columns, units, dz, units, W, units, number(0), dx, inputs
+                *(gemm, TRANSPOSED, AS_IT_IS, left, units, rows, x + there, inputs, dz, units),
+                *(keep, dW + below, units),
             )
+            if op.dx != 0:
+                call_gemm(
+                    *(gemm, AS_IT_IS, TRANSPOSED, rows, left, units, dz, units, W + below, units),
+                    *(number(0), dx + there, inputs),
+                )
+        if op.dx != 0 and op.kernel != 0 and columns > 0:
             saved = op.saved + e * op.saved_step + op.first * item
-            if op.kernel != 0:
-                call_kernel(op.kernel, (dx, saved, rows, columns, inputs * item, op.table))
+            call_kernel(op.kernel, (dx, saved, rows, columns, inputs * item, op.table))
+
+
+@jit
+def _colours_backward(places: Any, rows: int, columns: int, inputs: int, item: int, keep: Any) -> None:
+    """Fill `dW = x^T dz + keep dW` and `dx = dz W^T` of three units, for inputs that fill whole vectors."""
+    x, W, dz, dW, dx = places
+    none = keep - keep
+    d = vector(dz, rows * _COLOURS, none)
+    for first in range(0, columns * item, BYTES):
+        W_at, dW_at = W + first * _COLOURS, dW + first * _COLOURS
+        w0, w1 = load(W_at, _COLOURS, none), load(W_at + item, _COLOURS, none)
+        w2, zeros = load(W_at + 2 * item, _COLOURS, none), spread(none)
+        s0, s1, s2 = zeros, zeros, zeros
+        if keep != 0:
+            s0, s1 = load(dW_at, _COLOURS, none), load(dW_at + item, _COLOURS, none)
+            s2 = load(dW_at + 2 * item, _COLOURS, none)
+        for i in range(rows):
+            there = first + i * inputs * item
+            h = load_next(x + there, none)
+            d0, d1, d2 = spread(d[3 * i]), spread(d[3 * i + 1]), spread(d[3 * i + 2])
+            s0, s1, s2 = fused(h, d0, s0), fused(h, d1, s1), fused(h, d2, s2)
+            store_next(fused(w2, d2, fused(w1, d1, fused(w0, d0, zeros))), dx + there)
+        store(s0, dW_at, _COLOURS)
+        store(s1, dW_at + item, _COLOURS)
+        store(s2, dW_at + 2 * item, _COLOURS)
 
 
 @jit
