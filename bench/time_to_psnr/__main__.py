@@ -1,7 +1,7 @@
 """Run the contenders in turns, picture by picture, each in a process of its own; print tables.
 
 python -m bench.time_to_psnr --json FILE --plot FILE.svg     # all; a quarter of an hour
-python -m bench.time_to_psnr --contenders "torch: paper" "torch: tuned Adam, cosine" "coordfit: fast"
+python -m bench.time_to_psnr --contenders "torch: Adam, cosine" "torch: fast (Muon)" "coordfit: fast (Muon)"
 python -m bench.time_to_psnr --quick                         # does it run?
 """
 
@@ -10,12 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 from typing import Any
 
 from ..command_line import PHOTOGRAPHS, Parser, count, device_name, need, new_file, picture_name, run_main
-from .contenders import CONTENDERS, LEVELS, Contender
+from ..peers.environment import environment
+from ..records import write_record
+from .contenders import CONTENDERS, GAINS, LEVELS, Contender
 
 # One run: {"contender", "picture", "length", "rows"}.
 Run = dict[str, Any]
@@ -54,6 +57,17 @@ def table(runs: list[Run], figure: str, form: str) -> str:
     return "\n".join(lines)
 
 
+def gains(runs: list[Run], level: float = 40.0) -> list[str]:
+    """Return a line for what the recipe gains in one library, and what the library gains with one recipe."""
+    lines = []
+    for figure in ("seconds", "processor seconds"):
+        time = {name: best(runs, name, level, figure) for name in CONTENDERS}
+        for what, (slow, fast) in GAINS.items():
+            if math.isfinite(time[slow]) and math.isfinite(time[fast]):
+                lines.append(f"{what}: {time[slow] / time[fast]:.2f} times fewer {figure} to {level:g} dB")
+    return lines
+
+
 def runs_of(contender: Contender, picture: str, size: int, device: str) -> list[dict[str, Any]]:
     """Run all lengths of one contender on one picture, in this process."""
     from coordfit.config import make_config
@@ -77,7 +91,8 @@ def in_a_process(name: str, picture: str, options: argparse.Namespace) -> list[R
     words = ["--one", name, picture, "--size", str(options.size), "--device", options.device]
     words += ["--quick"] if options.quick else []
     command = [sys.executable, "-m", "bench.time_to_psnr", *words]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    variables = environment(CONTENDERS[name].library, os.cpu_count() or 1)
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=variables).stdout
     return [{"contender": name, "picture": picture, **found} for found in json.loads(answer)]
 
 
@@ -115,9 +130,11 @@ def main() -> None:
             runs += in_a_process(name, picture, options)
             print(f"{picture}: {name}", file=sys.stderr, flush=True)
             if options.json:  # after every one: the whole takes long
-                found = {"size": options.size, "runs": runs}
-                options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    print(table(runs, "seconds", "{:.2f}"), "", table(runs, "visits", "{:,.0f}"), sep="\n")
+                write_record(options.json, {"size": options.size, "runs": runs}, ("torch", "scikit-image"))
+    figures = {"seconds": "{:.2f}", "processor seconds": "{:.2f}", "visits": "{:,.0f}"}
+    print(
+        "\n\n".join(table(runs, figure, form) for figure, form in figures.items()), "", *gains(runs), sep="\n"
+    )
     if options.plot:
         from .plot import draw
 

@@ -41,11 +41,25 @@ _TUNED = {
     "schedule": "cosine",
 }
 
+_ADAM = (600, 800, 1200, 1600, 2400, 3200)
+_FAST = (300, 400, 500, 600, 800, 1200, 1600)
+_SHARP = (200, 300, 400, 600, 800, 1200)
+
 CONTENDERS = {
     "torch: paper": Contender("torch", "paper", (2000,), stop_at=40.0),
-    "torch: tuned Adam, cosine": Contender("torch", "paper", (800, 1600, 3200), _TUNED),
+    "torch: Adam, cosine": Contender("torch", "paper", _ADAM, _TUNED),
+    "torch: fast (Muon)": Contender("torch", "fast", _FAST),
+    "torch: sharp (Muon)": Contender("torch", "sharp", _SHARP),
     "coordfit: paper": Contender("coordfit", "paper", (2000,), stop_at=40.0),
-    "coordfit: Adam, cosine": Contender("coordfit", "paper", (800, 1600, 3200), _TUNED),
-    "coordfit: fast": Contender("coordfit", "fast", (400, 800, 1600)),
-    "coordfit: sharp": Contender("coordfit", "sharp", (400, 800, 1200)),
+    "coordfit: Adam, cosine": Contender("coordfit", "paper", _ADAM, _TUNED),
+    "coordfit: fast (Muon)": Contender("coordfit", "fast", _FAST),
+    "coordfit: sharp (Muon)": Contender("coordfit", "sharp", _SHARP),
 }
+
+GAINS = {
+    "the recipe, in coordfit": ("coordfit: Adam, cosine", "coordfit: fast (Muon)"),
+    "the recipe, in PyTorch": ("torch: Adam, cosine", "torch: fast (Muon)"),
+    "the library, with Adam": ("torch: Adam, cosine", "coordfit: Adam, cosine"),
+    "the library, with Muon": ("torch: fast (Muon)", "coordfit: fast (Muon)"),
+}
+"""What is compared: the slower and the faster contender of each gain."""

@@ -59,6 +59,21 @@ class Ours:
         self._active.__exit__(None, None, None)
 
 
+class Clock:
+    """Adds up seconds by the wall's clock, and those of all processors, inside its `with` blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = self.processor = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *raised: object) -> None:
+        wall, processor = self._start
+        self.seconds += time.perf_counter() - wall
+        self.processor += time.process_time() - processor
+
+
 def make_fitter(library: str, picture: Picture, config: FitConfig, device: str) -> Any:
     """Return a fit in `coordfit` or `torch`, ready for its first step."""
     if library == "coordfit":
@@ -73,18 +88,19 @@ def run(library: str, picture: Picture, config: FitConfig, *, stop_at: float, de
     steps = config.steps or 0
     pixels = picture.height * picture.width
     rows: list[Row] = []
-    start = time.perf_counter()
-    fitter = make_fitter(library, picture, config, device)
-    seconds, taken = time.perf_counter() - start, 0
+    clock, taken = Clock(), 0
+    with clock:
+        fitter = make_fitter(library, picture, config, device)
     try:
         while taken < steps and not (rows and rows[-1]["psnr"] >= stop_at):
             count = min(max(1, math.ceil(_spacing(config, steps))), steps - taken)
-            start = time.perf_counter()
-            fitter.take_steps(count)
-            seconds, taken = seconds + time.perf_counter() - start, taken + count
+            with clock:
+                fitter.take_steps(count)
+            taken += count
             found = psnr(np.clip(fitter.picture(), 0.0, 1.0), picture.pixels)
             visits = taken * min(config.batch_size or pixels, pixels)
-            rows.append({"steps": taken, "visits": visits, "seconds": seconds, "psnr": found or 0.0})
+            times = {"seconds": clock.seconds, "processor seconds": clock.processor}
+            rows.append({"steps": taken, "visits": visits, **times, "psnr": found or 0.0})
     finally:
         fitter.close()
     return rows
@@ -97,6 +113,11 @@ def _spacing(config: FitConfig, steps: int) -> float:
 
 def warm_up(library: str, config: FitConfig, picture: Picture, device: str = "cpu") -> None:
     """Compile, start threads, and make plans, on a fit that does not count."""
+    if library == "torch":
+        from .torch_fit import choose_threads
+
+        choose_threads(picture, config)
+        return
     fitter = make_fitter(library, picture, config, device)
     fitter.take_steps(3)
     fitter.picture()

@@ -17,7 +17,7 @@ bench = pytest.importorskip("bench.time_to_psnr.__main__")
 curves = pytest.importorskip("bench.time_to_psnr.curves")
 pictures = pytest.importorskip("bench.scikit_pictures")
 
-TINY = {"num_frequencies": 8, "hidden_size": 16, "depth": 3, "sigma": 3.0, "optimizer": "adam"}
+TINY = {"num_frequencies": 8, "hidden_size": 16, "depth": 3, "sigma": 3.0}
 
 
 def rows(*figures):
@@ -44,13 +44,17 @@ def test_the_best_length_is_one_for_all_pictures():
     assert "| a | 1.0 | 4.0 | - | - | - | - |" in bench.table(runs, "seconds", "{:.1f}")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch calls its own old parts
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 @pytest.mark.parametrize("library", ["coordfit", "torch"])
 @pytest.mark.parametrize("batch_size", [100, None])
-def test_both_libraries_learn_the_same_from_the_same_start(library, batch_size):
+def test_both_libraries_learn_the_same_from_the_same_start(library, batch_size, optimizer):
     if library == "torch":
-        pytest.importorskip("torch")
+        torch = pytest.importorskip("torch")
+        torch.compiler.set_stance("force_eager")  # the same formulas, without a compiler
     picture = bundled_picture(32)
-    config = make_config(TINY, {"steps": 60, "batch_size": batch_size, "learning_rate": 1e-2})
+    settings = {"optimizer": optimizer, "steps": 60, "batch_size": batch_size, "learning_rate": 1e-2}
+    config = make_config(TINY, settings)
     found = curves.run(library, picture, config, stop_at=99.0, device="numpy")
     assert found[-1]["steps"] == 60
     assert found[-1]["visits"] == 60 * (batch_size or 1024)
@@ -72,11 +76,11 @@ def test_pictures_are_square_and_in_colour():
 
 def test_a_quick_trial_runs_from_the_command_line(monkeypatch, capsys, tmp_path):
     pytest.importorskip("skimage")
-    words = ["--quick", "--one", "coordfit: fast", "camera", "--size", "16", "--device", "numpy"]
+    words = ["--quick", "--one", "coordfit: fast (Muon)", "camera", "--size", "16", "--device", "numpy"]
     monkeypatch.setattr(sys, "argv", ["time_to_psnr", *words])
     bench.main()
     (found,) = json.loads(capsys.readouterr().out)
     assert found["length"] == found["rows"][-1]["steps"] == 6
     draw = pytest.importorskip("bench.time_to_psnr.plot", exc_type=ImportError).draw
-    draw([{"contender": "coordfit: fast", "picture": "camera", **found}], tmp_path / "plot.svg")
+    draw([{"contender": "coordfit: fast (Muon)", "picture": "camera", **found}], tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
