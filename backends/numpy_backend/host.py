@@ -38,13 +38,14 @@ class _ThreadState(threading.local):
         Made at first need, and ended with the outermost `activate`.
     is_at_work : bool
         Whether this thread computes one part of divided work, and so divides no more.
-    buffers : dict
-        Reused memory.
+    memory, buffers : dict
+        Reused memory by purpose, and its views by shape.
     """
 
     def __init__(self) -> None:
         self.depth, self.is_at_work = 0, False
         self.workers: WorkerThreads | None = None
+        self.memory: dict[tuple[str, Any], Array] = {}
         self.buffers: dict[tuple[str, tuple[int, ...], Any], Array] = {}
 
 
@@ -149,12 +150,21 @@ class Host:
             self.run_workers([functools.partial(work, part) for part in parts])
 
     def reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return this thread's buffer for a purpose: the same memory at every step, zero at first."""
-        buffers = self._local.buffers
-        key = (purpose, shape, dtype)
-        if key not in buffers:
-            buffers[key] = np.zeros(shape, dtype)
-        return buffers[key]
+        """Return this thread's buffer for a purpose: the same memory at every step, zero where never written.
+
+        Shapes share it, so that many of them take no more than the largest.
+        """
+        mine, key = self._local, (purpose, shape, dtype)
+        if key not in mine.buffers:
+            size = math.prod(shape)
+            memory = mine.memory.get((purpose, dtype))
+            if memory is None or memory.size < size:
+                memory = mine.memory[purpose, dtype] = np.zeros(size, dtype)
+                outgrown = [old for old in mine.buffers if (old[0], old[2]) == (purpose, dtype)]
+                for old in outgrown:
+                    del mine.buffers[old]
+            mine.buffers[key] = memory[:size].reshape(shape)
+        return mine.buffers[key]
 
     @property
     def is_at_work(self) -> bool:

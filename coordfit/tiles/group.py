@@ -62,7 +62,7 @@ class TileGroup:
         self.encoder = network.encoder(backend)
         self.features = self.encoder(self.coordinates.rows(slice(0, rows)))
         self.mlp = network.mlp(backend, self.parameters, rows)
-        self.steps = 1
+        self._length = [1]  # of the schedule: not in `self`, which a step would keep alive in a circle
 
     @functools.cached_property
     def optimizer(self) -> Optimizer:
@@ -74,7 +74,7 @@ class TileGroup:
     @functools.cached_property
     def training_step(self) -> TrainingStep:
         """The training step; a group that only solves last layers never makes one."""
-        config = self.network.config
+        config, length = self.network.config, self._length
         return TrainingStep(
             self.backend,
             self.encoder,
@@ -83,7 +83,7 @@ class TileGroup:
             self.optimizer,
             TrainingPixels(self.backend, self.coordinates, self.target, self.weights),
             self.coordinates.size,
-            StepInputs(lambda step: (learning_rate(config, step, self.steps),)),
+            StepInputs(lambda step: (learning_rate(config, step, length[0]),)),
         )
 
     def learn(
@@ -113,7 +113,7 @@ class TileGroup:
 
     def _take_steps(self, steps: int, on_step: Callable[[int], bool] | None) -> bool:
         """Take the steps; return False if they were aborted."""
-        self.optimizer.steps, self.steps, taken = 0, steps, 0
+        self.optimizer.steps, self._length[0], taken = 0, steps, 0
         for state in self.optimizer.state.values():
             state[...] = 0.0
         while taken < steps:

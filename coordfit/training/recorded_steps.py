@@ -8,7 +8,9 @@ never waits for the device, except to stay at most a few replays ahead.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +38,17 @@ class RecordedSteps:
         state: DeviceState,
         steps_at_once: int,
     ) -> None:
-        self.backend, self.compute, self.step_inputs, self.state = backend, compute, step_inputs, state
+        self.backend, self.step_inputs, self.state = backend, step_inputs, state
+        self.compute, take = _weak(compute), _weak(self._take)
         self.steps_at_once = steps_at_once
         self._numbers = step_inputs.numbers_on(backend)
         self._counted: int | None = None
         # The first steps are taken one by one: they make all buffers and plans, for both recordings.
         self._runs: dict[int, Callable[[], None]] = {
-            1: backend.capture(functools.partial(self._take, 1), warm_up=_WARM_UP),
+            1: backend.capture(functools.partial(take, 1), warm_up=_WARM_UP),
         }
         if steps_at_once > 1:
-            self._runs[steps_at_once] = backend.capture(functools.partial(self._take, steps_at_once), warm_up=0)
+            self._runs[steps_at_once] = backend.capture(functools.partial(take, steps_at_once), warm_up=0)
         self._taken = 0
 
     def advance(self, step: int, count: int) -> None:
@@ -80,6 +83,21 @@ class RecordedSteps:
         if batch is None:
             return self._numbers
         return self.backend.chosen(self._numbers, batch)
+
+
+def _weak(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a bound method that does not keep its object alive.
+
+    In a circle of objects a step's buffers would outlive it until Python next looks for circles.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> Any:
+        bound = reference()
+        assert bound is not None, "the step is no more"
+        return bound(*arguments)
+
+    return call
 
 
 def record_steps(
