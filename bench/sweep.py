@@ -8,8 +8,8 @@
 The sweep is `coordfit.sweep` on the bundled 128x128 picture, default network and batches, Adam with four
 learning rates and four seeds (each with frequencies and weights of its own), from the loaded picture to the
 table. PyTorch trains networks of the same shape on as many random pixels and ends with their PSNR; coordfit's
-table has the SSIM too. Batched, PyTorch's Adam has one learning rate for all, which takes no longer. The
-three take turns, each in a process of its own on all cores; medians count.
+table has the SSIM too. PyTorch's whole step is compiled, Adam included, and it has the environment of
+`bench.peers`. The three take turns, each in a process of its own on all cores; medians count.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from .command_line import Parser, count, need, new_file, run_main
+from .peers.environment import environment
 
 RATES, SEEDS, SIGMA = (1e-3, 2e-3, 4e-3, 8e-3), (0, 1, 2, 3), 10.0
 WAYS = ("coordfit", "torch-loop", "torch-batched")
@@ -65,6 +67,8 @@ def _train(pixels: Any, settings: list[tuple[float, int]], steps: int) -> list[f
 
     from coordfit import make_config
 
+    from .time_to_psnr.torch_fit import Recipe, forward, take_step
+
     config, one = make_config(), len(settings) == 1
     draws = [np.random.default_rng(seed) for _, seed in settings]
     height, width, channels = pixels.shape
@@ -83,24 +87,16 @@ def _train(pixels: Any, settings: list[tuple[float, int]], steps: int) -> list[f
     for n_in, n_out in itertools.pairwise(sizes):
         parameters.append(stacked([rng.normal(0.0, np.sqrt(2.0 / n_in), (n_in, n_out)) for rng in draws]))
         parameters.append(torch.zeros((*parameters[-1].shape[:-2], 1, n_out)))
-    parameters = [p.requires_grad_() for p in parameters]
-    adam = torch.optim.Adam(parameters, lr=settings[0][0], fused=True)
-    product = torch.addmm if one else torch.baddbmm
-
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        for i in range(0, len(parameters), 2):
-            x = product(parameters[i + 1], x, parameters[i])
-            x = torch.relu(x) if i + 2 < len(parameters) else torch.sigmoid(x)
-        return x
-
+    rates = torch.tensor([rate for rate, _ in settings])
+    rate = rates[0] if one else rates[:, None, None]
+    moments = [[torch.zeros_like(p) for p in parameters] for _ in range(2)]
+    state = (parameters, *moments, torch.zeros(()))
+    recipe = Recipe("relu", "sigmoid", 0.0, False, 0.0, config.beta1, config.beta2, config.epsilon)
     order = torch.from_numpy(draws[0].integers(0, height * width, (steps, config.batch_size)))
-    for rows in order:
-        adam.zero_grad(set_to_none=True)
-        error = forward(features[..., rows, :]) - target[rows]
-        torch.square(error).mean(dim=(-2, -1)).sum().backward()
-        adam.step()
-    with torch.inference_mode():
-        error = torch.square(forward(features).clamp(0.0, 1.0) - target).mean(dim=(-2, -1))
+    with torch.no_grad():
+        for rows in order:
+            take_step(recipe, *state, rate, features, target, rows)
+        error = torch.square(forward(recipe, parameters, features).clamp(0.0, 1.0) - target).mean(dim=(-2, -1))
     return [float(value) for value in (-10.0 * torch.log10(error)).reshape(-1)]
 
 
@@ -135,6 +131,7 @@ def main() -> int:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=environment(way.partition("-")[0], os.cpu_count() or 1),
         )
         for way in WAYS
     }

@@ -35,7 +35,7 @@ def as_time(seconds: float) -> str:
 
 
 def draw(results: list[Result]) -> Figure:
-    """Draw each library's time as a multiple of coordfit's: bars for each case, numbers of processors abreast."""
+    """Draw each library's time as a multiple of coordfit's: bars by case, numbers of processors abreast."""
     numbers = list(dict.fromkeys(result["cores"] for result in results))
     cases = list(dict.fromkeys(result["case"] for result in results))
     figure = Figure(figsize=(4.6 * len(numbers) + 1.0, 0.42 * len(cases) + 1.4), layout="constrained")

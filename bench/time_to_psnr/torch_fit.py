@@ -80,7 +80,7 @@ class TorchFit:
         state = (self.parameters, self.first, self.second, self.t)
         for _ in range(count):
             rate = torch.tensor(self.member.learning_rate(self.step))
-            _take_step(self.recipe, *state, rate, self.features, self.target, self._batch())
+            take_step(self.recipe, *state, rate, self.features, self.target, self._batch())
             self.step += 1
 
     def _batch(self) -> torch.Tensor | None:
@@ -94,7 +94,7 @@ class TorchFit:
     @torch.inference_mode()
     def picture(self) -> NDArray[Any]:
         """See `curves.Fitter`."""
-        colours: NDArray[Any] = _forward(self.recipe, self.parameters, self.features).numpy()
+        colours: NDArray[Any] = forward(self.recipe, self.parameters, self.features).numpy()
         return colours.reshape(*self.size, -1)
 
     def close(self) -> None:
@@ -115,22 +115,27 @@ def choose_threads(picture: Picture, config: FitConfig) -> None:
     torch.set_num_threads(min(seconds, key=lambda threads: seconds[threads]))
 
 
-def _forward(recipe: Recipe, parameters: Parameters, x: torch.Tensor) -> torch.Tensor:
+def forward(recipe: Recipe, parameters: Parameters, x: torch.Tensor) -> torch.Tensor:
+    """Return colours (n, C) of features (n, F), or (K, n, C) of (K, n, F) by K networks."""
+    product = torch.addmm if x.ndim == 2 else torch.baddbmm
     *hidden, (W, b) = zip(parameters[::2], parameters[1::2], strict=True)
     for V, c in hidden:
-        z = torch.addmm(c, x, V)
+        z = product(c, x, V)
         x = torch.sin(recipe.omega * z) if recipe.activation == "sine" else torch.relu(z)
-    return ACTIVATIONS[recipe.output](torch.addmm(b, x, W))
+    return ACTIVATIONS[recipe.output](product(b, x, W))
 
 
 @torch.compile
-def _take_step(recipe, parameters, first, second, t, rate, features, target, rows):  # type: ignore[no-untyped-def]
-    """Take a step of Adam, or of Muon for hidden matrices and of Adam for the rest."""
+def take_step(recipe, parameters, first, second, t, rate, features, target, rows):  # type: ignore[no-untyped-def]
+    """Take a step of Adam, or of Muon for hidden matrices and of Adam for the rest; K networks may share rows.
+
+    The learning rate is a number's tensor, or one (K, 1, 1).
+    """
     if rows is not None:
-        features, target = features.index_select(0, rows), target.index_select(0, rows)
+        features, target = features.index_select(-2, rows), target.index_select(0, rows)
 
     def loss(parameters):  # type: ignore[no-untyped-def]
-        return torch.square(_forward(recipe, parameters, features) - target).mean()
+        return torch.square(forward(recipe, parameters, features) - target).mean(dim=(-2, -1)).sum()
 
     gradients, _ = grad_and_value(loss)(parameters)
     t += 1.0
