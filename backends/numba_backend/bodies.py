@@ -56,10 +56,10 @@ def linear(host: CompiledHost, call: calls.Linear) -> tuple[Array, Array]:
     x, W, b, activation, out, out_saved = call
     if not host.compiles(x, W, b, product=True):
         return on_numpy.linear(host, call)
-    rows, (inputs, units) = x.shape[-2], W.shape[-2:]
+    rows, units = x.shape[-2], W.shape[-1]
     y = _out_or_new((*W.shape[:-2], rows, units), W.dtype, out)
     saved = _out_or_new(y.shape, W.dtype, out_saved) if activation.saves_input else y
-    shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
+    shape = _shape_of_product(host, W, rows)
     places = address_fields(x=x, W=W, b=b, y=y, saved=saved)
     kernel = forward_kernel(activation, W.dtype)
     whole = instruction(instructions.LINEAR, **kernel.fields, **shape, **places)
@@ -104,7 +104,7 @@ def linear_backward(host: CompiledHost, call: calls.LinearBackward) -> Array | N
         kernel = backward_kernel(previous[0], W.dtype)
         places |= {**address_fields(dx=dx, saved=saved), **kernel.fields}
         arrays += [saved, dx, kernel.coefficients]
-    shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
+    shape = _shape_of_product(host, W, rows)
     whole = instruction(instructions.LINEAR_BACKWARD, accumulate=accumulate, **shape, **places)
     parts = host.parts_of_product(inputs, (2 if dx is None else 4) * rows * W.size)
     by_units = even_slices(0, units, len(parts))
@@ -208,6 +208,13 @@ NUMBA_BODIES: tuple[Any, ...] = (
     *(*NUMPY_BODIES, take_rows, linear, activation_backward, linear_backward, grid_fourier_features),
     *(loss_and_gradient, optimizer_step, muon_step),
 )
+
+
+def _shape_of_product(host: CompiledHost, W: Array, rows: int) -> dict[str, int]:
+    """Return the fields of a layer's shape, and whether its BLAS has a way for small products."""
+    *_, inputs, units = W.shape
+    shape = {"members": math.prod(W.shape[:-2]), "rows": rows, "inputs": inputs, "units": units}
+    return shape | {"small_products": int(host.has_small_products and W.dtype == np.float32)}
 
 
 def _lie_flat(host: CompiledHost, *buffers: Array) -> bool:

@@ -13,7 +13,7 @@ from ..numpy_backend.worker_threads import Task
 from ..protocols import Array, NotRecordedError
 from .compiled.addresses import is_plain
 from .compiled.barrier import Barrier
-from .compiled.blas import find_gemm
+from .compiled.blas import find_gemm, has_small_products
 from .compiled.instructions import shared_out
 from .compiled.interpreter import execute
 from .recording import pending
@@ -34,6 +34,8 @@ class CompiledHost(Host):
     ----------
     gemm
         The BLAS's products for compiled code; None if it has none by a known name.
+    has_small_products
+        Whether the BLAS multiplies small matrices without packing them.
     recording
         The recording of a step in this thread; None if instructions are executed.
     """
@@ -41,6 +43,7 @@ class CompiledHost(Host):
     def __init__(self, threads: int | None = None) -> None:
         super().__init__(threads)
         self.gemm = find_gemm([library.dynlib for library in self.blas.lib_controllers])
+        self.has_small_products = has_small_products(self.blas.lib_controllers)
         self._barrier = Barrier(1).argument()  # a program of one thread never waits
         self._recordings = threading.local()
 

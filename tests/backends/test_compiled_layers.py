@@ -1,4 +1,4 @@
-"""The thin layer of three colours backward, whose loops are not a BLAS's, against its formulas."""
+"""Compiled layers whose products are cut, or are loops of ours, against their formulas."""
 
 import numpy as np
 import pytest
@@ -33,3 +33,23 @@ def test_three_colours_go_backward_as_the_formulas_say(dtype, rtol, inputs, memb
     )
     for name, found, expected in zip(("dW", "db", "dx"), (dW, db, dx), wanted, strict=True):
         np.testing.assert_allclose(found, expected, rtol, rtol * np.abs(expected).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("small_products", [False, True])  # whatever BLAS is here, pieces give the same
+@pytest.mark.parametrize(
+    ("rows", "inputs", "units"), [(32, 300, 130), (40, 131, 259), (64, 64, 40), (16, 70, 900)]
+)
+def test_products_in_pieces_are_those_of_the_formulas(shape, small_products):
+    rows, inputs, units = shape
+    rng = np.random.default_rng(0)
+    sizes = ((rows, inputs), (rows, units), (inputs, units), (inputs, units), (1, units))
+    x, dz, W, dW, db = (rng.normal(size=size).astype(np.float32) for size in sizes)
+    x = np.maximum(x, 0)
+    backend = NumbaBackend(threads=1, fused="always")
+    backend.host.has_small_products = small_products
+    y, _ = backend.linear(x, W, db, RELU)
+    exact = np.maximum(x.astype(float) @ W + db, 0)
+    np.testing.assert_allclose(y, exact, 1e-5, 1e-5 * exact.max())
+    dx = backend.linear_backward(dz, x, W, dW=dW, db=db, accumulate=False, previous=(RELU, x))
+    for found, expected in ((dW, x.T.astype(float) @ dz), (dx, (dz.astype(float) @ W.T) * (x > 0))):
+        np.testing.assert_allclose(found, expected, 1e-5, 1e-5 * np.abs(expected).max())

@@ -20,6 +20,8 @@ _NAMES = (
 )
 
 
+_AVX512_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
+
 Gemm = tuple[int, np.integer[Any]]
 """The address of a product, and a number of its integers' type."""
 
@@ -33,6 +35,12 @@ def find_gemm(libraries: list[ctypes.CDLL]) -> dict[Any, Gemm] | None:
                 addresses = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in found)  # type: ignore[arg-type]
                 return {np.dtype(c): (at, integer(0)) for c, at in zip("fd", addresses, strict=True)}
     return None
+
+
+def has_small_products(libraries: list[Any]) -> bool:
+    """Whether these libraries of threadpoolctl are one OpenBLAS with its kernels for AVX-512."""
+    kernels = [getattr(library, "architecture", None) for library in libraries]
+    return bool(kernels) and all(kernel in _AVX512_KERNELS for kernel in kernels)
 
 
 def _call_gemm(typing_context, gemm, turn_a, turn_b, m, n, k, a, lda, b, ldb, beta, c, ldc):  # type: ignore[no-untyped-def]

@@ -25,7 +25,7 @@ _INTEGERS = (
     *("first_row", "last_row", "first", "last", "first_unit", "last_unit"),
     *(name + suffix for name in _ADDRESSES for suffix in ("", "_step")),
     *("value", "parameters", "gradients", "num_gradients", "states", "momenta", "iterations"),
-    *("rates", "num_rates", "counter", "seeds"),
+    *("rates", "num_rates", "counter", "seeds", "small_products"),
 )
 _REALS = ("momentum", "scale", "linear", "cubic", "quintic")
 RECORD = np.dtype([(name, np.int64) for name in _INTEGERS] + [(name, np.float64) for name in _REALS])

@@ -13,6 +13,11 @@ from .blas import AS_IT_IS, TRANSPOSED, call_gemm
 from .lanes import BYTES, fused, load, load_next, spread, store, store_next
 
 _COLOURS = 3
+# What OpenBLAS's kernels for AVX-512 multiply without packing it first: at most so many multiplications; with a
+# transposed second matrix at most so many results, of sums of at least so many numbers
+# (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c).
+_SMALL_PRODUCT, _SMALL_RESULT, _SMALL_DEPTH = 1_000_000, 1_200, 32
+_FEWEST, _FEWEST_TRANSPOSED = 32, 16  # columns that are still worth a call
 
 
 @jit
@@ -24,12 +29,18 @@ def linear(op: Any, gemm: Any, like: Array) -> None:
     item, number = like.itemsize, like.dtype.type
     rows, columns = op.last_row - op.first_row, op.last - op.first
     inputs, units = op.inputs, op.units
+    piece = _piece(op, columns, _SMALL_PRODUCT // max(1, rows * inputs), _FEWEST)
     for e in range(op.members):
         x = op.x + e * op.x_step + op.first_row * inputs * item
         W = op.W + e * op.W_step + op.first * item
         there = (op.first_row * units + op.first) * item
         y, z = op.y + e * op.y_step + there, op.saved + e * op.saved_step + there
-        call_gemm(gemm, AS_IT_IS, AS_IT_IS, rows, columns, inputs, x, inputs, W, units, number(0), z, units)
+        for j in range(0, columns, piece):
+            n, at = min(piece, columns - j), j * item
+            call_gemm(
+                *(gemm, AS_IT_IS, AS_IT_IS, rows, n, inputs, x, inputs, W + at, units),
+                *(number(0), z + at, units),
+            )
         b = op.b + e * op.b_step + op.first * item
         call_kernel(op.kernel, (z, b, y, rows, columns, units * item, op.table))
 
@@ -41,6 +52,10 @@ def linear_backward(op: Any, gemm: Any, like: Array) -> None:
     rows, inputs, units = op.rows, op.inputs, op.units
     columns = op.last - op.first
     keep = number(1) if op.accumulate != 0 else number(0)
+    fitting = _SMALL_PRODUCT // max(1, rows * units)
+    fitting_dx = min(fitting, _SMALL_RESULT // max(1, rows)) if units >= _SMALL_DEPTH else 0
+    piece = _piece(op, columns, fitting, _FEWEST)
+    piece_of_dx = _piece(op, columns, fitting_dx, _FEWEST_TRANSPOSED)
     for e in range(op.members):
         x, W = (op.x + e * op.x_step + op.first * item, op.W + e * op.W_step + op.first * units * item)
         dz, dW = op.dz + e * op.dz_step, op.dW + e * op.dW_step + op.first * units * item
@@ -50,20 +65,28 @@ def linear_backward(op: Any, gemm: Any, like: Array) -> None:
         if units == _COLOURS and op.dx != 0:  # as products they are too thin for a BLAS
             done = columns - columns % (BYTES // item)
             _colours_backward((x, W, dz, dW, dx), rows, done, inputs, item, keep)
-        if columns > done:
-            left, there, below = columns - done, done * item, done * units * item
+        for j in range(done, columns, piece):
+            n, at, below = min(piece, columns - j), j * item, j * units * item
             call_gemm(
-                *(gemm, TRANSPOSED, AS_IT_IS, left, units, rows, x + there, inputs, dz, units),
+                *(gemm, TRANSPOSED, AS_IT_IS, n, units, rows, x + at, inputs, dz, units),
                 *(keep, dW + below, units),
             )
-            if op.dx != 0:
-                call_gemm(
-                    *(gemm, AS_IT_IS, TRANSPOSED, rows, left, units, dz, units, W + below, units),
-                    *(number(0), dx + there, inputs),
-                )
+        for j in range(done, columns if op.dx != 0 else 0, piece_of_dx):
+            n, at, below = min(piece_of_dx, columns - j), j * item, j * units * item
+            call_gemm(
+                *(gemm, AS_IT_IS, TRANSPOSED, rows, n, units, dz, units, W + below, units),
+                *(number(0), dx + at, inputs),
+            )
         if op.dx != 0 and op.kernel != 0 and columns > 0:
             saved = op.saved + e * op.saved_step + op.first * item
             call_kernel(op.kernel, (dx, saved, rows, columns, inputs * item, op.table))
+
+
+@jit
+def _piece(op: Any, columns: int, fitting: int, fewest: int) -> int:
+    """Return how many columns a product takes at a time: as many as need no packing, or all."""
+    fitting -= fitting % fewest
+    return fitting if op.small_products != 0 and fewest <= fitting < columns else max(1, columns)
 
 
 @jit
