@@ -82,15 +82,21 @@ _LOSS = """def kernel(prediction_at, target_at, weights_at, dy_at, value_at, row
     target = vector(target_at, rows * channels, ZERO)
     dy = vector(dy_at, rows * channels, ZERO)
     total = 0.0
-    for i in range(rows):
-        weight = 1.0
-        if weights_at != 0:
-            weight = np.float64(vector(weights_at, rows, ZERO)[i])
-        for j in range(i * channels, (i + 1) * channels):
+    if weights_at == 0:
+        for j in range(rows * channels):
             r = np.float64(prediction[j]) - np.float64(target[j])
             $formula
-            total += weight * $value
-            dy[j] = weight * $gradient * scale
+            total += $value
+            dy[j] = $gradient * scale
+    else:
+        weights = vector(weights_at, rows, ZERO)
+        for i in range(rows):
+            weight = np.float64(weights[i])
+            for j in range(i * channels, (i + 1) * channels):
+                r = np.float64(prediction[j]) - np.float64(target[j])
+                $formula
+                total += weight * $value
+                dy[j] = weight * $gradient * scale
     vector(value_at, 1, ZERO)[0] = total * scale
 """
 _UPDATE = """def kernel(

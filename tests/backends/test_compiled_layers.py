@@ -36,9 +36,7 @@ def test_three_colours_go_backward_as_the_formulas_say(dtype, rtol, inputs, memb
 
 
 @pytest.mark.parametrize("small_products", [False, True])  # whatever BLAS is here, pieces give the same
-@pytest.mark.parametrize(
-    ("rows", "inputs", "units"), [(32, 300, 130), (40, 131, 259), (64, 64, 40), (16, 70, 900)]
-)
+@pytest.mark.parametrize("shape", [(32, 300, 130), (40, 131, 259), (64, 64, 40), (16, 70, 900)])
 def test_products_in_pieces_are_those_of_the_formulas(shape, small_products):
     rows, inputs, units = shape
     rng = np.random.default_rng(0)

@@ -53,7 +53,7 @@ def backward_kernel(activation: Activation, dtype: np.dtype[Any]) -> Kernel:
 def loss_kernel(loss: ElementwiseLoss, dtype: np.dtype[Any], scale: float) -> Kernel:
     """Return the kernel of a loss; `scale` is its last coefficient."""
     formula, values = lowered_loss(loss)
-    return _kernel(loss_text(formula, dtype.name), 8, (*values, scale))
+    return _kernel(loss_text(formula, dtype.name), 8, (*values, scale), sums=True)
 
 
 @functools.lru_cache(maxsize=512)
@@ -64,18 +64,26 @@ def update_kernel(rule: UpdateRule, dtype: np.dtype[Any]) -> Kernel:
     return _kernel(text, 13, tuple(numbers.values()))
 
 
-def _kernel(text: str, arguments: int, values: tuple[float, ...]) -> Kernel:
-    address = int(_compiled(text, arguments).address) if text else 0
+def _kernel(text: str, arguments: int, values: tuple[float, ...], *, sums: bool = False) -> Kernel:
+    address = int(_compiled(text, arguments, sums).address) if text else 0
     return Kernel(address, np.array(values or (0.0,), np.float64))
 
 
 @functools.cache
-def _compiled(text: str, arguments: int) -> Any:
-    """Return the compiled kernel in a text, which takes integers; the cache keeps its code alive."""
+def _compiled(text: str, arguments: int, sums: bool = False) -> Any:
+    """Return the compiled kernel in a text, which takes integers; the cache keeps its code alive.
+
+    With `sums` it may add numbers in another order, as vectors do.
+    """
     scope: dict[str, Any] = {"__name__": __name__}
     exec(compile(text, str(_file_of(text)), "exec"), scope)  # runs only our own text, not the file
     pair = ((types.intp,) * arguments, types.void)
-    compiled: Any = CFunc(scope["kernel"], pair, locals={}, options={"error_model": "numpy"})
+    compiled: Any = CFunc(
+        scope["kernel"],
+        pair,
+        locals={},
+        options={"error_model": "numpy", "fastmath": {"reassoc"} if sums else False},
+    )
     with contextlib.suppress(RuntimeError):  # no writable place for a cache
         compiled._cache = Cache(scope["kernel"])
     compiled.compile()

@@ -123,6 +123,13 @@ def _sum_rows(op: Any, dz: int, db: int, like: Array) -> None:
     if op.accumulate == 0:
         for j in range(units):
             total[j] = 0
+    if units == _COLOURS and op.units == _COLOURS:
+        d = vector(dz, op.rows * _COLOURS, number(0))
+        red, green, blue = total[0], total[1], total[2]
+        for i in range(op.rows):
+            red, green, blue = red + d[3 * i], green + d[3 * i + 1], blue + d[3 * i + 2]
+        total[0], total[1], total[2] = red, green, blue
+        return
     for i in range(op.rows):
         row = vector(dz + start + i * op.units * item, units, number(0))
         for j in range(units):
