@@ -38,7 +38,7 @@ from coordfit.images.other_codecs import decode as decode_other
 
 from .codec_scores import Row, plot, tables
 from .command_line import BadInputError, Parser, count, new_file, recorded, run_main
-from .gpu.report import commit
+from .records import commit, cpu
 
 Pixels = NDArray[np.uint8]
 
@@ -174,15 +174,6 @@ class Record:
         self.rows.append(row | key | {"run": len(self.runs) - 1})
         if self.path:
             write_json(self.path, {"runs": self.runs, "rows": self.rows})
-
-
-def cpu() -> str:
-    """Return the model of the processor, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def options() -> argparse.Namespace:

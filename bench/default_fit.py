@@ -21,10 +21,9 @@ from typing import Any
 from coordfit.images import load_picture
 from coordfit.images.metrics import psnr
 
-from .codec import cpu
 from .command_line import BadInputError, Parser, new_file, recorded, run_main
-from .gpu.report import commit
 from .recorded_cases import Case, cases_of
+from .records import commit, cpu
 
 ROOT = Path(__file__).parents[1]
 FIGURES = {

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+from ..records import commit
 from .tables import as_markdown
 
 ROOT = Path(__file__).parents[2]
@@ -91,19 +90,3 @@ class Report:
 def is_bad(row: Row) -> bool:
     """Whether a row is no result: a fault, something left out, or a check that does not hold."""
     return "fault" in row or not row.get("holds", True)
-
-
-def commit() -> Row:
-    """Return commit and whether files differ from it; from `COORDFIT_COMMIT` if there is no history."""
-    if named := os.environ.get("COORDFIT_COMMIT"):
-        return {"commit": named.removesuffix("-dirty"), "dirty": named.endswith("-dirty")}
-    try:
-        found, changed = (
-            subprocess.run(
-                ["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
-            ).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": "unknown", "dirty": None}
-    return {"commit": found, "dirty": bool(changed)}
