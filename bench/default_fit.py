@@ -23,7 +23,6 @@ from coordfit.images.metrics import psnr
 
 from .command_line import BadInputError, Parser, new_file, recorded, run_main
 from .recorded_cases import Case, cases_of
-from .records import commit, cpu
 
 ROOT = Path(__file__).parents[1]
 FIGURES = {
@@ -61,8 +60,6 @@ def measure(file: Path) -> dict[str, Any]:
         "first_look_seconds": seconds,
         "first_look_psnr": psnr(look.pixels, load_picture(file).pixels),
         "seconds": in_all,
-        "commit": commit()["commit"],
-        "cpu": cpu(),
         **{name: metrics[name] for name in ("psnr", "ssim", "bits_per_pixel", "steps", "bytes")},
     }
 
