@@ -3,8 +3,9 @@
     python -m bench.tiles_held_out [NAME|FILE ...] [--size 256] [--tiles 32] --json FILE
     python -m bench.tiles_held_out --missing 0.5 --size 128 --tiles 16
 
-Each picture is made square, and trained on every second row and column with the settings of each way. With
-`--missing` it is filled where pixels are missing, and biharmonic equations take the place of interpolation.
+A photograph of scikit-image is cut to its middle square, and a file is resized to a square. Each is trained on
+every second row and column with the settings of each way. With `--missing` it is filled where pixels are
+missing, and biharmonic equations take the place of interpolation.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import coordfit
 
 from .command_line import PHOTOGRAPHS, Parser, count, device_name, new_file, picture_name, run_main, share
 from .records import Runs
-from .scikit_pictures import picture_named
+from .scikit_pictures import picture_named, square_photograph
 
 _SHARED = ("psnr_train", "steps", "seconds", "parameters")
 
@@ -25,7 +26,7 @@ def measure(name: str, size: int, tile: int, device: str, missing: float | None 
     """Return figures of one picture: of one network, of tiles, and of methods that learn nothing."""
     row: dict[str, Any] = {}
     ways: dict[str, Any] = {"network": "none", "tiles": tile}
-    picture = picture_named(name)
+    picture = square_photograph(name, size) if name in PHOTOGRAPHS else picture_named(name)
     for way, tiles in ways.items():
         common: dict[str, Any] = {"size": (size, size), "tiles": tiles, "device": device}
         if missing is None:
