@@ -54,8 +54,15 @@ TABLES = {
             "with momentum 0.95": {"muon_momentum": 0.95},
             "with rate 0.03, momentum 0.95": {"learning_rate": 0.03, "muon_momentum": 0.95},
             "with Adam, rate 0.008, *600 steps*": {"optimizer": "adam", "learning_rate": 0.008, "steps": 600},
+            "the same from the mean colour": {
+                "optimizer": "adam",
+                "learning_rate": 0.008,
+                "steps": 600,
+                "output_start": "mean",
+            },
             "with Adam, rate 0.004, *600 steps*": {"optimizer": "adam", "learning_rate": 0.004, "steps": 600},
             "without the sigmoid (identity at the end)": {"output_activation": "identity"},
+            "the same, from the mean colour": {"output_activation": "identity", "output_start": "mean"},
             "with batches of 512, 600 steps, rate 0.01": {
                 "batch_size": 512,
                 "steps": 600,
@@ -172,7 +179,7 @@ def newton_schulz(iterations: int | None) -> Iterator[None]:
 
 def measure(picture: str, table: Table, changed: Settings) -> dict[str, Any]:
     """Return PSNR and steps of one fit."""
-    settings = {"recipe": table.recipe, "size": table.size} | table.common | changed
+    settings: Settings = {"recipe": table.recipe, "size": table.size} | table.common | changed
     image = picture_of(picture, settings.pop("size"))
     with newton_schulz(settings.pop("iterations", None)):
         metrics = coordfit.fit(image, device="cpu", tiles="none", **settings).metrics
