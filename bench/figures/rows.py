@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import Any
@@ -42,8 +43,8 @@ def and_mean(values: Sequence[float]) -> list[float]:
 
 
 def line(label: str, *cells: Any) -> str:
-    """Return a line of a table."""
-    return f"| {' | '.join([label, *map(str, cells)])} |"
+    """Return a line of a table; an empty cell is one blank."""
+    return re.sub(r"\|  (?=\|)", "| ", f"| {' | '.join([label, *map(str, cells)])} |")
 
 
 def rule(columns: int) -> str:

@@ -41,7 +41,7 @@ def sigmas(record: Row) -> list[str]:
         row = one(rows, sigma=sigma)
         held = f"{row['psnr_held_out']:.2f} dB"
         cells = (f"{row['psnr_train']:.2f} dB", f"**{held}**" if row["psnr_held_out"] == most else held)
-        lines.append(line(f"{sigma:g}", *cells, WORDS.get(sigma, "")).replace("|  |", "| |"))
+        lines.append(line(f"{sigma:g}", *cells, WORDS.get(sigma, "")))
     return lines
 
 
