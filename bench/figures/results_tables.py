@@ -159,9 +159,9 @@ def loops(record: Row) -> list[float]:
 
 
 def lows(record: Row, **key: Any) -> list[Any]:
-    """Return the least PSNR of many seeds, and the number of runs."""
+    """Return a PSNR that none of many seeds is below, to a tenth, and the number of runs."""
     values = [value for row in where(record["rows"], **key) for value in row["psnr"]]
-    return [min(values), len(values)] if values else [None, None]
+    return [math.floor(10 * min(values)) / 10, len(values)] if values else [None, None]
 
 
 def peers(record: Row) -> list[float]:
