@@ -16,13 +16,10 @@ import argparse
 import hashlib
 import math
 import multiprocessing
-import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +28,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from coordfit.codec import Compressed, Target, compress, decode, decompress
-from coordfit.files import write_json
 from coordfit.images.metrics import bits_per_pixel, psnr
 from coordfit.images.other_codecs import BEST_EFFORT, Curve
 from coordfit.images.other_codecs import decode as decode_other
 
 from .codec_scores import Row, plot, tables
 from .command_line import BadInputError, Parser, count, new_file, recorded, run_main
-from .records import commit, cpu
+from .records import Runs, made
 
 Pixels = NDArray[np.uint8]
 
@@ -129,53 +125,6 @@ def measure(picture: str, point: dict[str, float], budget: dict[str, Any], threa
     return row | {"others": others(pixels_of(picture), row["psnr"])}
 
 
-class Record:
-    """The rows of a JSON file, and the runs that they come from.
-
-    Parameters
-    ----------
-    path
-        Written after each row; None keeps nothing.
-    more
-        Records whose rows are known too, and are not written.
-    """
-
-    def __init__(self, path: Path | None, more: list[Path]) -> None:
-        there = [path] if path and path.exists() else []
-        self.path = path
-        self.runs: list[Row] = [run for file in there for run in recorded(file, "runs")]
-        self.rows: list[Row] = [row for file in there for row in recorded(file, "rows")]
-        self.more: list[Row] = [row for file in more for row in recorded(file, "rows")]
-
-    def begin(self) -> str:
-        """Note a run; return the name of its commit."""
-        found = commit()
-        named = f"{found['commit']}-dirty" if found["dirty"] else str(found["commit"])
-        versions = {name: metadata.version(name) for name in ("numpy", "pillow")}
-        self.runs.append(
-            {
-                "commit": named,
-                "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-                "cpu": cpu(),
-                "versions": {"python": platform.python_version(), **versions},
-                "command": shlex.join(["python", "-m", "bench.codec", *sys.argv[1:]]),
-            }
-        )
-        return named
-
-    def find(self, key: Row) -> Row | None:
-        """Return the row of a picture, point, budget and commit; None if it is not known."""
-        return next((row for row in [*self.rows, *self.more] if key.items() <= row.items()), None)
-
-    def keep(self, key: Row, row: Row) -> None:
-        """Put a row in place of those of earlier commits, and write the file."""
-        same = {name: key[name] for name in ("digest", "point", "budget")}
-        self.rows = [old for old in self.rows if not same.items() <= old.items()]
-        self.rows.append(row | key | {"run": len(self.runs) - 1})
-        if self.path:
-            write_json(self.path, {"runs": self.runs, "rows": self.rows})
-
-
 def options() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = Parser(prog="python -m bench.codec", description=(__doc__ or "").splitlines()[0])
@@ -202,13 +151,14 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Run the command line."""
     asked = options()
-    record = Record(asked.json, asked.more)
+    runs = Runs(asked.json, "rows", threads=asked.threads)
+    more = [row for file in asked.more for row in recorded(file, "rows")]
     if asked.show or not asked.files:
-        rows = [*record.rows, *record.more]
+        rows = [*runs.rows, *more]
         wanted = {Path(file).name for file in asked.files}
         rows = [row for row in rows if not wanted or row["picture"] in wanted]
     else:
-        rows = measured(asked, record)
+        rows = measured(asked, runs, more)
     if not rows:
         raise BadInputError("there is no row to show: name a record with rows by --json or --with")
     print("\n".join(tables(rows)))
@@ -216,23 +166,23 @@ def main() -> None:
         plot(rows, asked.plot)
 
 
-def measured(asked: argparse.Namespace, record: Record) -> list[Row]:
+def measured(asked: argparse.Namespace, runs: Runs, more: list[Row]) -> list[Row]:
     """Return the rows of all pictures at all points, and tell each as it comes."""
     budget = {"seconds": asked.seconds} if asked.seconds else {"steps": asked.steps}
     name, values = ("lambda", asked.lambdas) if asked.lambdas else ("psnr", asked.psnr)
     digests = {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in asked.files}
-    named = record.begin()
+    named = made((), asked.threads)
+    of = {"commit": f"{named['commit']}{'-dirty' * bool(named['dirty'])}"}
     rows = []
     for file in asked.files:
         for value in values:
-            key = {"digest": digests[file], "point": {name: value}, "budget": budget, "commit": named}
-            if record.find(key) is None:
-                record.keep(
-                    key, {"picture": Path(file).name} | measure(file, {name: value}, budget, asked.threads)
-                )
-            row = record.find(key) or {}
-            rows.append(row)
-            print(said(row), file=sys.stderr, flush=True)
+            key = {"digest": digests[file], "point": {name: value}, "budget": budget}
+            known = [*runs.find(key | of), *(row for row in more if (key | of).items() <= row.items())]
+            if not known:
+                found = measure(file, {name: value}, budget, asked.threads)
+                known = [runs.keep(key, of | {"picture": Path(file).name} | found)]
+            rows.append(known[0])
+            print(said(known[0]), file=sys.stderr, flush=True)
     return rows
 
 

@@ -20,7 +20,8 @@ from coordfit.images import load_picture
 from coordfit.images.formats.levels import Levels
 
 from .codec import peak_mib
-from .command_line import BadInputError, Parser, count, run_main
+from .command_line import BadInputError, Parser, count, new_file, run_main
+from .records import Runs
 
 
 def measured(name: str, levels: Levels, lmbda: float, steps: int) -> tuple[float, float, float]:
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--times", type=count, default=1)
     parser.add_argument("--steps", type=count, default=200)
     parser.add_argument("--lmbda", type=float, default=2e-4)
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the row here; others stay")
     options = parser.parse_args()
     pictures = [load_picture(file).levels for file in options.files]
     if len({levels.shape for levels in pictures}) > 1:
@@ -63,7 +65,11 @@ def main() -> None:
     bits, mse, loss = np.mean(found, axis=0)
     print(f"mean: {-10 * math.log10(mse):.2f} dB, {bits:.3f} bits per pixel")
     large = measured("all in one", mosaic(pictures, options.times), options.lmbda, options.steps)
-    print(f"at equal quality {100 * (large[2] - loss) / bits:+.1f} % of the bits; peak {peak_mib():.0f} MiB")
+    share, peak = 100 * (large[2] - loss) / bits, peak_mib()
+    print(f"at equal quality {share:+.1f} % of the bits; peak {peak:.0f} MiB")
+    key = {"pictures": [file.name for file in options.files], "times": options.times}
+    key |= {"steps": options.steps, "lambda": options.lmbda}
+    Runs(options.json, "rows").keep(key, {"share_of_bits": share, "bits": bits, "peak_mib": peak})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from coordfit import get_backend
 from coordfit.codec import PyramidSettings
 from coordfit.codec.pyramid.training import PyramidTrainer
 
-from .command_line import BadInputError, Parser, count, run_main
+from .command_line import BadInputError, Parser, count, new_file, run_main
+from .records import Runs
 
 FIELDS = {field.name for field in dataclasses.fields(PyramidSettings)}
 
@@ -69,7 +70,11 @@ def main() -> None:
     parser.add_argument("--steps", type=count, default=300)
     parser.add_argument("--side", type=count, default=192)
     parser.add_argument("--lambda", type=float, default=1.5e-4, dest="lmbda")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows here; others stay")
+    parser.add_argument("--without-times", action="store_true", help="of that file, where the machine is busy")
     options = parser.parse_args()
+    runs = Runs(options.json, "rows", threads=1)
+    of = {"pictures": [file.name for file in options.files], "side": options.side, "lambda": options.lmbda}
     pictures = [middle(file, options.side) for file in options.files]
     for change in [(), *options.changes]:
         settings = dataclasses.replace(PyramidSettings(), **dict([change] if change else []))
@@ -77,7 +82,10 @@ def main() -> None:
         with get_backend("numpy", threads=1).activate():
             found = fmean(loss(colours, settings, options.lmbda, options.steps) for colours in pictures)
         seconds = (time.process_time() - began) / len(pictures)
-        print(f"{'='.join(map(str, change)) or 'defaults':<40}{found:8.3f}{seconds:8.1f} s", flush=True)
+        name = "=".join(map(str, change)) or "defaults"
+        times = {} if options.without_times else {"seconds": seconds}
+        runs.keep({"change": name, "steps": options.steps, **of}, {"loss": found} | times)
+        print(f"{name:<40}{found:8.3f}{seconds:8.1f} s", flush=True)
 
 
 if __name__ == "__main__":

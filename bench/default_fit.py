@@ -61,8 +61,6 @@ def measure(file: Path) -> dict[str, Any]:
         "first_look_seconds": seconds,
         "first_look_psnr": psnr(look.pixels, load_picture(file).pixels),
         "seconds": in_all,
-        "commit": commit()["commit"],
-        "cpu": cpu(),
         **{name: metrics[name] for name in ("psnr", "ssim", "bits_per_pixel", "steps", "bytes")},
     }
 

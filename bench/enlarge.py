@@ -172,14 +172,15 @@ def main() -> None:
             for size in options.sizes
             for name in PHOTOGRAPHS
         ]
-        cases = cases_of(options, keys, measure_every_second)
+        cases = cases_of(options, keys, measure_every_second, 1)
     else:
         files = {file.name: file for file in options.files}
         how = {"reduction": "means over 2x2 pixels"}
         if options.fitted:
             how = {"reduction": "means over 2x2 pixels, fitted to 40 dB", "steps": options.steps}
         measure = measure_fitted if options.fitted else measure_halved
-        cases = cases_of(options, [{"picture": name, **how} for name in files], lambda key: measure(key, files))
+        keys = [{"picture": name, **how} for name in files]
+        cases = cases_of(options, keys, lambda key: measure(key, files), 1)
     if not cases:
         raise BadInputError("--show needs a file with cases: name it by --json")
     show(cases)

@@ -121,7 +121,7 @@ def main() -> int:
     of_all = {"recipe": args.recipe, "settings": settings_of(args)}
     keys = [{"picture": p, "size": n} | of_all for n, p in itertools.product(args.sizes, args.pictures)]
     backend = get_backend("cpu", threads=args.threads)
-    shown = cases_of(args, keys, lambda key: measure(key, args.shares, backend))
+    shown = cases_of(args, keys, lambda key: measure(key, args.shares, backend), args.threads)
     show(shown)
     return 0 if all(all(verdicts(case)) for case in shown) else 1
 

@@ -65,7 +65,7 @@ def main() -> int:
     of_all = {"missing": args.missing, "average": args.average, "settings": settings_of(args)}
     keys = [{"picture": p, "size": n} | of_all for n, p in itertools.product(args.sizes, args.pictures)]
     backend = get_backend("cpu", threads=args.threads)
-    shown = cases_of(args, keys, lambda key: measure(key, backend))
+    shown = cases_of(args, keys, lambda key: measure(key, backend), args.threads)
     show(shown)
     return 0 if all(case["psnr_hidden"] > case["psnr_hidden_nearest"] for case in shown) else 1
 

@@ -63,7 +63,8 @@ def main() -> int:
     args = parser.parse_args()
     pairs = itertools.product(args.sizes, args.pictures)
     keys = [{"picture": name, "size": size, "missing": args.missing} for size, name in pairs]
-    shown = cases_of(args, keys, lambda key: measure(key, args.threads or 1))
+    threads = args.threads or 1
+    shown = cases_of(args, keys, lambda key: measure(key, threads), threads)
     show(shown)
     return 0 if all(case["psnr_hidden"] > case["psnr_hidden_biharmonic"] for case in shown) else 1
 

@@ -32,6 +32,7 @@ from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 from .command_line import PHOTOGRAPHS, Parser, count, new_file, picture_name, run_main
+from .records import write_record
 from .scikit_pictures import picture_named
 
 TINY = {
@@ -180,8 +181,9 @@ def main() -> None:
     for row in MEASURES[options.measure](options):
         rows.append(row)
         print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps({"measure": options.measure, "rows": rows}, indent=1) + "\n")
+        if options.json is not None:
+            found = {"measure": options.measure, "rows": rows}
+            write_record(options.json, found, ["scikit-image"], options.threads)
 
 
 if __name__ == "__main__":

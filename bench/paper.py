@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from coordfit import get_backend, make_config
-from coordfit.files import write_json
 from coordfit.images.metrics import psnr
 from coordfit.training.job import Job
 from coordfit.training.trainer import fit_together
 
-from .command_line import PHOTOGRAPHS, Parser, count, new_file, recorded, run_main
+from .command_line import PHOTOGRAPHS, Parser, count, new_file, run_main
+from .records import Runs
 from .scikit_pictures import square_photograph
 
 SIZE = 512
@@ -42,7 +42,7 @@ Row = dict[str, Any]
 
 
 def measure(name: str, encoding: str, settings: dict[str, Any], backend: Any) -> Row:
-    """Fit one network on one photograph: PSNR of the training and of the paper's test pixels."""
+    """Fit one network on one photograph; return PSNR of the training and of the paper's test pixels."""
     picture = square_photograph(name, SIZE)
     own = {"encoding": encoding, "train_on": "every-second", "initializer": "glorot"} | OWN[encoding]
     config = make_config(settings, own, recipe="paper")
@@ -50,8 +50,6 @@ def measure(name: str, encoding: str, settings: dict[str, Any], backend: Any) ->
     odd = np.zeros((SIZE, SIZE), bool)
     odd[1::2, 1::2] = True
     return {
-        "picture": name,
-        "encoding": encoding,
         "settings": config.as_dict(),
         "psnr_train": result.metrics["psnr_train"],
         "psnr_test": psnr(result.reconstruction, picture.pixels, where=odd),
@@ -92,14 +90,12 @@ def main() -> int:
     args = parser.parse_args()
     settings = {"batch_size": args.batch_size, "steps": args.steps, "evaluate_every": args.steps}
     backend = get_backend("cpu")
-    rows: list[Row] = recorded(args.json, "rows") if args.json and args.json.exists() else []
+    runs = Runs(args.json, "rows", ["scikit-image"], paper=PAPER)
     for name in args.pictures:
         for encoding in args.encodings:
-            row = measure(name, encoding, settings, backend)
-            rows = [r for r in rows if (r["picture"], r["encoding"]) != (name, encoding)] + [row]
-            if args.json:
-                write_json(args.json, {"paper": PAPER, "rows": rows})
-    show(rows)
+            key = {"picture": name, "encoding": encoding}
+            runs.keep(key, measure(name, encoding, settings, backend))
+    show(runs.rows)
     return 0
 
 

@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from coordfit.files import write_json
-
-from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file, recorded
+from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file
+from .records import Runs
 
 Case = dict[str, Any]
 """What tells a case from others (picture, size, settings ...), and what was measured."""
@@ -32,23 +31,26 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return {} if args.steps is None else {"steps": args.steps}
 
 
-def cases_of(args: argparse.Namespace, keys: Iterable[Case], measure: Callable[[Case], Case]) -> list[Case]:
+def cases_of(
+    args: argparse.Namespace,
+    keys: Iterable[Case],
+    measure: Callable[[Case], Case],
+    threads: int | None = None,
+) -> list[Case]:
     """Return the cases that `keys` name: measured, and written as they come, or those of the file.
 
     Parameters
     ----------
     measure : callable
         From a key to what is measured; the case is both.
+    threads
+        Of coordfit, for the record.
     """
-    cases: list[Case] = recorded(args.json, "cases") if args.json and args.json.exists() else []
-    asked = []
+    runs, asked = Runs(args.json, "cases", ["scikit-image"], threads), []
     for key in keys:
-        same = [case for case in cases if key.items() <= case.items()]
+        same = runs.find(key)
         if not (args.show or (args.keep and same)):
-            made = key | measure(key)
-            cases, same = [case for case in cases if case not in same] + [made], [made]
-            if args.json:
-                write_json(args.json, {"cases": cases})
+            same = [runs.keep(key, measure(key))]
         asked += same
     if not asked:
         raise BadInputError("--show prints the table of a file: name one with these cases by --json")

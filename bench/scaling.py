@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .command_line import Parser, count, new_file, run_main
+from .records import write_record
 
 SIZES = (128, 256, 512, 1024, 2048, 4096)
 STEPS = 150
@@ -109,14 +110,16 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one)))
         return
-    results = [in_a_process(size) for size in options.sizes]
+    results = []
+    for size in options.sizes:
+        results.append(in_a_process(size))
+        if options.json:
+            write_record(options.json, {"rows": results})
     print("| side | ns per pixel visit | peak, MiB | picture, MiB | constant, MiB |\n|---|---|---|---|---|")
     for r in results:
         memory = (r[key] / 2**20 for key in ("peak_bytes", "picture_bytes", "constant_bytes"))
         cells = (f"{r['nanoseconds_per_pixel']:.0f}", *(f"{m:.0f}" for m in memory))
         print(f"| {r['size']} | " + " | ".join(cells) + " |")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
     if options.plot:
         plot(results, options.plot)
 

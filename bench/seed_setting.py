@@ -82,7 +82,7 @@ def main() -> int:
     places = itertools.product(args.sizes, args.modes, args.pictures)
     keys = [{"picture": p, "size": n, "mode": mode, "settings": settings_of(args)} for n, mode, p in places]
     backend = get_backend("cpu", threads=args.threads)
-    shown = cases_of(args, keys, lambda key: measure(key, backend))
+    shown = cases_of(args, keys, lambda key: measure(key, backend), args.threads)
     show(shown)
     return 0 if all(gain(case, "psnr") >= AIM for case in shown if case["mode"] == "all") else 1
 

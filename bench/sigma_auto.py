@@ -22,13 +22,13 @@ from statistics import fmean
 from typing import Any
 
 from coordfit import get_backend, make_config
-from coordfit.files import write_json
 from coordfit.images import Picture
 from coordfit.tasks.jobs.sigma import choose_sigma
 from coordfit.training.job import Job
 from coordfit.training.trainer import fit_together
 
-from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file, recorded, run_main
+from .command_line import PHOTOGRAPHS, BadInputError, Parser, count, new_file, run_main
+from .records import Runs
 from .scikit_pictures import square_photograph
 
 # Neighbours differ by a factor of 1.4. If the best of a sweep is its first or last, it was too narrow.
@@ -126,21 +126,18 @@ def main() -> int:
     parser.add_argument("--threads", type=count)
     args = parser.parse_args()
     settings = {} if args.steps is None else {"steps": args.steps}
-    cases: list[Case] = recorded(args.json, "cases") if args.json and args.json.exists() else []
+    defaults = make_config().as_dict()
+    runs = Runs(args.json, "cases", ["scikit-image"], args.threads, defaults=defaults)
+    cases = runs.rows
     if not args.show:
-        backend, done = get_backend("cpu", threads=args.threads), []
+        backend, cases = get_backend("cpu", threads=args.threads), []
         for size in args.sizes:
             for mode in args.modes:
                 for name in args.pictures:
                     place = {"picture": name, "size": size, "mode": mode}
                     key = place | {"settings": settings}
-                    same = [c for c in cases if key.items() <= c.items()]
-                    case = measure(place, settings, same[0] if same and args.keep else None, backend)
-                    cases = [c for c in cases if c not in same] + [case]
-                    done.append(case)
-                    if args.json:
-                        write_json(args.json, {"defaults": make_config().as_dict(), "cases": cases})
-        cases = done
+                    known = next(iter(runs.find(key)), None) if args.keep else None
+                    cases.append(runs.keep(key, measure(place, settings, known, backend)))
     if not cases:
         raise BadInputError("--show prints the table of a file: name one with cases by --json")
     show(cases)

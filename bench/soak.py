@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import gc
 import io
-import json
 import os
 import random
 import statistics
@@ -27,6 +26,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from .command_line import Parser, new_file, run_main
+from .records import write_record
 
 ROWS = 20
 # The allocator keeps what it had, and gives it back in pieces.
@@ -186,7 +186,7 @@ def main() -> int:
     samples = soak(options.minutes, options.seed)
     found = growth(samples)
     if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(s) for s in samples]) + "\n")
+        write_record(options.json, {"samples": samples})
     print("; ".join(found) or f"flat over {len(samples)} rounds")
     return 1 if found else 0
 

@@ -2,6 +2,7 @@
 
     python -m bench.steadiness                    # 20 seeds, sizes 32, 64 and 128: some ten minutes
     python -m bench.steadiness --seeds 5 --sizes 128 --recipe sharp
+    python -m bench.steadiness --json bench/results/steadiness.json    # rows of other recipes and sizes stay
 
 Prints the least, mean and greatest PSNR on the training pixels; ends with 1 if a run is below the limit.
 """
@@ -9,7 +10,6 @@ Prints the least, mean and greatest PSNR on the training pixels; ends with 1 if 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from typing import Any
@@ -20,6 +20,7 @@ from coordfit.training.job import Job
 from coordfit.training.trainer import fit_together
 
 from .command_line import PHOTOGRAPHS, Parser, count, device_name, new_file, picture_name, run_main
+from .records import Runs
 from .scikit_pictures import picture_of
 
 
@@ -31,8 +32,6 @@ def measure(picture: str, size: int, seeds: int, options: argparse.Namespace) ->
     start = time.perf_counter()
     results = fit_together([Job(image, config) for config in configs], get_backend(options.device))
     return {
-        "picture": picture,
-        "size": size,
         "psnr": [result.metrics["psnr_train"] for result in results],
         "stopped": sorted({result.stopped for result in results}),
         "seconds": time.perf_counter() - start,
@@ -51,17 +50,15 @@ def main() -> int:
     parser.add_argument("--device", type=device_name, default="cpu")
     parser.add_argument("--json", type=new_file, metavar="FILE")
     options = parser.parse_args()
-    found = []
+    runs, found = Runs(options.json, "rows", ["scikit-image"]), []
     print("| picture | size | least | mean | greatest | ended by |\n|---|---|---|---|---|---|")
     for size in options.sizes:
         for picture in options.pictures:
-            row = measure(picture, size, options.seeds, options)
-            found.append(row)
+            key = {"picture": picture, "size": size, "recipe": options.recipe, "steps": options.steps}
+            found.append(row := runs.keep(key, measure(picture, size, options.seeds, options)))
             values = row["psnr"]
             figures = " | ".join(f"{v:.1f}" for v in (min(values), statistics.fmean(values), max(values)))
             print(f"| {picture} | {size} | {figures} | {', '.join(row['stopped'])} |", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     low = sum(value < options.limit for row in found for value in row["psnr"])
     print(f"{low} of {sum(len(row['psnr']) for row in found)} runs below {options.limit:g} dB")
     return 1 if low else 0

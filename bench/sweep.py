@@ -28,6 +28,7 @@ import numpy as np
 
 from .command_line import Parser, count, need, new_file, run_main
 from .peers.environment import environment
+from .records import write_record
 
 RATES, SEEDS, SIGMA = (1e-3, 2e-3, 4e-3, 8e-3), (0, 1, 2, 3), 10.0
 WAYS = ("coordfit", "torch-loop", "torch-batched")
@@ -113,6 +114,12 @@ def _answer(way: str) -> None:
         print(json.dumps({"seconds": seconds, "psnr": values[0]}), file=answers, flush=True)
 
 
+def medians(rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Return the median seconds of each way, and by what factor others take more than coordfit."""
+    seconds = {way: statistics.median(turn[way]["seconds"] for turn in rounds) for way in WAYS}
+    return {"seconds": seconds, "ratios": {way: seconds[way] / seconds["coordfit"] for way in WAYS[1:]}}
+
+
 def main() -> int:
     """Measure in turns, write, print; return 1 if coordfit misses its aim."""
     parser = Parser(prog="python -m bench.sweep", description=__doc__.splitlines()[0])
@@ -156,19 +163,18 @@ def main() -> int:
             file=sys.stderr,
             flush=True,
         )
+        if args.json:
+            write_record(
+                args.json, {"steps": args.steps, **medians(rounds), "rounds": rounds}, libraries=["torch"]
+            )
     for child in children.values():
         assert child.stdin is not None
         child.stdin.close()
         child.wait()
-    seconds = {way: statistics.median(turn[way]["seconds"] for turn in rounds) for way in WAYS}
-    ratios = {way: seconds[way] / seconds["coordfit"] for way in WAYS[1:]}
+    seconds, ratios = medians(rounds).values()
     for way in WAYS:
         ratio = f"  {ratios[way]:.2f} times coordfit" if way in ratios else ""
         print(f"{way:<14} {seconds[way]:6.2f} s  best {rounds[0][way]['psnr']:.2f} dB{ratio}")
-    if args.json:
-        from coordfit.files import write_json
-
-        write_json(args.json, {"steps": args.steps, "seconds": seconds, "ratios": ratios, "rounds": rounds})
     return 0 if ratios["torch-loop"] >= 1.5 and ratios["torch-batched"] >= 1.0 else 1
 
 

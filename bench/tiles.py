@@ -11,10 +11,10 @@ interpolation gives.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from coordfit.tiles.plan import MEMORISE, OVERLAP, SHAPES, Shape, TilePlan
 from coordfit.tiles.trainer import TileTrainer
 
 from .command_line import Parser, count, new_file, picture_name, run_main
+from .records import write_record
 from .scikit_pictures import picture_named
 
 PICTURES = ("astronaut", "coffee")
@@ -180,7 +181,8 @@ def main() -> None:
             dropped = _TIMES if options.without_times else ()
             rows.append({figure: value for figure, value in row.items() if figure not in dropped})
             if options.json:  # after every row: the whole takes long
-                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+                of = {"pictures": [Path(name).name for name in options.pictures], "tiles": options.tiles}
+                write_record(options.json, of | {"rows": rows}, ["scikit-image"], options.threads)
     print_table(rows)
 
 

@@ -3,29 +3,30 @@
     python -m bench.tiles_held_out [NAME|FILE ...] [--size 256] [--tiles 32] --json FILE
     python -m bench.tiles_held_out --missing 0.5 --size 128 --tiles 16
 
-Each picture is made square, and trained on every second row and column with the settings of each way. With
-`--missing` it is filled where pixels are missing, and biharmonic equations take the place of interpolation.
+A photograph of scikit-image is cut to its middle square, and a file is resized to a square. Each is trained on
+every second row and column with the settings of each way. With `--missing` it is filled where pixels are
+missing, and biharmonic equations take the place of interpolation.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import coordfit
 
 from .command_line import PHOTOGRAPHS, Parser, count, device_name, new_file, picture_name, run_main, share
-from .scikit_pictures import picture_named
+from .records import Runs
+from .scikit_pictures import picture_named, square_photograph
 
 _SHARED = ("psnr_train", "steps", "seconds", "parameters")
 
 
 def measure(name: str, size: int, tile: int, device: str, missing: float | None = None) -> dict[str, Any]:
     """Return figures of one picture: of one network, of tiles, and of methods that learn nothing."""
-    row: dict[str, Any] = {"picture": Path(name).name, "size": size, "tile": tile, "missing": missing}
+    row: dict[str, Any] = {}
     ways: dict[str, Any] = {"network": "none", "tiles": tile}
-    picture = picture_named(name)
+    picture = square_photograph(name, size) if name in PHOTOGRAPHS else picture_named(name)
     for way, tiles in ways.items():
         common: dict[str, Any] = {"size": (size, size), "tiles": tiles, "device": device}
         if missing is None:
@@ -46,18 +47,27 @@ def main() -> None:
     parser.add_argument("--tiles", type=count, default=32)
     parser.add_argument("--missing", type=share, help="hide this share of the pixels instead")
     parser.add_argument("--device", type=device_name, default="cpu")
-    parser.add_argument("--json", type=new_file, metavar="FILE", help="write everything here too")
+    parser.add_argument(
+        "--json",
+        type=new_file,
+        metavar="FILE",
+        help="write the rows here too; those of other sizes and masks stay",
+    )
     options = parser.parse_args()
-    rows = []
+    runs = Runs(options.json, "rows", ["scikit-image"])
     plain = "bicubic" if options.missing is None else "biharmonic"
     print(f"| picture | one network | tiles | {plain} |\n|---|---|---|---|")
     for name in options.pictures:
-        rows.append(row := measure(name, options.size, options.tiles, options.device, options.missing))
+        key = {
+            "picture": Path(name).stem,
+            "size": options.size,
+            "tile": options.tiles,
+            "missing": options.missing,
+        }
+        row = runs.keep(key, measure(name, options.size, options.tiles, options.device, options.missing))
         scores = (row["network"]["psnr_unseen"], row["tiles"]["psnr_unseen"], row["plain"])
         told = ["" if score is None else f"{score:.2f}" for score in scores]
         print(f"| {row['picture']} | {' | '.join(told)} |", flush=True)
-        if options.json:  # after every row: the whole takes long
-            options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

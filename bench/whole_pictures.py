@@ -1,6 +1,6 @@
 """Fit whole photographs by tiles: seconds to a PSNR; time and memory grow with the pixels alone.
 
-    python -m bench.whole_pictures [NAME|FILE ...] [--target 40] [--repeats 3]
+    python -m bench.whole_pictures [NAME|FILE ...] [--target 40] [--repeats 3] [--json FILE]
     python -m bench.whole_pictures coffee --megapixels 1.5 3 12 --fit "--tiles 8 --target-psnr 38" --json FILE
     python -m bench.whole_pictures coffee --megapixels 12 --fit "--recipe compact"
 
@@ -16,7 +16,6 @@ import json
 import math
 import os
 import shlex
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from .command_line import (
     picture_name,
     run_main,
 )
+from .records import Runs
 from .scikit_pictures import image_named, picture_named
 
 _REFERENCE = 400_000
@@ -114,8 +114,6 @@ def large(picture: str, megapixels: float, words: list[str], device: str) -> dic
     metrics, pixels = fitted["metrics"], width * height
     metrics = {"epochs": metrics["steps"], "tiles": 0} | metrics  # of few bits
     return {
-        "picture": Path(picture).name,
-        "fit": shlex.join(words),
         "pixels": pixels,
         **{name: metrics[name] for name in names},
         "rate": metrics["seconds"] * _REFERENCE / pixels,
@@ -136,41 +134,43 @@ def main() -> None:
     parser.add_argument("--device", type=device_name, default="cpu")
     parser.add_argument("--megapixels", type=float, nargs="+")
     parser.add_argument("--fit", metavar="WORDS", help="of `coordfit fit`, with --megapixels")
-    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows of --megapixels here too")
+    parser.add_argument(
+        "--json", type=new_file, metavar="FILE", help="write the rows here too; those of other fits stay"
+    )
     parser.add_argument("--without-times", action="store_true", help="of that file, where the machine is busy")
     options = parser.parse_args()
+    runs = Runs(options.json, "rows", ["scikit-image"])
     if options.megapixels:
         words = shlex.split(options.fit or f"--tiles 8 --target-psnr {options.target:g}")
-        _print_large(options, words)
+        _print_large(options, words, runs)
         return
     print("| picture | pixels | PSNR | SSIM | s | s / 400 000 pixels | steps | parameters / value |")
     print("|---" * 8 + "|")
     for name in options.pictures:
         picture = picture_named(name)
         fit(load_picture(picture.pixels[:64, :64]), options.target, options.device)  # compile first
-        runs = [fit(picture, options.target, options.device) for _ in range(options.repeats)]
-        middle = statistics.median(run["seconds"] for run in runs)
-        cells = _cells(next(run for run in runs if run["seconds"] == middle))
-        print(f"| {Path(name).name} | " + " | ".join(cells) + " |", flush=True)
+        fits = [fit(picture, options.target, options.device) for _ in range(options.repeats)]
+        middle = sorted(fits, key=lambda made: made["seconds"])[len(fits) // 2]
+        key = {"picture": Path(name).stem, "target": options.target}
+        row = runs.keep(key, middle | {"seconds_of_each": [made["seconds"] for made in fits]})
+        print(f"| {row['picture']} | " + " | ".join(_cells(row)) + " |", flush=True)
 
 
-def _print_large(options: argparse.Namespace, words: list[str]) -> None:
+def _print_large(options: argparse.Namespace, words: list[str], runs: Runs) -> None:
     print(
         "| picture | pixels | PSNR | SSIM | s | s / 400 000 pixels | steps | parameters / value | s in all "
         "| peak MiB | folder MB | 512x512 window, s | peak MiB |"
     )
     print("|---" * 13 + "|")
-    rows: list[dict[str, Any]] = []
     for name in options.pictures:
         for megapixels in options.megapixels:
             row = large(name, megapixels, words, options.device)
             dropped = _TIMES if options.without_times else ()
-            rows.append({figure: value for figure, value in row.items() if figure not in dropped})
+            key = {"picture": Path(name).stem, "fit": shlex.join(words), "megapixels": megapixels}
+            runs.keep(key, {figure: value for figure, value in row.items() if figure not in dropped})
             last = ("seconds_in_all", "peak_mib", "folder_mb", "crop_seconds", "crop_peak_mib")
-            cells = [row["picture"], *_cells(row), *(f"{row[figure]:.0f}" for figure in last)]
+            cells = [key["picture"], *_cells(row), *(f"{row[figure]:.0f}" for figure in last)]
             print("| " + " | ".join(cells) + " |", flush=True)
-            if options.json:  # after every row: the whole takes long
-                options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def _cells(run: dict[str, Any]) -> list[str]:

@@ -15,6 +15,8 @@ held_out = pytest.importorskip("bench.held_out")
 inpainting = pytest.importorskip("bench.inpainting")
 kriging = pytest.importorskip("bench.kriging")
 seed_setting = pytest.importorskip("bench.seed_setting")
+commands = pytest.importorskip("bench.commands")
+recipes = pytest.importorskip("bench.recipes")
 
 
 def case(gaussian, none=20.0, basic=22.0):
@@ -73,6 +75,41 @@ def test_the_gain_of_a_sigma_is_that_of_all_pixels_where_all_are_trained(capsys)
     assert "all: +3.00 dB on all pixels in the mean, +3.00 dB at least" in capsys.readouterr().out
 
 
+def test_a_table_of_recipes_is_measured_kept_and_shown(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("skimage")
+    rows = {"as it is": {}, "five": {"iterations": 5}, "smaller": {"size": 12}}
+    small = recipes.Table(
+        "`fast`", "fast", {"steps": 3, "hidden_size": 8}, rows, ("camera",), size=16, has_mean=True
+    )
+    monkeypatch.setattr(recipes, "TABLES", {"small": small})
+    shown = []
+    for more in ([], ["--keep"], ["--show"]):
+        monkeypatch.setattr(sys, "argv", ["bench", "--json", str(tmp_path / "r.json"), *more])
+        recipes.main()
+        shown.append(capsys.readouterr().out)
+        monkeypatch.setattr(recipes, "measure", None)  # nothing is measured again
+    assert shown[0] == shown[1] == shown[2]
+    assert shown[0].startswith("| `fast` | camera | mean |\n|---|---|---|\n| as it is | ")
+    figures = [row["psnr"] for row in json.loads((tmp_path / "r.json").read_text())["rows"]]
+    assert len(set(figures)) == 3
+    assert recipes.Muon.__init__.__kwdefaults__["iterations"] == 3
+
+
+def test_a_command_is_kept_with_medians_of_its_seconds_or_without_them(monkeypatch, tmp_path):
+    seconds = iter([3.0, 1.0, 2.0, 5.0])
+
+    def run(command):
+        return {"metrics": {"psnr": 40.0, "ssim": None, "notes": "x", "seconds": next(seconds)}}, 9.0
+
+    monkeypatch.setattr(commands, "run", run)
+    for more, told in ([], {"seconds": 2.0, "seconds_in_all": 9.0}), (["--without-times"], {}):
+        words = ["--only", "coordfit", "--json", str(tmp_path / "c.json"), *more]
+        monkeypatch.setattr(sys, "argv", ["bench", *words])
+        commands.main()
+        (row,) = json.loads((tmp_path / "c.json").read_text())["rows"]
+        assert row == {"command": "coordfit", "psnr": 40.0, "run": 0, **told}
+
+
 def ended(monkeypatch, module, words):
     """The exit code of `python -m bench.MODULE WORDS`."""
     with pytest.raises(SystemExit) as end:
@@ -112,6 +149,10 @@ def ended(monkeypatch, module, words):
         ("sweep", ["--rounds", "-1"], "--rounds"),
         ("peers", ["--cases", "none"], "invalid choice: 'none'"),
         ("peers.plot", ["no.json", "x.svg"], "no.json holds no results"),
+        ("commands", ["--only", "coordfit --all"], "invalid choice: 'coordfit --all'"),
+        ("recipes", ["--show"], "--show prints the tables of a file"),
+        ("batches", ["--repeats", "0"], "'0' is not a whole number of 1 or more"),
+        ("figures", ["--bogus"], "unrecognized arguments: --bogus"),
         ("gpu", ["--bogus"], "unrecognized arguments: --bogus"),
         ("gpu.figures", ["--bogus"], "unrecognized arguments: --bogus"),
     ],
