@@ -23,7 +23,6 @@ from coordfit.images.metrics import psnr
 
 from .command_line import BadInputError, Parser, new_file, recorded, run_main
 from .recorded_cases import Case, cases_of
-from .records import commit, cpu
 
 ROOT = Path(__file__).parents[1]
 FIGURES = {
