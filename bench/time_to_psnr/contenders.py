@@ -26,8 +26,8 @@ class Contender:
     stop_at: float = LEVELS[-1]
 
 
-# Adam as well as we could tune it: half the paper's width, and a rate that comes to 38.2 dB in 600 steps on two
-# of the pictures; 0.004 comes to 36.9.
+# Adam as well as we could tune it: half the paper's width, a start at the mean colour (without it 39.2 and 43.1 dB
+# in 1600 steps on astronaut and chelsea, with it 41.8 and 46.9), and of the rates 0.004, 0.008 and 0.012 the best.
 _TUNED = {
     "num_frequencies": 128,
     "sigma": 10.0,
@@ -35,6 +35,7 @@ _TUNED = {
     "hidden_size": 128,
     "activation": "relu",
     "output_activation": "sigmoid",
+    "output_start": "mean",
     "optimizer": "adam",
     "learning_rate": 8e-3,
     "batch_size": 1024,
