@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.backend_matrix import on
+from support.cases import told_by
 
 import coordfit
 from backends import Backend, FormulaError, FusedUnavailableError, base, calls
@@ -435,16 +436,6 @@ def in_float64(data):
 
 def on_host(backend, results):
     return {name: backend.to_numpy(array).copy() for name, array in results.items()}
-
-
-@contextlib.contextmanager
-def told_by(case):
-    """Name the case of a loop in the error that comes out of it."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"case: {case}")
-        raise
 
 
 def assert_same(actual, expected, compare):

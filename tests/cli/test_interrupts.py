@@ -85,7 +85,7 @@ PHASES = {
 @pytest.fixture(autouse=True)
 def photo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.3)
+    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.1)
     monkeypatch.setattr("coordfit.training.result.save_curves", lambda path, history: path.touch())
     monkeypatch.setattr("coordfit.tiles.trainer.CALLBACK_SECONDS", 0.0)
     monkeypatch.setattr("backends.numpy_backend.backend.NumpyBackend.group_bytes", 1)  # groups of four tiles
@@ -219,6 +219,9 @@ def test_few_bits_that_are_ended_between_steps_leave_their_last_step(monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(TRAIN, stepping)
+        patch.setattr(
+            "coordfit.cli.interrupts.PATIENCE", 60.0
+        )  # no step is cut short, however busy the machine
         assert main([*COMMANDS["compact"], "--out", "the run"]) == 130
     assert "the run so far is saved, go on with --resume" in capsys.readouterr().err
     assert not Path("the run/metrics.json").exists()

@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from support.backend_matrix import on
+from support.cases import over
 from support.components import ENCODINGS as OWN
 from support.components import Learned, Powers
 
@@ -27,7 +28,7 @@ from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer, fit_alone, fit_together
 
 SIZE = (7, 11)
-SIZES = pytest.mark.parametrize("size", [SIZE, (40,), (4, 5, 6)], ids=lambda size: f"{len(size)}-D")
+SIZES = over("size", [SIZE, (40,), (4, 5, 6)])
 SETTINGS = {"num_frequencies": 6, "sigma": 3.0, "grid_levels": 3, "grid_features": 2, "grid_smoothness": 0.5}
 SETTINGS |= {"pyramid_levels": 3, "pyramid_smoothness": 0.5}
 ALL = [*ENCODINGS, *OWN]
@@ -100,7 +101,7 @@ def test_features_by_coordinates_by_number_and_by_runs_are_the_same(backend, nam
 
 
 @on("numba", "strict")
-@pytest.mark.parametrize("own", [False, True], ids=["shared coordinates", "own coordinates"])
+@over("own", [False, True])
 def test_members_together_are_members_alone(backend, name, own):
     together = Built(backend, name, seeds=(0, 1, 2), ensemble=(3,))
     rng = np.random.default_rng(3)
@@ -149,7 +150,7 @@ def test_own_encoders_are_shared_if_they_are_alike():
     [(name, size) for name in LEARNING for size in (SIZE, (4, 5, 6)) if name not in OWN or size == SIZE],
     ids=lambda value: f"{len(value)}-D" if isinstance(value, tuple) else name_of(value),
 )
-@pytest.mark.parametrize("in_order", [False, True], ids=["any pixels", "runs"])
+@over("in_order", [False, True])
 def test_a_gradient_is_that_of_finite_differences(backend, name, in_order, size):
     """Of sum(dx * features) along a direction, for a batch that comes in two blocks; and of the penalty."""
     built, rng = Built(backend, name, size=size), np.random.default_rng(5)
