@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import needs
 
 from backends.cupy_backend import why_unavailable
 
@@ -397,7 +398,7 @@ def test_the_table_of_kernels_is_that_of_the_trace():
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_step_of_pytorch_learns_and_has_our_sizes(precision):
-    torch = pytest.importorskip("torch", exc_type=ImportError)
+    torch = needs.library("torch")
     peers = pytest.importorskip("bench.gpu.peers")
     case = steps.Case(side=8, width=16, frequencies=8, depth=3)
     step = peers.torch_step(case, precision, compiled=False, device="cpu")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import needs
 
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
@@ -48,7 +49,7 @@ def test_the_best_length_is_one_for_all_pictures():
 @pytest.mark.parametrize("batch_size", [100, None])
 def test_both_libraries_learn_the_same_from_the_same_start(library, batch_size):
     if library == "torch":
-        pytest.importorskip("torch")
+        needs.library("torch")
     picture = bundled_picture(32)
     config = make_config(TINY, {"steps": 60, "batch_size": batch_size, "learning_rate": 1e-2})
     found = curves.run(library, picture, config, stop_at=99.0, device="numpy")

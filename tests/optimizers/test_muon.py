@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from support import needs
 from support.backend_matrix import on
 
 from backends import get_backend
@@ -132,7 +133,7 @@ def weight(flat, layer):
 
 def test_torch_s_muon_goes_the_same_way():
     """Its products are in bfloat16 and its first scaling is another, so the ways agree to some percent."""
-    torch = pytest.importorskip("torch")
+    torch = needs.library("torch")
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
     rng = np.random.default_rng(2)
