@@ -926,6 +926,7 @@ def test_ctrl_c_saves_and_the_rest_equals_an_unbroken_run():
     np.testing.assert_array_equal(parameters(Path("broken")), parameters(Path("whole")))
 
 
+@pytest.mark.slow
 @posix
 def test_sigterm_saves_and_is_143():
     result = signal_in_the_middle(start("--out", "a"), signal.SIGTERM)
@@ -955,6 +956,7 @@ def test_signals_are_given_back(picture):
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.slow
 @posix
 def test_a_killed_run_keeps_its_history():
     with start("--out", "a") as process:

@@ -56,15 +56,16 @@ def commands(line):
 
 
 def documented():
-    """Every command once, by file and text."""
+    """Every command once, by the first file that has it and by its text."""
     files = [path for name in NAMES for path in sorted(ROOT.glob(name))]
     texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
-    return {
-        f"{name}: {shlex.join(words)}": words
-        for name, text in texts.items()
+    found = {
+        shlex.join(words): (name, words)
+        for name, text in reversed(texts.items())
         for line in [*shell_lines(text), *spans(text)]
         for words in commands(line)
     }
+    return {f"{name}: {text}": words for text, (name, words) in sorted(found.items())}
 
 
 DOCUMENTED = documented()
@@ -159,11 +160,12 @@ def in_place(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", of("coordfit"))
 def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, words):
-    """One step each on the CPU, unless the command says so; the study stops before its first experiment."""
+    """One step each on the CPU; the study stops before its first experiment."""
     monkeypatch.setattr(coordfit.cli.commands.experiments, "run_experiment", lambda *_: None)
-    monkeypatch.setenv("COORDFIT_STEPS", "1")
+    monkeypatch.setattr(coordfit.FitConfig, "resolved_steps", lambda config, pixels: 1)
     monkeypatch.setenv("COORDFIT_DEVICE", "numpy")
     monkeypatch.setattr("coordfit.codec.Compressor.train", lambda *_: True)
     monkeypatch.setattr("webbrowser.open", lambda address: True)
@@ -193,6 +195,7 @@ def python_of(page):
 PYTHON = {page.name: python_of(page) for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [name for name, code in PYTHON.items() if code])
 def test_the_python_of_a_page_runs(in_place, monkeypatch, page):
     """One step for each fit."""

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import inspect
 
+import pytest
+
 
 @contextlib.contextmanager
 def told_by(case):
@@ -33,3 +35,10 @@ def over(names, values):
         return every
 
     return decorate
+
+
+def slow(*cases):
+    """Return cases for `parametrize` that are marked slow; a tuple has a value for each name."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow) for case in cases
+    ]
