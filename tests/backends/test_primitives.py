@@ -677,7 +677,7 @@ def test_workers_run_side_by_side():
         two.run_workers([together.wait, together.wait])
 
 
-@on("numpy-2-threads", "numba-2-threads")
+@on("numpy-2-threads", "numba-2-threads", "strict")
 @pytest.mark.parametrize("culprit", [0, 1, 2])
 def test_an_error_in_a_worker_comes_out_once_all_have_ended(idle_backend, culprit):
     ended, threads = [], NewThreads()
