@@ -159,8 +159,6 @@ FOREVER = [*SMALL[:4], "--size", "64", "--steps", "1000000"]
 LASTING = {
     "fit": ["fit", *FOREVER],
     "tiles": ["fit", *FOREVER, "--tiles", "8"],
-    "compare": ["compare", *FOREVER, "--sigma", "auto,3"],
-    "inpaint": ["inpaint", *FOREVER, "--missing", "0.5", "--average", "2"],
     "sweep": ["sweep", *FOREVER, "--sigma", "auto,3", "--depth", "2,3"],
     "experiments": ["experiments", "--device", "numpy"],
 }
