@@ -1,8 +1,4 @@
-"""One `backend` fixture over every backend that is known, and one table of tolerances.
-
-A backend that cannot run here is skipped with its reason. `COORDFIT_REQUIRE_BACKENDS=cupy,strict` turns the
-skip into a failure for the names listed, so that a machine bought for its GPU cannot pass by skipping.
-"""
+"""One `backend` fixture over every backend of support/backend_matrix.py, and one table of tolerances."""
 
 import contextlib
 import os
@@ -12,11 +8,10 @@ from dataclasses import dataclass
 import hypothesis
 import numpy as np
 import pytest
+from support import backend_matrix
 
-from backends import Backend, DeviceUnavailableError, available_backends, get_backend
-from backends.numpy_backend.backend import NumpyBackend
+from backends import Backend, available_backends, get_backend
 
-REQUIRE = "COORDFIT_REQUIRE_BACKENDS"
 STRICT_ARITHMETIC = "COORDFIT_STRICT_ARITHMETIC" in os.environ
 
 # Of one primitive against its float64 oracle, relative to the largest element (or to 1, if that is more):
@@ -48,55 +43,17 @@ def arithmetic():
         yield
 
 
-def make_strict():
-    pytest.importorskip("array_api_strict", exc_type=ImportError)
-    from support.strict_backend import StrictBackend
-
-    return StrictBackend()
-
-
-def make_numba_without_blas():
-    backend = get_backend("numba", threads=1)
-    backend.host.gemm = None  # as where no name of the BLAS's products is known
-    return backend
-
-
-def make_cupy_on_host():
-    from support import fake_cupy
-
-    if reason := fake_cupy.why_unavailable():
-        pytest.skip(reason)
-    return fake_cupy.CupyOnHost()
-
-
-def maker_of(name):
-    return lambda: get_backend(name)
-
-
-MAKERS = {
-    "numpy": lambda: NumpyBackend(threads=1),
-    "numpy-2-threads": lambda: NumpyBackend(threads=2),
-    "numba-2-threads": lambda: get_backend("numba", threads=2),
-    "numpy-generic": lambda: NumpyBackend(fused="never"),
-    "numba-without-blas": make_numba_without_blas,
-    "strict": make_strict,
-    "cupy-on-host": make_cupy_on_host,
-} | {name: maker_of(name) for name in available_backends() if name != "numpy"}
-
-
-def required_names(setting, known):
-    """The names in the environment's list; a name that is not known is an error, not a passed test."""
-    names = {name.strip() for name in setting.split(",")} - {""}
-    if unknown := sorted(names - set(known)):
-        raise pytest.UsageError(f"{REQUIRE} names unknown backends {unknown}; known: {', '.join(known)}")
-    return names
-
-
 def pytest_configure(config):
-    required_names(os.environ.get(REQUIRE, ""), MAKERS)
+    backend_matrix.check_required()
     if not os.access(config.rootpath, os.W_OK):  # nowhere to keep examples that failed: no reason to fail
         hypothesis.settings.register_profile("read-only", database=None)
         hypothesis.settings.load_profile("read-only")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for reason in dict.fromkeys(backend_matrix.LEFT_OUT.values()):
+        names = [name for name, why in backend_matrix.LEFT_OUT.items() if why == reason]
+        terminalreporter.write_line(f"LEFT OUT {', '.join(names)}: {reason}")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
@@ -111,21 +68,10 @@ def pytest_collection_modifyitems(items):
             item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "gpu_smoke"]
 
 
-def make_or_skip(name):
-    """A new backend of that name; skips the test where it cannot run, or fails it where it must."""
-    required = name in required_names(os.environ.get(REQUIRE, ""), MAKERS)
-    try:
-        return MAKERS[name]()
-    except (DeviceUnavailableError, pytest.skip.Exception) as reason:
-        if required:
-            pytest.fail(f"{REQUIRE} asks for {name!r}, which cannot run here: {reason}")
-        pytest.skip(str(reason))
-
-
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=backend_matrix.CHOSEN)
 def idle_backend(request):
     """Every backend in turn, not activated."""
-    return make_or_skip(request.param)
+    return backend_matrix.make_or_skip(request.param)
 
 
 @pytest.fixture

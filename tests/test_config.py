@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cases import over
 
 from coordfit import ConfigError, FitConfig, make_config
 from coordfit._backends import FUSED_MODES, PRECISIONS
@@ -100,32 +101,32 @@ def test_unknown_names_get_a_hint():
     assert "did you mean" not in refused("qqqq", qqqq=1)
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@over("name", CHOICES)
 def test_unknown_choices_get_the_known_ones(name):
     known = FIELDS[name].metadata["choices"]
     message = refused(name, "'" + known[0] + "x'", *known, **{name: known[0] + "x"})
     assert f"did you mean {known[0]!r}?" in message
 
 
-@pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize("value", [b"a", ["1.0"], {"a": 1}, 1j, object], ids=str)
+@over("name", FIELDS)
+@over("value", [b"a", ["1.0"], {"a": 1}, 1j, object])
 def test_no_setting_takes_just_anything(name, value):
     refused(name, **{name: value})
 
 
-@pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("value", ["1", True, math.nan, math.inf, -math.inf, -1, 10**400], ids=str)
+@over("name", NUMBERS)
+@over("value", ["1", True, math.nan, math.inf, -math.inf, -1, 10**400])
 def test_numbers_are_finite_numbers_within_limits(name, value):
     refused(name, **{name: value})
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@over("name", WHOLE)
 def test_whole_numbers_are_whole(name):
     refused(name, **{name: 1.5})
     refused(name, **{name: 1.0})
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@over("name", NUMBERS)
 def test_limits_belong_to_what_is_allowed(name):
     low, high = FIELDS[name].metadata["limits"]
     assert getattr(make_config({name: low}), name) == low

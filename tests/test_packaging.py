@@ -100,7 +100,7 @@ runpy.run_module("coordfit", run_name="__main__")
             env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stderr

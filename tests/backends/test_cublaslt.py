@@ -13,6 +13,7 @@ import types
 import numpy as np
 import pytest
 from support import needs
+from support.cases import over
 from support.fake_cublaslt import (
     INVALID_VALUE,
     NOT_SUPPORTED,
@@ -67,7 +68,7 @@ STREAM = 7
 REASON = "the heuristic answers CUBLAS_STATUS_NOT_SUPPORTED (15), the requested functionality is not supported"
 
 
-def over(name, values):
+def each(name, values):
     return pytest.mark.parametrize(name, values, ids=[str(value) for value in values])
 
 
@@ -264,16 +265,6 @@ def precision(request):
     return request.param
 
 
-@pytest.fixture(params=SIZES, ids=str)
-def sizes(request):
-    return request.param
-
-
-@pytest.fixture(params=ENSEMBLES.values(), ids=ENSEMBLES)
-def layer(request, memory, sizes, precision):
-    return Layer(memory, sizes, precision, *request.param)
-
-
 @pytest.fixture
 def small_layer(memory):
     return Layer(memory, (6, 5, 4), PRECISIONS["float32"], 3, shared=False)
@@ -287,7 +278,10 @@ FORWARD = [
 
 
 @over("epilogue", FORWARD)
-def test_forward(planner, workspace, layer, epilogue):
+@over("ensemble", ENSEMBLES.values())
+@over("sizes", SIZES)
+def test_forward(planner, workspace, memory, precision, sizes, ensemble, epilogue):
+    layer = Layer(memory, sizes, precision, *ensemble)
     product, pointers = layer.forward(**epilogue), layer.forward_pointers(**epilogue)
     planner.plan(product, pointers).run(pointers, workspace, STREAM)
     z = layer.z(epilogue["bias"])
@@ -295,7 +289,10 @@ def test_forward(planner, workspace, layer, epilogue):
 
 
 @over("masked", [True, False])
-def test_backward_input(planner, workspace, layer, masked):
+@over("ensemble", ENSEMBLES.values())
+@over("sizes", SIZES)
+def test_backward_input(planner, workspace, memory, precision, sizes, ensemble, masked):
+    layer = Layer(memory, sizes, precision, *ensemble)
     previous = layer.write_mask_below()
     pointers = previous.forward_pointers()
     planner.plan(previous.forward(), pointers).run(pointers, workspace, STREAM)
@@ -307,7 +304,10 @@ def test_backward_input(planner, workspace, layer, masked):
 
 @over("accumulate", [False, True])
 @over("bias", [True, False])
-def test_backward_weights(planner, workspace, layer, bias, accumulate):
+@over("ensemble", ENSEMBLES.values())
+@over("sizes", SIZES)
+def test_backward_weights(planner, workspace, memory, precision, sizes, ensemble, bias, accumulate):
+    layer = Layer(memory, sizes, precision, *ensemble)
     before = random(*layer.dW.shape) if accumulate else 0.0
     if accumulate:
         layer.dW = layer.memory.array(before, layer.dW.dtype, 3)
@@ -370,7 +370,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("message", WRONG)
+@over("message", WRONG)
 def test_products_that_make_no_sense_are_refused(message):
     with pytest.raises(ValueError, match=message):
         WRONG[message]()
@@ -435,8 +435,8 @@ def test_a_plan_serves_other_memory(planner, workspace, memory, fake):
     assert fake.calls["cublasLtMatmulAlgoGetHeuristic"] == 1
 
 
-@over("offset", [4, 16, 64])
-@over("which", ["x", "W", "b", "y", "mask"])
+@each("offset", [4, 16, 64])
+@each("which", ["x", "W", "b", "y", "mask"])
 def test_less_aligned_memory_has_a_plan_of_its_own(planner, workspace, memory, which, offset, fake):
     layer = Layer(memory, (6, 8, 8), PRECISIONS["float32"], 1, shared=False)
     product, pointers = layer.forward(), layer.forward_pointers()
@@ -465,8 +465,8 @@ def test_alignment_counts_every_member():
     assert product.alignments(Pointers(8, 1024, 1024))[0] == 8
 
 
-@over("fused", [True, False])
-@over("which", ["vector", "mask"])
+@each("fused", [True, False])
+@each("which", ["vector", "mask"])
 def test_a_run_with_a_pointer_too_few_or_too_many_is_refused(planner, workspace, small_layer, fused, which):
     product = small_layer.forward(bias=fused, relu=fused, mask=fused)
     pointers = small_layer.forward_pointers(bias=fused, relu=fused, mask=fused)
@@ -499,7 +499,7 @@ def taken(planner, clock, layer, workspace, choices=None, finish=lambda: None, p
     return autotuner.resolve(product, layer.forward_pointers(), workspace, STREAM, finish=finish)
 
 
-@over("times", [(3.0, 1.0, 2.0), (1.0, 2.0, 3.0), (3.0, 2.0, 1.0)])
+@each("times", [(3.0, 1.0, 2.0), (1.0, 2.0, 3.0), (3.0, 2.0, 1.0)])
 def test_the_fastest_algorithm_is_taken(planner, workspace, small_layer, fake, times):
     step = taken(planner, Clock(fake, times), small_layer, workspace)
     assert (step.tier, step.candidate) == (Tier.EPILOGUE, np.argmin(times))
@@ -598,7 +598,7 @@ def test_a_later_process_takes_what_was_fastest_without_timing_it(
     assert (again.tier, again.candidate, again.milliseconds) == (first.tier, 1, first.milliseconds)
 
 
-@over("other", [("another GPU", "13.1.2"), ("a GPU", "13.2.0")])
+@each("other", [("another GPU", "13.1.2"), ("a GPU", "13.2.0")])
 def test_choices_are_of_one_gpu_and_one_library(library, planner, workspace, small_layer, fake, choices, other):
     taken(planner, Clock(fake, (3.0, 1.0, 2.0)), small_layer, workspace, choices)
     elsewhere = Choices(choices.file, *other)
@@ -631,7 +631,7 @@ def test_a_choice_that_the_library_does_not_offer_is_made_anew(
         assert step.candidate == candidate
 
 
-@over("damage", ["not a database", "a folder", "a broken table"])
+@each("damage", ["not a database", "a folder", "a broken table"])
 def test_a_file_that_is_no_place_for_choices_says_so(tmp_path, damage):
     file = tmp_path / "products.sqlite"
     if damage == "a folder":
@@ -695,7 +695,7 @@ REFUSALS = {
 }
 
 
-@over("tier", list(Tier))
+@each("tier", list(Tier))
 def test_every_tier_computes_the_same(planner, workspace, small_layer, fake, tier):
     fake.refuses = REFUSALS[tier]
     layer, pointers = small_layer, small_layer.forward_pointers()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.cases import over, slow
 from test_primitives import (
     CALLS,
     OWN,
@@ -79,7 +80,7 @@ PRODUCTS = [name for name in CALLS if name.startswith(("matmul", "linear", "back
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("name", PRODUCTS)
+@over("name", PRODUCTS)
 def test_every_tier_gives_what_the_formulas_give(tier, name):
     backend = TIERS[tier]()
     with backend.activate():
@@ -95,8 +96,7 @@ def test_every_tier_gives_what_the_formulas_give(tier, name):
 
 
 @pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("activation", ["relu", "sine"])
-@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize(("activation", "blocks"), [("relu", 3), *slow(("relu", 1), ("sine", 3))])
 def test_steps_of_three_networks_on_every_tier(tier, activation, blocks):
     backend = TIERS[tier]()
     with backend.activate():

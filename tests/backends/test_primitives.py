@@ -1,7 +1,7 @@
 """Every backend computes the formulas, for any memory layout and any members in the batch.
 
 A `Call` is one primitive with its options: how to run it on a backend, and the same in float64 NumPy, written
-here a second time. All tests below take all calls, so that a new primitive or option is one more line.
+here a second time. Each test takes a primitive with all its calls, so that a new option is one more line.
 """
 
 import ast
@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.backend_matrix import on
+from support.cases import told_by
 
 import coordfit
 from backends import Backend, FormulaError, FusedUnavailableError, base, calls
@@ -416,11 +418,15 @@ CALLS = (
         "sgd-of-two-workers": sgd_step(momentum=0.8, workers=2),
     }
 )
-SHARED_BY_MEMBERS = ("take-rows", "grid-part", "grid-whole")
-BY_MEMBER = {name: call for name, call in CALLS.items() if name not in SHARED_BY_MEMBERS}
+SHARED_BY_MEMBERS = ("take_rows", "grid_fourier_features")
+OF_PRIMITIVES = {
+    call.primitive: {name: other for name, other in CALLS.items() if other.primitive == call.primitive}
+    for call in CALLS.values()
+}
+BY_MEMBER = {name: variants for name, variants in OF_PRIMITIVES.items() if name not in SHARED_BY_MEMBERS}
 
-every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-every_call_by_member = pytest.mark.parametrize("call", BY_MEMBER.values(), ids=BY_MEMBER.keys())
+every_primitive = pytest.mark.parametrize("variants", OF_PRIMITIVES.values(), ids=OF_PRIMITIVES)
+every_primitive_by_member = pytest.mark.parametrize("variants", BY_MEMBER.values(), ids=BY_MEMBER)
 in_float32 = pytest.mark.parametrize("dtype", ["float32"])
 
 
@@ -432,16 +438,6 @@ def on_host(backend, results):
     return {name: backend.to_numpy(array).copy() for name, array in results.items()}
 
 
-@contextlib.contextmanager
-def told_by(case):
-    """Name the case of a loop in the error that comes out of it."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"case: {case}")
-        raise
-
-
 def assert_same(actual, expected, compare):
     assert actual.keys() == expected.keys()
     for name in expected:
@@ -451,64 +447,63 @@ def assert_same(actual, expected, compare):
 # -- the calls against the oracle ------------------------------------------------------------------------
 
 
-@every_call
-def test_calls_give_what_the_formulas_give(backend, dtype, check, call):
-    for sizes in TYPICAL + EDGES:
+@every_primitive
+def test_calls_give_what_the_formulas_give(backend, dtype, check, variants):
+    for (name, call), sizes in itertools.product(variants.items(), TYPICAL + EDGES):
         memory = Memory(backend, problem(sizes, dtype))
-        with told_by(sizes):
+        with told_by(f"{name}, {sizes}"):
             assert_same(call.run(backend, memory), call.oracle(in_float64(memory.data)), check.close)
             memory.assert_inputs_unchanged()
 
 
-@every_call
-def test_calls_take_any_memory_and_any_offer(backend, check, dtype, call):
-    for (name, layout), offers in itertools.product(LAYOUTS.items(), FLAGS):
-        memory = Memory(backend, problem(SHARED, dtype), layout, offers)
-        with told_by(f"{name} memory, {'with' if offers else 'without'} out"):
+@every_primitive
+def test_calls_take_any_memory_and_any_offer(backend, check, dtype, variants):
+    for (name, call), layout, offers in itertools.product(variants.items(), LAYOUTS, FLAGS):
+        memory = Memory(backend, problem(SHARED, dtype), LAYOUTS[layout], offers)
+        with told_by(f"{name}, {layout} memory, {'with' if offers else 'without'} out"):
             assert_same(call.run(backend, memory), call.oracle(in_float64(memory.data)), check.close)
             memory.assert_inputs_unchanged()
 
 
-@every_call
+@on("numba", "cupy-on-host")
+@every_primitive
 @in_float32
-def test_calls_repeat_bit_by_bit(backend, dtype, check, call):
-    first, second = (call.run(backend, Memory(backend, problem(OWN, dtype))) for _ in range(2))
-    assert_same(second, on_host(backend, first), check.equal)
+def test_calls_repeat_bit_by_bit(backend, dtype, check, variants):
+    for name, call in variants.items():
+        first, second = (call.run(backend, Memory(backend, problem(OWN, dtype))) for _ in range(2))
+        with told_by(name):
+            assert_same(second, on_host(backend, first), check.equal)
 
 
-@every_call_by_member
+@on("numba", "cupy-on-host")
+@every_primitive_by_member
 @in_float32
-def test_members_do_not_know_their_place(backend, dtype, check, call):
-    for sizes in (SHARED, OWN):
+def test_members_know_neither_their_place_nor_their_company(backend, dtype, check, variants):
+    for (name, call), sizes in itertools.product(variants.items(), (SHARED, OWN)):
         data, order = problem(sizes, dtype), [2, 0, 1]
         straight = on_host(backend, call.run(backend, Memory(backend, data)))
         permuted = call.run(backend, Memory(backend, rows_of_members(sizes, data, order)))
-        with told_by(sizes):
+        alone = call.run(backend, Memory(backend, rows_of_members(sizes, data, 1)))
+        with told_by(f"{name}, {sizes}"):
             assert_same(permuted, {name: array[order] for name, array in straight.items()}, check.close)
+            assert_same(alone, {name: array[1] for name, array in straight.items()}, check.close)
 
 
-@every_call_by_member
-@in_float32
-def test_a_member_alone_gives_what_it_gives_in_company(backend, dtype, check, call):
-    data = problem(OWN, dtype)
-    together = on_host(backend, call.run(backend, Memory(backend, data)))
-    alone = call.run(backend, Memory(backend, rows_of_members(OWN, data, 1)))
-    assert_same(alone, {name: array[1] for name, array in together.items()}, check.close)
-
-
-@every_call_by_member
-@pytest.mark.parametrize("sizes", [SHARED, OWN], ids=str)
-def test_a_changed_member_leaves_the_others_as_they_were(backend, call, sizes):
-    data, others = problem(sizes, "float32"), problem(sizes, "float32", seed=1)
-    changed = {name: array.copy() for name, array in data.items()}
-    for name in data:
-        if not is_shared(sizes, name):
-            changed[name][1] = others[name][1]
-    before = on_host(backend, call.run(backend, Memory(backend, data)))
-    after = on_host(backend, call.run(backend, Memory(backend, changed)))
-    for name in before:
-        np.testing.assert_array_equal(after[name][[0, 2]], before[name][[0, 2]], err_msg=name)
-        assert np.any(after[name][1] != before[name][1]), f"{name} does not feel the change at all"
+@on("numba", "cupy-on-host")
+@every_primitive_by_member
+def test_a_changed_member_leaves_the_others_as_they_were(backend, variants):
+    for (variant, call), sizes in itertools.product(variants.items(), (SHARED, OWN)):
+        data, others = problem(sizes, "float32"), problem(sizes, "float32", seed=1)
+        changed = {name: array.copy() for name, array in data.items()}
+        for name in data:
+            if not is_shared(sizes, name):
+                changed[name][1] = others[name][1]
+        before = on_host(backend, call.run(backend, Memory(backend, data)))
+        after = on_host(backend, call.run(backend, Memory(backend, changed)))
+        for name in before:
+            case = f"{name} of {variant}, {sizes}"
+            np.testing.assert_array_equal(after[name][[0, 2]], before[name][[0, 2]], err_msg=case)
+            assert np.any(after[name][1] != before[name][1]), f"{case} does not feel the change at all"
 
 
 def test_large_phases_keep_their_digits(backend, check):
@@ -555,6 +550,7 @@ def test_arrays_travel_and_come_back(backend, dtype, check):
     backend.synchronize()
 
 
+@in_float32
 def test_scratch_is_a_buffer_of_the_backend_or_nothing(backend, dtype, check):
     buffer = backend.scratch((3, 2), dtype)
     if buffer is not None:
@@ -587,17 +583,18 @@ def test_every_function_of_the_generic_code_exists_in_the_library(library):
     assert not [name for name in sorted(names) if not name.startswith("_") and not hasattr(xp, name)]
 
 
-@pytest.mark.parametrize("E", [(), (3,)], ids=["one", "K3"])
-def test_views_write_through_to_the_flat_buffer(backend, dtype, check, E):
+@in_float32
+def test_views_write_through_to_the_flat_buffer(backend, dtype, check):
     layout = ParameterLayout((2, 70, 3))
-    flat = backend.zeros((*E, layout.size), dtype)
-    for k, (W, b) in enumerate(layout.views(backend.xp, flat)):
-        W[...] = 10.0 * k + 1.0
-        b += 10.0 * k + 2.0
     # 2 x 70 = 140 numbers, a gap up to 192, 70 biases, and so on: every array starts at a multiple of 64.
     runs = [(1, 140), (0, 52), (2, 70), (0, 58), (11, 210), (0, 46), (12, 3), (0, 61)]
     expected = np.concatenate([np.full(length, value, dtype) for value, length in runs])
-    check.equal(flat, np.broadcast_to(expected, (*E, layout.size)))
+    for E in ((), (3,)):
+        flat = backend.zeros((*E, layout.size), dtype)
+        for k, (W, b) in enumerate(layout.views(backend.xp, flat)):
+            W[...] = 10.0 * k + 1.0
+            b += 10.0 * k + 2.0
+        check.equal(flat, np.broadcast_to(expected, (*E, layout.size)))
 
 
 # -- row blocks and workers ------------------------------------------------------------------------------
@@ -632,12 +629,11 @@ def test_shares_hold_every_row_of_every_member_once(num_rows, num_members, threa
     assert_every_member_sees_every_row(partitions, num_rows, num_members)
 
 
-@pytest.mark.parametrize("num_members", [1, 3])
-@pytest.mark.parametrize("num_rows", [1, 2, 7, 64, 1000, 16384])
-def test_shares_hold_every_row_on_every_backend(backend, num_rows, num_members):
-    partitions = backend.partition(num_rows, num_members, 4096, 1_000_000)
-    assert len(partitions) <= getattr(backend, "threads", 1)
-    assert_every_member_sees_every_row(partitions, num_rows, num_members)
+def test_shares_hold_every_row_on_every_backend(backend):
+    for num_rows, num_members in itertools.product([1, 2, 7, 64, 1000, 16384], [1, 3]):
+        partitions = backend.partition(num_rows, num_members, 4096, 1_000_000)
+        assert len(partitions) <= getattr(backend, "threads", 1)
+        assert_every_member_sees_every_row(partitions, num_rows, num_members)
 
 
 def test_work_is_dealt_to_all_threads_only_where_it_pays():
@@ -664,14 +660,14 @@ class NewThreads:
         return set(threading.enumerate()) - self.before
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_workers_run_all_tasks_and_go_home(idle_backend, count):
-    done, threads = [], NewThreads()
-    with idle_backend.activate():
-        for _ in range(2):
-            idle_backend.run_workers([functools.partial(done.append, i) for i in range(count)])
-    assert sorted(done) == sorted([*range(count), *range(count)])
-    assert not threads.alive()
+def test_workers_run_all_tasks_and_go_home(idle_backend):
+    for count in (1, 2, 3, 7):
+        done, threads = [], NewThreads()
+        with idle_backend.activate():
+            for _ in range(2):
+                idle_backend.run_workers([functools.partial(done.append, i) for i in range(count)])
+        assert sorted(done) == sorted([*range(count), *range(count)])
+        assert not threads.alive()
 
 
 def test_workers_run_side_by_side():
@@ -681,6 +677,7 @@ def test_workers_run_side_by_side():
         two.run_workers([together.wait, together.wait])
 
 
+@on("numpy-2-threads", "numba-2-threads", "strict")
 @pytest.mark.parametrize("culprit", [0, 1, 2])
 def test_an_error_in_a_worker_comes_out_once_all_have_ended(idle_backend, culprit):
     ended, threads = [], NewThreads()
@@ -767,31 +764,34 @@ def has_fused_body(backend, call):
 
 
 @pytest.mark.gpu_smoke
-@every_call
-def test_fused_equals_generic_and_was_taken_or_is_refused(backend, dtype, check, call):
+@every_primitive
+def test_fused_equals_generic_and_was_taken_or_is_refused(backend, dtype, check, variants):
     always, never = twin(backend, "always"), twin(backend, "never")
-    for sizes in TYPICAL:
+    for (name, call), sizes in itertools.product(variants.items(), TYPICAL):
         data = problem(sizes, dtype)
         reference = on_host(never, call.run(never, Memory(never, data)))
-        if has_fused_body(backend, call):
-            assert_same(call.run(always, Memory(always, data, offers=True)), reference, check.close)
-        else:
-            with pytest.raises(FusedUnavailableError, match=rf"{call.primitive} on the .* has no fused body"):
-                call.run(always, Memory(always, data))
-    taken = {call.primitive: {"fused": len(TYPICAL)}} if has_fused_body(backend, call) else {}
-    assert always.routes() == taken
-    assert never.routes()[call.primitive] == {"generic": len(TYPICAL)}
+        with told_by(f"{name}, {sizes}"):
+            if has_fused_body(backend, call):
+                assert_same(call.run(always, Memory(always, data, offers=True)), reference, check.close)
+            else:
+                with pytest.raises(
+                    FusedUnavailableError, match=rf"{call.primitive} on the .* has no fused body"
+                ):
+                    call.run(always, Memory(always, data))
+    count = len(TYPICAL) * len(variants)
+    assert always.routes() == ({call.primitive: {"fused": count}} if has_fused_body(backend, call) else {})
+    assert never.routes()[call.primitive] == {"generic": count}
     assert all("fused" not in counts for counts in never.routes().values())
 
 
-@every_call
-def test_auto_takes_what_there_is(idle_backend, call):
+def test_auto_takes_what_there_is(idle_backend):
     """`auto` takes the fused body if there is one, else the generic one."""
-    auto = twin(idle_backend, "auto")
-    with auto.activate():
-        call.run(auto, Memory(auto, problem(ONE, "float32")))
-    route = "fused" if has_fused_body(auto, call) else "generic"
-    assert auto.routes()[call.primitive] == {route: 1}
+    for name, call in CALLS.items():
+        auto = twin(idle_backend, "auto")
+        with auto.activate():
+            call.run(auto, Memory(auto, problem(ONE, "float32")))
+        route = "fused" if has_fused_body(auto, call) else "generic"
+        assert auto.routes()[call.primitive] == {route: 1}, name
 
 
 @dataclass(frozen=True)
@@ -826,10 +826,9 @@ def calls_of_odd_formulas(backend):
     }
 
 
+@on("numpy", "numba", "cupy-on-host")
 @pytest.mark.parametrize("name", ["linear", "loss_and_gradient", "optimizer_step"])
 def test_a_formula_that_cannot_be_lowered_is_refused_by_its_name(backend, name):
-    if name not in fused_bodies_of(type(backend)):
-        pytest.skip("it has no fused body")
     for mode in ("auto", "always"):
         with pytest.raises(FormulaError, match=r"^Odd calls xp.isfinite; a formula may call abs, exp, "):
             calls_of_odd_formulas(twin(backend, mode))[name]()
@@ -943,8 +942,7 @@ NETWORK = {"float32": {"rtol": 1e-4, "atol": 1e-5}, "float64": {"rtol": 1e-11, "
 
 
 @pytest.mark.gpu_smoke
-@pytest.mark.parametrize("activation", ["relu", "tanh", "sine"])
-@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize(("activation", "blocks"), [("relu", 3), ("tanh", 1), ("sine", 3)])
 def test_five_steps_of_three_networks_are_those_of_the_formulas(backend, dtype, activation, blocks):
     parameters, values = train_on(backend, dtype, slice(None), activation, 5, blocks)
     for member in range(3):
@@ -955,27 +953,10 @@ def test_five_steps_of_three_networks_are_those_of_the_formulas(backend, dtype, 
 
 
 @pytest.mark.gpu_smoke
+@in_float32
 def test_three_networks_together_are_three_alone(backend, dtype):
     together, values = train_on(backend, dtype, slice(None), "tanh", 5)
     for member in range(3):
         alone, losses = train_on(backend, dtype, member, "tanh", 5)
         np.testing.assert_allclose(alone, together[member], **NETWORK[dtype])
         np.testing.assert_allclose(losses, values[:, member], **NETWORK[dtype])
-
-
-def test_gaps_of_the_flat_buffer_stay_zero(backend, dtype):
-    flat, x, target = network_problem(dtype)
-    parameters = backend.asarray(flat.copy())
-    net = MLP(
-        backend, WIDTHS, parameters, make_activation("tanh"), make_activation("sigmoid"), rows=23, dtype=dtype
-    )
-    adam = ElementwiseOptimizer(backend, parameters, Adam(**ADAM), dtype=dtype)
-    y = net.forward(backend.asarray(x.copy()))
-    _, dy = backend.loss_and_gradient(make_loss("mse"), y, backend.asarray(target.copy()), divisor=69)
-    net.backward(dy)
-    adam.step(parameters, [net.gradient], 0.1)
-    trained, is_gap = backend.to_numpy(parameters), np.ones(net.layout.size, bool)
-    for W, b in net.layout.views(np, is_gap):
-        W[...], b[...] = False, False
-    assert np.all(trained[:, is_gap] == 0.0)
-    assert np.all(trained[:, ~is_gap] != flat[:, ~is_gap])

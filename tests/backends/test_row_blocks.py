@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import threadpoolctl
+from support.cases import over
 
 import coordfit
 from backends import get_backend
@@ -88,10 +89,16 @@ def small_buffers_of_numpy(backend):
         backend.run_workers([lambda: np.setbufsize(before)] * backend.threads)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("members", [None, 4])
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("muon", [False, True])
+@pytest.mark.parametrize(
+    ("threads", "members", "full", "muon"),
+    [
+        (1, None, False, False),
+        (2, None, True, True),
+        (1, 4, True, True),
+        (2, 4, False, False),
+        (2, 4, False, True),
+    ],
+)
 def test_a_step_allocates_nothing_once_warm(make_backend, threads, members, full, muon):
     backend = make_backend(threads=threads)
     step = make_step(backend, members=members, batch_rows=600 if full else 512, muon=muon)
@@ -169,8 +176,7 @@ def taught_by_one_worker(members, own_batches, own_frequencies):
 
 
 @pytest.mark.parametrize(("threads", "members"), [(1, 7), (2, 2), (2, 3), (2, 7), (3, 2), (3, 4), (3, 7)])
-@pytest.mark.parametrize("own_batches", [False, True])
-@pytest.mark.parametrize("own_frequencies", [False, True])
+@over(("own_batches", "own_frequencies"), [(False, True), (True, False), (True, True)])
 def test_members_on_workers_learn_what_one_worker_would_teach_them(
     make_backend, threads, members, own_batches, own_frequencies
 ):
@@ -201,7 +207,7 @@ GRIDS = [
 ]
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@over("grid", GRIDS)
 @pytest.mark.parametrize("fused", ["auto", "never"])
 def test_grid_features_are_those_of_the_coordinates(make_backend, grid, fused):
     backend = make_backend(fused=fused)
@@ -216,8 +222,8 @@ def test_grid_features_are_those_of_the_coordinates(make_backend, grid, fused):
         )
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@over("grid", GRIDS)
+@over("stride", [1, 2, 3])
 def test_grid_rows_are_the_coordinates_of_every_so_many_pixels(grid, stride):
     rows = GridRows(NumpyBackend(), grid, stride, "float64")
     pixels = np.arange(len(grid)).reshape(*grid.shape)[::stride, ::stride].ravel()
@@ -228,8 +234,7 @@ def test_grid_rows_are_the_coordinates_of_every_so_many_pixels(grid, stride):
     np.testing.assert_allclose(rows.take(index), expected[index], atol=1e-15)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("stride", [1, 2])
+@over(("threads", "stride"), [(1, 2), (2, 1)])
 @pytest.mark.parametrize("kinds", ["one", "own frequencies", "mixed"])
 def test_the_table_of_features_is_what_the_encoder_gives(make_backend, monkeypatch, kinds, stride, threads):
     monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)

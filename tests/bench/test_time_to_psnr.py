@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import needs
 
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
@@ -50,7 +51,9 @@ def test_the_best_length_is_one_for_all_pictures():
 @pytest.mark.parametrize("batch_size", [100, None])
 def test_both_libraries_learn_the_same_from_the_same_start(library, batch_size, optimizer):
     if library == "torch":
-        torch = pytest.importorskip("torch")
+        needs.library("torch")
+        import torch
+
         torch.compiler.set_stance("force_eager")  # the same formulas, without a compiler
     picture = bundled_picture(32)
     settings = {"optimizer": optimizer, "steps": 60, "batch_size": batch_size, "learning_rate": 1e-2}

@@ -1,5 +1,6 @@
 """Ctrl-C in every phase of every command: answered soon, saved, and told how to go on in that folder."""
 
+import itertools
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import slow
 
 import coordfit
 from coordfit.cli import main
@@ -85,7 +87,7 @@ PHASES = {
 @pytest.fixture(autouse=True)
 def photo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.3)
+    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.1)
     monkeypatch.setattr("coordfit.training.result.save_curves", lambda path, history: path.touch())
     monkeypatch.setattr("coordfit.tiles.trainer.CALLBACK_SECONDS", 0.0)
     monkeypatch.setattr("backends.numpy_backend.backend.NumpyBackend.group_bytes", 1)  # groups of four tiles
@@ -127,9 +129,15 @@ def cut_short(monkeypatch, capsys, words, place, count, number=signal.SIGINT):
     return code, capsys.readouterr().err.splitlines()[-1], seconds
 
 
-@pytest.mark.parametrize(
-    ("command", "place", "count"), [(name, *phase) for name, phases in PHASES.items() for phase in phases]
-)
+def some_of(phases, *fast):
+    """Cases for `parametrize`: all are slow but those of these places."""
+    return [case for k, phase in enumerate(phases) for case in ([phase] if k in fast else slow(phase))]
+
+
+FIRST_AND_LATER = [some_of([(name, *phase) for phase in phases], 0) for name, phases in PHASES.items()]
+
+
+@pytest.mark.parametrize(("command", "place", "count"), [*itertools.chain(*FIRST_AND_LATER)])
 def test_every_phase_of_every_command_answers(monkeypatch, capsys, command, place, count):
     code, line, seconds = cut_short(monkeypatch, capsys, COMMANDS[command], place, count)
     assert code == 130
@@ -151,13 +159,12 @@ FOREVER = [*SMALL[:4], "--size", "64", "--steps", "1000000"]
 LASTING = {
     "fit": ["fit", *FOREVER],
     "tiles": ["fit", *FOREVER, "--tiles", "8"],
-    "compare": ["compare", *FOREVER, "--sigma", "auto,3"],
-    "inpaint": ["inpaint", *FOREVER, "--missing", "0.5", "--average", "2"],
     "sweep": ["sweep", *FOREVER, "--sigma", "auto,3", "--depth", "2,3"],
     "experiments": ["experiments", "--device", "numpy"],
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("command", LASTING)
 def test_a_signal_at_a_random_moment_ends_a_command_that_would_last_for_hours(command, tmp_path):
@@ -178,7 +185,7 @@ def parameters(folder):
     return coordfit.load(Path(folder) / "model.safetensors", device="numpy")
 
 
-@pytest.mark.parametrize(("place", "count"), PHASES["fit"])
+@pytest.mark.parametrize(("place", "count"), some_of(PHASES["fit"], 1, 3))
 def test_a_fit_that_was_cut_short_goes_on_to_what_an_unbroken_one_is(monkeypatch, capsys, place, count):
     words = COMMANDS["fit"]
     cut_short(monkeypatch, capsys, words, place, count)
@@ -188,7 +195,7 @@ def test_a_fit_that_was_cut_short_goes_on_to_what_an_unbroken_one_is(monkeypatch
     np.testing.assert_array_equal(found.mlp.parameters, wanted.mlp.parameters)
 
 
-@pytest.mark.parametrize(("place", "count"), PHASES["tiles"])
+@pytest.mark.parametrize(("place", "count"), some_of(PHASES["tiles"], 1))
 def test_tiles_that_were_cut_short_go_on_to_what_unbroken_ones_are(monkeypatch, capsys, place, count):
     words = COMMANDS["tiles"]
     cut_short(monkeypatch, capsys, words, place, count)
@@ -198,7 +205,7 @@ def test_tiles_that_were_cut_short_go_on_to_what_unbroken_ones_are(monkeypatch, 
     assert not list(Path("the run").glob("tiles.*"))
 
 
-@pytest.mark.parametrize(("place", "count"), PHASES["compact"])
+@pytest.mark.parametrize(("place", "count"), some_of(PHASES["compact"], 1))
 def test_few_bits_that_were_cut_short_go_on_to_the_file_of_an_unbroken_run(monkeypatch, capsys, place, count):
     words = COMMANDS["compact"]
     cut_short(monkeypatch, capsys, words, place, count)
@@ -219,6 +226,9 @@ def test_few_bits_that_are_ended_between_steps_leave_their_last_step(monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(TRAIN, stepping)
+        patch.setattr(
+            "coordfit.cli.interrupts.PATIENCE", 60.0
+        )  # no step is cut short, however busy the machine
         assert main([*COMMANDS["compact"], "--out", "the run"]) == 130
     assert "the run so far is saved, go on with --resume" in capsys.readouterr().err
     assert not Path("the run/metrics.json").exists()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
+from support.cases import slow
 
 import coordfit
 from coordfit.cli import main
@@ -147,7 +148,7 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("command", ["fit", "compare", "sweep", "inpaint"])
+@pytest.mark.parametrize("command", ["fit", *slow("compare", "sweep", "inpaint")])
 def test_nothing_but_the_run_folder_is_written(tmp_path, command):
     make_picture(tmp_path / "p.png")
     places = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "MPLCONFIGDIR")}
@@ -259,7 +260,7 @@ def plant(path, kind, precious):
 
 
 @linux
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["fit", *slow(*(name for name in COMMANDS if name != "fit"))])
 def test_every_name_that_a_run_writes_is_looked_at_before_it_begins(
     command, tmp_path, capsys, monkeypatch, instant_study
 ):

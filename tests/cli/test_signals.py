@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.cases import slow
 
 import coordfit
 from coordfit._backends import get_backend
@@ -69,8 +70,7 @@ def model_file(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize(("number", "threads"), [(signal.SIGINT, 2), *slow((signal.SIGTERM, 1))])
 def test_a_rendering_that_is_interrupted_leaves_nothing(model_file, tmp_path, number, threads):
     words = [
         "--size",
@@ -129,6 +129,7 @@ def sweep_of_two(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_processes_of_a_sweep_end_with_a_parent_that_is_killed(sweep_of_two):
     process, workers = sweep_of_two
     process.kill()
@@ -147,6 +148,7 @@ def test_an_interrupted_sweep_takes_its_processes_with_it(sweep_of_two, number):
     wait_for(lambda: not any(map(is_alive, workers)), 30)
 
 
+@pytest.mark.slow
 def test_a_sweep_tells_that_a_process_was_killed(sweep_of_two):
     process, workers = sweep_of_two
     for worker in workers[1:]:

@@ -42,6 +42,7 @@ def data():
     return compress(pixels, Target(lmbda=2e-4), steps=3, settings=PyramidSettings())[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_another_machine_draws_the_same_pixels(machine, data):
     child = subprocess.run(

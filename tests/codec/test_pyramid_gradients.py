@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import latents_of, whole_matrix
+from support import needs
 
 from coordfit.codec import laws
 from coordfit.codec.contexts import COARSER, NEIGHBOURS, Level, Scan
@@ -159,7 +160,7 @@ def test_the_gradient_of_the_squared_error_is_that_of_finite_differences(monkeyp
 
 
 def test_pytorch_finds_the_same_gradients():
-    torch = pytest.importorskip("torch")
+    torch = needs.library("torch")
     rng = np.random.default_rng(3)
     context, d_context = weights_of(rng, context_shapes(7))
     decoding, d_decoding = weights_of(rng, decoder_shapes(sum(CHANNELS), 6, 3))

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from support import needs
 
 from backends.numpy_backend.backend import NumpyBackend
 from coordfit.codec.pyramid.optimizers import PyramidOptimizer
 
 
 def test_adam_takes_the_steps_of_pytorch():
-    torch = pytest.importorskip("torch")
+    torch = needs.library("torch")
     rng = np.random.default_rng(0)
     parameters, gradient = rng.normal(size=10), np.zeros(10)
     leaves = [torch.tensor(parameters[part]) for part in (slice(0, 7), slice(7, 10))]

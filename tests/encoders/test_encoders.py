@@ -6,6 +6,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from support.backend_matrix import on
+from support.cases import over
 from support.components import ENCODINGS as OWN
 from support.components import Learned, Powers
 
@@ -26,7 +28,7 @@ from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer, fit_alone, fit_together
 
 SIZE = (7, 11)
-SIZES = pytest.mark.parametrize("size", [SIZE, (40,), (4, 5, 6)], ids=lambda size: f"{len(size)}-D")
+SIZES = over("size", [SIZE, (40,), (4, 5, 6)])
 SETTINGS = {"num_frequencies": 6, "sigma": 3.0, "grid_levels": 3, "grid_features": 2, "grid_smoothness": 0.5}
 SETTINGS |= {"pyramid_levels": 3, "pyramid_smoothness": 0.5}
 ALL = [*ENCODINGS, *OWN]
@@ -75,6 +77,7 @@ def test_names_are_those_of_the_types():
 # -- features ------------------------------------------------------------------------------------------------
 
 
+@on("numpy", "numba", "strict", "cupy-on-host")
 @SIZES
 def test_features_by_coordinates_by_number_and_by_runs_are_the_same(backend, name, size):
     if name in OWN and size != SIZE:
@@ -97,7 +100,8 @@ def test_features_by_coordinates_by_number_and_by_runs_are_the_same(backend, nam
             np.testing.assert_allclose(backend.to_numpy(found), everything[run], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["shared coordinates", "own coordinates"])
+@on("numba", "strict")
+@over("own", [False, True])
 def test_members_together_are_members_alone(backend, name, own):
     together = Built(backend, name, seeds=(0, 1, 2), ensemble=(3,))
     rng = np.random.default_rng(3)
@@ -140,13 +144,15 @@ def test_own_encoders_are_shared_if_they_are_alike():
 # -- encoders that learn ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LEARNING, ids=name_of)
-@pytest.mark.parametrize("in_order", [False, True], ids=["any pixels", "runs"])
-@pytest.mark.parametrize("size", [SIZE, (4, 5, 6)], ids=lambda size: f"{len(size)}-D")
+@on("numpy", "numba", "strict", "cupy-on-host")
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [(name, size) for name in LEARNING for size in (SIZE, (4, 5, 6)) if name not in OWN or size == SIZE],
+    ids=lambda value: f"{len(value)}-D" if isinstance(value, tuple) else name_of(value),
+)
+@over("in_order", [False, True])
 def test_a_gradient_is_that_of_finite_differences(backend, name, in_order, size):
     """Of sum(dx * features) along a direction, for a batch that comes in two blocks; and of the penalty."""
-    if name in OWN and size != SIZE:
-        pytest.skip("it is for pictures")
     built, rng = Built(backend, name, size=size), np.random.default_rng(5)
     rows = GridRows(backend, SampleGrid.of(*size), 1, "float64")
     places, dx = rng.uniform(-0.1, 1.1, (60, len(size))), rng.normal(size=(60, built.encoder.num_features))
@@ -206,6 +212,7 @@ def test_blocks_and_workers_add_up_to_the_whole(monkeypatch, cat, name, batch_si
     np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-14)
 
 
+@on("numba", "cupy-on-host")
 @pytest.mark.parametrize("name", LEARNING, ids=name_of)
 def test_networks_together_learn_what_they_learn_alone(cat, name, idle_backend):
     backend = idle_backend

@@ -4,6 +4,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+from support import needs
 
 import coordfit
 from coordfit.errors import ConfigError
@@ -44,7 +45,7 @@ def test_programs_take_and_give_the_units_of_the_signal(tmp_path, dimensions, op
         patch.chdir(tmp_path)
         exec(str(np.load(archive)["README"]), program)
     np.testing.assert_allclose(program["values"](at), of(at), rtol=0, atol=1e-6 * 1000)
-    torch = pytest.importorskip("torch")
+    torch = needs.library("torch")
     coordfit.export(of, tmp_path / "module.pt")
     spec = importlib.util.spec_from_file_location("module", tmp_path / "module.py")
     written = importlib.util.module_from_spec(spec)

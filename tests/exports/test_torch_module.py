@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from support import needs
 from support.exported import MODELS, model, points
 
 import coordfit
@@ -17,7 +18,7 @@ TOLERANCES = {"float32": 2e-6, "float64": 1e-12}
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_the_module_gives_the_same_colours(tmp_path, name, dtype):
-    torch = pytest.importorskip("torch")
+    torch = needs.library("torch")
     of = model(name, dtype)
     path = coordfit.export(of, tmp_path / "picture.pt")
     module = runpy.run_path(str(path.with_suffix(".py")))["load"]()
@@ -31,7 +32,7 @@ def test_the_module_gives_the_same_colours(tmp_path, name, dtype):
 
 @pytest.mark.parametrize("name", ["gaussian, relu", "tiles", "pyramid"])
 def test_the_module_is_short_and_can_be_trained(tmp_path, name):
-    torch = pytest.importorskip("torch")
+    torch = needs.library("torch")
     path = coordfit.export(model(name), tmp_path / "picture.pt").with_suffix(".py")
     text = path.read_text()
     assert "coordfit" not in text
@@ -42,7 +43,7 @@ def test_the_module_is_short_and_can_be_trained(tmp_path, name):
 
 
 def test_the_module_is_a_program(tmp_path):
-    pytest.importorskip("torch")
+    needs.library("torch")
     path = coordfit.export(model("tiles"), tmp_path / "picture.pt").with_suffix(".py")
     done = subprocess.run(
         [sys.executable, "-I", path], capture_output=True, text=True, timeout=120, check=False

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import needs
 from support.jax_derivatives import CASES, ENCODINGS, SHAPES, model_of, points_of
 
 import coordfit
@@ -28,7 +29,7 @@ ROOT = Path(coordfit.__file__).parents[1]
 def differences_from_jax():
     """The largest relative differences of gradient, hessian and laplacian, by case."""
     if importlib.util.find_spec("jax") is None:
-        pytest.skip("JAX is not installed")
+        needs.skip("jax", "JAX is not installed")
     script = [sys.executable, "-m", "support.jax_derivatives"]
     done = subprocess.run(script, cwd=ROOT / "tests", capture_output=True, text=True, check=True, timeout=300)
     return json.loads(done.stdout)
@@ -142,6 +143,7 @@ def test_slopes_of_kernels_are_their_derivatives(kernel):
     assert all((jet.first[0] == 0.0).all() for _, jet in jets), "beyond the ends nothing changes"
 
 
+@pytest.mark.slow
 def test_a_picture_comes_back_from_its_gradients(capsys):
     """The example of docs/arrays.md, as it stands."""
     page = ROOT / "docs" / "arrays.md"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.backend_matrix import on
 
 from backends import Partition
 from backends.numpy_backend.backend import NumpyBackend
@@ -146,6 +147,7 @@ def test_tensors_of_another_network_are_refused(change):
         ParameterLayout(SIZES).from_tensors(tensors, "float64")
 
 
+@on("numpy", "numba", "cupy-on-host")
 @pytest.mark.parametrize("ensemble", ENSEMBLES, ids=named)
 def test_gaps_stay_zero_while_parameters_move(backend, ensemble):
     layout = ParameterLayout((2, *SIZES[1:]))
@@ -171,9 +173,13 @@ def test_gaps_stay_zero_while_parameters_move(backend, ensemble):
 
 
 @pytest.mark.parametrize("sizes", [SIZES, (4, 3), (6, 5, 5, 5, 2)], ids=["three layers", "one", "four"])
-@pytest.mark.parametrize("ensemble", ENSEMBLES, ids=named)
-@pytest.mark.parametrize("activation", PLAIN)
-def test_forward_is_a_chain_of_products(backend, dtype, check, sizes, ensemble, activation):
+@pytest.mark.parametrize("dtype", ["float32"])
+def test_forward_is_a_chain_of_products(backend, dtype, check, sizes):
+    for ensemble, activation in itertools.product(ENSEMBLES, PLAIN):
+        assert_chain_of_products(backend, dtype, check, sizes, ensemble, activation)
+
+
+def assert_chain_of_products(backend, dtype, check, sizes, ensemble, activation):
     flat = random_flat(sizes, ensemble).astype(dtype)
     x = np.random.default_rng(1).normal(size=(11, sizes[0])).astype(dtype)
     mlp = network(backend, flat, sizes=sizes, activation=activation, output="sigmoid", dtype=dtype)
@@ -187,27 +193,28 @@ def test_forward_is_a_chain_of_products(backend, dtype, check, sizes, ensemble, 
         for i in range(len(sizes) - 1):
             z = expected @ tensors[f"layers.{i}.weight"] + tensors[f"layers.{i}.bias"]
             expected = PLAIN["sigmoid" if i == len(sizes) - 2 else activation](z)
-        tolerance = 2e-5 if dtype == "float32" else 1e-13
-        np.testing.assert_allclose(backend.to_numpy(y)[member], expected, rtol=0, atol=tolerance)
+        case = f"{ensemble}, {activation}"
+        np.testing.assert_allclose(backend.to_numpy(y)[member], expected, rtol=0, atol=2e-5, err_msg=case)
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES, ids=named)
+@on("numba", "cupy-on-host")
 @pytest.mark.parametrize("sizes", [SIZES, (4, 3), (6, 5, 5, 2)], ids=["three layers", "one", "equal widths"])
-@pytest.mark.parametrize("activation", ["relu", "sine"])
-def test_blocks_of_rows_add_up_to_the_whole(backend, ensemble, sizes, activation):
-    rng = np.random.default_rng(2)
-    x, dy = rng.normal(size=(11, sizes[0])), rng.normal(size=(*ensemble, 11, sizes[-1]))
-    flat = random_flat(sizes, ensemble)
-    whole, parts = (
-        backward_to_host(
-            backend, network(backend, flat, sizes=sizes, activation=activation), x, dy, blocks, "float64"
+def test_blocks_of_rows_add_up_to_the_whole(backend, sizes):
+    for ensemble, activation in itertools.product(ENSEMBLES, ["relu", "sine"]):
+        rng = np.random.default_rng(2)
+        x, dy = rng.normal(size=(11, sizes[0])), rng.normal(size=(*ensemble, 11, sizes[-1]))
+        flat = random_flat(sizes, ensemble)
+        whole, parts = (
+            backward_to_host(
+                backend, network(backend, flat, sizes=sizes, activation=activation), x, dy, blocks, "float64"
+            )
+            for blocks in ([slice(0, 11)], [slice(0, 5), slice(5, 10), slice(10, 11)])
         )
-        for blocks in ([slice(0, 11)], [slice(0, 5), slice(5, 10), slice(10, 11)])
-    )
-    assert np.abs(whole).max() > 0.1
-    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-13 * np.abs(whole).max())
+        assert np.abs(whole).max() > 0.1
+        np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-13 * np.abs(whole).max())
 
 
+@on("numba", "cupy-on-host")
 def test_backward_without_accumulate_forgets_what_was_before(backend):
     mlp = network(backend, random_flat(SIZES, ()))
     x, dy = np.ones((4, 6)), np.ones((4, 3))
@@ -216,6 +223,7 @@ def test_backward_without_accumulate_forgets_what_was_before(backend):
     np.testing.assert_array_equal(first, second)
 
 
+@on("numba", "cupy-on-host")
 def test_a_replica_shares_parameters_and_nothing_else(backend):
     mlp = network(backend, random_flat(SIZES, ()))
     replica = mlp.replica(rows=4)
@@ -233,6 +241,7 @@ def test_a_replica_shares_parameters_and_nothing_else(backend):
     np.testing.assert_array_equal(halved, backend.to_numpy(mlp.forward(x)))
 
 
+@on("numba", "cupy-on-host")
 def test_fewer_rows_than_there_is_room_for(backend):
     flat = random_flat(SIZES, ())
     x = backend.asarray(np.random.default_rng(4).normal(size=(3, 6)), "float64")
@@ -243,12 +252,14 @@ def test_fewer_rows_than_there_is_room_for(backend):
 # --- encoders -----------------------------------------------------------------------------------------------
 
 
+@on("numba", "strict")
 def test_no_encoding_hands_the_coordinates_on(backend):
     v = np.array([[0.25, 0.75]])
     encoder = IdentityEncoder(backend)
     np.testing.assert_array_equal(backend.to_numpy(encoder(backend.asarray(v))), v)
 
 
+@on("numba", "strict")
 def test_the_basic_encoding_at_known_points(backend):
     # gamma(v) = [cos(2 pi v), sin(2 pi v)]: quarter and eighth turns.
     B = Basic().frequencies(np.random.default_rng(0))
@@ -259,6 +270,7 @@ def test_the_basic_encoding_at_known_points(backend):
     np.testing.assert_allclose(backend.to_numpy(features), expected, rtol=0, atol=1e-15)
 
 
+@on("numba", "strict")
 def test_features_are_first_the_cosines_then_the_sines(backend):
     B = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, -1.0]])
     x, y = 0.1, 0.3
@@ -270,6 +282,7 @@ def test_features_are_first_the_cosines_then_the_sines(backend):
     np.testing.assert_allclose(backend.to_numpy(features)[0], expected, rtol=0, atol=1e-14)
 
 
+@on("numba", "strict")
 @pytest.mark.gpu_smoke
 def test_every_member_has_its_own_frequencies(backend):
     B = np.random.default_rng(0).normal(size=(3, 4, 2))
@@ -466,6 +479,7 @@ def test_huber_is_half_the_square_for_a_large_delta_and_delta_times_mae_for_a_sm
     np.testing.assert_allclose(Huber(1e-9).value(np, r), 1e-9 * MAE().value(np, r), rtol=1e-8)
 
 
+@on("numba", "strict")
 @pytest.mark.parametrize("loss", LOSSES, ids=named)
 def test_a_pixel_of_weight_zero_is_hidden(backend, loss):
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.backend_matrix import on
 
 import coordfit
 from backends.numpy_backend.backend import NumpyBackend
@@ -192,8 +193,8 @@ def test_other_losses_are_refused():
         coordfit.fit(bundled_picture(32).pixels, polish="ridge", loss="huber")
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("shared", [True, False])
+@on("numba", "strict", "cupy-on-host")
+@pytest.mark.parametrize(("shared", "weighted"), [(True, False), (False, True), (True, True)])
 def test_small_problems_are_solved_at_once(backend, shared, weighted):
     rng, ridge = np.random.default_rng(3), 1e-3
     hidden, target = rng.random((50, 6) if shared else (4, 50, 6)), rng.random((4, 50, 3))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from support.backend_matrix import on
 
 from coordfit.fit_options import OptimizerName, ScheduleName
 from coordfit.optimizers import make
@@ -56,9 +57,9 @@ OPTIMIZERS = {
 }
 
 
-@pytest.fixture(params=OPTIMIZERS)
-def case(request):
-    return OPTIMIZERS[request.param]
+every_optimizer = pytest.mark.parametrize(
+    ("maker", "documented", "options"), OPTIMIZERS.values(), ids=OPTIMIZERS
+)
 
 
 def run(backend, maker, options, start, gradients, rates):
@@ -81,17 +82,18 @@ def random_run(shape, steps=STEPS, seed=0):
     return rng.normal(size=shape), gradients, np.geomspace(0.1, 0.01, steps)
 
 
-def test_steps_are_those_that_torch_documents(backend, case):
-    maker, documented, options = case
-    start, gradients, rates = random_run((7,))
-    end = run(backend, maker, options, start, gradients, rates.tolist())
-    expected = [documented(start[i], gradients[:, i], rates, **options) for i in range(7)]
-    np.testing.assert_allclose(end, expected, rtol=1e-12)
-    assert np.all(np.abs(end - start) > 0)
+def test_steps_are_those_that_torch_documents(backend):
+    for name, (maker, documented, options) in OPTIMIZERS.items():
+        start, gradients, rates = random_run((7,))
+        end = run(backend, maker, options, start, gradients, rates.tolist())
+        expected = [documented(start[i], gradients[:, i], rates, **options) for i in range(7)]
+        np.testing.assert_allclose(end, expected, rtol=1e-12, err_msg=name)
+        assert np.all(np.abs(end - start) > 0)
 
 
-def test_every_member_may_have_its_own_learning_rate(backend, case):
-    maker, documented, options = case
+@on("numba", "strict")
+@every_optimizer
+def test_every_member_may_have_its_own_learning_rate(backend, maker, documented, options):
     start, gradients, rates = random_run((3, 5))
     factors = np.array([[1.0], [0.1], [0.0]])
     end = run(backend, maker, options, start, gradients, [rate * factors for rate in rates])
@@ -103,8 +105,9 @@ def test_every_member_may_have_its_own_learning_rate(backend, case):
     np.testing.assert_array_equal(end[2], start[2])
 
 
-def test_long_buffers_take_the_same_steps_as_short_ones(backend, case):
-    maker, _, options = case
+@on("numpy-2-threads", "numba-2-threads", "cupy-on-host")
+@every_optimizer
+def test_long_buffers_take_the_same_steps_as_short_ones(backend, maker, documented, options):
     start, gradients, rates = random_run((40_001,), steps=4)
     end = run(backend, maker, options, start, gradients, rates.tolist())
     for piece in (slice(0, 50), slice(16_370, 16_400), slice(39_990, 40_001)):
@@ -112,8 +115,9 @@ def test_long_buffers_take_the_same_steps_as_short_ones(backend, case):
         np.testing.assert_allclose(end[piece], short, rtol=1e-13)
 
 
-def test_an_optimizer_goes_on_from_its_state(backend, case):
-    maker, _, options = case
+@on("numba", "cupy-on-host")
+@every_optimizer
+def test_an_optimizer_goes_on_from_its_state(backend, maker, documented, options):
     start, gradients, rates = random_run((6,))
     parameters = backend.asarray(start.copy(), "float64")
     first = ElementwiseOptimizer(backend, parameters, maker(**options), dtype="float64")
@@ -129,6 +133,7 @@ def test_an_optimizer_goes_on_from_its_state(backend, case):
     np.testing.assert_array_equal(backend.to_numpy(parameters), unbroken)
 
 
+@on("numba", "strict")
 def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(backend):
     options = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
     gradients = np.array([[1e-3, -1.0, 5e4]])
@@ -136,6 +141,7 @@ def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(backend):
     np.testing.assert_allclose(end, [-0.01, 0.01, -0.01], rtol=1e-4)
 
 
+@on("numpy")
 def test_plain_descent_keeps_no_state(backend):
     parameters = backend.zeros((3,), "float64")
     assert ElementwiseOptimizer(backend, parameters, SGD(), dtype="float64").state == {}

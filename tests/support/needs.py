@@ -3,6 +3,7 @@
 So a machine that is used for its compiler or its libraries cannot pass by skipping.
 """
 
+import importlib
 import os
 import sys
 
@@ -16,6 +17,8 @@ KNOWN = {
     "cupy": "the real CuPy, for its names and what it says without a driver",
     "nvrtc": "NVRTC, which compiles the kernels for GPUs",
     "dask": "Dask's local cluster, an executor of other processes",
+    "torch": "PyTorch, which computes the same steps and gradients",
+    "jax": "JAX, which finds the same derivatives",
 }
 REQUIRED = {name.strip() for name in os.environ.get("COORDFIT_REQUIRE", "").split(",")} - {""}
 
@@ -28,6 +31,14 @@ def skip(need, reason):
     if need in REQUIRED:
         pytest.fail(f"COORDFIT_REQUIRE asks for {need}: {reason}")
     pytest.skip(reason)
+
+
+def library(name):
+    """Return a library that a test compares with."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        return skip(name, f"{name} is not installed ({error})")
 
 
 def file_name(name):

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from support.cases import slow
 
 import coordfit
 from coordfit.cli import main
@@ -48,7 +49,7 @@ def files(folder):
     return names, documents, rows
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["network", *slow("tiles", "compact", "mean")])
 def test_the_folder_is_that_of_the_command(kind, photo, tmp_path, capsys):
     options = KINDS[kind] | MACHINE
     result = coordfit.fit(photo, out=tmp_path / "python", **options)
@@ -60,7 +61,7 @@ def test_the_folder_is_that_of_the_command(kind, photo, tmp_path, capsys):
         np.testing.assert_allclose(drawn, result.render(), atol=2e-3 if kind == "tiles" else 1e-6)
 
 
-@pytest.mark.parametrize("kind", ["network", "tiles", "compact"])
+@pytest.mark.parametrize("kind", ["network", "tiles", *slow("compact")])
 def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(kind, photo, tmp_path):
     options = KINDS[kind] | MACHINE
     whole = coordfit.fit(photo, out=tmp_path / "whole", **options)

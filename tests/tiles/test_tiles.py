@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cases import slow
 
 import coordfit
 from coordfit._backends import get_backend
@@ -320,8 +321,10 @@ def test_tiles_that_no_model_file_could_hold_are_refused_before_training(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("target", "stop_after"), [(None, 1), (None, 5), (None, 12), (60, 9), (60, 50)])
+@pytest.mark.parametrize(
+    ("target", "stop_after", "threads"),
+    [(None, 5, 2), (60, 50, 1), *slow((None, 1, 1), (None, 12, 2), (60, 9, 2), (60, 50, 2))],
+)
 def test_tiles_under_way_go_on_where_they_were_broken_off(tmp_path, monkeypatch, target, threads, stop_after):
     """Groups of four tiles, broken off in the middle of one: as an unbroken run, bit for bit."""
     options = {"steps": 6, "target_psnr": target}

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from support.backend_matrix import on
 
 from backends import get_backend
 from coordfit.config import make_config
@@ -72,6 +73,7 @@ def assert_together_equals_alone(backend, jobs):
     return together
 
 
+@on("numba", "strict")
 @pytest.mark.parametrize("differences", DIFFERENCES.values(), ids=DIFFERENCES)
 def test_members_that_differ_learn_what_each_learns_alone(backend, cat, differences):
     jobs = [Job(cat, make_config(SMALL, own)) for own in differences]
@@ -79,18 +81,21 @@ def test_members_that_differ_learn_what_each_learns_alone(backend, cat, differen
     assert len({result.metrics["psnr"] for result in together}) > 1  # they do differ
 
 
+@on("numba", "cupy-on-host")
 @pytest.mark.parametrize("shared", SHARED, ids=str)
 def test_members_share_what_shapes_the_step(idle_backend, cat, shared):
     jobs = [Job(cat, make_config(SMALL, shared, {"sigma": sigma})) for sigma in (1.0, 5.0)]
     assert_together_equals_alone(idle_backend, jobs)
 
 
+@on("numba", "cupy-on-host")
 def test_members_have_pictures_of_their_own(idle_backend, cat):
     pictures = [cat, load_picture(cat.pixels[::-1].copy()), load_picture(1.0 - cat.pixels)]
     together = assert_together_equals_alone(idle_backend, [Job(p, make_config(SMALL)) for p in pictures])
     assert len({result.metrics["psnr"] for result in together}) == 3
 
 
+@on("numba", "cupy-on-host")
 def test_members_have_masks_of_their_own(idle_backend, cat):
     masks = [np.random.default_rng(seed).permutation(1024).reshape(32, 32) < 400 for seed in (1, 2)]
     for batch_size in (100, None):
@@ -99,6 +104,7 @@ def test_members_have_masks_of_their_own(idle_backend, cat):
         assert all(result.metrics["psnr_held_out"] is not None for result in together)
 
 
+@on("numba", "cupy-on-host")
 def test_members_may_differ_in_everything_at_once(idle_backend, cat):
     masks = [np.random.default_rng(seed).permutation(1024).reshape(32, 32) < 400 for seed in (1, 2, 3)]
     pictures = [cat, load_picture(cat.pixels[::-1].copy()), load_picture(1.0 - cat.pixels)]
@@ -112,6 +118,7 @@ def test_members_may_differ_in_everything_at_once(idle_backend, cat):
     assert_together_equals_alone(idle_backend, jobs)
 
 
+@on("numba", "cupy-on-host")
 def test_a_mask_hides_pixels_from_the_loss(idle_backend, cat):
     known = np.random.default_rng(0).uniform(size=(32, 32)) < 0.5
     spoiled = cat.pixels.copy()
@@ -132,6 +139,7 @@ def test_jobs_are_grouped_by_what_shapes_them(cat):
     assert group_by_shape([Job(cat, jobs[0].config), Job(other, jobs[0].config)]) == [[0], [1]]
 
 
+@on("numba", "cupy-on-host")
 @pytest.mark.gpu_smoke
 def test_a_member_that_diverges_harms_no_other(idle_backend, cat):
     rates = (1e-3, 1e30)
@@ -144,6 +152,7 @@ def test_a_member_that_diverges_harms_no_other(idle_backend, cat):
     assert np.isfinite(bad.reconstruction).all()
 
 
+@on("numba", "cupy-on-host")
 @pytest.mark.gpu_smoke
 def test_a_callback_is_told_of_all_members_and_can_stop_them(idle_backend, cat, monkeypatch):
     monkeypatch.setattr("coordfit.training.loop.CALLBACK_SECONDS", 1e9)  # evaluations alone
@@ -165,6 +174,7 @@ def test_a_callback_is_told_of_all_members_and_can_stop_them(idle_backend, cat, 
     assert [result.metrics["networks"] for result in results] == [2, 2]
 
 
+@on("numba", "cupy-on-host")
 def test_a_callback_sees_the_networks_that_its_figures_are_of(backend, cat):
     seen = []
 
@@ -178,6 +188,7 @@ def test_a_callback_sees_the_networks_that_its_figures_are_of(backend, cat):
     assert shown == pytest.approx(told)
 
 
+@on("numpy")
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

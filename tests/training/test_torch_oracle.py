@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import needs
+from support.backend_matrix import on
 
 from coordfit.encoders.fourier import FourierEncoder
 from coordfit.network.activations import Sigmoid, make_activation
@@ -72,6 +74,7 @@ def step_of(backend, case):
     )
 
 
+@on("numpy", "numba", "numba-without-blas", "strict", "cupy-on-host", "torch")
 @pytest.mark.parametrize("name", oracle.CASES)
 def test_gradients_and_losses_are_torch_s(backend, stored, name):
     case, expected = oracle.CASES[name], stored[name]
@@ -108,8 +111,7 @@ def test_the_script_needs_torch_to_run_alone():
 
 
 def test_torch_still_says_so(stored):
-    if importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed")
+    needs.library("torch")
     for name, found in oracle.all_trajectories().items():
         np.testing.assert_allclose(found["losses"], stored[name]["losses"], rtol=1e-10)
         for gradient, wanted in zip(found["gradient"], stored[name]["gradient"], strict=True):

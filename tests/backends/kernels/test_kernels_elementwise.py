@@ -1,8 +1,8 @@
 """Bias, activations, their derivatives, sums over rows and sums of buffers against NumPy in float64."""
 
 import numpy as np
-import pytest
 from simt import DTYPES, assert_close, decode, encode, wide
+from support.cases import over
 
 from backends.cupy_backend.kernels import groups_of_rows
 from backends.lowering.cuda_text import cuda_activation
@@ -13,8 +13,8 @@ OMEGA = 3.0
 NAMES = ["identity", "relu", "tanh", "sigmoid", "sine"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("rows", "width"), SHAPES)
+@over("name", NAMES)
+@over(("rows", "width"), SHAPES)
 def test_bias_and_activation(launch, memory, rng, case, name, rows, width):
     stored, K, own = case
     f = make_activation(name, omega=OMEGA)
@@ -32,7 +32,7 @@ def test_bias_and_activation(launch, memory, rng, case, name, rows, width):
         assert_close(z_put, total, stored)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@over("name", NAMES)
 def test_an_activation_keeps_nan_and_infinity(launch, memory, stored, name):
     f = make_activation(name, omega=OMEGA)
     z = np.array([[np.nan, np.inf, -np.inf, 1.0]])
@@ -43,8 +43,8 @@ def test_an_activation_keeps_nan_and_infinity(launch, memory, stored, name):
         assert_close(z_put, np.atleast_2d(f.forward(np, z)), stored, 0.01)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("target", ["dy", "saved", "new"])
+@over("name", NAMES)
+@over("target", ["dy", "saved", "new"])
 def test_activation_backward(launch, memory, rng, stored, name, target):
     K, count = 3, 257
     f = make_activation(name, omega=OMEGA)
@@ -63,8 +63,8 @@ def test_activation_backward(launch, memory, rng, stored, name, target):
     assert_close(dz, expected, stored)
 
 
-@pytest.mark.parametrize(("rows", "width"), [*SHAPES, (2, 100)])
-@pytest.mark.parametrize("accumulate", [False, True])
+@over(("rows", "width"), [*SHAPES, (2, 100)])
+@over("accumulate", [False, True])
 def test_column_sums(launch, memory, rng, stored, rows, width, accumulate):
     K, block, blocks = 3, 32, 2
     x = encode(rng.standard_normal((K, rows, width)), stored)
@@ -88,9 +88,9 @@ def test_a_nan_reaches_the_sum_of_its_column_alone(launch, memory):
     np.testing.assert_array_equal(db, [33, 33, np.nan, 33, 33])
 
 
-@pytest.mark.parametrize("stored", ["float", "double"])
-@pytest.mark.parametrize(("K", "own"), [(1, 1), (3, 1), (3, 0)])
-@pytest.mark.parametrize("count", [1, 31, 257])
+@over("stored", ["float", "double"])
+@over(("K", "own"), [(1, 1), (3, 1), (3, 0)])
+@over("count", [1, 31, 257])
 def test_add(launch, memory, rng, stored, K, own, count):
     total = rng.standard_normal((K, count)).astype(DTYPES[stored])
     part = rng.standard_normal((K if own else 1, count)).astype(DTYPES[stored])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from simt import DTYPES, assert_close, decode, encode
+from support.cases import over
 
 from backends.numpy_backend.backend import NumpyBackend
 from coordfit.pixels.rows import GridRows
@@ -19,7 +20,7 @@ TOLERANCES = {"float": 4e-5, "double": 1e-13, "bf16": 2.0**-8, "half": 2.0**-11 
 
 @MEMBERS
 @pytest.mark.parametrize("types", TYPES, ids=" to ".join)
-@pytest.mark.parametrize(("rows", "m"), SHAPES)
+@over(("rows", "m"), SHAPES)
 def test_fourier_features(launch, memory, rng, K, own, types, rows, m):
     dtype = DTYPES[types[0]]
     v = rng.random((K if own else 1, rows, 2)).astype(dtype)
@@ -54,7 +55,7 @@ def test_a_nan_coordinate_gives_nan_features_in_its_row_alone(launch, memory):
 
 @MEMBERS
 @pytest.mark.parametrize("types", TYPES, ids=" to ".join)
-@pytest.mark.parametrize("stride", [1, 2])
+@over("stride", [1, 2])
 def test_features_of_pixels_by_number(launch, memory, rng, K, own, types, stride):
     precision = np.dtype(DTYPES[types[0]]).name
     rows = GridRows(NUMPY, SampleGrid.of(23, 37).cropped(3, 2, 31, 17), stride, precision)
@@ -72,8 +73,8 @@ def test_features_of_pixels_by_number(launch, memory, rng, K, own, types, stride
     assert_close(out, expected, types[1], TOLERANCES[types[1]])
 
 
-@pytest.mark.parametrize("types", TYPES, ids=" to ".join)
-@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 13 * 11), (5, 38), (26, 39)])
+@over("types", TYPES)
+@over(("start", "stop"), [(0, 1), (0, 13 * 11), (5, 38), (26, 39)])
 def test_grid_features_from_tables(launch, memory, rng, types, start, stop):
     width, height, m = 13, 11, 5
     # The tables are the halves of arrays (n, 2 m), as encoders make them.
@@ -89,7 +90,7 @@ def test_grid_features_from_tables(launch, memory, rng, types, start, stop):
     assert_close(out, NUMPY.grid_fourier_features(*tables, slice(start, stop)), types[1])
 
 
-@pytest.mark.parametrize(("rows", "width"), [(1, 1), (31, 3), (32, 32), (33, 40), (257, 65)])
+@over(("rows", "width"), [(1, 1), (31, 3), (32, 32), (33, 40), (257, 65)])
 def test_take_rows(launch, memory, rng, case, rows, width):
     stored, K, own = case
     array = encode(rng.standard_normal((K if own else 1, 50, width)), stored)

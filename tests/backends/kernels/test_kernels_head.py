@@ -1,8 +1,8 @@
 """The output layer: forward, loss and backward in one kernel, against NumPy in float64."""
 
 import numpy as np
-import pytest
 from simt import DTYPES, assert_close, decode, encode, wide
+from support.cases import over
 
 from backends.cupy_backend.kernels import groups_of_rows
 from backends.lowering.cuda_text import cuda_activation, cuda_loss
@@ -75,7 +75,7 @@ def check(found, expected, stored):
         assert_close(one, other, kind)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@over("shape", SHAPES)
 def test_a_step_of_the_head(launch, memory, rng, case, shape):
     stored, K, own = case
     rows, hidden, channels = shape
@@ -86,9 +86,9 @@ def test_a_step_of_the_head(launch, memory, rng, case, shape):
     assert_close(y, expected_y, wide(stored))
 
 
-@pytest.mark.parametrize("activation", ["identity", "relu", "tanh", "sigmoid", "sine"])
-@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
-@pytest.mark.parametrize("weighted", [False, True])
+@over("activation", ["identity", "relu", "tanh", "sigmoid", "sine"])
+@over("loss", ["mse", "mae", "huber"])
+@over("weighted", [False, True])
 def test_every_activation_and_loss(launch, memory, rng, activation, loss, weighted):
     arrays = layer(rng, "double", 1, 1, 33, 17, 3)
     _, expected = oracle("double", arrays, activation, loss, weighted=weighted)

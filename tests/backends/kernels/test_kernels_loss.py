@@ -1,8 +1,8 @@
 """Loss and gradient, and the history of losses on the device, against NumPy in float64."""
 
 import numpy as np
-import pytest
 from simt import DTYPES, assert_close, decode, encode, wide
+from support.cases import over
 
 from backends.lowering.cuda_text import cuda_loss
 from backends.numpy_backend.backend import NumpyBackend
@@ -13,9 +13,9 @@ DELTA = 0.5
 NAMES = ["mse", "mae", "huber"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("rows", "channels"), [(1, 1), (31, 3), (32, 4), (257, 3)])
-@pytest.mark.parametrize("weighted", [False, True])
+@over("name", NAMES)
+@over(("rows", "channels"), [(1, 1), (31, 3), (32, 4), (257, 3)])
+@over("weighted", [False, True])
 def test_loss_and_gradient(launch, memory, rng, case, name, rows, channels, weighted):
     stored, K, own = case
     shared, size, blocks = K if own else 1, rows * channels, 2
@@ -45,7 +45,7 @@ def test_loss_and_gradient(launch, memory, rng, case, name, rows, channels, weig
     assert_close(dy, scale * expected_dy, stored)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@over("name", NAMES)
 def test_a_nan_reaches_value_and_gradient(launch, memory, stored, name):
     prediction = encode(np.array([0.5, np.nan, 0.5, -0.5]), stored)
     target = memory.put(np.full(4, 0.5, DTYPES[wide(stored)]))
@@ -58,8 +58,8 @@ def test_a_nan_reaches_value_and_gradient(launch, memory, stored, name):
     np.testing.assert_array_equal(decode(dy, stored), [0.0, np.nan, 0.0, slope])
 
 
-@pytest.mark.parametrize("stored", ["float", "double"])
-@pytest.mark.parametrize("parts", [1, 31, 33, 257])
+@over("stored", ["float", "double"])
+@over("parts", [1, 31, 33, 257])
 def test_a_history_is_filled_at_the_step_that_the_device_counts(launch, memory, rng, stored, parts):
     K, length = 3, 4
     partials = rng.standard_normal((K, parts))

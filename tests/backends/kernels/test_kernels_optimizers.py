@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from simt import DTYPES, assert_close, decode, encode
+from support.cases import over
 
 from backends.lowering.cuda_text import cuda_rule
 from backends.numpy_backend.backend import NumpyBackend
@@ -35,9 +36,9 @@ def check(found, expected, start, compute_copy, types, count):
 
 
 @pytest.mark.parametrize("types", TYPES, ids=" and ".join)
-@pytest.mark.parametrize("count", SIZES)
-@pytest.mark.parametrize("K", [1, 3])
-@pytest.mark.parametrize("loss_scale", [1.0, 1024.0])
+@over("count", SIZES)
+@over("K", [1, 3])
+@over("loss_scale", [1.0, 1024.0])
 def test_adam(launch, memory, rng, types, count, K, loss_scale):
     gap = 5
     start, gradients, compute_copy = buffers(memory, rng, types, K, count, gap)
@@ -76,9 +77,9 @@ def test_adam_late_in_a_run(launch, memory, rng, types):
 
 
 @pytest.mark.parametrize("types", TYPES, ids=" and ".join)
-@pytest.mark.parametrize("count", SIZES)
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("nesterov", [False, True])
+@over("count", SIZES)
+@over("momentum", [0.0, 0.9])
+@over("nesterov", [False, True])
 def test_sgd(launch, memory, rng, types, count, momentum, nesterov):
     K, gap, loss_scale = 3, 5, 64.0
     start, gradients, compute_copy = buffers(memory, rng, types, K, count, gap)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import components, needs
+from support.cases import over
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kernels"))
 import simt
@@ -193,7 +194,7 @@ def named(op):
     return repr(op)
 
 
-@pytest.mark.parametrize("f", ACTIVATIONS, ids=named)
+@over("f", ACTIVATIONS)
 def test_an_activation_is_its_array_form(form, f, dtype):
     z, dy = numbers(dtype, 1), np.roll(numbers(dtype, 2), 3)
     with quiet():
@@ -203,7 +204,7 @@ def test_an_activation_is_its_array_form(form, f, dtype):
         same(form.backward(f, dy, saved), f.backward(np, dy, saved))
 
 
-@pytest.mark.parametrize("f", LOSSES, ids=named)
+@over("f", LOSSES)
 def test_a_loss_is_its_array_form(form, f, dtype):
     residual = numbers(dtype, 3)
     weights = np.random.default_rng(0).integers(0, 3, residual.size).astype(dtype)
@@ -213,7 +214,7 @@ def test_a_loss_is_its_array_form(form, f, dtype):
         same(dy, f.gradient(np, residual) * weights * np.asarray(0.5, dtype))
 
 
-@pytest.mark.parametrize("f", RULES, ids=named)
+@over("f", RULES)
 def test_an_update_is_its_array_form(form, f, dtype):
     p, g = numbers(dtype, 4), np.roll(numbers(dtype, 5), 2)
     state = [np.abs(np.roll(numbers(dtype, 6 + i), i)) for i, _ in enumerate(f.state)]
@@ -223,7 +224,7 @@ def test_an_update_is_its_array_form(form, f, dtype):
             same(found, expected)
 
 
-@pytest.mark.parametrize("f", ACTIVATIONS, ids=named)
+@over("f", ACTIVATIONS)
 def test_a_derivative_is_a_difference_quotient(f):
     z, h = np.random.default_rng(0).normal(size=500), 1e-6
     z = z[np.abs(z) > 1e-3]
@@ -232,7 +233,7 @@ def test_a_derivative_is_a_difference_quotient(f):
     np.testing.assert_allclose(f.backward(np, np.ones_like(z), saved), slope, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("f", LOSSES, ids=named)
+@over("f", LOSSES)
 def test_a_gradient_is_a_difference_quotient(f):
     r, h = np.random.default_rng(0).normal(size=500), 1e-6
     kinks = np.array([0.0, 0.3, -0.3])
