@@ -92,6 +92,20 @@ def test_weights_sum_to_one_at_every_point_and_a_tile_speaks_of_what_it_has_lear
     np.testing.assert_allclose(both, weights, atol=1e-12)
 
 
+@given(length=st.integers(20, 70), tile=st.integers(4, 20), overlap=st.integers(1, 10))
+def test_the_blend_is_as_smooth_as_a_raised_cosine_and_centred_in_what_is_shared(length, tile, overlap):
+    """Its slope has no jump, which would show as a line in an enlarged picture."""
+    axis = TileLayout((length,), tile, min(overlap, tile // 2)).axes[0]
+    step = 1 / 64
+    points = np.arange(0.0, length, step)
+    for k in range(len(axis)):
+        curvature = np.diff(axis.weights(k, points), 2) / step**2
+        assert np.abs(curvature).max() <= 0.5 * (np.pi / axis.overlap) ** 2 + 1e-6
+    middles = (axis.starts[1:] + axis.starts[:-1] + axis.side) / 2
+    halves = [axis.weights(k, middles[k : k + 1])[0] for k in range(len(middles))]
+    np.testing.assert_allclose(halves, 0.5, atol=1e-12)
+
+
 def test_the_pixels_of_a_tile_are_those_of_the_picture():
     layout = TileLayout((20, 31), 8, 2)
     picture = np.random.default_rng(0).random((20, 31, 3))
@@ -141,6 +155,16 @@ def test_steps_help_beyond_the_closed_form():
     _, start = trainer_of(layout).fit(pixels, 0)
     _, end = trainer_of(layout).fit(pixels, 20)
     assert 10 * np.log10(start.mean() / end.mean()) > 3
+
+
+@pytest.mark.parametrize("target", [None, 60.0])
+def test_no_steps_make_a_tile_worse(target):
+    layout, picture = TileLayout((45, 61), 8, 2), crop()
+    pixels = layout.pixels(picture.pixels, np.arange(8))
+    _, start = trainer_of(layout).fit(pixels, 0)
+    _, end = trainer_of(layout, learning_rate=1.0, target_psnr=target).fit(pixels, 8)
+    assert (end <= start * (1 + 1e-6)).all()
+    assert np.isclose(end, start, rtol=1e-6).any(), "or else this would say nothing"
 
 
 def test_tiles_that_are_good_enough_leave():
