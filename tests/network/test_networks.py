@@ -450,6 +450,16 @@ def test_gradients_of_losses_are_slopes(loss):
     np.testing.assert_allclose(loss.gradient(np, r), slope, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("loss", LOSSES, ids=named)
+def test_an_exact_prediction_has_no_loss_and_no_gradient(backend, dtype, loss):
+    exact = np.random.default_rng(0).random((5, 3))
+    value, dy = backend.loss_and_gradient(
+        loss, backend.asarray(exact, dtype), backend.asarray(exact, dtype), divisor=exact.size
+    )
+    assert float(value) == 0.0
+    np.testing.assert_array_equal(backend.to_numpy(dy), np.zeros((5, 3)))
+
+
 @pytest.mark.parametrize("delta", [0.01, 0.1, 1.0, 20.0])
 def test_huber_is_continuous_with_its_slope_at_delta(delta):
     loss, eps = Huber(delta), 1e-9 * delta
