@@ -103,7 +103,8 @@ class Runs:
 
     def _pytest(self, tree: Path, options: Sequence[str], seconds: float | None) -> tuple[int | None, str]:
         """Run pytest in a copy of the tree; return its code, None if it took too long, and what it said."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "", "-p", "no:cacheprovider", *options]
+        told = ["-x", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-m", "", *told, *options]
         # Hypothesis draws the same examples each time where CI is set.
         own = {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(tree / ".cache"), "CI": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
