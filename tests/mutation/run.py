@@ -88,7 +88,7 @@ class Runs:
         return "" if code == 0 else text
 
     def outcome(self, mutant: Mutant) -> tuple[bool, str]:
-        """Whether a fault was noticed, and by which test."""
+        """Whether a fault was noticed, and by which test; one whose tests take too long was not."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             tree = Path(folder) / "tree"
             is_compiled = _COMPILED.search(mutant.file) is not None
@@ -98,8 +98,10 @@ class Runs:
             code, text = self._pytest(tree, mutant.tests, self._seconds)
         if code in (3, 4, 5):
             raise RuntimeError(f"pytest ended with {code} for {mutant}:\n{text}")
+        if code in (0, None):
+            return False, "its tests pass" if code == 0 else f"its tests take over {self._seconds:g} s"
         found = _FAILED.search(text)
-        return code != 0, "time" if code is None else found[1] if found else ""
+        return True, found[1] if found else f"pytest ended with {code}"
 
     def _pytest(self, tree: Path, options: Sequence[str], seconds: float | None) -> tuple[int | None, str]:
         """Run pytest in a copy of the tree; return its code, None if it took too long, and what it said."""
@@ -137,9 +139,9 @@ def main() -> int:
             return 2
         pool = ThreadPoolExecutor(options.jobs)
         try:
-            for mutant, (is_noticed, test) in zip(mutants, pool.map(runs.outcome, mutants), strict=True):
+            for mutant, (is_noticed, why) in zip(mutants, pool.map(runs.outcome, mutants), strict=True):
                 noticed[mutant] = is_noticed
-                print(f"noticed   {mutant} [{test}]" if is_noticed else f"SURVIVES  {mutant}", flush=True)
+                print(f"{'noticed' if is_noticed else 'SURVIVES':<9} {mutant} [{why}]", flush=True)
         finally:
             pool.shutdown(cancel_futures=True)
     return _report(noticed)
@@ -151,7 +153,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", default="", metavar="PATTERN", help="of those whose group, file or title has it"
     )
-    parser.add_argument("--seconds", type=float, default=300.0, help="after which tests are ended; that counts")
+    parser.add_argument("--seconds", type=float, default=600.0, help="after which a fault's tests are ended")
     return parser.parse_args()
 
 

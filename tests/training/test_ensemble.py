@@ -190,38 +190,6 @@ def test_a_mask_that_does_not_fit_is_refused(idle_backend, cat, mask, message):
         Trainer([Job(cat, make_config(SMALL), mask)], idle_backend)
 
 
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_sample_holds_the_one_pixel_that_is_known_or_hidden(cat, is_known):
-    known = np.full((32, 32), not is_known)
-    known[7, 5] = is_known
-    member = Trainer([Job(cat, make_config(SMALL | {"steps": 1}), known)], get_backend("numpy")).member
-    evaluate = Evaluator(member.model, member.loss, member.target, member.train, sample=10)
-    assert (len(evaluate.train), np.sum(evaluate.train == is_known)) == (11, 1)
-    figures = evaluate()
-    assert np.isfinite([figures.psnr_train, figures.psnr_held_out, figures.loss]).all()
-
-
-def test_a_sample_tells_the_figures_of_a_large_picture_to_a_sixteenth_of_a_decibel():
-    large = load_picture(np.tile(bundled_picture().pixels, (4, 4, 1)))
-    for seed in (0, 2):
-        member = Trainer(
-            [Job(large, make_config(SMALL | {"seed": seed}))], get_backend("numpy", threads=1)
-        ).member
-        assert len(member.evaluate.target) < large.width * large.height / 3
-        assert member.evaluate().psnr == pytest.approx(member.evaluate_all().psnr, abs=1 / 16)
-
-
-def test_a_batch_ends_when_all_of_its_networks_are_at_the_target(backend, cat):
-    flat, target = load_picture(np.full((32, 32, 3), 0.5)), 16.0
-    own = {"target_psnr": target, "steps": 200, "learning_rate": 1e-2, "evaluate_every": 2}
-    config = make_config(SMALL, own)
-    for pictures in ((flat, cat), (cat, flat)):
-        results = fit_together([Job(picture, config) for picture in pictures], backend)
-        assert [result.stopped for result in results] == ["target_psnr"] * 2
-        reached = [sum(row["psnr_train"] >= target for row in result.history) for result in results]
-        assert min(reached) == 1 < max(reached), "the easier one goes on, and the other one ends both"
-
-
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 @pytest.mark.parametrize("encoding", ["gaussian", "basic"])
 def test_figures_from_kept_features_are_those_of_computed_ones(cat, name, encoding):

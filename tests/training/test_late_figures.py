@@ -31,7 +31,7 @@ class LateBackend(NumpyBackend):
 def run(backend, members, **options):
     """The results of a run, what its callback saw of the first network, and the checkpoint at its end."""
     cat, seen, saved = bundled_picture(32), [], []
-    jobs = [Job(cat, make_config(SMALL, {"seed": seed}, options)) for seed in range(members)]
+    jobs = [Job(cat, make_config(SMALL, {"seed": seed}, options)) for seed in (1, 0, 2)[:members]]
     trainer = Trainer(jobs, backend)
 
     def look(progress):
@@ -42,15 +42,15 @@ def run(backend, members, **options):
     return results, seen, saved
 
 
+TARGET = 19.0
 ENDS = {
-    "target_psnr": {"target_psnr": 17.0},
-    "diverged": {"optimizer": "sgd", "learning_rate": 1e5},
+    "target_psnr": {"target_psnr": TARGET, "train_on": "every-second"},
+    "diverged": {"optimizer": "sgd", "learning_rate": 1e5, "output_activation": "identity", "warmup_steps": 60},
     "steps": {},
 }
-ENDS["diverged"] |= {"output_activation": "identity", "warmup_steps": 60}
 
 
-@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("stopped", ENDS)
 def test_a_run_ends_as_if_it_had_waited_for_its_figures(stopped, members):
     options = ENDS[stopped]
@@ -59,6 +59,10 @@ def test_a_run_ends_as_if_it_had_waited_for_its_figures(stopped, members):
     )
     assert seen_late == seen
     assert len(seen) > 3
+    if stopped == "target_psnr":
+        rows = zip(*(result.history for result in own), strict=True)
+        reached = [min(row["psnr_train"] for row in at_once) >= TARGET for at_once in rows]
+        assert reached == [False] * (len(reached) - 1) + [True], "training pixels of all networks count"
     for a, b in zip(late, own, strict=True):
         assert a.stopped == b.stopped == stopped
         assert a.state.step == b.state.step
@@ -73,3 +77,12 @@ def test_a_run_ends_as_if_it_had_waited_for_its_figures(stopped, members):
             [a.parameters, *a.optimizer.values()], [b.parameters, *b.optimizer.values()], strict=True
         ):
             np.testing.assert_array_equal(x, y)
+
+
+def test_a_wish_to_stop_is_heard_though_a_later_call_has_none(monkeypatch):
+    monkeypatch.setattr("coordfit.training.loop.CALLBACK_SECONDS", 0.0)
+    config, calls = make_config(SMALL, {"evaluate_every": 1}), []
+    trainer = Trainer([Job(bundled_picture(32), config)], NumpyBackend(threads=1))
+    [result] = trainer.run(lambda progress: calls.append(progress.evaluated) or len(calls) == 2)
+    assert (result.stopped, result.metrics["steps"]) == ("interrupted", 1)
+    assert calls == [True, False, True], "the second call was between two evaluations"
