@@ -450,6 +450,8 @@ def test_an_impossible_version(path, version):
 def test_a_wrong_checksum(path, digest):
     put_document(path, GOOD if digest == "missing" else {**GOOD, "sha256": digest})
     refusal(path, "checksum")
+    with pytest.raises(ModelFileError, match="checksum"):
+        map_tensors(path)
 
 
 DEEP = 100_000

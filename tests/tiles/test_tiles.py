@@ -28,6 +28,7 @@ from coordfit.tiles.network import TileNetwork
 from coordfit.tiles.plan import SHAPES, TilePlan, plan_tiles
 from coordfit.tiles.store import TileStore
 from coordfit.tiles.trainer import TileTrainer
+from coordfit.tiles.unfinished import Round, UnfinishedTiles
 
 SMALL = {"num_frequencies": 8, "hidden_size": 16, "sigma": 1.0}
 
@@ -138,15 +139,22 @@ def test_a_tile_does_not_care_who_is_trained_with_it():
     np.testing.assert_allclose(error[0], errors[3], rtol=1e-3)
 
 
-def test_the_errors_are_those_of_the_colours():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_errors_are_those_of_the_colours(weighted):
     layout, picture = TileLayout((45, 61), 8, 2), crop()
     trainer = trainer_of(layout)
     pixels = layout.pixels(picture.pixels, np.arange(5))
-    parameters, errors = trainer.fit(pixels, 6)
+    weights = np.random.default_rng(0).uniform(0.1, 2.0, pixels.shape[:2]) if weighted else None
+    parameters, errors = trainer.fit(pixels, 6, None, weights)
     group = TileGroup(cpu(), trainer.network, layout, 5)
     group.parameters[...] = parameters
-    colours = group.mlp.forward(group.features)
-    np.testing.assert_allclose(np.square(colours - pixels).mean(axis=(1, 2)), errors, rtol=1e-3)
+    squares = np.square(group.mlp.forward(group.features) - pixels).mean(axis=2)
+    expected = (
+        [np.average(e, weights=w) for e, w in zip(squares, weights, strict=True)]
+        if weighted
+        else squares.mean(1)
+    )
+    np.testing.assert_allclose(expected, errors, rtol=1e-3)
 
 
 def test_steps_help_beyond_the_closed_form():
@@ -179,6 +187,9 @@ def test_tiles_that_are_good_enough_leave():
     trainer.every_tile = True
     _, errors = trainer.fit(pixels, 16)
     assert errors.max() <= 10**-3.0
+    trainer = trainer_of(layout, target_psnr=10.0)  # the closed form is better
+    trainer.fit(pixels, 4)
+    assert trainer.steps_taken == 0
 
 
 def test_a_batch_of_other_losses_and_layers_is_trained_too():
@@ -336,6 +347,20 @@ def test_another_name_of_tiles_bin_keeps_what_it_has(tmp_path, resume):
     again.add(np.full((1, 5), 8.0), np.ones(1), 1.0, 1)
     assert (tmp_path / "x").read_bytes() == before
     assert again.parameters[0, 0] == (7.0 if resume else 8.0)
+
+
+def test_tiles_under_way_are_those_after_the_finished_ones(tmp_path):
+    """A run may be killed when these are finished and the file of their training is still there."""
+    store, file = TileStore((3, 5), "float32", tmp_path, {"of": 1}), tmp_path / "tiles.safetensors"
+    round_ = Round(0, 1.0, 0, np.zeros(1, np.int32), np.ones(1, bool))
+    store.save_unfinished(UnfinishedTiles(np.zeros((1, 5)), np.ones(1), round_, 0), 1.0)
+    again = TileStore((3, 5), "float32", tmp_path, {"of": 1}, resume=True)
+    assert (again.done, again.trained) == (0, 1)
+    before = file.read_bytes()
+    again.add(np.zeros((1, 5)), np.ones(1), 1.0, 1)
+    file.write_bytes(before)
+    last = TileStore((3, 5), "float32", tmp_path, {"of": 1}, resume=True)
+    assert (last.done, last.trained, last.unfinished) == (1, 1, None)
 
 
 def test_tiles_that_no_model_file_could_hold_are_refused_before_training(tmp_path):
