@@ -402,6 +402,18 @@ def test_derivatives_of_activations_are_complex_steps(activation):
     np.testing.assert_allclose(activation.backward(np, dy, saved), dy * slope, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=named)
+def test_curvatures_of_activations_are_differences_of_slopes(activation):
+    z, h = np.linspace(-3, 3, 100), 1e-5
+
+    def saved(z):
+        return z if activation.saves_input else activation.forward(np, z)
+
+    slopes = [activation.backward(np, np.ones_like(z), saved(z + step)) for step in (-h, h)]
+    found = activation.curvature(np, saved(z))
+    np.testing.assert_allclose(found, (slopes[1] - slopes[0]) / (2 * h), rtol=1e-7, atol=1e-8)
+
+
 def test_the_sigmoid_overflows_nowhere():
     z = np.array([-1e38, -1e4, -90.0, 0.0, 90.0, 1e4, 1e38], np.float32)
     y = Sigmoid().forward(np, z)  # a warning would be an error
