@@ -141,6 +141,19 @@ def test_own_encoders_are_shared_if_they_are_alike():
     assert join_encoders(backend, [two, four], "float64").num_features == 8
 
 
+def test_members_of_other_encodings_have_their_own_features_and_then_zeros(backend):
+    names, places = ("gaussian", "none", "basic"), np.random.default_rng(3).uniform(size=(20, 2))
+    alone = [Built(backend, name).encoder for name in names]
+    mixed = join_encoders(backend, alone, "float64")
+    for encoder, members in ((mixed, alone), (mixed.members(slice(1, 3)), alone[1:])):
+        features = backend.to_numpy(encoder(backend.asarray(places, "float64")))
+        assert features.shape == (len(members), 20, mixed.num_features)
+        for own, member in zip(features, members, strict=True):
+            expected = backend.to_numpy(member(backend.asarray(places, "float64")))
+            np.testing.assert_array_equal(own[:, : member.num_features], expected)
+            assert not own[:, member.num_features :].any()
+
+
 # -- encoders that learn ---------------------------------------------------------------------------------------
 
 

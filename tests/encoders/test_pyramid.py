@@ -82,6 +82,16 @@ def test_a_pyramid_follows_the_density_of_the_known_pixels(cat):
     assert result.config.pyramid_spacing == result.metrics["spacing"] > 1.9
 
 
+def test_a_network_starts_with_nothing_of_hidden_pixels(cat):
+    known = np.random.default_rng(0).random((9, 13)) < 0.5
+    config, starts = make_config(SMALL, {"output_start": "picture", "output_activation": "identity"}), []
+    for hidden in (0.0, 1.0):
+        pixels = np.where(known[..., None], cat.pixels, hidden).astype(np.float32)
+        trainer = Trainer([Job(coordfit.load_picture(pixels), config, known)], NumpyBackend(threads=1))
+        starts.append(trainer.model.mlp.parameters)
+    np.testing.assert_array_equal(*starts)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_a_network_starts_at_the_picture_that_its_pyramid_holds(channels, depth):

@@ -300,6 +300,32 @@ def put_tensor(path, name="x", dtype="F32", shape=(1,), body=bytes(4), offsets=N
     put(path, {"__metadata__": {"coordfit": json.dumps(document)}, name: entry}, body)
 
 
+@pytest.mark.parametrize("load", [load_tensors, map_tensors, read_metadata])
+@pytest.mark.parametrize(
+    ("second", "size", "told"),
+    [
+        ((8, 16), 16, ""),
+        ((9, 17), 17, "do not touch"),
+        ((7, 15), 15, "do not touch"),
+        ((8, 16), 17, "too long"),
+        ((8, 16), 15, "cut short"),
+    ],
+    ids=["good", "gap", "overlap", "more", "less"],
+)
+def test_tensors_fill_a_file_without_a_gap(path, load, second, size, told):
+    """With a checksum that fits, as an attacker can make it: of the tensors alone, wherever they are."""
+    body = bytes(range(size))
+    parts = {"a": (0, 8), "b": second}
+    entries = [(name, "U8", (8,), body[slice(*part)]) for name, part in parts.items()]
+    header = {name: {"dtype": "U8", "shape": [8], "data_offsets": [*part]} for name, part in parts.items()}
+    put(path, {"__metadata__": {"coordfit": json.dumps(signed(GOOD, entries))}} | header, body)
+    if told:
+        with pytest.raises(ModelFileError, match=told):
+            load(path)
+    else:
+        load(path)
+
+
 def test_the_crafted_files_load_where_nothing_is_wrong_with_them(path):
     put_document(path, signed(GOOD))
     assert load_tensors(path) == ({}, {})
@@ -424,6 +450,8 @@ def test_an_impossible_version(path, version):
 def test_a_wrong_checksum(path, digest):
     put_document(path, GOOD if digest == "missing" else {**GOOD, "sha256": digest})
     refusal(path, "checksum")
+    with pytest.raises(ModelFileError, match="checksum"):
+        map_tensors(path)
 
 
 DEEP = 100_000

@@ -7,9 +7,9 @@ from coordfit.images import bundled_picture
 from coordfit.images.interpolation import biharmonic_fill
 from coordfit.images.masks import hide
 from coordfit.kriging import fill_hidden
-from coordfit.kriging.filling import _Process
+from coordfit.kriging.filling import Filling, _fill_from_half_the_size, _Process
 from coordfit.kriging.neighbours import Neighbourhood
-from coordfit.kriging.steering import factors, structure
+from coordfit.kriging.steering import factors, smoothed, structure
 
 
 def mse(a, b):
@@ -22,8 +22,16 @@ def half_hidden():
     return masked.picture.colours[16:112, 16:112], masked.known[16:112, 16:112]
 
 
+def patch_distances(colours, points):
+    """Mean squares over 5 x 5 pixels of how patches around points differ, a little smoothed."""
+    padded = np.pad(smoothed(colours, 0.45, 2), ((2, 2), (2, 2), (0, 0)), mode="edge")
+    patches = np.stack([padded[y : y + 5, x : x + 5].ravel() for y, x in points.astype(int)])
+    return np.square(patches[:, None] - patches[None]).sum(axis=-1) / 25
+
+
+@pytest.mark.parametrize("patched", [False, True], ids=["distances", "patches too"])
 @pytest.mark.parametrize("spacing", [1, 3])
-def test_a_pixel_is_the_mean_of_the_process_given_its_neighbours(spacing):
+def test_a_pixel_is_the_mean_of_the_process_given_its_neighbours(spacing, patched):
     """The system of ordinary kriging with its multiplier, in float64 and in pixels."""
     rng = np.random.default_rng(0)
     known = np.zeros((5 * spacing, 6 * spacing), np.bool_)
@@ -31,7 +39,7 @@ def test_a_pixel_is_the_mean_of_the_process_given_its_neighbours(spacing):
     y, x = 2 * spacing, 3 * spacing
     known[y, x] = False
     colours = rng.random((*known.shape, 3)).astype(np.float32)
-    process = _Process(colours, Neighbourhood(known, 29, 8 * spacing), 29, steered=False, patched=False)
+    process = _Process(colours, Neighbourhood(known, 29, 8 * spacing), 29, steered=False, patched=patched)
     pixels, found, deviation = process(np.array([y * known.shape[1] + x]))
     points = np.argwhere(known).astype(float)
     everywhere = np.concatenate([points, [[y, x]]])
@@ -39,6 +47,8 @@ def test_a_pixel_is_the_mean_of_the_process_given_its_neighbours(spacing):
     density = 29 / (2 * np.pi * np.mean(distance[-1, :-1] ** 2))
     assert (density > 0.5) == (spacing == 1)
     covariance = np.exp(-((distance / 30.0) ** (0.5 + 0.7 * min(2 * density, 1) ** 1.5)))
+    if patched:
+        covariance *= np.exp(-patch_distances(colours, everywhere) / (2 * 0.35**2))
     system = np.ones((30, 30))
     system[:29, :29] = covariance[:29, :29] + 1e-4 * np.eye(29)
     system[29, 29] = 0.0
@@ -98,6 +108,24 @@ def test_known_pixels_stay_and_hidden_ones_are_not_read(half_hidden):
     np.testing.assert_array_equal(one.colours, fill_hidden(colours, known).colours)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_filled_pixels_are_colours_beside_an_edge():
+    y, x = np.mgrid[:48, :48]
+    steps = np.repeat(((y // 6 + x // 6) % 2)[..., None], 3, axis=-1).astype(np.float32)
+    known = np.random.default_rng(0).random((48, 48)) < 0.5
+    found = fill_hidden(steps, known).colours
+    assert found.min() == 0.0
+    assert found.max() == 1.0
+
+
+def test_a_slope_at_half_the_size_lies_where_it_was():
+    """The middles of cells of two samples lie between these."""
+    y, x = np.mgrid[:24, :30].astype(np.float32)
+    slope = np.stack([y, x, y + x], axis=-1) / 64
+    everywhere, filling = np.ones((24, 30), bool), Filling(slope.copy(), np.zeros((24, 30), np.float32))
+    _fill_from_half_the_size(filling, everywhere, everywhere, 1, lambda done: None)
+    np.testing.assert_allclose(filling.colours[1:-1, 1:-1], slope[1:-1, 1:-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (33, 57)])

@@ -415,6 +415,18 @@ def test_derivatives_of_activations_are_complex_steps(activation):
     np.testing.assert_allclose(activation.backward(np, dy, saved), dy * slope, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=named)
+def test_curvatures_of_activations_are_differences_of_slopes(activation):
+    z, h = np.linspace(-3, 3, 100), 1e-5
+
+    def saved(z):
+        return z if activation.saves_input else activation.forward(np, z)
+
+    slopes = [activation.backward(np, np.ones_like(z), saved(z + step)) for step in (-h, h)]
+    found = activation.curvature(np, saved(z))
+    np.testing.assert_allclose(found, (slopes[1] - slopes[0]) / (2 * h), rtol=1e-7, atol=1e-8)
+
+
 def test_the_sigmoid_overflows_nowhere():
     z = np.array([-1e38, -1e4, -90.0, 0.0, 90.0, 1e4, 1e38], np.float32)
     y = Sigmoid().forward(np, z)  # a warning would be an error
@@ -461,6 +473,16 @@ def test_gradients_of_losses_are_slopes(loss):
     r = np.array([-1.7, -0.11, -0.09, -1e-3, 1e-3, 0.05, 0.099, 0.101, 0.5, 3.0])
     slope = (loss.value(np, r + 1e-6) - loss.value(np, r - 1e-6)) / 2e-6
     np.testing.assert_allclose(loss.gradient(np, r), slope, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=named)
+def test_an_exact_prediction_has_no_loss_and_no_gradient(backend, dtype, loss):
+    exact = np.random.default_rng(0).random((5, 3))
+    value, dy = backend.loss_and_gradient(
+        loss, backend.asarray(exact, dtype), backend.asarray(exact, dtype), divisor=exact.size
+    )
+    assert float(value) == 0.0
+    np.testing.assert_array_equal(backend.to_numpy(dy), np.zeros((5, 3)))
 
 
 @pytest.mark.parametrize("delta", [0.01, 0.1, 1.0, 20.0])

@@ -189,6 +189,31 @@ def test_no_step_raises_the_error_of_its_batch():
     assert values[-1] < 1e-2 * values[0]
 
 
+@pytest.mark.parametrize("damping", [1e-3, 10.0])
+def test_a_good_step_lowers_the_damping(damping):
+    backend, rng = NumpyBackend(threads=1), np.random.default_rng(2)
+    x, target = rng.normal(size=(ROWS, 4)), rng.uniform(size=(ROWS, 3))
+    with backend.activate():
+        step = step_on(network(backend, output="identity", sizes=(4, 3)), x, target, damping=damping)
+        step.damping.steps = 1  # not from the last layer's solution
+        step(None)
+    assert step.damping.value == pytest.approx(0.2 * damping), "the linear model predicts all of the gain"
+
+
+def test_a_step_that_never_helps_leaves_all_but_a_higher_damping(monkeypatch):
+    backend, rng = NumpyBackend(threads=1), np.random.default_rng(4)
+    x, target = rng.normal(size=(ROWS, 4)), rng.uniform(size=(ROWS, 3))
+    monkeypatch.setattr("coordfit.optimizers.gauss_newton._Problem.squares_at", lambda self, mlp: np.inf)
+    with backend.activate():
+        step = step_on(network(backend, "sine"), x, target)
+        step.damping.steps = 1
+        before = step.mlp.parameters.copy()
+        values = [step(None), step(None)]
+    np.testing.assert_array_equal(step.mlp.parameters, before)
+    assert values[0] == values[1]
+    assert step.damping.value == 1e6  # 1e-3 is raised tenfold eight times, twice
+
+
 # -- a run -----------------------------------------------------------------------------------------------
 
 RUN = {

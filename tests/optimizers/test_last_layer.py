@@ -1,5 +1,7 @@
 """The last layer in closed form: against lstsq, with weights and masks, for K as alone, and never worse."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from support.backend_matrix import on
@@ -124,6 +126,24 @@ def test_it_is_never_worse(output, scale):
             before = errors()
             solve_last_layer(mlp, encoder, pixels, ridge)
             assert all(now <= then for now, then in zip(errors(), before, strict=True))
+
+
+@pytest.mark.parametrize("error", ["plain", "clipped"])
+def test_a_solution_that_raises_one_of_the_errors_is_refused(monkeypatch, error):
+    backend, linearise, found = NumpyBackend(threads=1), last_layer._Problem.linearise, []
+    mlp, encoder, coordinates, target = network(backend)
+
+    def raised(problem):
+        systems, errors = linearise(problem)
+        found.append(errors)
+        return systems, dataclasses.replace(errors, **{error: (1 + len(found)) * getattr(found[0], error)})
+
+    monkeypatch.setattr(last_layer._Problem, "linearise", raised)
+    start = mlp.parameters.copy()
+    with backend.activate():
+        solve_last_layer(mlp, encoder, pixels_of(backend, coordinates, target))
+    assert found[1].plain < found[0].plain
+    np.testing.assert_array_equal(mlp.parameters, start)
 
 
 def test_predictions_that_clipping_makes_right_are_left():

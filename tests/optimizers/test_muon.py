@@ -8,6 +8,7 @@ from support import needs
 from support.backend_matrix import on
 
 from backends import get_backend
+from coordfit.config import make_config
 from coordfit.network.parameters import ParameterLayout
 from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.base import ElementwiseOptimizer
@@ -115,6 +116,21 @@ def test_hidden_matrices_follow_muon_and_all_else_adam(backend, members, parts):
                 momentum=0.9,
             )
             np.testing.assert_allclose(one(W), expected, rtol=0, atol=1e-8)
+
+
+def test_unless_told_otherwise_there_are_three_iterations():
+    backend, ends = get_backend("numpy"), []
+    config = make_config({"optimizer": "muon", "dtype": "float64"})
+    start, G = np.random.default_rng(0).normal(size=(2, LAYOUT.size))
+    settings = {"momentum": config.muon_momentum, "iterations": 3}
+    for maker in (
+        lambda flat: Muon.of(backend, config, flat, LAYOUT),
+        lambda flat: make(backend, flat, **settings),
+    ):
+        flat = start.copy()
+        maker(flat).step(flat, [G.copy()], 0.1)
+        ends.append(flat)
+    np.testing.assert_array_equal(*ends)
 
 
 def test_a_network_without_hidden_matrices_is_adam_s():

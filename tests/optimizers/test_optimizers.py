@@ -106,6 +106,16 @@ def test_every_member_may_have_its_own_learning_rate(backend, maker, documented,
 
 
 @on("numpy-2-threads", "numba-2-threads", "cupy-on-host")
+def test_members_of_long_buffers_have_their_own_learning_rates(backend):
+    start, gradients, rates = random_run((3, 100_001), steps=2)
+    rates = [rate * np.array([[1.0], [0.1], [0.0]]) for rate in rates]
+    end = run(backend, Adam, {}, start, gradients, rates)
+    for piece in (slice(0, 9), slice(99_992, 100_001)):
+        short = run(backend, Adam, {}, start[:, piece], gradients[..., piece], rates)
+        np.testing.assert_allclose(end[:, piece], short, rtol=1e-13)
+
+
+@on("numpy-2-threads", "numba-2-threads", "cupy-on-host")
 @every_optimizer
 def test_long_buffers_take_the_same_steps_as_short_ones(backend, maker, documented, options):
     start, gradients, rates = random_run((40_001,), steps=4)

@@ -10,6 +10,7 @@ from support.cases import slow
 import coordfit
 from coordfit.cli import main
 from coordfit.errors import ConfigError, OutputError
+from coordfit.tasks.folders import run_folder
 
 SMALL = {"hidden_size": 8, "depth": 2, "num_frequencies": 4, "batch_size": 64, "steps": 40, "seed": 3}
 SMALL |= {"evaluate_every": 10}
@@ -76,6 +77,24 @@ def test_an_interrupted_run_goes_on_as_if_it_had_never_stopped(kind, photo, tmp_
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
     again = coordfit.fit(photo, resume=True, **run)  # nothing is left to do
     np.testing.assert_array_equal(again.render(), whole.render())
+
+
+def test_the_rows_of_its_steps_are_on_disk_before_a_checkpoint_is(photo, tmp_path, monkeypatch):
+    synced, save, sync = [], run_folder.save_checkpoint, run_folder.HistoryWriter.sync
+    monkeypatch.setattr("coordfit.training.loop.CHECKPOINT_SECONDS", 0.0)
+
+    def sync_and_look(history):
+        sync(history)
+        synced.append(history.path.read_text())
+
+    def save_and_look(path, model, state):
+        assert f"\n{state.history[-1]['step']}," in synced.pop()
+        save(path, model, state)
+
+    monkeypatch.setattr(run_folder.HistoryWriter, "sync", sync_and_look)
+    monkeypatch.setattr(run_folder, "save_checkpoint", save_and_look)
+    coordfit.fit(photo, out=tmp_path, **SMALL | MACHINE)
+    assert not synced
 
 
 def test_a_run_of_the_command_goes_on_in_python_and_back(photo, tmp_path):

@@ -8,7 +8,7 @@ from coordfit.config import make_config
 from coordfit.images import bundled_picture, load_picture
 from coordfit.tasks.jobs.network import NetworkJob
 from coordfit.tasks.jobs.plan import settled as settled_job
-from coordfit.tasks.jobs.sigma import CANDIDATES, _mosaic, _peak, choose_sigma
+from coordfit.tasks.jobs.sigma import CANDIDATES, _interpolating, _mosaic, _peak, choose_sigma
 from coordfit.training.job import Job
 
 # The choice is made of whole trainings, which other tests hold to be the same on every backend.
@@ -53,6 +53,18 @@ def test_held_out_pixels_are_never_looked_at(host):
     known = np.zeros((32, 32), bool)
     known[::2, ::2] = True
     assert choose_sigma(Job(picture, config.replace(train_on="all"), known), host)[1] == scores[0]
+
+
+@pytest.mark.parametrize("size", [8, 32, 128])
+def test_pixels_that_score_a_sigma_are_not_among_those_it_learns(size):
+    config, train = make_config(FAST, {"train_on": "every-second"}), np.zeros((size, size), bool)
+    train[::2, ::2] = True
+    trials = _interpolating(Job(waves(3, size), config), train)
+    for trial in trials:
+        assert not (trial.seen & trial.scored).any()
+        np.testing.assert_array_equal(trial.seen | trial.scored, train)
+        assert trial.scored.sum() == train.sum() // 5
+    assert np.sum([trial.scored for trial in trials], axis=0).max() == 1, "each takes another fifth"
 
 
 def test_the_settings_keep_all_but_sigma(host):

@@ -181,6 +181,16 @@ def test_rows_survive_and_half_a_line_does_not(tmp_path):
         assert not folder.rows
 
 
+def test_a_row_is_on_disk_when_it_is_appended(tmp_path, monkeypatch):
+    on_disk = []
+    with SweepFolder(tmp_path, keep=False) as folder:
+        monkeypatch.setattr("os.fsync", lambda descriptor: on_disk.append(folder.rows_file.read_text()))
+        for key in ("a", "b"):
+            folder.append(key, {"psnr": 1.0}, make_config(SMALL))
+            assert on_disk[-1] == folder.rows_file.read_text()
+    assert [text.count("\n") for text in on_disk] == [1, 2]
+
+
 # -- the command line ----------------------------------------------------------------------------------------
 
 

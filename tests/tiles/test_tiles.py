@@ -29,6 +29,7 @@ from coordfit.tiles.network import TileNetwork
 from coordfit.tiles.plan import SHAPES, TilePlan, plan_tiles
 from coordfit.tiles.store import TileStore
 from coordfit.tiles.trainer import TileTrainer
+from coordfit.tiles.unfinished import Round, UnfinishedTiles
 
 SMALL = {"num_frequencies": 8, "hidden_size": 16, "sigma": 1.0}
 
@@ -93,6 +94,20 @@ def test_weights_sum_to_one_at_every_point_and_a_tile_speaks_of_what_it_has_lear
     np.testing.assert_allclose(both, weights, atol=1e-12)
 
 
+@given(length=st.integers(20, 70), tile=st.integers(4, 20), overlap=st.integers(1, 10))
+def test_the_blend_is_as_smooth_as_a_raised_cosine_and_centred_in_what_is_shared(length, tile, overlap):
+    """Its slope has no jump, which would show as a line in an enlarged picture."""
+    axis = TileLayout((length,), tile, min(overlap, tile // 2)).axes[0]
+    step = 1 / 64
+    points = np.arange(0.0, length, step)
+    for k in range(len(axis)):
+        curvature = np.diff(axis.weights(k, points), 2) / step**2
+        assert np.abs(curvature).max() <= 0.5 * (np.pi / axis.overlap) ** 2 + 1e-6
+    middles = (axis.starts[1:] + axis.starts[:-1] + axis.side) / 2
+    halves = [axis.weights(k, middles[k : k + 1])[0] for k in range(len(middles))]
+    np.testing.assert_allclose(halves, 0.5, atol=1e-12)
+
+
 def test_the_pixels_of_a_tile_are_those_of_the_picture():
     layout = TileLayout((20, 31), 8, 2)
     picture = np.random.default_rng(0).random((20, 31, 3))
@@ -125,15 +140,22 @@ def test_a_tile_does_not_care_who_is_trained_with_it():
     np.testing.assert_allclose(error[0], errors[3], rtol=1e-3)
 
 
-def test_the_errors_are_those_of_the_colours():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_errors_are_those_of_the_colours(weighted):
     layout, picture = TileLayout((45, 61), 8, 2), crop()
     trainer = trainer_of(layout)
     pixels = layout.pixels(picture.pixels, np.arange(5))
-    parameters, errors = trainer.fit(pixels, 6)
+    weights = np.random.default_rng(0).uniform(0.1, 2.0, pixels.shape[:2]) if weighted else None
+    parameters, errors = trainer.fit(pixels, 6, None, weights)
     group = TileGroup(cpu(), trainer.network, layout, 5)
     group.parameters[...] = parameters
-    colours = group.mlp.forward(group.features)
-    np.testing.assert_allclose(np.square(colours - pixels).mean(axis=(1, 2)), errors, rtol=1e-3)
+    squares = np.square(group.mlp.forward(group.features) - pixels).mean(axis=2)
+    expected = (
+        [np.average(e, weights=w) for e, w in zip(squares, weights, strict=True)]
+        if weighted
+        else squares.mean(1)
+    )
+    np.testing.assert_allclose(expected, errors, rtol=1e-3)
 
 
 def test_steps_help_beyond_the_closed_form():
@@ -142,6 +164,16 @@ def test_steps_help_beyond_the_closed_form():
     _, start = trainer_of(layout).fit(pixels, 0)
     _, end = trainer_of(layout).fit(pixels, 20)
     assert 10 * np.log10(start.mean() / end.mean()) > 3
+
+
+@pytest.mark.parametrize("target", [None, 60.0])
+def test_no_steps_make_a_tile_worse(target):
+    layout, picture = TileLayout((45, 61), 8, 2), crop()
+    pixels = layout.pixels(picture.pixels, np.arange(8))
+    _, start = trainer_of(layout).fit(pixels, 0)
+    _, end = trainer_of(layout, learning_rate=1.0, target_psnr=target).fit(pixels, 8)
+    assert (end <= start * (1 + 1e-6)).all()
+    assert np.isclose(end, start, rtol=1e-6).any(), "or else this would say nothing"
 
 
 def test_tiles_that_are_good_enough_leave():
@@ -156,6 +188,9 @@ def test_tiles_that_are_good_enough_leave():
     trainer.every_tile = True
     _, errors = trainer.fit(pixels, 16)
     assert errors.max() <= 10**-3.0
+    trainer = trainer_of(layout, target_psnr=10.0)  # the closed form is better
+    trainer.fit(pixels, 4)
+    assert trainer.steps_taken == 0
 
 
 def test_a_batch_of_other_losses_and_layers_is_trained_too():
@@ -313,6 +348,20 @@ def test_another_name_of_tiles_bin_keeps_what_it_has(tmp_path, resume):
     again.add(np.full((1, 5), 8.0), np.ones(1), 1.0, 1)
     assert (tmp_path / "x").read_bytes() == before
     assert again.parameters[0, 0] == (7.0 if resume else 8.0)
+
+
+def test_tiles_under_way_are_those_after_the_finished_ones(tmp_path):
+    """A run may be killed when these are finished and the file of their training is still there."""
+    store, file = TileStore((3, 5), "float32", tmp_path, {"of": 1}), tmp_path / "tiles.safetensors"
+    round_ = Round(0, 1.0, 0, np.zeros(1, np.int32), np.ones(1, bool))
+    store.save_unfinished(UnfinishedTiles(np.zeros((1, 5)), np.ones(1), round_, 0), 1.0)
+    again = TileStore((3, 5), "float32", tmp_path, {"of": 1}, resume=True)
+    assert (again.done, again.trained) == (0, 1)
+    before = file.read_bytes()
+    again.add(np.zeros((1, 5)), np.ones(1), 1.0, 1)
+    file.write_bytes(before)
+    last = TileStore((3, 5), "float32", tmp_path, {"of": 1}, resume=True)
+    assert (last.done, last.trained, last.unfinished) == (1, 1, None)
 
 
 def test_tiles_that_no_model_file_could_hold_are_refused_before_training(tmp_path):

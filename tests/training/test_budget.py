@@ -13,7 +13,7 @@ from coordfit.images import bundled_picture
 from coordfit.training.budget import Budget
 from coordfit.training.job import Job
 from coordfit.training.member import Member
-from coordfit.training.trainer import fit_together
+from coordfit.training.trainer import Trainer, fit_together
 
 SMALL = {"num_frequencies": 8, "hidden_size": 16, "depth": 3, "batch_size": 64}
 
@@ -67,6 +67,14 @@ def test_a_run_of_seconds_ends_with_the_end_of_its_schedule(cat):
     assert rates[0] == max(rates)
     assert rates[-1] < 0.02 * rates[0]
     assert len(result.history) > 5
+
+
+def test_seconds_of_earlier_runs_count(cat):
+    job, backend = Job(cat, make_config(SMALL, {"seconds": 1.0})), coordfit.get_backend("numpy", threads=1)
+    state = Trainer([job], backend).state()
+    state.seconds = 2.0
+    [result] = Trainer([job], backend, state).run()
+    assert (result.stopped, result.metrics["steps"]) == ("seconds", 0)
 
 
 def test_networks_together_share_the_seconds(cat):

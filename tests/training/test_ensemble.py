@@ -201,17 +201,6 @@ def test_a_mask_that_does_not_fit_is_refused(idle_backend, cat, mask, message):
         Trainer([Job(cat, make_config(SMALL), mask)], idle_backend)
 
 
-def test_a_sample_holds_some_of_the_few_known_pixels(cat):
-    pixels = np.tile(cat.pixels, (10, 10, 1))  # more than are looked at while training
-    known = np.zeros(pixels.shape[:2], bool)
-    known[7, 5:9] = True
-    trainer = Trainer(
-        [Job(load_picture(pixels), make_config(SMALL | {"steps": 1}), known)], get_backend("numpy")
-    )
-    figures = trainer.member.evaluate()
-    assert np.isfinite([figures.psnr_train, figures.psnr_held_out, figures.loss]).all()
-
-
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 @pytest.mark.parametrize("encoding", ["gaussian", "basic"])
 def test_figures_from_kept_features_are_those_of_computed_ones(cat, name, encoding):

@@ -76,6 +76,10 @@ def test_of_a_long_run_the_last_are_kept(monkeypatch):
     assert not losses.has_diverged
     losses.add(np.array([1.0, np.nan]))
     assert losses.has_diverged
+    together = StepLosses()
+    for of_members, is_over in (([1.0, np.nan], False), ([np.nan, np.nan], True)):
+        together.add(np.array([of_members]))
+        assert together.has_diverged == is_over
 
 
 # -- divergence ------------------------------------------------------------------------------------------
@@ -132,3 +136,17 @@ def test_a_loss_that_is_no_number_ends_the_run_before_the_next_evaluation(pictur
         [result] = trainer.run()
     assert result.stopped == "diverged"
     assert trainer.losses.array.size < 40_000  # the first evaluation is after so many
+
+
+def test_no_checkpoint_holds_numbers_that_are_not_finite(picture, monkeypatch):
+    """A step may overflow whose loss is finite; the next evaluation is far, and the next checkpoint is due."""
+    monkeypatch.setattr("coordfit.training.loop.CALLBACK_SECONDS", 0.0)
+    monkeypatch.setattr("coordfit.training.loop.CHECKPOINT_SECONDS", 0.0)
+    options = {"steps": 50, "evaluate_every": 50, "learning_rate": 1e39, "optimizer": "sgd"}
+    options |= {"schedule": "constant", "output_activation": "identity"}
+    trainer, saved = make_trainer(picture, NumpyBackend(threads=1), **options), []
+    with np.errstate(all="ignore"):
+        [result] = trainer.run(checkpoint=saved.append)
+    assert result.stopped == "diverged"
+    assert saved
+    assert all(np.isfinite(state.parameters).all() for state in saved)

@@ -81,8 +81,8 @@ class InpaintResult(FitResult):
     @functools.cached_property
     def filled(self) -> Pixels:
         """Return the picture (H, W, C) in [0, 1]: known pixels as they are, hidden ones by the network."""
-        guess = np.clip(self.reconstruction, 0.0, 1.0)
-        return np.where(self.mask[:, :, None], self.signal.pixels, guess).astype(np.float32)
+        filled = np.where(self.mask[:, :, None], self.signal.pixels, self.reconstruction)
+        return filled.astype(np.float32)
 
     @property
     def masked(self) -> MaskedPicture:

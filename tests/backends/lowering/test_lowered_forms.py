@@ -204,6 +204,29 @@ def test_an_activation_is_its_array_form(form, f, dtype):
         same(form.backward(f, dy, saved), f.backward(np, dy, saved))
 
 
+@dataclass(frozen=True)
+class Corners:
+    """Zeros of both signs, and the larger of two numbers."""
+
+    saves_input = True
+
+    def forward(self, xp, z):
+        return xp.where(z > 0, 0.0 * z, -0.0 * z)
+
+    def backward(self, xp, dy, saved):
+        return xp.maximum(dy, saved)
+
+
+def test_zeros_keep_their_signs_and_nan_of_either_number_stays(form, dtype):
+    f, z, dy = Corners(), numbers(dtype, 1), np.roll(numbers(dtype, 2), 3)
+    with quiet():
+        y, expected = form.forward(f, z), f.forward(np, z)
+        same(y, expected)
+        told = np.isfinite(z) & (z != 0.0)  # a bias may have made 0 of -0
+        np.testing.assert_array_equal(np.signbit(y[told]), np.signbit(expected[told]))
+        same(form.backward(f, dy, z), f.backward(np, dy, z))
+
+
 @over("f", LOSSES)
 def test_a_loss_is_its_array_form(form, f, dtype):
     residual = numbers(dtype, 3)
