@@ -13,7 +13,7 @@ from ..command_line import Parser, count, need, new_file, run_main
 from ..records import write_record
 from .cases import CASES, Case
 from .environment import environment
-from .tables import table
+from .tables import means, table
 from .worker import PEERS
 
 CHECK_STEPS = 5
@@ -121,10 +121,10 @@ def main() -> None:
     for case in CASES:
         for cores in options.cores if case.name in options.cases else ():
             results.append(measure(case, options.peers, cores, options.rounds, options.seconds))
-            print(table(results[-1:]), file=sys.stderr, flush=True)
+            print(table(results[-1:])[-1], file=sys.stderr, flush=True)
             if options.json:  # after every case: the whole takes long
                 write_record(options.json, {"results": results}, libraries)
-    print(table(results))
+    print(*table(results), "", *means(results), sep="\n")
 
 
 if __name__ == "__main__":

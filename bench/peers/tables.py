@@ -52,13 +52,12 @@ def is_rendering(result: Result) -> bool:
     return bool(result["case"].startswith("render"))
 
 
-def table(results: list[Result]) -> str:
-    """Return a row for each case and number of processors, and the means over the steps."""
+def table(results: list[Result]) -> list[str]:
+    """Return the lines of a table with a row for each case and number of processors."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for result in results:
         times, best = seconds(result), best_peer(result)
         ours = times.get("coordfit")
-        limit = result["products"] + result["traffic"] if "products" in result else None
         cells = [
             result["case"],
             str(result["cores"]),
@@ -68,10 +67,16 @@ def table(results: list[Result]) -> str:
             given(result),
             _number(ratio(result), ".2f"),
             _milliseconds(result.get("products")),
-            _number(limit / ours if limit and ours else None, ".0%"),
+            _number(share_of_limit(result), ".0%"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *means(results)])
+    return lines
+
+
+def share_of_limit(result: Result) -> float | None:
+    """Return the least time that this machine allows, of products and Adam's traffic, over coordfit's."""
+    ours = seconds(result).get("coordfit")
+    return (result["products"] + result["traffic"]) / ours if ours and "products" in result else None
 
 
 def means(results: list[Result]) -> list[str]:
