@@ -1,6 +1,7 @@
 """Every command line of README.md, docs, bench/README.md and their like works as it is written."""
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -166,7 +167,7 @@ def in_place(place, tmp_path, monkeypatch):
 def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, words):
     """One step each on the CPU; the study stops before its first experiment."""
     monkeypatch.setattr(coordfit.cli.commands.experiments, "run_experiment", lambda *_: None)
-    monkeypatch.setattr(coordfit.FitConfig, "resolved_steps", lambda config, pixels: 1)
+    monkeypatch.setenv("COORDFIT_STEPS", "1")
     monkeypatch.setenv("COORDFIT_DEVICE", "numpy")
     monkeypatch.setattr("coordfit.codec.Compressor.train", lambda *_: True)
     monkeypatch.setattr("webbrowser.open", lambda address: True)
@@ -177,7 +178,7 @@ def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, wo
         pytest.importorskip(library)
     if words[:1] == ["compress"]:
         Path("photo.cfc").unlink()
-    code = main(words)
+    code = main(["1" if before == "--steps" else word for before, word in itertools.pairwise(["", *words])])
     said = capsys.readouterr()
     if words == ["--device", "gpu"]:
         assert code in (0, 3)
