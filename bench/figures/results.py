@@ -5,7 +5,6 @@ from __future__ import annotations
 from statistics import fmean
 
 from ..held_out import best, gaussians, has_order
-from ..peers.tables import table
 from .pages import Bound, Claim, Table, Unbound
 from .results_tables import (
     EVERY_SECOND,
@@ -17,10 +16,8 @@ from .results_tables import (
     loops,
     lows,
     paper,
-    peers,
     pyramid,
     seconds_to_psnr,
-    shares_of_limit,
     sigmas,
     within,
 )
@@ -225,20 +222,6 @@ CLAIMS: list[Bound] = [
         " {:.0f} %.",
         "kriging.json",
         lambda record: [*within(record, 0.5), *within(record, 0.9)],
-    ),
-    Table(PAGE, "peers.json", lambda record: table(record["results"])),
-    Claim(
-        PAGE,
-        "Over the twelve steps the fastest of the others takes {:.2f} times as long as coordfit"
-        " (geometric mean), and {:.2f} times in the closest case, {}.",
-        "peers.json",
-        peers,
-    ),
-    Claim(
-        PAGE,
-        "Adam's reads and writes alone would take {:.0f} to {:.0f} % of the time of coordfit's steps.",
-        "peers.json",
-        shares_of_limit,
     ),
     Claim(
         PAGE,

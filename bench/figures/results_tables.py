@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean, geometric_mean
+from statistics import fmean
 from typing import Any
 
 from ..command_line import PHOTOGRAPHS
 from ..commands import SMALL
 from ..held_out import at_sigma, best, gaussians
 from ..paper import PAPER
-from ..peers.tables import is_rendering, ratio, share_of_limit
 from ..seed_setting import gain
 from ..time_to_psnr.__main__ import best as best_time
 from ..time_to_psnr.contenders import LEVELS
@@ -163,26 +162,6 @@ def lows(record: Row, **key: Any) -> list[Any]:
     """Return a PSNR that none of many seeds is below, to a tenth, and the number of runs."""
     values = [value for row in where(record["rows"], **key) for value in row["psnr"]]
     return [math.floor(10 * min(values)) / 10, len(values)] if values else [None, None]
-
-
-def peer_ratios(record: Row) -> dict[str, float]:
-    """Return the best peer's time over coordfit's for each case that is no rendering, on one processor."""
-    rows = [row for row in record["results"] if row["cores"] == 1 and not is_rendering(row)]
-    return {row["case"]: value for row in rows if (value := ratio(row)) is not None}
-
-
-def peers(record: Row) -> list[Any]:
-    """Return the geometric mean of the ratios, the least, and its case."""
-    ratios = peer_ratios(record)
-    closest = min(ratios, key=lambda case: ratios[case])
-    return [geometric_mean(ratios.values()), ratios[closest], closest]
-
-
-def shares_of_limit(record: Row) -> list[float]:
-    """Return the least and the greatest share of the limit, in percent, of steps on one processor."""
-    rows = [row for row in record["results"] if row["cores"] == 1 and not is_rendering(row)]
-    shares = [100 * share for row in rows if (share := share_of_limit(row)) is not None]
-    return [min(shares), max(shares)]
 
 
 def pyramid(record: Row, start: str) -> Row:
