@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 Task = Callable[[], None]
+
+_PATIENCE = 0.1  # seconds between looks whether a thread that should begin has died
+_ATTEMPTS = 5
 
 
 class WorkerThreads:
@@ -84,9 +87,28 @@ class _Worker:
     def __init__(self, name: str, prepare: Callable[[], object]) -> None:
         self._tasks: SimpleQueue[tuple[int, Task] | None] = SimpleQueue()
         self._done: SimpleQueue[tuple[int, BaseException | None]] = SimpleQueue()
-        self._prepare = prepare
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._prepare, self._name = prepare, name
+        if not any(self._has_begun() for _ in range(_ATTEMPTS)):
+            raise RuntimeError(f"{name}: threads end before they begin")
+
+    def _has_begun(self) -> bool:
+        """Start the thread; return whether it works.
+
+        CPython 3.11 ends a thread at its very start if another one just installs a tracer, as coverage does.
+        """
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         self._thread.start()
+        try:
+            while True:
+                try:
+                    self._done.get(timeout=_PATIENCE)
+                    return True
+                except Empty:
+                    if not self._thread.is_alive() and self._done.empty():
+                        return False
+        except BaseException:  # Ctrl-C
+            self._tasks.put(None)
+            raise
 
     def begin(self, ticket: int, task: Task) -> None:
         self._tasks.put((ticket, task))
@@ -104,6 +126,7 @@ class _Worker:
 
     def _work(self) -> None:
         self._prepare()
+        self._done.put((0, None))  # it has begun
         while (given := self._tasks.get()) is not None:
             ticket, task = given
             error: BaseException | None = None
