@@ -34,6 +34,7 @@ from coordfit.images.other_codecs import decode as decode_other
 
 from .codec_scores import Row, plot, tables
 from .command_line import BadInputError, Parser, count, new_file, recorded, run_main
+from .memory import peak_mib
 from .records import Runs, made
 
 Pixels = NDArray[np.uint8]
@@ -52,15 +53,6 @@ def timed(work: Callable[[], Any], name: str) -> tuple[Any, dict[str, float]]:
     found = work()
     spent = {f"{name}_processor": time.process_time() - processor, f"{name}_wall": time.perf_counter() - wall}
     return found, spent
-
-
-def peak_mib() -> float:
-    """Return the peak memory of this process so far, in MiB; NaN if the system does not tell it."""
-    try:  # not `ru_maxrss`, which a process takes over from the one that started it
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return math.nan
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), math.nan)
 
 
 def encoded(

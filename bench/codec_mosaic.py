@@ -19,8 +19,8 @@ from coordfit.codec import CompressionReport, Target, compress
 from coordfit.images import load_picture
 from coordfit.images.formats.levels import Levels
 
-from .codec import peak_mib
 from .command_line import BadInputError, Parser, count, new_file, run_main
+from .memory import peak_mib
 from .records import Runs
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .command_line import Parser, count, new_file, run_main
+from .memory import peak_mib
 from .records import write_record
 
 SIZES = (128, 256, 512, 1024, 2048, 4096)
@@ -36,10 +36,10 @@ def measure(size: int) -> dict[str, float]:
     from coordfit.training.trainer import Trainer
 
     coordfit.fit(np.zeros((16, 16, 3), np.uint8), device="cpu", steps=1)  # imports everything
-    imports = _peak_bytes()
+    imports = 2**20 * peak_mib()
     pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     coordfit.fit(pixels, device="cpu", steps=3, evaluate_every=3)
-    peak = _peak_bytes()
+    peak = 2**20 * peak_mib()
 
     backend = coordfit.get_backend("cpu")
     trainer = Trainer([Job(load_picture(pixels), coordfit.make_config())], backend)
@@ -58,10 +58,6 @@ def measure(size: int) -> dict[str, float]:
         "picture_bytes": picture,
         "constant_bytes": peak - imports - pixels.nbytes - picture,
     }
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def in_a_process(size: int) -> dict[str, float]:

@@ -10,7 +10,6 @@ and includes the interpreter and the libraries. Errors of a filling are those of
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from coordfit.images import bundled_picture
 from coordfit.images.resizing import resize_channels
 
 from .command_line import run_main
+from .memory import peak_mib
 from .recorded_cases import Case, cases_of, study_parser
 
 RATE = 16_000
@@ -144,8 +144,7 @@ def measure(name: str) -> Case:
 def _measure_alone(name: str) -> None:
     coordfit.fit_array(np.arange(64.0) % 5.0, steps=3, hidden_size=8)
     case = CASES[name]()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(case | {"megabytes": peak}))
+    print(json.dumps(case | {"megabytes": peak_mib()}))
 
 
 def show(cases: list[Case]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shlex
 import subprocess
 import sys
@@ -42,7 +41,7 @@ from .command_line import (
     picture_name,
     run_main,
 )
-from .records import Runs
+from .records import ROOT, Runs
 from .scikit_pictures import image_named, picture_named
 
 _REFERENCE = 400_000
@@ -86,16 +85,12 @@ def enlarge(name: str, megapixels: float, to: Path) -> tuple[int, int]:
 def in_a_process(*words: str) -> tuple[Any, float, float]:
     """Return what `coordfit` prints as JSON, its seconds, and the peak of its memory in MiB."""
     began = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        command = [sys.executable, "-m", "coordfit", *words, "--json"]
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - began
-        if process.returncode:
-            raise BadInputError(f"{shlex.join(command)} ended with {process.returncode}")
-        said.seek(0)
-        return json.load(said), seconds, usage.ru_maxrss / 1024
+    command = [sys.executable, "-m", "bench.memory", *words, "--json"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    if process.returncode:
+        raise BadInputError(f"{shlex.join(command)} ended with {process.returncode}")
+    return json.loads(process.stdout), seconds, float(process.stderr.splitlines()[-1])
 
 
 def large(picture: str, megapixels: float, words: list[str], device: str) -> dict[str, Any]:
