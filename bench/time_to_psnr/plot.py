@@ -1,4 +1,4 @@
-"""Plot PSNR against seconds: the mean over pictures, a line for each contender and length of schedule."""
+"""Plot PSNR against seconds: a colour for each recipe, a line for each library and length of schedule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-COLOURS = ("#8a8a8a", "#d9703a", "#b8a9d9", "#2b8ba8", "#1f2a5a", "#3f8f4f")
+COLOURS = {"paper": "#8a8a8a", "Adam, cosine": "#d9703a", "fast (Muon)": "#1f2a5a", "sharp (Muon)": "#3f8f4f"}
+LINES = {"coordfit": "-", "torch": (0, (2, 1.2))}
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
@@ -17,12 +18,14 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys(run["contender"] for run in runs))
-    for name, colour in zip(names, COLOURS, strict=False):
+    for name in names:
+        library, recipe = name.split(": ")
+        look = {"color": COLOURS[recipe], "linestyle": LINES[library], "linewidth": 1.4}
         own = [run for run in runs if run["contender"] == name]
         for k, length in enumerate(sorted({run["length"] for run in own})):
             curves = [run["rows"] for run in own if run["length"] == length]
             seconds, values = mean_curve(curves)
-            axes.plot(seconds, values, color=colour, linewidth=1.4, label=name if k == 0 else None)
+            axes.plot(seconds, values, label=name if k == 0 else None, **look)
     axes.set(xscale="log", xlabel="seconds, set-up included", ylabel="PSNR in dB, mean over pictures")
     axes.set_ylim(bottom=15.0)
     axes.grid(alpha=0.3, which="both")
