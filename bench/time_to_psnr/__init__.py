@@ -1,1 +1,1 @@
-"""Measure seconds and pixel visits to a PSNR: the paper's recipe, a tuned Adam and ours, in coordfit and in PyTorch."""
+"""Measure seconds and pixel visits to a PSNR: the paper's recipe, tuned Adam, and ours, in both libraries."""
