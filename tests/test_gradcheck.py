@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from support.cases import slow
 
 import coordfit
 from backends import get_backend
@@ -20,7 +21,7 @@ def choices(name):
     return FitConfig.__dataclass_fields__[name].metadata["choices"]
 
 
-@pytest.fixture(scope="module", params=["auto", "never"])
+@pytest.fixture(scope="module", params=["auto", *slow("never")])
 def table(request):
     return check_gradients("cpu", fused=request.param)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 from PIL import Image
+from support.cases import slow
 
 import coordfit
 from backends import get_backend
@@ -99,6 +100,7 @@ def jobs(device):
     }
 
 
+@pytest.mark.parametrize("device", ["numba", *slow("numpy")], indirect=True)
 def test_fits_sweeps_and_inpaintings_overlap(device):
     calls = jobs(device)
     wanted = {

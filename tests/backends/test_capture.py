@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from support.cases import slow
 from support.trainers import SETTINGS, make_trainer, parameters_of, refuse_to_record, train
 
 import coordfit
@@ -197,6 +198,9 @@ LOOPS = {
 }
 
 
+LOOPS_ALIKE = ("all steps", "a sample of pixels", "no encoding")
+
+
 def forbid_waiting(trainer, machine, monkeypatch):
     """Once all graphs exist, any wait until the loop's end fails the test."""
     take, end = trainer.take_steps, Loop._end
@@ -222,7 +226,7 @@ def allowing(machine, function):
     return call
 
 
-@pytest.mark.parametrize("case", LOOPS)
+@pytest.mark.parametrize("case", ["to a PSNR", "until it diverges", "16 bits", *slow(*LOOPS_ALIKE)])
 def test_a_whole_run_waits_for_nothing_until_it_ends(picture, machine, monkeypatch, case):
     """A whole run, with evaluations and callbacks, equals one that waits for every number."""
     options, stopped = LOOPS[case]

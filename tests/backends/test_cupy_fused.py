@@ -75,19 +75,22 @@ TIERS = {
     "CuPy's products": lambda: fake_cupy.CupyWithoutLt(),
     "everything is refused": lambda: refusing(1, *EPILOGUES.values()),
 }
+TIMED = [name for name in TIERS if "faster" in name]  # timing takes long, and chooses among the others
+CASES_OF_TIERS = [*(name for name in TIERS if name not in TIMED), *slow(*TIMED)]
 PRODUCTS = [name for name in CALLS if name.startswith(("matmul", "linear", "backward"))]
 
 
 # -- every tier gives the same ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", CASES_OF_TIERS)
 @over("name", PRODUCTS)
 def test_every_tier_gives_what_the_formulas_give(tier, name):
     backend = TIERS[tier]()
     with backend.activate():
-        is_timed = "faster" in tier  # which takes long, and chooses among what the others take
-        for sizes, dtype in itertools.product(TYPICAL, ("float32",) if is_timed else ("float32", "float64")):
+        for sizes, dtype in itertools.product(
+            TYPICAL, ("float32",) if tier in TIMED else ("float32", "float64")
+        ):
             memory = Memory(backend, problem(sizes, dtype), offers=True)
             found = on_host(backend, CALLS[name].run(backend, memory))
             bound = {"float32": 4e-6, "float64": 2e-14}[dtype]
@@ -98,7 +101,7 @@ def test_every_tier_gives_what_the_formulas_give(tier, name):
     assert {route for routes in backend.routes().values() for route in routes} == {"fused"}
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", CASES_OF_TIERS)
 @pytest.mark.parametrize(("activation", "blocks"), [("relu", 3), *slow(("relu", 1), ("sine", 3))])
 def test_steps_of_three_networks_on_every_tier(tier, activation, blocks):
     backend = TIERS[tier]()
@@ -303,7 +306,7 @@ def test_there_is_one_workspace_of_32_mib():
     assert sizes == [32 << 20]
 
 
-@pytest.mark.parametrize("fastest", ["epilogues", "kernels"])
+@pytest.mark.parametrize("fastest", ["epilogues", *slow("kernels")])
 def test_a_network_takes_what_is_faster(machine, fastest):
     backend = timed(fastest)
     with backend.activate():

@@ -1117,6 +1117,7 @@ def test_render_json(model_file):
     assert result.err == ""
 
 
+@pytest.mark.slow
 def test_a_large_rendering_needs_little_memory(model_file):
     """As float32 the picture would take 72 MB, as PNG levels 18 MB."""
     tracemalloc.start()

@@ -121,6 +121,7 @@ def test_a_picture_is_enlarged_and_nothing_is_replaced(capsys):
         assert said.split("/")[0] in err
 
 
+@pytest.mark.slow
 def test_a_smaller_size_is_the_mean_over_each_pixel(capsys):
     run(capsys, *small("--lambda", 1e-4))
     small_ = coordfit.decompress("photo.cfc", size=(16, 8)).pixels
@@ -128,6 +129,7 @@ def test_a_smaller_size_is_the_mean_over_each_pixel(capsys):
     np.testing.assert_allclose(small_, own.reshape(8, 4, 16, 2, 3).mean((1, 3)), atol=0.5 / 255 + 1e-6)
 
 
+@pytest.mark.slow
 def test_info_says_where_the_bits_are(capsys):
     run(capsys, *small("--lambda", 1e-3))
     code, out, _ = run(capsys, "info", "photo.cfc", "--json")
@@ -203,6 +205,7 @@ def test_what_cannot_go_on_is_refused_and_nothing_is_lost(capsys, monkeypatch):
     assert run(capsys, *small("--overwrite"))[0] == 0
 
 
+@pytest.mark.slow
 def test_more_steps_may_be_asked_for_when_it_goes_on(capsys, monkeypatch):
     with monkeypatch.context() as patch:
         interrupted_at(patch, 5)

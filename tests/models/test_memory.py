@@ -95,6 +95,7 @@ print(memory.need_of_training(config, picture, backend).total / (peak() - before
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes as Linux does")
 @pytest.mark.parametrize(
     ("settings", "side", "fused"),

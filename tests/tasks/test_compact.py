@@ -147,6 +147,7 @@ def test_a_callback_sees_the_picture_from_the_start_and_may_end_it(photo):
     assert [row["step"] for row in ended.history] == [step for step, *_ in seen]
 
 
+@pytest.mark.slow
 def test_colours_of_hidden_pixels_do_not_count(photo):
     alpha = np.full((48, 64, 1), 255, np.uint8)
     alpha[:20, :30] = 0
@@ -195,6 +196,7 @@ def test_a_run_folder_is_drawn_told_and_not_run_again(in_folder, capsys, monkeyp
     assert "finished already" in err
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_taken_for_another(in_folder, capsys):
     assert main([*FIT, "--out", "run", "-q"]) == 0
     for words, message in [
@@ -233,6 +235,7 @@ def test_the_first_look_is_there_before_the_first_step(in_folder, capsys, monkey
     assert f"a first look, {psnr:.0f}" in capsys.readouterr().err.replace(f"{psnr:.1f}", f"{psnr:.0f}")
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_replaced_has_the_model_of_one_run(in_folder):
     network = ["photo.png", "--steps", "2", "--hidden-size", "8", "--device", "numpy", "--no-progress"]
     assert main([*network, "--out", "run", "-q"]) == 0
