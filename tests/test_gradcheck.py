@@ -21,7 +21,7 @@ def choices(name):
     return FitConfig.__dataclass_fields__[name].metadata["choices"]
 
 
-@pytest.fixture(scope="module", params=["auto", *slow("never")])
+@pytest.fixture(scope="module", params=["never", *slow("auto")])
 def table(request):
     return check_gradients("cpu", fused=request.param)
 
