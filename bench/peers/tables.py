@@ -74,9 +74,12 @@ def table(results: list[Result]) -> list[str]:
 
 
 def share_of_limit(result: Result) -> float | None:
-    """Return the least time that this machine allows, of products and Adam's traffic, over coordfit's."""
+    """Return the time of products, or of Adam's traffic if that is more, over coordfit's: the roofline.
+
+    The two may overlap, so that their sum is no limit.
+    """
     ours = seconds(result).get("coordfit")
-    return (result["products"] + result["traffic"]) / ours if ours and "products" in result else None
+    return max(result["products"], result["traffic"]) / ours if ours and "products" in result else None
 
 
 def means(results: list[Result]) -> list[str]:

@@ -110,3 +110,5 @@ def test_limits_are_those_of_the_best_rate_of_the_run():
     products = sum(6 * a * b for a, b in sizes) - 2 * sizes[0][0] * sizes[0][1]
     assert found["products"] == pytest.approx(rows * products / 2e9)
     assert found["traffic"] == pytest.approx(28 * sum(a * b + b for a, b in sizes) / 4e9)
+    slower = max(found["products"], found["traffic"])
+    assert tables.share_of_limit(found | result("32-32-256", 2, coordfit=2 * slower)) == pytest.approx(0.5)
