@@ -3,7 +3,6 @@
 # ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
 
 import coordfit
-from coordfit.images import bundled_picture
 
 from .common import DEVICES, OnDevice
 
@@ -11,6 +10,7 @@ from .common import DEVICES, OnDevice
 FITS = {
     "32x32, 200 steps of 256": (32, {"steps": 200, "batch_size": 256}),
     "128x128, 50 steps of 1024": (128, {"steps": 50, "batch_size": 1024}),
+    "128x128 by tiles of 8, 20 steps": (128, {"tiles": 8, "steps": 20}),
 }
 
 
@@ -23,7 +23,7 @@ class Fits(OnDevice):
     def setup(self, fit, device):
         self.open(device)
         side, self.settings = FITS[fit]
-        self.pixels = bundled_picture(side).pixels
+        self.pixels = coordfit.bundled_picture(side).pixels
         self.device = device
         self.warm_up(lambda: self.fit(steps=2))
 
@@ -40,6 +40,29 @@ class Fits(OnDevice):
     track_psnr.unit = "dB"
 
 
+class Inpainting(OnDevice):
+    """`coordfit.inpaint` of half of the bundled picture's pixels, as it is by default."""
+
+    params = ((32, 128),)
+    param_names = ("side",)
+
+    def setup(self, side):
+        self.open("cpu")
+        self.pixels = coordfit.bundled_picture(side).pixels
+        self.warm_up(self.inpaint)
+
+    def inpaint(self):
+        return coordfit.inpaint(self.pixels, missing=0.5, device="cpu")
+
+    def time_inpaint(self, side):
+        self.inpaint()
+
+    def track_psnr_hidden(self, side):
+        return self.inpaint().metrics["psnr_hidden"]
+
+    track_psnr_hidden.unit = "dB"
+
+
 class PixelVisits(OnDevice):
     """What the default needs to get the bundled picture right, in pixel visits: no machine in it."""
 
@@ -48,7 +71,7 @@ class PixelVisits(OnDevice):
 
     def setup(self, psnr):
         self.open("cpu")
-        self.pixels = bundled_picture(128).pixels
+        self.pixels = coordfit.bundled_picture(128).pixels
 
     def track_pixel_visits(self, psnr):
         result = coordfit.fit(self.pixels, device="cpu", target_psnr=psnr)

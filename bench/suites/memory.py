@@ -3,10 +3,6 @@
 import numpy as np
 
 import coordfit
-from coordfit.models.model import Model
-from coordfit.network.cost import layer_sizes
-from coordfit.network.parameters import ParameterLayout
-from coordfit.signals.facts import SignalFacts
 
 
 class Memory:
@@ -25,6 +21,11 @@ class Memory:
 
     def peakmem_stream_2048(self):
         """A rendering of 2048x2048 taken row by row, as the command line does."""
+        from coordfit.models.model import Model
+        from coordfit.network.cost import layer_sizes
+        from coordfit.network.parameters import ParameterLayout
+        from coordfit.signals.facts import SignalFacts
+
         config = coordfit.make_config({"num_frequencies": 16, "hidden_size": 16, "depth": 2})
         facts = SignalFacts((128, 128), 3)
         size = ParameterLayout(layer_sizes(config, 32, 3)).size

@@ -5,10 +5,13 @@ On the CPU both bodies run alone and may take all threads of the BLAS.
 
 # ruff: noqa: D102 - names tell what is timed, parameters what it is timed with
 
+import numpy as np
+
 from coordfit.network.activations import make_activation
 from coordfit.optimizers.adam import Adam
 
-from .common import DEVICES, FUSED, HIDDEN_SIZE, LEARNING_RATE, NUM_FREQUENCIES, OnDevice
+from .common import DEVICES, FUSED, OnDevice
+from .networks import HIDDEN_SIZE, LEARNING_RATE, NUM_FREQUENCIES
 
 ROWS = 1024
 
@@ -23,6 +26,11 @@ class Primitive(OnDevice):
         self.open(device, fused)
         self.prepare()
         self.warm_up(self.body)
+
+    def normal(self, *shape, scale=1.0):
+        """Return normal numbers on the device, the same in every run."""
+        numbers = np.random.default_rng(0).normal(0.0, scale, shape)
+        return self.backend.asarray(numbers, "float32")
 
     def run(self):
         """The body, to its end on the device."""

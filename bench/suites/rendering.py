@@ -5,8 +5,6 @@
 import io
 
 import coordfit
-from coordfit.images.formats.png import PngWriter, quantize
-from coordfit.signals.grid import SampleGrid
 
 from .common import DEVICES, OnDevice
 
@@ -32,11 +30,15 @@ class Png:
     """Writing alone: filters and compression."""
 
     def setup(self):
+        from coordfit.images.formats.png import PngWriter, quantize
+        from coordfit.signals.grid import SampleGrid
+
+        self.writer = PngWriter
         grid = SampleGrid.of(512, 512)
         x, y = grid.coordinates(range(512 * 512)).reshape(512, 512, 2).transpose(2, 0, 1)
         self.levels = quantize((x * y)[..., None].repeat(3, axis=-1).astype("float32"))
 
     def time_write_png(self):
-        writer = PngWriter(io.BytesIO(), 512, 512, 3, 8)
+        writer = self.writer(io.BytesIO(), 512, 512, 3, 8)
         writer.write_rows(self.levels)
         writer.close()

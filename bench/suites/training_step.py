@@ -5,7 +5,8 @@
 import statistics
 import time
 
-from .common import DEVICES, FUSED, OnDevice, Stepper
+from .common import DEVICES, FUSED, OnDevice
+from .networks import Stepper
 
 # Side of the picture, pixels of a batch (None: all), networks (None: one, without an ensemble axis).
 CASES = {
