@@ -20,7 +20,6 @@ from .protocols import (
     Lattice,
     Orthogonalize,
     OutputBuffers,
-    Tables,
     UpdateRule,
 )
 
@@ -117,10 +116,10 @@ class PixelFourierFeatures(NamedTuple):
 class GridFourierFeatures(NamedTuple):
     """A run of grid pixels, and tables for the columns and for the rows of the grid."""
 
-    x_tables: Tables
-    """(width, m) each: cosines and sines of `2 pi B_x x` for each column."""
-    y_tables: Tables
-    """(height, m) each: cosines and sines of `2 pi B_y y` for each row of pixels."""
+    x_table: Array
+    """(width, 2 m): the features of `(x, 0)` for each column."""
+    y_table: Array
+    """(height, 2 m): the features of `(0, y)` for each row of pixels."""
     rows: slice
     """Pixels from `start` to `stop`, counted row by row of the grid."""
     out: Array | None = None

@@ -123,12 +123,11 @@ class Primitives:
         `cos(a + b) = cos a cos b - sin a sin b` and `sin(a + b) = sin a cos b + cos a sin b`, with a for x and
         b for y, need only the tables of one row and one column.
         """
-        xp, x_tables = self.xp, call.x_tables
+        xp, (width, features) = self.xp, call.x_table.shape
         pixels = self.arange(call.rows.start, call.rows.stop)
-        row = pixels // x_tables[0].shape[0]
-        column = pixels - row * x_tables[0].shape[0]
-        cos_x, sin_x = (xp.take(table, column, axis=0) for table in x_tables)
-        cos_y, sin_y = (xp.take(table, row, axis=0) for table in call.y_tables)
+        row, m = pixels // width, features // 2
+        x, y = xp.take(call.x_table, pixels - row * width, axis=0), xp.take(call.y_table, row, axis=0)
+        cos_x, sin_x, cos_y, sin_y = x[:, :m], x[:, m:], y[:, :m], y[:, m:]
         return xp.concat([cos_x * cos_y - sin_x * sin_y, sin_x * cos_y + cos_x * sin_y], axis=-1)
 
     @primitive(LossAndGradient)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 Array = Any
 """An array of the backend's own library (numpy.ndarray, cupy.ndarray, ...)."""
 
-Tables = tuple[Array, Array]
 """Cosines and sines of the same phases."""
 
 

@@ -113,23 +113,22 @@ def linear_backward(host: CompiledHost, call: calls.LinearBackward) -> Array | N
 
 
 @jit
-def _grid(cos_x: Array, sin_x: Array, cos_y: Array, sin_y: Array, start: int, out: Array) -> None:
-    width, m = cos_x.shape
+def _grid(x_table: Array, y_table: Array, start: int, out: Array) -> None:
+    width, m = x_table.shape[0], x_table.shape[1] // 2
     for i in range(out.shape[0]):
-        row, column = (start + i) // width, (start + i) % width
+        x, y, features = x_table[(start + i) % width], y_table[(start + i) // width], out[i]
         for j in range(m):
-            out[i, j] = cos_x[column, j] * cos_y[row, j] - sin_x[column, j] * sin_y[row, j]
-        for j in range(m):
-            out[i, m + j] = sin_x[column, j] * cos_y[row, j] + cos_x[column, j] * sin_y[row, j]
+            features[j] = x[j] * y[j] - x[m + j] * y[m + j]
+            features[m + j] = x[m + j] * y[j] + x[j] * y[m + j]
 
 
 @fused(Primitives.grid_fourier_features)
 def grid_fourier_features(host: CompiledHost, call: calls.GridFourierFeatures) -> Array:
     """Combine the tables of rows and columns in one loop."""
-    x_tables, y_tables, rows, out = call
+    x_table, y_table, rows, out = call
     if out is None:
-        out = np.empty((rows.stop - rows.start, 2 * x_tables[0].shape[-1]), x_tables[0].dtype)
-    _grid(*x_tables, *y_tables, rows.start, out)
+        out = np.empty((rows.stop - rows.start, x_table.shape[-1]), x_table.dtype)
+    _grid(x_table, y_table, rows.start, out)
     return out
 
 

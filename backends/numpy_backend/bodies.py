@@ -101,10 +101,11 @@ def fourier_features(host: Host, call: calls.FourierFeatures) -> Array:
 @fused(Primitives.grid_fourier_features)
 def grid_fourier_features(host: Host, call: calls.GridFourierFeatures) -> Array:
     """Combine the tables of rows and columns, one row of the grid after the other."""
-    (cos_x, sin_x), (cos_y, sin_y), rows, out = call
-    width, m = cos_x.shape
+    x, y, rows, out = call
+    width, m = x.shape[0], x.shape[1] // 2
+    cos_x, sin_x, cos_y, sin_y = x[:, :m], x[:, m:], y[:, :m], y[:, m:]
     if out is None:
-        out = np.empty((rows.stop - rows.start, 2 * m), cos_x.dtype)
+        out = np.empty((rows.stop - rows.start, 2 * m), x.dtype)
     start = rows.start
     while start < rows.stop:
         row, column = divmod(start, width)

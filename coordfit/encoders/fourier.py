@@ -167,17 +167,12 @@ class FourierEncoder(Encoder):
         """
         along, lines = (np.zeros((len(part), self.B.shape[-1])) for part in axes)
         along[:, 0], lines[:, 1:] = axes
-        x_tables, line_tables = self._tables(along, dtype), self._tables(lines, dtype)
+        x_table, line_table = (self(self.backend.asarray(part, dtype)) for part in (along, lines))
 
         def features(rows: slice, out: Array | None = None) -> Array:
-            return self.backend.grid_fourier_features(x_tables, line_tables, rows, out=out)
+            return self.backend.grid_fourier_features(x_table, line_table, rows, out=out)
 
         return features
-
-    def _tables(self, coordinates: NDArray[np.float64], dtype: str) -> tuple[Array, Array]:
-        features = self(self.backend.asarray(coordinates, dtype))
-        m = features.shape[-1] // 2
-        return features[:, :m], features[:, m:]
 
     def jet(self, points: Jet) -> Jet:
         """Return features with their derivatives: of `cos p`, with `p = 2 pi B v`, they are `-sin p p'`."""

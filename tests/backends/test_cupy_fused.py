@@ -270,14 +270,15 @@ def test_two_dtypes_together_are_refused():
         backend.matmul(strange(backend), strange(backend, (3, 2), "float64"))
 
 
-def test_features_of_tables_with_gaps_are_copied():
+def test_features_of_a_table_with_gaps_are_copied():
     backend = refusing(fused="always")
     rng = np.random.default_rng(0)
-    wide = backend.asarray(rng.standard_normal((4, 14)).astype(np.float32))
-    tables = tuple(wide[:, 7 * k : 7 * k + 7] for k in (0, 1))
-    thin = tuple(backend.asarray(rng.standard_normal((3, 7)).astype(np.float32)) for _ in range(2))
-    found = backend.grid_fourier_features(tables, thin, slice(2, 11))
-    generic = Backend.grid_fourier_features(refusing(fused="never"), tables, thin, slice(2, 11))
+    wide, thin = (
+        backend.asarray(rng.standard_normal(shape).astype(np.float32)) for shape in ((4, 15), (3, 14))
+    )
+    table = wide[:, :14]
+    found = backend.grid_fourier_features(table, thin, slice(2, 11))
+    generic = Backend.grid_fourier_features(refusing(fused="never"), table, thin, slice(2, 11))
     np.testing.assert_allclose(backend.to_numpy(found), backend.to_numpy(generic), rtol=0, atol=1e-6)
 
 

@@ -370,16 +370,16 @@ def grid_fourier_features(start, stop, width, height):
     position = (np.arange(max(width, height)) + 0.5)[:, None] / max(width, height)
     B = np.array([[3.0, -1.0], [0.25, 7.0], [-2.0, 0.5]])
 
-    def tables(memory, count, axis):
+    def table(memory, count, axis):
         phase = 2 * np.pi * position[:count] * B[:, axis]
-        dtype = memory.data["x"].dtype
-        return tuple(memory.backend.asarray(f(phase).astype(dtype)) for f in (np.cos, np.sin))
+        features = np.concatenate([np.cos(phase), np.sin(phase)], axis=-1)
+        return memory.backend.asarray(features.astype(memory.data["x"].dtype))
 
     def run(backend, memory):
-        x_tables, y_tables = tables(memory, width, 0), tables(memory, height, 1)
+        x_table, y_table = table(memory, width, 0), table(memory, height, 1)
         out = memory.out(stop - start, 2 * len(B))
         rows = slice(start, stop)
-        return {"features": backend.grid_fourier_features(x_tables, y_tables, rows, out=out)}
+        return {"features": backend.grid_fourier_features(x_table, y_table, rows, out=out)}
 
     def oracle(d):
         row, column = np.divmod(np.arange(start, stop), width)

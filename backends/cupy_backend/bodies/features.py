@@ -53,23 +53,19 @@ def pixel_fourier_features(gpu: Device, call: PixelFourierFeatures) -> Array:
 
 
 def _tables_fit(gpu: Device, call: GridFourierFeatures) -> str:
-    if call.x_tables[0].ndim != 2 or call.rows.stop <= call.rows.start:
+    if call.x_table.ndim != 2 or call.rows.stop <= call.rows.start:
         return "takes tables of one network, and a pixel or more"
-    return fault_of(*call.x_tables, *call.y_tables)
+    return fault_of(call.x_table, call.y_table)
 
 
 @fused(Primitives.grid_fourier_features, supports=_tables_fit)
 def grid_fourier_features(gpu: Device, call: GridFourierFeatures) -> Array:
     """Combine the tables of rows and columns, each feature in one thread."""
-    tables, rows = (*call.x_tables, *call.y_tables), call.rows
-    if len({_pitch(table) for table in tables}) > 1 or _pitch(tables[0]) == 0:
-        tables = tuple(gpu.xp.ascontiguousarray(table) for table in tables)
-    width, m = tables[0].shape
-    count = rows.stop - rows.start
-    out = _features(gpu, call.out, (count, 2 * m), tables[0])
+    x, y = gpu.packed(call.x_table), gpu.packed(call.y_table)
+    count, width, m = call.rows.stop - call.rows.start, x.shape[0], x.shape[1] // 2
+    out = _features(gpu, call.out, (count, 2 * m), x)
     grid = (blocks_for(count, groups_of_rows(m)), 1)
-    arguments = (_pitch(tables[0]) or m, out, rows.start, count, m, width)
-    gpu.launch("grid_fourier_features", c_types(tables[0], out), grid, *tables, *arguments)
+    gpu.launch("grid_fourier_features", c_types(x, out), grid, x, y, out, call.rows.start, count, m, width)
     return out
 
 
@@ -95,10 +91,3 @@ def take_rows(gpu: Device, call: TakeRows) -> Array:
 def _features(gpu: Device, offered: Array | None, shape: tuple[int, ...], like: Array) -> Array:
     """Return memory for features: the offered buffer, which may have 16 bits, or a new array."""
     return gpu.out_or_new(offered, shape, offered if is_stored(gpu, offered) else like)
-
-
-def _pitch(table: Array) -> int:
-    """Return the elements from one row of a table to the next; 0 if rows are not contiguous."""
-    if table.shape[1] > 1 and table.strides[1] != table.itemsize:
-        return 0
-    return int(table.strides[0]) // int(table.itemsize) if table.shape[0] > 1 else int(table.shape[1])

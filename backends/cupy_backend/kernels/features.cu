@@ -68,20 +68,19 @@ __global__ void pixel_fourier_features(
 // The features of a grid's pixels start, start + 1, ... from tables for its columns (a) and rows (b):
 // cos(a + b) = cos a cos b - sin a sin b,  sin(a + b) = sin a cos b + cos a sin b.
 //
-// cos_x, sin_x (width, m), cos_y, sin_y (height, m), with `pitch` elements from row to row; out (rows, 2 m).
+// x_table (width, 2 m), y_table (height, 2 m), out (rows, 2 m).
 template <typename T, typename O>
 __global__ void grid_fourier_features(
-    const T* cos_x, const T* sin_x, const T* cos_y, const T* sin_y, int64 pitch, O* out, int64 start,
-    int64 rows, int m, int64 width
+    const T* x_table, const T* y_table, O* out, int64 start, int64 rows, int m, int64 width
 ) {
     const Tile tile = tile_of(m);
     if (tile.group >= tile.groups) return;
     for (int64 i = tile.row; i < rows; i += tile.row_step) {
         const int64 row = (start + i) / width, column = (start + i) - row * width;
-        const int64 x = column * pitch, y = row * pitch;
+        const T *const x = x_table + column * 2 * m, *const y = y_table + row * 2 * m;
         O* const features = out + i * 2 * m;
         for (int j = tile.column; j < m; j += tile.columns) {
-            const T ca = cos_x[x + j], sa = sin_x[x + j], cb = cos_y[y + j], sb = sin_y[y + j];
+            const T ca = x[j], sa = x[m + j], cb = y[j], sb = y[m + j];
             narrow((wide<O>)(ca * cb - sa * sb), features[j]);
             narrow((wide<O>)(sa * cb + ca * sb), features[m + j]);
         }

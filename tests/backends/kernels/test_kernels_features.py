@@ -77,17 +77,12 @@ def test_features_of_pixels_by_number(launch, memory, rng, K, own, types, stride
 @over(("start", "stop"), [(0, 1), (0, 13 * 11), (5, 38), (26, 39)])
 def test_grid_features_from_tables(launch, memory, rng, types, start, stop):
     width, height, m = 13, 11, 5
-    # The tables are the halves of arrays (n, 2 m), as encoders make them.
     x, y = (rng.uniform(-1, 1, (n, 2 * m)).astype(DTYPES[types[0]]) for n in (width, height))
     out = memory.room((stop - start, 2 * m), DTYPES[types[1]])
-    x_put, y_put = memory.put(x), memory.put(y)
-    flat_x, flat_y = x_put.reshape(-1), y_put.reshape(-1)
-    launch(
-        "grid_fourier_features", types, (2, 1), flat_x, flat_x[m:], flat_y, flat_y[m:], 2 * m, out, start,
-        stop - start, m, width, block=32,
-    )  # fmt: skip
-    tables = [(t[:, :m].astype(float), t[:, m:].astype(float)) for t in (x, y)]
-    assert_close(out, NUMPY.grid_fourier_features(*tables, slice(start, stop)), types[1])
+    arguments = memory.put(x), memory.put(y), out, start, stop - start, m, width
+    launch("grid_fourier_features", types, (2, 1), *arguments, block=32)
+    expected = NUMPY.grid_fourier_features(x.astype(float), y.astype(float), slice(start, stop))
+    assert_close(out, expected, types[1])
 
 
 @over(("rows", "width"), [(1, 1), (31, 3), (32, 32), (33, 40), (257, 65)])
