@@ -103,8 +103,10 @@ def psnr(
         block = slice(top, top + rows)
         error = np.clip(prediction[block] / peak, 0.0, 1.0, dtype=np.float64)
         error -= target[block] / peak
-        counted = error.ravel() if where is None else error[where[block]].ravel()
-        squares += float(np.dot(counted, counted))
+        counted = error if where is None else error[where[block]]
+        squares += float(
+            np.square(counted, out=counted).sum()
+        )  # a BLAS's product would leave threads that spin
     return psnr_from_mse(squares / count)
 
 
