@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..command_line import Parser, count, need, new_file, run_main
-from ..records import write_record
+from ..records import Runs
 from .cases import CASES, Case
 from .environment import environment
 from .tables import means, table
@@ -72,8 +72,6 @@ def measure(case: Case, names: list[str], cores: int, rounds: int, seconds: floa
         for child in children:
             child.close()
     return {
-        "case": case.name,
-        "cores": cores,
         "wall": {name: [wall for wall, _ in pairs] for name, pairs in times.items()},
         "processor": {name: [processor for _, processor in pairs] for name, pairs in times.items()},
         "settings": {child.name: prepared[child.name]["setting"] for child in alive},
@@ -112,19 +110,20 @@ def main() -> None:
     parser.add_argument("--cores", nargs="+", type=count, default=[2, 1], help="processors for each peer")
     parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
-    parser.add_argument("--json", type=new_file, metavar="FILE", help="write everything here too")
+    parser.add_argument(
+        "--json", type=new_file, metavar="FILE", help="write everything here too, beside other cases"
+    )
     options = parser.parse_args()
     libraries = sorted({name.partition("-")[0] for name in options.peers} - {"coordfit"})
     for library in libraries:
         need(library, "pip install -e . --group peers, or choose others by --peers")
-    results = []
+    runs = Runs(options.json, "results", libraries)
     for case in CASES:
         for cores in options.cores if case.name in options.cases else ():
-            results.append(measure(case, options.peers, cores, options.rounds, options.seconds))
-            print(table(results[-1:])[-1], file=sys.stderr, flush=True)
-            if options.json:  # after every case: the whole takes long
-                write_record(options.json, {"results": results}, libraries)
-    print(*table(results), "", *means(results), sep="\n")
+            found = measure(case, options.peers, cores, options.rounds, options.seconds)
+            row = runs.keep({"case": case.name, "cores": cores}, found)
+            print(table([row])[-1], file=sys.stderr, flush=True)
+    print(*table(runs.rows), "", *means(runs.rows), sep="\n")
 
 
 if __name__ == "__main__":
