@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Any
 
 from ..command_line import PHOTOGRAPHS
 from ..commands import SMALL
 from ..held_out import at_sigma, best, gaussians
 from ..paper import PAPER
+from ..peers.tables import is_rendering, ratio, share_of_limit
 from ..seed_setting import gain
 from ..time_to_psnr.__main__ import best as best_time
-from ..time_to_psnr.contenders import LEVELS
+from ..time_to_psnr.contenders import GAINS, LEVELS
 from .rows import Row, and_mean, command, each, line, mean, rule, where
 
 EVERY_SECOND = "coordfit --train-on every-second --encoding"
@@ -22,19 +23,30 @@ def seconds_to_psnr(record: Row) -> list[str]:
     """Return the table of seconds until a PSNR."""
     names = {
         "torch: paper": "PyTorch, the paper's recipe (Adam, full batch)",
-        "torch: tuned Adam, cosine": "PyTorch, tuned (Adam with a cosine, mini-batches, the same network"
-        " as `fast`)",
-        "coordfit: fast": "**`coordfit`** (`fast`: Muon, cosine, mini-batches)",
-        "coordfit: sharp": "`coordfit --recipe sharp` (sines, no sigmoid at the end, linear schedule)",
+        "coordfit: paper": "`coordfit`, the same",
+        "torch: Adam, cosine": "PyTorch, tuned Adam (cosine, mini-batches, the network of `fast`)",
+        "coordfit: Adam, cosine": "`coordfit`, the same",
+        "torch: fast (Muon)": "PyTorch, `fast` written in it (Muon, cosine, mini-batches)",
+        "coordfit: fast (Muon)": "**`coordfit`, `fast`, the default**",
+        "torch: sharp (Muon)": "PyTorch, `sharp` written in it (sines, no sigmoid at the end, linear schedule)",
+        "coordfit: sharp (Muon)": "`coordfit --recipe sharp`",
     }
     lines = [line("", *(f"{level:g} dB" for level in LEVELS)), rule(1 + len(LEVELS))]
     for name, label in names.items():
         times = {level: best_time(record["runs"], name, level, "seconds") for level in LEVELS}
         cells = {level: f"{t:.2f}" if t < 10 else f"{t:.1f}" for level, t in times.items() if math.isfinite(t)}
-        if name.startswith("coordfit"):
+        if name == "coordfit: fast (Muon)":
             cells[40] = f"**{cells[40]}**"
         lines.append(line(label, *(cells.get(level, "") for level in LEVELS)))
     return lines
+
+
+def gains(record: Row, figure: str) -> list[float]:
+    """Return what each of `GAINS` takes beside the faster one until 40 dB."""
+    return [
+        best_time(record["runs"], slow, 40, figure) / best_time(record["runs"], fast, 40, figure)
+        for slow, fast in GAINS.values()
+    ]
 
 
 def held_out_pixels(record: Row) -> list[str]:
@@ -162,6 +174,36 @@ def lows(record: Row, **key: Any) -> list[Any]:
     """Return a PSNR that none of many seeds is below, to a tenth, and the number of runs."""
     values = [value for row in where(record["rows"], **key) for value in row["psnr"]]
     return [math.floor(10 * min(values)) / 10, len(values)] if values else [None, None]
+
+
+def steps_of(record: Row, cores: int) -> list[Row]:
+    """Return the cases of a number of processors that are no renderings."""
+    return [row for row in record["results"] if row["cores"] == cores and not is_rendering(row)]
+
+
+def peer_ratios(record: Row, cores: int) -> dict[str, float]:
+    """Return the best peer's time over coordfit's for each step."""
+    rows = steps_of(record, cores)
+    return {row["case"]: value for row in rows if (value := ratio(row)) is not None}
+
+
+def peers(record: Row, cores: int) -> list[Any]:
+    """Return the geometric mean of the ratios, the least, and its case."""
+    ratios = peer_ratios(record, cores)
+    closest = min(ratios, key=lambda case: ratios[case])
+    return [geometric_mean(ratios.values()), ratios[closest], closest]
+
+
+def shares_of_limit(record: Row) -> list[float]:
+    """Return the least and the greatest share of the limit, in percent, of steps on one processor."""
+    shares = [100 * share for row in steps_of(record, 1) if (share := share_of_limit(row)) is not None]
+    return [min(shares), max(shares)]
+
+
+def renderings(record: Row) -> list[float]:
+    """Return the best peer's share of coordfit's time, in percent, least and greatest of the renderings."""
+    shares = [100 * value for row in filter(is_rendering, record["results"]) if (value := ratio(row))]
+    return [min(shares), max(shares)]
 
 
 def pyramid(record: Row, start: str) -> Row:

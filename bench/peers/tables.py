@@ -98,7 +98,7 @@ def means(results: list[Result]) -> list[str]:
 
 
 def _milliseconds(value: float | None) -> str:
-    return _number(None if value is None else 1e3 * value, ".3g")
+    return "" if value is None else format(1e3 * value, ".3g" if value < 0.9995 else ".0f")
 
 
 def _number(value: float | None, pattern: str) -> str:
