@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,8 @@ _SAMPLE = 1 << 15  # pixels of the squares that are compressed often in place of
 _SIDE = 64  # of a square: a multiple of all block sizes of these codecs
 _MOST_PIXELS = 1 << 19  # of a picture that slow codecs compress for a report
 _TRIES, _NEAR = 3, 0.5  # dB: a file of the whole picture is tried again while it is further from the PSNR
+_STRIP = 1 << 21  # pixels of a large picture that a codec has at a time, for a report
+_BLOCK = 16  # rows: the largest block of JPEG
 _ROWS = 64
 
 
@@ -92,22 +94,35 @@ def decode(data: bytes, mode: str) -> NDArray[np.uint8]:
 class Curve:
     """The files that one codec makes of a picture (H, W, C); each quality is measured once, when it is needed.
 
-    `levels` are as in `Picture`. Files have 8 bits; PSNR is taken to the levels as they are.
+    `levels` are as in `Picture`. Files have 8 bits; PSNR is taken to the levels as they are. A picture of more
+    than `most_pixels` is compressed in strips of so many, so that memory is bounded.
     """
 
     codec: Codec
     levels: Levels
+    most_pixels: int | None = None
     _known: dict[int, Encoded] = field(default_factory=dict, repr=False)
 
     def at(self, index: int) -> Encoded:
         """Return the file at a quality of the codec's list."""
         if index not in self._known:
-            image = image_of(self.levels if self.levels.dtype == np.uint8 else quantize(to_pixels(self.levels)))
-            data = self.codec.encode(image, index)
-            mse = _squared_error(decode(data, image.mode), self.levels)
-            bits = bits_per_pixel(len(data), image.height * image.width)
-            self._known[index] = Encoded(index, bits, psnr_from_mse(mse))
+            size, squares = 0, 0.0
+            for levels in self._strips():
+                image = image_of(levels if levels.dtype == np.uint8 else quantize(to_pixels(levels)))
+                data = self.codec.encode(image, index)
+                size += len(data)
+                squares += _squared_error(decode(data, image.mode), levels)
+            height, width, _ = self.levels.shape
+            mse = squares / self.levels.size
+            self._known[index] = Encoded(index, bits_per_pixel(size, height * width), psnr_from_mse(mse))
         return self._known[index]
+
+    def _strips(self) -> Iterator[Levels]:
+        height, width, _ = self.levels.shape
+        rows = height
+        if self.most_pixels is not None and height * width > self.most_pixels:
+            rows = max(1, self.most_pixels // (width * _BLOCK)) * _BLOCK
+        yield from (self.levels[top : top + rows] for top in range(0, height, rows))
 
     def reaching(self, psnr: float) -> Encoded | None:
         """Return the file at the lowest quality that reaches a PSNR in dB; None if none does.
@@ -134,12 +149,12 @@ class Curve:
 
 
 def _squared_error(found: Levels, truth: Levels) -> float:
-    """Return the mean squared error of two pictures (H, W, C), on the scale of colours in [0, 1]."""
+    """Return the sum of squared errors of two pictures (H, W, C), on the scale of colours in [0, 1]."""
     total = 0.0
     for top in range(0, len(truth), _ROWS):
         rows = slice(top, top + _ROWS)
         total += float(np.square(to_pixels(found[rows]) - to_pixels(truth[rows])).sum(dtype=np.float64))
-    return total / truth.size
+    return total
 
 
 class OtherCodecs:
@@ -152,7 +167,7 @@ class OtherCodecs:
     def __init__(self, levels: Levels) -> None:
         sample = spread_squares(levels)
         self._curves: dict[str, list[tuple[Curve, Curve]]] = {
-            name: [(Curve(c, sample), Curve(c, levels)) for c in codecs if _is_usable(c, levels)]
+            name: [(Curve(c, sample), Curve(c, levels, _STRIP)) for c in codecs if _is_usable(c, levels)]
             for name, codecs in _QUICK.items()
         }
 

@@ -110,6 +110,17 @@ def test_a_large_picture_is_estimated_by_few_files_of_the_whole():
     )
 
 
+@pytest.mark.parametrize("height", [320, 328])
+def test_strips_are_the_whole_picture_but_for_their_heads(height):
+    large = np.asarray(Image.fromarray(CAT).resize((512, height), Image.Resampling.BICUBIC))
+    whole, strips, one = (Curve(JPEG_444, large, pixels) for pixels in (None, 512 * 100, large.size))
+    heads = 4 * 700 * 8 / (512 * height)  # of 96 rows each, with tables of their own
+    assert [len(strip) for strip in strips._strips()] == [96, 96, 96, height - 288]
+    assert strips.at(70).psnr == pytest.approx(whole.at(70).psnr, abs=1e-9)
+    assert whole.at(70).bits < strips.at(70).bits < whole.at(70).bits + heads
+    assert one.at(70) == whole.at(70)
+
+
 def test_squares_are_parts_of_the_picture_and_narrow_ones_are_whole():
     rows, columns = np.mgrid[:640, :384]
     sample = spread_squares(np.stack([rows, columns], 2).astype(np.uint16))
