@@ -120,8 +120,8 @@ def medians(rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
     return {"seconds": seconds, "ratios": {way: seconds[way] / seconds["coordfit"] for way in WAYS[1:]}}
 
 
-def main() -> int:
-    """Measure in turns, write, print; return 1 if coordfit misses its aim."""
+def main() -> None:
+    """Measure in turns, write, print."""
     parser = Parser(prog="python -m bench.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=count, default=600)
     parser.add_argument("--rounds", type=count, default=3)
@@ -130,7 +130,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.way:
         _answer(args.way)
-        return 0
+        return
     need("torch", "pip install -e . --group peers")
     children = {
         way: subprocess.Popen(
@@ -175,7 +175,6 @@ def main() -> int:
     for way in WAYS:
         ratio = f"  {ratios[way]:.2f} times coordfit" if way in ratios else ""
         print(f"{way:<14} {seconds[way]:6.2f} s  best {rounds[0][way]['psnr']:.2f} dB{ratio}")
-    return 0 if ratios["torch-loop"] >= 1.5 and ratios["torch-batched"] >= 1.0 else 1
 
 
 if __name__ == "__main__":

@@ -58,12 +58,14 @@ PICTURES = {
 
 
 def polished(record: Row) -> list[float]:
-    """Return PSNR before and after the polish, of three pictures."""
-    return [
-        one(record["rows"], picture=picture, polish=polish)["psnr_train"]
+    """Return PSNR before and after the polish, of three pictures, and its least and most seconds."""
+    rows = [
+        one(record["rows"], picture=picture, polish=polish)
         for picture in ("bundled", "astronaut", "camera")
         for polish in ("none", "ridge")
     ]
+    seconds = [row["polish_seconds"] for row in rows[1::2]]
+    return [*(row["psnr_train"] for row in rows), min(seconds), max(seconds)]
 
 
 BATCHES = "python -m bench.batches --json bench/results/batches.json"
@@ -82,7 +84,8 @@ CLAIMS: list[Bound] = [
     Table("bench/README.md", "gauss_newton.json", pieces),
     Claim(
         "bench/README.md",
-        "bundled {:.2f} to {:.2f} dB, astronaut {:.2f} to {:.2f}, camera {:.2f} to {:.2f},",
+        "bundled {:.2f} to {:.2f} dB, astronaut {:.2f} to {:.2f}, camera {:.2f} to {:.2f},"
+        " for {:.2f} to {:.2f} s:",
         "polish.json",
         polished,
     ),

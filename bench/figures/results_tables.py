@@ -206,6 +206,14 @@ def renderings(record: Row) -> list[float]:
     return [min(shares), max(shares)]
 
 
+def visits(record: Row) -> list[float]:
+    """Return microseconds of a pixel's visit, and what is beside the picture, in MiB, by the picture's size."""
+    times = {row["size"]: row["nanoseconds_per_pixel"] / 1000 for row in record["rows"]}
+    small, large = ([time for size, time in times.items() if (size <= 256) == kept] for kept in (True, False))
+    beside = [row["constant_bytes"] / 2**20 for row in record["rows"]]
+    return [max(small), min(large), max(large), min(beside), max(beside)]
+
+
 def pyramid(record: Row, start: str) -> Row:
     """Return the row of the trained pyramid that starts at the picture, or as drawn."""
     return command(record, f"coordfit --encoding pyramid --output-start {start} {SMALL}")
