@@ -138,7 +138,7 @@ def main() -> None:
     if options.plot:
         from .plot import draw
 
-        draw(runs, options.plot)
+        draw(runs, lambda name, level: best(runs, name, level, "seconds"), options.plot)
 
 
 if __name__ == "__main__":

@@ -85,5 +85,6 @@ def test_a_quick_trial_runs_from_the_command_line(monkeypatch, capsys, tmp_path)
     (found,) = json.loads(capsys.readouterr().out)
     assert found["length"] == found["rows"][-1]["steps"] == 6
     draw = pytest.importorskip("bench.time_to_psnr.plot", exc_type=ImportError).draw
-    draw([{"contender": "coordfit: fast (Muon)", "picture": "camera", **found}], tmp_path / "plot.svg")
+    run = {"contender": "coordfit: fast (Muon)", "picture": "camera", **found}
+    draw([run], lambda name, level: bench.best([run], name, level, "seconds"), tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
