@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 Array = Any
 """An array of the backend's own library (numpy.ndarray, cupy.ndarray, ...)."""
 
-"""Cosines and sines of the same phases."""
-
 
 class Activation(Protocol):
     """An element-wise activation: a frozen dataclass with formulas on `xp` (see `lowering`)."""

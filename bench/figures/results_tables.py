@@ -10,10 +10,11 @@ from ..command_line import PHOTOGRAPHS
 from ..commands import SMALL
 from ..held_out import at_sigma, best, gaussians
 from ..paper import PAPER
-from ..peers.tables import is_rendering, ratio, share_of_limit
+from ..peers.tables import is_rendering, ratio, ratios, share_of_limit, steps
 from ..seed_setting import gain
 from ..time_to_psnr.__main__ import best as best_time
-from ..time_to_psnr.contenders import GAINS, LEVELS
+from ..time_to_psnr.__main__ import gains as gains_of
+from ..time_to_psnr.contenders import LEVELS
 from .rows import Row, and_mean, command, each, line, mean, rule, where
 
 EVERY_SECOND = "coordfit --train-on every-second --encoding"
@@ -43,10 +44,7 @@ def seconds_to_psnr(record: Row) -> list[str]:
 
 def gains(record: Row, figure: str) -> list[float]:
     """Return what each of `GAINS` takes beside the faster one until 40 dB."""
-    return [
-        best_time(record["runs"], slow, 40, figure) / best_time(record["runs"], fast, 40, figure)
-        for slow, fast in GAINS.values()
-    ]
+    return list(gains_of(record["runs"], figure).values())
 
 
 def held_out_pixels(record: Row) -> list[str]:
@@ -176,27 +174,17 @@ def lows(record: Row, **key: Any) -> list[Any]:
     return [math.floor(10 * min(values)) / 10, len(values)] if values else [None, None]
 
 
-def steps_of(record: Row, cores: int) -> list[Row]:
-    """Return the cases of a number of processors that are no renderings."""
-    return [row for row in record["results"] if row["cores"] == cores and not is_rendering(row)]
-
-
-def peer_ratios(record: Row, cores: int) -> dict[str, float]:
-    """Return the best peer's time over coordfit's for each step."""
-    rows = steps_of(record, cores)
-    return {row["case"]: value for row in rows if (value := ratio(row)) is not None}
-
-
 def peers(record: Row, cores: int) -> list[Any]:
     """Return the geometric mean of the ratios, the least, and its case."""
-    ratios = peer_ratios(record, cores)
-    closest = min(ratios, key=lambda case: ratios[case])
-    return [geometric_mean(ratios.values()), ratios[closest], closest]
+    found = ratios(steps(record["results"], cores))
+    closest = min(found, key=lambda case: found[case])
+    return [geometric_mean(found.values()), found[closest], closest]
 
 
 def shares_of_limit(record: Row) -> list[float]:
     """Return the least and the greatest share of the limit, in percent, of steps on one processor."""
-    shares = [100 * share for row in steps_of(record, 1) if (share := share_of_limit(row)) is not None]
+    rows = steps(record["results"], 1)
+    shares = [100 * share for row in rows if (share := share_of_limit(row)) is not None]
     return [min(shares), max(shares)]
 
 

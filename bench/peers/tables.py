@@ -82,17 +82,25 @@ def share_of_limit(result: Result) -> float | None:
     return max(result["products"], result["traffic"]) / ours if ours and "products" in result else None
 
 
+def steps(results: list[Result], cores: int) -> list[Result]:
+    """Return the cases of a number of processors that are no renderings."""
+    return [result for result in results if result["cores"] == cores and not is_rendering(result)]
+
+
+def ratios(results: list[Result]) -> dict[str, float]:
+    """Return the best peer's time over coordfit's by case, where both were measured."""
+    return {result["case"]: value for result in results if (value := ratio(result)) is not None}
+
+
 def means(results: list[Result]) -> list[str]:
     """Return a line for each number of processors: geometric mean and least of the ratios over steps."""
     lines = []
     for cores in dict.fromkeys(result["cores"] for result in results):
-        steps = [r for r in results if r["cores"] == cores and not is_rendering(r)]
-        ratios = [value for value in map(ratio, steps) if value is not None]
-        if ratios:
-            mean, clock = statistics.geometric_mean(ratios), "processor time" if cores == 1 else "wall clock"
+        if found := ratios(steps(results, cores)).values():
+            mean, clock = statistics.geometric_mean(found), "processor time" if cores == 1 else "wall clock"
             lines.append(
-                f"{len(ratios)} steps, {cores} processors, {clock}: best peer / coordfit has the geometric mean"
-                f" {mean:.2f} and is {min(ratios):.2f} at least"
+                f"{len(found)} steps, {cores} processors, {clock}: best peer / coordfit has the geometric mean"
+                f" {mean:.2f} and is {min(found):.2f} at least"
             )
     return lines
 

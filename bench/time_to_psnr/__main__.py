@@ -57,15 +57,11 @@ def table(runs: list[Run], figure: str, form: str) -> str:
     return "\n".join(lines)
 
 
-def gains(runs: list[Run], level: float = 40.0) -> list[str]:
-    """Return a line for what the recipe gains in one library, and what the library gains with one recipe."""
-    lines = []
-    for figure in ("seconds", "processor seconds"):
-        time = {name: best(runs, name, level, figure) for name in CONTENDERS}
-        for what, (slow, fast) in GAINS.items():
-            if math.isfinite(time[slow]) and math.isfinite(time[fast]):
-                lines.append(f"{what}: {time[slow] / time[fast]:.2f} times fewer {figure} to {level:g} dB")
-    return lines
+def gains(runs: list[Run], figure: str, level: float = 40.0) -> dict[str, float]:
+    """Return what the recipe gains in each library, and the library with each recipe, where both arrive."""
+    time = {name: best(runs, name, level, figure) for name in CONTENDERS}
+    factors = {what: time[slow] / time[fast] for what, (slow, fast) in GAINS.items()}
+    return {what: factor for what, factor in factors.items() if 0.0 < factor < math.inf}
 
 
 def runs_of(contender: Contender, picture: str, size: int, device: str) -> list[dict[str, Any]]:
@@ -132,9 +128,10 @@ def main() -> None:
             if options.json:  # after every one: the whole takes long
                 write_record(options.json, {"size": options.size, "runs": runs}, ("torch", "scikit-image"))
     figures = {"seconds": "{:.2f}", "processor seconds": "{:.2f}", "visits": "{:,.0f}"}
-    print(
-        "\n\n".join(table(runs, figure, form) for figure, form in figures.items()), "", *gains(runs), sep="\n"
-    )
+    print("\n\n".join(table(runs, figure, form) for figure, form in figures.items()), "", sep="\n")
+    for figure in ("seconds", "processor seconds"):
+        for what, factor in gains(runs, figure).items():
+            print(f"{what}: {factor:.2f} times fewer {figure} to 40 dB")
     if options.plot:
         from .plot import draw
 

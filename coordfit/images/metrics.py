@@ -104,9 +104,8 @@ def psnr(
         error = np.clip(prediction[block] / peak, 0.0, 1.0, dtype=np.float64)
         error -= target[block] / peak
         counted = error if where is None else error[where[block]]
-        squares += float(
-            np.square(counted, out=counted).sum()
-        )  # a BLAS's product would leave threads that spin
+        # Not by a BLAS's product, which leaves threads that spin.
+        squares += float(np.square(counted, out=counted).sum())
     return psnr_from_mse(squares / count)
 
 

@@ -173,7 +173,7 @@ def test_a_signal_at_a_random_moment_ends_a_command_that_would_last_for_hours(co
     environment = os.environ | {"PYTHONPATH": str(Path(coordfit.__file__).parents[1])}
     with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
         first = process.stderr.read(1)  # the command has begun
-        time.sleep(random.SystemRandom().uniform(0, 2))
+        time.sleep(random.SystemRandom().uniform(0, 3))
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
@@ -205,7 +205,7 @@ def test_tiles_that_were_cut_short_go_on_to_what_unbroken_ones_are(monkeypatch, 
     assert not list(Path("the run").glob("tiles.*"))
 
 
-@pytest.mark.parametrize(("place", "count"), some_of(PHASES["compact"][1:], 0))
+@pytest.mark.parametrize(("place", "count"), some_of(PHASES["compact"], 1))
 def test_few_bits_that_were_cut_short_go_on_to_the_file_of_an_unbroken_run(monkeypatch, capsys, place, count):
     words = COMMANDS["compact"]
     cut_short(monkeypatch, capsys, words, place, count)
