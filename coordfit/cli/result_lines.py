@@ -65,7 +65,7 @@ def figures(result: FitResult) -> list[tuple[str, str]]:
         ("SSIM", m["ssim"], "{:.4f}"),
     ]
     of_kind = _of_tiles if "tiles" in m else _of_file if "network_bits" in m else _of_one
-    return in_words([*rows, *of_kind(m), other_files(m)])
+    return in_words([*rows, *of_kind(m), other_files(result)])
 
 
 def _unit(m: dict[str, Any]) -> str:
@@ -89,15 +89,15 @@ def _quality(m: dict[str, Any]) -> list[Row]:
     ]
 
 
-def other_files(m: dict[str, Any]) -> Row:
+def other_files(result: FitResult) -> Row:
     """Return the row of bits per pixel without a fit, and of other codecs at its PSNR."""
-    bits = {name: value for name, value in m.get("other_bits_per_pixel", {}).items() if value is not None}
+    bits = {name: value for name, value in result.other_bits_per_pixel.items() if value is not None}
     plain = bits.pop("plain", None)
     coded = ", ".join(f"{name} {value:.2f}" for name, value in bits.items())
     return (
         "other files",
         plain,
-        f"plain {{}} bits per {_unit(m)}" + (f"; at this PSNR {coded}" if coded else ""),
+        f"plain {{}} bits per {_unit(result.metrics)}" + (f"; at this PSNR {coded}" if coded else ""),
     )
 
 
@@ -149,7 +149,7 @@ def print_result(
 ) -> None:
     """Print the figures and the folder, or one JSON document."""
     if options.json:
-        print_json({"folder": str(path), "metrics": result.metrics, "config": result.settings})
+        print_json({"folder": str(path), "metrics": result.full_metrics, "config": result.settings})
         return
     for label, value in in_lines(result):
         print(f"{label:<12} {value}")

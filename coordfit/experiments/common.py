@@ -140,7 +140,7 @@ def figures_of(result: FitResult) -> dict[str, float | None]:
 
 def bits_of(result: FitResult) -> dict[str, float | None]:
     """Return bits per pixel of a network, of the plain picture, and of other codecs at the same PSNR."""
-    others = {f"bits_{name}": bits for name, bits in result.metrics["other_bits_per_pixel"].items()}
+    others = {f"bits_{name}": bits for name, bits in result.other_bits_per_pixel.items()}
     return {"bits_network": result.metrics["bits_per_pixel"], **others}
 
 

@@ -52,8 +52,8 @@ class FitResult:
     ----------
     metrics : dict
         `psnr`, `psnr_train`, `psnr_held_out` (dB), `ssim`, `loss`, `steps`, `seconds` (of training),
-        `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel`, `other_bits_per_pixel` (of
-        the plain picture, and of JPEG, WebP and AVIF at this PSNR) and more; None if a figure has no meaning.
+        `device`, `backend`, `fused` (routes taken), `parameters`, `bits_per_pixel` and more; None if a figure
+        has no meaning.
     history : list of dict
         One row for each evaluation.
     stopped : str
@@ -97,6 +97,20 @@ class FitResult:
     def learned(self) -> Any:
         """The data from which `Job.model_of` makes the model again, in another process too."""
         return self.state
+
+    @functools.cached_property
+    def other_bits_per_pixel(self) -> dict[str, float | None]:
+        """Bits per pixel of the plain picture, and of JPEG, WebP and AVIF at this PSNR; measured on first use.
+
+        None for each codec if a mask hides pixels: then no file of theirs is comparable.
+        """
+        is_masked = self.known is not None and self.config.train_on == "all"
+        return self.signal.other_bits_per_pixel(None if is_masked else self.metrics["psnr"])
+
+    @property
+    def full_metrics(self) -> dict[str, Any]:
+        """The metrics and `other_bits_per_pixel`, as `metrics.json` has them; empty if there are none."""
+        return self.metrics and self.metrics | {"other_bits_per_pixel": self.other_bits_per_pixel}
 
     @functools.cached_property
     def reconstruction(self) -> NDArray[np.floating]:
@@ -298,7 +312,7 @@ def metrics_of(
 ) -> dict[str, Any]:
     """Return the metrics of any model: its figures on all pixels, its device and its picture.
 
-    `train_on` is "" if pixels are hidden by a mask: then no file of another codec is comparable.
+    `train_on` is "" if pixels are hidden by a mask: then there is no plain interpolation between them.
     """
     figures, similarity = evaluator.with_ssim()
     return {
@@ -317,7 +331,6 @@ def metrics_of(
         "precision": backend.precision,
         "parameters": evaluator.model.num_parameters,
         "parameters_per_value": evaluator.model.num_parameters / signal.num_values,
-        "other_bits_per_pixel": signal.other_bits_per_pixel(figures.psnr if train_on else None),
         **signal.size_facts,
         "channels": signal.channels,
         "picture_notes": list(signal.notes),

@@ -115,8 +115,7 @@ def test_figures_are_of_the_file(result, photo, tmp_path):
     assert result.metrics["ssim"] == pytest.approx(coordfit.ssim(drawn.pixels, photo.pixels), abs=1e-6)
     assert result.metrics["bits_per_pixel"] == 8 * len(data) / (48 * 64)
     np.testing.assert_allclose(result.reconstruction, drawn.pixels, atol=1e-6)
-    other = result.metrics["other_bits_per_pixel"]
-    assert result.metrics["bits_per_pixel"] < other["JPEG"]
+    assert result.metrics["bits_per_pixel"] < result.other_bits_per_pixel["JPEG"]
 
 
 def test_a_file_is_loaded_drawn_copied_and_saved_again(result, tmp_path):

@@ -353,7 +353,8 @@ def test_the_metrics_tell_what_was_done(cat):
     assert metrics["parameters"] == parameters
     assert metrics["bits_per_pixel"] == pytest.approx(32 * (parameters + 16) / 1024)  # B has 8 times 2
     others = result.picture.other_codecs.bits_at(metrics["psnr"])
-    assert metrics["other_bits_per_pixel"] == {"plain": 24, **others}
+    assert result.other_bits_per_pixel == {"plain": 24, **others}
+    assert result.full_metrics == metrics | {"other_bits_per_pixel": result.other_bits_per_pixel}
     assert others["JPEG"] > 0
     assert (metrics["device"], metrics["backend"], metrics["threads"]) == ("cpu", "numpy", 2)
     assert (metrics["height"], metrics["width"], metrics["channels"]) == (32, 32, 3)

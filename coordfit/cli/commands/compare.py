@@ -157,7 +157,7 @@ def _write(comparison: Comparison, folder: Path) -> None:
         model, picture = _files_of(name)
         result.save(folder / model)
         save_picture(folder / picture, result.reconstruction, bit_depth=comparison.picture.bit_depth)
-    metrics = {name: result.metrics for name, result in comparison.results.items()}
+    metrics = {name: result.full_metrics for name, result in comparison.results.items()}
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "config.json", {name: r.config.as_dict() for name, r in comparison.results.items()})
     with atomic_write(folder / "comparison.png") as file:
@@ -169,7 +169,7 @@ def _write(comparison: Comparison, folder: Path) -> None:
 
 def _print(comparison: Comparison, folder: Path, options: Options) -> None:
     if options.json:
-        rows = {name: result.metrics for name, result in comparison.results.items()}
+        rows = {name: result.full_metrics for name, result in comparison.results.items()}
         print_json({"folder": str(folder), "results": rows})
         return
     print(comparison.table)

@@ -256,6 +256,7 @@ def finished_before(
         mean = load_networks(folder / model, backend)
         history = read_history(folder / "history.csv")
         networks = networks_in(folder, backend)
-        return FitResult(mean.metrics, history, mean.metrics["stopped"], mean, job.signal, networks=networks)
+        stopped = mean.metrics["stopped"]
+        return FitResult(mean.metrics, history, stopped, mean, job.signal, known=job.known, networks=networks)
     tiled = load_tiled(folder / model, backend)
-    return TiledResult(tiled.metrics, [], tiled.metrics["stopped"], tiled, job.signal)
+    return TiledResult(tiled.metrics, [], tiled.metrics["stopped"], tiled, job.signal, known=job.known)

@@ -226,7 +226,7 @@ class RunFolder:
         result.save(self.path / model_file)
         self._remove(*({"model.safetensors", COMPACT_MODEL} - {model_file}))
         self._write_networks(result.networks)
-        write_json(self.path / "metrics.json", result.metrics)
+        write_json(self.path / "metrics.json", result.full_metrics)
         result.write_pictures(self.path)
 
     def _write_networks(self, networks: Sequence[Model]) -> None:
