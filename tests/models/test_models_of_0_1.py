@@ -20,6 +20,8 @@ NUMPY = {"device": "numpy", "threads": 1}
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 # Of what six steps more have learned: each step amplifies what the ones before it differ in.
 TOLERANCES_OF_RESUMED = {"float32": 1e-4, "float64": 1e-9}
+# Steps of Gauss-Newton amplify it more: 1.4e-4 on an Intel Xeon. Twice or half the damping makes 0.1 and more.
+TOLERANCES_OF_GAUSS_NEWTON = {"float32": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,8 @@ def test_an_unfinished_run_goes_on_as_it_would_have(name, expected, tmp_path, ca
     assert told["metrics"]["steps"] == 12
     rows = (folder / "history.csv").read_text().splitlines()
     assert rows[:8] == (FOLDER / "unfinished" / name / "history.csv").read_text().splitlines()
-    agree(coordfit.load(folder, **NUMPY).render(), expected[f"unfinished/{name}"], TOLERANCES_OF_RESUMED)
+    tolerances = TOLERANCES_OF_GAUSS_NEWTON if name == "gauss-newton" else TOLERANCES_OF_RESUMED
+    agree(coordfit.load(folder, **NUMPY).render(), expected[f"unfinished/{name}"], tolerances)
 
 
 @pytest.mark.parametrize("name", ["float64", "none-relu"])
