@@ -1,5 +1,6 @@
 """Gradients of a pyramid's training by hand, against finite differences and PyTorch."""
 
+import functools
 import math
 
 import numpy as np
@@ -17,6 +18,8 @@ from coordfit.codec.pyramid.rate_model import RateModel, context_shapes
 from coordfit.codec.pyramid.soft_rounding import noisy_round, soft_round
 
 SIZE, CHANNELS = (13, 10), (1, 3, 0, 2, 1)
+# What PyTorch compiles rounds tiny numbers to 0, from then on in the whole process, and Hypothesis minds.
+floats = functools.partial(st.floats, allow_subnormal=False)
 
 
 def shapes():
@@ -49,7 +52,7 @@ def check(function, arrays, gradients, rng, places=12):
             assert gradient[place] == pytest.approx(slope(function, array, place), rel=1e-4, abs=1e-5)
 
 
-@given(st.floats(-30, 30), st.floats(-30, 30), st.floats(-2.7, 3.9))
+@given(floats(-30, 30), floats(-30, 30), floats(-2.7, 3.9))
 def test_bits_have_these_derivatives(y, mean, log_scale):
     at = np.array([y]), np.array([mean]), np.array([log_scale])
     bits, d_y, d_log_scale = laplace_bits(*at)
@@ -76,7 +79,7 @@ def test_bits_in_training_are_those_of_the_integer_laws(scale):
             assert found == pytest.approx(expected, abs=0.05 if expected < 10 else 1.0)
 
 
-@given(st.floats(-9, 9), st.sampled_from([0.1, 0.3, 1.0]))
+@given(floats(-9, 9), st.sampled_from([0.1, 0.3, 1.0]))
 def test_soft_rounding_is_between_a_value_and_its_integer(x, temperature):
     value, steep = soft_round(np.array([x]), temperature)
     assert min(x, round(x)) - 1e-6 <= value[0] <= max(x, round(x)) + 1e-6

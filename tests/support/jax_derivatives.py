@@ -80,6 +80,12 @@ def in_jax(model, jnp):
     return function
 
 
+def derivatives_of(function, jax):
+    """The gradient and the hessian of a function at many points, compiled."""
+    first = jax.jacfwd(function)
+    return jax.jit(jax.vmap(lambda v: (first(v), jax.jacfwd(first)(v))))
+
+
 def main():
     """Print the largest differences of each case, relative to each value, and 1e-12 of the largest at least."""
     import jax
@@ -91,9 +97,7 @@ def main():
         points = points_of(dimensions)
         with jax.enable_x64(True):
             function, v = in_jax(model, jax.numpy), jax.numpy.asarray(points)
-            first = jax.jacfwd(function)
-            both = jax.jit(jax.vmap(lambda v: (first(v), jax.jacfwd(first)(v))))
-            gradient, hessian = map(np.asarray, both(v))
+            gradient, hessian = map(np.asarray, derivatives_of(function, jax)(v))
         pairs = {
             "gradient": (model.gradient(points), gradient),
             "hessian": (model.hessian(points), hessian),

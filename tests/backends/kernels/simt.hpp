@@ -7,7 +7,6 @@
 // They show nothing about speed, or about the hardware alone (memory order between blocks).
 #pragma once
 #include <pthread.h>
-#include <setjmp.h>
 #include <ucontext.h>
 
 #include <atomic>
@@ -62,6 +61,13 @@ struct Block {
     }
 };
 
+// A kernel with its arguments. Not a template: each instance of a kernel would compile all of this again.
+struct Body {
+    void* arguments;
+    void (*call)(void*);
+    void operator()() const { call(arguments); }
+};
+
 // A barrier of fibers: the last one opens it for all.
 struct Gate {
     int expected = 0, arrived = 0;
@@ -71,10 +77,16 @@ struct Gate {
     }
 };
 
+struct WarpOfFibers {
+    Gate gate;
+    double values[2][32];
+};
+
 struct Fiber {
+    WarpOfFibers* warp;
     std::vector<char> stack = std::vector<char>(1 << 16);
     ucontext_t start;
-    jmp_buf where;
+    void* where[5];  // of the compiler's own setjmp: four times as fast, and only right without optimisation
     bool begun, done;
     long waits;
     unsigned shuffles;
@@ -82,17 +94,15 @@ struct Fiber {
 
 struct Fibers {
     std::vector<Fiber> all;
-    std::vector<Gate> warps;
-    std::vector<std::vector<double>> values;  // of each warp: two buffers of 32
+    std::vector<WarpOfFibers> warps;
     Gate block;
-    jmp_buf scheduler;
-    int current = 0;
-    void* body = nullptr;
-    void (*call)(void*) = nullptr;
+    void* scheduler[5];
+    Fiber* running = nullptr;
+    const Body* body = nullptr;
 
     // Lets the others run; returns when this fiber has its turn again.
     void pass() {
-        if (!_setjmp(all[current].where)) _longjmp(scheduler, 1);
+        if (!__builtin_setjmp(running->where)) __builtin_longjmp(scheduler, 1);
     }
 
     void wait(Gate& gate) {
@@ -103,7 +113,7 @@ struct Fibers {
     }
 };
 
-inline Fibers fibers;
+inline Fibers fibers;  // of one thread
 inline bool in_fibers = false;
 inline thread_local Block* block = nullptr;
 inline thread_local long waits = 0;  // of this thread at barriers
@@ -117,7 +127,7 @@ inline Block& block_of_threads() {
     return *block;
 }
 
-template <typename Body> void run_thread(int i, Place of_block, const Launch& launch, Body& body) {
+inline void run_thread(int i, Place of_block, const Launch& launch, Body body) {
     threadIdx = {(unsigned)i, 0, 0};
     blockIdx = of_block;
     blockDim = {(unsigned)launch.threads, 1, 1};
@@ -126,23 +136,23 @@ template <typename Body> void run_thread(int i, Place of_block, const Launch& la
 }
 
 inline void begin_fiber() {
-    fibers.call(fibers.body);
-    fibers.all[fibers.current].done = true;
+    (*fibers.body)();
+    fibers.running->done = true;
     fibers.block.expected--;  // a fiber that ends must not keep the others waiting
     if (fibers.block.expected) fibers.block.open_if_complete();
-    _longjmp(fibers.scheduler, 1);
+    __builtin_longjmp(fibers.scheduler, 1);
 }
 
 // The fibers of a block, in turns, until all are done. Returns 1 if they did not all wait equally often.
-template <typename Body> int run_fibers(const Launch& launch, Place place, Body& body) {
+inline int run_fibers(const Launch& launch, Place place, const Body& body) {
     if ((int)fibers.all.size() < launch.threads) fibers.all.resize(launch.threads);
-    fibers.warps.assign((launch.threads + 31) / 32, Gate());
-    fibers.values.assign(fibers.warps.size(), std::vector<double>(64));
+    fibers.warps.assign((launch.threads + 31) / 32, WarpOfFibers());
     for (int i = 0; i < launch.threads; i++) {
         Fiber& fiber = fibers.all[i];
         fiber.begun = fiber.done = false;
         fiber.waits = fiber.shuffles = 0;
-        fibers.warps[i / 32].expected++;
+        fiber.warp = &fibers.warps[i / 32];
+        fiber.warp->gate.expected++;
         getcontext(&fiber.start);
         fiber.start.uc_stack.ss_sp = fiber.stack.data();
         fiber.start.uc_stack.ss_size = fiber.stack.size();
@@ -151,28 +161,31 @@ template <typename Body> int run_fibers(const Launch& launch, Place place, Body&
     }
     fibers.block = {launch.threads, 0, 0};
     fibers.body = &body;
-    fibers.call = [](void* b) { (*(Body*)b)(); };
-    static int i, left;  // static: a jump back would not keep them
+    static int left;  // static: a jump back would not keep them
     static long moved, moved_before;
+    static Fiber *first, *last, *fiber;
+    static WarpOfFibers *first_warp, *last_warp, *warp;
+    first = fibers.all.data(), last = first + launch.threads;
+    first_warp = fibers.warps.data(), last_warp = first_warp + fibers.warps.size();
+    blockIdx = place;
+    blockDim = {(unsigned)launch.threads, 1, 1};
+    gridDim = {(unsigned)launch.grid[0], (unsigned)launch.grid[1], (unsigned)launch.grid[2]};
     in_fibers = true;
     for (left = launch.threads, moved_before = -1; left;) {
         left = 0;
-        for (i = 0; i < launch.threads; i++) {
-            if (fibers.all[i].done) continue;
+        for (fiber = first; fiber != last; fiber++) {
+            if (fiber->done) continue;
             left++;
-            fibers.current = i;
-            threadIdx = {(unsigned)i, 0, 0};
-            blockIdx = place;
-            blockDim = {(unsigned)launch.threads, 1, 1};
-            gridDim = {(unsigned)launch.grid[0], (unsigned)launch.grid[1], (unsigned)launch.grid[2]};
-            if (!_setjmp(fibers.scheduler)) {
-                if (fibers.all[i].begun) _longjmp(fibers.all[i].where, 1);
-                fibers.all[i].begun = true;
-                setcontext(&fibers.all[i].start);
+            fibers.running = fiber;
+            threadIdx.x = (unsigned)(fiber - first);
+            if (!__builtin_setjmp(fibers.scheduler)) {
+                if (fiber->begun) __builtin_longjmp(fiber->where, 1);
+                fiber->begun = true;
+                setcontext(&fiber->start);
             }
         }
         moved = launch.threads - left + fibers.block.times_open;
-        for (const Gate& gate : fibers.warps) moved += gate.times_open;
+        for (warp = first_warp; warp != last_warp; warp++) moved += warp->gate.times_open;
         if (moved == moved_before) break;  // all wait for a fiber that has ended
         moved_before = moved;
     }
@@ -185,7 +198,7 @@ template <typename Body> int run_fibers(const Launch& launch, Place place, Body&
 }
 
 // Returns 0, or 1 if the threads of a block did not all wait at the same number of barriers.
-template <typename Body> int run(const Launch& launch, Body body) {
+inline int run_blocks(const Launch& launch, Body body) {
     const int blocks = launch.grid[0] * launch.grid[1] * launch.grid[2];
     for (int b = 0; b < blocks; b++) {
         const unsigned n = launch.backwards ? blocks - 1 - b : b;
@@ -219,11 +232,15 @@ template <typename Body> int run(const Launch& launch, Body body) {
     return 0;
 }
 
+template <typename Lambda> int run(const Launch& launch, Lambda lambda) {
+    return run_blocks(launch, {&lambda, [](void* each) { (*(Lambda*)each)(); }});
+}
+
 }  // namespace simt
 
 inline void __syncthreads() {
     if (simt::in_fibers) {
-        simt::fibers.all[simt::fibers.current].waits++;
+        simt::fibers.running->waits++;
         return simt::fibers.wait(simt::fibers.block);
     }
     simt::waits++;
@@ -233,11 +250,11 @@ inline void __syncthreads() {
 // All lanes of a warp take part, as the full mask says.
 template <typename T> T __shfl_xor_sync(unsigned, T value, int lane_mask) {
     if (simt::in_fibers) {
-        const int number = threadIdx.x / 32, own = threadIdx.x % 32;
-        double* const values = simt::fibers.values[number].data();
-        double* const buffer = values + 32 * (simt::fibers.all[threadIdx.x].shuffles++ % 2);
+        simt::Fiber* const fiber = simt::fibers.running;
+        const int own = threadIdx.x % 32;
+        double* const buffer = fiber->warp->values[fiber->shuffles++ % 2];
         buffer[own] = value;
-        simt::fibers.wait(simt::fibers.warps[number]);
+        simt::fibers.wait(fiber->warp->gate);
         return (T)buffer[own ^ lane_mask];
     }
     simt::Warp& warp = *simt::block_of_threads().warps[threadIdx.x / 32];
@@ -248,6 +265,7 @@ template <typename T> T __shfl_xor_sync(unsigned, T value, int lane_mask) {
     pthread_barrier_wait(&warp.barrier);
     return (T)values[lane ^ lane_mask];
 }
+
 
 inline unsigned __float_as_uint(float x) {
     unsigned bits;
