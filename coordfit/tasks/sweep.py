@@ -6,6 +6,7 @@ process pool, or the executor of a cluster. One row comes out for each network, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -172,23 +173,29 @@ def _groups(runs: Sequence[Run]) -> list[list[Run]]:
 def _execute_elsewhere(
     groups: Sequence[list[Run]], device: Device, executor: Executor, should_stop: ShouldStop | None
 ) -> Iterator[tuple[Run, Outcome]]:
-    submitted: dict[Future[list[Outcome]], list[Run]] = {
-        executor.submit(run_group, group, device): group for group in groups
-    }
+    submitted: dict[Future[list[Outcome]], list[Run]] = {}
+    for group in groups:
+        with _killed_processes_told():
+            submitted[executor.submit(run_group, group, device)] = group
     waiting = set(submitted)
     while waiting and not (should_stop is not None and should_stop()):
         done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
         for future in done:
-            try:
+            with _killed_processes_told():
                 outcomes = future.result()
-            except BrokenProcessPool as error:
-                raise CoordfitError(
-                    "a process of the sweep was killed, for want of memory perhaps; "
-                    "go on with --resume and fewer --jobs"
-                ) from error
             yield from zip(submitted[future], outcomes, strict=True)
     for future in waiting:
         future.cancel()
+
+
+@contextlib.contextmanager
+def _killed_processes_told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise CoordfitError(
+            "a process of the sweep was killed, for want of memory perhaps; go on with --resume and fewer --jobs"
+        ) from error
 
 
 def _execute_here(

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 import pytest
@@ -17,7 +18,7 @@ import coordfit
 from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.encoders.registry import ENCODINGS
-from coordfit.errors import ConfigError
+from coordfit.errors import ConfigError, CoordfitError
 from coordfit.images import bundled_picture
 from coordfit.tasks.compare import jobs_for
 from coordfit.tasks.folders.sweep_folder import SweepFolder
@@ -90,6 +91,21 @@ def test_any_executor_takes_the_groups(cat, pool):
         }
     assert there == here
     assert len(there) == 4
+
+
+@pytest.mark.parametrize("moment", ["handed over", "done"])
+def test_a_process_that_was_killed_is_told(cat, moment):
+    class Broken(Executor):
+        def submit(self, function, *arguments):
+            if moment == "handed over":
+                raise BrokenProcessPool
+            future = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    runs = plan_sweep([cat], [SMALL], {"depth": [2, 3]})
+    with pytest.raises(CoordfitError, match="a process of the sweep was killed"):
+        list(execute(runs, Device("numpy", 1), executor=Broken()))
 
 
 def test_a_dask_cluster_takes_the_groups(cat):
