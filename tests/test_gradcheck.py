@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from support.cases import slow
+from support.cases import very_slow
 
 import coordfit
 from backends import get_backend
@@ -21,7 +21,7 @@ def choices(name):
     return FitConfig.__dataclass_fields__[name].metadata["choices"]
 
 
-@pytest.fixture(scope="module", params=["never", *slow("auto")])
+@pytest.fixture(scope="module", params=["never", *very_slow("auto")])
 def table(request):
     return check_gradients("cpu", fused=request.param)
 

@@ -194,7 +194,8 @@ def _killed_processes_told() -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise CoordfitError(
-            "a process of the sweep was killed, for want of memory perhaps; go on with --resume and fewer --jobs"
+            "a process of the sweep was killed, for want of memory perhaps; "
+            "go on with --resume and fewer --jobs"
         ) from error
 
 

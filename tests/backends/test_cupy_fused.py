@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from support.cases import over, slow
+from support.cases import over, slow, very_slow
 from test_primitives import (
     CALLS,
     OWN,
@@ -76,7 +76,7 @@ TIERS = {
     "everything is refused": lambda: refusing(1, *EPILOGUES.values()),
 }
 TIMED = [name for name in TIERS if "faster" in name]  # timing takes long, and chooses among the others
-CASES_OF_TIERS = [*(name for name in TIERS if name not in TIMED), *slow(*TIMED)]
+CASES_OF_TIERS = [*(name for name in TIERS if name not in TIMED), *very_slow(*TIMED)]
 PRODUCTS = [name for name in CALLS if name.startswith(("matmul", "linear", "backward"))]
 
 

@@ -126,7 +126,7 @@ for optimizer, activation in ("muon", "sine"), ("adam", "relu"):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_code_from_the_cache_gives_the_bits_of_code_just_compiled(tmp_path):
     """Otherwise a run that another process resumes would differ from an uninterrupted one."""
     environment = os.environ | {

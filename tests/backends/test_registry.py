@@ -598,7 +598,7 @@ def test_a_required_backend_that_is_not_known_is_an_error(tmp_path):
     assert "COORDFIT_REQUIRE_BACKENDS names unknown backends ['cuda']" in result.stdout + result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_a_required_backend_fails_where_others_skip(tmp_path):
     reason = why_unavailable()
     if not reason:

@@ -130,7 +130,7 @@ sys.exit(pytest.main(words, [Marks()]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_what_is_marked_for_a_gpu_runs_on_it_and_pretends_none():
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     own["COORDFIT_REQUIRE_BACKENDS"] = "cupy"  # as bench.gpu does: else they are left out without a GPU

@@ -76,7 +76,7 @@ def test_every_recipe_is_recorded():
     assert str(caught.value).partition("known: ")[2].split(", ") == [*recorded_fits.RECIPES, *others]
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_everything_repeats_bit_by_bit(run):
     assert run("--save", "--only", "numpy 2: ")[0] == 0
     assert run("--compare", "--only", "numpy 2: ")[0] == 0

@@ -250,7 +250,7 @@ for words in json.load(sys.stdin):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_pytest_knows_what_it_is_told():
     """Files that are named are collected, and else nothing; an unknown option has another exit code."""
     every = [words[1:] for words in DOCUMENTED.values() if words[0] in ("pytest", ".venv/bin/pytest")]

@@ -199,7 +199,7 @@ def mutated(rng):
     return with_checksum(bytes(data)) if rng.random() < 0.8 else bytes(data)
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_mutated_files_end_in_one_error_in_bounded_memory():
     """Of a picture of 42 pixels; no file may claim more than 20 000 latents here."""
     rng = random.Random(0)

@@ -11,7 +11,7 @@ from importlib import resources
 import numpy as np
 import pytest
 from PIL import Image
-from support.cases import slow
+from support.cases import very_slow
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from coordfit.codec import Compressor, PyramidSettings, Target, compress, decode, decompress
@@ -78,7 +78,7 @@ def test_a_first_context_network_of_other_pictures_takes_fewer_bits_at_once():
     ("name", "value", "tolerance"),
     [
         ("psnr", 38.0, 0.1),
-        *slow(("bits_per_pixel", 1.5, 0.03), ("bits_per_pixel", 4.0, 0.08)),
+        *very_slow(("bits_per_pixel", 1.5, 0.03), ("bits_per_pixel", 4.0, 0.08)),
     ],
 )
 def test_a_target_is_reached(name, value, tolerance):
@@ -112,7 +112,7 @@ def test_numba_reads_the_same_pixels():
     assert np.array_equal(decompress(data, compiled=True), decompress(data))
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_a_mutated_file_gives_pixels_or_one_kind_of_error():
     data, _ = compress(picture(20, 23), Target(lmbda=1e-3), steps=2, settings=SMALL)
     rng = random.Random(0)

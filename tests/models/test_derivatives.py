@@ -143,7 +143,7 @@ def test_slopes_of_kernels_are_their_derivatives(kernel):
     assert all((jet.first[0] == 0.0).all() for _, jet in jets), "beyond the ends nothing changes"
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_a_picture_comes_back_from_its_gradients(capsys):
     """The example of docs/arrays.md, as it stands."""
     page = ROOT / "docs" / "arrays.md"

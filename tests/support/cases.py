@@ -37,8 +37,9 @@ def over(names, values):
     return decorate
 
 
-def slow(*cases):
+def slow(*cases, mark=pytest.mark.slow):
     """Return cases for `parametrize` that are marked slow; a tuple has a value for each name."""
-    return [
-        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow) for case in cases
-    ]
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=mark) for case in cases]
+
+
+very_slow = functools.partial(slow, mark=pytest.mark.very_slow)

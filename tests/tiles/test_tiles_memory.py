@@ -50,7 +50,7 @@ def test_buffers_of_many_shapes_take_the_memory_of_the_largest():
     assert host.reuse("test", (7, 100), np.float32) is found[2]
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_a_picture_of_three_megapixels_is_fitted_to_a_target_within_the_memory_that_is_promised(monkeypatch):
     pytest.importorskip("skimage")
     monkeypatch.syspath_prepend(str(ROOT))
