@@ -17,6 +17,8 @@ from typing import Any
 
 from coordfit import get_backend, make_config
 from coordfit.config import RECIPES
+from coordfit.images.metrics import psnr
+from coordfit.pixels.masks import training_mask
 from coordfit.tasks.jobs.sigma import choose_sigma
 from coordfit.training.job import Job
 from coordfit.training.trainer import fit_together
@@ -43,9 +45,12 @@ def measure(key: Case, shares: list[float], backend: Any) -> Case:
     once = base.resolved_steps((size // 2) ** 2)
     configs = [base.replace(encoding=e, sigma=s, evaluate_every=once) for e, s in variants]
     results = fit_together([Job(picture, config) for config in configs], backend)
+    inside = ~training_mask("every-second", picture.samples)
+    inside[-1], inside[:, -1] = False, False  # what lies beyond the last training pixels is a guess
     rows = [
         {"encoding": encoding, "sigma": sigma, "stopped": result.stopped}
         | {figure: result.metrics[figure] for figure in ("psnr_train", "psnr_held_out", "psnr")}
+        | {"psnr_inside": psnr(result.reconstruction, picture.pixels, where=inside)}
         for (encoding, sigma), result in zip(variants, results, strict=True)
     ]
     return {"auto": chosen, "rows": rows}

@@ -191,12 +191,15 @@ CLAIMS: list[Bound] = [
     ),
     Claim(
         PAGE,
-        "`none` < `basic` in eleven cases. For camera at 32x32 `basic` has {:.1f} dB and `none` {:.1f}:",
+        "`none` < `basic` in eleven cases. For camera at 32x32 `basic` has {:.1f} dB and `none` {:.1f}: `basic`"
+        " repeats itself with the longer side, and guesses the last row and column from the opposite edge."
+        " Without those two they have {:.1f} and {:.1f} dB.",
         "held_out.json",
         lambda record: [
-            row["psnr_held_out"]
+            row[figure]
             for case in [one(record["cases"], picture="camera", size=32)]
             if not has_order(case)
+            for figure in ("psnr_held_out", "psnr_inside")
             for row in (case["rows"][1], case["rows"][0])
         ],
     ),
