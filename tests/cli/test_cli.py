@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.own_process import environment
 
 import coordfit
 import coordfit.cli.commands.gradcheck
@@ -34,7 +35,6 @@ from coordfit.files.lock import locked
 from coordfit.images.formats.png import quantize
 from coordfit.training.checkpoint import load_checkpoint
 
-ROOT = Path(coordfit.__file__).parents[1]
 SMALL = ["--hidden-size", 8, "--depth", 2, "--num-frequencies", 4, "--batch-size", 64, "--threads", 1]
 SMALL += ["--device", "cpu"]
 FILES = {
@@ -93,8 +93,7 @@ def fit(*words):
 def in_shell(*words, code=None, **options):
     """The words to run a command, or a script, in a process of its own, and its environment."""
     script = ["-m", "coordfit", *map(str, words)] if code is None else ["-c", code]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | options
-    return {"args": [sys.executable, *script], "env": environment}
+    return {"args": [sys.executable, *script], "env": environment(**options)}
 
 
 def run(*words, code=None, **options):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 from support.cases import slow
+from support.own_process import ROOT, environment
 
 import coordfit
 from coordfit.cli import main
@@ -23,7 +24,6 @@ from coordfit.experiments.common import Drawing, Outcome
 from coordfit.report.heatmap import heat_map_svg
 from coordfit.report.table import Table
 
-ROOT = Path(coordfit.__file__).parents[1]
 SMALL = ["--steps", "6", "--hidden-size", "8", "--num-frequencies", "4", "--device", "numpy", "--no-progress"]
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts of Linux")
@@ -32,10 +32,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts of
 def run(*words, before=(), folder=None, **options):
     """A command in a process of its own; `before` are words in front of Python's."""
     command = [*before, sys.executable, "-m", "coordfit", *map(str, words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | options.pop("env", {})
     return subprocess.run(
         command,
-        env=environment,
+        env=environment(**options.pop("env", {})),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -404,9 +403,9 @@ def test_json_is_one_document_when_interrupted():
     words = ["--json", "--steps", "1000000", "--evaluate-every", "20", "--device", "numpy", "--out"]
     command = [sys.executable, "-m", "coordfit", *words]
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        variables = os.environ | {"PYTHONPATH": str(ROOT)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen([*command, folder], env=environment, text=True, **pipes) as process:
+        with subprocess.Popen([*command, folder], env=variables, text=True, **pipes) as process:
             history = Path(folder) / "history.csv"
             while not (history.exists() and len(history.read_text().splitlines()) > 2):
                 time.sleep(0.01)
