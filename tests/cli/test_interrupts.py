@@ -176,7 +176,7 @@ def test_a_signal_at_a_random_moment_ends_a_command_that_would_last_for_hours(co
         time.sleep(random.SystemRandom().uniform(0, 3))
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], err
     assert "Traceback" not in first + err
     assert re.search("interrupted|terminated", err.splitlines()[-1])
 
