@@ -195,6 +195,10 @@ def test_hidden_pixels_alone_are_scored(picture, known, result):
     assert (m["known_pixels"], m["hidden_pixels"], m["hidden_share"]) == (512, 512, 0.5)
 
 
+def test_no_file_of_another_codec_is_comparable_where_pixels_are_hidden(result):
+    assert result.other_bits_per_pixel == {"plain": 24, "JPEG": None, "WebP": None, "AVIF": None}
+
+
 @pytest.mark.parametrize("shape", [(17, 40), (40, 17), (1, 7), (7, 1), (1, 1)])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.97, 1.0])
 def test_nearest_fill_takes_the_nearest_known_pixel(shape, share):

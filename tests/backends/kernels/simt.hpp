@@ -86,7 +86,7 @@ struct Fiber {
     WarpOfFibers* warp;
     std::vector<char> stack = std::vector<char>(1 << 16);
     ucontext_t start;
-    void* where[5];  // of the compiler's own setjmp: four times as fast, and only right without optimisation
+    void* where[5];  // of the compiler's own setjmp: twice as fast, and only right without optimisation
     bool begun, done;
     long waits;
     unsigned shuffles;
