@@ -11,15 +11,14 @@ import importlib
 import io
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from ..errors import ConfigError, CoordfitError
 from ..files import escaped
 from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DEVICE, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE
+from .interrupts import SignalsAsErrors, TerminatedError
 from .option_types import UsageError
 from .options import parse
 from .parser import COMMANDS
@@ -38,57 +37,42 @@ def _main(words: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     # Matplotlib logs if the home folder cannot be written; without a handler, Python would print it.
     logging.getLogger("matplotlib").addHandler(logging.NullHandler())
+    signals = SignalsAsErrors()
     try:
-        with _signals_as_errors():
+        with signals:
             code = _run(_with_command(words))
         sys.stdout.flush()
         return code
-    except (UsageError, ConfigError) as error:
-        return _fail(str(error), EXIT_USAGE, as_json)
-    except CoordfitError as error:
-        return _fail(str(error), EXIT_FAILED, as_json)
-    except MemoryError as error:
-        return _fail(f"not enough memory ({error}); try a smaller --size or --batch-size", EXIT_FAILED, as_json)
-    except _Terminated:
-        return _fail("terminated", EXIT_TERMINATED, as_json)
-    except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED, as_json)
     except BrokenPipeError:
         return _quiet_end()
-    except Exception as error:
-        if type(error).__name__ in ("DeviceUnavailableError", "FusedUnavailableError"):
-            missing = type(error).__name__ == "DeviceUnavailableError"
-            return _fail(str(error), EXIT_NO_DEVICE if missing else EXIT_FAILED, as_json)
-        if os.environ.get("COORDFIT_DEBUG") or "-v" in words or "--verbose" in words:
-            raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _fail(f"unexpected error, {reason} (COORDFIT_DEBUG=1 shows where)", EXIT_FAILED, as_json)
+    except (KeyboardInterrupt, Exception) as error:
+        # A signal's error can become another one on its way, where other code catches it.
+        message, code = _told(signals.error or error)
+        if message is None:
+            if os.environ.get("COORDFIT_DEBUG") or "-v" in words or "--verbose" in words:
+                raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            message = f"unexpected error, {reason} (COORDFIT_DEBUG=1 shows where)"
+        return _fail(message, code, as_json)
 
 
-class _Terminated(KeyboardInterrupt):
-    """Raised by SIGTERM, as KeyboardInterrupt is by Ctrl-C."""
-
-
-@contextlib.contextmanager
-def _signals_as_errors() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, with its cleanup; a second signal kills it."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for other in before:
-            signal.signal(other, signal.SIG_DFL)
-        raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
-
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: handler for number, handler in usual.items() if signal.getsignal(number) is handler}
-    with contextlib.suppress(ValueError):  # threads may set no handlers
-        for number in before:
-            signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            for number, handler in before.items():
-                signal.signal(number, handler)
+def _told(error: BaseException) -> tuple[str | None, int]:
+    """Return the line that tells of an error, None for one that is not expected, and the exit code."""
+    match error:
+        case TerminatedError():
+            return "terminated", EXIT_TERMINATED
+        case KeyboardInterrupt():
+            return "interrupted", EXIT_INTERRUPTED
+        case UsageError() | ConfigError():
+            return str(error), EXIT_USAGE
+        case CoordfitError():
+            return str(error), EXIT_FAILED
+        case MemoryError():
+            return f"not enough memory ({error}); try a smaller --size or --batch-size", EXIT_FAILED
+    # By name, so that `--help` imports no backend.
+    codes = {"DeviceUnavailableError": EXIT_NO_DEVICE, "FusedUnavailableError": EXIT_FAILED}
+    code = codes.get(type(error).__name__)
+    return (None, EXIT_FAILED) if code is None else (str(error), code)
 
 
 def _run(words: list[str]) -> int:

@@ -6,11 +6,12 @@ import _thread
 import contextlib
 import shlex
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ..files import escaped, printable
 from .exit_codes import EXIT_INTERRUPTED, EXIT_TERMINATED
@@ -18,6 +19,68 @@ from .streams import print_json
 
 PATIENCE = 1.0
 """Seconds until a command is cut short."""
+
+
+class TerminatedError(KeyboardInterrupt):
+    """Raised by SIGTERM, as KeyboardInterrupt is by Ctrl-C."""
+
+
+class SignalsAsErrors:
+    """Let the first Ctrl-C or SIGTERM raise an error, so that a command cleans up; the second kills it.
+
+    Other code may swallow the error (Python ignores those in a `__del__`), so it is raised again each
+    `PATIENCE` seconds until the block ends, and by any `GracefulStop` that begins.
+    """
+
+    active: ClassVar[SignalsAsErrors | None] = None
+
+    def __init__(self) -> None:
+        self.error: KeyboardInterrupt | None = None
+        """What the first signal raised."""
+
+    def __enter__(self) -> Self:
+        SignalsAsErrors.active = self
+        usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        self._before = {n: handler for n, handler in usual.items() if signal.getsignal(n) is handler}
+        with contextlib.suppress(ValueError):  # threads may set no handlers
+            for number in self._before:
+                signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        SignalsAsErrors.active = None
+        if self.error is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        with contextlib.suppress(ValueError):
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.error = TerminatedError() if number == signal.SIGTERM else KeyboardInterrupt()
+        for other in self._before:
+            signal.signal(other, signal.SIG_DFL)
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, self._interrupt_again)
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
+        raise self.error
+
+    def _interrupt_again(self, *_: object) -> None:
+        if not _is_being_handled(KeyboardInterrupt):
+            self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise the error of the first signal again, if one has come."""
+        if self.error is not None:
+            raise self.error
+
+
+def _is_being_handled(kind: type[BaseException]) -> bool:
+    """Return whether an `except`, a `finally` or an `__exit__` runs because of such an error."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, kind):
+        error = error.__context__
+    return error is not None
 
 
 class CutShortError(KeyboardInterrupt):
@@ -58,8 +121,9 @@ class GracefulStop:
         """End this block after a signal, at once or after `patience` seconds; its work is lost."""
         self._patience = patience
         try:
-            with contextlib.suppress(CutShortError):
-                yield
+            yield
+        except CutShortError:
+            self._set_alarm(0.0)
         finally:
             self._patience = PATIENCE
 
@@ -71,6 +135,8 @@ class GracefulStop:
         return self.exit_code
 
     def __enter__(self) -> Self:
+        if SignalsAsErrors.active is not None:
+            SignalsAsErrors.active.raise_error()
         if threading.current_thread() is threading.main_thread():  # other threads may set no handlers
             handlers: dict[int, Any] = {signal.SIGINT: self._note, signal.SIGTERM: self._note}
             if hasattr(signal, "SIGALRM"):
@@ -101,14 +167,14 @@ class GracefulStop:
             self._set_alarm(self._patience)
 
     def _cut_short(self, *_: object) -> None:
-        if not self._ended:
+        if not self._ended and not _is_being_handled(CutShortError):
             raise CutShortError
 
     def _set_alarm(self, seconds: float) -> None:
-        """Cut the command short after some seconds; 0 cancels the alarm."""
+        """Cut the command short after some seconds, and again where that was swallowed; 0 cancels the alarm."""
         if hasattr(signal, "setitimer"):
             if self._before:
-                signal.setitimer(signal.ITIMER_REAL, seconds)
+                signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
             return
         if self._timer is not None:
             self._timer.cancel()

@@ -14,6 +14,7 @@ from support.cases import slow
 import coordfit
 from coordfit._backends import get_backend
 from coordfit.cli import main
+from coordfit.cli.interrupts import GracefulStop
 from coordfit.config import make_config
 from coordfit.files.lock import locked
 from coordfit.images import bundled_picture
@@ -98,8 +99,8 @@ def test_a_rendering_that_is_interrupted_leaves_nothing(model_file, tmp_path, nu
 def test_a_second_signal_ends_a_command_at_once(number):
     script = f"""
 import signal, time
-from coordfit.cli import _signals_as_errors
-with _signals_as_errors():
+from coordfit.cli.interrupts import SignalsAsErrors
+with SignalsAsErrors():
     try:
         signal.raise_signal({int(number)})
     except KeyboardInterrupt:
@@ -114,6 +115,53 @@ with _signals_as_errors():
         text=True,
     )
     assert (done.returncode, done.stdout) == (-number, "once\n")
+
+
+def swallowed(number):
+    """Let a signal come where Python ignores what its handler raises."""
+
+    class Object:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    Object()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize(
+    "later",
+    [lambda: time.sleep(600), lambda: GracefulStop().__enter__(), lambda: {}["a name that was not imported"]],
+    ids=["other work", "a loop", "an error that came of it"],
+)
+def test_a_signal_whose_error_is_swallowed_ends_the_command_all_the_same(monkeypatch, capsys, number, later):
+    def command(options):
+        swallowed(number)
+        later()
+
+    monkeypatch.setattr("coordfit.cli.commands.doctor.run", command)
+    assert main(["doctor"]) == CODES[number]
+    word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
+    assert capsys.readouterr().err == f"coordfit: {word}\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_command_is_cut_short_though_the_first_error_is_swallowed(monkeypatch):
+    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.1)
+
+    class Slow:
+        def __del__(self):
+            time.sleep(0.2)
+
+    began = time.monotonic()
+    with GracefulStop() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        Slow()
+        time.sleep(600)
+    assert stop.exit_code == 143
+    assert time.monotonic() - began < 60
 
 
 @pytest.fixture
