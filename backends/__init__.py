@@ -1,7 +1,7 @@
 """Array backends: an array module on one device, with the primitives that a training step needs.
 
-This package belongs to `coordfit`, and never imports it. Users call `coordfit.get_backend`;
-`coordfit/_backends.py` guards the import.
+This package is `coordfit.backends`, and never imports the rest of `coordfit`. Users call
+`coordfit.get_backend`.
 """
 
 from .base import Backend
@@ -22,11 +22,7 @@ from .protocols import (
 )
 from .registry import DEVICE_WORDS, PRECISIONS, DeviceUnavailableError, available_backends, get_backend
 
-# Distinguishes this package from other folders called `backends`.
-COORDFIT_MARKER = "coordfit.backends"
-
 __all__ = [
-    "COORDFIT_MARKER",
     "DEVICE_WORDS",
     "FUSED_MODES",
     "PRECISIONS",

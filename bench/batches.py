@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import coordfit
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.training.job import Job

@@ -24,7 +24,7 @@ from unittest import mock
 
 import numpy as np
 
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import Picture, bundled_picture, load_picture
 from coordfit.optimizers import gauss_newton, tangent_kernel

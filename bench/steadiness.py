@@ -14,7 +14,7 @@ import statistics
 import time
 from typing import Any
 
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.config import RECIPES, make_config
 from coordfit.training.job import Job
 from coordfit.training.trainer import fit_together

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from coordfit._backends import Backend, get_backend
+from coordfit.backends import Backend, get_backend
 from coordfit.config import make_config, recipe_settings
 from coordfit.images import Picture, load_picture
 from coordfit.images.metrics import psnr, psnr_from_mse

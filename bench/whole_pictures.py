@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.images import Picture, load_picture
 from coordfit.images.formats.png import PngWriter
 from coordfit.tiles.fit import TiledFit

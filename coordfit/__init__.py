@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._backends import DeviceUnavailableError, available_backends, get_backend
+    from .backends import DeviceUnavailableError, available_backends, get_backend
     from .config import FitConfig, make_config
     from .encoders.base import Encoder, Encoding
     from .encoders.fourier import FourierEncoding
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .training.state import Progress
 
 _MODULES = {
-    "_backends": ("DeviceUnavailableError", "available_backends", "get_backend"),
+    "backends": ("DeviceUnavailableError", "available_backends", "get_backend"),
     "config": ("FitConfig", "make_config"),
     "encoders.base": ("Encoder", "Encoding"),
     "encoders.fourier": ("FourierEncoding",),

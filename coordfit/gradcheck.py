@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._backends import Backend, get_backend
+from .backends import Backend, get_backend
 from .components import name_of
 from .config import make_config
 from .encoders.registry import ENCODINGS, encoding_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support import backend_matrix
 
-from backends import Backend, available_backends, get_backend
+from coordfit.backends import Backend, available_backends, get_backend
 
 STRICT_ARITHMETIC = "COORDFIT_STRICT_ARITHMETIC" in os.environ
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from backends.lowering import FUNCTIONS
+from coordfit.backends.lowering import FUNCTIONS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding.md").read_text(encoding="utf-8")
 

@@ -7,6 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support.components import (
     ACTIVATIONS,
     ENCODINGS,
@@ -27,8 +28,7 @@ from support.components import (
 from support.trainers import parameters_of, train
 
 import coordfit
-from backends import get_backend
-from backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends import get_backend
 from coordfit.components import known
 from coordfit.config import make_config
 from coordfit.fit_options import EncodingName

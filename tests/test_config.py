@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.cases import over
 
 from coordfit import ConfigError, FitConfig, make_config
-from coordfit._backends import FUSED_MODES, PRECISIONS
+from coordfit.backends import FUSED_MODES, PRECISIONS
 from coordfit.components import Component, Names
 from coordfit.config import BUDGETS, RECIPES, USUAL_RATES, default_steps, read_config_file, recipe_settings
 from coordfit.fit_options import FitOptions, FusedMode, Precision

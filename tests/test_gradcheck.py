@@ -4,14 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
+from coordfit.backends.dispatch import fused, fused_bodies_of
+from coordfit.backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends.primitives import Primitives
 from support.cases import very_slow
 
 import coordfit
-from backends import get_backend
-from backends.dispatch import fused, fused_bodies_of
-from backends.numpy_backend.backend import NumpyBackend
-from backends.primitives import Primitives
 from coordfit import gradcheck
+from coordfit.backends import get_backend
 from coordfit.config import FitConfig
 from coordfit.gradcheck import TOLERANCE, check_gradients, iterate_checks, relative_error
 from coordfit.network import activations, losses

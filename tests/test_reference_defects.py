@@ -6,10 +6,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from skimage.metrics import peak_signal_noise_ratio
 
 import coordfit
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.encoders.fourier import Gaussian
 from coordfit.encoders.identity import IdentityEncoder

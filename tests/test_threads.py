@@ -13,12 +13,12 @@ import warnings
 import numpy as np
 import pytest
 import threadpoolctl
+from coordfit.backends.numpy_backend.blas_threads import ONE_BLAS_THREAD, blas_libraries
 from PIL import Image
 from support.cases import slow
 
 import coordfit
-from backends import get_backend
-from backends.numpy_backend.blas_threads import ONE_BLAS_THREAD, blas_libraries
+from coordfit.backends import get_backend
 from coordfit.images import bundled_picture, load_picture
 
 THREADS = 16

@@ -44,9 +44,9 @@ _HEAD = """import math
 
 import numpy as np
 
-from backends.numba_backend.compiled.addresses import vector
-from backends.numba_backend.compiled.elementwise import summed
-from backends.numba_backend.compiled.functions import cosine, exponential, hyperbolic_tangent, sine
+from .addresses import vector
+from .elementwise import summed
+from .functions import cosine, exponential, hyperbolic_tangent, sine
 
 number = np.$dtype
 ZERO, ONE, REAL, WORD = number(0), number(1), np.float64(0), np.int64(0)

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
-from backends.cupy_backend.bodies.products import types_of
-from backends.cupy_backend.bodies.sixteen_bits import cast
-from backends.cupy_backend.bodies.sums import sum_over_rows
-from backends.cupy_backend.cublaslt.autotune import Autotuner
-from backends.cupy_backend.cublaslt.layer_products import backward_weights, matmul
-from backends.cupy_backend.cublaslt.plans import Planner
-from backends.cupy_backend.cublaslt.products import Pointers, Strides
-from backends.cupy_backend.streams import elapsed
+from coordfit.backends.cupy_backend.bodies.products import types_of
+from coordfit.backends.cupy_backend.bodies.sixteen_bits import cast
+from coordfit.backends.cupy_backend.bodies.sums import sum_over_rows
+from coordfit.backends.cupy_backend.cublaslt.autotune import Autotuner
+from coordfit.backends.cupy_backend.cublaslt.layer_products import backward_weights, matmul
+from coordfit.backends.cupy_backend.cublaslt.plans import Planner
+from coordfit.backends.cupy_backend.cublaslt.products import Pointers, Strides
+from coordfit.backends.cupy_backend.streams import elapsed
 
 from .steps import Row, Rows, fault_of
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from coordfit.backends.cupy_backend.bodies.sixteen_bits import cast
 
-from backends import Lattice
-from backends.cupy_backend.bodies.sixteen_bits import cast
+from coordfit.backends import Lattice
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.optimizers.adam import Adam

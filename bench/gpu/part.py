@@ -44,7 +44,7 @@ def maker(dry_run: bool) -> Make:
     if dry_run:
         made: Make = pretended().CupyOnHost
         return made
-    from backends.cupy_backend.backend import CupyBackend
+    from coordfit.backends.cupy_backend.backend import CupyBackend
 
     return CupyBackend
 
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     make = maker(options.dry_run)
     if options.name == "machine" and not options.dry_run:
-        from backends.cupy_backend import why_unavailable
+        from coordfit.backends.cupy_backend import why_unavailable
 
         if reason := why_unavailable():
             print(f"no GPU to measure: {reason}", flush=True)

@@ -167,7 +167,7 @@ def products(make: Make, quick: bool, seconds: float) -> Rows:
 
 def epilogues(make: Make, quick: bool, seconds: float) -> Rows:
     """List the epilogues that cublasLt has here, for each precision, for one network and for three."""
-    from backends.cupy_backend.cublaslt.survey import refused_products
+    from coordfit.backends.cupy_backend.cublaslt.survey import refused_products
 
     backend = make()
     if backend.gpu.autotuner.planner is None:

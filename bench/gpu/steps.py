@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from coordfit.backends.base import Backend
+from coordfit.backends.cupy_backend.checks import first_line
+from coordfit.backends.cupy_backend.cublaslt.autotune import Autotuner
+from coordfit.backends.cupy_backend.cublaslt.plans import Planner, RefusedError
+from coordfit.backends.cupy_backend.cublaslt.products import Epilogue
 
-from backends.base import Backend
-from backends.cupy_backend.checks import first_line
-from backends.cupy_backend.cublaslt.autotune import Autotuner
-from backends.cupy_backend.cublaslt.plans import Planner, RefusedError
-from backends.cupy_backend.cublaslt.products import Epilogue
 from coordfit.encoders.fourier import FourierEncoder
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss

@@ -121,6 +121,6 @@ def a_few_steps(make: Any) -> None:
 
 
 if __name__ == "__main__":
-    from backends.cupy_backend.backend import CupyBackend
+    from coordfit.backends.cupy_backend.backend import CupyBackend
 
     a_few_steps(CupyBackend)

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from backends.cupy_backend.backend import STEPS_AT_ONCE
+from coordfit.backends.cupy_backend.backend import STEPS_AT_ONCE
+
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
 from coordfit.training.job import Job

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coordfit._backends import Backend, get_backend
+from coordfit.backends import Backend, get_backend
 from coordfit.config import make_config
 from coordfit.models.model import Model
 from coordfit.network.losses import make_loss

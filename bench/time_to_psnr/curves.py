@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.config import FitConfig
 from coordfit.images import Picture
 from coordfit.images.metrics import psnr

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.func import grad_and_value
 
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.config import FitConfig
 from coordfit.images import Picture
 from coordfit.network.parameters import ParameterLayout

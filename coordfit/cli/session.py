@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .._backends import Backend
+from ..backends import Backend
 from ..config import FitConfig, read_config_file, sigma_in_words
 from ..errors import ConfigError
 from ..files import printable

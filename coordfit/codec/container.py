@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._backends import get_backend
+from ..backends import get_backend
 from ..errors import CompressedFileError
 from ..files import FilePath, atomic_write, printable
 from .contexts import MOST_BIAS, MOST_SHIFT, MOST_WEIGHT, ContextNetwork, Layer, put_level, take_level

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import get_backend
+from ..backends import get_backend
 from ..files import FilePath, escaped
 from ..images.formats.levels import Levels, to_pixels
 from ..models.rendering import Drawable

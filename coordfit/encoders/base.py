@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend, Lattice
+from ..backends import Array, Backend, Lattice
 from ..components import from_settings, name_of
 from ..config import FitConfig, sigma_in_words
 from ..errors import ConfigError

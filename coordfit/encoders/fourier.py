@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend, Lattice
+from ..backends import Array, Backend, Lattice
 from ..config import FitConfig
 from ..errors import ConfigError
 from ..signals.grid import GridAxes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..config import FitConfig
 from .base import Encoder, Encoding, State
 from .jets import Jet

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array
+from ..backends import Array
 from .jets import Jet
 
 

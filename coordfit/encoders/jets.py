@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._backends import Array
+from ..backends import Array
 
 Pair = tuple[int, int]
 """Two coordinates j <= k of a second derivative."""

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..config import FitConfig
 from ..signals.grid import GridAxes
 from .base import Encoder, Encoding, OnGrid, PixelLattice, Size, State

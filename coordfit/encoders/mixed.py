@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from .base import Encoder
 
 

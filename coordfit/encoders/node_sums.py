@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 
 
 def node_sums(backend: Backend, values: Array, nodes: Array, count: int) -> Array:

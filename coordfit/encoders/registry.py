@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from .._backends import Backend
+from ..backends import Backend
 from ..components import classes_by_name
 from ..config import FitConfig
 from ..fit_options import EncodingName

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .._backends import Backend
+from ..backends import Backend
 from ..config import FitConfig, make_config
 from ..errors import PictureError
 from ..images import Picture, Source, bundled_picture, load_picture

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._backends import Array
+from ..backends import Array
 from ..encoders.base import Encoder
 from ..encoders.jets import Jet, Pair
 from ..errors import ConfigError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._backends import Backend
+from ..backends import Backend
 from ..config import FitConfig
 from ..encoders.registry import encoding_of
 from ..errors import NotEnoughMemoryError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..config import FitConfig
 from ..encoders.base import Encoder, OnGrid, State
 from ..encoders.jets import Jet, Pair

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._backends import Backend, DeviceUnavailableError, get_backend
+from ..backends import Backend, DeviceUnavailableError, get_backend
 from ..config import FitConfig
 from ..encoders.base import Encoder
 from ..encoders.jets import Jet, Pair

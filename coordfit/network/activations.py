@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from ..components import from_settings
 
 if TYPE_CHECKING:
-    from .._backends import Array
+    from ..backends import Array
 
 ActivationName = Literal["relu", "sine", "tanh", "sigmoid", "identity"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 
 Scratch = Callable[[tuple[int, ...], str], Array | None]
 """Returns a buffer of a shape and dtype, or None if the backend uses none: `Backend.scratch`."""

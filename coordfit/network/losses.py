@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from ..components import from_settings
 
 if TYPE_CHECKING:
-    from .._backends import Array
+    from ..backends import Array
 
 LossName = Literal["mse", "mae", "huber"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend, OutputBuffers
+from ..backends import Array, Backend, OutputBuffers
 from ..config import FitConfig
 from ..encoders.base import Encoder, Shapes
 from ..errors import ConfigError

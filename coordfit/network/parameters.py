@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array
+from ..backends import Array
 from ..encoders.base import Shapes
 
 _ALIGNMENT = 64

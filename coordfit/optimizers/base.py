@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from .._backends import Array, Backend, UpdateRule
+from ..backends import Array, Backend, UpdateRule
 
 
 class Optimizer(ABC):

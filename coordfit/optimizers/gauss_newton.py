@@ -25,7 +25,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..config import FitConfig
 from ..encoders.base import Encoder
 from ..errors import ConfigError

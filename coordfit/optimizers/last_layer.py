@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..encoders.base import Encoder
 from ..network.activations import Identity
 from ..network.mlp import MLP

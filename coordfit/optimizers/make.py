@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..components import classes_by_name, from_settings
 from ..config import FitConfig
 from ..network.parameters import ParameterLayout

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..config import FitConfig
 from ..network.parameters import ParameterLayout
 from .adam import Adam

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .._backends import Array
+from ..backends import Array
 
 
 @dataclass(frozen=True)

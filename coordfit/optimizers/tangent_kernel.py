@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..network.mlp import MLP
 
 # Conjugate gradients end when this share of the residual is left, or after this number of iterations.

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .._backends import Array, Backend, Lattice
+from ..backends import Array, Backend, Lattice
 from ..encoders.base import Encoder, OnGrid
 from ..signals.grid import GridAxes, SampleGrid, points_of
 

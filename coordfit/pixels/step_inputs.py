@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from .batch_order import BatchOrder
 
 Order = tuple[int, int, int]

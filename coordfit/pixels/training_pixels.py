@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-from .._backends import Array, Backend, Partition
+from ..backends import Array, Backend, Partition
 from ..encoders.base import Encoder
 from ..network.cost import item_size, table_fits
 from .rows import ArrayRows, Coordinates, Rows

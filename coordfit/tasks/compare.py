@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
-from .._backends import Backend
+from ..backends import Backend
 from ..components import Component, name_of
 from ..config import sigma_in_words
 from ..encoders.registry import encoding_class

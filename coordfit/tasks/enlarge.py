@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import get_backend
+from ..backends import get_backend
 from ..enlarging import enlarged
 from ..enlarging.enlarging import Callback
 from ..errors import ConfigError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import get_backend
+from ..backends import get_backend
 from ..kriging import fill_hidden
 from ..signals.arrays import ArraySignal, array_signal, named_axes
 

@@ -12,7 +12,7 @@ from typing import Any, Unpack, cast
 
 from PIL import Image
 
-from .._backends import Backend
+from ..backends import Backend
 from ..errors import ConfigError, CoordfitError
 from ..files import FilePath
 from ..fit_options import AllOptions, RecipeName

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._backends import Backend, get_backend
+from ..backends import Backend, get_backend
 from ..codec import CompressedPicture
 from ..codec.container import is_compressed
 from ..components import known

@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._backends import Backend
+from ..backends import Backend
 from ..config import FitConfig
 from ..errors import ConfigError, CoordfitError
 from ..fit_options import RecipeName

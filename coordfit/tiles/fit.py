@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend
+from ..backends import Backend
 from ..files import printable
 from ..images import Colours
 from ..images.interpolation import nearest_fill

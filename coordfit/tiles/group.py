@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..network.losses import make_loss
 from ..optimizers.base import Optimizer
 from ..optimizers.last_layer import least_squares

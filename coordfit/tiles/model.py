@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend, get_backend
+from ..backends import Backend, get_backend
 from ..encoders.jets import Jet, Pair
 from ..files import forget_pages
 from ..models.derivatives import network_jet

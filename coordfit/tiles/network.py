@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..config import FitConfig
 from ..encoders.base import Encoder, Encoding, State
 from ..encoders.registry import encoding_of

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Backend
+from ..backends import Backend
 from ..network.cost import cost_of_a_row
 from ..optimizers.last_layer import least_squares
 from ..training.state import CALLBACK_SECONDS

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend, Moment
+from ..backends import Array, Backend, Moment
 from .evaluation import NUM_SUMS
 
 # Evaluations in flight: if the host waits for the oldest one, later steps keep the device busy.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array
+from ..backends import Array
 from ..images import Colours
 from ..images.metrics import RunningSSIM, psnr_from_mse
 from ..models.model import FixedPixels, Model

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..components import name_of
 from ..config import FitConfig
 from ..encoders.base import Encoding, State

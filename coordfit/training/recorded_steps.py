@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend, DeviceState, NotRecordedError
+from ..backends import Array, Backend, DeviceState, NotRecordedError
 from ..pixels.step_inputs import StepInputs
 
 Compute = Callable[[Array | None, Array, Array, Array | None], Array]

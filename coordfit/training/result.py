@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from xarray import DataArray
 
-    from .._backends import Backend
+    from ..backends import Backend
     from ..codec import CompressedPicture
     from ..config import FitConfig
     from ..models.rendering import Crop

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend, Partition
+from ..backends import Array, Backend, Partition
 from ..encoders.base import Encoder
 from ..network.buffers import Workspace, first_rows
 from ..network.cost import cost_of_a_row

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._backends import Array, Backend
+from ..backends import Array, Backend
 from ..encoders.base import Encoder
 from ..encoders.registry import join_encoders
 from ..errors import ConfigError

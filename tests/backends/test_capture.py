@@ -7,15 +7,15 @@ import re
 
 import numpy as np
 import pytest
+from coordfit.backends.cupy_backend.backend import STEPS_AT_ONCE
+from coordfit.backends.cupy_backend.cublaslt.plans import Plan
+from coordfit.backends.cupy_backend.streams import StreamPair
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support.cases import slow
 from support.trainers import SETTINGS, make_trainer, parameters_of, refuse_to_record, train
 
 import coordfit
-from backends import Backend, FusedUnavailableError
-from backends.cupy_backend.backend import STEPS_AT_ONCE
-from backends.cupy_backend.cublaslt.plans import Plan
-from backends.cupy_backend.streams import StreamPair
-from backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends import Backend, FusedUnavailableError
 from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.pixels.batch_order import BatchOrder

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import backends
+from coordfit import backends
 from coordfit.network.activations import Sine
 
 pytest.importorskip("numba", reason="Numba is not installed")
-cache = importlib.import_module("backends.numba_backend.compiled.cache")
+cache = importlib.import_module("coordfit.backends.numba_backend.compiled.cache")
 
 INNER = "@jit\ndef inner(x):\n    return x * {}\n"
 # It holds the code of another file, as the interpreter's loop holds that of all primitives.
@@ -32,7 +32,7 @@ class Program:
 
     def write(self, name, text):
         (self.folder / f"{name}.py").write_text(
-            f"from backends.numba_backend.compiled.addresses import jit\n{text}"
+            f"from coordfit.backends.numba_backend.compiled.addresses import jit\n{text}"
         )
 
     def run(self, number=1):
@@ -120,7 +120,7 @@ def test_nowhere_to_write_is_no_reason_to_fail(program, monkeypatch, tmp_path):
 
 def compiled_kernel():
     """Return the kernel of a formula as a new process gets it."""
-    kernels = importlib.import_module("backends.numba_backend.compiled.kernels")
+    kernels = importlib.import_module("coordfit.backends.numba_backend.compiled.kernels")
     text = kernels.backward_text(kernels.lowered_activation(Sine()).formula, "float32")
     return kernels._compiled.__wrapped__(text, 6)
 

@@ -8,8 +8,9 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed")
 
-from backends.numba_backend.compiled.functions import exponential, hyperbolic_tangent
-from backends.numba_backend.compiled.kernels import backward_kernel, forward_kernel
+from coordfit.backends.numba_backend.compiled.functions import exponential, hyperbolic_tangent
+from coordfit.backends.numba_backend.compiled.kernels import backward_kernel, forward_kernel
+
 from coordfit.network.activations import Sine
 
 OMEGAS = [1.0, 5.0, 30.0]

@@ -5,7 +5,8 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed")
 
-from backends.numba_backend.backend import NumbaBackend
+from coordfit.backends.numba_backend.backend import NumbaBackend
+
 from coordfit.network.activations import make_activation
 
 RELU = make_activation("relu")

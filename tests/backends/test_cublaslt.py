@@ -12,6 +12,35 @@ import types
 
 import numpy as np
 import pytest
+from coordfit.backends.cupy_backend.cublaslt import library as library_module
+from coordfit.backends.cupy_backend.cublaslt.autotune import Autotuner, Tier
+from coordfit.backends.cupy_backend.cublaslt.autotune_cache import Choices
+from coordfit.backends.cupy_backend.cublaslt.descriptors import Attribute, Descriptor
+from coordfit.backends.cupy_backend.cublaslt.layer_products import (
+    backward_input,
+    backward_weights,
+    forward,
+    mask_bytes,
+    matmul,
+)
+from coordfit.backends.cupy_backend.cublaslt.library import (
+    Algorithm,
+    CublasLtError,
+    CublasLtUnavailableError,
+    HeuristicResult,
+    Library,
+    load,
+)
+from coordfit.backends.cupy_backend.cublaslt.plans import Operation, Planner, RefusedError, Workspace
+from coordfit.backends.cupy_backend.cublaslt.products import (
+    PRECISIONS,
+    Epilogue,
+    Pointers,
+    Product,
+    Strides,
+    Types,
+)
+from coordfit.backends.cupy_backend.cublaslt.survey import refused_products
 from support import needs
 from support.cases import over
 from support.fake_cublaslt import (
@@ -28,29 +57,7 @@ from support.fake_cublaslt import (
     to_tf32,
 )
 
-from backends import FusedUnavailableError
-from backends.cupy_backend.cublaslt import library as library_module
-from backends.cupy_backend.cublaslt.autotune import Autotuner, Tier
-from backends.cupy_backend.cublaslt.autotune_cache import Choices
-from backends.cupy_backend.cublaslt.descriptors import Attribute, Descriptor
-from backends.cupy_backend.cublaslt.layer_products import (
-    backward_input,
-    backward_weights,
-    forward,
-    mask_bytes,
-    matmul,
-)
-from backends.cupy_backend.cublaslt.library import (
-    Algorithm,
-    CublasLtError,
-    CublasLtUnavailableError,
-    HeuristicResult,
-    Library,
-    load,
-)
-from backends.cupy_backend.cublaslt.plans import Operation, Planner, RefusedError, Workspace
-from backends.cupy_backend.cublaslt.products import PRECISIONS, Epilogue, Pointers, Product, Strides, Types
-from backends.cupy_backend.cublaslt.survey import refused_products
+from coordfit.backends import FusedUnavailableError
 
 # Of a product against float64 on the same rounded operands, relative to the largest element: the rounding of
 # sums and of the result.
@@ -409,7 +416,7 @@ def test_no_algorithm_is_a_refusal_too(planner, workspace, small_layer, fake):
 
 
 def test_another_error_of_the_heuristic_is_no_refusal(planner, workspace, small_layer, monkeypatch):
-    monkeypatch.setattr("backends.cupy_backend.cublaslt.plans.MAX_CANDIDATES", 0)
+    monkeypatch.setattr("coordfit.backends.cupy_backend.cublaslt.plans.MAX_CANDIDATES", 0)
     with pytest.raises(CublasLtError, match=r"AlgoGetHeuristic: CUBLAS_STATUS_INVALID_VALUE \(7\), the"):
         planner.plan(small_layer.forward(), small_layer.forward_pointers())
 
@@ -744,7 +751,7 @@ def test_fused_always_takes_the_plain_product(planner, workspace, small_layer, f
 
 
 def test_a_fault_of_the_library_is_told_in_the_report_or_loudly(planner, workspace, small_layer, monkeypatch):
-    monkeypatch.setattr("backends.cupy_backend.cublaslt.plans.MAX_CANDIDATES", 0)
+    monkeypatch.setattr("coordfit.backends.cupy_backend.cublaslt.plans.MAX_CANDIDATES", 0)
     product, pointers = small_layer.forward(), small_layer.forward_pointers()
     step = Autotuner(planner).resolve(product, pointers, workspace, STREAM)
     assert step.tier is Tier.LIBRARY

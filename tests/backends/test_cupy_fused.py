@@ -4,6 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from coordfit.backends.base import Backend
+from coordfit.backends.cupy_backend.cublaslt.autotune import Autotuner
+from coordfit.backends.cupy_backend.cublaslt.library import CublasLtError
+from coordfit.backends.cupy_backend.cublaslt.plans import Planner
 from support.cases import over, slow, very_slow
 from test_primitives import (
     CALLS,
@@ -20,11 +24,7 @@ from test_primitives import (
     train_on,
 )
 
-from backends import FusedUnavailableError
-from backends.base import Backend
-from backends.cupy_backend.cublaslt.autotune import Autotuner
-from backends.cupy_backend.cublaslt.library import CublasLtError
-from backends.cupy_backend.cublaslt.plans import Planner
+from coordfit.backends import FusedUnavailableError
 from coordfit.network.activations import ReLU, make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP

@@ -4,9 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support.trainers import SETTINGS, make_trainer, train
 
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.network.activations import make_activation
@@ -74,7 +74,7 @@ OTHER_WAYS = {
 @pytest.mark.parametrize("case", OTHER_WAYS)
 def test_where_the_kernel_does_not_fit_its_parts_are_taken(machine, case, monkeypatch):
     if not OTHER_WAYS[case]:
-        monkeypatch.setattr("backends.cupy_backend.bodies.losses._CHANNELS", {1, 2})
+        monkeypatch.setattr("coordfit.backends.cupy_backend.bodies.losses._CHANNELS", {1, 2})
     expected, _ = gradient_of_one_step(
         NumpyBackend(fused="never", threads=1), picture_of(3), **OTHER_WAYS[case]
     )

@@ -4,11 +4,11 @@ import functools
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support.fake_cublaslt import from_bfloat16, to_bfloat16
 from support.trainers import make_trainer, refuse_to_record, train
 
-from backends import DeviceUnavailableError, FusedUnavailableError, get_backend
-from backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends import DeviceUnavailableError, FusedUnavailableError, get_backend
 from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.errors import ConfigError
@@ -307,7 +307,7 @@ def test_a_precision_beside_generic_bodies_is_refused(word):
 
 
 def test_a_precision_is_a_reason_not_to_take_the_cpu(monkeypatch):
-    monkeypatch.setattr("backends.cupy_backend.why_unavailable", lambda index=0: "none; buy one")
+    monkeypatch.setattr("coordfit.backends.cupy_backend.why_unavailable", lambda index=0: "none; buy one")
     assert get_backend("auto").device == "cpu"
     with pytest.raises(DeviceUnavailableError, match=r"^precision bf16 needs a GPU: none; buy one$"):
         get_backend("auto", precision="bf16")
@@ -322,7 +322,7 @@ def test_a_precision_is_a_reason_not_to_take_the_cpu(monkeypatch):
     ],
 )
 def test_the_command_line_says_so_in_one_line(monkeypatch, capsys, tmp_path, words, code, said):
-    monkeypatch.setattr("backends.cupy_backend.why_unavailable", lambda index=0: "none here")
+    monkeypatch.setattr("coordfit.backends.cupy_backend.why_unavailable", lambda index=0: "none here")
     assert main([*words, "--out", str(tmp_path / "run")]) == code
     captured = capsys.readouterr()
     assert captured.err.startswith(said)

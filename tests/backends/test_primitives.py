@@ -19,15 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coordfit.backends.dispatch import fused, fused_bodies_of, primitive
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from hypothesis import given
 from hypothesis import strategies as st
 from support.backend_matrix import on
 from support.cases import told_by
 
 import coordfit
-from backends import Backend, FormulaError, FusedUnavailableError, base, calls
-from backends.dispatch import fused, fused_bodies_of, primitive
-from backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends import Backend, FormulaError, FusedUnavailableError, base, calls
 from coordfit.network.activations import ReLU, Sine, make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends import NotRecordedError, get_backend
+from coordfit.backends import NotRecordedError, get_backend
 from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.pixels.batch_order import permuted
@@ -17,11 +17,11 @@ from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 interpreter = pytest.importorskip(
-    "backends.numba_backend.compiled.interpreter", reason="Numba is not installed"
+    "coordfit.backends.numba_backend.compiled.interpreter", reason="Numba is not installed"
 )
-instructions = pytest.importorskip("backends.numba_backend.compiled.instructions")
-Barrier = pytest.importorskip("backends.numba_backend.compiled.barrier").Barrier
-recording = pytest.importorskip("backends.numba_backend.recording")
+instructions = pytest.importorskip("coordfit.backends.numba_backend.compiled.instructions")
+Barrier = pytest.importorskip("coordfit.backends.numba_backend.compiled.barrier").Barrier
+recording = pytest.importorskip("coordfit.backends.numba_backend.recording")
 
 SMALL = {
     "hidden_size": 48,
@@ -116,7 +116,7 @@ def test_a_resumed_run_equals_an_unbroken_one(picture):
 
 FIT_AND_TELL = """
 import hashlib, numpy, coordfit
-from backends import get_backend
+from coordfit.backends import get_backend
 print(get_backend("numba").preparation)
 picture = numpy.random.default_rng(0).uniform(size=(16, 24, 3))
 for optimizer, activation in ("muon", "sine"), ("adam", "relu"):
@@ -154,7 +154,9 @@ def test_code_from_the_cache_gives_the_bits_of_code_just_compiled(tmp_path):
 )
 @pytest.mark.parametrize("batch_size", [100, None])
 def test_members_on_workers_are_recorded_too(monkeypatch, picture, differences, batch_size):
-    monkeypatch.setattr("backends.numba_backend.backend.NumbaBackend.block_bytes", 1)  # blocks of some 64 rows
+    monkeypatch.setattr(
+        "coordfit.backends.numba_backend.backend.NumbaBackend.block_bytes", 1
+    )  # blocks of some 64 rows
     mask = np.random.default_rng(2).uniform(size=(32, 24)) < 0.7
     jobs = [Job(picture, make_config(SMALL, {"batch_size": batch_size}, own), mask) for own in differences]
     recorded = train(Trainer(jobs, backend_of(2)), 37)

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coordfit.backends.cupy_backend import why_unavailable
+from coordfit.backends.cupy_backend.backend import CupyBackend
+from coordfit.backends.cupy_backend.checks import CHECKS
+from coordfit.backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends.numpy_backend.host_cores import limits, usable_cores
 from support import needs
 
-from backends import DeviceUnavailableError, available_backends, get_backend
-from backends.cupy_backend import why_unavailable
-from backends.cupy_backend.backend import CupyBackend
-from backends.cupy_backend.checks import CHECKS
-from backends.numpy_backend.backend import NumpyBackend
-from backends.numpy_backend.host_cores import limits, usable_cores
-from coordfit._backends import get_backend as get_backend_through_the_guard
+from coordfit.backends import DeviceUnavailableError, available_backends, get_backend
+from coordfit.backends import get_backend as get_backend_through_the_guard
 
 TESTS = Path(__file__).parents[1]
 
@@ -208,7 +208,7 @@ def test_auto_falls_back_and_keeps_the_reason(no_cupy):
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_cpu_has_compiled_loops_where_numba_is_installed(monkeypatch, no_cupy, installed):
     reason = "" if installed else "Numba is not installed"
-    monkeypatch.setattr("backends.numba_backend.why_unavailable", lambda index=0: reason)
+    monkeypatch.setattr("coordfit.backends.numba_backend.why_unavailable", lambda index=0: reason)
     if installed:
         pytest.importorskip("numba")
     expected = "numba" if installed else "numpy"
@@ -271,7 +271,9 @@ def test_variables_of_the_environment_are_limits(monkeypatch, name, value, cores
 def test_a_numba_that_cannot_be_imported_leaves_numpy(tmp_path, error):
     (tmp_path / "numba").mkdir()
     (tmp_path / "numba" / "__init__.py").write_text(f"raise {error}('Numba needs NumPy 2.3 or less')")
-    program = "import backends; print(backends.get_backend('cpu').name); backends.get_backend('numba')"
+    program = (
+        "from coordfit import backends; print(backends.get_backend('cpu').name); backends.get_backend('numba')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=Path(__file__).parents[2],

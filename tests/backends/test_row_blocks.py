@@ -8,12 +8,12 @@ import tracemalloc
 import numpy as np
 import pytest
 import threadpoolctl
+from coordfit.backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends.protocols import Partition
 from support.cases import over
 
 import coordfit
-from backends import get_backend
-from backends.numpy_backend.backend import NumpyBackend
-from backends.protocols import Partition
+from coordfit.backends import get_backend
 from coordfit.encoders.fourier import FourierEncoder
 from coordfit.encoders.identity import IdentityEncoder
 from coordfit.encoders.registry import join_encoders
@@ -38,8 +38,8 @@ def make_backend(request, monkeypatch):
     def make(**options):
         backend = get_backend(request.param, **options)
         if request.param == "numba":
-            monkeypatch.setattr("backends.numba_backend.host._MIN_WORKER_NUMBERS", 1)
-        monkeypatch.setattr("backends.numpy_backend.host._MIN_WORKER_ELEMENTS", 1)
+            monkeypatch.setattr("coordfit.backends.numba_backend.host._MIN_WORKER_NUMBERS", 1)
+        monkeypatch.setattr("coordfit.backends.numpy_backend.host._MIN_WORKER_ELEMENTS", 1)
         return backend
 
     if request.param == "numba":
@@ -74,8 +74,8 @@ def batches(count, rows, members=None):
 
 @pytest.fixture(autouse=True)
 def every_step_is_worth_sharing(monkeypatch):
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_ROWS", 1)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_ROWS", 1)
 
 
 @contextlib.contextmanager
@@ -237,7 +237,7 @@ def test_grid_rows_are_the_coordinates_of_every_so_many_pixels(grid, stride):
 @over(("threads", "stride"), [(1, 2), (2, 1)])
 @pytest.mark.parametrize("kinds", ["one", "own frequencies", "mixed"])
 def test_the_table_of_features_is_what_the_encoder_gives(make_backend, monkeypatch, kinds, stride, threads):
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
     backend, grid = make_backend(threads=threads), SampleGrid.of(50, 37)
     draw = np.random.default_rng(0).normal
     own = [FourierEncoder(backend, draw(0.0, 10.0, (m, 2))) for m in (6, 6, 6)]
@@ -296,7 +296,7 @@ def test_a_worker_takes_as_many_members_at_once_as_fit_a_block(monkeypatch):
 
 @pytest.mark.parametrize(("members", "dealt"), [(1, None), (2, [1, 1]), (3, [1, 2]), (5, [2, 3])])
 def test_few_rows_are_dealt_out_by_members(monkeypatch, members, dealt):
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_ROWS", 256)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_ROWS", 256)
     partitions = NumpyBackend(threads=2).partition(256, members, 1000, 10**6)
     if dealt is None:
         assert [partition.members for partition in partitions] == [None]

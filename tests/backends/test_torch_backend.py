@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import coordfit
-from backends import FusedUnavailableError, get_backend
+from coordfit.backends import FusedUnavailableError, get_backend
 from coordfit.cli import main
 
 torch = pytest.importorskip("torch")

@@ -3,8 +3,7 @@
 import threading
 
 import pytest
-
-from backends.numpy_backend.worker_threads import WorkerThreads
+from coordfit.backends.numpy_backend.worker_threads import WorkerThreads
 
 
 def threads_that_end_at_once(monkeypatch, count):

@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from coordfit.backends.cupy_backend import why_unavailable
 from support import needs
-
-from backends.cupy_backend import why_unavailable
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))

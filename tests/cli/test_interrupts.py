@@ -90,7 +90,9 @@ def photo(tmp_path, monkeypatch):
     monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.1)
     monkeypatch.setattr("coordfit.training.result.save_curves", lambda path, history: path.touch())
     monkeypatch.setattr("coordfit.tiles.trainer.CALLBACK_SECONDS", 0.0)
-    monkeypatch.setattr("backends.numpy_backend.backend.NumpyBackend.group_bytes", 1)  # groups of four tiles
+    monkeypatch.setattr(
+        "coordfit.backends.numpy_backend.backend.NumpyBackend.group_bytes", 1
+    )  # groups of four tiles
     save_picture(tmp_path / "photo.png", load_picture(bundled_picture().pixels[40:72, 30:70]).pixels)
 
 

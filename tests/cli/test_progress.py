@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.images import bundled_picture

@@ -12,7 +12,7 @@ import pytest
 from support.cases import slow
 
 import coordfit
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.cli import main
 from coordfit.cli.interrupts import GracefulStop
 from coordfit.config import make_config

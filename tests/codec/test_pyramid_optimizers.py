@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support import needs
 
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.codec.pyramid.optimizers import PyramidOptimizer
 
 

@@ -6,13 +6,13 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support.backend_matrix import on
 from support.cases import over
 from support.components import ENCODINGS as OWN
 from support.components import Learned, Powers
 
 import coordfit
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.components import classes_by_name, name_of
 from coordfit.config import make_config
 from coordfit.encoders.grid import Grid
@@ -214,9 +214,9 @@ def gradients(backend, name, picture, **options):
 def test_blocks_and_workers_add_up_to_the_whole(monkeypatch, cat, name, batch_size):
     """A step by two workers, in blocks, has the gradient that one call on all rows has, penalty included."""
     whole, _ = gradients(NumpyBackend(threads=1), name, cat, batch_size=batch_size)
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_ROWS", 8)
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_BLOCK_ROWS", 8)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_ROWS", 8)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_BLOCK_ROWS", 8)
     backend = NumpyBackend(threads=2)
     backend.block_bytes = 1
     parts, trainer = gradients(backend, name, cat, batch_size=batch_size)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 
 import coordfit
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.encoders.pyramid import Pyramid
 from coordfit.training.job import Job

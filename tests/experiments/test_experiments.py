@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.cli import main
 from coordfit.cli.commands import experiments as experiments_command
 from coordfit.config import USUAL_RATES

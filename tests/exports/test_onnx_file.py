@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+from coordfit.backends.lowering import FUNCTIONS
 from support.components import GELU, Gauss
 from support.exported import MODELS, PICTURE, SMALL, model, points
 
 import coordfit
-from backends.lowering import FUNCTIONS
 from coordfit import OutputError
 from coordfit.exports.arrays import arrays_of
 from coordfit.exports.onnx_file import make_onnx

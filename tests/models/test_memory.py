@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend import host_memory
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 
 import coordfit
-from backends.numpy_backend import host_memory
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.errors import NotEnoughMemoryError
 from coordfit.images import bundled_picture, load_picture
@@ -74,7 +74,7 @@ MEASURE = """
 import json, re, sys
 from pathlib import Path
 from coordfit import load_picture
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.models import memory
 from coordfit.config import make_config
 import coordfit.training.result

@@ -5,12 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.backend_matrix import on
 
-from backends import Partition
-from backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends import Partition
 from coordfit.encoders.fourier import Basic, FourierEncoder, Gaussian, Positional
 from coordfit.encoders.identity import IdentityEncoder
 from coordfit.network.activations import Identity, ReLU, Sigmoid, Sine, Tanh, make_activation

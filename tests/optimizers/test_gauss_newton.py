@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support.backend_matrix import on
 
 import coordfit
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit import ConfigError
 from coordfit.config import make_config
 from coordfit.encoders.identity import IdentityEncoder

@@ -7,7 +7,7 @@ import pytest
 from support import needs
 from support.backend_matrix import on
 
-from backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.config import make_config
 from coordfit.network.parameters import ParameterLayout
 from coordfit.optimizers.adam import Adam
@@ -172,7 +172,7 @@ def test_torch_s_muon_goes_the_same_way():
 
 
 def test_layers_are_dealt_out_to_workers(monkeypatch):
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
     rng = np.random.default_rng(4)
     start, gradients = rng.normal(size=LAYOUT.size), rng.normal(size=(3, LAYOUT.size))
     ends = []

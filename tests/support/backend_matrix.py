@@ -7,9 +7,9 @@ that is named and cannot run fails its tests, so that a machine bought for its G
 import os
 
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 
-from backends import DeviceUnavailableError, available_backends, get_backend
-from backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends import DeviceUnavailableError, available_backends, get_backend
 
 REQUIRE = "COORDFIT_REQUIRE_BACKENDS"
 REQUIRED = {name.strip() for name in os.environ.get(REQUIRE, "").split(",")} - {""}

@@ -25,10 +25,9 @@ from support.fake_cublaslt import FakeCublasLt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "backends" / "kernels"))
 import simt
-
-from backends.cupy_backend.backend import CupyBackend
-from backends.cupy_backend.cublaslt.library import CublasLtUnavailableError, Library
-from backends.cupy_backend.device import Device as GpuDevice
+from coordfit.backends.cupy_backend.backend import CupyBackend
+from coordfit.backends.cupy_backend.cublaslt.library import CublasLtUnavailableError, Library
+from coordfit.backends.cupy_backend.device import Device as GpuDevice
 
 __version__ = "14.2.0"
 _ALIGNED = 512

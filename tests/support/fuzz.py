@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.numpy import save
 
 from coordfit import ModelFileError, PictureError, fit
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.files import tensor_file, tensor_header
 from coordfit.images import load_picture, save_picture
 from coordfit.images.formats.png import quantize

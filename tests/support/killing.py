@@ -26,13 +26,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from PIL import Image
 
 import coordfit.report.curves
 import coordfit.tiles.fit
 import coordfit.tiles.trainer
-from backends.numpy_backend.backend import NumpyBackend
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.files import write_json

@@ -7,7 +7,7 @@ arrays fails here on any machine, and not only on a GPU.
 import array_api_strict
 import numpy as np
 
-from backends import Backend
+from coordfit.backends import Backend
 
 DEVICE = array_api_strict.Device("device1")
 HOST = array_api_strict.Device("CPU_DEVICE")

@@ -10,7 +10,7 @@ from PIL import Image
 from support.backend_matrix import on
 
 import coordfit
-from backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.errors import ConfigError

@@ -103,7 +103,8 @@ def test_what_would_differ_in_a_batch_or_gain_nothing_is_fitted_alone(batches, o
 
 
 def test_memory_limits_a_batch(batches, monkeypatch):
-    from backends.numpy_backend.backend import NumpyBackend
+    from coordfit.backends.numpy_backend.backend import NumpyBackend
+
     from coordfit.models import memory
 
     backend = coordfit.get_backend("numpy", threads=1)

@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 import coordfit.tasks.filling.figures
 import coordfit.training.result
-from backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.cli import main
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture

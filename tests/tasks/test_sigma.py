@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import bundled_picture, load_picture
 from coordfit.tasks.jobs.network import NetworkJob

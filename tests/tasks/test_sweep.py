@@ -317,7 +317,8 @@ def test_an_interrupted_sweep_keeps_finished_rows(tmp_path):
 def test_a_sweep_runs_on_the_library_that_was_named():
     from argparse import Namespace
 
-    from backends.numpy_backend.backend import NumpyBackend
+    from coordfit.backends.numpy_backend.backend import NumpyBackend
+
     from coordfit.cli.commands.sweep import _device
 
     backend = NumpyBackend(threads=4)

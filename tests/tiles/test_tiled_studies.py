@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import coordfit
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.cli import main
 from coordfit.cli.session import exit_code_of_many
 from coordfit.errors import ConfigError

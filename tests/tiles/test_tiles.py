@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.cases import slow
 
 import coordfit
-from coordfit._backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.cli import main
 from coordfit.config import make_config
 from coordfit.errors import ConfigError, ModelFileError, OutputError, PictureError
@@ -378,7 +378,7 @@ def test_tiles_under_way_go_on_where_they_were_broken_off(tmp_path, monkeypatch,
     """Groups of four tiles, broken off in the middle of one: as an unbroken run, bit for bit."""
     options = {"steps": 6, "target_psnr": target}
     monkeypatch.setattr("coordfit.tiles.trainer.CALLBACK_SECONDS", 0.0)
-    monkeypatch.setattr("backends.numpy_backend.backend.NumpyBackend.group_bytes", 1)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend.NumpyBackend.group_bytes", 1)
     picture, plan, told = crop(), plan_tiles(crop(), 8, SMALL | options), []
 
     def fit(**more):

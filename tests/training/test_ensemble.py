@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.backend_matrix import on
 
-from backends import get_backend
+from coordfit.backends import get_backend
 from coordfit.config import make_config
 from coordfit.errors import ConfigError
 from coordfit.images import bundled_picture, load_picture

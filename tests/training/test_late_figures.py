@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from coordfit.backends.host_readback import HostReadback
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 
-from backends.host_readback import HostReadback
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.config import make_config
 from coordfit.images import bundled_picture
 from coordfit.training.job import Job

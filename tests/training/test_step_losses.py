@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support.trainers import SETTINGS, make_trainer
 
 import coordfit.training.step_losses
-from backends import get_backend
-from backends.numpy_backend.backend import NumpyBackend
+from coordfit.backends import get_backend
 from coordfit.config import make_config
 from coordfit.images import load_picture
 from coordfit.training.job import Job

@@ -7,12 +7,12 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from support.backend_matrix import on
 
 import coordfit
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit import ConfigError, Progress
 from coordfit.config import FitConfig, make_config
 from coordfit.encoders.fourier import FourierEncoder, Gaussian
@@ -413,8 +413,8 @@ def test_frequencies_and_weights_are_not_the_same_numbers(cat):
 
 
 def test_thread_counts_agree_to_rounding(cat, monkeypatch):
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
-    monkeypatch.setattr("backends.numpy_backend.backend._MIN_WORKER_ROWS", 1)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_FLOPS", 1)
+    monkeypatch.setattr("coordfit.backends.numpy_backend.backend._MIN_WORKER_ROWS", 1)
     options = {"hidden_size": 64, "num_frequencies": 32, "batch_size": None, "dtype": "float64", "steps": 20}
     config = make_config(SMALL | options)
     picture = load_picture(cat)

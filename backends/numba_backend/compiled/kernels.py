@@ -75,7 +75,7 @@ def _compiled(text: str, arguments: int, sums: bool = False) -> Any:
 
     With `sums` it may add numbers in another order, as vectors do.
     """
-    scope: dict[str, Any] = {"__name__": __name__}
+    scope: dict[str, Any] = {"__name__": __name__, "__package__": __package__}
     exec(compile(text, str(_file_of(text)), "exec"), scope)  # runs only our own text, not the file
     pair = ((types.intp,) * arguments, types.void)
     compiled: Any = CFunc(

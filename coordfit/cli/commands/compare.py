@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...codec import CompressedPicture
 from ...config import FitConfig
 from ...errors import ConfigError

@@ -8,8 +8,8 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from ..._backends import available_backends, get_backend
 from ..._version import __version__
+from ...backends import available_backends, get_backend
 from ..exit_codes import EXIT_OK
 from ..options import Options
 from ..streams import print_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...files import printable
 from ...images.collecting import picture_files
 from ...report.progress import ProgressReport

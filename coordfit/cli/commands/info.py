@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._backends import get_backend
+from ...backends import get_backend
 from ...codec import bits_of_parts
 from ...codec.container import is_compressed
 from ...files import printable

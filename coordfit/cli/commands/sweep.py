@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...config import read_config_file
 from ...errors import ConfigError
 from ...files import printable, write_bytes, write_json

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...optimizers.adam import Adam
 from ...optimizers.base import ElementwiseOptimizer
 from ...optimizers.muon import Orthogonalizer

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from ..._backends import get_backend
+from ...backends import get_backend
 
 PARTS = 8
 """Parts into which work is divided for any number of threads, so that sums have the same order."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._backends import get_backend
+from ...backends import get_backend
 from ...images import Picture
 from ...images.masks import Mask, MaskedPicture
 from ...images.metrics import shares_within

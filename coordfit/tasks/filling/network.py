@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...config import BUDGETS, FitConfig
 from ...encoders.registry import encoding_class
 from ...errors import ConfigError

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...errors import ConfigError, OutputError
 from ...files.lock import output_folder
 from ...training.result import FitResult

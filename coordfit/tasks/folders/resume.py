@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...config import STORED, FitConfig, recipe_settings
 from ...errors import ConfigError, OutputError, PictureError
 from ...files import jsonable, printable, read_history, read_json

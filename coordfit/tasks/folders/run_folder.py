@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..._backends import Backend
 from ..._version import __version__
+from ...backends import Backend
 from ...components import name_of
 from ...config import FitConfig, make_config
 from ...encoders.registry import encoding_class

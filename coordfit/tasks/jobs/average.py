@@ -17,7 +17,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...components import name_of
 from ...config import FitConfig
 from ...encoders.base import State

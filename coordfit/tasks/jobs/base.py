@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...training.job import Job
 from ...training.result import FitResult
 from ...training.state import Callback, RunningFit, ShouldStop, TrainingState

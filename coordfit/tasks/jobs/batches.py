@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...encoders.registry import encoding_of
 from ...models import memory
 from ...network.cost import layout_for

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...codec import CompressedPicture, CompressionProgress
 from ...codec.compression import most_pixels
 from ...config import FitConfig, recipe_settings

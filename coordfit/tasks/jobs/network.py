@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ..._backends import Backend, get_backend
+from ...backends import Backend, get_backend
 from ...config import BUDGETS, FitConfig
 from ...encoders.registry import ENCODINGS
 from ...errors import ConfigError

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...encoders.registry import encoding_class
 from ...errors import ConfigError
 from ...images import Picture

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ..._backends import Backend, get_backend
+from ...backends import Backend, get_backend
 from ...config import FitConfig, make_config
 from ...errors import ConfigError
 from ...tiles.plan import TILE_OPTIONS, TileOptions

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._backends import Backend
+from ...backends import Backend
 from ...config import FitConfig
 from ...encoders.registry import encoding_class
 from ...images.interpolation import mean_spacing

@@ -11,10 +11,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+from coordfit.backends.cupy_backend.kernels import FORMULAS, KERNELS, Launcher, source
+from coordfit.backends.lowering.cuda_text import cuda_activation, cuda_loss, cuda_rule
 from support import components
 
-from backends.cupy_backend.kernels import FORMULAS, KERNELS, Launcher, source
-from backends.lowering.cuda_text import cuda_activation, cuda_loss, cuda_rule
 from coordfit.network.activations import Identity, ReLU, Sigmoid, Sine, Tanh
 from coordfit.network.losses import MAE, MSE, Huber
 from coordfit.optimizers.adam import Adam

@@ -3,11 +3,10 @@
 import re
 from pathlib import Path
 
+import coordfit.backends.cupy_backend.kernels as kernels
 import numpy as np
 import pytest
-
-import backends.cupy_backend.kernels as kernels
-from backends.cupy_backend.kernels import (
+from coordfit.backends.cupy_backend.kernels import (
     ARRAY_DTYPES,
     FILES,
     KERNELS,
@@ -16,7 +15,8 @@ from backends.cupy_backend.kernels import (
     blocks_for,
     source,
 )
-from backends.lowering.cuda_text import cuda_activation, cuda_rule
+from coordfit.backends.lowering.cuda_text import cuda_activation, cuda_rule
+
 from coordfit.network.activations import Sine
 from coordfit.optimizers.sgd import SGD
 

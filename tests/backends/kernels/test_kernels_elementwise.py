@@ -1,11 +1,11 @@
 """Bias, activations, their derivatives, sums over rows and sums of buffers against NumPy in float64."""
 
 import numpy as np
+from coordfit.backends.cupy_backend.kernels import groups_of_rows
+from coordfit.backends.lowering.cuda_text import cuda_activation
 from simt import DTYPES, assert_close, decode, encode, wide
 from support.cases import over
 
-from backends.cupy_backend.kernels import groups_of_rows
-from backends.lowering.cuda_text import cuda_activation
 from coordfit.network.activations import make_activation
 
 SHAPES = [(1, 1), (31, 3), (32, 32), (33, 31), (257, 65)]

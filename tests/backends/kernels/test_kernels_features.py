@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from simt import DTYPES, assert_close, decode, encode
 from support.cases import over
 
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.pixels.rows import GridRows
 from coordfit.signals.grid import SampleGrid
 

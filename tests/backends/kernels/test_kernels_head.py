@@ -1,12 +1,12 @@
 """The output layer: forward, loss and backward in one kernel, against NumPy in float64."""
 
 import numpy as np
+from coordfit.backends.cupy_backend.kernels import groups_of_rows
+from coordfit.backends.lowering.cuda_text import cuda_activation, cuda_loss
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from simt import DTYPES, assert_close, decode, encode, wide
 from support.cases import over
 
-from backends.cupy_backend.kernels import groups_of_rows
-from backends.lowering.cuda_text import cuda_activation, cuda_loss
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 

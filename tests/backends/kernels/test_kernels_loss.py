@@ -1,11 +1,11 @@
 """Loss and gradient, and the history of losses on the device, against NumPy in float64."""
 
 import numpy as np
+from coordfit.backends.lowering.cuda_text import cuda_loss
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from simt import DTYPES, assert_close, decode, encode, wide
 from support.cases import over
 
-from backends.lowering.cuda_text import cuda_loss
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.network.losses import make_loss
 
 NUMPY = NumpyBackend(fused="never", threads=1)

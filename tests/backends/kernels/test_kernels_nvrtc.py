@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 import simt
+from coordfit.backends.cupy_backend.kernels import FILES, KERNELS, OPTIONS, source
 from support import needs
-
-from backends.cupy_backend.kernels import FILES, KERNELS, OPTIONS, source
 
 pytestmark = pytest.mark.slow
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from coordfit.backends.lowering.cuda_text import cuda_rule
+from coordfit.backends.numpy_backend.backend import NumpyBackend
 from simt import DTYPES, assert_close, decode, encode
 from support.cases import over
 
-from backends.lowering.cuda_text import cuda_rule
-from backends.numpy_backend.backend import NumpyBackend
 from coordfit.optimizers.adam import Adam
 from coordfit.optimizers.sgd import SGD
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simt
+from coordfit.backends.cupy_backend.kernels import FILES, source
 from simt import Memory
 from support import needs
 from tsan_child import EDITS, INSTANCES, run, without_barrier
-
-from backends.cupy_backend.kernels import FILES, source
 
 pytestmark = pytest.mark.slow
 

@@ -14,11 +14,11 @@ from support.cases import over
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kernels"))
 import simt
+from coordfit.backends.lowering import FUNCTIONS
+from coordfit.backends.lowering.cuda_text import cuda_activation, cuda_loss, cuda_rule
+from coordfit.backends.numpy_backend.passes import backward_passes, forward_passes, loss_passes, update_passes
 
-from backends import FormulaError
-from backends.lowering import FUNCTIONS
-from backends.lowering.cuda_text import cuda_activation, cuda_loss, cuda_rule
-from backends.numpy_backend.passes import backward_passes, forward_passes, loss_passes, update_passes
+from coordfit.backends import FormulaError
 from coordfit.network.activations import Identity, ReLU, Sigmoid, Sine, Tanh
 from coordfit.network.losses import MAE, MSE, Huber
 from coordfit.optimizers.adam import Adam
@@ -83,7 +83,7 @@ class Kernels:
     """Numba's kernels, called from Python by address."""
 
     def __init__(self):
-        from backends.numba_backend.compiled import kernels
+        from coordfit.backends.numba_backend.compiled import kernels
 
         self.k = kernels
 
