@@ -87,6 +87,7 @@ ROOMS = [
     "coordfit.backends.torch_backend",
     "coordfit._version",
     "coordfit.errors",
+    "coordfit.executors",
     "coordfit.components",
     "coordfit.network.activations",
     "coordfit.network.losses",

@@ -20,10 +20,12 @@ from ..report.table import Table
 from ..tiles.plan import TileOptions
 from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
-from .jobs.plan import AnyJob, plan, settled, trained
+from .jobs.plan import AnyJob, plan, settled, trained, trained_by
 from .jobs.settings import Keywords, Settings, values_in
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
     from PIL import Image
@@ -91,6 +93,7 @@ def compare(
     sigmas: Sequence[float | Auto] | None = None,
     recipe: RecipeName | None = None,
     callback: Callback | None = None,
+    executor: Executor | None = None,
     known: NDArray[np.bool_] | None = None,
     weights: ArrayLike | None = None,
     **options: Unpack[AllOptions],
@@ -106,7 +109,9 @@ def compare(
     sigmas : sequence of float, optional
         For `gaussian`: one network each; too small, right and too large by default. `auto` chooses one.
     callback : callable, optional
-        Told of the progress; see `Progress`.
+        Told of the progress of what runs here; see `Progress`.
+    executor : concurrent.futures.Executor, optional
+        Takes the networks of each shape, as `sweep` has it.
     known, weights : arrays (H, W), optional
         As `coordfit.fit` takes them.
     **options
@@ -120,7 +125,11 @@ def compare(
     backend = keywords.device.make()
     pixels = {"known": known, "weights": weights}
     jobs = jobs_for(picture, settings, keywords.tiles, encodings, sigmas, **pixels)
-    return compare_jobs(backend, picture, settled_jobs(jobs, backend), callback)
+    jobs = settled_jobs(jobs, backend)
+    if executor is None:
+        return compare_jobs(backend, picture, jobs, callback)
+    results = dict(trained_by(executor, list(jobs.values()), keywords.device))
+    return Comparison(picture, {name: results[number] for number, name in enumerate(jobs)})
 
 
 def jobs_for(

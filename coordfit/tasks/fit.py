@@ -14,6 +14,8 @@ from .folders.resume import Asked
 from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
@@ -31,6 +33,7 @@ def fit(
     known: NDArray[np.bool_] | None = None,
     weights: ArrayLike | None = None,
     average: int = 1,
+    executor: Executor | None = None,
     max_pixels: int = MAX_PIXELS,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
@@ -60,6 +63,8 @@ def fit(
     average : int
         Of how many networks of different seeds, trained as one batch, the mean is taken: `result.deviation` is
         the standard deviation of them.
+    executor : concurrent.futures.Executor, optional
+        Trains chunks of tiles, in processes or on a cluster; see `sweep`. The callback is told of each chunk.
     max_pixels : int
         Refuse a larger picture, before it is decoded.
     out : path, optional
@@ -90,7 +95,7 @@ def fit(
     limit = None if max_pixels == MAX_PIXELS else max_pixels
     asked = Asked(path_of(image), settings, tiles, limit, None if average == 1 else average)
     files = Files(out, overwrite, resume)
-    return fit_in(files, asked, image, keywords.device, callback, known=known, weights=weights)
+    return fit_in(files, asked, image, keywords.device, callback, executor, known=known, weights=weights)
 
 
 def path_of(image: Any) -> str | None:

@@ -13,6 +13,8 @@ from .folders.resume import Asked
 from .jobs.settings import Keywords, Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from numpy.typing import ArrayLike
 
     from ..training.result import FitResult
@@ -32,6 +34,7 @@ def fit_array(
     recipe: RecipeName | None = None,
     callback: Callback | None = None,
     average: int = 1,
+    executor: Executor | None = None,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -57,7 +60,7 @@ def fit_array(
         How much each sample counts in training, relative to the others.
     name : str
         For titles.
-    recipe, callback, average, out, overwrite, resume, **options
+    recipe, callback, average, executor, out, overwrite, resume, **options
         As `coordfit.fit` takes them; `sigma` may be one number for each coordinate, x first.
 
     Returns
@@ -74,7 +77,7 @@ def fit_array(
         values, axes, spacing=spacing, origin=origin, value_range=value_range, known=known, name=name
     )
     files = Files(out, overwrite, resume)
-    return _fit(signal, Keywords.split(options), recipe, callback, weights, average, files)
+    return _fit(signal, Keywords.split(options), recipe, callback, weights, average, files, executor)
 
 
 def fit_points(
@@ -129,7 +132,8 @@ def _fit(
     weights: ArrayLike | None,
     average: int,
     files: Files,
+    executor: Executor | None = None,
 ) -> FitResult:
     settings = Settings([keywords.settings], recipe)
     asked = Asked(None, settings, keywords.tiles, average=None if average == 1 else average)
-    return fit_in(files, asked, signal, keywords.device, callback, weights=weights)
+    return fit_in(files, asked, signal, keywords.device, callback, executor, weights=weights)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -14,6 +15,7 @@ from PIL import Image
 
 from ..backends import Backend
 from ..errors import ConfigError, CoordfitError
+from ..executors import finished
 from ..files import FilePath
 from ..fit_options import AllOptions, RecipeName
 from ..images import MAX_PIXELS, Picture
@@ -81,6 +83,18 @@ class ManyFits:
                 self._fit_together({name: self._small.pop(name) for name in group})
             else:
                 self._fit_alone(group[0])
+        return self.fits
+
+    def run_on(self, executor: Executor) -> FittedPictures:
+        """Fit each picture as a task of its own; files are named by absolute paths."""
+        names, folder = list(self.images), self.fits.folder
+        how = (self.asked, self.device, None if folder is None else folder.absolute(), self.how)
+        tasks = [(name, _absolute(image), *how) for name, image in self.images.items()]
+        for number, fits in finished(executor, _fit_one, tasks):
+            for result in fits:
+                self._add(names[number], result)
+            for reason in fits.failed.values():
+                self._fail(names[number], reason)
         return self.fits
 
     def _groups(self) -> list[list[str]]:
@@ -188,10 +202,24 @@ class ManyFits:
         try:
             yield
         except _FAILURES as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self.fits.failed[name] = reason
-            if self.told.on_failure is not None:
-                self.told.on_failure(name, reason)
+            self._fail(name, " ".join(str(error).split()) or type(error).__name__)
+
+    def _fail(self, name: str, reason: str) -> None:
+        self.fits.failed[name] = reason
+        if self.told.on_failure is not None:
+            self.told.on_failure(name, reason)
+
+
+def _fit_one(
+    name: str, image: Any, asked: Asked, device: Device, folder: Path | None, how: Mapping[str, Any]
+) -> FittedPictures:
+    """Fit one picture in a worker; all that goes in and comes out can be pickled."""
+    return ManyFits({name: image}, asked, device, folder, **how).run()
+
+
+def _absolute(image: Any) -> Any:
+    path = path_of(image)
+    return image if path is None else str(Path(path).absolute())
 
 
 def fit_many(
@@ -204,6 +232,7 @@ def fit_many(
     callback: Callback | None = None,
     on_result: Callable[[str, FitResult], object] | None = None,
     average: int = 1,
+    executor: Executor | None = None,
     max_pixels: int = MAX_PIXELS,
     **options: Unpack[AllOptions],
 ) -> FittedPictures:
@@ -222,9 +251,11 @@ def fit_many(
     overwrite, resume : bool
         Whether the fits in `out` are replaced, or continued: what is finished is read, what is not goes on.
     callback : callable, optional
-        Told of the progress; returning True ends the present fit and those that would follow.
+        Told of the progress of what runs here; returning True ends the present fit and those that would follow.
     on_result : callable, optional
         Told of the name and the result of each picture as it is finished.
+    executor : concurrent.futures.Executor, optional
+        Takes each picture as a task; see `sweep`. Workers read the files of paths and write into `out`.
     recipe, average, max_pixels, **options
         As `coordfit.fit` takes them.
 
@@ -248,14 +279,16 @@ def fit_many(
     asked = Asked(None, settings, keywords.tiles, limit, None if average == 1 else average)
     given, told = _listed(images), Told(callback, on_result)
     if out is None:
-        return ManyFits(named(given), asked, keywords.device, told=told).run()
+        fits = ManyFits(named(given), asked, keywords.device, told=told)
+        return fits.run() if executor is None else fits.run_on(executor)
     how: dict[str, Any] = {"overwrite": overwrite, "resume": resume}
     with named_as_keywords(), ManyFolder.opened(Path(out), **how) as folder:
         names = folder.names([label_of(image) for image in given], resume=resume)
         pictures = dict(zip(names, given, strict=True))
-        fits = ManyFits(pictures, asked, keywords.device, folder.path, told, **how).run()
-        folder.write_table(fits.table, fits.failed)
-        return fits
+        fits = ManyFits(pictures, asked, keywords.device, folder.path, told, **how)
+        done = fits.run() if executor is None else fits.run_on(executor)
+        folder.write_table(done.table, done.failed)
+        return done
 
 
 def named(images: Sequence[Any]) -> dict[str, Any]:

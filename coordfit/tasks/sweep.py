@@ -6,19 +6,18 @@ process pool, or the executor of a cluster. One row comes out for each network, 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend
 from ..config import FitConfig
-from ..errors import ConfigError, CoordfitError
+from ..errors import ConfigError
+from ..executors import finished
 from ..fit_options import RecipeName
 from ..images import Picture, load_picture
 from ..models.model import Model
@@ -55,7 +54,6 @@ _METRICS = {
 FIGURES = tuple(_METRICS)
 _MORE_IS_BETTER = ("psnr", "psnr_train", "psnr_held_out", "ssim")
 DIVERGED = "diverged"  # in the column `stopped`
-_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,9 @@ def execute(
     if executor is None:
         yield from _execute_here(groups, device, callback, should_stop)
     else:
-        yield from _execute_elsewhere(groups, device, executor, should_stop)
+        tasks = [(group, device) for group in groups]
+        for number, outcomes in finished(executor, run_group, tasks, should_stop):
+            yield from zip(groups[number], outcomes, strict=True)
 
 
 def _groups(runs: Sequence[Run]) -> list[list[Run]]:
@@ -168,35 +168,6 @@ def _groups(runs: Sequence[Run]) -> list[list[Run]]:
         for group in group_by_shape([run.job for run in runs])
         for start in range(0, len(group), MOST_MEMBERS)
     ]
-
-
-def _execute_elsewhere(
-    groups: Sequence[list[Run]], device: Device, executor: Executor, should_stop: ShouldStop | None
-) -> Iterator[tuple[Run, Outcome]]:
-    submitted: dict[Future[list[Outcome]], list[Run]] = {}
-    for group in groups:
-        with _killed_processes_told():
-            submitted[executor.submit(run_group, group, device)] = group
-    waiting = set(submitted)
-    while waiting and not (should_stop is not None and should_stop()):
-        done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
-            with _killed_processes_told():
-                outcomes = future.result()
-            yield from zip(submitted[future], outcomes, strict=True)
-    for future in waiting:
-        future.cancel()
-
-
-@contextlib.contextmanager
-def _killed_processes_told() -> Iterator[None]:
-    try:
-        yield
-    except BrokenProcessPool as error:
-        raise CoordfitError(
-            "a process of the sweep was killed, for want of memory perhaps; "
-            "go on with --resume and fewer --jobs"
-        ) from error
 
 
 def _execute_here(
@@ -310,7 +281,7 @@ def resolved(runs: Sequence[Run], device: Device, trial: Trial | None = None) ->
     `trial` is told of the progress of each choice.
     """
     chosen: dict[tuple[str, str], FitConfig] = {}
-    finished = []
+    settled_runs = []
     for run in runs:
         config = run.job.config
         if config.sigma == "auto":
@@ -319,5 +290,5 @@ def resolved(runs: Sequence[Run], device: Device, trial: Trial | None = None) ->
                 chosen[about] = settled(run.job, device.make(), trial)[0].config
             own = config.replace(sigma=chosen[about].sigma)
             run = Run(run.job.with_config(own), run.values)
-        finished.append(run)
-    return finished
+        settled_runs.append(run)
+    return settled_runs

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Backend
+from ..executors import Workers, finished_in_order
 from ..files import printable
 from ..images import Colours
 from ..images.interpolation import nearest_fill
@@ -27,13 +28,14 @@ from ..training.evaluation import Evaluator
 from ..training.member import HistoryRow
 from ..training.result import StreamedResult, metrics_of
 from ..training.state import CHECKPOINT_SECONDS, Callback, Checkpoint, Progress, RunningFit, ShouldStop
+from .chunk_task import TASK_TILES, ChunkTask
 from .group import RIDGE, RIDGE_BETWEEN
 from .layout import TileLayout
 from .model import TiledModel
 from .network import TileNetwork
 from .plan import TilePlan
 from .store import STORE_FILES, ParametersNow, TileStore
-from .trainer import TileTrainer
+from .trainer import TileRules, TileTrainer
 
 # The most tiles of a chunk, and about the most memory that it takes. A fit holds the levels of the picture and
 # one chunk; finished tiles are in a file.
@@ -90,13 +92,14 @@ class TiledFit(RunningFit):
         stored: str = "float16",
         folder: Path | None = None,
         resume: bool = False,
+        workers: Workers | None = None,
     ) -> None:
         self.masked = known is not None
         if known is None and plan.config.train_on != "all":
             known = training_mask(plan.config.train_on, signal.samples)
         self.known, self.weights = known, weights
         self.signal, self.plan, self.backend = signal, plan, backend
-        self.every_tile, self.stored = every_tile, stored
+        self.every_tile, self.stored, self.workers = every_tile, stored, workers
         self.network = network = TileNetwork.drawn(plan.config, signal.channels, len(signal.shape))
         self.history: list[HistoryRow] = []
         facts = {"config": plan.config.as_dict(), **plan.facts(signal, every_tile=every_tile, stored=stored)}
@@ -140,17 +143,23 @@ class TiledFit(RunningFit):
         self._asked_to_stop = self._out_of_time = False
         self._began = self._last_checkpoint = time.perf_counter()
         self._seconds_before = self.store.seconds
+        rules = TileRules(
+            every_tile=self.every_tile,
+            largest=float(np.finfo(self.stored).max),
+            ridge=RIDGE if self._seen is None else RIDGE_BETWEEN,
+        )
         trainer = TileTrainer(
             self.backend,
             self.network,
             self.plan.layout,
-            every_tile=self.every_tile,
-            largest=float(np.finfo(self.stored).max),
-            ridge=RIDGE if self._seen is None else RIDGE_BETWEEN,
+            rules,
             stop=lambda trained, is_whole: self._on_progress(trainer, trained, is_whole),
         )
         try:
-            self._train(trainer)
+            if self.workers is None:
+                self._train(trainer)
+            else:
+                self._train_elsewhere(trainer, self.workers)
         except KeyboardInterrupt:
             self._save_unfinished(trainer)
             raise
@@ -171,16 +180,42 @@ class TiledFit(RunningFit):
             parameters, errors = trainer.fit(pixels, steps, layout.blend_weights(tiles), weights, start=start)
             if trainer.aborted:
                 break
-            self._groups, spent = 0, (seconds + trainer.seconds, taken + trainer.steps_taken)
-            try:
-                store.add(self.network.packed(parameters), errors, *spent)
-            except KeyboardInterrupt:  # store these finished tiles once more, as a whole
-                store.done = int(tiles[0])
-                store.add(self.network.packed(parameters), errors, *spent)
-                raise
-            self._add_history_row()
-            # The worker that reports progress need not be the last to end.
-            self._on_progress(trainer, 0.0, is_whole=False, new=True)
+            packed = self.network.packed(parameters)
+            self._add(trainer, packed, errors, seconds + trainer.seconds, taken + trainer.steps_taken)
+
+    def _train_elsewhere(self, trainer: TileTrainer, workers: Workers) -> None:
+        """Do what `_train` does in chunks that other processes train."""
+        layout, store, steps = self.plan.layout, self.store, self.plan.config.steps or 0
+        began, store.unfinished = time.perf_counter(), None
+        seconds, taken = store.seconds, store.steps
+        chunk = ChunkTask(workers.make_backend, self.network, layout, trainer.rules, steps, self.stored)
+        count = min(TASK_TILES, self._tiles_at_a_time())
+        chunks = np.split(np.arange(store.done, len(layout)), range(count, len(layout) - store.done, count))
+        tasks = ((*self._targets(tiles), layout.blend_weights(tiles)) for tiles in chunks if len(tiles))
+        for trained in finished_in_order(workers.executor, chunk, tasks, lambda: self._asked_to_stop):
+            trainer.count(trained.tally)
+            spent = time.perf_counter() - began
+            self._add(trainer, trained.packed, trained.errors, seconds + spent, taken + trainer.steps_taken)
+
+    def _add(
+        self,
+        trainer: TileTrainer,
+        packed: NDArray[np.floating],
+        errors: NDArray[np.floating],
+        seconds: float,
+        steps: int,
+    ) -> None:
+        """Store finished tiles, and tell of them."""
+        self._groups, done = 0, self.store.done
+        try:
+            self.store.add(packed, errors, seconds, steps)
+        except KeyboardInterrupt:  # store these finished tiles once more, as a whole
+            self.store.done = done
+            self.store.add(packed, errors, seconds, steps)
+            raise
+        self._add_history_row()
+        # The worker that reports progress need not be the last to end.
+        self._on_progress(trainer, 0.0, is_whole=False, new=True)
 
     def _save_unfinished(self, trainer: TileTrainer) -> None:
         self._last_checkpoint = time.perf_counter()

@@ -15,6 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,34 @@ _ROUNDS = 4
 _EXPECTED_REMAINING = 0.2
 
 
+@dataclass(frozen=True)
+class TileRules:
+    """What ends the training of a tile."""
+
+    every_tile: bool = False
+    """Whether each tile has to reach the target, and not their mean alone."""
+    largest: float = math.inf
+    """A tile with a larger number has diverged, and keeps its old values."""
+    ridge: float = RIDGE
+    """That of last layers in closed form."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the training of some tiles took."""
+
+    steps: int
+    diverged: int
+    routes: dict[str, dict[str, int]]
+    """Calls of each primitive by route."""
+
+
 class TileTrainer:
     """Trains the tiles of a picture, as many at a time as it is given.
 
-    With `every_tile` each tile has to reach the target, and not their mean alone. A tile with a number above
-    `largest` has diverged and keeps its old values. `ridge` is that of last layers in closed form. `stop` is
-    called a few times a second, and after each group, with the number of trained tiles (those in training
-    count by their share of steps) and whether a group has just ended; True ends the training after the groups
-    in training.
+    `stop` is called a few times a second, and after each group, with the number of trained tiles (those in
+    training count by their share of steps) and whether a group has just ended; True ends the training after the
+    groups in training.
     """
 
     def __init__(
@@ -50,16 +71,16 @@ class TileTrainer:
         backend: Backend,
         network: TileNetwork,
         layout: TileLayout,
+        rules: TileRules | None = None,
         *,
-        every_tile: bool = False,
-        largest: float = math.inf,
-        ridge: float = RIDGE,
         stop: Callable[[float, bool], bool] | None = None,
     ) -> None:
         self.backend, self.network, self.layout = backend, network, layout
-        self.every_tile, self.largest, self._stop = every_tile, largest, stop
+        self.rules, self._stop = rules or TileRules(), stop
+        self._counted: list[Tally] = []
         self._lock, self.diverged = threading.Lock(), 0
-        self.workers = [GroupWorker(b, network, layout, ridge) for b in backend.per_worker_backends()]
+        backends, ridge = backend.per_worker_backends(), self.rules.ridge
+        self.workers = [GroupWorker(own, network, layout, ridge) for own in backends]
         rows, (row_bytes, _) = len(layout.grid), cost_of_a_row(network.layout.layer_sizes, network.config.dtype)
         self.group_size = max(4, backend.group_bytes // (row_bytes * rows))
         self.stopped = self.aborted = False
@@ -145,11 +166,22 @@ class TileTrainer:
         """The present errors (n,) of the tiles of the latest `fit`."""
         return np.empty(0) if self._tiles is None else self._tiles.error
 
+    def tally(self) -> Tally:
+        """Return what the training took so far."""
+        return Tally(self.steps_taken, self.diverged, self.routes())
+
+    def count(self, tally: Tally) -> None:
+        """Add what the training of other tiles took elsewhere."""
+        self._counted.append(tally)
+        self.steps_taken += tally.steps
+        self.diverged += tally.diverged
+
     def routes(self) -> dict[str, dict[str, int]]:
         """Return the calls of each primitive by route, of all workers."""
         total: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-        for worker in self.workers:
-            for name, counts in worker.backend.routes().items():
+        here = [worker.backend.routes() for worker in self.workers]
+        for routes in (*here, *(tally.routes for tally in self._counted)):
+            for name, counts in routes.items():
                 total[name].update(counts)
         return {name: dict(counts) for name, counts in total.items()}
 
@@ -206,7 +238,7 @@ class TileTrainer:
         target, error = self.target_error, tiles.error
         if target is None:
             return np.arange(len(error))
-        if self.every_tile or not np.isfinite(error).all():
+        if self.rules.every_tile or not np.isfinite(error).all():
             return np.flatnonzero(~(error <= target))
         total = error * tiles.error_weights.sum(axis=1, dtype=np.float64)
         allowed = target * float(tiles.error_weights.sum(dtype=np.float64))
@@ -256,7 +288,7 @@ class TileTrainer:
         """Store what a group has learned for each tile whose error is lower now."""
         chosen = np.flatnonzero(round_.group == number)
         error = tiles.mean_error(squared, chosen)
-        finite = np.isfinite(error) & (np.abs(parameters).max(axis=1) <= self.largest)  # False for NaN
+        finite = np.isfinite(error) & (np.abs(parameters).max(axis=1) <= self.rules.largest)  # False for NaN
         with self._lock:
             better = finite & (error < tiles.error[chosen])
             tiles.parameters[chosen[better]] = parameters[better]

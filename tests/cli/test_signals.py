@@ -203,7 +203,7 @@ def test_a_sweep_tells_that_a_process_was_killed(sweep_of_two):
         os.kill(worker, signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "a process of the sweep was killed" in err.splitlines()[-1]
+    assert "a process of the executor was killed" in err.splitlines()[-1]
 
 
 def is_locked_by(process, folder):

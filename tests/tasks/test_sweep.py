@@ -104,7 +104,7 @@ def test_a_process_that_was_killed_is_told(cat, moment):
             return future
 
     runs = plan_sweep([cat], [SMALL], {"depth": [2, 3]})
-    with pytest.raises(CoordfitError, match="a process of the sweep was killed"):
+    with pytest.raises(CoordfitError, match="a process of the executor was killed"):
         list(execute(runs, Device("numpy", 1), executor=Broken()))
 
 

@@ -28,7 +28,7 @@ from coordfit.tiles.model import _Band
 from coordfit.tiles.network import TileNetwork
 from coordfit.tiles.plan import SHAPES, TilePlan, plan_tiles
 from coordfit.tiles.store import TileStore
-from coordfit.tiles.trainer import TileTrainer
+from coordfit.tiles.trainer import TileRules, TileTrainer
 from coordfit.tiles.unfinished import Round, UnfinishedTiles
 
 SMALL = {"num_frequencies": 8, "hidden_size": 16, "sigma": 1.0}
@@ -185,7 +185,7 @@ def test_tiles_that_are_good_enough_leave():
     assert errors.mean() <= 10**-3.0
     assert trainer.steps_taken < 4 * len(pixels)
     trainer = trainer_of(layout, target_psnr=30.0)
-    trainer.every_tile = True
+    trainer.rules = TileRules(every_tile=True)
     _, errors = trainer.fit(pixels, 16)
     assert errors.max() <= 10**-3.0
     trainer = trainer_of(layout, target_psnr=10.0)  # the closed form is better

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -130,12 +132,20 @@ class Files:
 
 
 def fit_in(
-    files: Files, asked: Asked, image: Any, device: Device, callback: Callback | None, **pixels: Any
+    files: Files,
+    asked: Asked,
+    image: Any,
+    device: Device,
+    callback: Callback | None,
+    executor: Executor | None = None,
+    **pixels: Any,
 ) -> FitResult:
     """Fit what is asked of a picture or a signal, in a folder if there is one."""
     folder = None if files.out is None else Path(files.out)
     with named_as_keywords():
         planned = Planned.of(asked, image, device, folder if files.resume else None, **pixels)
+        if executor is not None:
+            planned = dataclasses.replace(planned, job=planned.job.trained_by(executor, device))
         backend = planned.job.device(device).make()
         return planned.run(backend, folder, callback, overwrite=files.overwrite, resume=files.resume)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ...backends import Backend
+from ...errors import ConfigError
 from ...training.job import Job
 from ...training.result import FitResult
 from ...training.state import Callback, RunningFit, ShouldStop, TrainingState
@@ -28,6 +30,10 @@ class PlannedJob(Job):
     def device(self, asked: Device) -> Device:
         """Return where it is trained."""
         return asked
+
+    def trained_by(self, executor: Executor, device: Device) -> Self:
+        """Return this job with an executor for its parts; ConfigError if it has none."""
+        raise ConfigError("executor trains tiles, and this fit has none; leave it out, or ask for tiles=8")
 
     def begin(
         self,

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...backends import Backend
 from ...encoders.registry import encoding_class
 from ...errors import ConfigError
+from ...executors import finished
 from ...images import Picture
 from ...images.interpolation import mean_spacing
 from ...pixels.weights import checked_mask, checked_weights
@@ -215,6 +217,19 @@ def trained(
         if not all(result.metrics for result in results):
             return
         yield from zip(group, results, strict=True)
+
+
+def trained_by(executor: Executor, jobs: Sequence[AnyJob], device: Device) -> Iterator[tuple[int, FitResult]]:
+    """Do what `trained` does on an executor: each batch is a task."""
+    groups = group_by_shape(jobs)
+    tasks = [([jobs[i] for i in group], device) for group in groups]
+    for number, results in finished(executor, _train_group, tasks):
+        yield from zip(groups[number], results, strict=True)
+
+
+def _train_group(jobs: Sequence[AnyJob], device: Device) -> list[FitResult]:
+    """Train a batch in a worker; all that goes in and comes out can be pickled."""
+    return jobs[0].run_together(jobs, device.make(), None, None)
 
 
 def _digest(array: NDArray[Any]) -> str:

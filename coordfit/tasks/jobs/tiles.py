@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,6 +12,8 @@ from typing import Any, ClassVar, Self
 from ...backends import Backend, get_backend
 from ...config import FitConfig
 from ...encoders.registry import ENCODINGS
+from ...errors import ConfigError
+from ...executors import Workers
 from ...signals.facts import SignalFacts
 from ...tiles.fit import TiledFit
 from ...tiles.model import TiledModel
@@ -19,7 +22,7 @@ from ...tiles.plan import TileOptions, TilePlan
 from ...training.result import FitResult
 from ...training.state import Callback, ShouldStop, TrainingState
 from .base import PlannedJob
-from .settings import Layer
+from .settings import Device, Layer
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class TiledJob(PlannedJob):
     plan: TilePlan = field(kw_only=True)
     every_tile: bool = False
     stored: str = "float16"
+    workers: Workers | None = field(default=None, compare=False)
     kind: ClassVar[str] = "tiles"
     can_be_animated: ClassVar[bool] = False
     encodings: ClassVar[Sequence[str]] = tuple(name for name, kind in ENCODINGS.items() if not kind.learns)
@@ -61,6 +65,12 @@ class TiledJob(PlannedJob):
         """Return this job with other settings of its networks."""
         return dataclasses.replace(self, config=config, plan=dataclasses.replace(self.plan, config=config))
 
+    def trained_by(self, executor: Executor, device: Device) -> Self:
+        """Return this job with an executor that trains chunks of its tiles."""
+        if self.config.seconds is not None:
+            raise ConfigError("seconds is no budget of tiles on an executor; take steps or target_psnr")
+        return dataclasses.replace(self, workers=Workers(executor, device.make))
+
     def check_goes_on(self, saved: FitConfig) -> None:
         """Leave it to the tiles that are kept: they know what they are of."""
 
@@ -83,6 +93,7 @@ class TiledJob(PlannedJob):
             stored=self.stored,
             folder=folder,
             resume=resume,
+            workers=self.workers,
         )
 
     @staticmethod
