@@ -16,6 +16,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .backends import DeviceUnavailableError, available_backends, get_backend
+    from .callbacks import CallbackList, CSVLogger, PythonLogger, TensorBoardLogger
     from .config import FitConfig, make_config
     from .encoders.base import Encoder, Encoding
     from .encoders.fourier import FourierEncoding
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "backends": ("DeviceUnavailableError", "available_backends", "get_backend"),
+    "callbacks": ("CSVLogger", "CallbackList", "PythonLogger", "TensorBoardLogger"),
     "config": ("FitConfig", "make_config"),
     "encoders.base": ("Encoder", "Encoding"),
     "encoders.fourier": ("FourierEncoding",),
@@ -91,6 +93,8 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "CSVLogger",
+    "CallbackList",
     "Comparison",
     "CompressedFileError",
     "CompressionResult",
@@ -111,8 +115,10 @@ __all__ = [
     "OutputError",
     "PictureError",
     "Progress",
+    "PythonLogger",
     "SignalError",
     "Table",
+    "TensorBoardLogger",
     "__version__",
     "available_backends",
     "bundled_picture",

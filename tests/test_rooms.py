@@ -109,6 +109,7 @@ ROOMS = [
     "coordfit.optimizers",
     "coordfit.models",
     "coordfit.training",
+    "coordfit.callbacks",
     "coordfit.tiles",
     "coordfit.codec",
     "coordfit.exports",
