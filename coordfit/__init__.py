@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .gradcheck import check_gradients
     from .images import bundled_picture, load_picture, save_picture
     from .images.metrics import psnr, ssim
+    from .live.server import LiveView
     from .models.model import Model
     from .report.progress import progress_bar
     from .report.table import Table
@@ -70,6 +71,7 @@ _MODULES = {
     "gradcheck": ("check_gradients",),
     "images": ("bundled_picture", "load_picture", "save_picture"),
     "images.metrics": ("psnr", "ssim"),
+    "live.server": ("LiveView",),
     "models.model": ("Model",),
     "report.progress": ("progress_bar",),
     "report.table": ("Table",),
@@ -110,6 +112,7 @@ __all__ = [
     "FourierEncoding",
     "InpaintResult",
     "KrigingResult",
+    "LiveView",
     "Model",
     "ModelFileError",
     "OutputError",

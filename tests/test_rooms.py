@@ -110,6 +110,7 @@ ROOMS = [
     "coordfit.models",
     "coordfit.training",
     "coordfit.callbacks",
+    "coordfit.live",
     "coordfit.tiles",
     "coordfit.codec",
     "coordfit.exports",

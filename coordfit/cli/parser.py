@@ -137,6 +137,8 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
     output = add_output(command)
     output.add_argument("--resume", action="store_true", help="continue the run in --out")
     add_animate(output)
+    output.add_argument("--live", action="store_true", help="show the training on a local page, in the browser")
+    output.add_argument("--no-browser", action="store_true", help="print the page's address alone")
     summary = (
         "a network for each tile of N x N pixels; auto cuts pictures over 256x256 (default: auto, if neither "
         "--recipe compact nor one network is asked for)"

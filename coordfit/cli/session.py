@@ -107,8 +107,9 @@ def train(
     stop: GracefulStop,
     animation: AnimationCallback | None,
     captions: Callable[[HistoryRow], list[str]],
+    view: Callable[[Progress], object] | None = None,
 ) -> Result:
-    """Train with a progress bar, `history.csv` and an animation with captions of each new row."""
+    """Train with a progress bar, `history.csv`, a view and an animation with captions of each new row."""
     log = make_log(options)
 
     def first_look(file: Path, psnr: float) -> None:
@@ -120,6 +121,8 @@ def train(
             if progress.evaluated and progress.row is not None and animation is not None:
                 animation.add([progress.render()], progress.step, captions(progress.row))
             report(progress)
+            if view is not None:
+                view(progress)
             return stop.is_asked_for()
 
         return folder.train(fit, run, callback, first_look)

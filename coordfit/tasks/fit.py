@@ -7,8 +7,10 @@ import os
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
+from ..callbacks import CallbackList
 from ..fit_options import AllOptions, RecipeName
 from ..images import MAX_PIXELS
+from ..live.notebook import NotebookView
 from .folders.folder_fit import Files, fit_in
 from .folders.resume import Asked
 from .jobs.settings import Keywords, Settings
@@ -34,6 +36,7 @@ def fit(
     weights: ArrayLike | None = None,
     average: int = 1,
     executor: Executor | None = None,
+    live: bool = False,
     max_pixels: int = MAX_PIXELS,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
@@ -65,6 +68,8 @@ def fit(
         the standard deviation of them.
     executor : concurrent.futures.Executor, optional
         Trains chunks of tiles, in processes or on a cluster; see `sweep`. The callback is told of each chunk.
+    live : bool
+        Whether a notebook shows picture, figures and curve while they change. Elsewhere, see `LiveView`.
     max_pixels : int
         Refuse a larger picture, before it is decoded.
     out : path, optional
@@ -95,7 +100,13 @@ def fit(
     limit = None if max_pixels == MAX_PIXELS else max_pixels
     asked = Asked(path_of(image), settings, tiles, limit, None if average == 1 else average)
     files = Files(out, overwrite, resume)
-    return fit_in(files, asked, image, keywords.device, callback, executor, known=known, weights=weights)
+    view = NotebookView() if live else None
+    callbacks = [each for each in (view, callback) if each is not None]
+    told = CallbackList(callbacks) if callbacks else None
+    result = fit_in(files, asked, image, keywords.device, told, executor, known=known, weights=weights)
+    if view is not None:
+        view.end(result)
+    return result
 
 
 def path_of(image: Any) -> str | None:

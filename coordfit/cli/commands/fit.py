@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import webbrowser
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...files import printable
 from ...images.collecting import is_several
+from ...live.server import LiveView
 from ...tasks.folders.folder_fit import FolderFit, Planned, opened
 from ...tasks.folders.resume import Asked, Begun
 from ...tasks.folders.run_folder import RunFolder
@@ -38,6 +41,8 @@ from ..session import (
 from . import fit_pictures
 
 Log = Callable[[str], None]
+_BROWSER_SECONDS = 3.0
+"""How long the training waits for the browser that shows it."""
 
 
 def run(options: Options) -> int:
@@ -47,6 +52,8 @@ def run(options: Options) -> int:
         array_options(options) is not None and len(options.images) == 1 and Path(options.images[0]).is_dir()
     )
     if len(options.images) > 1 or (any(map(is_several, options.images)) and not is_video):
+        if options.live:
+            raise UsageError("--live shows one picture; leave it out, or fit one")
         return fit_pictures.run(options)
     options.image = options.images[0] if options.images else None
     if options.resume and options.out is None:
@@ -93,7 +100,10 @@ def _asked(options: Options, begun: Begun | None) -> Asked:
 
 def _fit(fitting: FolderFit, options: Options, log: Log, stop: GracefulStop) -> int:
     animation, folder = AnimationCallback.of_one(options), fitting.folder
-    result = train(fitting.fit.run, fitting.fit, folder, options, stop, animation, _captions)
+    with _live_view(options, log) as view:
+        result = train(fitting.fit.run, fitting.fit, folder, options, stop, animation, _captions, view)
+        if view is not None:
+            view.end(result)
     if not result.metrics:
         return _cut_short(fitting, options, log, stop)
     fitting.write(result)
@@ -104,6 +114,19 @@ def _fit(fitting: FolderFit, options: Options, log: Log, stop: GracefulStop) -> 
         log(f"interrupted; the run so far is saved, {how_to_go_on(folder.path)}")
         return stop.exit_code
     return exit_code(result, log)
+
+
+@contextlib.contextmanager
+def _live_view(options: Options, log: Log) -> Iterator[LiveView | None]:
+    """Serve the page of `--live` and open it."""
+    if not options.live:
+        yield None
+        return
+    with LiveView() as view:
+        log(f"live view: {view.url}")
+        if not options.no_browser and webbrowser.open(view.url):
+            view.wait(_BROWSER_SECONDS)
+        yield view
 
 
 def _captions(row: HistoryRow) -> list[str]:
