@@ -17,6 +17,7 @@ from support import needs
 
 import coordfit
 from coordfit import backends
+from coordfit.cli.parser import make_parser
 from coordfit.config import RECIPES
 
 pytestmark = pytest.mark.slow
@@ -60,7 +61,8 @@ def test_the_wheel_is_for_every_system(wheel):
 
 def test_the_wheel_installs_one_package_and_nothing_else(names):
     info = f"coordfit-{coordfit.__version__}.dist-info"
-    assert {name.partition("/")[0] for name in names} == {"coordfit", info}
+    data = f"coordfit-{coordfit.__version__}.data"
+    assert {name.partition("/")[0] for name in names} == {"coordfit", info, data}
 
 
 def test_the_wheel_holds_every_source_file(names):
@@ -70,7 +72,8 @@ def test_the_wheel_holds_every_source_file(names):
         for path in Path(package.__file__).parent.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert sources - names == {"coordfit/backends.py"}  # the folder takes its place
+    # A folder takes the place of the one, and the other is among the metadata.
+    assert sources - names == {"coordfit/backends.py", "coordfit/data/LICENSE.md"}
 
 
 def test_the_wheel_holds_recipes_pictures_types_and_licences(names):
@@ -137,3 +140,60 @@ def test_every_dependency_group_that_is_named_exists(project):
         for group in re.findall(r"--group[ =]([a-z]+)", path.read_text(encoding="utf-8"))
     }
     assert named <= set(project["dependency-groups"])
+
+
+# -- a release -------------------------------------------------------------------------------------------
+
+
+def checked(program, *words):
+    if importlib.util.find_spec(program) is None:
+        needs.skip("packaging", f"{program.replace('_', '-')} is not installed")
+    command = [sys.executable, "-m", program, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_package_index_would_take_the_wheel(wheel):
+    checked("twine", "check", "--strict", wheel)
+    checked("check_wheel_contents", wheel)
+
+
+def test_the_version_is_the_same_everywhere():
+    version = coordfit.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert (
+        re.findall(r"^## \[(\d\S*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+        == version
+    )
+    assert f"coordfit {version}" in MAN_PAGE.read_text(encoding="utf-8").splitlines()[0]
+
+
+MAN_PAGE = ROOT / "docs" / "reference" / "coordfit.1"
+
+
+def test_the_man_page_has_every_command_and_option(names):
+    assert f"coordfit-{coordfit.__version__}.data/data/share/man/man1/coordfit.1" in names
+    page = MAN_PAGE.read_text(encoding="utf-8").replace("\\-", "-")
+    parts = dict(re.findall(r"^\.SS \\fBcoordfit (\w+)\\fR\n(.*?)(?=^\.SS|\Z)", page, re.MULTILINE | re.DOTALL))
+    commands = make_parser().commands
+    assert list(parts) == list(commands)
+    for name, command in commands.items():
+        flags = {flag for action in command._actions for flag in action.option_strings} - {"-h", "--help"}
+        assert flags <= set(re.findall(r"\\fB(-[\w-]+)\\fR", parts[name])), name
+
+
+def test_the_tested_versions_are_of_all_that_is_asked_for(project):
+    requirements = pytest.importorskip("packaging.requirements")
+    lines = (ROOT / "tested-versions.txt").read_text(encoding="utf-8").splitlines()
+    versions = {
+        canonical(name): version for name, _, version in (line.partition("==") for line in lines) if version
+    }
+    extras = project["project"]["optional-dependencies"]
+    asked = [*project["project"]["dependencies"], *(extras[name][0] for name in ("fast", "study", "export"))]
+    asked += [need for need in project["dependency-groups"]["test"] if isinstance(need, str)]
+    for need in map(requirements.Requirement, asked):
+        assert need.specifier.contains(versions[canonical(need.name)]), need
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
