@@ -27,7 +27,7 @@ def differences(values):
 
 
 truth = abs(k * np.cos(k * r)), k * np.cos(k * r) / r - k**2 * np.sin(k * r)
-exact = [model.render_derivative(kind)[..., 0] for kind in ("gradient-norm", "laplacian")]
+exact = [model.render_derivative(kind) for kind in ("gradient-norm", "laplacian")]
 figure, axes = plt.subplots(2, 3, figsize=(7, 5), layout="constrained")
 columns = {"waves": truth, "network": exact, "differences": differences(noisy)}
 for column, (name, found) in enumerate(columns.items()):

@@ -2,7 +2,7 @@
 A model in plain NumPy
 ======================
 
-A fitted network leaves coordfit as a few arrays. A dozen lines of NumPy draw it, here a detail at eight times
+A fitted network leaves coordfit as a few arrays. A few lines of NumPy draw it, here a detail at eight times
 the size, and agree with the library to the rounding of float32.
 """
 
@@ -20,8 +20,8 @@ with tempfile.TemporaryDirectory() as folder:
     arrays = dict(np.load(Path(folder) / "model.npz"))
 print({name: array.shape for name, array in arrays.items() if name != "README"})
 
-place = (np.arange(256) + 0.5) / 256 / 4
-points = np.stack(np.meshgrid(0.15 + place, 0.25 + place), axis=-1).astype(np.float32)
+place = (np.arange(192) + 0.5) / 192 * 24 / 128  # of 24 pixels
+points = np.stack(np.meshgrid(0.2 + place, 0.29 + place), axis=-1).astype(np.float32)
 phase = 2 * np.pi * points @ arrays["B"].T
 x = np.concatenate([np.cos(phase), np.sin(phase)], axis=-1)
 for layer in range(3):

@@ -13,8 +13,7 @@ import coordfit
 picture = coordfit.bundled_picture()
 options = {"train_on": "every-second", "recipe": "default", "steps": 200, "hidden_size": 64}
 sigmas = [0.2, 0.5, 1, 2, 5, 10, 20, 40]
-table = coordfit.sweep(picture, sigma=sigmas, **options)
-rows = sorted(table, key=lambda row: row["sigma"])
+table = coordfit.sweep(picture, sigma=sigmas, **options).sorted_by("sigma", descending=False)
 best = table.sorted_by("psnr_held_out")[0]["sigma"]
 three = [coordfit.fit(picture, sigma=sigma, **options) for sigma in (0.2, best, 40)]
 
@@ -24,7 +23,7 @@ for panel, result in zip("abc", three, strict=True):
     axes[panel].set_title(f"sigma {result.config.sigma:g}, {result.metrics['psnr_held_out']:.1f} dB")
     axes[panel].set_axis_off()
 for column, label in ("psnr_train", "training pixels"), ("psnr_held_out", "held-out pixels"):
-    axes["d"].semilogx(sigmas, [row[column] for row in rows], marker="o", label=label)
+    axes["d"].semilogx(table["sigma"], table[column], marker="o", label=label)
 bicubic = result.metrics["psnr_held_out_bicubic"]
 axes["d"].axhline(bicubic, color="gray", linestyle="--", label="held-out pixels, bicubic")
 axes["d"].set_xticks(sigmas, [f"{sigma:g}" for sigma in sigmas])
