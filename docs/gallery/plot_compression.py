@@ -23,7 +23,7 @@ def jpeg(quality, subsampling):
     return file.tell() / 1000, coordfit.load_picture(Image.open(file)).levels
 
 
-made = [coordfit.compress(picture, lmbda=price, steps=80) for price in (2e-3, 6e-4, 2e-4)]
+made = [coordfit.compress(picture, lmbda=price, steps=60) for price in (2e-3, 6e-4, 2e-4)]
 files = {"coordfit": [(len(one.data) / 1000, one.decompressed().levels) for one in made]}
 files |= {f"JPEG {kind}": [jpeg(q, kind) for q in range(10, 91, 5)] for kind in ("4:4:4", "4:2:0")}
 figure, axes = plt.subplot_mosaic("ab;cc", figsize=(7, 6.6), layout="constrained")

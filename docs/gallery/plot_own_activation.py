@@ -29,7 +29,7 @@ picture = coordfit.bundled_picture()
 activations = {"ReLU": "relu", "sine": "sine", "Gauss": Gauss(5.0)}
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.8), layout="constrained")
 for ax, (name, activation) in zip(axes, activations.items(), strict=True):
-    result = coordfit.fit(picture, encoding="none", activation=activation, learning_rate=5e-3, steps=300)
+    result = coordfit.fit(picture, encoding="none", activation=activation, learning_rate=5e-3, steps=200)
     ax.imshow(result.reconstruction, interpolation="nearest")
     ax.set_title(f"{name}, {result.metrics['psnr']:.1f} dB")
     ax.set_axis_off()

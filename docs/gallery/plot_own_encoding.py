@@ -24,7 +24,7 @@ class LogUniform(coordfit.FourierEncoding):
 
 
 picture, highest = coordfit.bundled_picture(), [8.0, 16.0, 32.0, 64.0, 128.0]
-options = {"train_on": "every-second", "recipe": "default", "steps": 200, "hidden_size": 64}
+options = {"train_on": "every-second", "recipe": "default", "steps": 150, "hidden_size": 64}
 gaussian = [coordfit.fit(picture, sigma=top / 3, **options) for top in highest]
 own = [coordfit.fit(picture, encoding=LogUniform(top), **options) for top in highest]
 

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import coordfit
 
 picture = coordfit.bundled_picture()
-options = {"train_on": "every-second", "recipe": "default", "steps": 200, "hidden_size": 64}
+options = {"train_on": "every-second", "recipe": "default", "steps": 150, "hidden_size": 64}
 sigmas = [0.2, 0.5, 1, 2, 5, 10, 20, 40]
 table = coordfit.sweep(picture, sigma=sigmas, **options).sorted_by("sigma", descending=False)
 best = table.sorted_by("psnr_held_out")[0]["sigma"]

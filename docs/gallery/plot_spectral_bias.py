@@ -12,7 +12,7 @@ import coordfit
 
 picture = coordfit.bundled_picture()
 comparison = coordfit.compare(
-    picture, encodings=["none", "basic", "positional", "gaussian"], sigmas=[10], steps=300, evaluate_every=20
+    picture, encodings=["none", "basic", "positional", "gaussian"], sigmas=[10], steps=200, evaluate_every=20
 )
 
 figure, axes = plt.subplot_mosaic("abcd;eeee", figsize=(7, 5), layout="constrained", height_ratios=(3, 4))
