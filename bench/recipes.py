@@ -1,6 +1,6 @@
 """Measure what each setting of the recipes `fast` and `sharp` brings, by steps and not by seconds.
 
-    python -m bench.recipes --json bench/results/recipes.json    # all tables of docs/recipes.md: ten minutes
+    python -m bench.recipes --json bench/results/recipes.json    # docs/explanation/recipes.md: ten minutes
     python -m bench.recipes --tables fast rates --json bench/results/recipes.json --show
 
 PSNR in dB of the middle squares of scikit-image's photographs, trained on all pixels unless a table says

@@ -35,7 +35,7 @@ _KNOWN: ContextVar[tuple[type, ...]] = ContextVar("components", default=())
 
 
 class Component(Protocol):
-    """An object of a frozen dataclass; see docs/adding.md for what each kind must have."""
+    """An object of a frozen dataclass; see docs/how_to/own_components.md for what each kind must have."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 

@@ -1,11 +1,11 @@
-"""The examples of docs/adding.md run, and its list of functions is the true one."""
+"""The examples of docs/how_to/own_components.md run, and its list of functions is the true one."""
 
 import re
 from pathlib import Path
 
 from coordfit.backends.lowering import FUNCTIONS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "adding.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "how_to" / "own_components.md").read_text(encoding="utf-8")
 
 
 def test_every_example_runs(tmp_path, monkeypatch):

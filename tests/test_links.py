@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if "_build" not in page.parts]
+
+FOLDERS = [page.parent for page in PAGES if page.name == "index.md"]
 
 
 def prose(path):
@@ -45,11 +48,13 @@ def test_the_tests_that_pages_name_are_there():
     assert named <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
 
 
-def test_every_page_of_docs_is_in_the_index():
-    assert {page.name for page in (ROOT / "docs").glob("*.md")} <= {
-        "index.md",
-        *re.findall(r"\]\((\w+\.md)\)", prose(ROOT / "docs" / "index.md")),
-    }
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(ROOT).as_posix())
+def test_every_page_of_a_folder_of_docs_is_in_its_index_and_in_the_navigation(folder):
+    text = (folder / "index.md").read_text(encoding="utf-8")
+    pages = {page.stem for page in folder.glob("*.md")} - {"index"}
+    pages |= {f"{index.parent.name}/index" for index in folder.glob("[a-z]*/index.md")}
+    assert pages <= set(re.findall(r"\]\(([\w/]+)\.md\)", text))
+    assert pages <= set(re.search(r"^```{toctree}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1].split())
 
 
 def test_a_broken_link_is_found(tmp_path):

@@ -9,7 +9,7 @@ from .pages import ROOT, Bound, Claim, Fault, Table, Unbound, faults_of
 _FILES = ("readme", "results", "tiles", "recipes", "compression", "enlarging", "arrays", "tutorial", "others")
 
 
-_IN_PART = ("bench/README.md", "docs/cli.md")
+_IN_PART = ("bench/README.md", "docs/how_to/several_pictures.md")
 """Pages on other matters: not every figure of theirs needs a claim."""
 
 

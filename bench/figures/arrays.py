@@ -1,4 +1,4 @@
-"""Say which figures of docs/arrays.md follow from which record."""
+"""Say which figures of docs/how_to/sounds_and_volumes.md follow from which record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from .pages import Bound, Claim, Unbound
 from .rows import Row, one
 
-PAGE = "docs/arrays.md"
+PAGE = "docs/how_to/sounds_and_volumes.md"
 
 
 def of(case: str, *names: str) -> Callable[[Row], list[Any]]:

@@ -1,4 +1,4 @@
-"""Say which figures of docs/compression.md follow from which record."""
+"""Say which figures of docs/how_to/compress.md follow from which record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..codec_scores import DECIBELS, tables
 from .pages import Bound, Claim, Table, Unbound
 from .rows import Row, line, mean, one, rule, where
 
-PAGE = "docs/compression.md"
+PAGE = "docs/how_to/compress.md"
 DEFAULT = "python -m bench.default_fit kodim*.png --json bench/results/default_fit.json"
 RESULTS = "bench/results"
 SETTINGS = (

@@ -1,11 +1,11 @@
-"""Say which figures of docs/enlarging.md follow from which record."""
+"""Say which figures of docs/how_to/enlarge.md follow from which record."""
 
 from __future__ import annotations
 
 from .pages import Bound, Claim, Table, Unbound
 from .rows import Row, line, mean, rule, where
 
-PAGE = "docs/enlarging.md"
+PAGE = "docs/how_to/enlarge.md"
 HALVED = "means over 2x2 pixels"
 
 

@@ -1,4 +1,4 @@
-"""Say which figures of gpu.md, exports.md and cli.md, and of bench/README.md, follow from which record."""
+"""Say which figures of several other pages follow from which record."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def polished(record: Row) -> list[float]:
 
 BATCHES = "python -m bench.batches --json bench/results/batches.json"
 CLAIMS: list[Bound] = [
-    Table("docs/gpu.md", "gpu-h200.json", lambda record: table(record).splitlines()[2:]),
+    Table("docs/how_to/gpu.md", "gpu-h200.json", lambda record: table(record).splitlines()[2:]),
     Claim(
-        "docs/cli.md",
+        "docs/how_to/several_pictures.md",
         "`--hidden-size 16 --num-frequencies 16 --depth 3` took {:.1f} s together and {:.1f} s alone (600"
         " steps, two"
         " cores); sixteen of 64x64 with the default network {:.1f} s together and {:.1f} s alone (150 steps)",
@@ -91,11 +91,13 @@ CLAIMS: list[Bound] = [
     ),
 ]
 UNBOUND = [
-    Unbound("docs/exports.md", "The zoom ends at 100 000 screen pixels", "a limit"),
-    Unbound("docs/exports.md", "blocks of about 80 ms", "a limit"),
-    Unbound("docs/exports.md", "`model.html#300,200,40` opens at pixel (300, 200), 40 times.", "an example"),
+    Unbound("docs/how_to/exports.md", "The zoom ends at 100 000 screen pixels", "a limit"),
+    Unbound("docs/how_to/exports.md", "blocks of about 80 ms", "a limit"),
     Unbound(
-        "docs/exports.md",
+        "docs/how_to/exports.md", "`model.html#300,200,40` opens at pixel (300, 200), 40 times.", "an example"
+    ),
+    Unbound(
+        "docs/how_to/exports.md",
         "| format | 384 tiles of 32x32, kodim23, 768x512 | size | written in | one network, 128x128 | size |",
         "no program keeps them; tests hold the differences to bounds",
     ),

@@ -1,4 +1,4 @@
-"""Say which figures of docs/recipes.md follow from which record."""
+"""Say which figures of docs/explanation/recipes.md follow from which record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .pages import Bound, Claim, Table, Unbound
 from .results import COMMANDS
 from .rows import Row, command, line, one, rule
 
-PAGE = "docs/recipes.md"
+PAGE = "docs/explanation/recipes.md"
 SIZES = (32, 64, 128)
 
 

@@ -1,4 +1,4 @@
-"""Say which figures of docs/tiles.md follow from which record."""
+"""Say which figures of docs/how_to/large_pictures.md follow from which record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..command_line import PHOTOGRAPHS
 from .pages import Bound, Claim, Table, Unbound
 from .rows import Row, line, mean, one, rule, where
 
-PAGE = "docs/tiles.md"
+PAGE = "docs/how_to/large_pictures.md"
 WHOLE = "python -m bench.whole_pictures --target 40 --json bench/results/whole_pictures.json"
 HIDDEN = (
     "python -m bench.tiles_held_out --missing 0.5 --size 128 --tiles 16"

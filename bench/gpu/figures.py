@@ -1,5 +1,6 @@
-"""Make the table of `docs/gpu.md` from a report: `python -m bench.gpu.figures [FILE] [--page docs/gpu.md]`.
+"""Make the table of `docs/how_to/gpu.md` from a report.
 
+Run as `python -m bench.gpu.figures [FILE] [--page docs/how_to/gpu.md]`.
 There is no table without a report, or with one of `--quick`: the path has not been measured then.
 """
 

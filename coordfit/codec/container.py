@@ -1,7 +1,7 @@
 """A compressed picture as bytes: a header, one rANS stream of all integers, and a checksum.
 
-`docs/codec_format.md` has the format bit by bit. Everything that a file claims is bounded before memory is
-taken for it.
+`docs/reference/codec_format.md` has the format bit by bit. Everything that a file claims is bounded before
+memory is taken for it.
 """
 
 from __future__ import annotations

@@ -121,9 +121,9 @@ class Encoding(ABC):
     def first_parameters(
         self, rng: np.random.Generator, pixels: NDArray[np.floating], known: NDArray[np.bool_]
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Return the first values for a signal (*size, C), of which training sees the samples `known` (*size).
+        """Return the first values for a signal `(*size, C)`.
 
-        They are drawn, unless an encoding overrides this.
+        Training sees its samples `known`, `(*size)`. They are drawn, unless an encoding overrides this.
         """
         return self.draw_parameters(rng)
 
@@ -166,7 +166,7 @@ class Encoder(ABC):
     learns: ClassVar[bool] = False
     """Whether `backward` fills gradients."""
     parameters: Mapping[str, Array] = MappingProxyType({})
-    """The trained arrays by name, shapes (*E, ...); none before `with_parameters`."""
+    """The trained arrays by name, shapes `(*E, ...)`; none before `with_parameters`."""
     gradients: Mapping[str, Array] = MappingProxyType({})
     """The arrays of the same shapes that `backward` fills."""
     flops_of_a_feature: ClassVar[int] = 16
@@ -213,10 +213,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """Return features (N, F) of coordinates (N, D), or (*E, N, F) if one of the two differs by member."""
+        """Return features (N, F) of coordinates (N, D), or `(*E, N, F)` if one of the two differs by member."""
 
     def of_pixels(self, index: Array, lattice: Lattice, dtype: str, out: Array | None = None) -> Array:
-        """Return the features of pixels of a lattice by number, for index (N,) or (*E, N)."""
+        """Return the features of pixels of a lattice by number, for index (N,) or `(*E, N)`."""
         return self(self.backend.pixel_coordinates(index, lattice, dtype), out)
 
     def of_run(self, pixels: PixelLattice, rows: slice, out: Array | None = None) -> Array:
@@ -249,7 +249,7 @@ class Encoder(ABC):
     # -- trained encoders ----------------------------------------------------------------------------
 
     def with_parameters(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> Encoder:
-        """Return an encoder on these arrays, shapes (*E, ...), for one worker; itself if it learns nothing."""
+        """Return an encoder on these arrays `(*E, ...)`, for one worker; itself if it learns nothing."""
         if not self.learns:
             return self
         bound = copy.copy(self)
@@ -257,7 +257,7 @@ class Encoder(ABC):
         return bound
 
     def backward(self, dx: Array, *, accumulate: bool = False) -> None:
-        """Fill (or add to) the gradients, from dx (*E, N, F) for the pixels of the last call."""
+        """Fill (or add to) the gradients, from dx `(*E, N, F)` for the pixels of the last call."""
         raise NotImplementedError(f"{type(self).__name__} has no parameters")
 
     def penalty(self) -> Array | float:

@@ -131,7 +131,7 @@ class FourierEncoder(Encoder):
 
     Parameters
     ----------
-    B : array, shape (m, D) shared by the members, or (*E, m, D)
+    B : array, shape (m, D) shared by the members, or `(*E, m, D)`
         Frequencies in cycles per longest side of the signal, on the device.
     """
 
@@ -153,11 +153,11 @@ class FourierEncoder(Encoder):
         return {"B": self.backend.to_numpy(self.B)}
 
     def __call__(self, coordinates: Array, out: Array | None = None) -> Array:
-        """Return features (N, 2 m), or (*E, N, 2 m) if B or the coordinates differ by member."""
+        """Return features (N, 2 m), or `(*E, N, 2 m)` if B or the coordinates differ by member."""
         return self.backend.fourier_features(coordinates, self.B, out=out)
 
     def of_pixels(self, index: Array, lattice: Lattice, dtype: str, out: Array | None = None) -> Array:
-        """Return the features of pixels of a lattice by number, for index (N,) or (*E, N)."""
+        """Return the features of pixels of a lattice by number, for index (N,) or `(*E, N)`."""
         return self.backend.pixel_fourier_features(index, lattice, self.B, dtype=dtype, out=out)
 
     def on_grid(self, axes: GridAxes, dtype: str) -> OnGrid:

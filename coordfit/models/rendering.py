@@ -122,8 +122,8 @@ class Drawable:
         """Return the picture (height, width, C) in [0, 1] at any size; by default at its own.
 
         If one of height and width is missing, it follows from the picture's shape. With a crop, only its pixels
-        of that rendering are computed. Other signals take a `shape`, and return (*shape, C) in their own units,
-        or (*shape) if they had no axis of channels.
+        of that rendering are computed. Other signals take a `shape`, and return `(*shape, C)` in their own
+        units, or `(*shape)` if they had no axis of channels.
         """
         grid = self.grid(height, width, shape=shape, crop=crop)
         lines = grid.lines, grid.width, self.signal.channels
@@ -272,7 +272,7 @@ class Rendered(Drawable):
         crop: Crop | None = None,
         per: PerLength = "sample",
     ) -> NDArray[np.float64]:
-        """Return a derivative (*shape, C) on the grid of a rendering.
+        """Return a derivative `(*shape, C)` on the grid of a rendering.
 
         Parameters
         ----------

@@ -22,7 +22,8 @@ from .base import Optimizer
 
 # Jordan's p(s) = a s + b s^3 + c s^5: five iterations take singular values from 0.002 to 1 into [0.68, 1.21].
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-# Three iterations take those from 0.02 there; pictures are about as good as with five (docs/recipes.md).
+# Three iterations take those from 0.02 there; pictures are about as good as with five
+# (docs/explanation/recipes.md).
 _ITERATIONS = 3
 
 

@@ -278,7 +278,7 @@ def test_the_table_of_figures_is_that_of_the_report():
 
 
 def test_the_page_has_the_figures_that_there_are_or_says_that_there_are_none(tmp_path):
-    page, record = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8"), figures.record()
+    page, record = (ROOT / "docs" / "how_to" / "gpu.md").read_text(encoding="utf-8"), figures.record()
     if record:
         found = figures.table(json.loads(record.read_text(encoding="utf-8")))
         assert page == figures.with_table(page, found)

@@ -24,7 +24,7 @@ from coordfit.cli import EXIT_INTERRUPTED, main
 from coordfit.cli.parser import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md", "docs/*.md"]
+NAMES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md", "docs/**/*.md"]
 LOOKED_AT = {"coordfit", "python", "pytest", ".venv/bin/pytest", "asv", "cp"}
 # What pip is told is looked at in test_packaging.py; others are simple, or not ours.
 NOT_LOOKED_AT = {"pip", ".venv/bin/pip", "python3", ".", "mkdir", "pre-commit", "ruff", "mypy", ".ci/run"}
@@ -194,7 +194,10 @@ def python_of(page):
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
 
 
-PYTHON = {page.name: python_of(page) for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+PYTHON = {
+    page.relative_to(ROOT).as_posix(): python_of(page)
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+}
 
 
 @pytest.mark.slow

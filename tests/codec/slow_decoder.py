@@ -1,4 +1,4 @@
-"""A second decoder of compressed pictures, from `docs/codec_format.md` alone: plain integers, one at a time."""
+"""A second decoder of compressed pictures, from `docs/reference/codec_format.md` alone: plain integers."""
 
 import bisect
 import functools

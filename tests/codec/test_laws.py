@@ -37,7 +37,7 @@ def test_the_tables_are_these():
 
 
 def test_the_page_of_the_format_has_these_numbers():
-    page = Path(__file__).parents[2] / "docs" / "codec_format.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "codec_format.md"
     if not page.exists():
         pytest.skip("the pages are not in a source distribution")
     text, factors = page.read_text(encoding="utf-8"), laws.decay_factors()

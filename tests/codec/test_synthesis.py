@@ -36,7 +36,7 @@ def made(bits=9, spread=2.0, colours=3, bit_depth=8):
 
 
 def exact_pixel(picture, row, column, drawn=SIZE):
-    """A pixel in fractions, by the formula of `docs/codec_format.md`."""
+    """A pixel in fractions, by the formula of `docs/reference/codec_format.md`."""
 
     def rounded(value, bits):
         return Fraction(floor(value * 2**bits + Fraction(1, 2)), 2**bits)

@@ -145,8 +145,8 @@ def test_slopes_of_kernels_are_their_derivatives(kernel):
 
 @pytest.mark.very_slow
 def test_a_picture_comes_back_from_its_gradients(capsys):
-    """The example of docs/arrays.md, as it stands."""
-    page = ROOT / "docs" / "arrays.md"
+    """The example of docs/how_to/sounds_and_volumes.md, as it stands."""
+    page = ROOT / "docs" / "how_to" / "sounds_and_volumes.md"
     *_, program = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     exec(program, {"__name__": "example"})
     told = re.fullmatch(r"(\d+) dB from gradients alone\n", capsys.readouterr().out)
