@@ -16,6 +16,7 @@ KNOWN = {
     "tsan": "ThreadSanitizer beside it",
     "cupy": "the real CuPy, for its names and what it says without a driver",
     "nvrtc": "NVRTC, which compiles the kernels for GPUs",
+    "docs": "Sphinx and its extensions, for the site of the documentation",
     "dask": "Dask's local cluster, an executor of other processes",
     "torch": "PyTorch, which computes the same steps and gradients",
     "jax": "JAX, which finds the same derivatives",
