@@ -16,6 +16,7 @@ from coordfit import __version__  # noqa: E402
 
 _URLS = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
 _RUNS = os.environ.get("COORDFIT_DOCS_RUN", "1") != "0"
+_FOLDER = os.environ.get("COORDFIT_DOCS_VERSION", "")
 
 project = "coordfit"
 author = "The coordfit developers"
@@ -38,7 +39,7 @@ extensions = [
     "repository_links",
     "docstring_names",
 ]
-exclude_patterns = ["_build", "jupyter_execute", "gallery", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "jupyter_execute", "gallery", "examples/*.ipynb", "**.ipynb_checkpoints"]
 nitpicky = True
 default_role = "code-or-link"
 
@@ -47,6 +48,7 @@ default_role = "code-or-link"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "cache" if _RUNS else "off"
+suppress_warnings = [] if _RUNS else ["myst-nb.lexer"]  # only a run tells the language of a Markdown notebook
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 repository_url = _URLS["Repository"]
@@ -82,9 +84,12 @@ html_theme = "pydata_sphinx_theme"
 html_title = "coordfit"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_copy_source = False
-html_baseurl = f"{_URLS['Documentation'].rstrip('/')}/dev/"
+html_baseurl = f"{_URLS['Documentation'].rstrip('/')}/{_FOLDER or 'dev'}/"
 html_theme_options = {
     "logo": {"text": "coordfit"},
     "icon_links": [{"name": "Repository", "url": _URLS["Repository"], "icon": "fa-brands fa-github"}],
@@ -98,10 +103,10 @@ html_theme_options = {
     "footer_end": [],
 }
 html_sidebars = {name: [] for name in ("index", "quick_start", "tutorial", "results", "contributing")}
-if _folder := os.environ.get("COORDFIT_DOCS_VERSION"):
+if _FOLDER:
     html_theme_options["switcher"] = {
         "json_url": f"{_URLS['Documentation'].rstrip('/')}/switcher.json",
-        "version_match": _folder,
+        "version_match": _FOLDER,
     }
     html_theme_options["check_switcher"] = False  # the workflow writes it after the build
     html_theme_options["navbar_end"] = ["version-switcher", "theme-switcher", "navbar-icon-links"]

@@ -105,7 +105,9 @@ def _allowed(spec: dataclasses.Field[object]) -> str:
 def _setting(spec: dataclasses.Field[object]) -> str:
     kind = kind_of(spec).replace("tuple[float, ...]", "tuple of numbers")
     kind = kind.replace("tuple[int, int]", "(width, height)")
-    text = f"{_plain(spec.metadata['help'])}.\n\n{_allowed(spec)}"
+    summary = _plain(spec.metadata["help"])
+    summary = summary[0].upper() + summary[1:] if summary[1].isalpha() else summary
+    text = f"{summary}.\n\n{_allowed(spec)}"
     option = f"--{spec.name.replace('_', '-')}"
     return (
         f":::{{confval}} {spec.name}\n:type: {kind}\n:default: `{spec.default!r}`\n\n{text}\n\n"

@@ -15,7 +15,7 @@ def _visit_inline(translator: HTML5Translator, node: nodes.math) -> None:
 
 def _visit_display(translator: HTML5Translator, node: nodes.math_block) -> None:
     formula = latex2mathml.tex2mathml(node.astext(), as_block=True)
-    translator.body.append(f'<div class="math" tabindex="0">{formula}</div>\n')
+    translator.body.append(f'<div class="formula">{formula}</div>\n')
     raise nodes.SkipNode
 
 
