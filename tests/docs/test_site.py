@@ -172,12 +172,15 @@ def test_files_of_the_repository_are_links_to_the_web(pages):
 
 
 def test_a_published_site_lists_its_versions(tmp_path):
+    program = ROOT / ".ci" / "publish_site.py"
+    if not program.exists():
+        needs.skip("docs", "the workflow's programs are not in this copy of the sources")
     built, published = tmp_path / "built", tmp_path / "published"
     (built / ".doctrees").mkdir(parents=True)
     (built / "index.html").write_text("new")
     published.mkdir()
     for version in ("dev", "0.9", "0.10", "0.9"):
-        command = [ROOT / ".ci" / "publish_site.py", built, published, version, "https://example.org/c/"]
+        command = [program, built, published, version, "https://example.org/c/"]
         subprocess.run([sys.executable, *command], check=True, timeout=60)
     listed = json.loads((published / "switcher.json").read_text())
     assert [part["version"] for part in listed] == ["0.10", "0.9", "dev"]
