@@ -41,7 +41,7 @@ class LiveView:
             print(view.url)
             view.end(coordfit.fit("photo.png", callback=view))
 
-    The picture is drawn only while the page is open, in at most a fortieth of the time.
+    The picture is drawn only while the page is open, in at most 1.5 % of the time.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import math
 import threading
 import time
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..images import png_bytes
 from ..images.formats.png import quantize
 from .curve import Point, curve_svg
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..training.result import FitResult
     from ..training.state import Progress
 
-MOST_SHARE = 0.025
+MOST_SHARE = 0.015
 """Of the time since the start, the most that the pictures may take."""
 MOST_SHOWN = 512
 """Pixels of the longer side of a picture that is drawn while it is learned."""
@@ -49,6 +49,7 @@ class LiveSnapshot:
         self._curves: dict[str, list[Point]] = {name: [] for name in _CURVES.values()}
         self._levels: NDArray[np.uint8] | None = None
         self._drawn_at, self._is_drawn = "", False
+        self._image = ""
 
     def follow(self, progress: Progress, *, is_watched: bool) -> None:
         """Take what is new, and draw the picture if someone watches and there is time for it."""
@@ -78,12 +79,14 @@ class LiveSnapshot:
                 f'<dd style="margin:0;font-size:1.25rem">{html.escape(value)}</dd></div>'
                 for name, value in self._figures.items()
             )
-            levels, when, done = self._levels, self._drawn_at, self._done
+            if self._levels is not None:  # encoded once, however often the figures change
+                self._image, self._levels = _image(self._levels, f"{self.name}, {self._drawn_at}"), None
+            image, done = self._image, self._done
             svg = curve_svg(self._curves, self._unit)
         return (
             f'<progress max="1" value="{done:.4f}" aria-label="training done" style="width:100%"></progress>'
             f'<dl style="display:flex;flex-wrap:wrap;gap:.5rem 1.5rem;margin:.5rem 0">{figures}</dl>'
-            f"{_image(levels, f'{self.name} as it is learned, {when}')}{svg}"
+            f"{image}{svg}"
         )
 
     # -- the run's own thread ----------------------------------------------------------------------------
@@ -128,11 +131,10 @@ class LiveSnapshot:
         self._drawn_at = when
 
 
-def _image(levels: NDArray[np.uint8] | None, alt: str) -> str:
-    if levels is None:
-        return ""
-    image = Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
-    data = base64.b64encode(png_bytes(image)).decode("ascii")
+def _image(levels: NDArray[np.uint8], alt: str) -> str:
+    image, content = Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels), io.BytesIO()
+    image.save(content, "PNG", compress_level=1)
+    data = base64.b64encode(content.getvalue()).decode("ascii")
     sharp = "image-rendering:pixelated;" if max(image.size) < MOST_SHOWN else ""
     return (
         f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt, quote=True)}" '

@@ -1,6 +1,6 @@
 "use strict";
-// Asks for what is new twice a second, until the run has ended or the server has gone.
-const BETWEEN = 500, MOST_FAILURES = 4;
+// Asks for what is new about once a second, until the run has ended or the server has gone.
+const BETWEEN = 700, MOST_FAILURES = 4;
 const name = document.getElementById("name"), status_ = document.getElementById("status");
 const shown = document.getElementById("shown");
 let version = -1, failures = 0;
