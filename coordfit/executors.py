@@ -49,7 +49,7 @@ def finished(
             if not numbers:
                 return
             done, _ = wait(numbers, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in sorted(done, key=lambda future: numbers[future]):
                 with _killed_processes_told():
                     result = future.result()
                 yield numbers.pop(future), result

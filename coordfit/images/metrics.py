@@ -59,6 +59,11 @@ def _peak(prediction: NDArray[Any], target: NDArray[Any]) -> float:
     return 1.0
 
 
+def _with_channels(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return a grey picture (H, W) as (H, W, 1), and others as they are."""
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
 def psnr_from_mse(mse: float) -> float:
     """Return `-10 log10(mse)` in dB, the peak signal-to-noise ratio with peak 1.
 
@@ -78,8 +83,8 @@ def psnr(
     Parameters
     ----------
     prediction, target
-        Pictures of one shape (H, W, C): float of any width, the target in [0, 1]; or both uint8, or both
-        uint16, which are divided by their highest value. ValueError otherwise.
+        Pictures of one shape, (H, W) or (H, W, C): float of any width, the target in [0, 1]; or both uint8,
+        or both uint16, which are divided by their highest value. ValueError otherwise.
     where
         Mask of the pixels to count, (H, W), bool; all of them by default.
 
@@ -89,6 +94,7 @@ def psnr(
         PSNR in dB over all channels of the counted pixels; `math.inf` if they are equal, NaN if the
         prediction holds a NaN there, None if no pixel is counted.
     """
+    prediction, target = _with_channels(prediction), _with_channels(target)
     peak = _peak(prediction, target)
     height, width, channels = target.shape
     if where is not None and (where.shape != (height, width) or where.dtype != np.bool_):
@@ -183,6 +189,7 @@ def ssim(prediction: NDArray[Any], target: NDArray[Any]) -> float | None:
     float or None
         At most 1, which means equal; None if a side is shorter than the window or there is no channel.
     """
+    prediction, target = _with_channels(prediction), _with_channels(target)
     peak = _peak(prediction, target)
     running = RunningSSIM(target if peak == 1.0 else target / peak)
     rows = max(4 * _SSIM_RADIUS, _BLOCK_VALUES // max(1, prediction[:1].size))

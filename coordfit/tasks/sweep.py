@@ -71,13 +71,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one run, to be sent between processes: its row and what was learned.
+    """What came of one run, to be sent between processes: its row, and what was learned if that is asked for.
 
     `learned` is where the training of a network stopped, or all tiles.
     """
 
     row: dict[str, Any]
-    learned: Any
+    learned: Any = None
 
 
 def plan_sweep(
@@ -140,6 +140,7 @@ def execute(
     executor: Executor | None = None,
     callback: Callback | None = None,
     should_stop: ShouldStop | None = None,
+    with_learned: bool = False,
 ) -> Iterator[tuple[Run, Outcome]]:
     """Train all runs and give each with its outcome, group by group as they finish.
 
@@ -151,12 +152,14 @@ def execute(
         Told of the progress of a group that runs here; True stops the group and those that would follow.
     should_stop : callable, optional
         Asked again and again; True stops the group that runs here, and waits for no executor any longer.
+    with_learned : bool
+        Whether outcomes have what was learned, for `model_of`; it is most of what an executor sends back.
     """
     groups = _groups(runs)
     if executor is None:
         yield from _execute_here(groups, device, callback, should_stop)
     else:
-        tasks = [(group, device) for group in groups]
+        tasks = [(group, device, with_learned) for group in groups]
         for number, outcomes in finished(executor, run_group, tasks, should_stop):
             yield from zip(groups[number], outcomes, strict=True)
 
@@ -184,9 +187,10 @@ def _execute_here(
             return
 
 
-def run_group(group: Sequence[Run], device: Device) -> list[Outcome]:
+def run_group(group: Sequence[Run], device: Device, with_learned: bool) -> list[Outcome]:
     """Train one group in a worker; all that goes in and comes out can be pickled."""
-    return _outcomes(group, device.make())
+    outcomes = _outcomes(group, device.make())
+    return outcomes if with_learned else [Outcome(outcome.row) for outcome in outcomes]
 
 
 def _outcomes(

@@ -43,10 +43,7 @@ def headless(monkeypatch):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_draws_a_figure(script, tmp_path, monkeypatch, few_steps, headless):
     if "import distributed" in script.read_text(encoding="utf-8"):
-        try:
-            import distributed  # noqa: F401
-        except ImportError:
-            needs.skip("dask", "Dask is not installed (pip install distributed)")
+        needs.library("distributed", "dask")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = _files()

@@ -1014,7 +1014,7 @@ def test_saving_carries_no_metadata(tmp_path):
 @pytest.mark.parametrize(
     ("name", "pixels", "bit_depth", "words"),
     [
-        ("a.png", np.zeros((2, 2)), 8, "H, W"),
+        ("a.png", np.zeros(4), 8, "H, W"),
         ("a.png", np.zeros((2, 2, 5)), 8, "H, W"),
         ("a.png", np.zeros((0, 2, 3)), 8, "H, W"),
         ("a.png", np.zeros((2, 2, 3), np.uint8), 8, "uint8"),

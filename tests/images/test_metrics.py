@@ -95,7 +95,8 @@ def test_psnr_without_a_counted_pixel_is_none():
         (np.zeros((4, 4, 1)), np.zeros((4, 4, 3)), None),
         (np.zeros((1, 4, 3)), np.zeros((4, 4, 3)), None),
         (np.zeros((3, 4, 3)), np.zeros((4, 3, 3)), None),
-        (np.zeros((4, 4)), np.zeros((4, 4)), None),
+        (np.zeros(4), np.zeros(4), None),
+        (np.zeros((4, 3)), np.zeros((4, 4, 3)), None),
         (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3)), None),
         (np.zeros((4, 4, 3)), np.zeros((4, 4, 3), np.uint8), None),
         (np.zeros((4, 4, 3)), np.zeros((4, 4, 3)), np.ones((4, 1), bool)),
@@ -106,6 +107,12 @@ def test_psnr_without_a_counted_pixel_is_none():
 def test_psnr_refuses_what_it_would_have_to_guess(prediction, target, where):
     with pytest.raises(ValueError, match=r"expected|has shape"):
         psnr(prediction, target, where=where)
+
+
+def test_a_grey_picture_may_have_no_axis_of_channels():
+    prediction, target = np.random.default_rng(2).random((2, 20, 16))
+    assert psnr(prediction, target) == psnr(prediction[..., None], target[..., None])
+    assert ssim(prediction, target[..., None]) == ssim(prediction[..., None], target[..., None])
 
 
 def test_scores_need_little_memory_and_change_no_argument():

@@ -34,12 +34,12 @@ def skip(need, reason):
     pytest.skip(reason)
 
 
-def library(name):
-    """Return a library that a test compares with."""
+def library(name, need=None):
+    """Return a library that a test needs; `need` is its part in `KNOWN` if that has another name."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        return skip(name, f"{name} is not installed ({error})")
+        return skip(need or name, f"{name} is not installed ({error})")
 
 
 def file_name(name):

@@ -1,8 +1,10 @@
 """Any executor gives what this process gives: of comparisons, tiles, many pictures; `test_sweep` has sweeps."""
 
 import pickle
+import re
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,14 +127,33 @@ def test_many_pictures_on_an_executor_write_folders_and_tell_failures(tmp_path, 
     assert (tmp_path / "all" / "1" / "history.csv").exists()
 
 
-def test_a_task_is_small():
-    """What docs/how_to tells of bytes: a path or a picture goes out, and what was learned comes back."""
+ON_128 = {"steps": 1, **HERE}
+TOLD = {
+    "sweep": lambda executor, _: coordfit.sweep(
+        coordfit.bundled_picture(), sigma=[1, 3, 10], loss=["mse", "mae"], executor=executor, **ON_128
+    ),
+    "compare": lambda executor, _: coordfit.compare(coordfit.bundled_picture(), executor=executor, **ON_128),
+    "fit_many": lambda executor, file: coordfit.fit_many([file], executor=executor, **ON_128),
+    "fit": lambda executor, _: coordfit.fit(
+        np.random.default_rng(0).random((184, 184, 3)), tiles=8, executor=executor, **ON_128
+    ),
+}
+PAGE = Path(__file__).parents[2] / "docs" / "how_to" / "clusters.md"
+
+
+@pytest.mark.parametrize("call", TOLD)
+def test_the_page_tells_the_bytes_of_a_task(call, tmp_path):
+    """Its cells have the least and the most of a call, or the most alone."""
+    [row] = re.findall(rf"^\| `{call}` .*\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    coordfit.save_picture(tmp_path / "picture.png", coordfit.bundled_picture().pixels)
     executor = Pickling()
-    picture = coordfit.bundled_picture()
-    coordfit.fit(picture, tiles=8, steps=1, executor=executor, **HERE)
-    [sent], [returned] = executor.sent, executor.returned
-    assert 128 * 128 * 12 < sent < 600_000
-    assert 256 * 1731 * 2 < returned < 1_000_000
+    TOLD[call](executor, tmp_path / "picture.png")
+    for cell, counts in zip(row.split("|")[3:5], (executor.sent, executor.returned), strict=True):
+        *low, high, unit = re.match(r" (?:([\d.]+) to )?([\d.]+) ([kM])B", cell).groups()
+        scale = {"k": 1e3, "M": 1e6}[unit]
+        assert max(counts) == pytest.approx(float(high) * scale, rel=0.15, abs=700)
+        if low[0]:
+            assert min(counts) == pytest.approx(float(low[0]) * scale, rel=0.15, abs=700)
 
 
 @pytest.mark.parametrize(
@@ -167,15 +188,12 @@ def test_no_more_tasks_wait_than_memory_should_hold(monkeypatch):
     answers = finished(Pickling(), abs, tasks)
     next(answers)
     assert drawn == [0, 1]
-    assert sorted(number for number, _ in answers) in ([1, 2, 3, 4], [0, 2, 3, 4])
+    assert [number for number, _ in answers] == [1, 2, 3, 4]
     assert drawn == [0, 1, 2, 3, 4]
 
 
 def test_a_dask_cluster_takes_tiles_and_pictures():
-    try:
-        import distributed
-    except ImportError:
-        needs.skip("dask", "Dask is not installed (pip install distributed)")
+    distributed = needs.library("distributed", "dask")
     words = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
     with distributed.LocalCluster(**words) as cluster, distributed.Client(cluster) as client:
         executor = client.get_executor(pure=False)

@@ -109,10 +109,7 @@ def test_a_process_that_was_killed_is_told(cat, moment):
 
 
 def test_a_dask_cluster_takes_the_groups(cat):
-    try:
-        import distributed
-    except ImportError:
-        needs.skip("dask", "Dask is not installed (pip install distributed)")
+    distributed = needs.library("distributed", "dask")
     options = SMALL | {"depth": [2, 3], "sigma": [1.0, 2.0], "device": "numpy", "threads": 1}
     with (
         distributed.LocalCluster(

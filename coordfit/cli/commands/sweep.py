@@ -95,9 +95,15 @@ def _train(
         elsewhere,
     ):
         elsewhere.show(0, len(missing), "none finished yet")
-        for number, (done, outcome) in enumerate(
-            execute(missing, device, executor=executor, callback=report, should_stop=stop.is_asked_for), start=1
-        ):
+        outcomes = execute(
+            missing,
+            device,
+            executor=executor,
+            callback=report,
+            should_stop=stop.is_asked_for,
+            with_learned=options.models,
+        )
+        for number, (done, outcome) in enumerate(outcomes, start=1):
             if outcome.row["stopped"] == "interrupted":
                 continue  # --resume trains it again
             if options.models:

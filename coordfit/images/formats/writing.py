@@ -37,7 +37,7 @@ def save_picture(path: str | os.PathLike[str], pixels: NDArray[np.floating], *, 
     path
         The suffix names the format: .png, or with 8 bits .jpg, .tif, .webp, .bmp.
     pixels
-        (H, W, C) floats, C as in `Picture`; clipped to [0, 1] and rounded to the nearest level.
+        (H, W) or (H, W, C) floats, C as in `Picture`; clipped to [0, 1] and rounded to the nearest level.
     bit_depth
         8 or 16.
 
@@ -49,6 +49,8 @@ def save_picture(path: str | os.PathLike[str], pixels: NDArray[np.floating], *, 
         The file cannot be written.
     """
     path = Path(path)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape or pixels.dtype.kind != "f":
         what = f"{pixels.dtype} of shape {pixels.shape}"
         raise PictureError(f"cannot save {printable(path)}: pixels must be floats (H, W, 1 to 4), not {what}")
