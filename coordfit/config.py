@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from .components import Component, Names, described, resolved
+from .components import Component, Names, described, name_of, resolved
 from .errors import ConfigError
 from .fit_options import (
     Auto,
@@ -43,6 +43,8 @@ DEFAULT_STEPS = 600
 _MOST_TIMES, _USUAL_PIXELS = 4, 128 * 128
 USUAL_RATES = {"muon": 1.6e-2, "adam": 4e-3, "sgd": 4e-3}
 """Default learning rates of the optimizers."""
+SINE_RATES = {"muon": 0.03, "adam": 0.02}
+"""The highest default rates for sines, times their omega; at two to four times as much they learn nothing."""
 MOST_STEPS = 10**9
 # Held-out pixels need lower frequencies than training pixels.
 _DEFAULT_SIGMA = {
@@ -143,7 +145,8 @@ class FitConfig:
     )
     learning_rate: float = _training(
         USUAL_RATES["muon"],
-        "at the start of the schedule (default {muon:g}, with Adam or SGD {adam:g})".format(**USUAL_RATES),
+        "at the start of the schedule (default {muon:g}, with Adam or SGD {adam:g}; for sines less, by their "
+        "omega)".format(**USUAL_RATES),
         limits=NOT_NEGATIVE,
     )
     momentum: float = _training(0.0, "of SGD", limits=(0.0, 1.0 - 1e-9))
@@ -319,8 +322,13 @@ def make_config(*layers: Mapping[str, Any], recipe: str | None = None) -> FitCon
     if other not in (merged.get("optimizer"), "gauss-newton"):  # a wrong name is refused below
         of_object = getattr(other, "usual_rate", USUAL_RATES["adam"])
         merged["learning_rate"] = USUAL_RATES.get(str(other), of_object)
+    has_its_own_rate = merged.get("activation") == "sine" or asked.get("learning_rate") is not None
     merged.update(asked)
-    return FitConfig(**{name: _plain(value) for name, value in merged.items()})
+    config = FitConfig(**{name: _plain(value) for name, value in merged.items()})
+    if has_its_own_rate or name_of(config.activation) != "sine" or config.optimizer not in SINE_RATES:
+        return config
+    highest = SINE_RATES[str(config.optimizer)] / config.resolved_omega
+    return config.replace(learning_rate=min(config.learning_rate, highest))
 
 
 def _plain(value: Any) -> Any:

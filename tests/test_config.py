@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cases import over
 
+import coordfit
 from coordfit import ConfigError, FitConfig, make_config
 from coordfit.backends import FUSED_MODES, PRECISIONS
 from coordfit.components import Component, Names
 from coordfit.config import BUDGETS, RECIPES, USUAL_RATES, default_steps, read_config_file, recipe_settings
 from coordfit.fit_options import FitOptions, FusedMode, Precision
-from coordfit.network.activations import ACTIVATIONS
+from coordfit.network.activations import ACTIVATIONS, Sine
 from coordfit.network.losses import LOSSES
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(FitConfig)}
@@ -199,6 +200,20 @@ def test_an_optimizer_comes_with_its_usual_rate(optimizer):
     assert make_config(config.as_dict()) == config
     assert make_config({"depth": 3}, recipe="paper").learning_rate == 1e-3
     assert make_config({"optimizer": "adam"}, recipe="paper").learning_rate == 1e-3
+
+
+def test_sines_have_a_rate_at_which_they_learn():
+    assert make_config({"activation": "sine"}).learning_rate == pytest.approx(0.03 / 30)
+    assert make_config({"activation": Sine(10.0)}).learning_rate == pytest.approx(0.003)
+    assert make_config({"activation": "sine", "optimizer": "adam", "omega": 2}).learning_rate == 4e-3
+    assert make_config({"activation": "sine", "learning_rate": 0.5}).learning_rate == 0.5
+    assert make_config({"depth": 3}, recipe="sharp").learning_rate == 5e-3
+    config = make_config({"activation": "sine"})
+    assert config.replace(depth=3).learning_rate == config.learning_rate
+    small = {"size": 32, "steps": 150, "device": "numpy"}
+    for encoding in ("none", "gaussian"):
+        result = coordfit.fit(coordfit.bundled_picture(), activation="sine", encoding=encoding, **small)
+        assert result.metrics["psnr"] > 25  # 15 at the usual rate: one colour
 
 
 @pytest.mark.parametrize("asked", [{"seconds": 3.0}, {"target_psnr": 30.0}, {"epochs": 2.0}], ids=str)
