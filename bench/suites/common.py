@@ -10,7 +10,19 @@ import contextlib
 import coordfit
 
 DEVICES = ("cpu", "gpu")
-FUSED = ("never", "always")
+FUSED = ("always", "never")  # the generic bodies last: few use them
+
+
+def named(name, unit=None):
+    """Give a benchmark the name, and a tracked one the unit, that the pages of asv show."""
+
+    def give(benchmark):
+        benchmark.pretty_name = name
+        if unit is not None:
+            benchmark.unit = unit
+        return benchmark
+
+    return give
 
 
 class OnDevice:

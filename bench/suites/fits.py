@@ -4,7 +4,7 @@
 
 import coordfit
 
-from .common import DEVICES, OnDevice
+from .common import DEVICES, OnDevice, named
 
 # Side of the bundled picture, and settings. Seeds are fixed: the PSNR moves only if the mathematics does.
 FITS = {
@@ -30,14 +30,14 @@ class Fits(OnDevice):
     def fit(self, **changes):
         return coordfit.fit(self.pixels, device=self.device, **(self.settings | changes))
 
+    @named("a whole fit of the bundled picture")
     def time_fit(self, fit, device):
         self.fit()
         self.backend.synchronize()
 
+    @named("PSNR of that fit", unit="dB")
     def track_psnr(self, fit, device):
         return self.fit().metrics["psnr"]
-
-    track_psnr.unit = "dB"
 
 
 class Inpainting(OnDevice):
@@ -54,13 +54,13 @@ class Inpainting(OnDevice):
     def inpaint(self):
         return coordfit.inpaint(self.pixels, missing=0.5, device="cpu")
 
+    @named("inpainting half of the pixels")
     def time_inpaint(self, side):
         self.inpaint()
 
+    @named("PSNR of the hidden pixels", unit="dB")
     def track_psnr_hidden(self, side):
         return self.inpaint().metrics["psnr_hidden"]
-
-    track_psnr_hidden.unit = "dB"
 
 
 class PixelVisits(OnDevice):
@@ -73,10 +73,9 @@ class PixelVisits(OnDevice):
         self.open("cpu")
         self.pixels = coordfit.bundled_picture(128).pixels
 
+    @named("pixel visits to a PSNR", unit="visits")
     def track_pixel_visits(self, psnr):
         result = coordfit.fit(self.pixels, device="cpu", target_psnr=psnr)
         if result.stopped != "target_psnr":
             return None
         return result.metrics["steps"] * min(result.config.batch_size or 128**2, 128**2)
-
-    track_pixel_visits.unit = "visits"

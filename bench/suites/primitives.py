@@ -10,7 +10,7 @@ import numpy as np
 from coordfit.network.activations import make_activation
 from coordfit.optimizers.adam import Adam
 
-from .common import DEVICES, FUSED, OnDevice
+from .common import DEVICES, FUSED, OnDevice, named
 from .networks import HIDDEN_SIZE, LEARNING_RATE, NUM_FREQUENCIES
 
 ROWS = 1024
@@ -55,6 +55,7 @@ class Linear(HiddenLayer):
     def body(self):
         self.backend.linear(self.x, self.W, self.b, self.activation, out=self.out)
 
+    @named("a hidden layer forward")
     def time_linear(self, device, fused):
         self.run()
 
@@ -80,6 +81,7 @@ class LinearBackward(HiddenLayer):
             out=self.out,
         )
 
+    @named("a hidden layer backward")
     def time_linear_backward(self, device, fused):
         self.run()
 
@@ -95,6 +97,7 @@ class FourierFeatures(Primitive):
     def body(self):
         self.backend.fourier_features(self.coordinates, self.B, out=self.out)
 
+    @named("Fourier features")
     def time_fourier_features(self, device, fused):
         self.run()
 
@@ -111,5 +114,6 @@ class AdamStep(Primitive):
             Adam(), self.parameters, [self.gradient], self.moments, step=100, learning_rate=LEARNING_RATE
         )
 
+    @named("a step of Adam")
     def time_adam_step(self, device, fused):
         self.run()

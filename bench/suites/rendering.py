@@ -6,7 +6,7 @@ import io
 
 import coordfit
 
-from .common import DEVICES, OnDevice
+from .common import DEVICES, OnDevice, named
 
 
 class Rendering(OnDevice):
@@ -21,6 +21,7 @@ class Rendering(OnDevice):
         self.model = result.model
         self.warm_up(lambda: self.model.render(32, 32))
 
+    @named("a rendering of the default network")
     def time_render(self, side, device):
         self.model.render(side, side)
         self.backend.synchronize()
@@ -38,6 +39,7 @@ class Png:
         x, y = grid.coordinates(range(512 * 512)).reshape(512, 512, 2).transpose(2, 0, 1)
         self.levels = quantize((x * y)[..., None].repeat(3, axis=-1).astype("float32"))
 
+    @named("writing a PNG of 512x512")
     def time_write_png(self):
         writer = self.writer(io.BytesIO(), 512, 512, 3, 8)
         writer.write_rows(self.levels)

@@ -5,7 +5,7 @@
 import statistics
 import time
 
-from .common import DEVICES, FUSED, OnDevice
+from .common import DEVICES, FUSED, OnDevice, named
 from .networks import Stepper
 
 # Side of the picture, pixels of a batch (None: all), networks (None: one, without an ensemble axis).
@@ -35,15 +35,13 @@ class TrainingSteps(OnDevice):
         self.pixels = self.step.rows * (members or 1)
         self.warm_up(self.step)
 
+    @named("a training step", unit="seconds")
     def track_step(self, case, fused, device):
         return 1.0 / self.steps_per_second()
 
-    track_step.unit = "seconds"
-
+    @named("pixels learned per second", unit="pixels/s")
     def track_pixels_per_second(self, case, fused, device):
         return self.pixels * self.steps_per_second()
-
-    track_pixels_per_second.unit = "pixels/s"
 
     def steps_per_second(self):
         """Return the median of some stretches of steps, each long enough for the clock."""
