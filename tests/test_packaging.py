@@ -39,8 +39,8 @@ def project():
 @pytest.fixture(scope="module")
 def wheel(project, tmp_path_factory):
     """The wheel of this tree, built without a network."""
-    if importlib.util.find_spec("hatchling") is None:
-        needs.skip("packaging", "hatchling, which builds the wheel, is not installed")
+    if None in map(importlib.util.find_spec, ("hatchling", "hatch_fancy_pypi_readme")):
+        needs.skip("packaging", "hatchling or hatch-fancy-pypi-readme, which build the wheel, are not installed")
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -156,6 +156,17 @@ def checked(program, *words):
 def test_a_package_index_would_take_the_wheel(wheel):
     checked("twine", "check", "--strict", wheel)
     checked("check_wheel_contents", wheel)
+
+
+def test_the_readme_of_the_wheel_has_no_relative_link(wheel, project):
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"coordfit-{coordfit.__version__}.dist-info/METADATA").decode()
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", prose)
+    base = project["project"]["urls"]["Repository"]
+    assert f"{base}/raw/main/docs/figures/comparison.png" in links
+    assert f"{base}/blob/main/CONTRIBUTING.md" in links
+    assert all(link.startswith("https://") for link in links)
 
 
 def test_the_version_is_the_same_everywhere():

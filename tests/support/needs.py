@@ -10,7 +10,7 @@ import sys
 import pytest
 
 KNOWN = {
-    "packaging": "hatchling and the repository, for the wheel",
+    "packaging": "hatchling, its plugin and the repository, for the wheel",
     "cublaslt": "a cublasLt library, for the numbers of its attributes",
     "kernels": "g++, which runs the CUDA kernels on the CPU",
     "tsan": "ThreadSanitizer beside it",
