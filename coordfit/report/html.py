@@ -52,7 +52,7 @@ main{{max-width:78rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}}
 h1{{font-size:1.9rem;line-height:1.2;margin:0 0 .6rem}}
 h2{{font-size:1.35rem;line-height:1.25;margin:0 0 .5rem}}
 p{{max-width:46rem;margin:.5rem 0;overflow-wrap:anywhere}}
-nav{{margin:1.2rem 0 0}}nav a{{margin-right:1rem;white-space:nowrap}}
+nav{{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:1.2rem 0 0}}nav a{{white-space:nowrap}}
 a{{color:var(--accent)}}
 section{{background:var(--paper);border:1px solid var(--line);border-radius:10px;
 padding:1.5rem 1.5rem 1.25rem;margin:1.75rem 0 0}}
@@ -117,7 +117,7 @@ class Section:
 
     def add_command(self, command: str) -> Section:
         """Add a command line."""
-        return self._add(f"<pre><code>{_escape(command)}</code></pre>")
+        return self._add(f'<pre tabindex="0"><code>{_escape(command)}</code></pre>')
 
     def _add(self, part: str) -> Section:
         self._parts.append(part)
