@@ -72,6 +72,7 @@ svg{{display:block;max-width:100%;height:auto}}svg *{{stroke-linejoin:round;stro
 pre{{overflow-x:auto;background:var(--page);border:1px solid var(--line);border-radius:6px;
 padding:.6rem .8rem;font-size:.85rem;margin:.9rem 0 0}}
 @media (max-width:40rem){{main{{padding:1.25rem .6rem 3rem}}section{{padding:1rem .8rem}}
+figure{{margin-right:0}}
 .scroll img{{max-width:none;width:56rem}}.scroll svg{{max-width:none;width:36rem}}}}
 @media print{{body{{background:none}}section{{border:none;padding:0;break-inside:avoid-page}}}}
 """
