@@ -40,7 +40,7 @@ def project():
 def wheel(project, tmp_path_factory):
     """The wheel of this tree, built without a network."""
     if None in map(importlib.util.find_spec, ("hatchling", "hatch_fancy_pypi_readme")):
-        needs.skip("packaging", "hatchling or hatch-fancy-pypi-readme, which build the wheel, are not installed")
+        needs.skip("packaging", "hatchling or hatch-fancy-pypi-readme, which build the wheel, is missing")
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
