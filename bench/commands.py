@@ -35,24 +35,14 @@ COMMANDS = (
     "coordfit --tiles 8 --target-psnr 40",
     "coordfit --tiles 8 --target-psnr 40 --device numpy",
     "coordfit --recipe paper --target-psnr 40 --evaluate-every 20",
-    "coordfit --encoding none",
     "coordfit --encoding grid --device numpy",
     *(f"coordfit --encoding pyramid --output-start {start} {SMALL}" for start in ("picture", "drawn")),
     *(
         f"coordfit --train-on every-second --encoding {encoding}"
         for encoding in ("none", "basic", "positional", "gaussian", "grid")
     ),
-    "coordfit --train-on every-second --sigma auto",
-    "coordfit sweep --train-on every-second --sigma 0.5,1,2,3,5,10,20,40",
     "coordfit inpaint --missing 0.5",
-    "coordfit inpaint --missing 0.5 --method network",
     "coordfit inpaint --missing 0.5 --average 4 --steps 300",
-    "coordfit inpaint --scribble",
-    "coordfit inpaint --scribble --method network",
-    "coordfit --depth 2 --hidden-size 32",
-    "coordfit --optimizer adam",
-    "coordfit --loss mae",
-    "coordfit --recipe interpolate --sigma 3",
     "coordfit --recipe sharp --train-on every-second --steps 600",
     "coordfit --recipe fast --train-on every-second --steps 600",
     "coordfit --recipe sharp --device numpy --steps 300",
@@ -74,9 +64,7 @@ TIMES = ("seconds", "seconds_in_all", "batch_seconds")
 def figures_of(told: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of a command's JSON."""
     metrics = told.get("metrics", {})
-    kept = {name: metrics[name] for name in FIGURES if metrics.get(name) is not None}
-    rows = [{name: row[name] for name in FIGURES if name in row} for row in told.get("rows", [])]
-    return kept | ({"rows": rows} if rows else {})
+    return {name: metrics[name] for name in FIGURES if metrics.get(name) is not None}
 
 
 def run(command: str) -> tuple[dict[str, Any], float]:

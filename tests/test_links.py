@@ -1,19 +1,31 @@
-"""Every relative link and anchor of the Markdown pages leads somewhere, and every test they name exists."""
+"""Every relative link and anchor of the pages leads somewhere, and every test they name exists."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "bench" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES = [page for page in PAGES if "_build" not in page.parts]
+DOCS = [page for kind in ("*.md", "*.ipynb") for page in sorted((ROOT / "docs").rglob(kind))]
+MADE = {"_build", "examples", "jupyter_execute", ".ipynb_checkpoints"}
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "bench" / "README.md", *DOCS]
+PAGES = [page for page in PAGES if not MADE & {*page.relative_to(ROOT).parts}]
 
 FOLDERS = [page.parent for page in PAGES if page.name == "index.md"]
 
 
+def text_of(path):
+    """The text of a page; of a notebook that of its Markdown cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
 def prose(path):
-    return re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^```.*?^```", "", text_of(path), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(path):
@@ -69,3 +81,13 @@ def test_a_broken_link_is_found(tmp_path):
         "[e](missing.md) [f](#same-2) [g](page.md#four) ![h](no/picture.png)\n```\n# five\n[i](code.md)\n```\n"
     )
     assert [*broken(page)] == ["missing.md", "#same-2", "page.md#four", "no/picture.png"]
+
+
+def test_a_broken_link_of_a_notebook_is_found(tmp_path):
+    cells = [
+        {"cell_type": "markdown", "source": ["# One\n", "[a](#one) [b](#two)\n", "[c](missing.md)"]},
+        {"cell_type": "code", "source": ["x[0](y)"]},
+    ]
+    page = tmp_path / "page.ipynb"
+    page.write_text(json.dumps({"cells": cells}))
+    assert [*broken(page)] == ["#two", "missing.md"]

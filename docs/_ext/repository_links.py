@@ -1,11 +1,13 @@
-"""Turn links of Markdown pages to files outside of docs/ into links to the repository on the web.
+"""Turn links of pages to files outside of docs/ into links to the repository on the web.
 
-The pages have relative links, which work in a clone and on GitHub. Links of an included page are made relative
-to the page that includes it, and a link to the folder gallery/ leads to the pages that are made of it.
+The pages, Markdown and notebooks, have relative links, which work in a clone and on GitHub. Links of an
+included page are made relative to the page that includes it, and a link to the folder gallery/ leads to the
+pages that are made of it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -38,6 +40,12 @@ def _on_source(app: Sphinx, docname: str, source: list[str]) -> None:
     page = Path(app.env.doc2path(docname))
     if page.suffix == ".md":
         source[0] = _mended(app, source[0], page.parent, page)
+    elif page.suffix == ".ipynb":
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = _mended(app, "".join(cell["source"]), page.parent, page)
+        source[0] = json.dumps(notebook)
 
 
 def _on_include(app: Sphinx, relative: Path, parent: str, source: list[str]) -> None:
