@@ -9,8 +9,10 @@ import warnings
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib import pyplot
+from PIL import Image
 
 import coordfit
 from coordfit.config import FitConfig
@@ -54,11 +56,17 @@ def notebook(monkeypatch, tmp_path):
     pyplot.switch_backend(before)
 
 
-def test_every_cell_runs_with_a_few_steps(notebook):
+@pytest.mark.parametrize("picture", [None, "photo.jpg"])
+def test_every_cell_runs_with_a_few_steps(notebook, picture):
+    """With the bundled picture, and with a grey one that is not square, by the one line to change."""
+    line = "PICTURE = None"
+    assert CODE["picture"].count(line) == 1
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (140, 200), dtype=np.uint8)).save("photo.jpg")
+    changed = CODE | {"picture": CODE["picture"].replace(line, f"PICTURE = {picture!r}")}
     namespace, drawn = {"__name__": "tutorial"}, []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name, text in CODE.items():
+        for name, text in changed.items():
             exec(compile(text, name, "exec"), namespace)
             for number in pyplot.get_fignums():
                 pyplot.figure(number).canvas.draw()  # a layout that fails is a warning
