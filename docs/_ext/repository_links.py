@@ -1,8 +1,8 @@
 """Turn links of pages to files outside of docs/ into links to the repository on the web.
 
 The pages, Markdown and notebooks, have relative links, which work in a clone and on GitHub. Links of an
-included page are made relative to the page that includes it, and a link to the folder gallery/ leads to the
-pages that are made of it.
+included page are made relative to the page that includes it, and links to the folder gallery/ and its programs
+lead to the pages that are made of them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def _mended(app: Sphinx, text: str, base: Path, page: Path) -> str:
         target = Path(os.path.normpath(base / file))
         if target == docs / "gallery":
             return "/examples/index.rst"
+        if target.parent == docs / "gallery":
+            return f"/examples/{target.stem}.rst"
         if target.is_relative_to(docs):
             return Path(os.path.relpath(target, page.parent)).as_posix() + anchor
         kind = "tree" if file.endswith("/") else "blob"

@@ -4,6 +4,7 @@ Spectral bias
 
 The same network with the same steps, fed by four encodings. From x and y alone (``none``) a ReLU network learns
 a blur, since it learns low frequencies first. Sines and cosines of the position let it learn fine detail.
+:doc:`/explanation/spectral_bias` says why.
 """
 
 import matplotlib.pyplot as plt
