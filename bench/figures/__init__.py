@@ -6,7 +6,10 @@ from importlib import import_module
 
 from .pages import ROOT, Bound, Claim, Fault, Table, Unbound, faults_of
 
-_FILES = ("readme", "results", "tiles", "recipes", "compression", "enlarging", "arrays", "tutorial", "others")
+_FILES = (
+    *("readme", "results", "tiles", "recipes", "compression", "enlarging", "arrays", "tutorial", "others"),
+    "explanation",
+)
 
 
 _IN_PART = ("bench/README.md", "docs/how_to/several_pictures.md")
