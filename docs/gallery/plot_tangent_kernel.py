@@ -4,8 +4,7 @@ The tangent kernel behind sigma
 
 Left: eigenvalues of the neural tangent kernel of a wide ReLU network on Gaussian features, in closed form
 (Tancik et al., 2020, section 4). A larger sigma lifts high frequencies. Right: networks trained by SGD on a
-signal that has all of 64 frequencies learn those soonest whose eigenvalues are large.
-:doc:`/explanation/spectral_bias` explains the kernel.
+signal of 64 frequencies learn those soonest that have :doc:`large eigenvalues </explanation/spectral_bias>`.
 """
 
 import matplotlib.pyplot as plt
