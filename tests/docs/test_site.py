@@ -45,7 +45,8 @@ class Page(HTMLParser):
             self.requests.append(found["href"])
         if found.get(REQUESTS.get(tag)):
             self.requests.append(found[REQUESTS[tag]])
-        if tag == "img" and not found.get("alt"):
+        is_beside_its_title = found.get("alt") == "" and str(found.get("src")).endswith("_thumb.png")
+        if tag == "img" and not (found.get("alt") or is_beside_its_title):
             self.silent.append(found.get("src"))
 
     def handle_data(self, data):
