@@ -19,6 +19,8 @@ from .streams import print_json
 
 PATIENCE = 1.0
 """Seconds until a command is cut short."""
+_SOON = 0.05
+"""Seconds until another look whether an import has ended."""
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -62,11 +64,14 @@ class SignalsAsErrors:
             signal.signal(other, signal.SIG_DFL)
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, self._interrupt_again)
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
-        raise self.error
+            self._interrupt_again(number, frame)
+        else:
+            self.raise_error()
 
-    def _interrupt_again(self, *_: object) -> None:
-        if not _is_being_handled(KeyboardInterrupt):
+    def _interrupt_again(self, number: int, frame: FrameType | None) -> None:
+        is_importing = _is_importing(frame)
+        signal.setitimer(signal.ITIMER_REAL, _SOON if is_importing else PATIENCE, PATIENCE)
+        if not is_importing and not _is_being_handled(KeyboardInterrupt):
             self.raise_error()
 
     def raise_error(self) -> None:
@@ -81,6 +86,13 @@ def _is_being_handled(kind: type[BaseException]) -> bool:
     while error is not None and not isinstance(error, kind):
         error = error.__context__
     return error is not None
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported; an error can leave one that crashes the process at its end."""
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 class CutShortError(KeyboardInterrupt):
@@ -105,7 +117,7 @@ class GracefulStop:
         self._patience = PATIENCE
         self._before: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
-        self._is_overdue = self._ended = False
+        self._is_overdue = self._is_cut = self._ended = False
 
     def is_asked_for(self) -> bool:
         """Whether a signal has come."""
@@ -151,30 +163,37 @@ class GracefulStop:
         self._set_alarm(0.0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        return isinstance(error, CutShortError)
+        # Other code can turn the error that cuts a command short into another one.
+        return isinstance(error, CutShortError) or (self._is_cut and isinstance(error, Exception))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._is_overdue:  # Windows has no alarm: the timer's thread sends another SIGINT
             self._is_overdue = False
-            self._cut_short()
+            self._cut_short(number, frame)
         elif self.signal is not None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         else:
             self.signal = number
             if self._patience == 0.0:
-                self._cut_short()
-            self._set_alarm(self._patience)
+                self._cut_short(number, frame)
+            else:
+                self._set_alarm(self._patience)
 
-    def _cut_short(self, *_: object) -> None:
-        if not self._ended and not _is_being_handled(CutShortError):
-            raise CutShortError
+    def _cut_short(self, number: int, frame: FrameType | None) -> None:
+        if self._ended or _is_being_handled(CutShortError):
+            return
+        if _is_importing(frame) and hasattr(signal, "setitimer"):
+            self._set_alarm(_SOON)
+            return
+        self._is_cut = True
+        raise CutShortError
 
     def _set_alarm(self, seconds: float) -> None:
         """Cut the command short after some seconds, and again where that was swallowed; 0 cancels the alarm."""
         if hasattr(signal, "setitimer"):
             if self._before:
-                signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+                signal.setitimer(signal.ITIMER_REAL, seconds, PATIENCE if seconds else 0.0)
             return
         if self._timer is not None:
             self._timer.cancel()

@@ -1,10 +1,12 @@
 """Ctrl-C and SIGTERM at any moment, and the death of a parent: one line, the right code, nothing left."""
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from support.cases import slow
 import coordfit
 from coordfit.backends import get_backend
 from coordfit.cli import main
-from coordfit.cli.interrupts import GracefulStop
+from coordfit.cli.interrupts import CutShortError, GracefulStop, SignalsAsErrors
 from coordfit.config import make_config
 from coordfit.files.lock import locked
 from coordfit.images import bundled_picture
@@ -162,6 +164,37 @@ def test_a_command_is_cut_short_though_the_first_error_is_swallowed(monkeypatch)
         time.sleep(600)
     assert stop.exit_code == 143
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("around", [SignalsAsErrors, GracefulStop])
+def test_an_import_is_not_cut_short(monkeypatch, tmp_path, around):
+    """A library of C++ that is left half imported turns the error into another one, or crashes at the end."""
+    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.1)
+    (tmp_path / "slowly_imported.py").write_text("import time\ntime.sleep(1)\nis_whole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    ended = []
+    with around():
+        timer.start()
+        try:
+            importlib.import_module("slowly_imported")
+            time.sleep(600)
+        except KeyboardInterrupt as error:
+            ended.append(type(error))
+    timer.join()
+    assert ended == [KeyboardInterrupt if around is SignalsAsErrors else CutShortError]
+    assert sys.modules.pop("slowly_imported").is_whole
+
+
+def test_an_error_that_cutting_short_became_is_no_other_error(monkeypatch):
+    monkeypatch.setattr("coordfit.cli.interrupts.PATIENCE", 0.1)
+    with GracefulStop() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+    assert stop.exit_code == 143
 
 
 @pytest.fixture
