@@ -7,6 +7,9 @@ document.addEventListener("DOMContentLoaded", () => {
     const link = summary.closest("li")?.querySelector("a");
     summary.setAttribute("aria-label", `Pages of ${link ? link.textContent.trim() : "this section"}`);
   }
+  for (const summary of document.querySelectorAll("details.hide summary[aria-label]")) {
+    summary.removeAttribute("aria-label"); // its text says more
+  }
   for (const box of document.querySelectorAll(".pst-scrollable-table-container, .formula")) {
     box.tabIndex = 0;
     box.setAttribute("role", "group");
