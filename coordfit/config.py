@@ -6,6 +6,7 @@ The command line, configuration files, recipes and `coordfit.fit(...)` are made 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import numbers
 import tomllib
@@ -349,17 +350,30 @@ def recipe_settings(name: str) -> dict[str, Any]:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Return settings from a TOML file by field name, and possibly `recipe`."""
+    """Return settings by field name, and possibly `recipe`, from a TOML file or the `config.json` of a run."""
+    is_of_run = path.suffix == ".json"
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        settings = _settings_of_run(json.loads(text)) if is_of_run else tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration file {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid {'JSON' if is_of_run else 'TOML'}: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} is no config.json of a run: it has no settings")
     for name in settings:
         if name != "recipe":
             _check_name(name, where=f" in {path}")
     return _words_to_none(settings)
+
+
+def _settings_of_run(document: Any) -> Any:
+    """Return the settings of a `config.json`; a null says nothing, but for the batch of all pixels."""
+    settings = document.get("config") if isinstance(document, dict) else None
+    if not isinstance(settings, dict):
+        return None
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return {name: value for name, value in plain.items() if value is not None or name == "batch_size"}
 
 
 def _words_to_none(settings: dict[str, Any]) -> dict[str, Any]:

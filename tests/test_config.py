@@ -202,6 +202,24 @@ def test_an_optimizer_comes_with_its_usual_rate(optimizer):
     assert make_config({"optimizer": "adam"}, recipe="paper").learning_rate == 1e-3
 
 
+def test_the_settings_of_a_run_are_a_configuration_file(tmp_path):
+    asked = {
+        "steps": 2,
+        "size": (12, 16),
+        "batch_size": None,
+        "sigma": (2.0, 3.0),
+        "hidden_size": 8,
+        "loss": "mae",
+    }
+    run = coordfit.fit(coordfit.bundled_picture(), out=tmp_path / "run", device="numpy", **asked)
+    found = read_config_file(tmp_path / "run" / "config.json")
+    assert make_config(found) == run.config
+    for content in ("[]", '{"config": 3}', "{", '{"config": {"lerning_rate": 1}}'):
+        (tmp_path / "wrong.json").write_text(content)
+        with pytest.raises(ConfigError, match=r"no settings|not valid JSON|did you mean 'learning_rate'"):
+            read_config_file(tmp_path / "wrong.json")
+
+
 def test_sines_have_a_rate_at_which_they_learn():
     assert make_config({"activation": "sine"}).learning_rate == pytest.approx(0.03 / 30)
     assert make_config({"activation": Sine(10.0)}).learning_rate == pytest.approx(0.003)

@@ -44,7 +44,7 @@ LISTED: dict[str, Sequence[str]] = {
 """The settings with several values, separated by commas, of each command with settings."""
 
 _SHELLS = ("bash", "zsh", "tcsh")
-_FILE_WORDS = ("IMAGE", "MODEL", "FILE", "FILE.toml", "DIR")  # metavars of paths
+_FILE_WORDS = ("IMAGE", "MODEL", "FILE", "DIR")  # metavars of paths
 _MODEL = "a .safetensors file that coordfit wrote, or the folder of a run"
 _ALL_DIVERGED = "the exit code is 4 if all do."
 _STUDY_TILES = (

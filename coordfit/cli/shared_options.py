@@ -48,7 +48,9 @@ def add_settings(command: argparse.ArgumentParser, several: Sequence[str] = ()) 
         type=one_of("recipe", RECIPES),
         help="a named set of settings, which other options then change",
     )
-    command.add_argument("--config", type=Path, metavar="FILE.toml", help="settings from a file")
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings from a .toml file, or a run's config.json"
+    )
     groups = {name: command.add_argument_group(title) for name, title in _GROUPS.items()}
     for spec in dataclasses.fields(FitConfig):
         _add_field(groups[spec.metadata["group"]], spec, several=spec.name in several)
