@@ -213,8 +213,11 @@ PYTHON = {
 }
 
 
+MAIN = 'if __name__ == "__main__":'  # programs of several processes, which have a test of their own
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [name for name, code in PYTHON.items() if code])
+@pytest.mark.parametrize("page", [name for name, code in PYTHON.items() if code and MAIN not in code])
 def test_the_python_of_a_page_runs(in_place, monkeypatch, page):
     """One step for each fit."""
     monkeypatch.setattr(coordfit.FitConfig, "resolved_steps", lambda config, pixels: 1)
