@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -78,7 +77,7 @@ def finished_in_order(
 def _killed_processes_told() -> Iterator[None]:
     try:
         yield
-    except BrokenProcessPool as error:
+    except BrokenExecutor as error:
         raise CoordfitError(
             "a process of the executor was killed, for want of memory perhaps; "
             "go on with fewer (in a sweep: --resume and fewer --jobs)"

@@ -18,6 +18,7 @@ from ..images.formats.png import quantize
 from .curve import Point, curve_svg
 
 if TYPE_CHECKING:
+    from ..models.rendering import Drawable
     from ..training.result import FitResult
     from ..training.state import Progress
 
@@ -29,7 +30,7 @@ _CURVES = {"psnr_train": "training pixels", "psnr_held_out": "held-out pixels"}
 
 
 class LiveSnapshot:
-    """Follows a run, from its own thread; other threads ask for what is to be shown.
+    """Follows a run, from the run's thread; other threads ask for what is to be shown.
 
     Attributes
     ----------
@@ -62,12 +63,15 @@ class LiveSnapshot:
     def end(self, result: FitResult) -> None:
         """Show the figures and the picture of a finished run."""
         reasons = {"interrupted": "stopped", "diverged": "diverged", "target_psnr": "the target is reached"}
+        size = _shown_size(result.model) if result.metrics else None
+        pixels = None if size is None else result.model.render(*size)
         with self._lock:
             self.ended = reasons.get(result.stopped, "finished")
             if result.metrics:
                 self._figures |= {"PSNR": _decibels(result.metrics["psnr"])} if result.metrics["psnr"] else {}
-                self._show(np.asarray(result.reconstruction), "at the end")
                 self._done = 1.0
+            if pixels is not None:
+                self._show(pixels, "at the end")
             self._figures["time left"] = "none"
             self.version += 1
 
@@ -111,15 +115,15 @@ class LiveSnapshot:
 
     def _draw(self, progress: Progress) -> None:
         began = time.perf_counter()
-        # The first costs are not known: a share of the time so far is taken for them.
         if self._is_drawn and self._spent + self._cost > MOST_SHARE * (began - self._began):
             return
         model = progress.model
         if self.name == "coordfit":
             self.name = model.signal.name
-        sides = model.signal.height, model.signal.width
-        longer = max(*sides, MOST_SHOWN)
-        pixels = progress.render(*(max(1, side * MOST_SHOWN // longer) for side in sides))
+        size = _shown_size(model)
+        if size is None:
+            return
+        pixels = progress.render(*size)
         with self._lock:
             self._show(pixels, f"{self._unit} {progress.step:,}")
             self.version += 1
@@ -129,6 +133,16 @@ class LiveSnapshot:
     def _show(self, pixels: NDArray[Any], when: str) -> None:
         self._levels = quantize(np.nan_to_num(pixels.astype(np.float32), nan=0.5)).astype(np.uint8, copy=False)
         self._drawn_at = when
+
+
+def _shown_size(model: Drawable) -> tuple[int, int] | None:
+    """Return the height and width at which a model is drawn; None for a signal that is no picture."""
+    signal = model.signal
+    if signal.frame is not None:
+        return None
+    longer = max(signal.height, signal.width, MOST_SHOWN)
+    height, width = (max(1, side * MOST_SHOWN // longer) for side in (signal.height, signal.width))
+    return height, width
 
 
 def _image(levels: NDArray[np.uint8], alt: str) -> str:

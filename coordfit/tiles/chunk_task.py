@@ -15,7 +15,7 @@ from .network import TileNetwork
 from .trainer import Tally, TileRules, TileTrainer
 
 TASK_TILES = 512
-"""Tiles of a task: those of 8x8 pixels take a megabyte to send, and some tenths of a second."""
+"""Tiles of a task: of 8x8 pixels, 0.8 MB are sent and 1.8 MB come back."""
 
 
 @dataclass(frozen=True)

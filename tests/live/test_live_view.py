@@ -140,7 +140,7 @@ def progress_of(model, step=1):
 class SlowModel:
     """A model whose picture takes a second by a clock that only it moves."""
 
-    signal = types.SimpleNamespace(height=4, width=4, name="<b>slow</b>")
+    signal = types.SimpleNamespace(height=4, width=4, name="<b>slow</b>", frame=None)
 
     def __init__(self, clock):
         self.clock, self.drawn = clock, 0
@@ -167,7 +167,9 @@ def test_pictures_take_no_more_than_their_share(monkeypatch):
 
 def test_a_large_picture_is_drawn_small():
     asked = []
-    model = types.SimpleNamespace(signal=types.SimpleNamespace(height=3000, width=1500, name="large"))
+    model = types.SimpleNamespace(
+        signal=types.SimpleNamespace(height=3000, width=1500, name="large", frame=None)
+    )
     model.render = lambda height, width: asked.append((height, width)) or np.zeros((height, width, 1))
     LiveSnapshot().follow(progress_of(model), is_watched=True)
     assert asked == [(snapshot.MOST_SHOWN, snapshot.MOST_SHOWN // 2)]
@@ -181,6 +183,22 @@ def test_tiles_and_held_out_pixels_are_shown(view):
         get(other.url)
         other.end(coordfit.fit(PICTURE, train_on="every-second", steps=4, callback=other, **SMALL))
         assert "held-out pixels, dB" in state(other)["html"]
+
+
+def test_a_signal_that_is_no_picture_has_figures_and_a_curve(view):
+    get(view.url)
+    values = np.random.default_rng(3).normal(size=(6, 5, 4))
+    view.end(coordfit.fit_array(values, "zyx", callback=view, steps=6, evaluate_every=2, **SMALL))
+    html = state(view)["html"]
+    assert "<img" not in html
+    assert "<svg" in html
+    assert "6 of 6" in html
+
+
+def test_the_end_of_a_large_picture_is_shown_small(view):
+    large = np.random.default_rng(5).random((snapshot.MOST_SHOWN + 88, 60, 3))
+    view.end(coordfit.fit(large, tiles=20, steps=1, device="numpy"))
+    assert shown(state(view)["html"]).shape == (snapshot.MOST_SHOWN, 51, 3)
 
 
 def test_an_axis_has_round_ticks():
