@@ -20,7 +20,7 @@ from ..report.table import Table
 from ..tiles.plan import TileOptions
 from ..training.result import FitResult
 from ..training.state import Callback, ShouldStop, Trial
-from .jobs.plan import AnyJob, plan, settled, trained, trained_by
+from .jobs.plan import AnyJob, plan, settled, trained, trained_elsewhere
 from .jobs.settings import Keywords, Settings, values_in
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def compare(
     jobs = settled_jobs(jobs, backend)
     if executor is None:
         return compare_jobs(backend, picture, jobs, callback)
-    results = dict(trained_by(executor, list(jobs.values()), keywords.device))
+    results = dict(trained_elsewhere(executor, list(jobs.values()), keywords.device))
     return Comparison(picture, {name: results[number] for number, name in enumerate(jobs)})
 
 

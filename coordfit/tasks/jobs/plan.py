@@ -219,7 +219,9 @@ def trained(
         yield from zip(group, results, strict=True)
 
 
-def trained_by(executor: Executor, jobs: Sequence[AnyJob], device: Device) -> Iterator[tuple[int, FitResult]]:
+def trained_elsewhere(
+    executor: Executor, jobs: Sequence[AnyJob], device: Device
+) -> Iterator[tuple[int, FitResult]]:
     """Do what `trained` does on an executor: each batch is a task."""
     groups = group_by_shape(jobs)
     tasks = [([jobs[i] for i in group], device) for group in groups]
