@@ -110,7 +110,7 @@ def test_it_uses_public_names_alone():
     tree = ast.parse("\n".join(CODE.values()))
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {getattr(node, "module", None) or node.names[0].name for node in imported}
-    assert modules == {"matplotlib.pyplot", "numpy", "coordfit", "dataclasses"}
+    assert modules == {"matplotlib.pyplot", "numpy", "coordfit", "dataclasses", "importlib.util"}
     used = {
         node.attr
         for node in ast.walk(tree)
