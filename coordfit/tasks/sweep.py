@@ -222,6 +222,7 @@ def sweep(
     recipe: RecipeName | None = None,
     executor: Executor | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
+    on_model: Callable[[dict[str, Any], Model | TiledModel], None] | None = None,
     known: NDArray[np.bool_] | None = None,
     weights: ArrayLike | None = None,
     **options: Any,
@@ -237,6 +238,8 @@ def sweep(
         `dask.distributed.Client(...).get_executor()`, `mpi4py.futures.MPIPoolExecutor()`.
     on_row : callable, optional
         Told of each row as it is finished.
+    on_model : callable, optional
+        Told of each row and its fitted model; without it an executor sends rows alone.
     known, weights : arrays (H, W), optional
         As `coordfit.fit` takes them, for all pictures.
     **options
@@ -258,10 +261,12 @@ def sweep(
     fixed = {name: value for name, value in options.items() if name not in varied}
     runs = resolved(plan_sweep(pictures, [fixed], varied, recipe=recipe, known=known, weights=weights), workers)
     rows = []
-    for _, outcome in execute(runs, workers, executor=executor):
+    for run, outcome in execute(runs, workers, executor=executor, with_learned=on_model is not None):
         rows.append(outcome.row)
         if on_row is not None:
             on_row(outcome.row)
+        if on_model is not None:
+            on_model(outcome.row, model_of(run, outcome))
     return ranked(Table(rows, ["picture", *varied, *FIGURES]), "psnr")
 
 

@@ -72,6 +72,24 @@ def test_a_sweep_has_a_row_for_every_combination(cat):
         assert row["psnr"] == pytest.approx(alone.metrics["psnr"], abs=1e-3)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_each_row_comes_with_its_model(cat, elsewhere):
+    models = {}
+    with ThreadPoolExecutor(1) as pool:
+        table = coordfit.sweep(
+            cat,
+            device="numpy",
+            executor=pool if elsewhere else None,
+            on_model=lambda row, model: models.update({(row["loss"], row["depth"]): model}),
+            loss=["mse", "mae"],
+            **SMALL | {"depth": [2, 3]},
+        )
+    assert len(table) == len(models) == 4
+    for row in table:
+        rendered = models[row["loss"], row["depth"]].render()
+        assert coordfit.psnr(rendered, cat.pixels) == pytest.approx(row["psnr"], abs=1e-6)
+
+
 def test_several_pictures_are_one_batch(cat):
     pictures = [coordfit.load_picture(pixels) for pixels in (cat.pixels.copy(), cat.pixels[::-1].copy())]
     table = coordfit.sweep(pictures, device="numpy", sigma=[1.0, 2.0], **SMALL)
