@@ -38,7 +38,7 @@ def spread(record: Row) -> list[str]:
 def visits(record: Row) -> list[str]:
     """Return the table of pixel visits to a PSNR."""
     levels = (30, 35, 40, 45, 50)
-    lines = [f"| | {' | '.join(f'{level} dB' for level in levels)} |", rule(6)]
+    lines = [f"| recipe | {' | '.join(f'{level} dB' for level in levels)} |", rule(6)]
     for name in ("fast", "sharp"):
         found = [best(record["runs"], f"coordfit: {name} (Muon)", level, "visits") for level in levels]
         lines.append(line(f"`{name}`", *(f"{value:,.0f}" if math.isfinite(value) else "-" for value in found)))

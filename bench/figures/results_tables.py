@@ -32,7 +32,7 @@ def seconds_to_psnr(record: Row) -> list[str]:
         "torch: sharp (Muon)": "PyTorch, `sharp` written in it (sines, no sigmoid at the end, linear schedule)",
         "coordfit: sharp (Muon)": "`coordfit --recipe sharp`",
     }
-    lines = [line("", *(f"{level:g} dB" for level in LEVELS)), rule(1 + len(LEVELS))]
+    lines = [line("program", *(f"{level:g} dB" for level in LEVELS)), rule(1 + len(LEVELS))]
     for name, label in names.items():
         times = {level: best_time(record["runs"], name, level, "seconds") for level in LEVELS}
         cells = {level: f"{t:.2f}" if t < 10 else f"{t:.1f}" for level, t in times.items() if math.isfinite(t)}
@@ -53,7 +53,7 @@ def held_out_pixels(record: Row) -> list[str]:
         name: command(record, f"{EVERY_SECOND} {name}") for name in ("none", "basic", "positional", "gaussian")
     }
     most = max(row["psnr_held_out"] for row in rows.values())
-    lines = ["| | training pixels | held-out pixels |", rule(3)]
+    lines = ["| encoding | training pixels | held-out pixels |", rule(3)]
     for name, row in rows.items():
         figure = f"{row['psnr_held_out']:.2f}"
         lines.append(
@@ -70,7 +70,7 @@ def held_out_pixels(record: Row) -> list[str]:
 def sigmas(record: Row) -> list[str]:
     """Return the table of encodings and sigmas."""
     lines = [
-        "| | `none` | `basic` | sigma too small | best sigma | sigma too large | `--sigma auto` |",
+        "| size | `none` | `basic` | sigma too small | best sigma | sigma too large | `--sigma auto` |",
         rule(7),
     ]
     for size in (32, 128, 256):
@@ -111,7 +111,7 @@ def course_project(record: Row) -> list[str]:
 def paper(record: Row) -> list[str]:
     """Return the table beside the paper's."""
     ours = {name: mean(where(record["rows"], encoding=name), "psnr_test") for name in PAPER}
-    lines = [line("", *(f"`{name}`" for name in PAPER)), rule(5)]
+    lines = [line("pictures", *(f"`{name}`" for name in PAPER)), rule(5)]
     for label, row in {"four photographs": ours, "the paper's natural images": PAPER}.items():
         cells = [f"{row[name]:.2f} ({row[name] - row['none']:+.2f})" for name in list(PAPER)[1:]]
         lines.append(line(label, f"{row['none']:.2f}", *cells))
@@ -131,7 +131,7 @@ def hidden(kriging: Row, inpainting: Row) -> list[str]:
         "biharmonic equations": each(half, lambda case: float(case["psnr_hidden_biharmonic"])),
         "the nearest known pixel": each(nets, lambda case: float(case["psnr_hidden_nearest"]), average=1),
     }
-    lines = [f"| | {' | '.join(PHOTOGRAPHS)} | mean |", rule(6)]
+    lines = [f"| filling | {' | '.join(PHOTOGRAPHS)} | mean |", rule(6)]
     for place, (label, values) in enumerate(rows.items()):
         cells = [f"{value:.2f}" for value in and_mean(values)]
         lines.append(line(label, *cells[:-1], f"**{cells[-1]}**" if place == 0 else cells[-1]))

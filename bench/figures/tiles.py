@@ -47,7 +47,7 @@ def shapes(record: Row) -> list[str]:
 def held_out(record: Row) -> list[str]:
     """Return the table of held-out pixels."""
     names = {"chelsea": "", "coffee": "", "astronaut": "", "camera": " (grey)"}
-    lines = ["| | one network | tiles of 32x32 | bicubic |", rule(4)]
+    lines = ["| picture | one network | tiles of 32x32 | bicubic |", rule(4)]
     for name, more in names.items():
         row = one(record["rows"], picture=name, size=256, tile=32, missing=None)
         figures = (row["network"]["psnr_unseen"], row["tiles"]["psnr_unseen"], row["plain"])
