@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.cases import slow
+from support.cases import slow, very_slow
 
 import coordfit
 from coordfit.cli import main
@@ -57,7 +57,7 @@ def test_json_has_the_figures_of_the_file(capsys):
     assert told["psnr"] == pytest.approx(coordfit.psnr(found, load_picture("photo.png").pixels), abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["RGBA", *slow("L", "LA", "I;16")])
+@pytest.mark.parametrize("kind", ["RGBA", *slow("I;16"), *very_slow("L", "LA")])
 def test_every_kind_of_picture_comes_back_as_that_kind(capsys, kind):
     colours = load_picture("photo.png").levels
     y, x = np.mgrid[:32, :32] - 16
@@ -158,7 +158,7 @@ def interrupted_at(monkeypatch, at):
 
 @pytest.mark.parametrize(
     ("target", "at"),
-    [(("--lambda", 1e-3), 17), *slow((("--psnr", 31), 63), (("--psnr", 31), 64))],
+    [(("--lambda", 1e-3), 17), *very_slow((("--psnr", 31), 63), (("--psnr", 31), 64))],
 )
 def test_an_interrupted_compression_goes_on_bit_by_bit(capsys, monkeypatch, target, at):
     """Also between the looks that steer lambda, and at one of them: at steps 60 and 65."""

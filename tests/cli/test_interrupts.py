@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.cases import slow
+from support.cases import slow, very_slow
 
 import coordfit
 from coordfit.cli import main
@@ -131,9 +131,9 @@ def cut_short(monkeypatch, capsys, words, place, count, number=signal.SIGINT):
     return code, capsys.readouterr().err.splitlines()[-1], seconds
 
 
-def some_of(phases, *fast):
+def some_of(phases, *fast, others=slow):
     """Cases for `parametrize`: all are slow but those of these places."""
-    return [case for k, phase in enumerate(phases) for case in ([phase] if k in fast else slow(phase))]
+    return [case for k, phase in enumerate(phases) for case in ([phase] if k in fast else others(phase))]
 
 
 FIRST_AND_LATER = [some_of([(name, *phase) for phase in phases], 0) for name, phases in PHASES.items()]
@@ -207,7 +207,7 @@ def test_tiles_that_were_cut_short_go_on_to_what_unbroken_ones_are(monkeypatch, 
     assert not list(Path("the run").glob("tiles.*"))
 
 
-@pytest.mark.parametrize(("place", "count"), some_of(PHASES["compact"], 1))
+@pytest.mark.parametrize(("place", "count"), some_of(PHASES["compact"], 1, others=very_slow))
 def test_few_bits_that_were_cut_short_go_on_to_the_file_of_an_unbroken_run(monkeypatch, capsys, place, count):
     words = COMMANDS["compact"]
     cut_short(monkeypatch, capsys, words, place, count)

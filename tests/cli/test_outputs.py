@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
-from support.cases import slow
+from support.cases import slow, very_slow
 from support.own_process import ROOT, environment
 
 import coordfit
@@ -259,7 +259,7 @@ def plant(path, kind, precious):
 
 
 @linux
-@pytest.mark.parametrize("command", ["fit", *slow(*(name for name in COMMANDS if name != "fit"))])
+@pytest.mark.parametrize("command", ["fit", *very_slow(*(name for name in COMMANDS if name != "fit"))])
 def test_every_name_that_a_run_writes_is_looked_at_before_it_begins(
     command, tmp_path, capsys, monkeypatch, instant_study
 ):

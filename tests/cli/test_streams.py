@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from support.cases import slow
+from support.cases import very_slow
 
 import coordfit
 from coordfit.cli import main
@@ -44,7 +44,7 @@ def run_in_shell(redirections="", **variables):
 
 
 @posix
-@pytest.mark.parametrize("redirections", ["<&- >&- 2>&-", *slow("2>&-", ">&-", "2>/dev/full")])
+@pytest.mark.parametrize("redirections", ["<&- >&- 2>&-", *very_slow("2>&-", ">&-", "2>/dev/full")])
 def test_a_run_needs_no_standard_streams(redirections):
     if "full" in redirections and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
@@ -70,7 +70,7 @@ def test_streams_that_are_none_stay_none(monkeypatch):
     assert sys.stderr is None
 
 
-@pytest.mark.parametrize("kind", ["the backend of a notebook", *slow("no backend", "not text")])
+@pytest.mark.parametrize("kind", ["the backend of a notebook", *very_slow("no backend", "not text")])
 def test_a_foreign_matplotlib_changes_no_curve(kind):
     variables = {
         "the backend of a notebook": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},

@@ -169,11 +169,11 @@ def test_the_deviation_is_that_of_the_networks_alone(mean_of_three, cat, known):
 def test_the_deviation_takes_little_memory_beside_its_picture(mean_of_three):
     result, _ = mean_of_three
     tracemalloc.start()
-    deviation = result.render_deviation(2000, 1500)
+    deviation = result.render_deviation(1200, 1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert deviation.shape == (2000, 1500, 3)
-    assert peak < deviation.nbytes + 60e6  # three pictures would be 216 MB
+    assert deviation.shape == (1200, 1000, 3)
+    assert peak < deviation.nbytes + 50e6  # three pictures would be 86 MB
 
 
 def test_one_network_has_no_deviation(numpy_backend, cat):

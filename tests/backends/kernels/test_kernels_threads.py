@@ -11,6 +11,7 @@ import simt
 from coordfit.backends.cupy_backend.kernels import FILES, source
 from simt import Memory
 from support import needs
+from support.cases import very_slow
 from tsan_child import EDITS, INSTANCES, run, without_barrier
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,7 @@ def test_threads_never_race(under_tsan):
     assert "WARNING: ThreadSanitizer" not in done.stderr
 
 
-@pytest.mark.parametrize("edit", ["sum_partials without barrier 0", "head_step without barrier 1"])
+@pytest.mark.parametrize("edit", ["sum_partials without barrier 0", *very_slow("head_step without barrier 1")])
 def test_a_missing_barrier_is_reported(under_tsan, edit):
     assert edit in EDITS
     done = under_tsan(edit)
