@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..report.animation import Animation, check_suffix
+from ..images.animated import check_suffix
+from ..report.animation import Animation
 from .options import Options
 
 
@@ -17,7 +18,7 @@ class AnimationCallback:
     Parameters
     ----------
     path : Path
-        A `.webp`, `.png` (APNG) or `.gif`; ConfigError for another suffix.
+        A `.webp`, `.png` (APNG), `.gif` or `.mp4`; ConfigError if it cannot be written here.
     names : sequence of str
         Titles of the networks, side by side.
     """

@@ -13,6 +13,7 @@ from ..config import FitConfig, read_config_file, sigma_in_words
 from ..errors import ConfigError
 from ..files import printable
 from ..images import MAX_PIXELS, Picture, bundled_picture, load_picture
+from ..images.animated import check_suffix
 from ..report.progress import ProgressReport, SigmaReport
 from ..signals.signal import Signal
 from ..sources.reading import ArrayOptions
@@ -71,9 +72,11 @@ def is_shown(options: Options) -> bool:
 
 
 def say_planned(job: FitJob, options: Options, log: Callable[[str], None]) -> None:
-    """Report a surprising decision of a plan, and refuse --animate with tiles."""
-    if options.animate is not None and not job.can_be_animated:
-        raise UsageError("--animate shows one network; add --tiles none")
+    """Report a surprising decision of a plan, and refuse --animate with tiles, or a file it cannot write."""
+    if options.animate is not None:
+        check_suffix(options.animate)
+        if not job.can_be_animated:
+            raise UsageError("--animate shows one network; add --tiles none")
     if job.words:
         log(job.words)
 

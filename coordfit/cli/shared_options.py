@@ -187,5 +187,5 @@ def add_animate(group: argparse._ArgumentGroup) -> None:
         "--animate",
         type=Path,
         metavar="FILE",
-        help="animate the training: a .webp, .png (APNG) or .gif",
+        help="animate the training: a .webp, .png (APNG), .gif or, with the extra `video`, .mp4",
     )

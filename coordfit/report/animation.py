@@ -1,17 +1,18 @@
-"""Animate pictures while networks learn them, as WebP, PNG or GIF."""
+"""Animate pictures while networks learn them."""
 
 import io
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, features
+from PIL import Image, ImageDraw
 
-from ..errors import ConfigError, OutputError
-from ..files import printable, write_bytes
+from ..errors import ConfigError
+from ..files import FilePath, printable
+from ..images.animated import Pace, check_suffix, save_frames
 from ..images.lettering import load_font, plain_text, shorten
 from .panels import GREY, INK, PAPER, show_pixels
 
@@ -22,28 +23,7 @@ _SHEET_WIDTH = 1600
 _SMALL_SIDE = 256  # smaller pictures are enlarged to about this, a whole number of times
 _NARROW_CELL = 160
 _MARGIN, _GAP = 16, 14
-_FRAME_MS, _LAST_MS = 120, 2500
-_PALETTE_FRAMES = 5
-_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".webp": ("WEBP", {"quality": 88, "method": 4, "minimize_size": False}),
-    ".png": ("PNG", {"default_image": False}),
-    ".gif": ("GIF", {"optimize": False}),
-}
-
-
-def check_suffix(path: str | Path) -> None:
-    """Refuse a file whose suffix names no animated format; call it before training.
-
-    ConfigError unless the suffix is .webp, .png or .gif, or if this Pillow cannot write WebP.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in _FORMATS:
-        known = ", ".join(_FORMATS)
-        raise ConfigError(f"cannot animate into {printable(path)}: its suffix is none of {known}")
-    if suffix == ".webp" and not features.check("webp"):
-        raise ConfigError(
-            f"cannot animate into {printable(path)}: this Pillow is built without WebP; name a .png or .gif"
-        )
+_PACE = Pace(Fraction(1000, 120), 2.5)
 
 
 class Animation:
@@ -51,7 +31,7 @@ class Animation:
 
     Frames are stored compressed, at the size at which they are shown. If there are too many, every second one
     is dropped; the first and the latest always stay. Saving unpacks them all, which takes 60 MB for one small
-    picture and 350 MB for the widest sheet.
+    picture and 350 MB for the widest sheet, unless it is a video.
 
     Parameters
     ----------
@@ -103,7 +83,7 @@ class Animation:
             self._frames = self._frames[::2]
             self._stride *= 2
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: FilePath) -> None:
         """Write the animation in the format of the suffix; the last frame is shown longer.
 
         ConfigError without a frame or for another suffix, OutputError if the file cannot be written.
@@ -111,24 +91,8 @@ class Animation:
         check_suffix(path)
         if not self._added:
             raise ConfigError(f"cannot animate into {printable(path)}: there is no frame")
-        name, options = _FORMATS[Path(path).suffix.lower()]
         frames = [*self._frames, self._latest] if self._latest_is_apart else self._frames
-        first, *others = _decoded(frames, name)
-        durations = [_FRAME_MS] * len(others) + [_LAST_MS]
-        content = io.BytesIO()
-        try:
-            first.save(
-                content,
-                name,
-                save_all=True,
-                append_images=others,
-                duration=durations if others else _LAST_MS,
-                loop=0,
-                **options,
-            )
-        except (OSError, ValueError) as error:
-            raise OutputError(f"cannot animate into {printable(path)} ({error})") from error
-        write_bytes(path, content.getvalue())
+        save_frames(path, map(_decoded, frames), len(frames), _PACE)
 
     def _draw(self, frames: Sequence[NDArray[np.floating[Any]]], captions: list[str]) -> Image.Image:
         """Draw one frame: titles, pictures, and captions below."""
@@ -161,23 +125,5 @@ def _compressed(sheet: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def _decoded(frames: Sequence[bytes], name: str) -> Iterator[Image.Image]:
-    """Yield the frames as pictures; for GIF with one palette, since colours would flicker otherwise."""
-    pictures = (Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames)
-    if name != "GIF":
-        yield from pictures
-        return
-    palette = _palette(frames)
-    for picture in pictures:
-        yield picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-
-
-def _palette(frames: Sequence[bytes]) -> Image.Image:
-    """Return 255 colours of the first, the last and some frames between, since early ones are grey."""
-    chosen = sorted({round(place) for place in np.linspace(0, len(frames) - 1, _PALETTE_FRAMES)})
-    pictures = [Image.open(io.BytesIO(frames[number])).convert("RGB") for number in chosen]
-    width, height = pictures[0].size
-    column = Image.new("RGB", (width, height * len(pictures)))
-    for number, picture in enumerate(pictures):
-        column.paste(picture, (0, number * height))
-    return column.quantize(255, dither=Image.Dither.NONE)
+def _decoded(frame: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(frame)).convert("RGB")

@@ -189,6 +189,8 @@ def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, wo
         monkeypatch.setattr(f"{module}.ENCODINGS", ("none",))  # tests/test_gradcheck.py has all of them
     for library in {"onnx", "torch"} & {*words}:
         pytest.importorskip(library)
+    if any(word.endswith(".mp4") for word in words):
+        pytest.importorskip("av")
     if words[:1] == ["compress"]:
         Path("photo.cfc").unlink()
     code = main(["1" if before == "--steps" else word for before, word in itertools.pairwise(["", *words])])

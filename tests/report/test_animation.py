@@ -6,7 +6,8 @@ from PIL import Image, ImageSequence
 
 from coordfit.cli.animation import AnimationCallback
 from coordfit.errors import ConfigError, OutputError
-from coordfit.report.animation import MAX_FRAMES, Animation, check_suffix
+from coordfit.images.animated import check_suffix
+from coordfit.report.animation import MAX_FRAMES, Animation
 
 SUFFIXES = [".webp", ".png", ".gif"]
 LEVELS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -120,9 +121,9 @@ def test_sizes_are_bounded(tmp_path, shape):
     assert frames_of(tmp_path / "small.png")[0][0].shape[0] <= 64 + 100
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film", "film.jpg", "film.apng"])
+@pytest.mark.parametrize("name", ["film.mov", "film", "film.jpg", "film.apng"])
 def test_other_suffixes_are_refused_with_the_known_ones(name):
-    with pytest.raises(ConfigError, match=r"\.webp, \.png, \.gif"):
+    with pytest.raises(ConfigError, match=r"\.webp, \.png, \.gif, \.mp4"):
         check_suffix(name)
     for suffix in (*SUFFIXES, ".GIF"):
         check_suffix(f"film{suffix}")
