@@ -27,6 +27,7 @@ from ..options import Options
 from ..session import is_shown, make_backend, make_log
 from ..streams import print_json
 from .render_numbers import draw_numbers, is_of_numbers
+from .render_size import grid_of, shape_of
 
 _MOST_SCALE = 4  # up to which a picture is enlarged by default
 _MOST_PIXELS = 10**10  # more would take days, and more bytes than most disks have
@@ -45,7 +46,7 @@ def run(options: Options) -> int:
         return draw(open_compressed(file), file, options)
     model = load_networks(file, make_backend(options, make_log(options)))
     if is_of_numbers(model, options):
-        return draw_numbers(model, file, _grid(options, model), options)
+        return draw_numbers(model, file, options)
     saw_all = model.config.train_on == "all"
     return draw(model, file, options, is_photograph=saw_all, device=model.backend.device)
 
@@ -57,10 +58,10 @@ def _draw_deviation(file: Path, options: Options) -> int:
     if not networks:
         raise UsageError("--deviation needs the folder of a run with --average K; leave it out")
     mean = load_networks(file, backend)
-    grid = _grid(options, mean)
+    grid = grid_of(options, mean)
     path = options.out or file.with_name(f"{file.stem}-deviation-{grid.width}x{grid.lines}.png")
     Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
-    shape = grid.full_shape
+    shape = shape_of(options, mean)
     deviation = deviation_of(networks, shape=shape, crop=options.crop)
     title = f"{mean.title}, mean of {len(networks)}"
     sheet = deviation_sheet(mean.render(shape=shape, crop=options.crop), deviation, title=title)
@@ -78,7 +79,7 @@ def draw(model: Drawable, file: Path, options: Options, *, is_photograph: bool =
 
     `is_photograph` says whether `--method auto` may enlarge the picture's own size.
     """
-    grid = _grid(options, model)
+    grid = grid_of(options, model)
     method = _method(options, model, grid, is_photograph=is_photograph)
     if method == "enlarge":
         make_log(options)("drawn in its own size and enlarged; --method function shows it between its pixels")
@@ -113,20 +114,6 @@ def _method(options: Options, model: Drawable, grid: SampleGrid, *, is_photograp
         return str(options.method)
     is_near = size[0] <= _MOST_SCALE * own.height and size[1] <= _MOST_SCALE * own.width
     return "enlarge" if fits and is_near and is_photograph else "function"
-
-
-def _grid(options: Options, model: Drawable) -> SampleGrid:
-    own = model.signal
-    shape = own.shape
-    if isinstance(options.size, tuple):
-        shape = options.size[::-1]
-    elif options.size is not None or options.scale is not None:
-        factor = options.scale or options.size / max(shape)
-        shape = tuple(max(1, round(side * factor)) for side in shape)
-    try:
-        return model.grid(shape=shape, crop=options.crop)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _check_extent(grid: SampleGrid, path: Path, model: Drawable) -> None:

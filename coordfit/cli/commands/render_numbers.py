@@ -20,6 +20,7 @@ from ..option_types import UsageError
 from ..options import Options
 from ..session import make_log
 from ..streams import print_json
+from .render_size import grid_of, shape_of
 
 _NUMPY = (".npy", ".npz")
 
@@ -34,9 +35,10 @@ def is_of_numbers(model: Rendered, options: Options) -> bool:
     return own.frame is not None and not (can_be_drawn and suffix not in ("", *ENDINGS))
 
 
-def draw_numbers(model: Rendered, file: Path, grid: SampleGrid, options: Options) -> int:
+def draw_numbers(model: Rendered, file: Path, options: Options) -> int:
     """Write the values or a derivative of a signal on a grid to a file, and print its path."""
     own, kind = model.signal, options.derivative
+    grid, shape = grid_of(options, model), shape_of(options, model)
     frame = _frame_of(own, is_derivative=kind is not None).of_grid(grid, own.shape)
     path = options.out or file.with_name(_name(file.stem, grid, own, kind))
     is_drawn = path.suffix.lower() not in ENDINGS
@@ -48,9 +50,9 @@ def draw_numbers(model: Rendered, file: Path, grid: SampleGrid, options: Options
     Outputs((), files=(path,)).check(path.parent, overwrite=options.overwrite)
     try:
         values = (
-            model.render(shape=grid.full_shape, crop=options.crop)
+            model.render(shape=shape, crop=options.crop)
             if kind is None
-            else model.render_derivative(kind, grid.full_shape, crop=options.crop)
+            else model.render_derivative(kind, shape, crop=options.crop)
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
