@@ -78,13 +78,12 @@ class CompressedPicture(Drawable):
             for rows in synthesised_rows(self.compressed, grid):
                 yield to_pixels(_without_hidden(rows))
             return
-        (height, width), (top, left) = grid.full_shape, grid.starts
-        points = self.signal.grid.resized(down * height, across * width)
+        points = grid.refined(down, across)
         step = max(1, _BAND // (down * across * grid.width))
         for row in range(0, grid.lines, step):
             count = min(step, grid.lines - row)
-            window = across * left, down * (top + row), across * grid.width, down * count
-            drawn = np.concatenate([*synthesised_rows(self.compressed, points.cropped(*window))])
+            window = points.cropped(0, down * row, points.width, down * count)
+            drawn = np.concatenate([*synthesised_rows(self.compressed, window)])
             cells = to_pixels(drawn).reshape(count, down, grid.width, across, -1)
             yield _without_hidden(cells.mean((1, 3), dtype=np.float32))
 

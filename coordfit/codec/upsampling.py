@@ -36,7 +36,7 @@ class Block:
         scale: int,
         outputs: slice,
         dtype: str = "float64",
-        drawn: tuple[int, int] | None = None,
+        drawn: tuple[float, float] | None = None,
     ) -> Block:
         """Return the Catmull-Rom weights of cells that are `scale` of `length` pixels wide, for some outputs.
 
@@ -81,7 +81,8 @@ class Upsampling:
     ) -> None:
         grid = grid or SampleGrid.of(*size)
         self.width, self._grid = grid.width, grid
-        self._is_passed_on = level == 0 and grid.full_shape == size
+        has_own_samples = grid.full_shape == size and all(start % 1 == 0 for start in grid.starts)
+        self._is_passed_on = level == 0 and has_own_samples
         down, right = zip(grid.full_shape, grid.starts, strict=True)
         self._strips = [Block.of(size[0], 1 << level, strip, dtype, down) for strip in strips]
         columns = strips_of(self.width, _COLUMNS)

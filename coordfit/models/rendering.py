@@ -147,7 +147,7 @@ class Drawable:
         places = zip(frame.axes, frame.origin, frame.spacing, grid.shape, strict=True)
         coords = {name: origin + step * np.arange(count) for name, origin, step, count in places}
         axes = (*frame.axes, "channel") if own.has_channels else frame.axes
-        return xarray.DataArray(self.render(shape=grid.full_shape, crop=crop), coords, axes, name=own.name)
+        return xarray.DataArray(self.render(shape=shape, crop=crop), coords, axes, name=own.name)
 
     def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
         """Yield whole lines (n, width, C) in [0, 1] of a grid in order, in parts of bounded size."""

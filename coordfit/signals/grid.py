@@ -8,6 +8,7 @@ and y, x to the right and y down. A rendering of another shape covers the same f
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,16 +32,16 @@ class SampleGrid:
         Of the grid, in samples.
     extents : tuple of float
         The spans of the whole rendering in coordinates: 1 along the signal's longest side.
-    full_shape : tuple of int
-        Of the whole rendering, in samples.
-    starts : tuple of int
+    full_shape : tuple of numbers
+        Of the whole rendering, in samples: whole numbers unless the grid is a window between samples.
+    starts : tuple of numbers
         The grid's first sample in the whole rendering.
     """
 
     shape: tuple[int, ...]
     extents: tuple[float, ...]
-    full_shape: tuple[int, ...]
-    starts: tuple[int, ...]
+    full_shape: tuple[float, ...]
+    starts: tuple[float, ...]
 
     @classmethod
     def of(cls, *shape: int) -> SampleGrid:
@@ -71,6 +72,30 @@ class SampleGrid:
         first = tuple(own + start for own, start in zip(self.starts, starts, strict=True))
         return replace(self, shape=sides, starts=first)
 
+    def windowed(self, corner: Sequence[float], sides: Sequence[float], shape: tuple[int, ...]) -> SampleGrid:
+        """Return a grid of some shape over a window of this one, which may begin and end between samples.
+
+        The corner and the sides are in this grid's samples, in the order of arrays; 0 is the first edge.
+        """
+        ratios = [count / side for count, side in zip(shape, sides, strict=True)]
+        full = zip(self.full_shape, shape, sides, strict=True)
+        places = zip(self.starts, corner, ratios, strict=True)
+        return SampleGrid(
+            shape,
+            self.extents,
+            tuple(own * count / side for own, count, side in full),
+            tuple((start + own) * ratio for start, own, ratio in places),
+        )
+
+    def refined(self, *factors: int) -> SampleGrid:
+        """Return the grid with each sample divided into this many along each axis."""
+        return SampleGrid(
+            tuple(map(operator.mul, self.shape, factors)),
+            self.extents,
+            tuple(map(operator.mul, self.full_shape, factors)),
+            tuple(map(operator.mul, self.starts, factors)),
+        )
+
     def __len__(self) -> int:
         """Return the number of samples."""
         return math.prod(self.shape)
@@ -87,8 +112,8 @@ class SampleGrid:
 
     @property
     def window(self) -> tuple[slice, ...]:
-        """Return the place of the grid in an array of the whole rendering."""
-        places = zip(self.starts, self.shape, strict=True)
+        """Return the place of the grid in an array of the whole rendering, of which it has whole samples."""
+        places = zip(map(int, self.starts), self.shape, strict=True)
         return tuple(slice(start, start + side) for start, side in places)
 
     @property

@@ -118,7 +118,7 @@ class EnlargedDrawing(Drawable):
 
     def render_rows(self, grid: SampleGrid) -> Iterator[NDArray[np.floating[Any]]]:
         """Yield whole rows of a grid at least as large as the picture; all are in memory."""
-        height, width = grid.full_shape
+        height, width = map(int, grid.full_shape)
         own = np.concatenate([*self.drawn.render_rows(self.signal.grid)]).astype(np.float32)
         colours = enlarged_pixels(own, height, width, self._threads)
         assert colours is not None
