@@ -129,6 +129,17 @@ def parse_window(text: str) -> tuple[int, ...]:
     return parse_crop(text, axes=(1, 2, 3, 4))
 
 
+def parse_part(text: str) -> tuple[float, ...]:
+    """Return left, top, width and height from `X,Y,W,H`, in pixels and parts of them."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4 or not all(0.0 <= n < 10.0**_MOST_DIGITS for n in numbers) or 0.0 in numbers[2:]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no window; use X,Y,W,H in pixels, e.g. 60.5,40,8,6")
+    return numbers
+
+
 def checked(name: str, convert: Converter, fits: Callable[[Any], bool], wanted: str) -> Converter:
     """Return a converter that refuses values that do not fit, and says what is wanted."""
 

@@ -18,6 +18,7 @@ from .option_types import (
     count,
     one_of,
     parse_crop,
+    parse_part,
     parse_shape,
     parse_size,
     parse_window,
@@ -291,6 +292,20 @@ def _add_render(command: argparse.ArgumentParser) -> None:
         "--derivative",
         metavar="KIND",
         help="the exact derivative per pixel: x, y (or another coordinate), gradient-norm, or laplacian",
+    )
+    zoom = command.add_argument_group("a zoom, as .webp (default), .png, .gif or, with the extra `video`, .mp4")
+    zoom.add_argument(
+        "--zoom-to",
+        type=parse_part,
+        metavar="X,Y,W,H",
+        help="from the whole picture into this window of the function, in the picture's own pixels, decimals "
+        "allowed; --size is that of the frames (default: its own, with the longer side from 480 to 1280)",
+    )
+    zoom.add_argument(
+        "--seconds",
+        type=checked("seconds", float, lambda s: 0.0 < s <= 600.0, "a number above 0 and at most 600"),
+        metavar="S",
+        help="how long it moves; then the last frame stays for 1.5 s (default: 6)",
     )
     add_device(command)
 

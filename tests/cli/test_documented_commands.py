@@ -187,6 +187,7 @@ def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, wo
     monkeypatch.setattr("tempfile.tempdir", os.curdir)
     for module in ("coordfit.gradcheck", "coordfit.cli.commands.gradcheck"):
         monkeypatch.setattr(f"{module}.ENCODINGS", ("none",))  # tests/test_gradcheck.py has all of them
+    monkeypatch.setattr("coordfit.tasks.zoom._RATE", 1)  # frames per second
     for library in {"onnx", "torch"} & {*words}:
         pytest.importorskip(library)
     if any(word.endswith(".mp4") for word in words):

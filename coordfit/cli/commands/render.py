@@ -28,13 +28,15 @@ from ..session import is_shown, make_backend, make_log
 from ..streams import print_json
 from .render_numbers import draw_numbers, is_of_numbers
 from .render_size import grid_of, shape_of
+from .render_zoom import check_zoom, draw_zoom
 
 _MOST_SCALE = 4  # up to which a picture is enlarged by default
 _MOST_PIXELS = 10**10  # more would take days, and more bytes than most disks have
 
 
 def run(options: Options) -> int:
-    """Render a model to a picture file and print its path."""
+    """Render a model to a picture file, or a zoom to a video, and print its path."""
+    check_zoom(options)
     file = model_in(options.model)
     if options.deviation:
         return _draw_deviation(file, options)
@@ -43,8 +45,11 @@ def run(options: Options) -> int:
             raise UsageError(
                 "--derivative is of networks and tiles, and this is a file of few bits; leave it out"
             )
-        return draw(open_compressed(file), file, options)
+        picture = open_compressed(file)
+        return draw(picture, file, options) if options.zoom_to is None else draw_zoom(picture, file, options)
     model = load_networks(file, make_backend(options, make_log(options)))
+    if options.zoom_to is not None:
+        return draw_zoom(model, file, options, device=model.backend.device)
     if is_of_numbers(model, options):
         return draw_numbers(model, file, options)
     saw_all = model.config.train_on == "all"
