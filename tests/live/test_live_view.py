@@ -55,7 +55,7 @@ def view():
 
 
 def test_only_this_machine_can_ask_and_only_with_the_secret(view):
-    assert view._server.server_address[0] == "127.0.0.1"
+    assert view._server.host == "127.0.0.1"
     assert len(view.url.split("/")[3]) >= 16
     for path in ("/", "/state", "/wrong/state", f"/{view.url.split('/')[3]}x/"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
