@@ -119,6 +119,7 @@ ROOMS = [
     "coordfit.tasks.jobs",
     "coordfit.tasks.folders",
     "coordfit.tasks",
+    "coordfit.live.demo",
     "coordfit.experiments",
     "coordfit",  # what the package exports, when it is asked for
     "coordfit.cli",

@@ -82,7 +82,13 @@ class LiveView:
         version, ended = snapshot.version, snapshot.ended
         if after == str(version):
             return in_words(204, "")
-        words = {"version": version, "name": snapshot.name, "ended": ended, "html": snapshot.fragment()}
+        words = {
+            "version": version,
+            "name": snapshot.name,
+            "status": ended or "training",
+            "ended": ended,
+            "html": snapshot.fragment(),
+        }
         if ended:
             self._has_seen_end.set()
         return Answer(200, "application/json", json.dumps(words).encode())

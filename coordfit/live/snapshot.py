@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..training.state import Progress
 
 MOST_SHARE = 0.015
-"""Of the time since the start, the most that the pictures may take."""
+"""Of the time since the start, the most that the pictures of a long run may take."""
 MOST_SHOWN = 512
 """Pixels of the longer side of a picture that is drawn while it is learned."""
 _CURVES = {"psnr_train": "training pixels", "psnr_held_out": "held-out pixels"}
@@ -31,6 +31,11 @@ _CURVES = {"psnr_train": "training pixels", "psnr_held_out": "held-out pixels"}
 
 class LiveSnapshot:
     """Follows a run, from the run's thread; other threads ask for what is to be shown.
+
+    Parameters
+    ----------
+    most_share : float
+        Of the time since the start, the most that the pictures may take.
 
     Attributes
     ----------
@@ -40,8 +45,9 @@ class LiveSnapshot:
         What ended the run, in words; empty while it goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_share: float = MOST_SHARE) -> None:
         self.version, self.ended, self.name = 0, "", "coordfit"
+        self._most_share = most_share
         self._lock = threading.Lock()
         self._began, self._spent, self._cost = time.perf_counter(), 0.0, 0.0
         self._figures: dict[str, str] = {}
@@ -115,7 +121,7 @@ class LiveSnapshot:
 
     def _draw(self, progress: Progress) -> None:
         began = time.perf_counter()
-        if self._is_drawn and self._spent + self._cost > MOST_SHARE * (began - self._began):
+        if self._is_drawn and self._spent + self._cost > self._most_share * (began - self._began):
             return
         model = progress.model
         if self.name == "coordfit":

@@ -1,6 +1,6 @@
 "use strict";
-// Asks for what is new about once a second, until the run has ended or the server has gone.
-const BETWEEN = 700, MOST_FAILURES = 4;
+// Asks for what is new every now and then, until the run has ended or the server has gone.
+const BETWEEN = Number(document.body.dataset.between || 700), MOST_FAILURES = 4;
 const name = document.getElementById("name"), status_ = document.getElementById("status");
 const shown = document.getElementById("shown");
 let version = -1, failures = 0;
@@ -17,9 +17,10 @@ async function look() {
       const state = await answer.json();
       version = state.version;
       name.textContent = state.name;
-      document.title = `${state.name}: ${state.ended || "training"} - coordfit`;
+      document.title = `${state.name}: ${state.status} - coordfit`;
       shown.innerHTML = state.html;
-      say(state.ended ? `${state.ended}; this page keeps the last picture` : "training");
+      say(state.ended ? `${state.status}; this page keeps the last picture` : state.status);
+      document.dispatchEvent(new CustomEvent("state", {detail: state}));
       if (state.ended) return;
     }
   } catch {
