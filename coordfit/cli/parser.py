@@ -386,6 +386,18 @@ def _add_view(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-browser", action="store_true", help="write the page, and do not open it")
 
 
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--port",
+        type=checked("port", int, lambda n: 0 <= n < 2**16, "a number from 0 to 65535"),
+        default=0,
+        metavar="N",
+        help="of the page (default: any free one)",
+    )
+    command.add_argument("--no-browser", action="store_true", help="print the page's address alone")
+    add_device(command)
+
+
 def _add_gradcheck(command: argparse.ArgumentParser) -> None:
     add_seed(command, "of weights, pixels and directions")
     add_device(command, threads=False)
@@ -430,6 +442,7 @@ _COMMANDS: dict[str, tuple[Sequence[str], str, str | None, Callable[[argparse.Ar
     "decompress": (["FILE"], "draw a compressed picture, at any size", None, _add_decompress),
     "export": (["MODEL"], "write a fitted model for ONNX, PyTorch, NumPy or a browser", None, _add_export),
     "view": (["MODEL"], "zoom into a fitted model in the browser", None, _add_view),
+    "demo": ([], "drop pictures on a local page, and watch how they are learned", None, _add_demo),
     "gradcheck": ([], "check the hand-written gradients against finite differences", None, _add_gradcheck),
     "info": (["MODEL"], "say what a model file holds", None, _add_info),
     "doctor": ([], "say what this machine offers: versions, processor, BLAS, GPU", None, lambda command: None),

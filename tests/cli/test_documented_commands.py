@@ -178,7 +178,7 @@ def in_place(place, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("words", of("coordfit"))
 def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, words):
-    """One step each on the CPU; the study stops before its first experiment."""
+    """One step each on the CPU; the study stops before its first experiment, the demo before a picture."""
     monkeypatch.setattr(coordfit.cli.commands.experiments, "run_experiment", lambda *_: None)
     monkeypatch.setenv("COORDFIT_STEPS", "1")
     monkeypatch.setenv("COORDFIT_DEVICE", "numpy")
@@ -192,13 +192,15 @@ def test_a_documented_command_of_coordfit_runs(in_place, capsys, monkeypatch, wo
         pytest.importorskip(library)
     if any(word.endswith(".mp4") for word in words):
         pytest.importorskip("av")
+    if words[:1] == ["demo"]:
+        monkeypatch.setattr("coordfit.cli.commands.demo.GracefulStop.is_asked_for", lambda _: True)
     if words[:1] == ["compress"]:
         Path("photo.cfc").unlink()
     code = main(["1" if before == "--steps" else word for before, word in itertools.pairwise(["", *words])])
     said = capsys.readouterr()
     if words == ["--device", "gpu"]:
         assert code in (0, 3)
-    elif words[:1] == ["experiments"]:
+    elif words[:1] in (["experiments"], ["demo"]):
         assert code == EXIT_INTERRUPTED, said.err
     else:
         assert code == 0, said.err

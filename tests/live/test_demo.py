@@ -4,14 +4,18 @@ import html
 import http.client
 import io
 import json
+import os
 import re
+import signal
 import struct
+import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
+from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
@@ -20,6 +24,7 @@ from PIL import Image
 from support.browser import CHROMIUM, Browser
 
 import coordfit
+from coordfit.cli import main
 from coordfit.live.demo import Demo, runs, server
 
 SMALL = {"hidden_size": 16, "depth": 2, "num_frequencies": 16, "device": "numpy", "threads": 1}
@@ -308,7 +313,28 @@ def test_the_end_leaves_no_thread_and_no_folder(tmp_path, monkeypatch):
         assert not thread.is_alive()
 
 
-# -- a browser -------------------------------------------------------------------------------------------
+# -- the command and a browser ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+def test_the_command_serves_its_page_until_ctrl_c(tmp_path):
+    command = [sys.executable, "-m", "coordfit", "demo", "--no-browser", "--device", "numpy"]
+    environment = os.environ | {"PYTHONPATH": str(Path(coordfit.__file__).parents[1]), "TMPDIR": str(tmp_path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, **pipes) as process:
+        url = process.stdout.readline().strip()
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert b"<h1>" in answer.read()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, err.splitlines()) == ("", ["coordfit: drop pictures on the page; Ctrl-C ends it"])
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_port_that_is_taken_is_one_line(demo, capsys):
+    assert main(["demo", "--no-browser", "--device", "numpy", "--port", str(demo.port)]) == 2
+    assert f"--port {demo.port} cannot be used" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(CHROMIUM is None or sys.platform == "win32", reason="there is no Chromium")
