@@ -95,7 +95,7 @@ class Curve:
     """The files that one codec makes of a picture (H, W, C); each quality is measured once, when it is needed.
 
     `levels` are as in `Picture`. Files have 8 bits; PSNR is taken to the levels as they are. A picture of more
-    than `most_pixels` is compressed in strips of so many, so that memory is bounded.
+    than `most_pixels` is compressed in strips of that size, so that memory is bounded.
     """
 
     codec: Codec

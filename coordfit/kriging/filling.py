@@ -56,7 +56,7 @@ class Filling(NamedTuple):
     deviation: Array
 
 
-# Larger volumes are filled slab by slab along their first axis, with so many slices of both neighbours.
+# Larger volumes are filled slab by slab along their first axis, each with `_MARGIN` slices of both neighbours.
 _MOST_AT_ONCE, _MARGIN = 2**22, 8
 
 
@@ -151,7 +151,7 @@ def _filled(colours: NDArray[np.floating], known: Mask, threads: int, tell: Call
 
 
 def _radius(samples: float, axes: int) -> float:
-    """Return the radius of a ball of so many samples."""
+    """Return the radius of a ball with this number of samples."""
     return math.exp(math.log(samples / _unit_ball(axes)) / axes)
 
 

@@ -300,7 +300,7 @@ def named_axes(axes: str | Sequence[str] | None, dimensions: int) -> tuple[tuple
     Raises
     ------
     SignalError
-        The names do not fit an array of so many axes.
+        The names do not fit the array's axes.
     """
     if axes is None:
         names: tuple[str, ...] = _USUAL_NAMES[-dimensions:]

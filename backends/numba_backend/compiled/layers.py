@@ -13,9 +13,9 @@ from .blas import AS_IT_IS, TRANSPOSED, call_gemm
 from .lanes import BYTES, fused, load, load_next, spread, store, store_next
 
 _COLOURS = 3
-# What OpenBLAS's kernels for AVX-512 multiply without packing it first: at most so many multiplications; with a
-# transposed second matrix at most so many results, of sums of at least so many numbers
-# (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c).
+# OpenBLAS's kernels for AVX-512 pack no matrix of a small product
+# (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c). These are the most multiplications of such a product
+# and, with a transposed second matrix, the most results and the least depth.
 _SMALL_PRODUCT, _SMALL_RESULT, _SMALL_DEPTH = 1_000_000, 1_200, 32
 _FEWEST, _FEWEST_TRANSPOSED = 32, 16  # columns that are still worth a call
 
