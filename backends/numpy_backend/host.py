@@ -16,6 +16,7 @@ from ..protocols import Array
 from .blas_threads import ONE_BLAS_THREAD, blas_libraries
 from .host_cores import usable_cores
 from .passes import Coefficients
+from .subnormals import flushed
 from .worker_threads import Task, WorkerThreads
 
 # Smaller products are not divided among workers.
@@ -62,10 +63,10 @@ class Host:
         """Hold one BLAS thread and worker threads; entries may be nested and concurrent.
 
         Each calling thread has its own workers, which end when it leaves. Overflow does not warn inside:
-        divergence shows in the loss.
+        divergence shows in the loss. Subnormal numbers are flushed to zero.
         """
         mine = self._local
-        with ONE_BLAS_THREAD.held(self.blas.lib_controllers), np.errstate(all="ignore"):
+        with ONE_BLAS_THREAD.held(self.blas.lib_controllers), np.errstate(all="ignore"), flushed():
             mine.depth += 1
             try:
                 yield
