@@ -227,7 +227,7 @@ UNBOUND = [
         Unbound(PAGE, text, "processor seconds, no record yet:", SETTINGS)
         for text in ("2.7 to 3.1 s", "| 2.4, 3.1 s |", "| 2.2, 3.3 s |", "| 4.1 s |", "| 2.9 s |", "| 2.0 s |")
     ),
-    Unbound(PAGE, "A target is reached within 0.1 dB or 2 % of the bits", "a bound, which tests hold"),
+    Unbound(PAGE, "meets its target within 0.1 dB, or within 2 % of the bits", "a bound, which tests hold"),
     Unbound(PAGE, "its last 3 % round", "a setting"),
     Unbound(
         PAGE,
