@@ -61,6 +61,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["gallery"],
     "gallery_dirs": ["examples"],
     "filename_pattern": r"\.py$",
+    "within_subsection_order": "gallery_order.place",
     "download_all_examples": False,
     "remove_config_comments": True,
     "min_reported_time": 1e9,

@@ -33,5 +33,10 @@ def test_there_are_examples():
     assert all(script.name.startswith("plot_") for script in SCRIPTS)  # others are shown, and not run
 
 
+def test_every_example_has_a_place_in_the_gallery():
+    order = runpy.run_path(str(ROOT / "docs" / "_ext" / "gallery_order.py"))
+    assert sorted(order["EXAMPLES"]) == [script.stem for script in SCRIPTS]
+
+
 def _files():
     return {*(ROOT / "docs").rglob("*")}
