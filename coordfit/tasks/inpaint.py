@@ -78,6 +78,15 @@ def inpaint(
         `scribble`, `block`. And all that `coordfit.fit` takes: fields of `FitConfig` over `DEFAULTS`, and sigma
         follows the density of the known pixels by default; `tiles="auto"` is one network, which fills better.
 
+    Returns
+    -------
+    KrigingResult or InpaintResult
+        The first by kriging, the second by a network. Both have `filled`, the picture (H, W, C) in [0, 1] with
+        known pixels as they are; `mask` (H, W), True where a pixel is known; `metrics`, a dict with
+        `hidden_pixels`, `seconds` and, if true colours are known, `psnr_hidden`; and `comparison()`, a picture
+        of them. `deviation` is a standard deviation: (H, W) by kriging, as it estimates it, or (H, W, C) of the
+        networks with `average` above 1, else None. An `InpaintResult` is also a `FitResult`, with a `model`.
+
     Raises
     ------
     ConfigError, PictureError, DeviceUnavailableError
