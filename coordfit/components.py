@@ -30,6 +30,13 @@ _KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """For each option that takes components, the entry-point group and what an object must have."""
 
+_HINTS = {
+    "encoding": "; coordfit.FourierEncoding and coordfit.Encoding are base classes for it",
+    "saves_input": " (True if backward uses the input z, False if it uses the output y)",
+    "state": " (the names of its buffers, () without any)",
+}
+"""What helps, after a component's lack of all members of a kind or of one."""
+
 _CLASS = "component"  # the key of a class's name beside its fields
 _KNOWN: ContextVar[tuple[type, ...]] = ContextVar("components", default=())
 
@@ -74,17 +81,21 @@ def resolved(option: str, value: Any, names: tuple[str, ...]) -> Any:
         Nobody says what the name means, or the object lacks something.
     """
     if isinstance(value, Mapping):
-        return _from_description(option, value)
+        return _checked(option, _from_description(option, value))
     if isinstance(value, str):
         cls = None if tuple.__contains__(names, value) else _installed(option, value)
-        return value if cls is None else cls()
+        return value if cls is None else _checked(option, cls())
+    return _checked(option, value)
+
+
+def _checked(option: str, value: Any) -> Any:
+    """Return a component that has what its kind needs; ConfigError names what it lacks."""
     _, members = _KINDS[option]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         raise ConfigError(f"{option} must be a name or an object of a frozen dataclass, not {value!r}")
     if lacking := [name for name in members if not hasattr(value, name)]:
         told = f"{option} {value!r} has no {lacking[0]}; it needs {', '.join(members)}"
-        bases = "; coordfit.FourierEncoding and coordfit.Encoding are base classes for it"
-        raise ConfigError(told + bases if option == "encoding" else told)
+        raise ConfigError(told + _HINTS.get("encoding" if option == "encoding" else lacking[0], ""))
     try:
         hash(value)
     except TypeError:

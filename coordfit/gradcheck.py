@@ -102,8 +102,15 @@ def iterate_checks(
     encodings: Sequence[Any] | None = None,
 ) -> Iterator[GradientCheck]:
     """Yield the cases of `check_gradients`, each as soon as it is done."""
-    given = ((losses, LOSSES), (activations, ACTIVATIONS), (encodings, ENCODINGS))
-    kinds = (all_of if asked is None else asked for asked, all_of in given)
+    given = {
+        "loss": (losses, LOSSES),
+        "activation": (activations, ACTIVATIONS),
+        "encoding": (encodings, ENCODINGS),
+    }
+    kinds = [
+        [getattr(make_config({option: one}), option) for one in (all_of if asked is None else asked)]
+        for option, (asked, all_of) in given.items()
+    ]
     cases = itertools.product(METHODS, (None, 3), *kinds)
     with backend.activate():
         for method, members, loss, activation, encoding in cases:

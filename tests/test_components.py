@@ -253,6 +253,55 @@ def test_an_encoding_without_its_base_class_is_told_what_to_do():
         coordfit.fit(PICTURE, encoding=Learned(), tiles=6, device="numpy")
 
 
+@dataclass(frozen=True)
+class NoSaves:
+    """An activation that does not say what its backward gets."""
+
+    def forward(self, xp, z):
+        return xp.tanh(z)
+
+    def backward(self, xp, dy, saved):
+        return dy * (1.0 - saved * saved)
+
+
+@dataclass(frozen=True)
+class NoState:
+    """An optimizer that does not name its buffers."""
+
+    def update(self, xp, parameter, gradient, state, step, learning_rate):
+        return parameter - learning_rate * gradient, ()
+
+
+NO_SAVES = r"activation NoSaves\(\) has no saves_input; it needs .* \(True if backward uses the input z"
+NO_STATE = r"optimizer NoState\(\) has no state; it needs update, state \(the names of its buffers"
+
+
+@pytest.mark.parametrize(
+    ("option", "cls", "line"),
+    [
+        ("activation", NoSaves, NO_SAVES),
+        ("optimizer", NoState, NO_STATE),
+        ("loss", NoState, r"loss NoState\(\) has no value; it needs value, gradient$"),
+        ("schedule", NoState, r"schedule NoState\(\) has no factor; it needs factor$"),
+    ],
+)
+def test_a_component_that_lacks_something_is_told_by_its_class(monkeypatch, option, cls, line):
+    """As an object, by an installed name, and of a file."""
+    point = metadata.EntryPoint("own", f"test_components:{cls.__name__}", "")
+    monkeypatch.setattr(metadata.EntryPoint, "load", lambda self: cls)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
+    for value in (cls(), "own", {"component": cls.__name__}):
+        with pytest.raises(coordfit.ConfigError, match=line):
+            make_config({option: value})
+
+
+def test_a_gradient_check_refuses_what_a_fit_refuses():
+    with pytest.raises(coordfit.ConfigError, match=NO_SAVES):
+        coordfit.check_gradients("numpy", activations=[NoSaves()])
+    with pytest.raises(coordfit.ConfigError, match=r"loss must be one of .*did you mean 'huber'"):
+        coordfit.check_gradients("numpy", losses=["hubr"])
+
+
 # -- names by installed packages -------------------------------------------------------------------------
 
 
