@@ -392,7 +392,7 @@ def test_a_run_leaves_its_folder_and_says_what_white_means(capsys, tmp_path, pho
     folder = tmp_path / "runs" / "001"
     assert (code, out.splitlines()[-1]) == (0, str(Path("runs", "001")))
     assert {path.name for path in folder.iterdir()} == FILES
-    assert "coordfit: white is known: 512 of 1024 pixels, 50.0 % hidden (mask.png)\n" in err
+    assert f"coordfit: white is known in {mask_file}: 512 of 1024 pixels, 50.0 % hidden\n" in err
     np.testing.assert_array_equal(levels(folder / "mask.png") == 255, known)
     masked, filled = levels(folder / "masked.png"), levels(folder / "filled.png")
     np.testing.assert_array_equal(masked[:, :, 3] == 255, known)

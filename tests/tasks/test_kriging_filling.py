@@ -106,7 +106,7 @@ def test_an_unknown_method_is_named():
 def test_a_run_leaves_its_folder_and_prints_the_figures(capsys):
     code, out, err = run(capsys, "--size", 32, "--missing", 0.5, "--out", "run", "--no-progress")
     assert code == 0
-    assert err == "coordfit: white is known: 512 of 1024 pixels, 50.0 % hidden (mask.png)\n"
+    assert err == "coordfit: known: 512 of 1024 pixels, 50.0 % hidden\n"
     assert {file.name for file in Path("run").iterdir()} == FILES
     metrics = json.loads(Path("run/metrics.json").read_text())
     assert f"{metrics['psnr_hidden']:.2f} dB, hidden pixels" in out
@@ -117,6 +117,23 @@ def test_a_run_leaves_its_folder_and_prints_the_figures(capsys):
     deviation = load_picture("run/deviation.png").pixels[..., 0]
     assert deviation.max() == 1
     assert (deviation[~hidden] == 0).all()
+
+
+@pytest.mark.parametrize("way", [(), ("--method", "network", "--steps", 2)], ids=["kriging", "network"])
+def test_a_mask_that_hides_most_may_be_the_other_way_round(capsys, way):
+    scratch = np.zeros((32, 32), np.uint8)
+    scratch[10:13] = 255
+    Image.fromarray(scratch).save("scratch.png")
+    words = ["bundled.png", "--mask", "scratch.png", "--no-progress", "--overwrite", "--out", "run"]
+    save_picture("bundled.png", bundled_picture(32).pixels)
+    told = "coordfit: white is known in scratch.png: 96 of 1024 pixels, 90.6 % hidden; "
+    told += "if it is the other way round, add --invert-mask\n"
+    assert told in run(capsys, *words, *way)[2]
+    told = "coordfit: black is known in scratch.png: 928 of 1024 pixels, 9.4 % hidden\n"
+    assert told in run(capsys, *words, "--invert-mask", *way)[2]
+    Image.fromarray(255 - scratch).save("scratch.png")
+    told = "90.6 % hidden; if it is the other way round, leave out --invert-mask\n"
+    assert told in run(capsys, *words, "--invert-mask", *way)[2]
 
 
 def test_json_is_one_document(capsys):

@@ -113,7 +113,7 @@ def _run_kriging(options: Options, log: Callable[[str], None], stop: GracefulSto
     config = inpainting_config(options.settings)
     masked = _masked(options, config)
     say_notes(masked.picture, log)
-    log(_polarity(masked))
+    log(_polarity(masked, options))
     with output_folder(options.out, KRIGING_OUTPUTS, overwrite=options.overwrite) as folder:
         _drop(folder, set(OUTPUTS.names) - set(KRIGING_OUTPUTS.names))
         _write_masked(masked, folder)
@@ -209,7 +209,7 @@ def _prepare(
         job = plan_inpainting(masked, settings, tiles, options.average)
     say_planned(job, options, log)
     say_notes(masked.picture, log)
-    log(_polarity(masked))
+    log(_polarity(masked, options))
     outputs = OUTPUTS.with_file(options.animate)
     folder = RunFolder(lock.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     folder.drop_checkpoint()
@@ -239,9 +239,15 @@ def _load(image: str | None, **settings: Any) -> Picture:
     return load_image(image, FitConfig(**settings))
 
 
-def _polarity(masked: MaskedPicture) -> str:
+def _polarity(masked: MaskedPicture, options: Options) -> str:
+    """Return how much is known, and for a mask file what its white means, and a cure if it hides most."""
     known, number = int(np.count_nonzero(masked.known)), masked.known.size
-    return f"white is known: {known} of {number} pixels, {100 * (1 - known / number):.1f} % hidden (mask.png)"
+    share = f"{known} of {number} pixels, {100 * (1 - known / number):.1f} % hidden"
+    if options.mask is None:
+        return f"known: {share}"
+    colour, cure = ("black", "leave out") if options.invert_mask else ("white", "add")
+    hint = f"; if it is the other way round, {cure} --invert-mask" if 2 * known < number else ""
+    return f"{colour} is known in {printable(options.mask)}: {share}{hint}"
 
 
 def _drop(folder: Path, names: Iterable[str]) -> None:
