@@ -6,7 +6,6 @@ Results go to stdout, progress and messages to stderr. `--json` prints one stric
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import io
 import logging
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, CoordfitError
 from ..files import escaped
+from ..option_checks import did_you_mean
 from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DEVICE, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE
 from .interrupts import SignalsAsErrors, TerminatedError
 from .option_types import UsageError
@@ -94,9 +94,9 @@ def _with_command(words: list[str]) -> list[str]:
     first = words[0]
     if first in (*COMMANDS, "help", "-h", "--help", "--version") or first.startswith("--print-completion"):
         return words
-    close = difflib.get_close_matches(first, (*COMMANDS, "help"), n=1, cutoff=0.75)
-    if close and not Path(first).exists():
-        raise UsageError(f"there is no command or picture {first!r}; did you mean {close[0]!r}?")
+    meant = "" if set(first) & set("-./\\*?[") else did_you_mean(first, (*COMMANDS, "help"))
+    if meant and not Path(first).exists():
+        raise UsageError(f"there is no command or picture {first!r}{meant}")
     return ["fit", *words]
 
 

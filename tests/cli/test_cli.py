@@ -208,10 +208,30 @@ def test_no_words_at_all_fit_with_the_defaults(monkeypatch):
     assert read_json(Path("runs/001/config.json"))["config"] == FitConfig(steps=1).as_dict()
 
 
-def test_a_mistyped_command_is_answered_with_the_nearest():
-    result = call("rendr", "x.safetensors")
-    assert result.code == 2
-    assert result.error == "there is no command or picture 'rendr'; did you mean 'render'?"
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("rendr", "render"), ("fti", "fit"), ("deom", "demo"), ("Fit", "fit"), ("grad", "gradcheck")],
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(picture, word, meant):
+    """And nothing is fitted, even if a picture follows."""
+    for words in ([word], [word, picture.name]):
+        result = call(*words)
+        assert result.code == 2
+        assert result.error == f"there is no command or picture {word!r}; did you mean {meant!r}?"
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("word", ["rendr.png", "./fti", "fi?", "holiday"])
+def test_what_looks_like_a_picture_is_no_mistyped_command(word):
+    result = call(word)
+    assert result.code == 1
+    assert "did you mean" not in result.error
+
+
+def test_a_folder_may_have_a_name_like_a_command(picture):
+    Path("fits").mkdir()
+    picture.rename(Path("fits", picture.name))
+    assert call("fits", *SMALL, "--steps", 1).code == 0
 
 
 # -- help and version ------------------------------------------------------------------------------------
