@@ -28,12 +28,13 @@ class Options(argparse.Namespace):
     """Options of one command: `command`, its own ones, and `settings` for fields of `FitConfig`.
 
     `settings` holds a list for each option in `LISTED`. `from_environment` names the variable of each option
-    that came from one.
+    that came from one. `device_is_chosen` says whether the command line or a variable names the device.
     """
 
     command: str
     settings: dict[str, Any]
     from_environment: dict[str, str]
+    device_is_chosen: bool
 
 
 def parse(words: Sequence[str]) -> Options | None:
@@ -57,7 +58,9 @@ def parse(words: Sequence[str]) -> Options | None:
         names = [spec.name for spec in _FIELDS]
         options.settings = {name: vars(options).pop(name) for name in names if name in vars(options)}
         _add_settings_from(os.environ, options)
+    on_command_line = getattr(options, "device", None) is not None
     _add_device_from(os.environ, options)
+    options.device_is_chosen = on_command_line or "device" in options.from_environment
     return options
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +34,14 @@ from .option_types import UsageError
 from .options import Options
 from .streams import complain
 
+_NVIDIA_DRIVER = (
+    Path("/dev/nvidiactl"),
+    Path("/proc/driver/nvidia"),
+    Path("/usr/lib/wsl/lib/libcuda.so.1"),
+    Path(os.environ.get("SYSTEMROOT", "/"), "System32", "nvcuda.dll"),
+)
+"""What a driver leaves on Linux, in WSL and on Windows."""
+
 Result = TypeVar("Result", bound=FitResult)
 
 
@@ -41,18 +51,26 @@ def device_of(options: Options) -> Device:
 
 
 def make_backend(options: Options, log: Callable[[str], None], device: Device | None = None) -> Backend:
-    """Return the backend of a device, by default the one asked for; report a fallback of `auto` in one line."""
+    """Return the backend of a device, by default the one asked for; report a fallback of `auto` in one line.
+
+    Without an NVIDIA GPU the CPU is no surprise: then a fallback is reported only if `auto` was asked for.
+    """
     try:
         backend = (device or device_of(options)).make()
     except ValueError as error:
         variable = options.from_environment.get("device")
         source = f"the environment variable {variable}: " if variable else ""
         raise UsageError(f"{source}{error}") from error
-    if backend.fallback_reason:
+    if backend.fallback_reason and (options.device_is_chosen or _seems_to_have_a_gpu()):
         log(f"running on the CPU: {backend.fallback_reason.split(';')[0]}")
     if backend.preparation:
         log(backend.preparation)
     return backend
+
+
+def _seems_to_have_a_gpu() -> bool:
+    """Whether there is a driver of NVIDIA, or CuPy, which is for one; neither is loaded."""
+    return any(file.exists() for file in _NVIDIA_DRIVER) or find_spec("cupy") is not None
 
 
 def settle_sigma(job: SomeJob, backend: Backend, log: Callable[[str], None], options: Options) -> SomeJob:

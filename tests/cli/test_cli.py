@@ -459,6 +459,31 @@ def test_quiet_leaves_errors_alone(picture):
     assert set(fit(picture, "--quiet", "--json").document) == {"folder", "metrics", "config"}
 
 
+@pytest.mark.parametrize(
+    ("words", "variable", "driver", "told"),
+    [
+        ((), None, False, False),
+        ((), None, True, True),
+        (("--device", "auto"), None, False, True),
+        ((), "auto", False, True),
+    ],
+    ids=["no GPU", "a driver", "asked for", "by a variable"],
+)
+def test_a_machine_without_a_gpu_computes_on_its_cpu_without_a_word(
+    picture, monkeypatch, tmp_path, words, variable, driver, told
+):
+    monkeypatch.setattr("coordfit.tasks.jobs.settings.get_backend", fallen_back)
+    monkeypatch.setattr("coordfit.cli.session._NVIDIA_DRIVER", (tmp_path / "nvidiactl",))
+    monkeypatch.setattr("coordfit.cli.session.find_spec", lambda name: None)
+    monkeypatch.delenv("COORDFIT_DEVICE", raising=False)
+    if driver:
+        (tmp_path / "nvidiactl").touch()
+    if variable:
+        monkeypatch.setenv("COORDFIT_DEVICE", variable)
+    result = call(picture.name, *words, *SMALL[:-2], "--steps", 1)
+    assert ("running on the CPU: no driver" in result.err) == told
+
+
 def test_no_progress_leaves_messages(picture, monkeypatch):
     monkeypatch.setattr("coordfit.tasks.jobs.settings.get_backend", fallen_back)
     result = fit(picture, "--no-progress", "--device", "auto")
