@@ -6,12 +6,13 @@ Run as `python -m bench.figures.scratches docs/figures/inpaint.png`.
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 import coordfit
+
+from ..command_line import Parser, new_file, run_main
 
 SCRATCHES = (
     [(8, 31), (52, 49), (90, 52), (122, 71)],
@@ -37,5 +38,12 @@ def draw() -> Image.Image:
     return coordfit.inpaint(photo, np.asarray(mask) > 0).comparison()
 
 
+def main() -> None:
+    """Write the picture."""
+    parser = Parser(prog="python -m bench.figures.scratches", description=__doc__)
+    parser.add_argument("target", type=new_file, metavar="FILE.png")
+    draw().save(parser.parse_args().target, optimize=True)
+
+
 if __name__ == "__main__":
-    draw().save(sys.argv[1], optimize=True)
+    run_main("figures.scratches", main)
