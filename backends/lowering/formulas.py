@@ -79,6 +79,7 @@ def _lowered(op: Any, kind: str, trace: Callable[..., dict[str, Function]]) -> L
     return Lowered(formula, formula.values(op))
 
 
+_NUMPY_ITSELF = f"it calls a function of NumPy itself; call those of xp: {', '.join(FUNCTIONS)}"
 _FORMULAS: dict[tuple[Any, ...], Formula] = {}
 
 
@@ -97,7 +98,8 @@ def _formula(op: Any, kind: Any, trace: Callable[..., dict[str, Function]]) -> F
         except FormulaError:
             raise
         except (AttributeError, TypeError, ValueError) as error:
-            raise FormulaError(f"the formula of {owner} cannot be lowered: {error}") from error
+            told = _NUMPY_ITSELF if "__array_ufunc__" in str(error) else error
+            raise FormulaError(f"the formula of {owner} cannot be lowered: {told}") from error
         _FORMULAS[key] = Formula(owner, functions)
     return _FORMULAS[key]
 

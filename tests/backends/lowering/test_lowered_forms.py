@@ -291,6 +291,10 @@ WRONG = {
         lambda xp, z: z[0],
         "the formula of Wrong cannot be lowered: 'Expr' object is not subscriptable",
     ),
+    "a function of NumPy": (
+        lambda xp, z: np.logaddexp(z, 0.0),
+        "the formula of Wrong cannot be lowered: it calls a function of NumPy itself; call those of xp: abs",
+    ),
     "an argument too many": (lambda xp, z: xp.clip(z, 0.0), "Wrong calls xp.clip with other than 3 arguments"),
     "an infinity": (lambda xp, z: z * float("inf"), "Wrong computes with inf; a formula's numbers are finite"),
     "a word": (lambda xp, z: z * "a", "Wrong computes with 'a', which is not a number"),
