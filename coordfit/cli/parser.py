@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -59,6 +60,7 @@ class _Parser(argparse.ArgumentParser):
     """Of the parser of all commands: theirs, by name."""
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument (?:-\w/)?(--[\w-]+): [\w-]+ must be", r"\1 must be", message)
         joint = " " if message.endswith("?") else "; "
         raise UsageError(f"{message}{joint}see `{self.prog} --help`")
 

@@ -318,7 +318,7 @@ def test_a_precision_is_a_reason_not_to_take_the_cpu(monkeypatch):
     [
         (["--device", "cpu", "--precision", "bf16"], 2, "coordfit: precision bf16 is for a GPU"),
         (["--device", "auto", "--precision", "tf32"], 3, "coordfit: precision tf32 needs a GPU: none here"),
-        (["--precision", "int8"], 2, "coordfit: argument --precision: precision must be one of float32, tf32"),
+        (["--precision", "int8"], 2, "coordfit: --precision must be one of float32, tf32"),
     ],
 )
 def test_the_command_line_says_so_in_one_line(monkeypatch, capsys, tmp_path, words, code, said):

@@ -38,6 +38,14 @@ def call(capsys):
     return run
 
 
+def test_a_refused_value_names_its_option_once(call):
+    assert call("fit", "--activation", "softplus")[2].startswith("coordfit: --activation must be one of relu, ")
+    told = call("fit", "--output-activation", "softplus")[2]
+    assert told.startswith("coordfit: --output-activation must be one of ")
+    told = call("inpaint", "--missing", "2")[2]
+    assert told.startswith("coordfit: --missing must be a number between 0 and 1, not '2'; see `coord")
+
+
 # -- did you mean ----------------------------------------------------------------------------------------
 
 
