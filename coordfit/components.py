@@ -141,9 +141,9 @@ def _from_description(option: str, description: Mapping[str, Any]) -> Any:
     name, fields = description.get(_CLASS), {k: v for k, v in description.items() if k != _CLASS}
     cls = next((cls for cls in _KNOWN.get() if cls.__name__ == name), None) or _installed(option, str(name))
     if cls is None:
-        raise ConfigError(
-            f"its {option} is {name!r}, which coordfit does not have; give the class: components=[{name}]"
-        )
+        told = f"its {option} is {name!r}, which coordfit does not have; give the class: components=[{name}]"
+        group, _ = _KINDS[option]
+        raise ConfigError(f"{told}; or, for the command line, install a package that registers it in {group}")
     expected = {field.name for field in dataclasses.fields(cls)}
     if set(fields) - expected or not all(isinstance(v, numbers.Real | str) for v in fields.values()):
         raise ConfigError(f"its {option} {name!r} has the fields {sorted(fields)}, not {sorted(expected)}")

@@ -29,6 +29,7 @@ from support.trainers import parameters_of, train
 
 import coordfit
 from coordfit.backends import get_backend
+from coordfit.cli import main
 from coordfit.components import known
 from coordfit.config import make_config
 from coordfit.fit_options import EncodingName
@@ -200,12 +201,14 @@ CLASSES = [Gauss, Charbonnier, Lion, LogUniform, Steps]
 
 
 @pytest.mark.parametrize("tiles", ["none", 6])
-def test_a_model_file_names_its_components_and_holds_no_code(tmp_path, tiles):
+def test_a_model_file_names_its_components_and_holds_no_code(capsys, tmp_path, tiles):
     result = coordfit.fit(PICTURE, device="numpy", tiles=tiles, **SMALL, **ALL)
     path = tmp_path / "model.safetensors"
     result.save(path)
     with pytest.raises(coordfit.ModelFileError, match=r"its encoding is 'LogUniform', .*components=\[LogUni"):
         coordfit.load(path, device="numpy")
+    assert main(["info", str(path)]) == 1
+    assert "for the command line, install a package that registers it in coordfit." in capsys.readouterr().err
     model = coordfit.load(path, device="numpy", components=CLASSES)
     assert model.config.activation == Gauss(3.0)
     assert model.config.schedule == Steps(0.5)
@@ -329,7 +332,6 @@ def installed(monkeypatch):
 
 def test_an_installed_name_is_known_everywhere(installed, tmp_path):
     (tmp_path / "own.toml").write_text('activation = "gauss"\noptimizer = "lion"\n')
-    from coordfit.cli import main
     from coordfit.config import read_config_file
 
     assert make_config(read_config_file(tmp_path / "own.toml")).optimizer == Lion()
