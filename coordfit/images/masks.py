@@ -26,6 +26,8 @@ _HALF = 0.5  # the default threshold of a mask file
 _OPAQUE_ENOUGH = 0.5  # below half, the colour under alpha is too coarse to learn from
 WAYS = ("mask", "missing", "text", "scribble", "block")
 """Ways to hide pixels, one at a time; without any, transparent pixels are hidden."""
+ANY_WAY = "a mask file, a missing share, a text, a scribble or a block"
+"""The ways in words."""
 
 
 class MaskedPicture(NamedTuple):
@@ -140,7 +142,8 @@ def _with_truth(masked: MaskedPicture, truth: Picture | None) -> MaskedPicture:
 
 
 def _shape(picture: Picture) -> str:
-    return f"{picture.width}x{picture.height} pixels with {picture.channels} channels"
+    channels = f"{picture.channels} channel{'s' if picture.channels > 1 else ''}"
+    return f"{picture.width}x{picture.height} pixels with {channels}"
 
 
 def read_mask(
@@ -199,10 +202,7 @@ def alpha_mask(picture: Picture) -> tuple[Picture, Mask]:
     ConfigError if the picture has no transparency, or is all transparent.
     """
     if not picture.has_alpha:
-        raise ConfigError(
-            f"nothing is hidden: {picture.name} has no transparent pixels; "
-            "name a mask file, a missing share, a text, a scribble or a block"
-        )
+        raise ConfigError(f"nothing is hidden: {picture.name} has no transparent pixels; name {ANY_WAY}")
     alpha = picture.pixels[:, :, -1]
     known = check_mask(alpha >= _OPAQUE_ENOUGH, f"the transparency of {picture.name}")
     notes = picture.notes

@@ -306,7 +306,7 @@ def test_a_truth_stands_in_for_hidden_pixels_and_leaves_known_ones(way):
             {"mask": KNOWN, "truth": bundled_picture(32)},
             r"the truth chelsea-32\.png is 32x32 pixels with 3 channels and the picture array 40x24 pixels",
         ),
-        ({"mask": KNOWN, "truth": load_picture(KNOWN)}, "with 1 channels and the picture"),
+        ({"mask": KNOWN, "truth": load_picture(KNOWN)}, "with 1 channel and the picture"),
         ({"scribble": True, "threshold": 0.4}, "a mask threshold is of a mask file, and none was given"),
     ],
     ids=["missing", "block", "size", "channels", "threshold"],

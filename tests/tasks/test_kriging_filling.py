@@ -136,6 +136,13 @@ def test_a_mask_that_hides_most_may_be_the_other_way_round(capsys, way):
     assert told in run(capsys, *words, "--invert-mask", *way)[2]
 
 
+def test_what_hides_nothing_is_told_the_options(capsys):
+    save_picture("whole.png", bundled_picture(32).pixels)
+    code, _, err = run(capsys, "whole.png")
+    assert code == 2
+    assert err.endswith("no transparent pixels; name --mask, --missing, --text, --scribble or --block\n")
+
+
 def test_json_is_one_document(capsys):
     code, out, _ = run(capsys, "--size", 32, "--text", "HI", "--out", "run", "--json")
     document = json.loads(out)

@@ -15,7 +15,7 @@ from ...errors import ConfigError, OutputError
 from ...files import Outputs, escaped, printable, write_bytes, write_json
 from ...files.lock import output_folder
 from ...images import Picture, png_bytes, save_picture
-from ...images.masks import WAYS, MaskedPicture
+from ...images.masks import ANY_WAY, WAYS, MaskedPicture
 from ...report.progress import Bar
 from ...sources.reading import ArrayOptions, is_array_file
 from ...tasks.filling.kriging import KrigingResult, fill_by_kriging
@@ -57,6 +57,7 @@ from ..streams import print_json
 from . import inpaint_array
 
 _PICTURES = ("mask.png", "masked.png", "filled.png")
+_ANY_WAY = "--mask, --missing, --text, --scribble or --block"
 OUTPUTS = Outputs((*RUN_OUTPUTS.names, *_PICTURES))
 KRIGING_OUTPUTS = Outputs((*_PICTURES, "deviation.png", "comparison.png", "config.json", "metrics.json"))
 
@@ -224,7 +225,7 @@ def _check_image(options: Options) -> None:
     """Refuse to hide pixels of no picture."""
     way = next((name for name in WAYS if getattr(options, name)), "transparency")
     if options.image is None and way in ("mask", "transparency"):
-        cure = "one with transparent pixels; or name --mask, --missing, --text, --scribble or --block"
+        cure = f"one with transparent pixels; or name {_ANY_WAY}"
         if way == "mask":
             cure = "name the picture that the mask belongs to"
         raise UsageError(f"inpaint needs an IMAGE here: {cure}")
@@ -232,7 +233,10 @@ def _check_image(options: Options) -> None:
 
 def _masked(options: Options, config: FitConfig) -> MaskedPicture:
     hiding = {name: vars(options)[name] for name in HidingOptions.__annotations__}
-    return hidden(options.image, options.mask, config, hiding, load=_load)
+    try:
+        return hidden(options.image, options.mask, config, hiding, load=_load)
+    except ConfigError as error:
+        raise UsageError(str(error).replace(ANY_WAY, _ANY_WAY)) from error
 
 
 def _load(image: str | None, **settings: Any) -> Picture:
