@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import printable
+from ..report.table import Table
 from ..training.result import FitResult
 from .exit_codes import EXIT_DIVERGED, EXIT_OK
 from .options import Options
@@ -19,6 +20,15 @@ Row = tuple[str, Any, str]
 def in_words(rows: Iterable[Row]) -> list[tuple[str, str]]:
     """Return label and words of each row that has a value."""
     return [(label, pattern.format(value)) for label, value, pattern in rows if value is not None]
+
+
+def shown_table(table: Table) -> Table:
+    """Return a table without empty columns, and without figures of known pixels if these are all pixels."""
+    values = {name: [row[name] for row in table] for name in table.columns}
+    names = [name for name in table.columns if any(value is not None for value in values[name])]
+    if "psnr_train" in names and values["psnr_train"] == values.get("psnr"):
+        names.remove("psnr_train")
+    return Table(list(table), names)
 
 
 def held_out_figures(m: dict[str, Any]) -> list[Row]:

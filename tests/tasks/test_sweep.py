@@ -272,6 +272,20 @@ def test_sweep_refuses_what_it_cannot_do(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["compare", "--encoding", "basic,gaussian"], ["sweep", "--sigma", "1,2"]])
+def test_a_printed_table_has_figures_of_held_out_pixels_only_if_some_are(tmp_path, capsys, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "200")
+    for train_on, are_shown in (("all", False), ("every-second", True)):
+        out = tmp_path / train_on
+        assert main([*words, *WORDS, "--train-on", train_on, "--out", str(out)]) == 0
+        printed = capsys.readouterr().out.split()
+        assert "psnr" in printed
+        assert ("psnr_train" in printed) == ("psnr_held_out" in printed) == are_shown
+    if words[0] == "sweep":
+        header = (tmp_path / "all" / "table.csv").read_text().splitlines()[0].split(",")
+        assert {"psnr_train", "psnr_held_out"} <= set(header)
+
+
 def test_compare_writes_pictures_and_figures(tmp_path, capsys):
     out = tmp_path / "c"
     animation = tmp_path / "film.png"

@@ -23,6 +23,7 @@ from ...training.state import Progress
 from ..animation import AnimationCallback
 from ..interrupts import GracefulStop, how_to_begin_again
 from ..options import Options
+from ..result_lines import shown_table
 from ..session import (
     exit_code_of_many,
     is_shown,
@@ -172,5 +173,5 @@ def _print(comparison: Comparison, folder: Path, options: Options) -> None:
         rows = {name: result.full_metrics for name, result in comparison.results.items()}
         print_json({"folder": str(folder), "results": rows})
         return
-    print(comparison.table)
+    print(shown_table(comparison.table))
     print(printable(folder))

@@ -31,6 +31,7 @@ from ...tiles.plan import TILE_OPTIONS
 from ..interrupts import PATIENCE, GracefulStop, how_to_go_on
 from ..option_types import UsageError
 from ..options import Options
+from ..result_lines import shown_table
 from ..session import exit_code_of_many, is_shown, make_backend, make_log
 from ..streams import print_json
 
@@ -197,6 +198,5 @@ def _print(table: Table, path: Path, options: Options) -> None:
     if options.json:
         print_json({"folder": str(path), "rows": list(table)})
         return
-    shown = [name for name in table.columns if any(row[name] is not None for row in table)]
-    print(Table(list(table), shown))
+    print(shown_table(table))
     print(printable(path))
