@@ -56,6 +56,8 @@ class Bar:
         self._done = 0
         self._start: tuple[int, float] | None = None
         self._next_line = 0
+        self._total: int | None = None
+        self._is_estimate = False
 
     def close(self) -> None:
         """End the bar; later figures begin another."""
@@ -64,9 +66,14 @@ class Bar:
         self._begin()
 
     def show(self, done: int, total: int, text: str = "", *, line: bool = True) -> None:
-        """Show the progress; `line` says whether a line may be printed if there is no bar."""
+        """Show the progress; `line` says whether a line may be printed if there is no bar.
+
+        A total of 0 is not known yet. One that is known later, or changes, is told to be an estimate.
+        """
         if self.repeats and done < self._done:
             self.close()
+        self._is_estimate |= self._total not in (None, total)
+        self._total = total
         self._done = done
         if self._initial is None:
             self._initial = done
@@ -87,7 +94,7 @@ class Bar:
     def _show_bar(self, done: int, total: int, text: str, began: bool) -> None:
         if self._bar is None:
             self._bar = _tqdm()(
-                total=total,
+                total=total or None,
                 initial=done,
                 desc=self.label or None,
                 unit=self.unit,
@@ -98,7 +105,7 @@ class Bar:
             )
         bar = self._bar
         bar.set_postfix_str(text, refresh=False)
-        bar.total = total
+        bar.total = total or None
         if began:  # the rate counts from here
             bar.initial = bar.n = bar.last_print_n = done
             bar.start_t = bar.last_print_t = time.time()
@@ -117,8 +124,9 @@ class Bar:
             rate = (done - self._start[0]) / max(self._last_line - self._start[1], 1e-9)
             words += [f"{rate:,.0f} {self.unit}s/s", f"{(total - done) / rate:.0f} s left"]
         label = f"{self.label}, " if self.label else ""
+        of = f" of about {total}" if self._is_estimate else f"/{total}" if total else ""
         print(  # noqa: T201, as a bar is shown to those who ask for it
-            f"{label}{self.unit} {done}/{total}: {', '.join(words)}", file=sys.stderr, flush=True
+            f"{label}{self.unit} {done}{of}: {', '.join(words)}", file=sys.stderr, flush=True
         )
 
 
@@ -158,6 +166,8 @@ class ProgressReport(Bar):
             self._runs += not progress.tiles
             self.label = f"batch {self._runs}" if self._runs > 1 else ""
         self._latest = done
+        if (done, total) == (0, 1):  # of a run that ends with its seconds, whose steps are not known yet
+            total = 0
         self.show(done, total, self._text(progress), line=progress.evaluated or progress.tiles > 0)
 
     def _text(self, progress: Progress) -> str:

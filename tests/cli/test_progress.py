@@ -64,6 +64,24 @@ def test_a_line_counts_new_steps_too(capsys):
     assert int(left) < 60
 
 
+def test_steps_that_are_estimated_are_told_so(capsys, monkeypatch):
+    """As of a budget of seconds: no total before the first step, and no exact one that moves."""
+    seen = [Progress(0, 1, 0.0, evaluated=True), Progress(40, 683, 1.0, evaluated=True)]
+    seen += [Progress(120, 681, 3.0, evaluated=True), Progress(202, 672, 5.0, evaluated=True)]
+    with ProgressReport(shown=True) as report:
+        for progress in seen:
+            report(progress)
+    told = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["step 0", "step 40 of about 683", "step 120 of about 681", "step 202 of about 672"]
+    terminal = on_a_terminal(monkeypatch)
+    with ProgressReport(shown=True) as report:
+        report(seen[0])
+        assert report._bar.total is None
+        report(seen[1])
+        assert report._bar.total == 683
+    assert "0/1 " not in terminal.getvalue()
+
+
 def test_there_is_no_bar_without_figures_and_one_for_each_piece_of_work(monkeypatch):
     terminal = on_a_terminal(monkeypatch)
     with ProgressReport(shown=True), SigmaReport(shown=True) as trials:
