@@ -13,7 +13,9 @@ import matplotlib.pyplot as plt
 import coordfit
 
 depths, widths = [2, 3, 4], [16, 32, 64, 128]
-cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
+cluster = distributed.LocalCluster(
+    n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+)
 with cluster, distributed.Client(cluster) as client:
     table = coordfit.sweep(
         coordfit.bundled_picture(),

@@ -194,7 +194,7 @@ def test_no_more_tasks_wait_than_memory_should_hold(monkeypatch):
 
 def test_a_dask_cluster_takes_tiles_and_pictures():
     distributed = needs.library("distributed", "dask")
-    words = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    words = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**words) as cluster, distributed.Client(cluster) as client:
         executor = client.get_executor(pure=False)
         for task in ("tiles", "fit_many"):

@@ -131,7 +131,7 @@ def test_a_dask_cluster_takes_the_groups(cat):
     options = SMALL | {"depth": [2, 3], "sigma": [1.0, 2.0], "device": "numpy", "threads": 1}
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
