@@ -56,8 +56,6 @@ class Bar:
         self._done = 0
         self._start: tuple[int, float] | None = None
         self._next_line = 0
-        self._total: int | None = None
-        self._is_estimate = False
 
     def close(self) -> None:
         """End the bar; later figures begin another."""
@@ -65,15 +63,15 @@ class Bar:
             self._bar.close()
         self._begin()
 
-    def show(self, done: int, total: int, text: str = "", *, line: bool = True) -> None:
+    def show(
+        self, done: int, total: int, text: str = "", *, line: bool = True, is_estimate: bool = False
+    ) -> None:
         """Show the progress; `line` says whether a line may be printed if there is no bar.
 
-        A total of 0 is not known yet. One that is known later, or changes, is told to be an estimate.
+        A total that is an estimate is not shown before there is progress.
         """
         if self.repeats and done < self._done:
             self.close()
-        self._is_estimate |= self._total not in (None, total)
-        self._total = total
         self._done = done
         if self._initial is None:
             self._initial = done
@@ -81,9 +79,9 @@ class Bar:
         if began:
             self._start = done, time.perf_counter()
         if self.on_terminal:
-            self._show_bar(done, total, text, began)
+            self._show_bar(done, None if is_estimate and not done else total, text, began)
         elif self.as_lines and line and self._is_time_for_a_line(done, total):
-            self._print_line(done, total, text)
+            self._print_line(done, total, text, is_estimate=is_estimate)
 
     def show_compression(self, progress: CompressionProgress) -> None:
         """Show how far a compression is, once it has taken a step."""
@@ -91,10 +89,10 @@ class Bar:
             text = f"{progress.psnr:.2f} dB, {progress.bits_per_pixel:.3f} bits per pixel"
             self.show(progress.step, max(progress.step + 1, round(progress.step / progress.done)), text)
 
-    def _show_bar(self, done: int, total: int, text: str, began: bool) -> None:
+    def _show_bar(self, done: int, total: int | None, text: str, began: bool) -> None:
         if self._bar is None:
             self._bar = _tqdm()(
-                total=total or None,
+                total=total,
                 initial=done,
                 desc=self.label or None,
                 unit=self.unit,
@@ -105,7 +103,7 @@ class Bar:
             )
         bar = self._bar
         bar.set_postfix_str(text, refresh=False)
-        bar.total = total or None
+        bar.total = total
         if began:  # the rate counts from here
             bar.initial = bar.n = bar.last_print_n = done
             bar.start_t = bar.last_print_t = time.time()
@@ -117,14 +115,14 @@ class Bar:
             return time.perf_counter() - self._last_line >= _SECONDS_BETWEEN_LINES
         return done >= self._next_line
 
-    def _print_line(self, done: int, total: int, text: str) -> None:
+    def _print_line(self, done: int, total: int, text: str, *, is_estimate: bool) -> None:
         self._last_line, self._next_line = time.perf_counter(), done + max(1, total // _LINES)
         words = [text] if text else []
         if self._start is not None and done > self._start[0]:
             rate = (done - self._start[0]) / max(self._last_line - self._start[1], 1e-9)
             words += [f"{rate:,.0f} {self.unit}s/s", f"{(total - done) / rate:.0f} s left"]
         label = f"{self.label}, " if self.label else ""
-        of = f" of about {total}" if self._is_estimate else f"/{total}" if total else ""
+        of = f"/{total}" if not is_estimate else f" of about {total}" if done else ""
         print(  # noqa: T201, as a bar is shown to those who ask for it
             f"{label}{self.unit} {done}{of}: {', '.join(words)}", file=sys.stderr, flush=True
         )
@@ -166,9 +164,8 @@ class ProgressReport(Bar):
             self._runs += not progress.tiles
             self.label = f"batch {self._runs}" if self._runs > 1 else ""
         self._latest = done
-        if (done, total) == (0, 1):  # of a run that ends with its seconds, whose steps are not known yet
-            total = 0
-        self.show(done, total, self._text(progress), line=progress.evaluated or progress.tiles > 0)
+        line = progress.evaluated or progress.tiles > 0
+        self.show(done, total, self._text(progress), line=line, is_estimate=progress.is_estimate)
 
     def _text(self, progress: Progress) -> str:
         if progress.tiles:

@@ -34,6 +34,11 @@ class Budget:
             self.steps = self._first * (2**_ROUNDS - 1)
         self._end_of_seconds: int | None = None
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the steps of the run are not known before its end."""
+        return self.time_limited or self._restarts
+
     def correct(self, step: int, steps_taken: int, seconds_taken: float, seconds_left: float) -> None:
         """Estimate again, from the rate so far, at which step the seconds will be spent."""
         if self.time_limited and steps_taken:

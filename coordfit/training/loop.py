@@ -236,6 +236,7 @@ class Loop:
             batch_loss=trainer.losses.recent_mean,
             members=trainer.members,
             psnr=rows[0]["psnr"] if rows else None,
+            is_estimate=trainer.budget.is_estimate,
             models_now=trainer.models_now,
         )
         self.asked_to_stop = bool(self.callback(progress)) or self.asked_to_stop

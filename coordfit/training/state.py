@@ -55,7 +55,7 @@ class Progress:
     step: int
     """Steps taken so far; with a new row, the step of that row."""
     steps: int
-    """End of the present schedule; an estimate for a budget of seconds."""
+    """End of the present schedule; see `is_estimate`."""
     seconds: float
     """Seconds of training so far, without evaluations."""
     steps_per_second: float = 0.0
@@ -77,6 +77,8 @@ class Progress:
     """Pixels that tiles have learned; tiles in training count by their share of steps."""
     total_pixels: int = 0
     """All pixels of a picture that tiles learn."""
+    is_estimate: bool = False
+    """Whether `steps` is an estimate, as of a budget of seconds; 1 or more even before the first step."""
     models_now: Models = field(default=no_models, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:

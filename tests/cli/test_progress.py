@@ -66,8 +66,8 @@ def test_a_line_counts_new_steps_too(capsys):
 
 def test_steps_that_are_estimated_are_told_so(capsys, monkeypatch):
     """As of a budget of seconds: no total before the first step, and no exact one that moves."""
-    seen = [Progress(0, 1, 0.0, evaluated=True), Progress(40, 683, 1.0, evaluated=True)]
-    seen += [Progress(120, 681, 3.0, evaluated=True), Progress(202, 672, 5.0, evaluated=True)]
+    steps = {0: 1, 40: 683, 120: 681, 202: 672}
+    seen = [Progress(step, end, step / 40, evaluated=True, is_estimate=True) for step, end in steps.items()]
     with ProgressReport(shown=True) as report:
         for progress in seen:
             report(progress)

@@ -100,3 +100,26 @@ def test_a_target_that_is_missed_is_tried_again_with_the_rate_at_its_start(cat):
     assert stops[-1] == member.steps
     assert 40 <= len(stops) <= 110
     assert np.all(np.diff(stops) > 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_estimate"),
+    [
+        ({"steps": 4}, False),
+        ({"steps": 1}, False),
+        ({"seconds": 0.2}, True),
+        ({"target_psnr": 10.0}, True),
+        ({"steps": 4, "target_psnr": 90.0}, False),
+        ({"recipe": "compact", "steps": 4}, False),
+        ({"recipe": "compact", "seconds": 1.0}, True),
+    ],
+    ids=str,
+)
+def test_a_callback_is_told_whether_the_end_is_an_estimate(cat, options, is_estimate):
+    seen = []
+    size = {} if "recipe" in options else SMALL
+    coordfit.fit(cat, device="numpy", threads=1, callback=lambda p: seen.append(p) and False, **size, **options)
+    assert {progress.is_estimate for progress in seen} == {is_estimate}
+    assert min(progress.steps for progress in seen) >= 1
+    if not is_estimate:
+        assert {progress.steps for progress in seen} == {options["steps"]}

@@ -259,6 +259,7 @@ class CompactFit(RunningFit):
             self.history[-1] if self.history else None,
             progress.evaluated,
             psnr=progress.psnr,
+            is_estimate=self._asked.steps is None,
             models_now=lambda: [self._compressor.drawing(self.job.signal.name)],
         )
 
