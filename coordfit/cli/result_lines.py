@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..files import printable
+from ..images.masks import MaskedPicture
 from ..report.table import Table
 from ..training.result import FitResult
 from .exit_codes import EXIT_DIVERGED, EXIT_OK
@@ -29,6 +32,17 @@ def shown_table(table: Table) -> Table:
     if "psnr_train" in names and values["psnr_train"] == values.get("psnr"):
         names.remove("psnr_train")
     return Table(list(table), names)
+
+
+def known_line(masked: MaskedPicture, options: Options) -> str:
+    """Return how much is known, and for a mask file what its white means, and a cure if it hides most."""
+    known, number = int(np.count_nonzero(masked.known)), masked.known.size
+    share = f"{known} of {number} pixels, {100 * (1 - known / number):.1f} % hidden"
+    if options.mask is None:
+        return f"known: {share}"
+    colour, cure = ("black", "leave out") if options.invert_mask else ("white", "add")
+    hint = f"; if it is the other way round, {cure} --invert-mask" if 2 * known < number else ""
+    return f"{colour} is known in {printable(options.mask)}: {share}{hint}"
 
 
 def held_out_figures(m: dict[str, Any]) -> list[Row]:

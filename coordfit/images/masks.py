@@ -26,8 +26,6 @@ _HALF = 0.5  # the default threshold of a mask file
 _OPAQUE_ENOUGH = 0.5  # below half, the colour under alpha is too coarse to learn from
 WAYS = ("mask", "missing", "text", "scribble", "block")
 """Ways to hide pixels, one at a time; without any, transparent pixels are hidden."""
-ANY_WAY = "a mask file, a missing share, a text, a scribble or a block"
-"""The ways in words."""
 
 
 class MaskedPicture(NamedTuple):
@@ -202,7 +200,8 @@ def alpha_mask(picture: Picture) -> tuple[Picture, Mask]:
     ConfigError if the picture has no transparency, or is all transparent.
     """
     if not picture.has_alpha:
-        raise ConfigError(f"nothing is hidden: {picture.name} has no transparent pixels; name {ANY_WAY}")
+        ways = ", ".join(WAYS)
+        raise ConfigError(f"nothing is hidden: {picture.name} has no transparent pixels; name one of {ways}")
     alpha = picture.pixels[:, :, -1]
     known = check_mask(alpha >= _OPAQUE_ENOUGH, f"the transparency of {picture.name}")
     notes = picture.notes

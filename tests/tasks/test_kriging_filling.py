@@ -140,7 +140,7 @@ def test_what_hides_nothing_is_told_the_options(capsys):
     save_picture("whole.png", bundled_picture(32).pixels)
     code, _, err = run(capsys, "whole.png")
     assert code == 2
-    assert err.endswith("no transparent pixels; name --mask, --missing, --text, --scribble or --block\n")
+    assert err.endswith("no transparent pixels; name one of mask, missing, text, scribble, block\n")
 
 
 def test_json_is_one_document(capsys):

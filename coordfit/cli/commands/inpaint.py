@@ -15,7 +15,7 @@ from ...errors import ConfigError, OutputError
 from ...files import Outputs, escaped, printable, write_bytes, write_json
 from ...files.lock import output_folder
 from ...images import Picture, png_bytes, save_picture
-from ...images.masks import ANY_WAY, WAYS, MaskedPicture
+from ...images.masks import WAYS, MaskedPicture
 from ...report.progress import Bar
 from ...sources.reading import ArrayOptions, is_array_file
 from ...tasks.filling.kriging import KrigingResult, fill_by_kriging
@@ -35,6 +35,7 @@ from ..result_lines import (
     deviation_figures,
     exit_code,
     in_words,
+    known_line,
     print_result,
     tiles_figure,
     training_figure,
@@ -57,7 +58,6 @@ from ..streams import print_json
 from . import inpaint_array
 
 _PICTURES = ("mask.png", "masked.png", "filled.png")
-_ANY_WAY = "--mask, --missing, --text, --scribble or --block"
 OUTPUTS = Outputs((*RUN_OUTPUTS.names, *_PICTURES))
 KRIGING_OUTPUTS = Outputs((*_PICTURES, "deviation.png", "comparison.png", "config.json", "metrics.json"))
 
@@ -114,7 +114,7 @@ def _run_kriging(options: Options, log: Callable[[str], None], stop: GracefulSto
     config = inpainting_config(options.settings)
     masked = _masked(options, config)
     say_notes(masked.picture, log)
-    log(_polarity(masked, options))
+    log(known_line(masked, options))
     with output_folder(options.out, KRIGING_OUTPUTS, overwrite=options.overwrite) as folder:
         _drop(folder, set(OUTPUTS.names) - set(KRIGING_OUTPUTS.names))
         _write_masked(masked, folder)
@@ -210,7 +210,7 @@ def _prepare(
         job = plan_inpainting(masked, settings, tiles, options.average)
     say_planned(job, options, log)
     say_notes(masked.picture, log)
-    log(_polarity(masked, options))
+    log(known_line(masked, options))
     outputs = OUTPUTS.with_file(options.animate)
     folder = RunFolder(lock.enter_context(output_folder(options.out, outputs, overwrite=options.overwrite)))
     folder.drop_checkpoint()
@@ -225,7 +225,7 @@ def _check_image(options: Options) -> None:
     """Refuse to hide pixels of no picture."""
     way = next((name for name in WAYS if getattr(options, name)), "transparency")
     if options.image is None and way in ("mask", "transparency"):
-        cure = f"one with transparent pixels; or name {_ANY_WAY}"
+        cure = "one with transparent pixels; or name --mask, --missing, --text, --scribble or --block"
         if way == "mask":
             cure = "name the picture that the mask belongs to"
         raise UsageError(f"inpaint needs an IMAGE here: {cure}")
@@ -233,25 +233,11 @@ def _check_image(options: Options) -> None:
 
 def _masked(options: Options, config: FitConfig) -> MaskedPicture:
     hiding = {name: vars(options)[name] for name in HidingOptions.__annotations__}
-    try:
-        return hidden(options.image, options.mask, config, hiding, load=_load)
-    except ConfigError as error:
-        raise UsageError(str(error).replace(ANY_WAY, _ANY_WAY)) from error
+    return hidden(options.image, options.mask, config, hiding, load=_load)
 
 
 def _load(image: str | None, **settings: Any) -> Picture:
     return load_image(image, FitConfig(**settings))
-
-
-def _polarity(masked: MaskedPicture, options: Options) -> str:
-    """Return how much is known, and for a mask file what its white means, and a cure if it hides most."""
-    known, number = int(np.count_nonzero(masked.known)), masked.known.size
-    share = f"{known} of {number} pixels, {100 * (1 - known / number):.1f} % hidden"
-    if options.mask is None:
-        return f"known: {share}"
-    colour, cure = ("black", "leave out") if options.invert_mask else ("white", "add")
-    hint = f"; if it is the other way round, {cure} --invert-mask" if 2 * known < number else ""
-    return f"{colour} is known in {printable(options.mask)}: {share}{hint}"
 
 
 def _drop(folder: Path, names: Iterable[str]) -> None:
