@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from ..backends import get_backend
 from ..files import FilePath, escaped
 from ..images.formats.levels import Levels, to_pixels
-from ..models.rendering import Drawable
+from ..models.rendering import Drawable, mean_rows
 from ..signals.facts import SignalFacts
 from ..signals.grid import SampleGrid
 from .container import Compressed, save
 from .synthesis import check_synthesis, synthesised_rows
-
-_BAND = 1 << 20  # points whose means are taken at a time
 
 
 class CompressedPicture(Drawable):
@@ -74,18 +72,10 @@ class CompressedPicture(Drawable):
         down, across = (
             math.ceil(own / full) for own, full in zip(self.signal.size, grid.full_shape, strict=True)
         )
-        if down == across == 1:
-            for rows in synthesised_rows(self.compressed, grid):
-                yield to_pixels(_without_hidden(rows))
-            return
-        points = grid.refined(down, across)
-        step = max(1, _BAND // (down * across * grid.width))
-        for row in range(0, grid.lines, step):
-            count = min(step, grid.lines - row)
-            window = points.cropped(0, down * row, points.width, down * count)
-            drawn = np.concatenate([*synthesised_rows(self.compressed, window)])
-            cells = to_pixels(drawn).reshape(count, down, grid.width, across, -1)
-            yield _without_hidden(cells.mean((1, 3), dtype=np.float32))
+        yield from map(_without_hidden, mean_rows(self._points, grid, down, across))
+
+    def _points(self, grid: SampleGrid) -> Iterator[NDArray[np.floating]]:
+        return map(to_pixels, synthesised_rows(self.compressed, grid))
 
 
 def _without_hidden(colours: NDArray[Any]) -> NDArray[Any]:

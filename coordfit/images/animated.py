@@ -26,7 +26,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Pace:
+class FrameTiming:
     """How long frames are shown.
 
     Attributes
@@ -63,7 +63,7 @@ def check_suffix(path: FilePath) -> None:
         check_encoder()
 
 
-def save_frames(path: FilePath, frames: Iterable[Image.Image], count: int, pace: Pace) -> None:
+def save_frames(path: FilePath, frames: Iterable[Image.Image], count: int, timing: FrameTiming) -> None:
     """Write `count` frames, RGB pictures of one size, in the format of the suffix, whole or not at all.
 
     A video takes one frame at a time; the other formats, which repeat for ever, keep all of them in memory.
@@ -71,10 +71,10 @@ def save_frames(path: FilePath, frames: Iterable[Image.Image], count: int, pace:
     """
     check_suffix(path)
     if is_video(path):
-        held = max(1, round(pace.last_seconds * pace.rate))
-        content = mp4_bytes(_with_last_repeated(frames, held), count + held - 1, pace.rate)
+        held = max(1, round(timing.last_seconds * timing.rate))
+        content = mp4_bytes(_with_last_repeated(frames, held), count + held - 1, timing.rate)
     else:
-        content = _animated_bytes(path, [*frames], pace)
+        content = _animated_bytes(path, [*frames], timing)
     write_bytes(path, content)
 
 
@@ -84,12 +84,12 @@ def _with_last_repeated(frames: Iterable[Image.Image], held: int) -> Iterable[Im
     yield from [frame] * (held - 1)
 
 
-def _animated_bytes(path: FilePath, frames: Sequence[Image.Image], pace: Pace) -> bytes:
+def _animated_bytes(path: FilePath, frames: Sequence[Image.Image], timing: FrameTiming) -> bytes:
     """Return the content of a file of Pillow's."""
     name, options = _FORMATS[Path(path).suffix.lower()]
     first, *others = _with_one_palette(frames) if name == "GIF" else frames
-    last = round(1000 * pace.last_seconds)
-    durations = [round(1000 / pace.rate)] * len(others) + [last]
+    last = round(1000 * timing.last_seconds)
+    durations = [round(1000 / timing.rate)] * len(others) + [last]
     content = io.BytesIO()
     try:
         first.save(

@@ -31,11 +31,29 @@ if TYPE_CHECKING:
 # Pixels that a rendering computes at a time, so that its memory does not depend on the picture; if memory is
 # short, fewer, down to the second number.
 CHUNK_PIXELS, FEWEST_PIXELS = 65_536, 256
+_BAND = 1 << 20  # points whose means are taken at a time
 _MOST_SHOWN = 256  # pixels of the longer side in a notebook
 
 PerLength = Literal["unit", "sample"]
 Crop = tuple[int, ...]
 """Left, top, width and height of a part of a rendering, in its pixels; see `SampleGrid.cropped`."""
+DrawRows = Callable[[SampleGrid], Iterator[NDArray[np.floating]]]
+
+
+def mean_rows(draw: DrawRows, grid: SampleGrid, down: int, across: int) -> Iterator[NDArray[np.floating]]:
+    """Yield rows (n, width, C) of a grid, each sample the mean over `down` by `across` points inside it.
+
+    `draw` yields the rows of the points.
+    """
+    if down == across == 1:
+        yield from draw(grid)
+        return
+    points = grid.refined(down, across)
+    step = max(1, _BAND // (down * points.width))
+    for row in range(0, grid.lines, step):
+        count = min(step, grid.lines - row)
+        drawn = np.concatenate([*draw(points.cropped(0, down * row, points.width, down * count))])
+        yield drawn.reshape(count, down, grid.width, across, -1).mean((1, 3))
 
 
 class Drawable:

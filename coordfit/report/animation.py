@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from ..errors import ConfigError
 from ..files import FilePath, printable
-from ..images.animated import Pace, check_suffix, save_frames
+from ..images.animated import FrameTiming, check_suffix, save_frames
 from ..images.lettering import load_font, plain_text, shorten
 from .panels import GREY, INK, PAPER, show_pixels
 
@@ -23,7 +23,7 @@ _SHEET_WIDTH = 1600
 _SMALL_SIDE = 256  # smaller pictures are enlarged to about this, a whole number of times
 _NARROW_CELL = 160
 _MARGIN, _GAP = 16, 14
-_PACE = Pace(Fraction(1000, 120), 2.5)
+_TIMING = FrameTiming(Fraction(1000, 120), 2.5)
 
 
 class Animation:
@@ -92,7 +92,7 @@ class Animation:
         if not self._added:
             raise ConfigError(f"cannot animate into {printable(path)}: there is no frame")
         frames = [*self._frames, self._latest] if self._latest_is_apart else self._frames
-        save_frames(path, map(_decoded, frames), len(frames), _PACE)
+        save_frames(path, map(_decoded, frames), len(frames), _TIMING)
 
     def _draw(self, frames: Sequence[NDArray[np.floating[Any]]], captions: list[str]) -> Image.Image:
         """Draw one frame: titles, pictures, and captions below."""

@@ -14,9 +14,9 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..files import FilePath
-from ..images.animated import Pace, check_suffix, is_video, save_frames
+from ..images.animated import FrameTiming, check_suffix, is_video, save_frames
 from ..models import memory
-from ..models.rendering import Drawable
+from ..models.rendering import Drawable, mean_rows
 from ..report.panels import show_pixels
 from ..signals.grid import SampleGrid
 
@@ -31,7 +31,6 @@ _SMALLEST_WINDOW = 1e-3  # in pixels of the picture; float32 tells no smaller on
 _SPEEDING_UP = 0.2  # the share of the time in which the speed rises, and in which it falls again
 _MOST_POINTS = 4  # evaluated along each axis for a pixel, if the frame has fewer than the picture
 _BYTES_PER_PIXEL = 9  # of all frames of a PNG while it is written, as measured; of a WebP 4, of a GIF 7
-_BAND = 1 << 20  # points that are evaluated at a time
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,8 @@ class Zoom:
         `callback` gets the number of frames that are drawn, and of all. OutputError if the file cannot be
         written.
         """
-        pace = Pace(Fraction(_RATE), _LAST_SECONDS)
-        save_frames(path, self._frames(callback), self.count, pace)
+        timing = FrameTiming(Fraction(_RATE), _LAST_SECONDS)
+        save_frames(path, self._frames(callback), self.count, timing)
 
     def _frames(self, callback: Callable[[int, int], object] | None) -> Iterator[Image.Image]:
         for number in range(self.count):
@@ -202,23 +201,6 @@ def _eased(time: float) -> float:
 
 def _drawn(model: Drawable, grid: SampleGrid) -> NDArray[np.floating[Any]]:
     """Return colours (h, w, C) in [0, 1]; of a frame that is coarser than the picture, means over pixels."""
-    factors = [
-        min(_MOST_POINTS, math.ceil(own / full))
-        for own, full in zip(model.signal.shape, grid.full_shape, strict=True)
-    ]
-    step = max(1, _BAND // (math.prod(factors) * grid.width))
-    return np.concatenate(
-        [
-            _means(model, grid.cropped(0, row, grid.width, min(step, grid.lines - row)), *factors)
-            for row in range(0, grid.lines, step)
-        ]
-    )
-
-
-def _means(model: Drawable, grid: SampleGrid, down: int, across: int) -> NDArray[np.floating[Any]]:
-    """Return colours (h, w, C) that are means over `down` by `across` points of each pixel."""
-    points = np.concatenate([*model.render_rows(grid.refined(down, across))])
-    if down == across == 1:
-        return points
-    cells = points.reshape(grid.lines, down, grid.width, across, -1)
-    return np.asarray(cells.mean((1, 3)))
+    sides = zip(model.signal.shape, grid.full_shape, strict=True)
+    factors = [min(_MOST_POINTS, math.ceil(own / full)) for own, full in sides]
+    return np.concatenate([*mean_rows(model.render_rows, grid, *factors)])

@@ -13,11 +13,11 @@ import coordfit
 from coordfit.cli import main
 from coordfit.cli.animation import AnimationCallback
 from coordfit.errors import ConfigError, OutputError
-from coordfit.images.animated import Pace, check_suffix, save_frames
+from coordfit.images.animated import FrameTiming, check_suffix, save_frames
 from coordfit.report.animation import Animation
 
 RATE = Fraction(25, 3)
-PACE = Pace(RATE, 2.5)
+PACE = FrameTiming(RATE, 2.5)
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_library_without_the_encoder_is_refused(av, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
 def test_other_formats_round_their_times(tmp_path, suffix):
-    save_frames(tmp_path / f"a{suffix}", pictures(0, 100, 200), 3, Pace(Fraction(30), 1.5))
+    save_frames(tmp_path / f"a{suffix}", pictures(0, 100, 200), 3, FrameTiming(Fraction(30), 1.5))
     with Image.open(io.BytesIO((tmp_path / f"a{suffix}").read_bytes())) as image:
         times = []
         for number in range(image.n_frames):
