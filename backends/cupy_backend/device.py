@@ -17,13 +17,13 @@ import numpy as np
 from ..lowering.cuda_text import CudaFormula
 from ..protocols import Array
 from .checks import device_name, first_line
+from .column_sums import ColumnSums
 from .compute_copies import LOSS_SCALES, STORED, ComputeCopies
 from .cublaslt.autotune import Autotuner
 from .cublaslt.autotune_cache import Choices, choices_file
 from .cublaslt.library import CublasLtError, CublasLtUnavailableError, Library, load
 from .cublaslt.plans import WORKSPACE_BYTES, Planner, Workspace
 from .kernels import OPTIONS, Launcher, source
-from .relu_masks import ReluMasks
 from .streams import StreamPair, time_in_graph
 from .strides import is_packed
 
@@ -39,10 +39,8 @@ class Device:
     ----------
     stored : str
         The 16-bit dtype of stored activations of float32 networks, or an empty string.
-    masks, compute_copies
-        Masks of ReLUs for the backward pass, and parameters in 16 bits.
-    unread_masks : set
-        Shapes and dtypes of outputs whose mask no product can read.
+    column_sums, compute_copies
+        Sums over rows of gradients, for those of biases, and parameters in 16 bits.
     is_recording : bool
         Whether a step is being recorded: nothing is timed, and no buffer is made that outlives the graph.
     why_not_recorded : str
@@ -65,8 +63,7 @@ class Device:
         self.stored = STORED.get(precision, "") if self.is_fused else ""
         self.loss_scale = LOSS_SCALES.get(precision, 1.0) if self.is_fused else 1.0
         self.stream_pair = StreamPair(cupy.cuda) if two_streams else None
-        self.masks, self.compute_copies = ReluMasks(), ComputeCopies()
-        self.unread_masks: set[tuple[Any, ...]] = set()
+        self.column_sums, self.compute_copies = ColumnSums(self._new_to_keep), ComputeCopies()
         self.is_recording = False
         self.why_not_recorded = "" if self.is_fused else "fused=never"
         if self.is_amd:
@@ -210,14 +207,14 @@ class Device:
         stream = 0 if self.stream_pair is None else self.stream_pair.current
         key = (stream, purpose, shape, str(dtype))
         if key not in self._buffers:
-            self.refuse_new_memory(purpose)
-            self._buffers[key] = self.new(shape, dtype)
+            self._buffers[key] = self._new_to_keep(purpose, shape, dtype)
         return self._buffers[key]
 
-    def refuse_new_memory(self, purpose: str) -> None:
-        """Raise if a step is being recorded: it may use only the memory of earlier steps."""
+    def _new_to_keep(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return a new array; raise while a step is recorded: it may use only the memory of earlier ones."""
         if self.is_recording:
             raise RuntimeError(f"the recorded step needs memory ({purpose}) that the steps before it did not")
+        return self.new(shape, dtype)
 
     def out_or_new(self, offered: Array | None, shape: tuple[int, ...], like: Array) -> Array:
         """Return the offered buffer if it fits, else a new array."""
@@ -230,7 +227,7 @@ class Device:
 
     def buffers(self) -> list[Array]:
         """Return all reused memory, for a graph to keep alive."""
-        return [*self._buffers.values(), *self.masks.memory(), *self.compute_copies.memory()]
+        return [*self._buffers.values(), *self.column_sums.memory(), *self.compute_copies.memory()]
 
     def memory_in_use(self) -> int:
         """Return the bytes of arrays, without free memory that CuPy's pool keeps."""

@@ -20,7 +20,6 @@ from coordfit.backends.cupy_backend.cublaslt.layer_products import (
     backward_input,
     backward_weights,
     forward,
-    mask_bytes,
     matmul,
 )
 from coordfit.backends.cupy_backend.cublaslt.library import (
@@ -202,8 +201,6 @@ class Layer:
         gradient = precision.for_gradients().output
         self.dW = memory.result((members, self.n_in, self.n_out), gradient, 3)
         self.db = memory.result((members, 1, self.n_out), gradient, 7)
-        self.mask = memory.block(members * mask_bytes(self.rows, self.n_out))
-        self.mask_below = memory.block(members * mask_bytes(self.rows, self.n_in))
 
     def see(self, placed):
         return as_operand(placed.values(), self.types)
@@ -220,31 +217,22 @@ class Layer:
             **epilogue,
         )
 
-    def forward_pointers(self, bias=True, relu=True, mask=True):
-        vector = self.b.pointer if bias else 0
-        return Pointers(
-            self.x.pointer,
-            self.W.pointer,
-            self.y.pointer,
-            vector,
-            self.mask.ctypes.data if relu and mask else 0,
-        )
+    def forward_pointers(self, bias=True, relu=True):
+        return Pointers(self.x.pointer, self.W.pointer, self.y.pointer, self.b.pointer if bias else 0)
 
     def z(self, bias=True):
         return self.see(self.x) @ self.see(self.W) + (self.b.values() if bias else 0)
 
-    def backward_input(self, masked=True):
+    def backward_input(self):
         return backward_input(
             self.sizes,
             self.types,
-            masked=masked,
             members=self.members,
             strides=Strides(self.dz.stride, self.W.stride, self.dx.stride),
         )
 
-    def backward_input_pointers(self, masked=True):
-        mask = self.mask_below.ctypes.data if masked else 0
-        return Pointers(self.dz.pointer, self.W.pointer, self.dx.pointer, mask=mask)
+    def backward_input_pointers(self):
+        return Pointers(self.dz.pointer, self.W.pointer, self.dx.pointer)
 
     def backward_weights(self, **options):
         return backward_weights(
@@ -258,14 +246,6 @@ class Layer:
     def backward_weights_pointers(self, bias=True):
         return Pointers(self.x.pointer, self.dz.pointer, self.dW.pointer, self.db.pointer if bias else 0)
 
-    def write_mask_below(self):
-        """Return the mask of the previous layer's ReLU, written by its own product, and the passed elements."""
-        previous = Layer(
-            self.memory, (self.rows, 2, self.n_in), PRECISIONS["float32"], self.members, shared=False
-        )
-        previous.mask = self.mask_below
-        return previous
-
 
 @pytest.fixture(params=PRECISIONS_AND_MIXED.values(), ids=PRECISIONS_AND_MIXED)
 def precision(request):
@@ -277,11 +257,7 @@ def small_layer(memory):
     return Layer(memory, (6, 5, 4), PRECISIONS["float32"], 3, shared=False)
 
 
-FORWARD = [
-    {"bias": bias, "relu": relu, "mask": mask}
-    for bias, relu, mask in itertools.product((True, False), repeat=3)
-    if relu or not mask
-]
+FORWARD = [{"bias": bias, "relu": relu} for bias, relu in itertools.product((True, False), repeat=2)]
 
 
 @over("epilogue", FORWARD)
@@ -295,18 +271,13 @@ def test_forward(planner, workspace, memory, precision, sizes, ensemble, epilogu
     assert_close(layer.y, np.maximum(z, 0) if epilogue["relu"] else z)
 
 
-@over("masked", [True, False])
 @over("ensemble", ENSEMBLES.values())
 @over("sizes", SIZES)
-def test_backward_input(planner, workspace, memory, precision, sizes, ensemble, masked):
+def test_backward_input(planner, workspace, memory, precision, sizes, ensemble):
     layer = Layer(memory, sizes, precision, *ensemble)
-    previous = layer.write_mask_below()
-    pointers = previous.forward_pointers()
-    planner.plan(previous.forward(), pointers).run(pointers, workspace, STREAM)
-    product, pointers = layer.backward_input(masked), layer.backward_input_pointers(masked)
+    product, pointers = layer.backward_input(), layer.backward_input_pointers()
     planner.plan(product, pointers).run(pointers, workspace, STREAM)
-    dx = layer.see(layer.dz) @ layer.see(layer.W).swapaxes(-1, -2)
-    assert_close(layer.dx, np.where(previous.y.values() > 0, dx, 0) if masked else dx)
+    assert_close(layer.dx, layer.see(layer.dz) @ layer.see(layer.W).swapaxes(-1, -2))
 
 
 @over("accumulate", [False, True])
@@ -352,11 +323,6 @@ def test_relu_in_the_epilogue_turns_nan_into_0(planner, workspace, memory):
     planner.plan(layer.forward(), pointers).run(pointers, workspace, STREAM)
     assert (layer.y.values()[0, 0] == 0).all()
     assert np.isnan(np.maximum(layer.z()[0, 0], 0)).all()
-
-
-def test_a_mask_has_a_bit_for_each_element_and_rows_of_128_bits():
-    assert mask_bytes(10, 1) == mask_bytes(10, 128) == 160
-    assert mask_bytes(10, 129) == 320
 
 
 WRONG = {
@@ -443,23 +409,16 @@ def test_a_plan_serves_other_memory(planner, workspace, memory, fake):
 
 
 @each("offset", [4, 16, 64])
-@each("which", ["x", "W", "b", "y", "mask"])
+@each("which", ["x", "W", "b", "y"])
 def test_less_aligned_memory_has_a_plan_of_its_own(planner, workspace, memory, which, offset, fake):
     layer = Layer(memory, (6, 8, 8), PRECISIONS["float32"], 1, shared=False)
     product, pointers = layer.forward(), layer.forward_pointers()
     plan = planner.plan(product, pointers)
-    if which == "mask":
-        moved = pointers._replace(mask=memory.block(mask_bytes(6, 8), offset).ctypes.data)
-    else:
-        values = getattr(layer, which).values()
-        setattr(layer, which, memory.array(values, "float32", offset=offset))
-        moved = layer.forward_pointers()
+    values = getattr(layer, which).values()
+    setattr(layer, which, memory.array(values, "float32", offset=offset))
+    moved = layer.forward_pointers()
     with pytest.raises(CublasLtError, match=r"EXECUTION_FAILED|NOT_SUPPORTED"):
         plan.run(moved, workspace, STREAM)
-    if which == "mask" and offset < 16:
-        with pytest.raises(RefusedError, match="the mask lies on 4 bytes, not on 16"):
-            planner.plan(product, moved)
-        return
     other = planner.plan(product, moved)
     assert other is not plan
     other.run(moved, workspace, STREAM)
@@ -468,19 +427,18 @@ def test_less_aligned_memory_has_a_plan_of_its_own(planner, workspace, memory, w
 
 def test_alignment_counts_every_member():
     product = matmul((4, 4, 4), PRECISIONS["float32"], members=3, strides=Strides(16, 17, 32))
-    assert product.alignments(Pointers(1024, 1024, 1024)) == (64, 4, 128, 256, 256)
+    assert product.alignments(Pointers(1024, 1024, 1024)) == (64, 4, 128, 256)
     assert product.alignments(Pointers(8, 1024, 1024))[0] == 8
 
 
 @each("fused", [True, False])
-@each("which", ["vector", "mask"])
-def test_a_run_with_a_pointer_too_few_or_too_many_is_refused(planner, workspace, small_layer, fused, which):
-    product = small_layer.forward(bias=fused, relu=fused, mask=fused)
-    pointers = small_layer.forward_pointers(bias=fused, relu=fused, mask=fused)
+def test_a_run_with_a_pointer_too_few_or_too_many_is_refused(planner, workspace, small_layer, fused):
+    product = small_layer.forward(bias=fused, relu=fused)
+    pointers = small_layer.forward_pointers(bias=fused, relu=fused)
     plan = planner.plan(product, pointers)
     verb = "takes" if fused else "does not take"
-    with pytest.raises(ValueError, match=f"{product.epilogue.name} {verb} a bias .* and {verb} a mask, not"):
-        plan.run(pointers._replace(**{which: 0 if fused else 256}), workspace, STREAM)
+    with pytest.raises(ValueError, match=f"{product.epilogue.name} {verb} a bias or its gradient, not address"):
+        plan.run(pointers._replace(vector=0 if fused else 256), workspace, STREAM)
 
 
 # -- the choice of a tier and an algorithm ---------------------------------------------------------------
@@ -726,7 +684,7 @@ def test_a_step_is_found_once(planner, workspace, small_layer, fake):
 
 
 def test_a_plain_product_has_no_tier_of_an_epilogue(planner, workspace, small_layer):
-    nothing = {"bias": False, "relu": False, "mask": False}
+    nothing = {"bias": False, "relu": False}
     product, pointers = small_layer.forward(**nothing), small_layer.forward_pointers(**nothing)
     assert Autotuner(planner).resolve(product, pointers, workspace, STREAM).tier is Tier.PLAIN
 
@@ -784,23 +742,23 @@ def test_fused_never_asks_for_nothing(planner, workspace, small_layer, fake):
 
 
 def test_what_was_taken_can_be_read_back(library, workspace, memory, fake):
-    fake.refuses = lambda query: query.epilogue == Epilogue.DRELU
+    fake.refuses = lambda query: query.epilogue == Epilogue.BGRADA
     autotuner = Autotuner(Planner(library), timer=Clock(fake, (2.0, 1.0, 3.0), (4.0, 4.5, 5.0)))
     layer = Layer(memory, (6, 5, 4), PRECISIONS["float16"], 3, shared=True)
     autotuner.resolve(layer.forward(), layer.forward_pointers(), workspace, STREAM)
-    autotuner.resolve(layer.backward_input(), layer.backward_input_pointers(), workspace, STREAM)
+    autotuner.resolve(layer.backward_weights(), layer.backward_weights_pointers(), workspace, STREAM)
     first, second = autotuner.report()
     assert first["tier"] == "epilogue"
     assert first["milliseconds"]["epilogue"] == [2.0, 1.0, 3.0]
     assert (first["choice"], first["candidates"], first["workspace_bytes"]) == (1, 3, WORKSPACE_STEP)
     assert second | {"milliseconds": None, "alignments": None} == {
-        "product": "backward input",
-        "rows": 6,
-        "columns": 5,
-        "inner": 4,
+        "product": "backward weights",
+        "rows": 5,
+        "columns": 4,
+        "inner": 6,
         "members": 3,
-        "types": "float16",
-        "epilogue": "DRELU",
+        "types": "float16 -> float32",
+        "epilogue": "BGRADA",
         "accumulate": False,
         "alignments": None,
         "tier": "plain product and separate kernels",
@@ -824,8 +782,6 @@ def test_a_survey_asks_for_every_product_in_every_precision(planner, fake):
         "NONE",
         "BIAS",
         "RELU_BIAS",
-        "RELU_AUX_BIAS",
-        "DRELU",
         "BGRADA",
     }
     refused = [row for row in table if row["refused"]]
@@ -947,8 +903,8 @@ def test_the_library_is_known_by_its_name_on_each_system(monkeypatch, platform, 
 def asked(fake, library, product, change=lambda desc, a, b, d: None):
     """Return the heuristic's status for a product after a change of its descriptors."""
     operation = Operation(library, product)
-    pointers = Pointers(256, 256, 256, 256, 256)
-    operation.point(256 * product.epilogue.has_vector, 256 * product.epilogue.has_mask)
+    pointers = Pointers(256, 256, 256, 256)
+    operation.point(256 * product.epilogue.has_vector)
     told = [
         fake.live[x.value.value][1] for x in (operation.desc, operation.right, operation.left, operation.out)
     ]
@@ -971,11 +927,6 @@ def to_row_order(desc, a, b, d):
 CHANGES = {
     "no change": (SUCCESS, lambda desc, a, b, d: None),
     "row order": (NOT_SUPPORTED, to_row_order),
-    "a mask on 8 bytes": (NOT_SUPPORTED, lambda desc, a, b, d: desc.update(aux=264)),
-    "no mask": (NOT_SUPPORTED, lambda desc, a, b, d: desc.update(aux=0)),
-    "rows of the mask on 64 bits": (NOT_SUPPORTED, lambda desc, a, b, d: desc.update(aux_ld=192)),
-    "rows of the mask too short": (NOT_SUPPORTED, lambda desc, a, b, d: desc.update(aux_ld=0)),
-    "members of the mask on 64 bits": (NOT_SUPPORTED, lambda desc, a, b, d: desc.update(aux_stride=64)),
     "no bias": (NOT_SUPPORTED, lambda desc, a, b, d: desc.update(bias=0)),
     "unknown types": (NOT_SUPPORTED, lambda desc, a, b, d: d.update(type=3)),
     "matrices that do not fit": (INVALID_VALUE, lambda desc, a, b, d: a.update(rows=9)),
@@ -997,7 +948,7 @@ def test_the_fake_refuses_a_bias_gradient_of_a_transposed_operand(fake, library)
 
 
 def test_the_fake_multiplies_row_major_matrices_without_an_epilogue(fake, library):
-    product = forward((6, 5, 4), PRECISIONS["float32"], bias=False, relu=False, mask=False)
+    product = forward((6, 5, 4), PRECISIONS["float32"], bias=False, relu=False)
     assert asked(fake, library, product, to_row_order) == SUCCESS
 
 

@@ -25,7 +25,7 @@ from test_primitives import (
 )
 
 from coordfit.backends import FusedUnavailableError
-from coordfit.network.activations import ReLU, make_activation
+from coordfit.network.activations import ReLU, Tanh, make_activation
 from coordfit.network.losses import make_loss
 from coordfit.network.mlp import MLP
 from coordfit.network.parameters import ParameterLayout
@@ -33,7 +33,7 @@ from coordfit.network.parameters import ParameterLayout
 fake_cupy = pytest.importorskip("support.fake_cupy")
 pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
 
-EPILOGUES = {"mask written": 134, "ReLU": 6, "bias": 4, "mask read": 136, "db": 256}
+EPILOGUES = {"ReLU": 6, "bias": 4, "db": 256}
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +68,6 @@ TIERS = {
     "epilogues are faster": lambda: timed("epilogues"),
     "kernels are faster": lambda: timed("kernels"),
     "all epilogues": lambda: refusing(),
-    "no mask is written": lambda: refusing(134),
-    "no mask is read": lambda: refusing(136),
     "no db": lambda: refusing(256),
     "plain products": lambda: refusing(*EPILOGUES.values()),
     "CuPy's products": lambda: fake_cupy.CupyWithoutLt(),
@@ -118,25 +116,18 @@ def epilogues_that_ran(backend):
     return {row["epilogue"] for row in backend.gpu.autotuner.report() if row["tier"] == "epilogue"}
 
 
-def test_a_network_of_relus_takes_every_epilogue(machine):
+def test_what_a_step_of_relus_launches(machine):
     backend = refusing(fused="always")
     with backend.activate():
         train_on(backend, "float32", slice(None), "relu", 2)
-    assert epilogues_that_ran(backend) == {"RELU_AUX_BIAS", "DRELU", "BGRADA"}
-    # One for the sigmoid of the last layer, in each step: masks do the others.
-    assert machine.counts["activation_backward"] == 2
+    assert epilogues_that_ran(backend) == {"RELU_BIAS"}
+    # In each step, one for the sigmoid and one for each of four ReLUs: each leaves the sums for a gradient of
+    # biases, which the next one adds up.
     assert machine.counts["bias_activation"] == 2
+    assert machine.counts["activation_backward"] == 2 * (4 + 1)
     assert machine.counts["column_sums"] == 0
+    assert machine.counts["sum_partials"] == 2 * (1 + 1)  # those of the first layer, and the loss
     assert machine.counts["matmul"] == 0
-
-
-def test_a_mask_that_nobody_can_read_is_not_written_again(machine):
-    backend = refusing(136)
-    with backend.activate():
-        train_on(backend, "float32", slice(None), "relu", 3)
-    by_epilogue = {row["epilogue"]: row["tier"] for row in backend.gpu.autotuner.report()}
-    assert by_epilogue["DRELU"].startswith("plain")
-    assert by_epilogue["RELU_BIAS"] == "epilogue"
 
 
 def test_always_refuses_what_cublaslt_cannot():
@@ -145,92 +136,76 @@ def test_always_refuses_what_cublaslt_cannot():
         CALLS["matmul-NN"].run(backend, Memory(backend, problem(OWN, "float32")))
 
 
-# -- masks -----------------------------------------------------------------------------------------------
-
-
-def backward_from(backend, saved, data):
-    """Return the previous layer's dz from a gradient of ones and the saved array."""
-    dz, x, W = (backend.asarray(data[key]) for key in ("dz", "x", "W"))
-    dW, db = backend.zeros(W.shape, "float32"), backend.zeros((*W.shape[:-2], 1, W.shape[-1]), "float32")
-    out = backend.zeros(x.shape, "float32")
-    return backend.to_numpy(
-        backend.linear_backward(dz, x, W, dW=dW, db=db, previous=(ReLU(), saved), out=out)
-    ).copy()
+# -- sums over rows, left by the kernel that wrote dz ----------------------------------------------------
 
 
 @pytest.fixture
 def layer():
     rng = np.random.default_rng(0)
-    shapes = {
-        "x0": (2, 9, 6),
-        "W0": (2, 6, 5),
-        "b0": (2, 1, 5),
-        "dz": (2, 9, 4),
-        "x": (2, 9, 5),
-        "W": (2, 5, 4),
-    }
+    shapes = {"dy": (2, 9, 4), "saved": (2, 9, 4), "x": (2, 9, 5), "W": (2, 5, 4)}
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def forward_into(backend, layer, out, activation="relu", sign=1.0):
-    x, W, b = (backend.asarray(layer[key]) for key in ("x0", "W0", "b0"))
-    y, saved = backend.linear(x * sign, W, b, make_activation(activation), out=out)
-    assert y is saved
-    return saved
+def dz_of_tanh(backend, layer):
+    return backend.activation_backward(Tanh(), backend.asarray(layer["dy"]), backend.asarray(layer["saved"]))
 
 
-def by_hand(backend, saved, layer):
-    return np.where(backend.to_numpy(saved) > 0, layer["dz"] @ np.swapaxes(layer["W"], -1, -2), 0)
-
-
-def ran_masked(backend):
-    return any(row["epilogue"] == "DRELU" for row in backend.gpu.autotuner.report())
-
-
-def test_the_mask_of_an_output_is_found_again(layer):
-    backend = refusing()
-    buffer = backend.scratch((2, 9, 5), "float32")
-    saved = forward_into(backend, layer, buffer)
+def gradient_of_bias(backend, layer, dz, db=0.0, *, accumulate=False):
+    """Return db by `linear_backward`, whether the library summed for it, and what it should be."""
+    x, W = backend.asarray(layer["x"]), backend.asarray(layer["W"])
+    found = backend.asarray(np.full((2, 1, 4), db, np.float32))
+    expected = backend.to_numpy(dz).sum(axis=1, keepdims=True) + db
+    dW = backend.zeros(W.shape, "float32")
+    before = len(backend.gpu.autotuner.report())
+    backend.linear_backward(dz, x, W, dW=dW, db=found, accumulate=accumulate)
+    by_library = [row["epilogue"] == "BGRADA" for row in backend.gpu.autotuner.report()[before:]]
     np.testing.assert_allclose(
-        backward_from(backend, saved, layer), by_hand(backend, saved, layer), rtol=1e-5, atol=1e-6
+        backend.to_numpy(dW), np.swapaxes(layer["x"], 1, 2) @ backend.to_numpy(dz), rtol=1e-5, atol=1e-6
     )
-    assert ran_masked(backend)
+    np.testing.assert_allclose(backend.to_numpy(found), expected, rtol=1e-5, atol=1e-6)
+    return any(by_library)
 
 
-def overwritten(backend, buffer):
-    view = buffer[...]
-    view[...] = backend.asarray(-backend.to_numpy(buffer) + 0.1)
+@pytest.mark.parametrize(("db", "accumulate"), [(0.0, False), (3.0, True)])
+def test_sums_are_taken_from_the_kernel_that_wrote_dz(layer, db, accumulate):
+    backend = refusing()
+    assert not gradient_of_bias(backend, layer, dz_of_tanh(backend, layer), db, accumulate=accumulate)
+
+
+def overwritten(backend, layer, dz):
+    view = dz[...]
+    view[...] = backend.asarray(-layer["dy"])
     return view
 
 
+def product_into(backend, layer, dz):
+    return backend.matmul(backend.asarray(layer["x"]), backend.asarray(layer["W"]), out=dz)
+
+
+def layer_into(backend, layer, dz):
+    x, W, b = (backend.asarray(a) for a in (layer["x"], layer["W"], np.ones((2, 1, 4), np.float32)))
+    return backend.linear(x, W, b, make_activation("tanh"), out=dz)[0]
+
+
+def taken_before(backend, layer, dz):
+    gradient_of_bias(backend, layer, dz)
+    return dz
+
+
 STALE = {
-    "another layer's output": lambda b, layer, buffer: forward_into(b, layer, buffer, "tanh"),
-    "a product": lambda b, layer, buffer: b.matmul(b.asarray(layer["x0"]), b.asarray(-layer["W0"]), out=buffer),
-    "numbers written through a view": lambda b, layer, buffer: overwritten(b, buffer),
-    "a copy in other memory": lambda b, layer, buffer: b.asarray(-b.to_numpy(buffer)),
+    "another layer's output": layer_into,
+    "a product": product_into,
+    "numbers written through a view": overwritten,
+    "a copy in other memory": lambda backend, layer, dz: backend.asarray(-backend.to_numpy(dz)),
+    "sums that were taken": taken_before,
 }
 
 
 @pytest.mark.parametrize("case", STALE)
-def test_a_mask_is_not_used_for_what_is_not_its_output(layer, case):
+def test_sums_are_not_used_for_what_is_not_their_array(layer, case):
     backend = refusing()
-    buffer = backend.scratch((2, 9, 5), "float32")
-    forward_into(backend, layer, buffer)
-    saved = STALE[case](backend, layer, buffer)
-    np.testing.assert_allclose(
-        backward_from(backend, saved, layer), by_hand(backend, saved, layer), rtol=1e-5, atol=1e-6
-    )
-    assert not ran_masked(backend)
-
-
-def test_a_mask_is_as_new_as_its_output(layer):
-    backend = refusing()
-    buffer = backend.scratch((2, 9, 5), "float32")
-    for sign in (1.0, -1.0, 1.0):
-        saved = forward_into(backend, layer, buffer, sign=sign)
-        np.testing.assert_allclose(
-            backward_from(backend, saved, layer), by_hand(backend, saved, layer), rtol=1e-5, atol=1e-6
-        )
+    dz = STALE[case](backend, layer, dz_of_tanh(backend, layer))
+    assert gradient_of_bias(backend, layer, dz)
 
 
 # -- layouts, dtypes, axes -------------------------------------------------------------------------------
@@ -315,11 +290,9 @@ def test_a_network_takes_what_is_faster(machine, fastest):
     tiers = {
         row["epilogue"]: row["tier"] for row in backend.gpu.autotuner.report() if row["epilogue"] != "NONE"
     }
-    assert set(tiers) >= {"RELU_AUX_BIAS", "BGRADA"}
-    assert set(tiers.values()) == {
-        "epilogue" if fastest == "epilogues" else "plain product and separate kernels"
+    assert tiers == {
+        "RELU_BIAS": "epilogue" if fastest == "epilogues" else "plain product and separate kernels"
     }
-    assert ("DRELU" in tiers) == (fastest == "epilogues"), "a mask that was not written is not read"
     assert machine.counts["graph launches"] > 0, "products are timed in graphs"
 
 

@@ -74,7 +74,7 @@ OTHER_WAYS = {
 @pytest.mark.parametrize("case", OTHER_WAYS)
 def test_where_the_kernel_does_not_fit_its_parts_are_taken(machine, case, monkeypatch):
     if not OTHER_WAYS[case]:
-        monkeypatch.setattr("coordfit.backends.cupy_backend.bodies.losses._CHANNELS", {1, 2})
+        monkeypatch.setattr("coordfit.backends.cupy_backend.bodies.losses._MAX_CHANNELS", 2)
     expected, _ = gradient_of_one_step(
         NumpyBackend(fused="never", threads=1), picture_of(3), **OTHER_WAYS[case]
     )
@@ -150,7 +150,7 @@ KERNELS = Counter(
     pixel_fourier_features=1,
     take_rows=1,  # the target's
     head_step=1,
-    sum_partials=1,
-    sum_values=1,
+    activation_backward=2,
+    sum_partials=2,  # of the output layer with the loss, and of the first layer
     optimizer_step=1,
 )

@@ -1,9 +1,8 @@
 """Implement cublasLt in NumPy, on host memory, with the same function names, arguments and status numbers.
 
 Its functions are C callbacks, so that arguments go through the same ctypes conversions as with the real
-library, and arrive as addresses and numbers. It reads and writes matrices, bias and mask at their addresses,
-and refuses what the real library refuses. The header does not define the order of the bits in a mask, so this
-one is arbitrary.
+library, and arrive as addresses and numbers. It reads and writes matrices and bias at their addresses, and
+refuses what the real library refuses.
 """
 
 import ctypes as C  # noqa: N812
@@ -30,9 +29,6 @@ ATTRIBUTES = {
         7: ("epilogue", C.c_uint32),
         8: ("bias", C.c_uint64),
         10: ("bias_stride", C.c_int64),
-        11: ("aux", C.c_uint64),
-        12: ("aux_ld", C.c_int64),
-        13: ("aux_stride", C.c_int64),
     },
     "MatrixLayout": {
         0: ("type", C.c_uint32),
@@ -53,14 +49,12 @@ ATTRIBUTES = {
 }
 DEFAULTS = {
     "": {},
-    "MatmulDesc": dict.fromkeys(("transpose_a", "transpose_b", "bias", "bias_stride"), 0)
-    | dict.fromkeys(("aux", "aux_ld", "aux_stride"), 0)
-    | {"epilogue": 1},
+    "MatmulDesc": dict.fromkeys(("transpose_a", "transpose_b", "bias", "bias_stride"), 0) | {"epilogue": 1},
     "MatrixLayout": {"order": 0, "batch": 1, "stride": 0},
     "MatmulPreference": {"workspace": 0} | {f"align_{matrix}": 256 for matrix in "abcd"},
 }
-RELU, BIAS, DRELU, AUX, BGRADA = 2, 4, 8, 128, 256
-KNOWN_EPILOGUES = {1, 2, 4, 6, 130, 134, 136, 256}
+RELU, BIAS, BGRADA = 2, 4, 256
+KNOWN_EPILOGUES = {1, 2, 4, 6, 256}
 COLUMN_ORDER, ROW_ORDER = 0, 1
 R32F, R64F, R16F, R16BF = 0, 1, 2, 14
 COMPUTE_32F, COMPUTE_64F, COMPUTE_TF32 = 68, 70, 77
@@ -274,7 +268,7 @@ class FakeCublasLt:
             return NOT_SUPPORTED
         fitting = [i for i in range(self.num_algorithms) if i * WORKSPACE_STEP <= preference["workspace"]]
         alignment = [preference[f"align_{matrix}"] for matrix in "abcd"]
-        alignment += [lowest_bit(desc["bias"]), lowest_bit(desc["aux"])]
+        alignment.append(lowest_bit(desc["bias"]))
         for slot, index in enumerate(fitting[:wanted]):
             write_result(results + 96 * slot, index, fingerprint(desc, a, b, d), alignment)
         C.c_int.from_address(count).value = len(fitting[:wanted])
@@ -301,8 +295,8 @@ class FakeCublasLt:
         if ws_bytes < index * WORKSPACE_STEP or (ws_bytes and (ws or 1) % 256):
             return INVALID_VALUE
         # Four alignments share a number.
-        needed = [alignment[i // 4] >> 16 * (i % 4) & 0xFFFF for i in range(6)]
-        addresses = (a, b, c, d, desc["bias"], desc["aux"])
+        needed = [alignment[i // 4] >> 16 * (i % 4) & 0xFFFF for i in range(5)]
+        addresses = (a, b, c, d, desc["bias"])
         if index in self.broken_algorithms or any(
             address and address % bytes_ for address, bytes_ in zip(addresses, needed, strict=True)
         ):
@@ -336,16 +330,6 @@ def fault_of(desc, a, b, c, d):
         return NOT_SUPPORTED
     if epilogue & (BIAS | BGRADA) and not desc["bias"]:
         return NOT_SUPPORTED
-    return fault_of_mask(desc, d) if epilogue & AUX else SUCCESS
-
-
-def fault_of_mask(desc, d):
-    if not desc["aux"] or desc["aux"] % 16:
-        return NOT_SUPPORTED
-    if desc["aux_ld"] % 128 or desc["aux_ld"] < d["rows"]:
-        return NOT_SUPPORTED
-    if d["batch"] > 1 and desc["aux_stride"] % 128:
-        return NOT_SUPPORTED
     return SUCCESS
 
 
@@ -359,7 +343,7 @@ def lowest_bit(address):
 
 def fingerprint(desc, a, b, d):
     """Return a number for the configuration of an algorithm, which is invalid for any other."""
-    parts = [value for key, value in sorted(desc.items()) if key not in ("bias", "aux")]
+    parts = [value for key, value in sorted(desc.items()) if key != "bias"]
     for layout in (a, b, d):
         parts += [value for _, value in sorted(layout.items())]
     return hash(tuple(parts)) & 0xFFFF_FFFF
@@ -396,7 +380,7 @@ def compute(desc, alpha, beta, a, b, c, d):
 def finish(desc, result, a, d, index):
     """Apply the epilogue to the product of a member."""
     epilogue = desc["epilogue"]
-    rows, columns = result.shape
+    rows = len(result)
     itemsize = np.dtype(STORED[d.type]).itemsize
     vector = desc["bias"] + index * desc["bias_stride"] * itemsize
     if epilogue == BGRADA:
@@ -406,33 +390,7 @@ def finish(desc, result, a, d, index):
         bias = memory(vector, rows, STORED[d.type])
         bias = from_bfloat16(bias) if d.type == R16BF else bias
         result = result + bias.astype(result.dtype)[:, None]
-    if epilogue & AUX:
-        bits = Mask(desc["aux"] + index * desc["aux_stride"] // 8, rows, columns, desc["aux_ld"])
-        if epilogue == DRELU | AUX:
-            return np.where(bits.read(), result, 0)
-        bits.write(result > 0)
     if epilogue & RELU:
         # The library's ReLU turns NaN into 0.
         result = np.where(result > 0, result, 0)
     return result
-
-
-@dataclass
-class Mask:
-    """The bits of a column-major matrix; each column begins `ld` bits after the one before."""
-
-    address: int
-    rows: int
-    columns: int
-    ld: int
-
-    def _bytes(self):
-        return memory(self.address, self.ld // 8 * self.columns, np.uint8).reshape(self.columns, self.ld // 8)
-
-    def read(self):
-        return np.unpackbits(self._bytes(), axis=1, bitorder="little")[:, : self.rows].T.astype(bool)
-
-    def write(self, bits):
-        padded = np.zeros((self.columns, self.ld), bool)
-        padded[:, : self.rows] = bits.T
-        self._bytes()[...] = np.packbits(padded, axis=1, bitorder="little")

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 
 from ...calls import ActivationBackward, Linear, LinearBackward, Matmul
 from ...dispatch import fused
@@ -17,14 +14,16 @@ from ...lowering.cuda_text import CudaFormula, cuda_activation
 from ...primitives import Primitives
 from ...protocols import Activation, Array
 from ..cublaslt.autotune import Tier
-from ..cublaslt.layer_products import backward_input, backward_weights, forward, mask_bytes
+from ..cublaslt.layer_products import backward_input, backward_weights, forward
 from ..cublaslt.products import Strides
 from ..device import Device
-from ..kernels import blocks_for, groups_of_rows
+from ..kernels import CHUNK, blocks_for, groups_of_rows
 from ..strides import c_types, ensemble_of, fault_of, fault_of_written, member_stride, members_of, strided
 from .products import pointers_to, run_by_cupy_if_refused, run_product, types_of
 from .sixteen_bits import cast, is_stored, parameter_in_16_bits, refuse_16_bits, widened
-from .sums import add, sum_over_rows
+from .sums import MAX_PARTS, NO_COLUMNS, Columns, add, sum_over_rows, sum_partials, sums_dtype
+
+_ROWS_OF_A_THREAD = 2  # at once, in `activation_backward`
 
 
 def _linear_fits(gpu: Device, call: Linear) -> str:
@@ -60,7 +59,7 @@ def _layer(gpu: Device, call: Linear) -> tuple[Array, Array]:
     z = y = gpu.out_or_new(out_saved if activation.saves_input else out, shape, x)
     if activation.saves_input:
         y = gpu.out_or_new(out, shape, x)
-    gpu.masks.forget(y, z)
+    gpu.column_sums.forget(y, z)
     rows, width = shape[-2:]
     formula = cuda_activation(activation)
     finish = functools.partial(
@@ -84,32 +83,12 @@ def _forward(gpu: Device, call: Linear, z: Array, formula: CudaFormula, finish: 
         W, b = parameter_in_16_bits(gpu, W), parameter_in_16_bits(gpu, b)
     members, strides = members_of(z.shape), Strides(*map(member_stride, (x, W, z, b)))
     pointers = pointers_to(x, W, z)._replace(vector=b.data.ptr)
-    relu = formula.is_relu
-    if relu and z is call.out and (mask := _memory_for_mask(gpu, z)) is not None:
-        product = forward(sizes, types, members=members, strides=strides)
-        masked = pointers._replace(mask=mask.data.ptr)
-        if run_product(gpu, product, masked, finish=finish, only=Tier.EPILOGUE) is Tier.EPILOGUE:
-            gpu.masks.note(z)
-            return True
-    is_known = relu or formula.is_identity
-    product = forward(sizes, types, bias=is_known, relu=relu, mask=False, members=members, strides=strides)
+    is_known = formula.is_relu or formula.is_identity
+    product = forward(sizes, types, bias=is_known, relu=formula.is_relu, members=members, strides=strides)
     pointers = pointers if is_known else pointers_to(x, W, z)
     tier = run_product(gpu, product, pointers, finish=finish if is_known else None)
     run_by_cupy_if_refused(gpu, tier, Matmul(x, W, out=z))
     return is_known and tier is Tier.EPILOGUE
-
-
-def _memory_for_mask(gpu: Device, y: Array) -> Array | None:
-    """Return memory for the mask of y, or None if no product can read it."""
-    if not gpu.has_cublaslt or (*y.shape, str(y.dtype)) in gpu.unread_masks:
-        return None
-    size = mask_bytes(*y.shape[-2:]) * members_of(y.shape)
-    mask = gpu.masks.buffer(y, size)
-    if mask is None:
-        gpu.refuse_new_memory("mask")
-        mask = gpu.new((size,), np.uint8)
-        gpu.masks.keep_buffer(y, mask)
-    return mask
 
 
 def _derivative_fits(gpu: Device, call: ActivationBackward) -> str:
@@ -122,15 +101,32 @@ def _derivative_fits(gpu: Device, call: ActivationBackward) -> str:
 
 @fused(Primitives.activation_backward, supports=_derivative_fits)
 def activation_backward(gpu: Device, call: ActivationBackward) -> Array:
-    """Multiply dy by the derivative, in its place."""
+    """Multiply dy by the derivative, in its place, and leave the sums over rows for `linear_backward`."""
+    return _activation_backward(gpu, call)
+
+
+def _activation_backward(gpu: Device, call: ActivationBackward, next_db: Columns | None = None) -> Array:
+    """Compute `activation_backward`, and add up db of the next layer in the same launch."""
     formula = cuda_activation(call.activation)
     if formula.is_identity:
+        if next_db is not None:
+            sum_partials(gpu, next_db)
         return call.dy
     dz, saved = gpu.packed(call.dy), gpu.packed(call.saved)
-    gpu.masks.forget(dz)
-    rows, width = dz.shape[-2:]
-    grid = (blocks_for(rows * width), members_of(dz.shape))
-    gpu.launch("activation_backward", c_types(dz), grid, *strided(dz, saved, dz), rows * width, formula)
+    gpu.column_sums.forget(dz)
+    (rows, width), members = dz.shape[-2:], members_of(dz.shape)
+    blocks = blocks_for(rows, _ROWS_OF_A_THREAD * groups_of_rows(-(-width // CHUNK)), MAX_PARTS)
+    sums = gpu.column_sums.room(dz, (members, blocks, width), sums_dtype(dz))
+    others = () if next_db is None else (next_db,)
+    gpu.launch(
+        "activation_backward",
+        c_types(dz),
+        (blocks + sum(columns.blocks for columns in others), members),
+        *(*strided(dz, saved, dz), sums, blocks * width, rows, width, blocks),
+        *(NO_COLUMNS if next_db is None else next_db.arguments()),
+        formula,
+    )
+    gpu.column_sums.note(dz, sums)
     return dz
 
 
@@ -148,44 +144,55 @@ def linear_backward(gpu: Device, call: LinearBackward) -> Array | None:
     if is_stored(gpu, dz) != is_stored(gpu, x):  # in float32, as in `linear`
         dz, x = widened(gpu, "dz", dz), widened(gpu, "x", x)
     call = call._replace(dz=dz, x=x)
-    if call.previous is None or gpu.stream_pair is None:
-        _weights_backward(gpu, call)
-        return None if call.previous is None else _previous_dz(gpu, call, *call.previous)
+    sums = gpu.column_sums.take(dz)
+    db = None if sums is None else Columns(sums, call.db, member_stride(call.db), call.accumulate)
+    if call.previous is None:
+        _weights_backward(gpu, call, db)
+        if db is not None:
+            sum_partials(gpu, db)
+        return None
+    if gpu.stream_pair is None:
+        _weights_backward(gpu, call, db)
+        return _previous_dz(gpu, call, *call.previous, db)
     # Both products only read dz, and neither reads what the other writes. Both must end before x is reused.
-    with gpu.stream_pair.in_parallel(functools.partial(_weights_backward, gpu, call)):
-        return _previous_dz(gpu, call, *call.previous)
+    with gpu.stream_pair.in_parallel(functools.partial(_weights_backward, gpu, call, db)):
+        return _previous_dz(gpu, call, *call.previous, db)
 
 
-def _previous_dz(gpu: Device, call: LinearBackward, activation: Activation, saved: Array) -> Array:
-    """Return `(dz W^T) f'(z)` for the previous layer."""
+def _previous_dz(
+    gpu: Device, call: LinearBackward, activation: Activation, saved: Array, db: Columns | None
+) -> Array:
+    """Return `(dz W^T) f'(z)` for the previous layer, and add up db if its partial sums are given."""
     dz, W = call.dz, gpu.packed(call.W)
     saved = gpu.packed(saved)
     shape = (*ensemble_of(dz, W), dz.shape[-2], W.shape[-2])
     if is_stored(gpu, dz) == is_stored(gpu, saved):
         dx = gpu.out_or_new(call.out, shape, dz)
-        derivative = ActivationBackward(activation, dx, saved)
-        finish = functools.partial(activation_backward, gpu, derivative)
-        if _input_backward(gpu, dz, W, dx, saved if cuda_activation(activation).is_relu else None, finish):
-            return dx
+        _input_backward(gpu, dz, W, dx)
     else:
         wide = gpu.reuse("dx", shape, W.dtype)
         _input_backward(gpu, dz, W, wide)
         dx = cast(gpu, wide, gpu.out_or_new(call.out, shape, saved))
-    return activation_backward(gpu, ActivationBackward(activation, dx, saved))
+    return _activation_backward(gpu, ActivationBackward(activation, dx, saved), db)
 
 
-def _weights_backward(gpu: Device, call: LinearBackward) -> None:
-    """Fill `dW = x^T dz` and db, the sum of dz over rows, or add to both."""
+def _weights_backward(gpu: Device, call: LinearBackward, sums: Columns | None) -> None:
+    """Fill `dW = x^T dz` and, without partial sums, db, the sum of dz over rows; or add to both."""
     dz, x, dW, db, accumulate = call.dz, call.x, call.dW, call.db, call.accumulate
     # The library overwrites db, so a sum to add needs memory of its own.
-    new_db = gpu.reuse("db", db.shape, db.dtype) if accumulate else db
+    new_db = gpu.reuse("db", db.shape, db.dtype) if accumulate and sums is None else db
     product = backward_weights(
         (x.shape[-2], *dW.shape[-2:]),
         types_of(gpu, x),
+        bias=sums is None,
         accumulate=accumulate,
         members=members_of(dW.shape),
         strides=Strides(*map(member_stride, (x, dz, dW, new_db))),
     )
+    if sums is not None:
+        tier = run_product(gpu, product, pointers_to(x, dz, dW))
+        run_by_cupy_if_refused(gpu, tier, Matmul(x, dz, transpose_a=True, out=dW), accumulate)
+        return
     finish = functools.partial(sum_over_rows, gpu, dz, db, accumulate)
     tier = run_product(gpu, product, pointers_to(x, dz, dW)._replace(vector=new_db.data.ptr), finish=finish)
     run_by_cupy_if_refused(gpu, tier, Matmul(x, dz, transpose_a=True, out=dW), accumulate)
@@ -195,34 +202,15 @@ def _weights_backward(gpu: Device, call: LinearBackward) -> None:
         add(gpu, db, new_db, core=2)
 
 
-def _input_backward(
-    gpu: Device,
-    dz: Array,
-    W: Array,
-    dx: Array,
-    saved: Array | None = None,
-    finish: Callable[[], Any] | None = None,
-) -> bool:
-    """Compute `dx = dz W^T`; return whether the mask of the previous ReLU, with output `saved`, was applied."""
-    mask, key = None, None if saved is None else (*saved.shape, str(saved.dtype))
-    if saved is not None and key not in gpu.unread_masks:
-        mask = gpu.masks.find(saved, mask_bytes(*saved.shape[-2:]) * members_of(saved.shape))
-    gpu.masks.forget(dx)
+def _input_backward(gpu: Device, dz: Array, W: Array, dx: Array) -> None:
+    """Compute `dx = dz W^T`."""
     if is_stored(gpu, dz):
         W = parameter_in_16_bits(gpu, W)
     product = backward_input(
         (dz.shape[-2], *W.shape[-2:]),
         types_of(gpu, dz),
-        masked=mask is not None,
         members=members_of(dx.shape),
         strides=Strides(*map(member_stride, (dz, W, dx))),
     )
-    pointers = pointers_to(dz, W, dx)
-    pointers = pointers if mask is None else pointers._replace(mask=mask.data.ptr)
-    tier = run_product(gpu, product, pointers, finish=None if mask is None else finish)
+    tier = run_product(gpu, product, pointers_to(dz, W, dx))
     run_by_cupy_if_refused(gpu, tier, Matmul(dz, W, transpose_b=True, out=dx))
-    if mask is None:
-        return False
-    if tier is not Tier.EPILOGUE and key is not None:
-        gpu.unread_masks.add(key)  # so that it is not written again
-    return tier is Tier.EPILOGUE

@@ -14,14 +14,14 @@ from ...lowering.cuda_text import cuda_activation, cuda_loss
 from ...primitives import Primitives
 from ...protocols import Array
 from ..device import Device
-from ..kernels import KERNELS, blocks_for, groups_of_rows
+from ..kernels import CHUNK, KERNELS, blocks_for
 from ..strides import c_types, fault_of, fault_of_written, is_packed, member_stride, members_of, strided
-from .sums import sum_partials, sum_values
+from .sums import MAX_PARTS, Columns, Values, sum_partials, sum_values
 
-_ROWS_AT_ONCE = 32  # for a block of `head_step`
-# Each block writes partial sums, which the second stage adds one after the other.
-_MAX_BLOCKS = 256
-_CHANNELS = {int(channels) for *_, channels in KERNELS["head_step"].instances}
+_WARP = 32  # threads, and the most of a team
+_ROWS_OF_A_TEAM = 2  # at least, for a block of `head_step`
+_HEADS = KERNELS["head_step"].instances
+_MAX_CHANNELS = max(int(channels) for _, channels, _ in _HEADS)
 
 
 def loss_scale_of(gpu: Device, array: Array) -> float:
@@ -53,7 +53,7 @@ def loss_and_gradient(gpu: Device, call: LossAndGradient) -> tuple[Array, Array]
         *(partials, blocks, rows, channels, loss_scale_of(gpu, prediction) / call.divisor),
         cuda_loss(call.loss),
     )
-    sum_values(gpu, partials, 1.0 / call.divisor, value)
+    sum_values(gpu, Values(partials, 1.0 / call.divisor, value))
     return value, dy
 
 
@@ -61,8 +61,8 @@ def _output_fits(gpu: Device, call: OutputStep) -> str:
     h, W, b, dW, db = call.h, call.W, call.b, call.dW, call.db
     if call.previous is None:
         return "takes the output of a layer"
-    if W.shape[-1] not in _CHANNELS:
-        return f"takes at most {max(_CHANNELS)} channels"
+    if W.shape[-1] > _MAX_CHANNELS:
+        return f"takes at most {_MAX_CHANNELS} channels"
     saved = call.previous[1]
     fault = fault_of(h, W, b, dW, db, call.target, call.weights, saved, stored=gpu.stored)
     fault = fault or fault_of_written(dW, db)
@@ -70,7 +70,17 @@ def _output_fits(gpu: Device, call: OutputStep) -> str:
         fault = f"takes arrays of one dtype, not of {h.dtype} and {saved.dtype}"
     if not fault and not all(map(is_packed, (h, W, b, saved))):
         fault = "takes packed arrays"
+    if not fault and _team(h, W)[1] not in _HEADS:
+        fault = f"does not take {h.shape[-1]} hidden units in {h.dtype}"
     return fault or _fault_of_places(dW, db)
+
+
+def _team(h: Array, W: Array) -> tuple[int, tuple[str, ...]]:
+    """Return the threads that take a row of h together, and the kernel's instance, which may not exist."""
+    chunks = max(1, -(-h.shape[-1] // (_WARP * CHUNK)))
+    needed = -(-h.shape[-1] // (chunks * CHUNK))
+    threads = max(_MAX_CHANNELS, 1 << (needed - 1).bit_length())
+    return threads, (*c_types(h), str(W.shape[-1]), str(chunks))
 
 
 @fused(Primitives.output_step, supports=_output_fits)
@@ -82,27 +92,31 @@ def output_step(gpu: Device, call: OutputStep) -> tuple[Array, Array | None]:
     target = gpu.packed(call.target)
     weights = None if call.weights is None else gpu.packed(call.weights)
     dh = gpu.out_or_new(buffers.dz_previous, h.shape, h)
-    gpu.masks.forget(dh)
-    blocks, bias_offset = blocks_for(rows, _ROWS_AT_ONCE, _MAX_BLOCKS), _elements_between(dW, call.db)
-    parts = blocks * groups_of_rows(hidden, gpu.output_threads)
+    gpu.column_sums.forget(dh)
+    team, instance = _team(h, W)
+    blocks = blocks_for(rows, _ROWS_OF_A_TEAM * gpu.output_threads // team, MAX_PARTS)
+    bias_offset = _elements_between(dW, call.db)
     width = bias_offset + channels
-    partials = gpu.reuse("output gradients", (members, parts, width), W.dtype)
+    partials = gpu.reuse("output gradients", (members, blocks, width), W.dtype)
+    sums = gpu.column_sums.room(dh, (members, blocks, hidden), W.dtype)
     values = gpu.reuse("losses", (members, blocks), np.float64)
     gpu.launch(
         "head_step",
-        (*c_types(h), str(channels)),
+        instance,
         (blocks, members),
         *strided(h, W, b, target, weights, None, None if saved is h else saved, dh),
-        *(partials, parts * width, bias_offset, values, blocks, rows, hidden),
+        *(partials, blocks * width, sums, blocks * hidden, bias_offset, values, blocks),
+        *(rows, hidden, team),
         *(cuda_activation(call.activation), cuda_loss(call.loss), cuda_activation(previous)),
         loss_scale_of(gpu, W) / call.divisor,
         block=gpu.output_threads,
     )
-    sum_partials(gpu, partials, dW, member_stride(dW), call.accumulate)
+    gpu.column_sums.note(dh, sums)
     value = buffers.value
     if value is None or value.shape != h.shape[:-2] or value.dtype != W.dtype:
         value = gpu.new(h.shape[:-2], W.dtype)
-    sum_values(gpu, values, 1.0 / call.divisor, value)
+    columns = Columns(partials, dW, member_stride(dW), call.accumulate)
+    sum_partials(gpu, columns, Values(values, 1.0 / call.divisor, value))
     return value, dh
 
 

@@ -77,7 +77,7 @@ def matmul(gpu: Device, call: Matmul) -> Array:
     rows, inner = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     columns = b.shape[-2] if transpose_b else b.shape[-1]
     out = gpu.out_or_new(call.out, (*ensemble_of(a, b), rows, columns), a)
-    gpu.masks.forget(out)
+    gpu.column_sums.forget(out)
     product = product_of(
         (rows, columns, inner),
         types_of(gpu, out),

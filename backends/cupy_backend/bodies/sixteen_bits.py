@@ -33,7 +33,7 @@ def widened(gpu: Device, purpose: str, array: Array) -> Array:
 
 def cast(gpu: Device, source: Array, target: Array, core: int = 2) -> Array:
     """Convert a packed array to the type of `target`, of equal shape; return `target`."""
-    gpu.masks.forget(target)
+    gpu.column_sums.forget(target)
     count, members = math.prod(source.shape[-core:]), members_of(source.shape, core)
     grid = (blocks_for(count), members)
     gpu.launch("cast", c_types(source, target), grid, *strided(source, target, core=core), count)

@@ -11,7 +11,7 @@ From the bottom up: `library` (functions, errors), `descriptors` (opaque objects
     planner = Planner(load(cuda_major=12))  # with the device current
     autotuner = Autotuner(planner, timer=milliseconds_of_one_run, choices=Choices(choices_file(), gpu, version))
     product = forward((rows, n_in, n_out), PRECISIONS["bfloat16"], members=K)
-    pointers = Pointers(left=x, right=W, out=y, vector=b, mask=mask)
+    pointers = Pointers(left=x, right=W, out=y, vector=b)
     step = autotuner.resolve(product, pointers, workspace, stream)
     if step.tier is not Tier.LIBRARY:
         step.run(pointers, workspace, stream)  # on PLAIN, separate kernels follow

@@ -2,7 +2,7 @@
 
 All tiers compute the same. Without a timer, the first available tier runs the library's first algorithm.
 
-| tier     | product              | bias, activation and mask                |
+| tier     | product              | bias and activation                      |
 |----------|----------------------|------------------------------------------|
 | EPILOGUE | cublasLt             | in the epilogue                          |
 | PLAIN    | cublasLt             | separate kernels                         |
@@ -56,11 +56,11 @@ class Resolved(NamedTuple):
         return b"" if self.plan is None else bytes(self.plan.candidates[self.candidate].algorithm)
 
     def run(self, pointers: Pointers, workspace: Workspace, stream: int) -> None:
-        """Run the plan; on PLAIN without vector and mask, which the kernels that follow apply."""
+        """Run the plan; on PLAIN without the vector, which the kernels that follow read or write."""
         if self.plan is None:
             raise ValueError("there is no plan to run: the array library computes this product")
         if self.tier is Tier.PLAIN:
-            pointers = pointers._replace(vector=0, mask=0)
+            pointers = pointers._replace(vector=0)
         self.plan.run(pointers, workspace, stream, self.candidate)
 
 
@@ -174,7 +174,7 @@ class Autotuner:
                 refused[tier] = "fused=never" if self.fused == "never" else self.why
                 continue
             try:
-                used = pointers if tier is Tier.EPILOGUE else pointers._replace(vector=0, mask=0)
+                used = pointers if tier is Tier.EPILOGUE else pointers._replace(vector=0)
                 yield tier, self.planner.plan(candidate, used)
             except RefusedError as reason:
                 refused[tier] = str(reason)

@@ -22,9 +22,6 @@ class Attribute(enum.Enum):
     # The vector is the bias to add, or the gradient of the bias to write.
     VECTOR_POINTER = ("MatmulDesc", 8, ctypes.c_void_p)
     VECTOR_BATCH_STRIDE = ("MatmulDesc", 10, ctypes.c_int64)
-    MASK_POINTER = ("MatmulDesc", 11, ctypes.c_void_p)
-    MASK_LEADING_DIMENSION = ("MatmulDesc", 12, ctypes.c_int64)  # in bits
-    MASK_BATCH_STRIDE = ("MatmulDesc", 13, ctypes.c_int64)  # in bits
     BATCH_COUNT = ("MatrixLayout", 5, ctypes.c_int32)
     BATCH_STRIDE = ("MatrixLayout", 6, ctypes.c_int64)  # in elements
     MAX_WORKSPACE_BYTES = ("MatmulPreference", 1, ctypes.c_uint64)

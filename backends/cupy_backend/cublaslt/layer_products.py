@@ -1,11 +1,11 @@
-"""The products of a layer, and the ReLU mask that one writes and another reads.
+"""The products of a layer.
 
 With N rows (pixels), for each member:
 
 | product          | out              | left | right | epilogue                 |
 |------------------|------------------|------|-------|--------------------------|
-| forward          | Y (N, n_out)     | X    | W     | bias, ReLU, writes mask  |
-| backward input   | dX (N, n_in)     | dZ   | W^T   | applies mask             |
+| forward          | Y (N, n_out)     | X    | W     | bias, ReLU               |
+| backward input   | dX (N, n_in)     | dZ   | W^T   |                          |
 | backward weights | dW (n_in, n_out) | X^T  | dZ    | db = sum over rows of dZ |
 """
 
@@ -17,8 +17,6 @@ from .products import Epilogue, Product, Strides, Types
 
 Sizes = tuple[int, int, int]
 
-_MASK_STEP = 128  # bits: a row of the mask begins at a multiple of this
-
 
 def forward(
     sizes: Sizes,
@@ -26,55 +24,44 @@ def forward(
     *,
     bias: bool = True,
     relu: bool = True,
-    mask: bool = True,
     members: int = 1,
     strides: Strides | None = None,
 ) -> Product:
-    """Return `Y = X W + b`, then ReLU and its mask for `backward_input`.
+    """Return `Y = X W + b`, then ReLU.
 
     Parameters
     ----------
     sizes : (rows, n_in, n_out)
-        X is (N, n_in), W (n_in, n_out), b (n_out,), Y (N, n_out), and the mask has `mask_bytes(N, n_out)` for
-        each member. Pointers: left X, right W, vector b.
-    bias, relu, mask : bool
-        Parts of the epilogue; a mask needs a ReLU. It is useful only if `backward_input(masked=True)`, which
-        reads it, is not refused.
+        X is (N, n_in), W (n_in, n_out), b (n_out,), Y (N, n_out). Pointers: left X, right W, vector b.
+    bias, relu : bool
+        Parts of the epilogue.
     strides : Strides, optional
-        Without that of the mask; None for members without gaps.
+        None for members without gaps.
     """
     rows, n_in, n_out = sizes
-    epilogue = Epilogue.BIAS if bias else Epilogue.NONE
-    if relu:
-        flags = (Epilogue.RELU_AUX if mask else Epilogue.RELU) | (Epilogue.BIAS if bias else 0)
-        epilogue = Epilogue(flags)
+    epilogue = Epilogue(Epilogue.RELU * relu | Epilogue.BIAS * bias or Epilogue.NONE)
     strides = strides or Strides(rows * n_in, n_in * n_out, rows * n_out, n_out)
     if not bias:
         strides = strides._replace(vector=0)
     return _product("forward", (rows, n_out, n_in), types, strides, members, epilogue=epilogue)
 
 
-def backward_input(
-    sizes: Sizes, types: Types, *, masked: bool = True, members: int = 1, strides: Strides | None = None
-) -> Product:
-    """Return `dZ W^T`, masked to the previous layer's dZ if that ends in a ReLU.
+def backward_input(sizes: Sizes, types: Types, *, members: int = 1, strides: Strides | None = None) -> Product:
+    """Return `dZ W^T`.
+
+    The library can apply the mask of a ReLU on the way, but on an H200 that took longer than a kernel for it
+    (22 us against 13, bf16, 16384 rows, width 256), and it left no sums for the gradient of the bias.
 
     Parameters
     ----------
     sizes : (rows, n_in, n_out)
-        dZ is (N, n_out), W (n_in, n_out), the result (N, n_in); the mask is the one that `forward` wrote for
-        the previous layer. Pointers: left dZ, right W.
-    masked : bool
-        Whether to apply the mask; if not, the caller applies the derivative of the activation.
+        dZ is (N, n_out), W (n_in, n_out), the result (N, n_in). Pointers: left dZ, right W.
     strides : Strides, optional
         As in `forward`.
     """
     rows, n_in, n_out = sizes
-    epilogue = Epilogue.DRELU if masked else Epilogue.NONE
     strides = strides or Strides(rows * n_out, n_in * n_out, rows * n_in)
-    return _product(
-        "backward input", (rows, n_in, n_out), types, strides, members, epilogue=epilogue, transpose_right=True
-    )
+    return _product("backward input", (rows, n_in, n_out), types, strides, members, transpose_right=True)
 
 
 def backward_weights(
@@ -139,19 +126,4 @@ def _product(
     """Return a product with sizes (rows, columns, inner), without strides for a single network."""
     if members == 1:
         strides = Strides()
-    elif epilogue.has_mask:
-        strides = strides._replace(mask=mask_leading_dimension(sizes[1]) * sizes[0])
     return Product(name, *sizes, types, epilogue=epilogue, members=members, strides=strides, **options)
-
-
-# -- the mask --------------------------------------------------------------------------------------------
-
-
-def mask_leading_dimension(columns: int) -> int:
-    """Return the bits from one row of a mask to the next."""
-    return -(-columns // _MASK_STEP) * _MASK_STEP
-
-
-def mask_bytes(rows: int, columns: int) -> int:
-    """Return the bytes of one member's mask for a result (rows, columns), with padded rows."""
-    return mask_leading_dimension(columns) * rows // 8

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .descriptors import ALGORITHM_FACTS, Attribute, Descriptor
-from .layer_products import mask_leading_dimension
 from .library import ARCH_MISMATCH, NOT_SUPPORTED, SUCCESS, CublasLtError, HeuristicResult, Library
 from .products import DATA_TYPES, Pointers, Product
 
@@ -16,7 +15,6 @@ WORKSPACE_BYTES = 32 << 20
 
 MAX_CANDIDATES = 8
 _ALIGNED = 256
-_MASK_ALIGNMENT = 16  # bytes
 
 
 class RefusedError(Exception):
@@ -54,35 +52,31 @@ class Operation:
         self.desc.set(Attribute.EPILOGUE, product.epilogue)
         if product.epilogue.has_vector and product.members > 1:
             self.desc.set(Attribute.VECTOR_BATCH_STRIDE, strides.vector)
-        if product.epilogue.has_mask:
-            self.desc.set(Attribute.MASK_LEADING_DIMENSION, mask_leading_dimension(product.columns))
-            self.desc.set(Attribute.MASK_BATCH_STRIDE, strides.mask)
         self.left = _layout(library, types.operand, left, product.members, strides.left)
         self.right = _layout(library, types.operand, right, product.members, strides.right)
         self.out = _layout(library, types.output, out, product.members, strides.out)
-        self.vector = self.mask = 0
+        self.vector = 0
         # Kept: enum lookups would cost microseconds in each run.
-        self._takes_vector, self._takes_mask = product.epilogue.has_vector, product.epilogue.has_mask
+        self._takes_vector = product.epilogue.has_vector
 
-    def point(self, vector: int, mask: int) -> None:
-        """Set the addresses that are not arguments of a run."""
-        if bool(vector) != self._takes_vector or bool(mask) != self._takes_mask:
+    def point(self, vector: int) -> None:
+        """Set the address that is no argument of a run."""
+        if bool(vector) != self._takes_vector:
+            takes = "takes" if self._takes_vector else "does not take"
             raise ValueError(
-                f"{self.product}: the epilogue {self.product.epilogue.name} {_verb(self._takes_vector)} a bias "
-                f"or its gradient and {_verb(self._takes_mask)} a mask, not addresses {vector:#x} and {mask:#x}"
+                f"{self.product}: the epilogue {self.product.epilogue.name} {takes} a bias or its gradient, "
+                f"not address {vector:#x}"
             )
         if vector != self.vector:
             self.desc.set(Attribute.VECTOR_POINTER, vector)
-        if mask != self.mask:
-            self.desc.set(Attribute.MASK_POINTER, mask)
-        self.vector, self.mask = vector, mask
+        self.vector = vector
 
     def algorithms(
         self, handle: Descriptor, alignments: tuple[int, ...], workspace_bytes: int
     ) -> list[HeuristicResult]:
         """Return the library's algorithms, its first choice first; raise RefusedError if it has none.
 
-        Vector and mask must be set before: the library takes their alignment from the addresses.
+        The vector must be set before: the library takes its alignment from the address.
         """
         preference = _preference(self.desc.library, alignments, workspace_bytes)
         results, count = (HeuristicResult * MAX_CANDIDATES)(), ctypes.c_int()
@@ -105,10 +99,6 @@ class Operation:
         """Destroy the descriptor and the layouts."""
         for descriptor in (self.desc, self.left, self.right, self.out):
             descriptor.close()
-
-
-def _verb(wanted: bool) -> str:
-    return "takes" if wanted else "does not take"
 
 
 def _layout(
@@ -137,7 +127,7 @@ def _preference(library: Library, alignments: tuple[int, ...], workspace_bytes: 
 class Plan:
     """One product with its algorithms, ready to run; made by `Planner.plan`.
 
-    A plan is for one thread at a time: a run may set the addresses of vector and mask on it.
+    A plan is for one thread at a time: a run may set the address of the vector on it.
     """
 
     def __init__(self, handle: Descriptor, operation: Operation, candidates: list[HeuristicResult]) -> None:
@@ -176,9 +166,9 @@ class Plan:
         CublasLtError
             The library fails; the message has its words.
         """
-        left, right, out, vector, mask = pointers
-        if vector != self._operation.vector or mask != self._operation.mask:
-            self._operation.point(vector, mask)
+        left, right, out, vector = pointers
+        if vector != self._operation.vector:
+            self._operation.point(vector)
         status = self._matmul(
             *self._start,
             right,
@@ -257,9 +247,7 @@ class Planner:
 
         Nothing runs, nothing is kept, and no memory is needed.
         """
-        epilogue = product.epilogue
-        extras = (_ALIGNED * epilogue.has_vector, _ALIGNED * epilogue.has_mask)
-        nowhere = Pointers(_ALIGNED, _ALIGNED, _ALIGNED, *extras)
+        nowhere = Pointers(_ALIGNED, _ALIGNED, _ALIGNED, _ALIGNED * product.epilogue.has_vector)
         try:
             self._new_plan(product, product.alignments(nowhere), nowhere).close()
         except (RefusedError, CublasLtError) as reason:
@@ -275,9 +263,7 @@ class Planner:
         self._handle.close()
 
     def _new_plan(self, product: Product, alignments: tuple[int, ...], pointers: Pointers) -> Plan:
-        if product.epilogue.has_mask and alignments[4] < _MASK_ALIGNMENT:
-            raise RefusedError(f"the mask lies on {alignments[4]} bytes, not on {_MASK_ALIGNMENT}")
         operation = Operation(self.library, product)
-        operation.point(pointers.vector, pointers.mask)
+        operation.point(pointers.vector)
         candidates = operation.algorithms(self._handle, alignments, self.workspace_bytes)
         return Plan(self._handle, operation, candidates)

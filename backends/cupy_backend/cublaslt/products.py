@@ -77,11 +77,6 @@ class Epilogue(enum.IntEnum):
     RELU = 2
     BIAS = 4
     RELU_BIAS = RELU | BIAS
-    RELU_AUX = RELU | 128
-    """RELU that also writes a mask with a bit for each element: 1 if the element is above 0."""
-    RELU_AUX_BIAS = RELU_AUX | BIAS
-    DRELU = 8 | 128
-    """Sets elements to 0 if their bit in the mask is 0."""
     BGRADA = 256
     """Writes the sum of the right operand (the library's A) over the inner axis, without beta."""
 
@@ -90,33 +85,26 @@ class Epilogue(enum.IntEnum):
         """Whether it reads a bias or writes its gradient."""
         return bool(self & (Epilogue.BIAS | Epilogue.BGRADA))
 
-    @property
-    def has_mask(self) -> bool:
-        """Whether it writes or reads the bit mask of a ReLU."""
-        return bool(self & 128)
-
 
 class Strides(NamedTuple):
-    """Elements (bits for the mask) from one member to the next; 0 if all members share the array."""
+    """Elements from one member to the next; 0 if all members share the array."""
 
     left: int = 0
     right: int = 0
     out: int = 0
     vector: int = 0
-    mask: int = 0
 
 
 _ONE_MEMBER = Strides()
 
 
 class Pointers(NamedTuple):
-    """Device addresses of operands, result, bias or its gradient, and mask."""
+    """Device addresses of operands, result, and bias or its gradient."""
 
     left: int
     right: int
     out: int
     vector: int = 0
-    mask: int = 0
 
 
 @dataclass(frozen=True)
@@ -176,7 +164,7 @@ class Product:
 
     def plain(self) -> Product:
         """Return the same product without an epilogue."""
-        return replace(self, epilogue=Epilogue.NONE, strides=self.strides._replace(vector=0, mask=0))
+        return replace(self, epilogue=Epilogue.NONE, strides=self.strides._replace(vector=0))
 
     def stored_shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Return the row-major shapes of left, right and out in memory."""
@@ -187,16 +175,15 @@ class Product:
             (self.rows, self.columns),
         )
 
-    def alignments(self, pointers: Pointers) -> tuple[int, int, int, int, int]:
-        """Return the alignment of left, right, out, vector and mask of all members: bytes, at most 256."""
+    def alignments(self, pointers: Pointers) -> tuple[int, int, int, int]:
+        """Return the alignment of left, right, out and vector of all members: bytes, at most 256."""
         operand, output = ITEM_BYTES[self.types.operand], ITEM_BYTES[self.types.output]
-        left, right, out, vector, mask = self.strides
+        left, right, out, vector = self.strides
         return (
             _lowest_bit(pointers.left | left * operand),
             _lowest_bit(pointers.right | right * operand),
             _lowest_bit(pointers.out | out * output),
             _lowest_bit(pointers.vector | vector * output),
-            _lowest_bit(pointers.mask | mask // 8),
         )
 
 

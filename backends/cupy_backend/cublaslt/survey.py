@@ -30,7 +30,6 @@ def _typical_products(rows: int, width: int) -> Iterator[tuple[Product, bool]]:
             if shared:  # X
                 options["strides"] = Strides(0, width * width, rows * width, width)
             yield forward(sizes, precision, **options), shared
-            yield forward(sizes, precision, mask=False, **options), shared
             yield forward(sizes, precision, relu=False, **options), shared
             yield forward(sizes, precision, bias=False, relu=False, **options), shared
             if shared:

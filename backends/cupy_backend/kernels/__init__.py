@@ -37,6 +37,9 @@ ARRAY_DTYPES: dict[str, tuple[str, ...]] = {
 }
 """Names of the dtypes with the bits of each C++ type of array elements."""
 
+CHUNK = 8
+"""Columns that a thread reads at once (`chunk` in storage.cu)."""
+
 FORMULAS = ("F", "L", "P", "R")
 """Template parameters that are formulas: an activation, a loss, the previous activation, an update rule."""
 
@@ -108,7 +111,14 @@ _FEATURES = (("float", "float"), ("double", "double"), ("float", "bf16"), ("floa
 _CASTS = (("float", "bf16"), ("float", "half"), ("bf16", "float"), ("half", "float"))
 # Types of the parameters and of their 16-bit copy; without a copy, the second does not matter.
 _UPDATED = (("float", "float"), ("float", "bf16"), ("float", "half"), ("double", "double"))
-_HEADS = tuple((*stored, str(channels)) for stored in _STORED for channels in (1, 2, 3, 4))
+# Channels, and chunks of eight columns for each thread: two are too many registers for doubles.
+_HEADS = tuple(
+    (stored, str(channels), str(chunks))
+    for (stored,) in _STORED
+    for channels in (1, 2, 3, 4)
+    for chunks in (1, 2)
+    if (stored, chunks) != ("double", 2)
+)
 
 FILES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     "features.cu": {
@@ -121,7 +131,7 @@ FILES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
         "add": _FLOATS,
         "cast": _CASTS,
     },
-    "partials.cu": {"sum_partials": _FLOATS, "sum_values": _FLOATS},
+    "partials.cu": {"sum_partials": _FLOATS},
     "loss.cu": {"loss_and_gradient": _STORED},
     "head.cu": {"head_step": _HEADS},
     "optimizers.cu": {"advance": ((),), "optimizer_step": _UPDATED},

@@ -25,19 +25,76 @@ __global__ void bias_activation(
     }
 }
 
-// dz = dy f'(z), from `saved`. dz may be dy or saved itself.
+// dz = dy f'(z), from `saved`, and partials[k, block, j] = sum over the block's rows of dz[k, i, j], which is read
+// here anyway; they are added up later to the gradient of the bias. Those of the next layer are by now complete: the
+// blocks from `blocks` on add them up here, which saves a launch.
 //
-// dy, saved, dz (K, count).
+// dy, saved, dz (K, rows, width), partials (K, blocks, width). dz may be dy or saved itself. next_partials
+// (K, next_parts, next_width) or null for none, next_sums (K, next_width). At most 256 threads; each has eight columns.
 template <typename T, typename F>
 __global__ void activation_backward(
-    const T* dy, int64 dy_stride, const T* saved, int64 saved_stride, T* dz, int64 dz_stride, int64 count,
-    F activation
+    const T* dy, int64 dy_stride, const T* saved, int64 saved_stride, T* dz, int64 dz_stride, wide<T>* partials,
+    int64 partials_stride, int64 rows, int width, int blocks, const wide<T>* next_partials,
+    int64 next_partials_stride, wide<T>* next_sums, int64 next_sums_stride, int next_parts, int64 next_width,
+    int accumulate, F activation
 ) {
+    typedef wide<T> A;
+    if ((int)blockIdx.x >= blocks) {
+        next_partials += blockIdx.y * next_partials_stride;
+        next_sums += blockIdx.y * next_sums_stride;
+        const int64 block = blockIdx.x - blocks, others = gridDim.x - blocks;
+        sum_columns(next_partials, next_sums, next_parts, next_width, accumulate, block, others);
+        return;
+    }
+    const int at_once = 2;  // rows of a thread: all are loaded before one is stored
+    __shared__ A sums[256][chunk];
     dy += blockIdx.y * dy_stride;
     saved += blockIdx.y * saved_stride;
     dz += blockIdx.y * dz_stride;
-    for (int64 i = first_element(); i < count; i += element_step()) {
-        narrow(activation.backward(widen(dy[i]), widen(saved[i])), dz[i]);
+    partials += blockIdx.y * partials_stride + (int64)blockIdx.x * width;
+    const bool whole = is_whole(dy, width) && is_whole(saved, width) && is_whole(dz, width);
+    const int columns = (width + chunk - 1) / chunk;
+    const Tile tile = tile_of(columns);
+    const int64 row_step = (int64)blocks * tile.groups;
+    for (int first = 0; first < columns; first += tile.columns) {
+        const int64 j = (int64)(first + tile.column) * chunk, count = width - j;
+        A sum[chunk] = {};
+        if (tile.group < tile.groups && count > 0) {
+            for (int64 top = tile.row; top < rows; top += at_once * row_step) {
+                A x[at_once][chunk], gradient[at_once][chunk];
+#pragma unroll
+                for (int r = 0; r < at_once; r++) {
+                    const int64 i = top + r * row_step;
+                    const int64 here = i < rows ? count : 0;
+                    load_chunk(saved + i * width + j, here, whole, x[r]);
+                    load_chunk(dy + i * width + j, here, whole, gradient[r]);
+                }
+#pragma unroll
+                for (int r = 0; r < at_once; r++) {
+                    const int64 i = top + r * row_step;
+                    if (i >= rows) break;
+#pragma unroll
+                    for (int n = 0; n < chunk; n++) {
+                        gradient[r][n] = activation.backward(gradient[r][n], x[r][n]);
+                        sum[n] += gradient[r][n];
+                    }
+                    store_chunk(gradient[r], count, whole, dz + i * width + j);
+                }
+            }
+        }
+        // One barrier is enough, as in `column_sums`.
+#pragma unroll
+        for (int n = 0; n < chunk; n++) sums[threadIdx.x][n] = sum[n];
+        __syncthreads();
+        if (tile.group == 0) {
+            for (int n = 0; n < chunk && n < count; n++) {
+                A total = sum[n];
+                for (int group = 1; group < tile.groups; group++) {
+                    total += sums[group * tile.columns + tile.column][n];
+                }
+                partials[j + n] = total;
+            }
+        }
     }
 }
 

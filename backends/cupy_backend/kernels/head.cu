@@ -2,46 +2,41 @@
 //
 // blockIdx.y is the member k; a stride counts the elements between members, 0 if they share an array.
 
-// Returns one row of h W, computed by one warp: channel c in lane c, nothing useful in the other lanes.
-template <typename T, int C>
-__device__ inline wide<T> product_of_row(const T* row, const wide<T>* W, int hidden) {
-    const int lane = threadIdx.x % 32;
-    wide<T> sums[C] = {};
-    for (int j = lane; j < hidden; j += 32) {
-        const wide<T> x = widen(row[j]);
-        for (int c = 0; c < C; c++) sums[c] += x * W[j * C + c];
-    }
-    wide<T> mine = 0;
-    for (int c = 0; c < C; c++) {
-        // Every lane gets the same sum, added in the same order.
-        for (int reach = 16; reach > 0; reach /= 2) sums[c] += __shfl_xor_sync(0xffffffffu, sums[c], reach);
-        if (lane == c) mine = sums[c];
-    }
-    return mine;
+// The sum of a number over a team of neighbouring threads of a warp, or over the teams of a warp: from `first` lanes
+// apart to below `last`, both powers of two. Every lane gets the same sum, added in the same order.
+template <typename A> __device__ inline A sum_of_lanes(A number, int first, int last) {
+    for (int reach = first; reach < last; reach *= 2) number += __shfl_xor_sync(0xffffffffu, number, reach);
+    return number;
 }
 
 // The output layer forward, the loss, and the layer backward, with one read of h:
 //
 //     y = f(h W + b),  dz = gradient_scale w l'(y - target) f'(z),  dh = (dz W^T) f'(previous z)
 //
-// and partial sums of dW = h^T dz, db = sum of dz, value = sum of w l for `sum_partials` and `sum_values`.
+// and partial sums of dW = h^T dz, db = sum of dz, value = sum of w l, and the sums of dh over rows, which are the
+// previous layer's db: for `sum_partials`.
 //
 // h, dh (K, rows, hidden), W (K, hidden, C), b (K, C), target (K, rows, C), weights w (K, rows) or null for
 // ones, y (K, rows, C) or null, values (K, gridDim.x) in double, saved (K, rows, hidden) of the previous layer or
-// null for h itself. partials (K, gridDim.x * groups, bias_offset + C), groups = blockDim.x / min(hidden,
-// blockDim.x): each row has dW, zeros, and db from bias_offset, as the flat buffer of parameters. Warps of 32
-// threads, at most 256 threads.
-template <typename T, int C, typename F, typename L, typename P>
+// null for h itself. partials (K, gridDim.x, bias_offset + C): each row has dW, zeros, and db from bias_offset, as
+// the flat buffer of parameters. column_partials (K, gridDim.x, hidden).
+//
+// A team of 4 to 32 threads, a power of two and at least C, takes a row. Each thread has `chunks` chunks of columns,
+// with their W and its sums in registers: hidden <= chunk * chunks * team. Warps of 32 threads, at most 256 threads.
+template <typename T, int C, int chunks, typename F, typename L, typename P>
 __global__ void head_step(
     const T* __restrict__ h, int64 h_stride, const wide<T>* W, int64 W_stride, const wide<T>* b, int64 b_stride,
     const wide<T>* target, int64 target_stride, const wide<T>* weights, int64 weights_stride,
-    wide<T>* y, int64 y_stride, const T* saved, int64 saved_stride, T* __restrict__ dh, int64 dh_stride,
-    wide<T>* partials, int64 partials_stride, int64 bias_offset, double* values, int64 values_stride, int64 rows,
-    int hidden, F activation, L loss, P previous, double gradient_scale
+    wide<T>* y, int64 y_stride, const T* __restrict__ saved, int64 saved_stride, T* __restrict__ dh, int64 dh_stride,
+    wide<T>* partials, int64 partials_stride, wide<T>* column_partials, int64 column_partials_stride,
+    int64 bias_offset, double* values, int64 values_stride, int64 rows, int hidden, int team, F activation, L loss,
+    P previous, double gradient_scale
 ) {
     typedef wide<T> A;
-    const int rows_at_once = 32;
-    __shared__ A dz[rows_at_once][C];
+    const int at_once = chunks == 1 ? 2 : 1;  // rows of a team: all are loaded before the first is used
+    const int columns = 32 * chunks * chunk;
+    __shared__ A W_sums[columns * C];
+    __shared__ A column_sums[columns];
     __shared__ A bias_sums[8][C];
     __shared__ double value_sums[8][C];
 
@@ -53,64 +48,126 @@ __global__ void head_step(
     if (y) y += blockIdx.y * y_stride;
     if (saved) saved += blockIdx.y * saved_stride;
     dh += blockIdx.y * dh_stride;
+    partials += blockIdx.y * partials_stride + blockIdx.x * (bias_offset + C);
+    column_partials += blockIdx.y * column_partials_stride + (int64)blockIdx.x * hidden;
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    const Tile tile = tile_of(hidden);
-    const int64 width = bias_offset + C;
-    partials += blockIdx.y * partials_stride + (int64)blockIdx.x * tile.groups * width;
-    for (int64 i = threadIdx.x; i < tile.groups * width; i += blockDim.x) partials[i] = 0;
+    const int seat = threadIdx.x % team, teams = blockDim.x / team;
+    const bool whole = is_whole(h, hidden) && is_whole(dh, hidden) && (!saved || is_whole(saved, hidden));
 
+    A w[chunks][chunk][C], dw[chunks][chunk][C] = {}, dx_sum[chunks][chunk] = {};
+#pragma unroll
+    for (int m = 0; m < chunks; m++) {
+#pragma unroll
+        for (int n = 0; n < chunk; n++) {
+            const int j = (m * team + seat) * chunk + n;
+#pragma unroll
+            for (int c = 0; c < C; c++) w[m][n][c] = j < hidden ? W[j * C + c] : (A)0;
+        }
+    }
+    const A bias = seat < C ? b[seat] : (A)0;
     A bias_sum = 0;
     double value_sum = 0;
-    const int64 stride = (int64)gridDim.x * rows_at_once;
-    for (int64 first = (int64)blockIdx.x * rows_at_once; first < rows; first += stride) {
-        const int count = rows - first < rows_at_once ? (int)(rows - first) : rows_at_once;
-        // One warp for each row: the products, and each channel's output, loss and gradient.
-        for (int r = warp; r < count; r += warps) {
-            const int64 i = first + r;
-            const A product = product_of_row<T, C>(h + i * hidden, W, hidden);
-            if (lane < C) {
-                const A z = product + b[lane];
+    const int64 block_rows = (int64)teams * at_once, stride = gridDim.x * block_rows;
+    for (int64 first = blockIdx.x * block_rows; first < rows; first += stride) {
+        A x[at_once][chunks][chunk];
+#pragma unroll
+        for (int r = 0; r < at_once; r++) {
+            const int64 i = first + r * teams + threadIdx.x / team;
+#pragma unroll
+            for (int m = 0; m < chunks; m++) {
+                const int j = (m * team + seat) * chunk;
+                load_chunk(h + i * hidden + j, i < rows ? hidden - j : 0, whole, x[r][m]);
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < at_once; r++) {
+            const int64 i = first + r * teams + threadIdx.x / team;
+            A z = 0;  // of the channel that is this thread's
+#pragma unroll
+            for (int c = 0; c < C; c++) {
+                A product = 0;
+#pragma unroll
+                for (int m = 0; m < chunks; m++) {
+#pragma unroll
+                    for (int n = 0; n < chunk; n++) product += x[r][m][n] * w[m][n][c];
+                }
+                product = sum_of_lanes(product, 1, team);
+                if (seat == c) z = product + bias;
+            }
+            A slope = 0;
+            if (seat < C && i < rows) {
                 const A output = activation.forward(z);
-                const A residual = output - target[i * C + lane];
+                const A residual = output - target[i * C + seat];
                 const A weight = weights ? weights[i] : (A)1;
                 A value, gradient;
                 loss.evaluate(residual, value, gradient);
                 const A dy = gradient * weight * (A)gradient_scale;
-                const A slope = activation.backward(dy, F::saves_input ? z : output);
-                if (y) y[i * C + lane] = output;
-                dz[r][lane] = slope;
+                slope = activation.backward(dy, F::saves_input ? z : output);
+                if (y) y[i * C + seat] = output;
                 bias_sum += slope;
                 value_sum += value * weight;
             }
-        }
-        __syncthreads();
-        // One thread for each column: no other thread writes its dh or its sums in `partials`.
-        if (tile.group < tile.groups) {
-            for (int j = tile.column; j < hidden; j += tile.columns) {
-                A sums[C] = {}, w[C];
-                for (int c = 0; c < C; c++) w[c] = W[j * C + c];
-                for (int r = tile.group; r < count; r += tile.groups) {
-                    const int64 place = (first + r) * hidden + j;
-                    const A x = widen(h[place]);
-                    A dx = 0;
+            A dz[C];
+#pragma unroll
+            for (int c = 0; c < C; c++) dz[c] = __shfl_sync(0xffffffffu, slope, lane - seat + c);
+            if (i >= rows) continue;  // the other lanes have no shuffle before the next row, where this one is back
+#pragma unroll
+            for (int m = 0; m < chunks; m++) {
+                const int j = (m * team + seat) * chunk;
+                A dx[chunk], state[chunk];
+                if (saved) load_chunk(saved + i * hidden + j, hidden - j, whole, state);
+#pragma unroll
+                for (int n = 0; n < chunk; n++) {
+                    A sum = 0;
+#pragma unroll
                     for (int c = 0; c < C; c++) {
-                        dx += dz[r][c] * w[c];
-                        sums[c] += x * dz[r][c];
+                        sum += dz[c] * w[m][n][c];
+                        dw[m][n][c] += x[r][m][n] * dz[c];
                     }
-                    narrow(previous.backward(dx, saved ? widen(saved[place]) : x), dh[place]);
+                    dx[n] = previous.backward(sum, saved ? state[n] : x[r][m][n]);
+                    dx_sum[m][n] += dx[n];
                 }
-                for (int c = 0; c < C; c++) partials[tile.group * width + j * C + c] += sums[c];
+                store_chunk(dx, hidden - j, whole, dh + i * hidden + j);
             }
         }
-        __syncthreads();
     }
 
+    // The sums of a warp's teams, then of the warps, one after the other.
+#pragma unroll
+    for (int m = 0; m < chunks; m++) {
+#pragma unroll
+        for (int n = 0; n < chunk; n++) {
+#pragma unroll
+            for (int c = 0; c < C; c++) dw[m][n][c] = sum_of_lanes(dw[m][n][c], team, 32);
+            dx_sum[m][n] = sum_of_lanes(dx_sum[m][n], team, 32);
+        }
+    }
+    bias_sum = sum_of_lanes(bias_sum, team, 32);
+    value_sum = sum_of_lanes(value_sum, team, 32);
     if (lane < C) {
         bias_sums[warp][lane] = bias_sum;
         value_sums[warp][lane] = value_sum;
     }
-    __syncthreads();
+    for (int turn = 0; turn < warps; turn++) {
+        if (warp == turn && lane < team) {
+#pragma unroll
+            for (int m = 0; m < chunks; m++) {
+#pragma unroll
+                for (int n = 0; n < chunk; n++) {
+                    const int j = (m * team + seat) * chunk + n;
+#pragma unroll
+                    for (int c = 0; c < C; c++) {
+                        W_sums[j * C + c] = turn ? W_sums[j * C + c] + dw[m][n][c] : dw[m][n][c];
+                    }
+                    column_sums[j] = turn ? column_sums[j] + dx_sum[m][n] : dx_sum[m][n];
+                }
+            }
+        }
+        __syncthreads();
+    }
+    for (int i = threadIdx.x; i < bias_offset; i += blockDim.x) partials[i] = i < hidden * C ? W_sums[i] : (A)0;
+    for (int j = threadIdx.x; j < hidden; j += blockDim.x) column_partials[j] = column_sums[j];
     if (threadIdx.x < C) {
         A total = 0;
         for (int i = 0; i < warps; i++) total += bias_sums[i][threadIdx.x];
@@ -119,6 +176,7 @@ __global__ void head_step(
     if (threadIdx.x == 0) {
         double total = 0;
         for (int i = 0; i < warps; i++) {
+#pragma unroll
             for (int c = 0; c < C; c++) total += value_sums[i][c];
         }
         values[blockIdx.y * values_stride + blockIdx.x] = total;

@@ -3,7 +3,7 @@
 // dy[k, i, c] = gradient_scale w[k, i] l'(r),  partials[k, block] = sum of the block's w[k, i] l(r)
 //
 // prediction, dy (K, rows, channels), target (K, rows, channels), weights w (K, rows) or null for ones,
-// partials (K, gridDim.x) in double, which `sum_values` adds and divides. gradient_scale is 1 / count, times the
+// partials (K, gridDim.x) in double, which `sum_partials` adds and divides. gradient_scale is 1 / count, times the
 // loss scale if gradients are stored in half. dy may be prediction itself. A power of two of threads, at most 256.
 template <typename T, typename L>
 __global__ void loss_and_gradient(

@@ -84,3 +84,73 @@ __device__ inline Tile tile_of(int width) {
 
 __device__ inline int64 first_element() { return (int64)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ inline int64 element_step() { return (int64)gridDim.x * blockDim.x; }
+
+// Eight neighbours of a row, as one thread reads and writes them: by vectors of 16 bytes if `whole`, which says that
+// all rows begin at multiples of 16 bytes and end with a whole chunk; else one by one, the first `count` of them.
+const int chunk = 8;
+template <typename T> constexpr int vectors_of = chunk * sizeof(T) / sizeof(uint4);
+
+template <typename T> __device__ inline void load_chunk(const T* from, int64 count, bool whole, wide<T>* to) {
+    T values[chunk] = {};
+    if (whole && count > 0) {
+        uint4 vectors[vectors_of<T>];
+        for (int i = 0; i < vectors_of<T>; i++) vectors[i] = ((const uint4*)from)[i];
+        memcpy(values, vectors, sizeof values);
+    } else {
+#pragma unroll
+        for (int i = 0; i < chunk; i++) {
+            if (i < count) values[i] = from[i];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < chunk; i++) to[i] = widen(values[i]);
+}
+
+template <typename T> __device__ inline void store_chunk(const wide<T>* from, int64 count, bool whole, T* to) {
+    T values[chunk];
+#pragma unroll
+    for (int i = 0; i < chunk; i++) narrow(from[i], values[i]);
+    if (whole && count > 0) {
+        uint4 vectors[vectors_of<T>];
+        memcpy(vectors, values, sizeof values);
+        // An assignment would become eight stores of two bytes.
+        for (int i = 0; i < vectors_of<T>; i++) __stcg((uint4*)to + i, vectors[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < chunk; i++) {
+            if (i < count) to[i] = values[i];
+        }
+    }
+}
+
+template <typename T> __device__ inline bool is_whole(const T* rows, int width) {
+    return width % chunk == 0 && (int64)rows % (int64)sizeof(uint4) == 0;
+}
+
+// out[j] = (accumulate ? out[j] : 0) + sum over parts p of partials[p, j], for the columns of one block of many
+//
+// partials (parts, width), out (width,). A block takes eight columns at once, and its threads divide the parts of each:
+// few of them for one thread, which waits for memory at every turn. At most 256 threads, all of which must call this.
+template <typename A>
+__device__ inline void sum_columns(
+    const A* partials, A* out, int parts, int64 width, int accumulate, int64 block, int64 blocks
+) {
+    __shared__ double sums[256];
+    const int column = threadIdx.x % 8, share = threadIdx.x / 8, shares = blockDim.x / 8;
+    for (int64 first = block * 8; first < width; first += blocks * 8) {
+        const int64 j = first + column;
+        double sum = 0;
+        if (j < width) {
+#pragma unroll 8
+            for (int p = share; p < parts; p += shares) sum += partials[p * width + j];
+        }
+        sums[threadIdx.x] = sum;
+        __syncthreads();
+        if (share == 0 && j < width) {
+            double total = accumulate ? (double)out[j] : 0.0;
+            for (int s = 0; s < shares; s++) total += sums[s * 8 + column];
+            out[j] = (A)total;
+        }
+        __syncthreads();
+    }
+}

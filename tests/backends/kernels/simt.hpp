@@ -24,7 +24,7 @@
 #define __restrict__
 #define __shared__ static  // one block at a time: its threads share what is static
 
-using std::cos, std::exp, std::expm1, std::fabs, std::log, std::log1p, std::pow, std::sin, std::sqrt, std::tanh;
+using std::memcpy, std::cos, std::exp, std::expm1, std::fabs, std::log, std::log1p, std::pow, std::sin, std::sqrt, std::tanh;
 
 struct Place {
     unsigned x, y, z;
@@ -247,25 +247,33 @@ inline void __syncthreads() {
     simt::block_of_threads().barrier.arrive_and_wait();
 }
 
-// All lanes of a warp take part, as the full mask says.
-template <typename T> T __shfl_xor_sync(unsigned, T value, int lane_mask) {
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+inline void __stcg(uint4* to, uint4 value) { *to = value; }
+
+// Returns the value of lane `from`. All lanes of a warp take part, as the full mask says.
+template <typename T> T __shfl_sync(unsigned, T value, int from) {
     if (simt::in_fibers) {
         simt::Fiber* const fiber = simt::fibers.running;
         const int own = threadIdx.x % 32;
         double* const buffer = fiber->warp->values[fiber->shuffles++ % 2];
         buffer[own] = value;
         simt::fibers.wait(fiber->warp->gate);
-        return (T)buffer[own ^ lane_mask];
+        return (T)buffer[from];
     }
     simt::Warp& warp = *simt::block_of_threads().warps[threadIdx.x / 32];
-    const int lane = threadIdx.x % 32;
     // Two buffers in turn: at the next shuffle but one, all lanes have read this one.
     double* const values = warp.values[simt::shuffles++ % 2];
-    values[lane] = value;
+    values[threadIdx.x % 32] = value;
     pthread_barrier_wait(&warp.barrier);
-    return (T)values[lane ^ lane_mask];
+    return (T)values[from];
 }
 
+template <typename T> T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
+    return __shfl_sync(mask, value, (int)(threadIdx.x % 32) ^ lane_mask);
+}
 
 inline unsigned __float_as_uint(float x) {
     unsigned bits;

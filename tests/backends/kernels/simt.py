@@ -22,9 +22,9 @@ from coordfit.optimizers.sgd import SGD
 
 # Kernels whose threads wait for each other; the others may run in a loop.
 COOPERATIVE = {
+    "activation_backward",
     "column_sums",
     "sum_partials",
-    "sum_values",
     "loss_and_gradient",
     "head_step",
     "optimizer_step",
@@ -32,6 +32,7 @@ COOPERATIVE = {
 SCALARS = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
 C_TYPES = {"int32": ctypes.c_int32, "int64": ctypes.c_int64, "float64": ctypes.c_double}
 FLAGS = ("-std=c++20", "-O0", "-ffp-contract=off", "-shared", "-fPIC", "-pthread", "-Wall")
+FLAGS += ("-Wno-unknown-pragmas",)
 HEADER = Path(__file__).parent / "simt.hpp"
 # Files that are compiled together, since the headers alone take a second: two lots for two cores.
 UNITS = (
@@ -57,7 +58,7 @@ def formulas_of(name, instance):
     if name == "head_step":
         some = [(SIGMOID, LOSSES[0], RELU)]
         every = [(f, loss, RELU) for f in ACTIVATIONS for loss in LOSSES]
-        return every if instance == ("double", "3") else some
+        return every if instance == ("double", "3", "1") else some
     of_kernel = {
         **dict.fromkeys(("bias_activation", "activation_backward"), ACTIVATIONS + OUTSIDE[0]),
         "loss_and_gradient": LOSSES + OUTSIDE[1],

@@ -41,7 +41,7 @@ def test_a_declaration_is_read_with_its_templates():
     types = ("T*", "int64", "wide<T>*", "int64", "int64", "int")
     names = ("x", "x_stride", "partials", "partials_stride", "rows", "width")
     assert kernel.signature == tuple(zip(types, names, strict=True))
-    assert KERNELS["head_step"].template == ("T", "C", "F", "L", "P")
+    assert KERNELS["head_step"].template == ("T", "C", "chunks", "F", "L", "P")
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -64,9 +64,9 @@ def test_names_of_instances():
 
 
 def test_wide_is_float_for_all_but_double():
-    types = {p.name: p.type for p in KERNELS["head_step"].parameters(("bf16", "3"))}
+    types = {p.name: p.type for p in KERNELS["head_step"].parameters(("bf16", "3", "1"))}
     assert (types["h"], types["W"], types["values"]) == ("bf16", "float", "double")
-    types = {p.name: p.type for p in KERNELS["head_step"].parameters(("double", "3"))}
+    types = {p.name: p.type for p in KERNELS["head_step"].parameters(("double", "3", "1"))}
     assert (types["h"], types["W"]) == ("double", "double")
 
 

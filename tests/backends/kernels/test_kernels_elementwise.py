@@ -45,22 +45,30 @@ def test_an_activation_keeps_nan_and_infinity(launch, memory, stored, name):
 
 @over("name", NAMES)
 @over("target", ["dy", "saved", "new"])
-def test_activation_backward(launch, memory, rng, stored, name, target):
-    K, count = 3, 257
+@over(("rows", "width"), [(19, 13), (21, 16), (3, 900)])
+def test_activation_backward(launch, memory, rng, stored, name, target, rows, width):
+    """Whole chunks and others, more chunks than threads, tails of two rows at once; in place and beside."""
+    K, blocks, count = 3, 2, rows * width
     f = make_activation(name, omega=OMEGA)
-    dy, z = (encode(rng.standard_normal((K, count)), stored) for _ in range(2))
+    dy, z = (encode(rng.standard_normal((K, rows, width)), stored) for _ in range(2))
     saved = z if f.saves_input else encode(f.forward(np, decode(z, stored)), stored)
-    saved[:, 5] = encode(np.nan, stored)
-    dy[:, 7] = encode(np.nan, stored)
+    saved[:, 1, 5] = encode(np.nan, stored)
+    dy[:, 2, 7] = encode(np.nan, stored)
     places = {"dy": memory.put(dy), "saved": memory.put(saved), "new": memory.room(dy.shape, dy.dtype)}
-    dz = places[target]
+    dz, partials = places[target], memory.room((K, blocks, width), DTYPES[wide(stored)])
+    parts, columns = 5, 37  # of the next layer, whose sums two more blocks add up
+    others = rng.standard_normal((K, parts, columns)).astype(partials.dtype)
+    sums = memory.put(np.ones((K, columns), partials.dtype))
     launch(
-        "activation_backward", (stored,), (2, K), places["dy"], count, places["saved"],
-        count, dz, count, count, cuda_activation(f), block=96,
+        "activation_backward", (stored,), (blocks + 2, K), places["dy"], count, places["saved"],
+        count, dz, count, partials, blocks * width, rows, width, blocks,
+        memory.put(others), parts * columns, sums, columns, parts, columns, 1, cuda_activation(f), block=96,
     )  # fmt: skip
     expected = f.backward(np, decode(dy, stored), decode(saved, stored))
     # ReLU's mask hides a NaN of dy where y is 0, as NumPy's does.
     assert_close(dz, expected, stored)
+    assert_close(partials.sum(axis=1), expected.sum(axis=1), wide(stored))
+    assert_close(sums, 1 + others.astype(float).sum(axis=1), wide(stored))
 
 
 @over(("rows", "width"), [*SHAPES, (2, 100)])
@@ -73,7 +81,7 @@ def test_column_sums(launch, memory, rng, stored, rows, width, accumulate):
     arguments = (memory.put(x), rows * width, partials, blocks * width, rows, width)
     launch("column_sums", (stored,), (blocks, K), *arguments, block=block)
     db = memory.put(np.ones((K, width), total)) if accumulate else memory.room((K, width), total)
-    arguments = (partials, blocks * width, db, width, blocks, width, int(accumulate))
+    arguments = (partials, blocks * width, db, width, blocks, width, int(accumulate), None, 0, 0.0, None)
     launch("sum_partials", (wide(stored),), (2, K), *arguments, block=block)
     expected = decode(x, stored).sum(axis=1) + accumulate
     assert_close(db, expected, wide(stored))
@@ -84,7 +92,7 @@ def test_a_nan_reaches_the_sum_of_its_column_alone(launch, memory):
     x[30, 2] = np.nan
     partials, db = memory.room((2, 5), np.float32), memory.room((5,), np.float32)
     launch("column_sums", ("float",), (2, 1), memory.put(x), 0, partials, 0, 33, 5, block=32)
-    launch("sum_partials", ("float",), (1, 1), partials, 0, db, 0, 2, 5, 0, block=32)
+    launch("sum_partials", ("float",), (1, 1), partials, 0, db, 0, 2, 5, 0, None, 0, 0.0, None, block=32)
     np.testing.assert_array_equal(db, [33, 33, np.nan, 33, 33])
 
 

@@ -1,6 +1,7 @@
-"""Loss and gradient, and the history of losses on the device, against NumPy in float64."""
+"""Loss and gradient, and the second stage of sums, against NumPy in float64."""
 
 import numpy as np
+from coordfit.backends.cupy_backend.bodies.sums import NO_COLUMNS
 from coordfit.backends.lowering.cuda_text import cuda_loss
 from coordfit.backends.numpy_backend.backend import NumpyBackend
 from simt import DTYPES, assert_close, decode, encode, wide
@@ -31,9 +32,7 @@ def test_loss_and_gradient(launch, memory, rng, case, name, rows, channels, weig
         partials, blocks, rows, channels, scale / size,
         cuda_loss(make_loss(name, delta=DELTA)), block=32,
     )  # fmt: skip
-    launch(
-        "sum_values", ("double",), (1, K), partials, blocks, blocks, 1 / size, value, 1, 1, None, 0, 0, block=32
-    )
+    launch("sum_partials", ("double",), (1, K), *NO_COLUMNS, partials, blocks, 1 / size, value, block=32)
     expected_value, expected_dy = NUMPY.loss_and_gradient(
         make_loss(name, delta=DELTA),
         decode(prediction, stored),
@@ -59,24 +58,19 @@ def test_a_nan_reaches_value_and_gradient(launch, memory, stored, name):
 
 
 @over("stored", ["float", "double"])
-@over("parts", [1, 31, 33, 257])
-def test_a_history_is_filled_at_the_step_that_the_device_counts(launch, memory, rng, stored, parts):
-    K, length = 3, 4
-    partials = rng.standard_normal((K, parts))
-    history = memory.room((K, length), DTYPES[stored])
-    put = memory.put(partials)
-    for step in (1, 2, 6):  # counted from 1, round and round: places 0, 1 and 5 - 4
-        launch(
-            "sum_values", (stored,), (1, K), put, parts, parts, step / 2, history, length, length,
-            memory.put(np.array([step])), -1, 0, block=64,
-        )  # fmt: skip
-    np.testing.assert_array_equal(np.isnan(history), [[False, False, True, True]] * K)
-    expected = partials.sum(axis=1)[:, None] * [0.5, 3.0]
-    assert_close(history[:, :2], expected, stored)
-
-
-def test_a_value_is_added_where_blocks_of_rows_follow_each_other(launch, memory):
-    history = memory.put(np.array([1.5], np.float32))
-    partials = memory.put(np.array([2.0, 3.0]))
-    launch("sum_values", ("float",), (1, 1), partials, 0, 2, 0.5, history, 1, 1, None, 0, 1, block=32)
-    assert history[0] == 4.0
+@over("value_parts", [1, 31, 33, 257])
+@over("accumulate", [0, 1])
+def test_columns_and_a_loss_are_added_up_in_one_launch(launch, memory, rng, stored, value_parts, accumulate):
+    K, parts, width = 3, 70, 37
+    partials = rng.standard_normal((K, parts, width)).astype(DTYPES[stored])
+    values, start = (
+        rng.standard_normal((K, value_parts)),
+        rng.standard_normal((K, width)).astype(DTYPES[stored]),
+    )
+    out, value = memory.put(start), memory.room((K,), DTYPES[stored])
+    launch(
+        "sum_partials", (stored,), (3, K), memory.put(partials), parts * width, out, width, parts, width,
+        accumulate, memory.put(values), value_parts, 0.5, value, block=64,
+    )  # fmt: skip
+    assert_close(out, accumulate * start.astype(float) + partials.astype(float).sum(axis=1), stored)
+    assert_close(value, 0.5 * values.sum(axis=1), stored)

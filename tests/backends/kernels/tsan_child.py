@@ -18,18 +18,18 @@ BARRIER = "__syncthreads();"
 INSTANCES = {
     "column_sums": ("float",),
     "sum_partials": ("float",),
-    "sum_values": ("double",),
     "loss_and_gradient": ("float",),
-    "head_step": ("float", "3"),
+    "activation_backward": ("float",),
+    "head_step": ("float", "3", "1"),
     "optimizer_step": ("float", "half"),
 }
 
 
-def without_barrier(number, kernel):
-    """Return an edit that removes one barrier of a kernel, by number from 0."""
+def without_barrier(number, function):
+    """Return an edit that removes one barrier of a kernel or a function that kernels call, by number from 0."""
 
     def edit(text):
-        start = text.find(f"__global__ void {kernel}(")
+        start = text.find(f" void {function}(")
         if start < 0:
             return text
         place = start
@@ -40,15 +40,17 @@ def without_barrier(number, kernel):
     return edit
 
 
-# Every barrier of every kernel: (kernel, its number). A race must be reported without it.
+CALLERS = {"sum_columns": "sum_partials"}  # functions that are no kernels, and a kernel that calls them
+# Every barrier: (function, its number). A race must be reported without it.
 EDITS = {
-    f"{kernel} without barrier {number}": (kernel, number)
-    for kernel, count in {
+    f"{function} without barrier {number}": (function, number)
+    for function, count in {
         "column_sums": 1,
-        "sum_partials": 2,
-        "sum_values": 1,
+        "sum_partials": 1,
+        "sum_columns": 2,
         "loss_and_gradient": 1,
-        "head_step": 3,
+        "activation_backward": 1,
+        "head_step": 1,
         "optimizer_step": 1,
     }.items()
     for number in range(count)
@@ -67,8 +69,8 @@ def run(shim, names):
     # Several rounds of each loop, or a barrier between rounds would never be needed.
     go("column_sums", (2, 1), f(40, 130), 0, f(2, 130), 0, 40, 130)
     go("column_sums", (2, 1), f(40, 20), 0, f(2, 20), 0, 40, 20)
-    go("sum_partials", (1, 1), f(9, 130), 0, f(130), 0, 9, 130, 0)
-    go("sum_values", (1, 2), d(2, 100), 100, 100, 1.0, d(2), 1, 1, None, 0, 0)
+    go("sum_partials", (1, 1), f(9, 130), 0, f(130), 0, 9, 130, 0, None, 0, 0.0, None)
+    go("sum_partials", (1, 2), None, 0, None, 0, 0, 0, 0, d(2, 100), 100, 1.0, f(2))
     go(
         "loss_and_gradient",
         (2, 1),
@@ -87,10 +89,33 @@ def run(shim, names):
         1.0,
         LOSSES[0],
     )
+    go(
+        "activation_backward",
+        (2, 1),
+        f(40, 20),
+        0,
+        f(40, 20),
+        0,
+        f(40, 20),
+        0,
+        f(2, 20),
+        0,
+        40,
+        20,
+        1,
+        f(9, 20),
+        0,
+        f(20),
+        0,
+        9,
+        20,
+        0,
+        RELU,
+    )
     head = (f(70, 40), 0, f(40, 3), 0, f(3), 0)
     go(
-        "head_step", (1, 1), *head, f(70, 3), 0, None, 0, None, 0, None, 0, f(70, 40), 0, f(1, 131), 0, 128,
-        d(1), 0, 70, 40, SIGMOID, LOSSES[0], RELU, 1.0,
+        "head_step", (1, 1), *head, f(70, 3), 0, None, 0, None, 0, None, 0, f(70, 40), 0, f(1, 131), 0,
+        f(1, 40), 0, 128, d(1), 0, 70, 40, 8, SIGMOID, LOSSES[0], RELU, 1.0,
     )  # fmt: skip
     p = [f(100) for _ in range(4)]
     go(
@@ -105,7 +130,7 @@ if __name__ == "__main__":
     if not broken:
         run(Shim(folder, flags, only=only), set(INSTANCES))
     else:
-        kernel, number = EDITS[broken[0]]
-        edit = without_barrier(number, kernel)
+        function, number = EDITS[broken[0]]
+        edit, kernel = without_barrier(number, function), CALLERS.get(function, function)
         run(Shim(folder, flags, edit, only={(kernel, INSTANCES[kernel])}), {kernel})
     print("done")

@@ -138,7 +138,8 @@ class Cuda:
 
     def backward(self, f, dy, saved):
         dz = np.empty_like(dy)
-        arguments = (dy, 0, saved, 0, dz, 0, dy.size, cuda_activation(f))
+        sums, no_others = np.empty(dy.size, dy.dtype), (None, 0, None, 0, 0, 0, 0)
+        arguments = (dy, 0, saved, 0, dz, 0, sums, 0, 1, dy.size, 1, *no_others, cuda_activation(f))
         self.launch("activation_backward", simt_type(dy), (1, 1), *arguments, block=32)
         return dz
 
