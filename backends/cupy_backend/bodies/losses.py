@@ -70,17 +70,18 @@ def _output_fits(gpu: Device, call: OutputStep) -> str:
         fault = f"takes arrays of one dtype, not of {h.dtype} and {saved.dtype}"
     if not fault and not all(map(is_packed, (h, W, b, saved))):
         fault = "takes packed arrays"
-    if not fault and _team(h, W)[1] not in _HEADS:
+    if not fault and _team(h, W)[-1] not in _HEADS:
         fault = f"does not take {h.shape[-1]} hidden units in {h.dtype}"
     return fault or _fault_of_places(dW, db)
 
 
-def _team(h: Array, W: Array) -> tuple[int, tuple[str, ...]]:
-    """Return the threads that take a row of h together, and the kernel's instance, which may not exist."""
+def _team(h: Array, W: Array) -> tuple[int, int, tuple[str, ...]]:
+    """Return the threads that take a row of h together, the most of a block, and the kernel's instance."""
     chunks = max(1, -(-h.shape[-1] // (_WARP * CHUNK)))
     needed = -(-h.shape[-1] // (chunks * CHUNK))
     threads = max(_MAX_CHANNELS, 1 << (needed - 1).bit_length())
-    return threads, (*c_types(h), str(W.shape[-1]), str(chunks))
+    most = 256 if chunks == 1 and str(W.dtype) == "float32" else 128
+    return threads, most, (*c_types(h), str(W.shape[-1]), str(chunks))
 
 
 @fused(Primitives.output_step, supports=_output_fits)
@@ -93,8 +94,9 @@ def output_step(gpu: Device, call: OutputStep) -> tuple[Array, Array | None]:
     weights = None if call.weights is None else gpu.packed(call.weights)
     dh = gpu.out_or_new(buffers.dz_previous, h.shape, h)
     gpu.column_sums.forget(dh)
-    team, instance = _team(h, W)
-    blocks = blocks_for(rows, _ROWS_OF_A_TEAM * gpu.output_threads // team, MAX_PARTS)
+    team, most, instance = _team(h, W)
+    threads = min(most, gpu.output_threads)
+    blocks = blocks_for(rows, _ROWS_OF_A_TEAM * threads // team, MAX_PARTS)
     bias_offset = _elements_between(dW, call.db)
     width = bias_offset + channels
     partials = gpu.reuse("output gradients", (members, blocks, width), W.dtype)
@@ -109,7 +111,7 @@ def output_step(gpu: Device, call: OutputStep) -> tuple[Array, Array | None]:
         *(rows, hidden, team),
         *(cuda_activation(call.activation), cuda_loss(call.loss), cuda_activation(previous)),
         loss_scale_of(gpu, W) / call.divisor,
-        block=gpu.output_threads,
+        block=threads,
     )
     gpu.column_sums.note(dh, sums)
     value = buffers.value

@@ -40,6 +40,9 @@ ARRAY_DTYPES: dict[str, tuple[str, ...]] = {
 CHUNK = 8
 """Columns that a thread reads at once (`chunk` in storage.cu)."""
 
+DECLARATION = r"__global__ void (?:__launch_bounds__\(.*\) )?(\w+)"
+"""How a kernel is declared, as a regular expression with its name."""
+
 FORMULAS = ("F", "L", "P", "R")
 """Template parameters that are formulas: an activation, a loss, the previous activation, an update rule."""
 
@@ -146,7 +149,7 @@ def _text(file: str) -> str:
 
 def _declared(file: str) -> Iterator[Kernel]:
     """Yield the kernels of a file, as its text declares them."""
-    pattern = r"(?:template <([^>]*)>\s*)?__global__ void (\w+)\(([^)]*)\)"
+    pattern = r"(?:template <([^>]*)>\s*)?" + DECLARATION + r"\(([^)]*)\)"
     for template, name, signature in re.findall(pattern, _text(file)):
         plain = re.sub(r"\bconst |__restrict__ ", "", " ".join(signature.split()))
         parameters = (text.split() for text in plain.split(","))

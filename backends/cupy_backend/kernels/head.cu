@@ -22,9 +22,13 @@ template <typename A> __device__ inline A sum_of_lanes(A number, int first, int 
 // the flat buffer of parameters. column_partials (K, gridDim.x, hidden).
 //
 // A team of 4 to 32 threads, a power of two and at least C, takes a row. Each thread has `chunks` chunks of columns,
-// with their W and its sums in registers: hidden <= chunk * chunks * team. Warps of 32 threads, at most 256 threads.
+// with their W and its sums in registers: hidden <= chunk * chunks * team. Warps of 32 threads, at most 256 threads,
+// or 128 if they have two chunks or doubles, whose sums of all warps would be too much shared memory. Two blocks
+// share a multiprocessor, so that one computes while the other waits for memory.
+template <typename T, int chunks> constexpr int most_threads = chunks == 1 && sizeof(wide<T>) == 4 ? 256 : 128;
+
 template <typename T, int C, int chunks, typename F, typename L, typename P>
-__global__ void head_step(
+__global__ void __launch_bounds__(most_threads<T, chunks>, C < 4 ? 2 : 1) head_step(
     const T* __restrict__ h, int64 h_stride, const wide<T>* W, int64 W_stride, const wide<T>* b, int64 b_stride,
     const wide<T>* target, int64 target_stride, const wide<T>* weights, int64 weights_stride,
     wide<T>* y, int64 y_stride, const T* __restrict__ saved, int64 saved_stride, T* __restrict__ dh, int64 dh_stride,
@@ -34,11 +38,10 @@ __global__ void head_step(
 ) {
     typedef wide<T> A;
     const int at_once = chunks == 1 ? 2 : 1;  // rows of a team: all are loaded before the first is used
-    const int columns = 32 * chunks * chunk;
-    __shared__ A W_sums[columns * C];
-    __shared__ A column_sums[columns];
-    __shared__ A bias_sums[8][C];
-    __shared__ double value_sums[8][C];
+    const int most_warps = most_threads<T, chunks> / 32;
+    __shared__ A sums[most_warps][chunks * chunk * (C + 1)][33];  // not 32: lanes write, and columns read, other banks
+    __shared__ A bias_sums[most_warps][C];
+    __shared__ double value_sums[most_warps][C];
 
     h += blockIdx.y * h_stride;
     W += blockIdx.y * W_stride;
@@ -133,14 +136,15 @@ __global__ void head_step(
         }
     }
 
-    // The sums of a warp's teams, then of the warps, one after the other.
+    // The sums of each warp's teams, then those of the warps, in a fixed order.
 #pragma unroll
     for (int m = 0; m < chunks; m++) {
 #pragma unroll
         for (int n = 0; n < chunk; n++) {
+            A(*const own)[33] = sums[warp] + (m * chunk + n) * (C + 1);
 #pragma unroll
-            for (int c = 0; c < C; c++) dw[m][n][c] = sum_of_lanes(dw[m][n][c], team, 32);
-            dx_sum[m][n] = sum_of_lanes(dx_sum[m][n], team, 32);
+            for (int c = 0; c < C; c++) own[c][lane] = sum_of_lanes(dw[m][n][c], team, 32);
+            own[C][lane] = sum_of_lanes(dx_sum[m][n], team, 32);
         }
     }
     bias_sum = sum_of_lanes(bias_sum, team, 32);
@@ -149,25 +153,16 @@ __global__ void head_step(
         bias_sums[warp][lane] = bias_sum;
         value_sums[warp][lane] = value_sum;
     }
-    for (int turn = 0; turn < warps; turn++) {
-        if (warp == turn && lane < team) {
-#pragma unroll
-            for (int m = 0; m < chunks; m++) {
-#pragma unroll
-                for (int n = 0; n < chunk; n++) {
-                    const int j = (m * team + seat) * chunk + n;
-#pragma unroll
-                    for (int c = 0; c < C; c++) {
-                        W_sums[j * C + c] = turn ? W_sums[j * C + c] + dw[m][n][c] : dw[m][n][c];
-                    }
-                    column_sums[j] = turn ? column_sums[j] + dx_sum[m][n] : dx_sum[m][n];
-                }
-            }
+    __syncthreads();
+    for (int i = threadIdx.x; i < hidden * (C + 1); i += blockDim.x) {
+        const int j = i / (C + 1), c = i % (C + 1), first = j / chunk;
+        A total = 0;
+        for (int v = 0; v < warps; v++) {
+            total += sums[v][(first / team * chunk + j % chunk) * (C + 1) + c][first % team];
         }
-        __syncthreads();
+        (c < C ? partials[j * C + c] : column_partials[j]) = total;
     }
-    for (int i = threadIdx.x; i < bias_offset; i += blockDim.x) partials[i] = i < hidden * C ? W_sums[i] : (A)0;
-    for (int j = threadIdx.x; j < hidden; j += blockDim.x) column_partials[j] = column_sums[j];
+    for (int i = hidden * C + threadIdx.x; i < bias_offset; i += blockDim.x) partials[i] = 0;
     if (threadIdx.x < C) {
         A total = 0;
         for (int i = 0; i < warps; i++) total += bias_sums[i][threadIdx.x];

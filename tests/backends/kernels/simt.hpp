@@ -21,6 +21,7 @@
 
 #define __global__ static
 #define __device__
+#define __launch_bounds__(...)
 #define __restrict__
 #define __shared__ static  // one block at a time: its threads share what is static
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from coordfit.backends.cupy_backend.kernels import (
     ARRAY_DTYPES,
+    DECLARATION,
     FILES,
     KERNELS,
     SHARED,
@@ -27,7 +28,7 @@ SCALARS = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
 @pytest.mark.parametrize("file", FILES)
 def test_every_kernel_of_a_file_has_instances(file):
     text = (FOLDER / file).read_text(encoding="utf-8")
-    assert sorted(re.findall(r"__global__ void (\w+)", text)) == sorted(FILES[file])
+    assert sorted(re.findall(DECLARATION, text)) == sorted(FILES[file])
     assert text.count("__global__") == len(FILES[file])
 
 

@@ -1,6 +1,7 @@
 """No races, no dependence on the order of blocks, and a stand-in for the GPU that detects faults."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simt
-from coordfit.backends.cupy_backend.kernels import FILES, source
+from coordfit.backends.cupy_backend.kernels import DECLARATION, FILES, source
 from simt import Memory
 from support import needs
 from support.cases import very_slow
@@ -131,9 +132,10 @@ def test_the_list_of_cooperative_kernels_is_complete():
     waits = set()
     for file in FILES:
         own = source(file).rpartition("#line 1 ")[2]
-        for text in own.split("__global__ void ")[1:]:
-            if "__syncthreads" in text or "product_of_row" in text:
-                waits.add(text.partition("(")[0])
+        _, *kernels = re.split(DECLARATION, own)
+        for name, text in zip(kernels[::2], kernels[1::2], strict=True):
+            if any(word in text for word in ("__syncthreads(", "sum_columns(", "sum_of_lanes(")):
+                waits.add(name)
     assert waits == simt.COOPERATIVE
 
 

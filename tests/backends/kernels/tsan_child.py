@@ -29,7 +29,7 @@ def without_barrier(number, function):
     """Return an edit that removes one barrier of a kernel or a function that kernels call, by number from 0."""
 
     def edit(text):
-        start = text.find(f" void {function}(")
+        start = text.find(f" {function}(")
         if start < 0:
             return text
         place = start
