@@ -162,12 +162,12 @@ class OutputStep(NamedTuple):
 
 
 class MuonStep(NamedTuple):
-    """One matrix of each member, with its gradient and momentum; parameters and momenta change in place."""
+    """Matrices (m, n) of each member, with gradients and momenta; parameters and momenta change in place."""
 
     parameters: Array
-    """(*E, m n); so is `momenta`."""
+    """(*E, P), flat; so is `momenta`."""
     gradients: Sequence[Array]
-    """(*E, m n) each. Their sum, in this order, is the gradient; it may overwrite the first."""
+    """(*E, P) each. Their sum, in this order, is the gradient; it may overwrite the first."""
     momenta: Array
     orthogonalize: Orthogonalize
     learning_rate: float | Array
@@ -176,6 +176,8 @@ class MuonStep(NamedTuple):
     scale: float
     out: Array
     """(*E, m n), contiguous: memory for the step's direction."""
+    starts: Sequence[int] = (0,)
+    """The first number of each matrix in the flat buffers."""
 
 
 class OptimizerStep(NamedTuple):

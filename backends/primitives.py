@@ -166,19 +166,22 @@ class Primitives:
         `M <- momentum M + G; W <- W - learning_rate scale orthogonalize(G + momentum M)`.
         """
         # On flat members: NumPy would copy strided matrices first.
-        momenta, out, (gradient, *others) = call.momenta, call.out, call.gradients
-        for part in others:
-            gradient += part
-        momenta *= call.momentum
-        momenta += gradient
-        out[...] = momenta
-        out *= call.momentum
-        out += gradient
-        matrices = call.orthogonalize(self.xp.reshape(out, (*out.shape[:-1], *call.orthogonalize.shape)))
-        step = self.xp.reshape(matrices, out.shape)
-        step *= call.learning_rate * call.scale
-        parameters = call.parameters
-        parameters -= step
+        out = call.out
+        for start in call.starts:
+            place = (..., slice(start, start + out.shape[-1]))
+            parameters, momenta = call.parameters[place], call.momenta[place]
+            gradient, *others = (gradient[place] for gradient in call.gradients)
+            for part in others:
+                gradient += part
+            momenta *= call.momentum
+            momenta += gradient
+            out[...] = momenta
+            out *= call.momentum
+            out += gradient
+            matrices = call.orthogonalize(self.xp.reshape(out, (*out.shape[:-1], *call.orthogonalize.shape)))
+            step = self.xp.reshape(matrices, out.shape)
+            step *= call.learning_rate * call.scale
+            parameters -= step
 
     @primitive(OptimizerStep)
     def optimizer_step(self, call: OptimizerStep) -> None:

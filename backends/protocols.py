@@ -109,6 +109,12 @@ class Orthogonalize(Protocol):
     iterations: int
     coefficients: tuple[float, float, float]
     """a, b, c."""
+    shift: float
+    """b / 2c."""
+    inner: Array
+    """(n, n): b / 2c on the diagonal."""
+    outer: Array
+    """(n, n): a / c - (b / 2c)^2 on the diagonal."""
     buffers: tuple[Array, Array, Array]
     """Two of shape (*E, n, n), and one of (*E, m, n)."""
 

@@ -186,7 +186,7 @@ def _muon_is_compiled(host: CompiledHost, call: calls.MuonStep) -> str:
 
 @fused(Primitives.muon_step, supports=_muon_is_compiled)
 def muon_step(host: CompiledHost, call: calls.MuonStep) -> None:
-    """Execute the whole step as one instruction."""
+    """Execute the step of each matrix as one instruction."""
     orthogonalize = call.orthogonalize
     settings = {
         **dict(zip(("y", "dz", "dx"), map(address_of, orthogonalize.buffers), strict=True)),
@@ -194,13 +194,18 @@ def muon_step(host: CompiledHost, call: calls.MuonStep) -> None:
         "x": address_of(call.out),
         "rows": orthogonalize.shape[0],
         "iterations": orthogonalize.iterations,
-        "momenta": address_of(call.momenta),
         "momentum": call.momentum,
         "scale": call.scale,
     }
-    whole, arrays = _update_of(host, instructions.MUON, call, None, settings)
-    arrays += (call.momenta, call.out, *orthogonalize.buffers)
-    host.do([whole], *arrays, dtype=call.parameters.dtype)
+    for start in call.starts:
+        place = (..., slice(start, start + call.out.shape[-1]))
+        part = call._replace(
+            parameters=call.parameters[place], gradients=[gradient[place] for gradient in call.gradients]
+        )
+        momenta = {"momenta": address_of(call.momenta[place])}
+        whole, arrays = _update_of(host, instructions.MUON, part, None, settings | momenta)
+        arrays += (call.momenta, call.out, *orthogonalize.buffers)
+        host.do([whole], *arrays, dtype=call.parameters.dtype)
 
 
 NUMBA_BODIES: tuple[Any, ...] = (

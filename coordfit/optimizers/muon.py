@@ -128,7 +128,7 @@ class _Matrices:
 
     def __init__(self, muon: Muon, ensemble: tuple[int, ...], layers: Sequence[int]) -> None:
         self.muon = muon
-        self.ranges = [muon.layout.weight_range(layer) for layer in layers]
+        self.starts = [muon.layout.weight_range(layer)[0] for layer in layers]
         size = muon.layout.layer_sizes[1]
         self.scale = 0.2 * math.sqrt(size)
         self.orthogonalize = Orthogonalizer(muon.backend, (*ensemble, size, size), muon.dtype, muon.iterations)
@@ -138,17 +138,17 @@ class _Matrices:
         self, parameters: Array, gradients: Sequence[Array], momenta: Array, learning_rate: float | Array
     ) -> None:
         """Do `M <- momentum M + G`, `W <- W - learning_rate scale orthogonalized(G + momentum M)`."""
-        for start, stop in self.ranges:
-            self.muon.backend.muon_step(
-                parameters[..., start:stop],
-                [gradient[..., start:stop] for gradient in gradients],
-                momenta[..., start:stop],
-                orthogonalize=self.orthogonalize,
-                learning_rate=learning_rate,
-                momentum=self.muon.momentum,
-                scale=self.scale,
-                out=self.direction,
-            )
+        self.muon.backend.muon_step(
+            parameters,
+            gradients,
+            momenta,
+            orthogonalize=self.orthogonalize,
+            learning_rate=learning_rate,
+            momentum=self.muon.momentum,
+            scale=self.scale,
+            out=self.direction,
+            starts=self.starts,
+        )
 
 
 class Orthogonalizer:
@@ -163,8 +163,9 @@ class Orthogonalizer:
         self.backend, self.iterations, self.shape = backend, iterations, tuple(shape[-2:])
         self.coefficients = a, b, self.c = _COEFFICIENTS
         identity = backend.asarray(np.eye(shape[-1]), dtype)
-        self.inner = identity * (b / (2 * self.c))
-        self.outer = identity * (a / self.c - (b / (2 * self.c)) ** 2)
+        self.shift = b / (2 * self.c)
+        self.inner = identity * self.shift
+        self.outer = identity * (a / self.c - self.shift**2)
         square = (*shape[:-2], shape[-1], shape[-1])
         self.gram, self.polynomial, self.other = (backend.zeros(s, dtype) for s in (square, square, shape))
         self.buffers = self.gram, self.polynomial, self.other

@@ -25,14 +25,10 @@ from coordfit.training.loop import Loop
 from coordfit.training.trainer import Trainer, fit_alone
 
 fake_cupy = pytest.importorskip("support.fake_cupy")
-pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch):
-    new = fake_cupy.Machine()
-    monkeypatch.setattr(fake_cupy, "machine", new)
-    return new
+pytestmark = [
+    pytest.mark.usefixtures("machine"),
+    pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-"),
+]
 
 
 @pytest.fixture

@@ -315,6 +315,26 @@ def test_any_product(planner, workspace, memory, transpose_left, transpose_right
     assert_close(out, left @ right)
 
 
+@over("members", [1, 3])
+@over("transpose_left", [False, True])
+def test_a_product_adds_a_matrix_that_all_members_share(
+    planner, workspace, memory, precision, members, transpose_left
+):
+    left, right, addend = random(members, 4, 5), random(members, 5, 6), random(1, 4, 6)
+    a = memory.array(left.swapaxes(-1, -2) if transpose_left else left, precision.operand)
+    b, c = memory.array(right, precision.operand), memory.array(addend, precision.output)
+    out = memory.result((members, 4, 6), precision.output)
+    product = matmul((4, 6, 5), precision, members=members, alpha=0.5, beta=-3.0, transpose_left=transpose_left)
+    pointers = Pointers(a.pointer, b.pointer, out.pointer, addend=c.pointer)
+    planner.plan(product, pointers).run(pointers, workspace, STREAM)
+    seen = as_operand(a.values(), precision), as_operand(b.values(), precision)
+    assert_close(
+        out, 0.5 * (seen[0].swapaxes(-1, -2) if transpose_left else seen[0]) @ seen[1] - 3 * c.values()
+    )
+    with pytest.raises(ValueError, match="has an addend exactly if its beta is not 0"):
+        planner.plan(product, pointers).run(pointers._replace(addend=0), workspace, STREAM)
+
+
 def test_relu_in_the_epilogue_turns_nan_into_0(planner, workspace, memory):
     """As NVIDIA's does: activations do not show divergence."""
     layer = Layer(memory, (2, 1, 2), PRECISIONS["float32"], 1, shared=False)
@@ -427,7 +447,7 @@ def test_less_aligned_memory_has_a_plan_of_its_own(planner, workspace, memory, w
 
 def test_alignment_counts_every_member():
     product = matmul((4, 4, 4), PRECISIONS["float32"], members=3, strides=Strides(16, 17, 32))
-    assert product.alignments(Pointers(1024, 1024, 1024)) == (64, 4, 128, 256)
+    assert product.alignments(Pointers(1024, 1024, 1024)) == (64, 4, 128, 256, 256)
     assert product.alignments(Pointers(8, 1024, 1024))[0] == 8
 
 
@@ -760,6 +780,8 @@ def test_what_was_taken_can_be_read_back(library, workspace, memory, fake):
         "types": "float16 -> float32",
         "epilogue": "BGRADA",
         "accumulate": False,
+        "alpha": 1.0,
+        "beta": 0.0,
         "alignments": None,
         "tier": "plain product and separate kernels",
         "refused": {"epilogue": REASON},

@@ -31,16 +31,12 @@ from coordfit.network.mlp import MLP
 from coordfit.network.parameters import ParameterLayout
 
 fake_cupy = pytest.importorskip("support.fake_cupy")
-pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
+pytestmark = [
+    pytest.mark.usefixtures("machine"),
+    pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-"),
+]
 
 EPILOGUES = {"ReLU": 6, "bias": 4, "db": 256}
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch):
-    new = fake_cupy.Machine()
-    monkeypatch.setattr(fake_cupy, "machine", new)
-    return new
 
 
 def refusing(*epilogues, **options):

@@ -15,14 +15,10 @@ from coordfit.training.job import Job
 from coordfit.training.trainer import Trainer
 
 fake_cupy = pytest.importorskip("support.fake_cupy")
-pytestmark = pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-")
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch):
-    new = fake_cupy.Machine()
-    monkeypatch.setattr(fake_cupy, "machine", new)
-    return new
+pytestmark = [
+    pytest.mark.usefixtures("machine"),
+    pytest.mark.skipif(bool(fake_cupy.why_unavailable()), reason=fake_cupy.why_unavailable() or "-"),
+]
 
 
 def picture_of(channels):

@@ -26,11 +26,7 @@ LIMITS = {"bf16": 5e-2, "fp16": 1e-2}
 EPILOGUES = (4, 6, 256)
 
 
-@pytest.fixture(autouse=True)
-def machine(monkeypatch):
-    new = fake_cupy.Machine()
-    monkeypatch.setattr(fake_cupy, "machine", new)
-    return new
+pytestmark = pytest.mark.usefixtures("machine")
 
 
 @pytest.fixture(params=LIMITS)

@@ -5,7 +5,8 @@ from typing import Any
 from .features import fourier_features, grid_fourier_features, pixel_fourier_features, take_rows
 from .layers import activation_backward, linear, linear_backward
 from .losses import loss_and_gradient, output_step
-from .optimizers import muon_step, optimizer_step
+from .muon import muon_step
+from .optimizers import optimizer_step
 from .products import matmul
 
 CUPY_BODIES: tuple[Any, ...] = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...calls import MuonStep, OptimizerStep
-from ...dispatch import fused, generic
+from ...calls import OptimizerStep
+from ...dispatch import fused
 from ...lowering.cuda_text import cuda_rule
 from ...primitives import Primitives
 from ...protocols import Array
@@ -13,7 +13,6 @@ from ..device import Device
 from ..kernels import blocks_for
 from ..strides import c_types, fault_of, fault_of_written, member_stride, members_of
 from .losses import loss_scale_of
-from .sixteen_bits import cast
 from .sums import add
 
 _MAX_STATES = 4  # of `optimizer_step` in optimizers.cu
@@ -36,7 +35,7 @@ def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
     gradient, *others = call.gradients
     for part in others:
         add(gpu, gradient, part, core=1)
-    rates, stride = _rates(gpu, call.learning_rate)
+    rates, stride = rates_of(gpu, call.learning_rate)
     if isinstance(step, int):
         counter = gpu.reuse("step", (1,), np.int64)
         counter.fill(step)
@@ -53,19 +52,7 @@ def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
     )
 
 
-@fused(Primitives.muon_step)
-def muon_step(gpu: Device, call: MuonStep) -> None:
-    """Run the generic body, then update the 16-bit copy.
-
-    The orthogonalized step does not depend on the loss scale.
-    """
-    generic(Primitives.muon_step)(gpu, call)
-    compute_copy = gpu.compute_copies.of_part(call.parameters)
-    if compute_copy is not None:
-        cast(gpu, call.parameters, compute_copy, core=1)
-
-
-def _rates(gpu: Device, learning_rate: float | Array) -> tuple[Array, int]:
+def rates_of(gpu: Device, learning_rate: float | Array) -> tuple[Array, int]:
     """Return learning rates in float64 on the device, and the stride between members."""
     if isinstance(learning_rate, int | float):
         rates = gpu.reuse("rate", (1,), np.float64)

@@ -104,13 +104,16 @@ def matmul(
     *,
     transpose_left: bool = False,
     transpose_right: bool = False,
+    alpha: float = 1.0,
+    beta: float = 0.0,
     members: int = 1,
     strides: Strides | None = None,
 ) -> Product:
-    """Return `op(left) op(right)`, without an epilogue, for sizes (rows, columns, inner)."""
+    """Return `alpha op(left) op(right) + beta C` for sizes (rows, columns, inner); all members share C."""
     rows, columns, inner = sizes
     strides = strides or Strides(rows * inner, inner * columns, rows * columns)
     flags: dict[str, Any] = {"transpose_left": transpose_left, "transpose_right": transpose_right}
+    flags |= {"alpha": alpha, "beta": beta}
     return _product("matmul", sizes, types, strides, members, **flags)
 
 

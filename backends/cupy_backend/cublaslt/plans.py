@@ -55,6 +55,7 @@ class Operation:
         self.left = _layout(library, types.operand, left, product.members, strides.left)
         self.right = _layout(library, types.operand, right, product.members, strides.right)
         self.out = _layout(library, types.output, out, product.members, strides.out)
+        self.addend = _layout(library, types.output, out, product.members, 0) if product.beta else self.out
         self.vector = 0
         # Kept: enum lookups would cost microseconds in each run.
         self._takes_vector = product.epilogue.has_vector
@@ -80,7 +81,7 @@ class Operation:
         """
         preference = _preference(self.desc.library, alignments, workspace_bytes)
         results, count = (HeuristicResult * MAX_CANDIDATES)(), ctypes.c_int()
-        layouts = (self.right.value, self.left.value, self.out.value, self.out.value)
+        layouts = (self.right.value, self.left.value, self.addend.value, self.out.value)
         arguments = (handle.value, self.desc.value, *layouts, preference.value, MAX_CANDIDATES, results)
         try:
             self.desc.library.call("cublasLtMatmulAlgoGetHeuristic", *arguments, ctypes.byref(count))
@@ -97,7 +98,7 @@ class Operation:
 
     def close(self) -> None:
         """Destroy the descriptor and the layouts."""
-        for descriptor in (self.desc, self.left, self.right, self.out):
+        for descriptor in {self.desc, self.left, self.right, self.out, self.addend}:
             descriptor.close()
 
 
@@ -114,12 +115,12 @@ def _layout(
 
 
 def _preference(library: Library, alignments: tuple[int, ...], workspace_bytes: int) -> Descriptor:
-    left, right, out = alignments[:3]
+    left, right, out, _, addend = alignments
     preference = Descriptor(library, "MatmulPreference")
     preference.set(Attribute.MAX_WORKSPACE_BYTES, workspace_bytes)
     preference.set(Attribute.MIN_ALIGNMENT_A, right)
     preference.set(Attribute.MIN_ALIGNMENT_B, left)
-    preference.set(Attribute.MIN_ALIGNMENT_C, out)
+    preference.set(Attribute.MIN_ALIGNMENT_C, min(out, addend))
     preference.set(Attribute.MIN_ALIGNMENT_D, out)
     return preference
 
@@ -137,12 +138,12 @@ class Plan:
         self._handle = handle
         self._library = operation.desc.library
         number = ctypes.c_double if self.product.types.scale == "float64" else ctypes.c_float
-        one, beta = number(1.0), number(float(self.product.accumulate))
+        alpha, beta = number(self.product.alpha), number(self.product.beta or float(self.product.accumulate))
         # Constant arguments are made once, to spare the host in each run.
         self._matmul = self._library.functions.cublasLtMatmul
-        self._start = (handle.value, operation.desc.value, ctypes.byref(one))
-        self._left, self._right, self._out = (
-            layout.value for layout in (operation.left, operation.right, operation.out)
+        self._start = (handle.value, operation.desc.value, ctypes.byref(alpha))
+        self._left, self._right, self._out, self._addend = (
+            layout.value for layout in (operation.left, operation.right, operation.out, operation.addend)
         )
         self._beta = ctypes.byref(beta)
         self._algorithms = [ctypes.byref(candidate.algorithm) for candidate in candidates]
@@ -166,7 +167,9 @@ class Plan:
         CublasLtError
             The library fails; the message has its words.
         """
-        left, right, out, vector = pointers
+        left, right, out, vector, addend = pointers
+        if bool(addend) != bool(self.product.beta):
+            raise ValueError(f"{self.product} has an addend exactly if its beta is not 0")
         if vector != self._operation.vector:
             self._operation.point(vector)
         status = self._matmul(
@@ -176,8 +179,8 @@ class Plan:
             left,
             self._left,
             self._beta,
-            out,
-            self._out,
+            addend or out,
+            self._addend,
             out,
             self._out,
             self._algorithms[candidate],
@@ -247,7 +250,7 @@ class Planner:
 
         Nothing runs, nothing is kept, and no memory is needed.
         """
-        nowhere = Pointers(_ALIGNED, _ALIGNED, _ALIGNED, _ALIGNED * product.epilogue.has_vector)
+        nowhere = Pointers(_ALIGNED, _ALIGNED, _ALIGNED, _ALIGNED * product.epilogue.has_vector, _ALIGNED)
         try:
             self._new_plan(product, product.alignments(nowhere), nowhere).close()
         except (RefusedError, CublasLtError) as reason:

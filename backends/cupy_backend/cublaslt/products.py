@@ -99,17 +99,20 @@ _ONE_MEMBER = Strides()
 
 
 class Pointers(NamedTuple):
-    """Device addresses of operands, result, and bias or its gradient."""
+    """Device addresses of operands, result, bias or its gradient, and addend."""
 
     left: int
     right: int
     out: int
     vector: int = 0
+    addend: int = 0
 
 
 @dataclass(frozen=True)
 class Product:
-    """A product `out = op(left) op(right)`, plus `out` with `accumulate`, and an epilogue, for each member.
+    """A product `out = alpha op(left) op(right) + beta C` and an epilogue, for each member.
+
+    C is an addend like `out` that all members share, or `out` itself with `accumulate`, where beta is 1.
 
     Row-major shapes: out (rows, columns), left (rows, inner) or its transpose, right (inner, columns) or its
     transpose; every matrix is contiguous inside a member. Equal products share a plan.
@@ -129,6 +132,8 @@ class Product:
     transpose_right: bool = False
     epilogue: Epilogue = Epilogue.NONE
     accumulate: bool = False
+    alpha: float = 1.0
+    beta: float = 0.0
     members: int = 1
     strides: Strides = _ONE_MEMBER
 
@@ -139,6 +144,8 @@ class Product:
             raise ValueError(f"{self.name}: {fault}")
         if self.epilogue == Epilogue.BGRADA and self.transpose_right:
             raise ValueError(f"{self.name}: a bias gradient is summed over a right operand as it lies")
+        if self.beta and self.accumulate:
+            raise ValueError(f"{self.name}: adds to its result or to another matrix, not to both")
         if self.members > 1:
             if self.strides.out < self.rows * self.columns:
                 raise ValueError(f"{self}: with a stride of {self.strides.out} results overlap")
@@ -160,6 +167,8 @@ class Product:
             "types": str(self.types),
             "epilogue": self.epilogue.name,
             "accumulate": self.accumulate,
+            "alpha": self.alpha,
+            "beta": self.beta,
         }
 
     def plain(self) -> Product:
@@ -175,8 +184,8 @@ class Product:
             (self.rows, self.columns),
         )
 
-    def alignments(self, pointers: Pointers) -> tuple[int, int, int, int]:
-        """Return the alignment of left, right, out and vector of all members: bytes, at most 256."""
+    def alignments(self, pointers: Pointers) -> tuple[int, int, int, int, int]:
+        """Return the alignment of left, right, out, vector and addend of all members: bytes, at most 256."""
         operand, output = ITEM_BYTES[self.types.operand], ITEM_BYTES[self.types.output]
         left, right, out, vector = self.strides
         return (
@@ -184,6 +193,7 @@ class Product:
             _lowest_bit(pointers.right | right * operand),
             _lowest_bit(pointers.out | out * output),
             _lowest_bit(pointers.vector | vector * output),
+            _lowest_bit(pointers.addend),
         )
 
 

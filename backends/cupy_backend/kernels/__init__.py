@@ -138,6 +138,10 @@ FILES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     "loss.cu": {"loss_and_gradient": _STORED},
     "head.cu": {"head_step": _HEADS},
     "optimizers.cu": {"advance": ((),), "optimizer_step": _UPDATED},
+    "muon.cu": {
+        **dict.fromkeys(("muon_direction", "muon_normalize"), _FLOATS),
+        "muon_update": _UPDATED,
+    },
 }
 """The kernels of each file, with the instances of each."""
 

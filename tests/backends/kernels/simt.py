@@ -28,6 +28,7 @@ COOPERATIVE = {
     "loss_and_gradient",
     "head_step",
     "optimizer_step",
+    "muon_normalize",
 }
 SCALARS = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
 C_TYPES = {"int32": ctypes.c_int32, "int64": ctypes.c_int64, "float64": ctypes.c_double}
@@ -37,7 +38,7 @@ HEADER = Path(__file__).parent / "simt.hpp"
 # Files that are compiled together, since the headers alone take a second: two lots for two cores.
 UNITS = (
     ("features.cu", "batch_order.cu", "elementwise.cu", "optimizers.cu"),
-    ("partials.cu", "loss.cu", "head.cu"),
+    ("partials.cu", "loss.cu", "head.cu", "muon.cu"),
 )
 
 

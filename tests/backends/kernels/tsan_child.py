@@ -22,6 +22,7 @@ INSTANCES = {
     "activation_backward": ("float",),
     "head_step": ("float", "3", "1"),
     "optimizer_step": ("float", "half"),
+    "muon_normalize": ("float",),
 }
 
 
@@ -52,6 +53,7 @@ EDITS = {
         "activation_backward": 1,
         "head_step": 1,
         "optimizer_step": 1,
+        "muon_normalize": 2,
     }.items()
     for number in range(count)
 }
@@ -117,6 +119,7 @@ def run(shim, names):
         "head_step", (1, 1), *head, f(70, 3), 0, None, 0, None, 0, None, 0, f(70, 40), 0, f(1, 131), 0,
         f(1, 40), 0, 128, d(1), 0, 70, 40, 8, SIGMOID, LOSSES[0], RELU, 1.0,
     )  # fmt: skip
+    go("muon_normalize", (1, 2), f(2, 12, 12), f(2, 12, 12), 12, -1.0, 1e-30)
     p = [f(100) for _ in range(4)]
     go(
         "optimizer_step", (1, 1), *p, None, None, f(100).astype(np.float16), 0, 100, np.array([1]), d(1), 0,

@@ -1,0 +1,107 @@
+"""Muon: the matrices of all hidden layers and members as one batch, in twelve launches for three iterations.
+
+In an iteration `X <- c X ((A + b / 2c I)^2 + (a / c - b^2 / 4c^2) I)`, where `A = X^T X`, the products add the
+multiples of the identity, as `alpha A B + beta C`: see `coordfit.optimizers.muon`.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from ...calls import MuonStep
+from ...dispatch import fused, generic
+from ...primitives import Primitives
+from ...protocols import Array
+from ..cublaslt.autotune import Tier
+from ..cublaslt.layer_products import matmul as product_of
+from ..device import Device
+from ..kernels import blocks_for
+from ..strides import c_types, fault_of, fault_of_written, member_stride, members_of
+from .optimizers import rates_of
+from .products import pointers_to, run_product, types_of
+from .sixteen_bits import cast
+
+# So that squares of numbers as small as 1e-22 are not lost in float32; it cancels.
+_SCALE = 2.0**24
+_SMALLEST = 1e-30  # norm of X^T X: a matrix below it is 0
+_THREADS_OF_A_MATRIX = 1024
+
+
+@fused(Primitives.muon_step)
+def muon_step(gpu: Device, call: MuonStep) -> None:
+    """Take the step of all matrices together, or run the generic body; update the 16-bit copy.
+
+    The orthogonalized step does not depend on the loss scale.
+    """
+    compute_copy = gpu.compute_copies.of_part(call.parameters)
+    if not _is_a_batch(gpu, call):
+        generic(Primitives.muon_step)(gpu, call)
+        if compute_copy is not None:
+            cast(gpu, call.parameters, compute_copy, core=1)
+        return
+    parameters, (gradient,), orthogonalize = call.parameters, call.gradients, call.orthogonalize
+    (n, _), layers, members = orthogonalize.shape, len(call.starts), members_of(parameters.shape, 1)
+    shape = (members * layers, n, n)
+    X, other, A, D = (gpu.reuse(f"Muon's {name}", shape, parameters.dtype) for name in ("X", "Y", "A", "D"))
+    step = call.starts[1] - call.starts[0] if layers > 1 else 0
+    places = (member_stride(parameters, 1), call.starts[0], step, layers)
+    grid, types = (blocks_for(n * n), members * layers), c_types(parameters)
+    gpu.launch("muon_direction", types, grid, call.momenta, gradient, *places, X, n * n, call.momentum, _SCALE)
+    *_, c = orthogonalize.coefficients
+    for i in range(orthogonalize.iterations):
+        if i == 0:
+            _multiply(gpu, X, X, A, transpose_left=True)
+            gpu.launch(
+                "muon_normalize",
+                types,
+                (1, members * layers),
+                *(A, X, n, orthogonalize.shift, _SMALLEST),
+                block=_THREADS_OF_A_MATRIX,
+            )
+        else:
+            _multiply(gpu, X, X, A, transpose_left=True, beta=1.0, addend=orthogonalize.inner)
+        _multiply(gpu, A, A, D, alpha=c, beta=c, addend=orthogonalize.outer)
+        _multiply(gpu, X, D, other)
+        X, other = other, X
+    gpu.launch(
+        "muon_update",
+        c_types(parameters, parameters if compute_copy is None else compute_copy),
+        grid,
+        *(parameters, compute_copy, *places, X, n * n, *rates_of(gpu, call.learning_rate), call.scale),
+    )
+
+
+def _is_a_batch(gpu: Device, call: MuonStep) -> bool:
+    """Whether all matrices are square and lie at equal distances in buffers that are laid out alike."""
+    m, n = call.orthogonalize.shape
+    arrays = (call.parameters, call.momenta, *call.gradients)
+    distances = {later - earlier for earlier, later in itertools.pairwise(call.starts)}
+    if not gpu.has_cublaslt or len(call.gradients) > 1 or m != n or len(distances) > 1:
+        return False
+    if fault_of(*arrays, core=1) or fault_of_written(*arrays, core=1):
+        return False
+    return len({member_stride(array, 1) for array in arrays}) == 1
+
+
+def _multiply(
+    gpu: Device,
+    left: Array,
+    right: Array,
+    out: Array,
+    *,
+    transpose_left: bool = False,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    addend: Array | None = None,
+) -> None:
+    """Compute `out = alpha op(left) right + beta addend` of matrices (members, n, n); addend is (n, n)."""
+    members, n, _ = out.shape
+    product = product_of(
+        (n, n, n), types_of(gpu, out), transpose_left=transpose_left, alpha=alpha, beta=beta, members=members
+    )
+    pointers = pointers_to(left, right, out)
+    pointers = pointers if addend is None else pointers._replace(addend=addend.data.ptr)
+    if run_product(gpu, product, pointers) is Tier.LIBRARY:
+        xp = gpu.xp
+        found = xp.matmul(xp.swapaxes(left, -1, -2) if transpose_left else left, right) * alpha
+        out[...] = found if addend is None else found + addend * beta
