@@ -39,8 +39,8 @@ class CupyBackend(Backend):
         Precision of products of float32 arrays; float64 stays as it is. `tf32`: cublasLt rounds operands to 10
         bits of mantissa, several times faster. `bf16`, `fp16`: features and hidden activations are stored in 16
         bits, and products read a 16-bit copy of the parameters that the optimizer writes; sums, parameters,
-        their gradients, the loss and the output layer stay float32. `fp16` scales gradients of activations
-        (`compute_copies.LOSS_SCALES`).
+        their gradients, the loss and the output layer stay float32. With `bf16`, Muon's products are in TF32.
+        `fp16` scales gradients of activations (`compute_copies.LOSS_SCALES`).
     autotune : bool
         Whether the first call of each product times all candidates of cublasLt. The fastest is kept
         (`cublaslt.autotune_cache`), so that later runs repeat bit by bit. Otherwise the library's first choice

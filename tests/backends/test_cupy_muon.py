@@ -109,3 +109,15 @@ def test_the_copy_in_16_bits_is_written_in_the_same_pass(machine):
     compute_copy = backend.to_numpy(backend.gpu.compute_copies.of(parameters))
     np.testing.assert_array_equal(compute_copy, backend.to_numpy(parameters).astype(np.float16))
     assert machine.counts["cast"] == before
+
+
+@pytest.mark.parametrize(
+    ("precision", "types"), [("float32", "float32"), ("bf16", "tf32"), ("fp16", "float32")]
+)
+def test_products_are_in_tf32_where_gradients_have_fewer_bits(machine, precision, types):
+    arrays, starts = problem(1, 2)
+    backend = fake_cupy.CupyOnHost("always", precision=precision)
+    found, _ = stepped(backend, arrays, starts, "float32", 0.5)
+    expected, _ = stepped(REFERENCE, arrays, starts, "float64", 0.5)
+    assert {row["types"] for row in backend.gpu.autotuner.report()} == {types}
+    np.testing.assert_allclose(found, expected, atol=2e-3 if types == "tf32" else 2e-5)

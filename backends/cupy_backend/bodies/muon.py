@@ -14,6 +14,7 @@ from ...primitives import Primitives
 from ...protocols import Array
 from ..cublaslt.autotune import Tier
 from ..cublaslt.layer_products import matmul as product_of
+from ..cublaslt.products import PRECISIONS
 from ..device import Device
 from ..kernels import blocks_for
 from ..strides import c_types, fault_of, fault_of_written, member_stride, members_of
@@ -96,8 +97,11 @@ def _multiply(
 ) -> None:
     """Compute `out = alpha op(left) right + beta addend` of matrices (members, n, n); addend is (n, n)."""
     members, n, _ = out.shape
+    types = types_of(gpu, out)
+    if gpu.precision == "bf16" and types == PRECISIONS["float32"]:  # gradients have fewer bits than TF32
+        types = PRECISIONS["tf32"]
     product = product_of(
-        (n, n, n), types_of(gpu, out), transpose_left=transpose_left, alpha=alpha, beta=beta, members=members
+        (n, n, n), types, transpose_left=transpose_left, alpha=alpha, beta=beta, members=members
     )
     pointers = pointers_to(left, right, out)
     pointers = pointers if addend is None else pointers._replace(addend=addend.data.ptr)
