@@ -13,6 +13,7 @@ from coordfit.backends import Lattice
 from coordfit.network.activations import make_activation
 from coordfit.network.losses import make_loss
 from coordfit.optimizers.adam import Adam
+from coordfit.optimizers.muon import Orthogonalizer
 from coordfit.optimizers.sgd import SGD
 
 from .steps import Case, Reference, Row, Rows, fault_of, make_step, on_rung
@@ -103,8 +104,17 @@ def calls(rows: int, width: int, members: int) -> Calls:
         backend.optimizer_step(SGD(0.9, True), p, scaled, [v], step=7, learning_rate=0.01)
         return {"parameters": p, "velocity": v}
 
+    def muon(backend: Any, new: Any) -> dict[str, Any]:
+        p, g, momenta, out = new(*P), new(*P), new(*P), new(*E, width * width)
+        orthogonalize = Orthogonalizer(backend, W, str(p.dtype), 3)
+        settings = {"learning_rate": 1.0, "momentum": 0.95, "scale": 0.2 * width**0.5}
+        starts = (0, 2 * width * width)
+        backend.muon_step(p, [g], momenta, orthogonalize=orthogonalize, out=out, starts=starts, **settings)
+        return {"parameters": p, "momenta": momenta}
+
     yield "Adam", "forward", adam
     yield "SGD", "forward", sgd
+    yield "Muon, two layers", "forward", muon
 
 
 def _loss(name: str, shape: tuple[int, ...], count: int, backend: Any, new: Any) -> dict[str, Any]:

@@ -314,7 +314,7 @@ def fault_of(desc, a, b, c, d):
     epilogue = desc["epilogue"]
     inner = {size(a, desc["transpose_a"], 1), size(b, desc["transpose_b"], 0)}
     rows, columns = size(a, desc["transpose_a"], 0), size(b, desc["transpose_b"], 1)
-    if len(inner) > 1 or c | {"stride": 0} != d | {"stride": 0} or (rows, columns) != (d["rows"], d["columns"]):
+    if len(inner) > 1 or c != d or (rows, columns) != (d["rows"], d["columns"]):
         return INVALID_VALUE
     if len({x["batch"] for x in (a, b, d)}) > 1:
         return INVALID_VALUE

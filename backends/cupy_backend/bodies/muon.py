@@ -1,7 +1,7 @@
 """Muon: the matrices of all hidden layers and members as one batch, in twelve launches for three iterations.
 
 In an iteration `X <- c X ((A + b / 2c I)^2 + (a / c - b^2 / 4c^2) I)`, where `A = X^T X`, the products add the
-multiples of the identity, as `alpha A B + beta C`: see `coordfit.optimizers.muon`.
+multiples of the identity: see `coordfit.optimizers.muon`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ def muon_step(gpu: Device, call: MuonStep) -> None:
     grid, types = (blocks_for(n * n), members * layers), c_types(parameters)
     gpu.launch("muon_direction", types, grid, call.momenta, gradient, *places, X, n * n, call.momentum, _SCALE)
     *_, c = orthogonalize.coefficients
+    inner, outer = (
+        gpu.reuse(f"multiples of I for {orthogonalize.coefficients}: {name}", shape, parameters.dtype, multiple)
+        for name, multiple in (("inner", orthogonalize.inner), ("outer", orthogonalize.outer))
+    )
     for i in range(orthogonalize.iterations):
         if i == 0:
             _multiply(gpu, X, X, A, transpose_left=True)
@@ -60,8 +64,8 @@ def muon_step(gpu: Device, call: MuonStep) -> None:
                 block=_THREADS_OF_A_MATRIX,
             )
         else:
-            _multiply(gpu, X, X, A, transpose_left=True, beta=1.0, addend=orthogonalize.inner)
-        _multiply(gpu, A, A, D, alpha=c, beta=c, addend=orthogonalize.outer)
+            _multiply(gpu, X, X, A, transpose_left=True, addend=inner)
+        _multiply(gpu, A, A, D, addend=outer, factor=c)
         _multiply(gpu, X, D, other)
         X, other = other, X
     gpu.launch(
@@ -91,21 +95,21 @@ def _multiply(
     out: Array,
     *,
     transpose_left: bool = False,
-    alpha: float = 1.0,
-    beta: float = 0.0,
     addend: Array | None = None,
+    factor: float = 1.0,
 ) -> None:
-    """Compute `out = alpha op(left) right + beta addend` of matrices (members, n, n); addend is (n, n)."""
+    """Compute `out = factor (op(left) right + addend)` of matrices (members, n, n)."""
     members, n, _ = out.shape
     types = types_of(gpu, out)
     if gpu.precision == "bf16" and types == PRECISIONS["float32"]:  # gradients have fewer bits than TF32
         types = PRECISIONS["tf32"]
+    beta = 0.0 if addend is None else factor
     product = product_of(
-        (n, n, n), types, transpose_left=transpose_left, alpha=alpha, beta=beta, members=members
+        (n, n, n), types, transpose_left=transpose_left, alpha=factor, beta=beta, members=members
     )
     pointers = pointers_to(left, right, out)
     pointers = pointers if addend is None else pointers._replace(addend=addend.data.ptr)
     if run_product(gpu, product, pointers) is Tier.LIBRARY:
         xp = gpu.xp
-        found = xp.matmul(xp.swapaxes(left, -1, -2) if transpose_left else left, right) * alpha
-        out[...] = found if addend is None else found + addend * beta
+        found = xp.matmul(xp.swapaxes(left, -1, -2) if transpose_left else left, right)
+        out[...] = (found if addend is None else found + addend) * factor

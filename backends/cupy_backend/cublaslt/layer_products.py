@@ -109,7 +109,7 @@ def matmul(
     members: int = 1,
     strides: Strides | None = None,
 ) -> Product:
-    """Return `alpha op(left) op(right) + beta C` for sizes (rows, columns, inner); all members share C."""
+    """Return `alpha op(left) op(right) + beta C` for sizes (rows, columns, inner); C lies like the result."""
     rows, columns, inner = sizes
     strides = strides or Strides(rows * inner, inner * columns, rows * columns)
     flags: dict[str, Any] = {"transpose_left": transpose_left, "transpose_right": transpose_right}

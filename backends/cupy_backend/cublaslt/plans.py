@@ -55,7 +55,6 @@ class Operation:
         self.left = _layout(library, types.operand, left, product.members, strides.left)
         self.right = _layout(library, types.operand, right, product.members, strides.right)
         self.out = _layout(library, types.output, out, product.members, strides.out)
-        self.addend = _layout(library, types.output, out, product.members, 0) if product.beta else self.out
         self.vector = 0
         # Kept: enum lookups would cost microseconds in each run.
         self._takes_vector = product.epilogue.has_vector
@@ -81,7 +80,7 @@ class Operation:
         """
         preference = _preference(self.desc.library, alignments, workspace_bytes)
         results, count = (HeuristicResult * MAX_CANDIDATES)(), ctypes.c_int()
-        layouts = (self.right.value, self.left.value, self.addend.value, self.out.value)
+        layouts = (self.right.value, self.left.value, self.out.value, self.out.value)
         arguments = (handle.value, self.desc.value, *layouts, preference.value, MAX_CANDIDATES, results)
         try:
             self.desc.library.call("cublasLtMatmulAlgoGetHeuristic", *arguments, ctypes.byref(count))
@@ -98,7 +97,7 @@ class Operation:
 
     def close(self) -> None:
         """Destroy the descriptor and the layouts."""
-        for descriptor in {self.desc, self.left, self.right, self.out, self.addend}:
+        for descriptor in (self.desc, self.left, self.right, self.out):
             descriptor.close()
 
 
@@ -142,8 +141,8 @@ class Plan:
         # Constant arguments are made once, to spare the host in each run.
         self._matmul = self._library.functions.cublasLtMatmul
         self._start = (handle.value, operation.desc.value, ctypes.byref(alpha))
-        self._left, self._right, self._out, self._addend = (
-            layout.value for layout in (operation.left, operation.right, operation.out, operation.addend)
+        self._left, self._right, self._out = (
+            layout.value for layout in (operation.left, operation.right, operation.out)
         )
         self._beta = ctypes.byref(beta)
         self._algorithms = [ctypes.byref(candidate.algorithm) for candidate in candidates]
@@ -180,7 +179,7 @@ class Plan:
             self._left,
             self._beta,
             addend or out,
-            self._addend,
+            self._out,
             out,
             self._out,
             self._algorithms[candidate],

@@ -112,7 +112,7 @@ class Pointers(NamedTuple):
 class Product:
     """A product `out = alpha op(left) op(right) + beta C` and an epilogue, for each member.
 
-    C is an addend like `out` that all members share, or `out` itself with `accumulate`, where beta is 1.
+    C is an addend that lies as `out` does, or `out` itself with `accumulate`, where beta is 1.
 
     Row-major shapes: out (rows, columns), left (rows, inner) or its transpose, right (inner, columns) or its
     transpose; every matrix is contiguous inside a member. Equal products share a plan.
