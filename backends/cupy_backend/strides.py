@@ -16,7 +16,7 @@ _C_TYPES = {"float32": "float", "float64": "double", "uint16": "bf16", "float16"
 
 _COMPUTED = {"float32", "float64"}
 
-_MAX_MEMBERS = 65_535  # CUDA's limit for the second axis of a launch
+MAX_MEMBERS = 65_535  # CUDA's limit for the second axis of a launch
 
 
 def is_packed(array: Array, core: int = 2) -> bool:
@@ -73,8 +73,8 @@ def fault_of(*arrays: Any, core: int = 2, stored: str = "") -> str:
         if most > 1:
             return f"takes one ensemble axis, not {most}"
         counts = {array.shape[0] for array in given if array.ndim > core} - {1}
-        if len(counts) > 1 or max(counts, default=1) > _MAX_MEMBERS:
-            return f"takes ensembles of one size, at most {_MAX_MEMBERS}, not {sorted(counts)}"
+        if len(counts) > 1 or max(counts, default=1) > MAX_MEMBERS:
+            return f"takes ensembles of one size, at most {MAX_MEMBERS}, not {sorted(counts)}"
     if min((array.ndim - core for array in given), default=0) < 0:
         return f"takes arrays of {core} axes or more"
     return "" if all(array.size for array in given) else "takes no empty arrays"

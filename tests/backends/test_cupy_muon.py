@@ -70,6 +70,12 @@ def test_what_is_no_batch_goes_one_by_one(machine, case):
     assert set(launched) == {"products"}
 
 
+def test_more_matrices_than_a_launch_takes_go_one_by_one(machine, monkeypatch):
+    monkeypatch.setattr("coordfit.backends.cupy_backend.bodies.muon.MAX_MEMBERS", 5)
+    arrays, starts = problem(3, 2)
+    assert set(assert_as_the_generic_body(arrays, starts, "float64", 0.5)) == {"products"}
+
+
 @pytest.mark.parametrize("scale", [1e-18, 1e6])
 def test_the_size_of_a_gradient_does_not_matter(machine, scale):
     """Squares of 1e-18 times 1e-18 are 0 in float32."""

@@ -17,7 +17,7 @@ from ..cublaslt.layer_products import matmul as product_of
 from ..cublaslt.products import PRECISIONS
 from ..device import Device
 from ..kernels import blocks_for
-from ..strides import c_types, fault_of, fault_of_written, member_stride, members_of
+from ..strides import MAX_MEMBERS, c_types, fault_of, fault_of_written, member_stride, members_of
 from .optimizers import rates_of
 from .products import pointers_to, run_product, types_of
 from .sixteen_bits import cast
@@ -77,13 +77,15 @@ def muon_step(gpu: Device, call: MuonStep) -> None:
 
 
 def _is_a_batch(gpu: Device, call: MuonStep) -> bool:
-    """Whether all matrices are square and lie at equal distances in buffers that are laid out alike."""
+    """Whether one launch takes all matrices: square, at equal distances in buffers that are laid out alike."""
     m, n = call.orthogonalize.shape
     arrays = (call.parameters, call.momenta, *call.gradients)
     distances = {later - earlier for earlier, later in itertools.pairwise(call.starts)}
     if not gpu.has_cublaslt or len(call.gradients) > 1 or m != n or len(distances) > 1:
         return False
     if fault_of(*arrays, core=1) or fault_of_written(*arrays, core=1):
+        return False
+    if members_of(call.parameters.shape, 1) * len(call.starts) > MAX_MEMBERS:
         return False
     return len({member_stride(array, 1) for array in arrays}) == 1
 
