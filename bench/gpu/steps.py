@@ -97,10 +97,10 @@ def fault_of(error: BaseException) -> Row:
 
 
 class _PlainPlanner(Planner):
-    """Refuses every epilogue, so that products are plain and kernels follow."""
+    """Refuses every epilogue and addend, so that products are plain and kernels follow."""
 
     def plan(self, product: Any, *arguments: Any) -> Any:
-        if product.epilogue != Epilogue.NONE:
+        if product.epilogue != Epilogue.NONE or product.beta:
             raise RefusedError("left out on purpose")
         return super().plan(product, *arguments)
 

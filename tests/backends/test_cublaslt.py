@@ -333,6 +333,23 @@ def test_a_product_adds_another_matrix(planner, workspace, memory, precision, me
         planner.plan(product, pointers).run(pointers._replace(addend=0), workspace, STREAM)
 
 
+@each("case", ["slower", "refused"])
+def test_an_addend_is_left_to_a_kernel_where_that_is_faster(planner, workspace, memory, fake, case):
+    """Unlike a product that accumulates, one with an addend may be timed: each trial writes the same."""
+    a, b, c, out = (memory.array(random(3, 4, 4), "float64") for _ in range(4))
+    product = matmul((4, 4, 4), PRECISIONS["float64"], members=3, beta=1.0)
+    pointers = Pointers(a.pointer, b.pointer, out.pointer, addend=c.pointer)
+    fake.refuses_addends = case == "refused"
+    trials = ([5.0, 5.0, 5.0] if case == "slower" else []) + [4.0, 3.0, 4.0]
+    times, finished = iter(trials * 2), []
+    step = Autotuner(planner, timer=lambda run: (run(), next(times))[1]).resolve(
+        product, pointers, workspace, STREAM, finish=lambda: finished.append(1)
+    )
+    assert (step.tier, step.candidate, len(finished)) == (Tier.PLAIN, 1, 6)
+    step.run(pointers, workspace, STREAM)
+    assert_close(out, a.values() @ b.values())
+
+
 def test_relu_in_the_epilogue_turns_nan_into_0(planner, workspace, memory):
     """As NVIDIA's does: activations do not show divergence."""
     layer = Layer(memory, (2, 1, 2), PRECISIONS["float32"], 1, shared=False)
@@ -804,6 +821,7 @@ def test_a_survey_asks_for_every_product_in_every_precision(planner, fake):
         "RELU_BIAS",
         "BGRADA",
     }
+    assert {row["members"] for row in table if row["beta"]} == {1, 3}
     refused = [row for row in table if row["refused"]]
     assert {row["shared"] for row in refused if "bfloat16" not in row["types"]} == {True}
     assert all(row["refused"] for row in table if "bfloat16" in row["types"] or row["shared"])
@@ -1062,6 +1080,7 @@ def test_every_product_can_be_told_to_the_real_library(real, precision_name):
             forward(sizes, types_, members=members),
             backward_input(sizes, types_, members=members),
             backward_weights(sizes, types_, members=members),
+            matmul(sizes, types_, beta=1.0, members=members),
         ):
             operation = Operation(real, product)
             assert all_told(operation)["desc", 7] == product.epilogue

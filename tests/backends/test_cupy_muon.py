@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from coordfit.backends.cupy_backend.cublaslt.autotune import Autotuner
+from coordfit.backends.cupy_backend.cublaslt.plans import Planner
 from coordfit.backends.numpy_backend.backend import NumpyBackend
 from support import fake_cupy
 
@@ -68,6 +70,18 @@ def test_what_is_no_batch_goes_one_by_one(machine, case):
     arrays = list(np.random.default_rng(1).standard_normal((2 + num_gradients, 2, 4 * SIZE)))
     launched = assert_as_the_generic_body(arrays, starts, "float64", 0.5, shape=shape, steps=1)
     assert set(launched) == {"products"}
+
+
+def test_where_the_library_adds_nothing_a_kernel_does(machine):
+    arrays, starts = problem(3, 2)
+    backend = fake_cupy.CupyOnHost("always")
+    backend.lt.refuses_addends = True
+    backend.gpu.autotuner = Autotuner(Planner(backend.gpu.load_cublaslt()), timer=lambda run: (run(), 1.0)[1])
+    found = stepped(backend, arrays, starts, "float64", OWN_RATES)
+    for one, other in zip(found, stepped(REFERENCE, arrays, starts, "float64", OWN_RATES), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    assert machine.counts["add"] > 0
+    assert machine.counts["matmul"] == 0
 
 
 def test_more_matrices_than_a_launch_takes_go_one_by_one(machine, monkeypatch):

@@ -161,6 +161,8 @@ class FakeCublasLt:
     ----------
     refuses : callable
         Whether the heuristic refuses a Query; set by tests of the autotuner.
+    refuses_addends : bool
+        Whether a run with C in other memory than D fails; the heuristic knows nothing of it.
     num_algorithms : int
         Number of algorithms of the heuristic; 0 is its other way to refuse.
     broken_algorithms : set of int
@@ -168,6 +170,7 @@ class FakeCublasLt:
     """
 
     refuses: object = lambda query: False
+    refuses_addends: bool = False
     num_algorithms: int = 3
     broken_algorithms: set = field(default_factory=set)
     calls: Counter = field(default_factory=Counter)
@@ -289,6 +292,8 @@ class FakeCublasLt:
         layouts = [self._look_up("MatrixLayout", layout) for layout in (la, lb, lc, ld)]
         if status := fault_of(desc, *layouts):
             return status
+        if self.refuses_addends and c != d and memory_of_scale(beta, desc) != 0:
+            return NOT_SUPPORTED
         magic, index, mark, *alignment = memory(algorithm, 8, np.uint64).tolist()
         if magic != MAGIC or mark != fingerprint(desc, layouts[0], layouts[1], layouts[3]):
             return INVALID_VALUE

@@ -1,11 +1,12 @@
 """Muon: the matrices of all hidden layers and members as one batch, in twelve launches for three iterations.
 
 In an iteration `X <- c X ((A + b / 2c I)^2 + (a / c - b^2 / 4c^2) I)`, where `A = X^T X`, the products add the
-multiples of the identity: see `coordfit.optimizers.muon`.
+multiples of the identity, or a kernel where that is faster: see `coordfit.optimizers.muon`.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 from ...calls import MuonStep
@@ -21,6 +22,7 @@ from ..strides import MAX_MEMBERS, c_types, fault_of, fault_of_written, member_s
 from .optimizers import rates_of
 from .products import pointers_to, run_product, types_of
 from .sixteen_bits import cast
+from .sums import add
 
 # So that squares of numbers as small as 1e-22 are not lost in float32; it cancels.
 _SCALE = 2.0**24
@@ -65,8 +67,8 @@ def muon_step(gpu: Device, call: MuonStep) -> None:
             )
         else:
             _multiply(gpu, X, X, A, transpose_left=True, addend=inner)
-        _multiply(gpu, A, A, D, addend=outer, factor=c)
-        _multiply(gpu, X, D, other)
+        _multiply(gpu, A, A, D, addend=outer)
+        _multiply(gpu, X, D, other, factor=c)
         X, other = other, X
     gpu.launch(
         "muon_update",
@@ -100,18 +102,19 @@ def _multiply(
     addend: Array | None = None,
     factor: float = 1.0,
 ) -> None:
-    """Compute `out = factor (op(left) right + addend)` of matrices (members, n, n)."""
+    """Compute `out = factor op(left) right + addend` of matrices (members, n, n)."""
     members, n, _ = out.shape
     types = types_of(gpu, out)
     if gpu.precision == "bf16" and types == PRECISIONS["float32"]:  # gradients have fewer bits than TF32
         types = PRECISIONS["tf32"]
-    beta = 0.0 if addend is None else factor
+    beta, place = (0.0, 0) if addend is None else (1.0, addend.data.ptr)
     product = product_of(
         (n, n, n), types, transpose_left=transpose_left, alpha=factor, beta=beta, members=members
     )
-    pointers = pointers_to(left, right, out)
-    pointers = pointers if addend is None else pointers._replace(addend=addend.data.ptr)
-    if run_product(gpu, product, pointers) is Tier.LIBRARY:
+    finish = None if addend is None else functools.partial(add, gpu, out, addend, core=2)
+    tier = run_product(gpu, product, pointers_to(left, right, out)._replace(addend=place), finish=finish)
+    if tier is Tier.LIBRARY:
         xp = gpu.xp
-        found = xp.matmul(xp.swapaxes(left, -1, -2) if transpose_left else left, right)
-        out[...] = (found if addend is None else found + addend) * factor
+        out[...] = xp.matmul(xp.swapaxes(left, -1, -2) if transpose_left else left, right) * factor
+    if finish is not None and tier is not Tier.EPILOGUE:
+        finish()

@@ -2,9 +2,9 @@
 
 All tiers compute the same. Without a timer, the first available tier runs the library's first algorithm.
 
-| tier     | product              | bias and activation                      |
+| tier     | product              | bias, activation and addend              |
 |----------|----------------------|------------------------------------------|
-| EPILOGUE | cublasLt             | in the epilogue                          |
+| EPILOGUE | cublasLt             | in the product                           |
 | PLAIN    | cublasLt             | separate kernels                         |
 | LIBRARY  | array library's own  | separate kernels; cannot be captured     |
 """
@@ -56,11 +56,11 @@ class Resolved(NamedTuple):
         return b"" if self.plan is None else bytes(self.plan.candidates[self.candidate].algorithm)
 
     def run(self, pointers: Pointers, workspace: Workspace, stream: int) -> None:
-        """Run the plan; on PLAIN without the vector, which the kernels that follow read or write."""
+        """Run the plan; on PLAIN without vector and addend, which the kernels that follow read or write."""
         if self.plan is None:
             raise ValueError("there is no plan to run: the array library computes this product")
         if self.tier is Tier.PLAIN:
-            pointers = pointers._replace(vector=0)
+            pointers = pointers.plain()
         self.plan.run(pointers, workspace, stream, self.candidate)
 
 
@@ -174,7 +174,7 @@ class Autotuner:
                 refused[tier] = "fused=never" if self.fused == "never" else self.why
                 continue
             try:
-                used = pointers if tier is Tier.EPILOGUE else pointers._replace(vector=0)
+                used = pointers if tier is Tier.EPILOGUE else pointers.plain()
                 yield tier, self.planner.plan(candidate, used)
             except RefusedError as reason:
                 refused[tier] = str(reason)
@@ -272,7 +272,7 @@ def _chosen(choice: Choice, found: list[Resolved]) -> Resolved | None:
 
 def _tiers(product: Product) -> Iterator[tuple[Tier, Product]]:
     """Yield the tiers of cublasLt, the best first, with the product on each."""
-    if product.epilogue != Epilogue.NONE:
+    if product.epilogue != Epilogue.NONE or product.beta:
         yield Tier.EPILOGUE, product
     yield Tier.PLAIN, product.plain()
 

@@ -107,6 +107,10 @@ class Pointers(NamedTuple):
     vector: int = 0
     addend: int = 0
 
+    def plain(self) -> Pointers:
+        """Return those of `Product.plain`."""
+        return self._replace(vector=0, addend=0)
+
 
 @dataclass(frozen=True)
 class Product:
@@ -172,8 +176,8 @@ class Product:
         }
 
     def plain(self) -> Product:
-        """Return the same product without an epilogue."""
-        return replace(self, epilogue=Epilogue.NONE, strides=self.strides._replace(vector=0))
+        """Return the same product without an epilogue and an addend."""
+        return replace(self, epilogue=Epilogue.NONE, beta=0.0, strides=self.strides._replace(vector=0))
 
     def stored_shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Return the row-major shapes of left, right and out in memory."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .layer_products import backward_input, backward_weights, forward
+from .layer_products import backward_input, backward_weights, forward, matmul
 from .plans import Planner
 from .products import PRECISIONS, Product, Strides
 
 
 def refused_products(planner: Planner, rows: int = 16384, width: int = 256) -> list[dict[str, Any]]:
-    """Return every product of a hidden layer in every precision, for one network and for three.
+    """Return every product of a hidden layer and of Muon in every precision, for one network and for three.
 
     Each row has the fields of `Product.describe`, whether the members share X (`shared`), and the reason of a
     refusal or an empty string (`refused`).
@@ -36,4 +36,5 @@ def _typical_products(rows: int, width: int) -> Iterator[tuple[Product, bool]]:
                 options["strides"] = Strides(0, rows * width, width * width, width)
             else:
                 yield backward_input(sizes, precision, **options), shared
+                yield matmul((width, width, width), precision, beta=1.0, **options), shared
             yield backward_weights(sizes, precision, **options), shared
