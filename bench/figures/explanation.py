@@ -58,14 +58,14 @@ CLAIMS: list[Bound] = [
     Table(STEPS, "peers.json", ways),
     Claim(
         STEPS,
-        "a step of 1024 rows with 64 units in bf16 has {:.0f} kernels of {:.1f} microseconds in the mean, and"
-        " {:.1f} microseconds lie between one and the next;",
+        "a step of 1024 rows with 64 units in bf16 had {:.0f} kernels of {:.1f} microseconds in the mean, and"
+        " {:.1f} microseconds lay between one and the next;",
         "gpu-h200.json",
         lambda record: kernels(record, "width 64, 1024 rows, bf16"),
     ),
     Claim(
         STEPS,
-        "the step of the recipe `fast` in float32, with Muon, has {:.0f} kernels of {:.1f} microseconds,"
+        "the step of the recipe `fast` in float32, with Muon, had {:.0f} kernels of {:.1f} microseconds,"
         " with {:.1f} between them",
         "gpu-h200.json",
         lambda record: kernels(record, "recipe fast, float32"),
