@@ -98,7 +98,7 @@ def check_rows(rows):
     assert {row["tier"] for row in rows["graphs"]} == {"graph", "two streams"}
     for precision in ("float64", "float32", "tf32", "bf16", "fp16"):
         found = rows[f"parity in {precision}"]
-        assert len(found) == 2 * 25
+        assert len(found) == 2 * 26
         assert all(row["limit"] > 0 and row["precision"] == precision for row in found)
         assert {row["what"] for row in found} >= {"Adam", "loss mse", "gradient of a whole step, relu"}
         assert {row["tier"] for row in found if row["what"].startswith("layer")} == {"epilogues", "plain"}
