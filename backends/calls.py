@@ -10,7 +10,7 @@ returned. Gradients (`dW`, `db`) and optimizer state are always written in place
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .protocols import (
@@ -179,6 +179,17 @@ class MuonStep(NamedTuple):
     starts: Sequence[int] = (0,)
     """The first number of each matrix in the flat buffers."""
 
+    def matrices(self) -> Iterator[MuonStep]:
+        """Yield the step of each matrix, with views of it as the buffers."""
+        for start in self.starts:
+            place = (..., slice(start, start + self.out.shape[-1]))
+            yield self._replace(
+                parameters=self.parameters[place],
+                gradients=[gradient[place] for gradient in self.gradients],
+                momenta=self.momenta[place],
+                starts=(0,),
+            )
+
 
 class OptimizerStep(NamedTuple):
     """Flat buffers of an element-wise optimizer; parameters and state change in place."""
@@ -195,3 +206,18 @@ class OptimizerStep(NamedTuple):
     """Counts from 1; an integer array (1,) on the device for recorded steps."""
     learning_rate: float | Array
     """A number, or (*E, 1)."""
+    ranges: Sequence[tuple[int, int]] = ()
+    """Starts and ends of what is updated in the buffers; none for all of them."""
+
+    def parts(self) -> Iterator[OptimizerStep]:
+        """Yield the step of each range, with views of it as the buffers."""
+        if not self.ranges:
+            yield self
+        for start, stop in self.ranges:
+            place = (..., slice(start, stop))
+            yield self._replace(
+                parameters=self.parameters[place],
+                gradients=[gradient[place] for gradient in self.gradients],
+                state=[buffer[place] for buffer in self.state],
+                ranges=(),
+            )

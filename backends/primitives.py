@@ -167,10 +167,8 @@ class Primitives:
         """
         # On flat members: NumPy would copy strided matrices first.
         out = call.out
-        for start in call.starts:
-            place = (..., slice(start, start + out.shape[-1]))
-            parameters, momenta = call.parameters[place], call.momenta[place]
-            gradient, *others = (gradient[place] for gradient in call.gradients)
+        for each in call.matrices():
+            parameters, momenta, (gradient, *others) = each.parameters, each.momenta, each.gradients
             for part in others:
                 gradient += part
             momenta *= call.momentum
@@ -186,10 +184,11 @@ class Primitives:
     @primitive(OptimizerStep)
     def optimizer_step(self, call: OptimizerStep) -> None:
         """Take one step of an element-wise optimizer."""
-        gradient = functools.reduce(operator.add, call.gradients)
-        found, new_state = call.rule.update(
-            self.xp, call.parameters, gradient, tuple(call.state), call.step, call.learning_rate
-        )
-        call.parameters[...] = found
-        for buffer, value in zip(call.state, new_state, strict=True):
-            buffer[...] = value
+        for part in call.parts():
+            gradient = functools.reduce(operator.add, part.gradients)
+            found, new_state = call.rule.update(
+                self.xp, part.parameters, gradient, tuple(part.state), call.step, call.learning_rate
+            )
+            part.parameters[...] = found
+            for buffer, value in zip(part.state, new_state, strict=True):
+                buffer[...] = value

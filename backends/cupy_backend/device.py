@@ -202,14 +202,14 @@ class Device:
         with self.explained_if_full(f"another {megabytes:,.1f} MB (an array of shape {shape})"):
             return self.xp.empty(shape, dtype=dtype)
 
-    def reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any, first: Array | None = None) -> Array:
+    def reuse(self, purpose: str, shape: tuple[int, ...], dtype: Any, first: Any = None) -> Array:
         """Return the same memory for a purpose at every step, one for each stream; it begins as `first`."""
         stream = 0 if self.stream_pair is None else self.stream_pair.current
         key = (stream, purpose, shape, str(dtype))
         if key not in self._buffers:
             self._buffers[key] = self._new_to_keep(purpose, shape, dtype)
             if first is not None:
-                self._buffers[key][...] = first
+                self._buffers[key][...] = self.asarray(first)
         return self._buffers[key]
 
     def _new_to_keep(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -160,7 +160,12 @@ def loss_and_gradient(host: CompiledHost, call: calls.LossAndGradient) -> tuple[
 
 @fused(Primitives.optimizer_step)
 def optimizer_step(host: CompiledHost, call: calls.OptimizerStep) -> None:
-    """Update the flat buffers in one pass, divided among the workers."""
+    """Update each range of the flat buffers in one pass, divided among the workers."""
+    for part in call.parts():
+        _update(host, part)
+
+
+def _update(host: CompiledHost, call: calls.OptimizerStep) -> None:
     parameters, state, dtype = call.parameters, call.state, call.parameters.dtype
     if not _lie_flat(host, parameters, *call.gradients, *state):
         on_numpy.optimizer_step(host, call)
@@ -197,14 +202,10 @@ def muon_step(host: CompiledHost, call: calls.MuonStep) -> None:
         "momentum": call.momentum,
         "scale": call.scale,
     }
-    for start in call.starts:
-        place = (..., slice(start, start + call.out.shape[-1]))
-        part = call._replace(
-            parameters=call.parameters[place], gradients=[gradient[place] for gradient in call.gradients]
-        )
-        momenta = {"momenta": address_of(call.momenta[place])}
+    for part in call.matrices():
+        momenta = {"momenta": address_of(part.momenta)}
         whole, arrays = _update_of(host, instructions.MUON, part, None, settings | momenta)
-        arrays += (call.momenta, call.out, *orthogonalize.buffers)
+        arrays += (part.momenta, part.out, *orthogonalize.buffers)
         host.do([whole], *arrays, dtype=call.parameters.dtype)
 
 

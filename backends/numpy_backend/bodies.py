@@ -146,7 +146,8 @@ def optimizer_step(host: Host, call: calls.OptimizerStep) -> None:
         passes(host.reuse, coefficients, parameters, gradient, *buffers)
 
     coefficients = formula.values(call.rule, step=call.step, learning_rate=call.learning_rate)
-    host.by_pieces(update, coefficients, call.parameters, *call.state, *call.gradients)
+    for part in call.parts():
+        host.by_pieces(update, coefficients, part.parameters, *part.state, *part.gradients)
 
 
 NUMPY_BODIES: tuple[Any, ...] = (

@@ -93,15 +93,15 @@ class Muon(Optimizer):
             self.backend.run_workers(tasks)
         elif tasks:  # perhaps in a worker, which has no workers of its own
             tasks[0]()
-        for start, stop in self._others:
-            self.backend.optimizer_step(
-                self.adam,
-                parameters[..., start:stop],
-                [gradient[..., start:stop] for gradient in gradients],
-                [first[..., start:stop], second[..., start:stop]],
-                step=self.steps if counter is None else counter,
-                learning_rate=learning_rate,
-            )
+        self.backend.optimizer_step(
+            self.adam,
+            parameters,
+            gradients,
+            [first, second],
+            step=self.steps if counter is None else counter,
+            learning_rate=learning_rate,
+            ranges=self._others,
+        )
 
     def _matrices(self, parameters: Array, members: slice | None) -> list[_Matrices]:
         """Return the hidden matrices of these members, by worker; their buffers are made at first use."""

@@ -141,14 +141,14 @@ def test_what_one_step_launches(machine, monkeypatch):
 
 
 def test_what_a_step_of_the_default_recipe_launches(machine):
-    """Twelve nodes are Muon's, three Adam's; docs/explanation/fast_steps.md has the sum."""
+    """Twelve nodes are Muon's, one is Adam's; docs/explanation/fast_steps.md has the sum."""
     backend = fake_cupy.CupyOnHost("always", precision="bf16")
     few = {"hidden_size": 8, "num_frequencies": 4, "batch_size": 20}
     trainer = Trainer([Job(picture_of(3), make_config(few, recipe="fast"))], backend)
     with backend.activate():
         for steps in (3, 16, 16):
             trainer.take_steps(steps)
-    assert len(trainer.training_step._recorded._runs[16].graph.nodes) / 16 == 32
+    assert len(trainer.training_step._recorded._runs[16].graph.nodes) / 16 == 30
 
 
 KERNELS = Counter(

@@ -336,13 +336,30 @@ def sgd_step(momentum=0.0, nesterov=False, by_member=False, workers=1):
     return Call("optimizer_step", run, oracle)
 
 
-def adam_step(step, by_member=False, workers=1):
+def two_ranges(P):
+    return ((0, 1),) if P < 4 else ((1, P // 2), (P // 2 + 1, P))
+
+
+def inside(ranges, P):
+    """Return which of P numbers are in some ranges; all are if there are none."""
+    found = np.full(P, not ranges)
+    for start, stop in ranges:
+        found[start:stop] = True
+    return found
+
+
+def adam_step(step, by_member=False, workers=1, ranges_of=lambda P: ()):
     def run(backend, memory):
         p, m, v = (memory.writable(memory.data[key]) for key in ("p", "m", "v"))
         rate = memory.input("learning_rate") if by_member else 0.3
         g = gradients(memory, workers)
-        result = backend.optimizer_step(Adam(**ADAM), p, g, [m, v], step=step, learning_rate=rate)
+        ranges, before = ranges_of(p.shape[-1]), backend.to_numpy(g[0]).copy()
+        result = backend.optimizer_step(
+            Adam(**ADAM), p, g, [m, v], step=step, learning_rate=rate, ranges=ranges
+        )
         assert result is None
+        changed = backend.to_numpy(g[0]) != before
+        assert not changed[..., ~inside(ranges, p.shape[-1])].any(), "a gradient changed outside of the ranges"
         return {"p": p, "m": m, "v": v}
 
     def oracle(d):
@@ -350,7 +367,9 @@ def adam_step(step, by_member=False, workers=1):
         # The backends keep the moments as sums, without the book's factors 1 - beta.
         one, two = 1.0 - ADAM["beta1"], 1.0 - ADAM["beta2"]
         p, m, v = adam_by_the_book(d["p"], d["g"], one * d["m"], two * d["v"], step, rate)
-        return {"p": p, "m": m / one, "v": v / two}
+        found = {"p": p, "m": m / one, "v": v / two}
+        P = d["p"].shape[-1]
+        return {name: np.where(inside(ranges_of(P), P), array, d[name]) for name, array in found.items()}
 
     return Call("optimizer_step", run, oracle)
 
@@ -415,6 +434,8 @@ CALLS = (
         "adam-later": adam_step(9),
         "adam-by-member": adam_step(3, by_member=True),
         "adam-of-three-workers": adam_step(5, by_member=True, workers=3),
+        "adam-on-ranges": adam_step(5, ranges_of=two_ranges),
+        "adam-on-ranges-of-two-workers": adam_step(5, by_member=True, workers=2, ranges_of=two_ranges),
         "sgd-of-two-workers": sgd_step(momentum=0.8, workers=2),
     }
 )

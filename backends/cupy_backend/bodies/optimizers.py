@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ...calls import OptimizerStep
@@ -30,7 +32,11 @@ def _update_fits(gpu: Device, call: OptimizerStep) -> str:
 
 @fused(Primitives.optimizer_step, supports=_update_fits)
 def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
-    """Update parameters and state, each number in one thread."""
+    """Update parameters and state in one launch, each number in one thread."""
+    if call.ranges and len(call.gradients) > 1:  # the parts of a gradient are added range by range
+        for part in call.parts():
+            optimizer_step(gpu, part)
+        return
     parameters, state, step = call.parameters, call.state, call.step
     gradient, *others = call.gradients
     for part in others:
@@ -40,16 +46,33 @@ def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
         counter = gpu.reuse("step", (1,), np.int64)
         counter.fill(step)
         step = counter
-    count, members = parameters.shape[-1], members_of(parameters.shape, 1)
+    ranges, count = _table(gpu, call.ranges), sum(stop - start for start, stop in call.ranges)
+    count, members = count or parameters.shape[-1], members_of(parameters.shape, 1)
     compute_copy = gpu.compute_copies.of_part(parameters)
     gpu.launch(
         "optimizer_step",
         c_types(parameters, parameters if compute_copy is None else compute_copy),
         (blocks_for(count), members),
         *(parameters, gradient, *state, *[None] * (_MAX_STATES - len(state)), compute_copy),
-        *(member_stride(parameters, 1), count, step, rates, stride, cuda_rule(call.rule)),
+        *(
+            member_stride(parameters, 1),
+            count,
+            ranges,
+            len(call.ranges),
+            step,
+            rates,
+            stride,
+            cuda_rule(call.rule),
+        ),
         loss_scale_of(gpu, parameters),
     )
+
+
+def _table(gpu: Device, ranges: Sequence[tuple[int, int]]) -> Array | None:
+    """Return starts and ends of ranges on the device, or None for no ranges."""
+    if not ranges:
+        return None
+    return gpu.reuse(f"ranges {ranges}", (len(ranges), 2), np.int64, first=np.array(ranges))
 
 
 def rates_of(gpu: Device, learning_rate: float | Array) -> tuple[Array, int]:

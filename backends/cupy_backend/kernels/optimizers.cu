@@ -9,11 +9,12 @@ __global__ void advance(int64* step) { step[0] += 1; }
 
 // One step of a rule R with at most four buffers of state; the others are null.
 //
-// step (1,): t, from 1. learning_rate (K,), or (1,) with learning_rate_stride 0.
+// step (1,): t, from 1. learning_rate (K,), or (1,) with learning_rate_stride 0. ranges (num_ranges, 2): starts and
+// ends of what is updated, `count` numbers in all; or null for the first `count`.
 template <typename T, typename S, typename R>
 __global__ void optimizer_step(
     T* parameters, const T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* compute_copy, int64 stride,
-    int64 count, const int64* step, const double* learning_rate, int64 learning_rate_stride, R rule,
+    int64 count, const int64* ranges, int num_ranges, const int64* step, const double* learning_rate, int64 learning_rate_stride, R rule,
     double loss_scale
 ) {
     // In double, since 1 - beta^t loses digits in float; once for the block, since pow is slow.
@@ -27,7 +28,15 @@ __global__ void optimizer_step(
     for (int n = 0; n < R::num_coefficients; n++) k[n] = (T)in_double[n];
     const T unscale = (T)(1 / loss_scale);
     const int64 member = blockIdx.y * stride;
-    for (int64 i = member + first_element(); i < member + count; i += element_step()) {
+    for (int64 n = first_element(); n < count; n += element_step()) {
+        int64 i = member + n;
+        for (int r = 0, size; r < num_ranges; r++, i -= size) {
+            size = (int)(ranges[2 * r + 1] - ranges[2 * r]);
+            if (i < member + size) {
+                i += ranges[2 * r];
+                break;
+            }
+        }
         T p = parameters[i], s[4];
         for (int n = 0; n < R::num_states; n++) s[n] = state[n][i];
         rule.update(k, p, gradient[i] * unscale, s);

@@ -111,8 +111,8 @@ def test_none_is_a_null_pointer_of_eight_bytes(launch, calls):
     p, rate = np.zeros(4), np.zeros(1)
     step, rule = np.ones(1, np.int64), cuda_rule(SGD())
     launch(
-        "optimizer_step", ("double", "double"), (1, 1), p, p, None, None, None, None, None, 4, 4, step, rate, 0,
-        rule, 1,
+        "optimizer_step", ("double", "double"), (1, 1), p, p, None, None, None, None, None, 4, 4, None,
+        0, step, rate, 0, rule, 1,
     )  # fmt: skip
     nulls = calls[-1][-1][2:7]
     assert [(null.dtype.name, int(null)) for null in nulls] == [("int64", 0)] * 5

@@ -50,7 +50,8 @@ def test_adam(launch, memory, rng, types, count, K, loss_scale):
         launch("advance", (), (1, 1), step)
         launch(
             "optimizer_step", types, (2, K), put, memory.put(gradient * loss_scale), m, v, None, None,
-            compute_copy, count + gap, count, step, put_rates, 1, cuda_rule(ADAM), loss_scale, block=32,
+            compute_copy, count + gap, count, None, 0, step, put_rates, 1, cuda_rule(ADAM), loss_scale,
+            block=32,
         )  # fmt: skip
         p, *moments = expected
         NUMPY.optimizer_step(ADAM, p, [gradient.astype(float)], moments, step=t, learning_rate=rates[:, None])
@@ -58,6 +59,23 @@ def test_adam(launch, memory, rng, types, count, K, loss_scale):
     check(put, expected[0], start, compute_copy, types, count)
     for found, moment in zip((m, v), expected[1:], strict=True):
         assert_close(found[:, :count], moment[:, :count], types[0])
+
+
+@over("ranges", [[(3, 40)], [(0, 1), (7, 7), (30, 95)], [(0, 31), (31, 64), (90, 100)]])
+def test_only_ranges_are_updated(launch, memory, rng, ranges):
+    K, stride, rate = 2, 100, np.array([0.3])
+    p, g = (rng.standard_normal((K, stride)) for _ in range(2))
+    put, table = memory.put(p), memory.put(np.array(ranges))
+    count = sum(stop - start for start, stop in ranges)
+    launch(
+        "optimizer_step", ("double", "double"), (2, K), put, memory.put(g), None, None, None, None, None,
+        stride, count, table, len(ranges), memory.put(np.array([1])), memory.put(rate), 0, cuda_rule(SGD()),
+        1.0, block=32,
+    )  # fmt: skip
+    inside = np.zeros(stride, bool)
+    for start, stop in ranges:
+        inside[start:stop] = True
+    np.testing.assert_allclose(put, np.where(inside, p - 0.3 * g, p), rtol=1e-15)
 
 
 @pytest.mark.parametrize("types", [("float", "float"), ("double", "double")], ids=" and ".join)
@@ -68,7 +86,7 @@ def test_adam_late_in_a_run(launch, memory, rng, types):
         v, g = np.abs(m), np.full_like(m, 0.5)
         put = [memory.put(array) for array in (p, g, m, v)]
         launch(
-            "optimizer_step", types, (1, 1), *put, None, None, None, 0, 33, memory.put(np.array([t])),
+            "optimizer_step", types, (1, 1), *put, None, None, None, 0, 33, None, 0, memory.put(np.array([t])),
             memory.put(np.array([0.01])), 0, cuda_rule(ADAM), 1.0, block=32,
         )  # fmt: skip
         p, m, v, g = (array.astype(float) for array in (p, m, v, g))
@@ -92,8 +110,8 @@ def test_sgd(launch, memory, rng, types, count, momentum, nesterov):
     for gradient in gradients:
         launch(
             "optimizer_step", types, (2, K), put, memory.put(gradient * loss_scale), velocity, None, None, None,
-            compute_copy, count + gap, count, memory.put(np.array([1])), rate, 0, cuda_rule(rule), loss_scale,
-            block=32,
+            compute_copy, count + gap, count, None, 0, memory.put(np.array([1])), rate, 0, cuda_rule(rule),
+            loss_scale, block=32,
         )  # fmt: skip
         NUMPY.optimizer_step(rule, expected, [gradient.astype(float)], state, step=1, learning_rate=0.3)
     check(put, expected, start, compute_copy, types, count)
@@ -106,7 +124,7 @@ def test_a_nan_gradient_reaches_its_own_parameter_alone(launch, memory):
     g = memory.put(np.array([1, np.nan, 1, 1], np.float32))
     step, rate = memory.put(np.array([1])), memory.put(np.array([0.5]))
     launch(
-        "optimizer_step", ("float", "float"), (1, 1), p, g, m, v, None, None, None, 0, 4, step, rate, 0,
-        cuda_rule(ADAM), 1.0, block=32,
+        "optimizer_step", ("float", "float"), (1, 1), p, g, m, v, None, None, None, 0, 4, None, 0, step, rate,
+        0, cuda_rule(ADAM), 1.0, block=32,
     )  # fmt: skip
     np.testing.assert_allclose(p, [0.5, np.nan, 0.5, 0.5])

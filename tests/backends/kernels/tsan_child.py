@@ -122,8 +122,8 @@ def run(shim, names):
     go("muon_normalize", (1, 2), f(2, 12, 12), f(2, 12, 12), 12, -1.0, 1e-30)
     p = [f(100) for _ in range(4)]
     go(
-        "optimizer_step", (1, 1), *p, None, None, f(100).astype(np.float16), 0, 100, np.array([1]), d(1), 0,
-        RULES[0], 1.0,
+        "optimizer_step", (1, 1), *p, None, None, f(100).astype(np.float16), 0, 100, None, 0, np.array([1]),
+        d(1), 0, RULES[0], 1.0,
     )  # fmt: skip
 
 

@@ -153,7 +153,7 @@ class Cuda:
     def update(self, f, p, g, state):
         p, state = p.copy(), [s.copy() for s in state]
         buffers = (p, g, *state, *[None] * (4 - len(state)), None)
-        arguments = (*buffers, 0, p.size, np.array([STEP]), np.array([RATE]), 0, cuda_rule(f), 1.0)
+        arguments = (*buffers, 0, p.size, None, 0, np.array([STEP]), np.array([RATE]), 0, cuda_rule(f), 1.0)
         self.launch("optimizer_step", simt_type(p) * 2, (1, 1), *arguments, block=32)
         return p, *state
 
