@@ -86,13 +86,15 @@ FORMULAS = [*simt.ACTIVATIONS, *simt.LOSSES, *simt.RULES, *itertools.chain(*simt
 
 
 def expressions_of(file, every):
-    """Return all instances with every formula, or the first and last of each kernel."""
+    """Return all instances and every formula, or the first and last of each kernel."""
     found = []
     for kernel in (kernel for kernel in KERNELS.values() if kernel.file == file):
-        # The output layer's formulas are compiled one by one in the other kernels.
-        most = 1 if kernel.name == "head_step" else None
         own = [
-            kernel.expression(i, fs) for i in kernel.instances for fs in simt.formulas_of(kernel.name, i)[:most]
+            kernel.expression(i, fs)
+            for i in kernel.instances
+            for n, fs in enumerate(simt.formulas_of(kernel.name, i))
+            # Every formula in double, which takes the most registers, and one in the other types.
+            if n == 0 or (i[0] == "double" and kernel.name != "head_step")
         ]
         found += own if every else dict.fromkeys((own[0], own[-1]))
     return found
