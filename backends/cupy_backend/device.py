@@ -52,7 +52,7 @@ class Device:
     """
 
     output_threads = 256
-    """Threads of a block of the kernel `head_step`."""
+    """The most threads of a block of the kernel `head_step`."""
 
     def __init__(
         self, cupy: Any, index: int, *, fused: str, precision: str, autotune: bool, two_streams: bool

@@ -220,7 +220,7 @@ MAIN: dict[str, Part] = {
     "JAX": Part(_of_peers("jax", ("scan",), (256,)), 70),
     "smoke tests": Part(functools.partial(suite.tests, "gpu_smoke"), 60),
 }
-"""What the first command measures; the limits are about twice what an H200 took, and together its time."""
+"""What the first command measures; the limits leave room above what an H200 took, and sum to its time."""
 
 REST: dict[str, Part] = {
     "memcheck": Part(functools.partial(suite.sanitized, "memcheck"), 60),

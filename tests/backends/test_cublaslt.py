@@ -372,6 +372,9 @@ WRONG = {
     "bias gradients overlap": lambda: backward_weights(
         (2, 1, 2), PRECISIONS["float32"], members=2, strides=Strides(4, 2, 2, 0)
     ),
+    "adds to its result or to another matrix, not to both": lambda: Product(
+        "p", 4, 4, 4, PRECISIONS["float32"], accumulate=True, beta=1.0
+    ),
     "is summed over a right operand as it lies": lambda: Product(
         "p", 1, 1, 1, PRECISIONS["float32"], transpose_right=True, epilogue=Epilogue.BGRADA
     ),

@@ -106,7 +106,7 @@ def activation_backward(gpu: Device, call: ActivationBackward) -> Array:
 
 
 def _activation_backward(gpu: Device, call: ActivationBackward, next_db: Columns | None = None) -> Array:
-    """Compute `activation_backward`, and add up db of the next layer in the same launch."""
+    """Compute `activation_backward`, and add up db of the layer after it in the same launch."""
     formula = cuda_activation(call.activation)
     if formula.is_identity:
         if next_db is not None:
@@ -117,11 +117,11 @@ def _activation_backward(gpu: Device, call: ActivationBackward, next_db: Columns
     (rows, width), members = dz.shape[-2:], members_of(dz.shape)
     blocks = blocks_for(rows, _ROWS_OF_A_THREAD * groups_of_rows(-(-width // CHUNK)), MAX_PARTS)
     sums = gpu.column_sums.room(dz, (members, blocks, width), sums_dtype(dz))
-    others = () if next_db is None else (next_db,)
+    adding = 0 if next_db is None else next_db.blocks
     gpu.launch(
         "activation_backward",
         c_types(dz),
-        (blocks + sum(columns.blocks for columns in others), members),
+        (blocks + adding, members),
         *(*strided(dz, saved, dz), sums, blocks * width, rows, width, blocks),
         *(NO_COLUMNS if next_db is None else next_db.arguments()),
         formula,
@@ -177,7 +177,7 @@ def _previous_dz(
 
 
 def _weights_backward(gpu: Device, call: LinearBackward, sums: Columns | None) -> None:
-    """Fill `dW = x^T dz` and, without partial sums, db, the sum of dz over rows; or add to both."""
+    """Fill `dW = x^T dz`, and db, the sum of dz over rows, if there are no partial sums; or add to both."""
     dz, x, dW, db, accumulate = call.dz, call.x, call.dW, call.db, call.accumulate
     # The library overwrites db, so a sum to add needs memory of its own.
     new_db = gpu.reuse("db", db.shape, db.dtype) if accumulate and sums is None else db
@@ -189,13 +189,14 @@ def _weights_backward(gpu: Device, call: LinearBackward, sums: Columns | None) -
         members=members_of(dW.shape),
         strides=Strides(*map(member_stride, (x, dz, dW, new_db))),
     )
-    if sums is not None:
-        tier = run_product(gpu, product, pointers_to(x, dz, dW))
-        run_by_cupy_if_refused(gpu, tier, Matmul(x, dz, transpose_a=True, out=dW), accumulate)
-        return
-    finish = functools.partial(sum_over_rows, gpu, dz, db, accumulate)
-    tier = run_product(gpu, product, pointers_to(x, dz, dW)._replace(vector=new_db.data.ptr), finish=finish)
+    pointers, finish = pointers_to(x, dz, dW), None
+    if sums is None:
+        pointers = pointers._replace(vector=new_db.data.ptr)
+        finish = functools.partial(sum_over_rows, gpu, dz, db, accumulate)
+    tier = run_product(gpu, product, pointers, finish=finish)
     run_by_cupy_if_refused(gpu, tier, Matmul(x, dz, transpose_a=True, out=dW), accumulate)
+    if finish is None:
+        return
     if tier is not Tier.EPILOGUE:
         finish()
     elif accumulate:

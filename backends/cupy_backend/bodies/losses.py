@@ -80,6 +80,7 @@ def _team(h: Array, W: Array) -> tuple[int, int, tuple[str, ...]]:
     chunks = max(1, -(-h.shape[-1] // (_WARP * CHUNK)))
     needed = -(-h.shape[-1] // (chunks * CHUNK))
     threads = max(_MAX_CHANNELS, 1 << (needed - 1).bit_length())
+    # As `most_threads` in head.cu.
     most = 256 if chunks == 1 and str(W.dtype) == "float32" else 128
     return threads, most, (*c_types(h), str(W.shape[-1]), str(chunks))
 

@@ -54,16 +54,8 @@ def optimizer_step(gpu: Device, call: OptimizerStep) -> None:
         c_types(parameters, parameters if compute_copy is None else compute_copy),
         (blocks_for(count), members),
         *(parameters, gradient, *state, *[None] * (_MAX_STATES - len(state)), compute_copy),
-        *(
-            member_stride(parameters, 1),
-            count,
-            ranges,
-            len(call.ranges),
-            step,
-            rates,
-            stride,
-            cuda_rule(call.rule),
-        ),
+        *(member_stride(parameters, 1), count, ranges, len(call.ranges)),
+        *(step, rates, stride, cuda_rule(call.rule)),
         loss_scale_of(gpu, parameters),
     )
 

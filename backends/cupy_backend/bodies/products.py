@@ -34,9 +34,8 @@ def run_product(
     pointers: Pointers,
     *,
     finish: Callable[[], object] | None = None,
-    only: Tier | None = None,
 ) -> Tier:
-    """Run a product of cublasLt, with `only` just on that tier; return the product's tier.
+    """Run a product of cublasLt unless it is on the tier LIBRARY; return its tier.
 
     `finish` launches the kernels that follow a plain product; only trials call it, not the run itself.
     """
@@ -44,7 +43,7 @@ def run_product(
     step = gpu.autotuner.resolve(
         product, pointers, workspace, stream, finish=finish, is_recording=gpu.is_recording
     )
-    if step.tier is not Tier.LIBRARY and only in (None, step.tier):
+    if step.tier is not Tier.LIBRARY:
         step.run(pointers, workspace, stream)
     return step.tier
 

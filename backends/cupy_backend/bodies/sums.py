@@ -14,9 +14,7 @@ from ..strides import c_types, member_stride, members_of, strided
 
 MAX_PARTS = 264
 """Blocks of a first stage: two for each multiprocessor of a large GPU, since the second has few threads."""
-
-
-_COLUMNS = 8  # of a block of `sum_partials`
+_COLUMNS = 8  # of a block at once, in `sum_columns` of storage.cu
 
 
 def sums_dtype(array: Array) -> Any:

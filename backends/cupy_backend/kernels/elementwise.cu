@@ -26,8 +26,8 @@ __global__ void bias_activation(
 }
 
 // dz = dy f'(z), from `saved`, and partials[k, block, j] = sum over the block's rows of dz[k, i, j], which is read
-// here anyway; they are added up later to the gradient of the bias. Those of the next layer are by now complete: the
-// blocks from `blocks` on add them up here, which saves a launch.
+// here anyway; they are added up later to the gradient of the bias. Those of the layer after it are complete by
+// now: the blocks from `blocks` on add them up here, which saves a launch.
 //
 // dy, saved, dz (K, rows, width), partials (K, blocks, width). dz may be dy or saved itself. next_partials
 // (K, next_parts, next_width) or null for none, next_sums (K, next_width). At most 256 threads; each has eight columns.

@@ -32,8 +32,16 @@ COOPERATIVE = {
 }
 SCALARS = {"int32": np.int32, "int64": np.int64, "float64": np.float64}
 C_TYPES = {"int32": ctypes.c_int32, "int64": ctypes.c_int64, "float64": ctypes.c_double}
-FLAGS = ("-std=c++20", "-O0", "-ffp-contract=off", "-shared", "-fPIC", "-pthread", "-Wall")
-FLAGS += ("-Wno-unknown-pragmas",)
+FLAGS = (
+    "-std=c++20",
+    "-O0",
+    "-ffp-contract=off",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+    "-Wall",
+    "-Wno-unknown-pragmas",
+)
 HEADER = Path(__file__).parent / "simt.hpp"
 # Files that are compiled together, since the headers alone take a second: two lots for two cores.
 UNITS = (

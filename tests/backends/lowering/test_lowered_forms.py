@@ -14,6 +14,7 @@ from support.cases import over
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kernels"))
 import simt
+from coordfit.backends.cupy_backend.bodies.sums import NO_COLUMNS
 from coordfit.backends.lowering import FUNCTIONS
 from coordfit.backends.lowering.cuda_text import cuda_activation, cuda_loss, cuda_rule
 from coordfit.backends.numpy_backend.passes import backward_passes, forward_passes, loss_passes, update_passes
@@ -138,8 +139,8 @@ class Cuda:
 
     def backward(self, f, dy, saved):
         dz = np.empty_like(dy)
-        sums, no_others = np.empty(dy.size, dy.dtype), (None, 0, None, 0, 0, 0, 0)
-        arguments = (dy, 0, saved, 0, dz, 0, sums, 0, 1, dy.size, 1, *no_others, cuda_activation(f))
+        sums = np.empty(dy.size, dy.dtype)
+        arguments = (dy, 0, saved, 0, dz, 0, sums, 0, 1, dy.size, 1, *NO_COLUMNS, cuda_activation(f))
         self.launch("activation_backward", simt_type(dy), (1, 1), *arguments, block=32)
         return dz
 
