@@ -8,17 +8,21 @@ Sums belong to the array object that was returned; code that writes into its mem
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from ..protocols import Array
 
-_MAX_BUFFERS = 512
-
 
 class ColumnSums:
-    """The valid sums of arrays, and their memory, which is kept by the address of the array.
+    """The valid sums of arrays, and memory that returns once they are used or invalid.
+
+    An array may have another address at every step, so the memory goes by its shape. All kernels that use it
+    run on one stream, in the order of their launches.
 
     Parameters
     ----------
@@ -29,33 +33,46 @@ class ColumnSums:
     def __init__(self, new: Callable[[str, tuple[int, ...], Any], Array]) -> None:
         self._new = new
         self._valid: dict[int, tuple[weakref.ref[Any], Array]] = {}
-        self._buffers: dict[tuple[Any, ...], Array] = {}
+        self._unused: dict[tuple[tuple[int, ...], np.dtype[Any]], list[Array]] = {}
 
-    def room(self, dz: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return memory (K, parts, width) for the sums of an array, the same at every step."""
-        key = (dz.data.ptr, shape, str(dtype))
-        if key not in self._buffers:
-            buffer = self._new("column sums", shape, dtype)
-            if len(self._buffers) >= _MAX_BUFFERS:  # most belong to freed networks; others make theirs again
-                self._buffers.clear()
-                self._valid.clear()
-            self._buffers[key] = buffer
-        return self._buffers[key]
+    def room(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return memory (K, parts, width) for the sums of an array, which `note` then takes."""
+        unused = self._unused_like(shape, dtype)
+        if not unused:
+            self._release_of_freed_arrays()
+        return unused.pop() if unused else self._new("column sums", shape, dtype)
 
     def note(self, dz: Array, sums: Array) -> None:
-        """Mark the sums of an array as valid."""
+        """Mark the sums of an array as valid; `forget` came before."""
         self._valid[dz.data.ptr] = (weakref.ref(dz), sums)
 
-    def take(self, dz: Array) -> Array | None:
-        """Return the valid sums of an array for their only use, or None."""
-        known = self._valid.pop(dz.data.ptr, None)
-        return known[1] if known is not None and known[0]() is dz else None
+    @contextlib.contextmanager
+    def taken(self, dz: Array) -> Iterator[Array | None]:
+        """Give the valid sums of an array for their only use, inside the `with`, or None."""
+        array, sums = self._valid.pop(dz.data.ptr, (None, None))
+        try:
+            yield sums if array is not None and array() is dz else None
+        finally:
+            self._release(sums)
 
     def forget(self, *arrays: Array) -> None:
         """Mark the sums of overwritten arrays as invalid."""
         for array in arrays:
-            self._valid.pop(array.data.ptr, None)
+            self._release(self._valid.pop(array.data.ptr, (None, None))[1])
 
     def memory(self) -> list[Array]:
         """Return all memory, for a graph to keep alive."""
-        return list(self._buffers.values())
+        valid = [sums for _, sums in self._valid.values()]
+        return [*valid, *(sums for unused in self._unused.values() for sums in unused)]
+
+    def _release_of_freed_arrays(self) -> None:
+        freed = [place for place, (array, _) in self._valid.items() if array() is None]
+        for place in freed:
+            self._release(self._valid.pop(place)[1])
+
+    def _release(self, sums: Array | None) -> None:
+        if sums is not None:
+            self._unused_like(sums.shape, sums.dtype).append(sums)
+
+    def _unused_like(self, shape: tuple[int, ...], dtype: Any) -> list[Array]:
+        return self._unused.setdefault((shape, np.dtype(dtype)), [])

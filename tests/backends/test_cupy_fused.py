@@ -204,6 +204,42 @@ def test_sums_are_not_used_for_what_is_not_their_array(layer, case):
     assert gradient_of_bias(backend, layer, dz)
 
 
+def use_them(backend, layer):
+    dz = dz_of_tanh(backend, layer)
+    gradient_of_bias(backend, layer, dz)
+    return dz
+
+
+def overwrite_them(backend, layer):
+    dz = dz_of_tanh(backend, layer)
+    return product_into(backend, layer, dz)
+
+
+def free_them(backend, layer):
+    """Give the array's place to another one, so that the next array has a new place."""
+    place = dz_of_tanh(backend, layer).data.ptr
+    return [backend.asarray(layer["dy"]) for _ in range(3)], place
+
+
+@pytest.mark.parametrize("finish", [use_them, overwrite_them, free_them])
+def test_memory_of_sums_serves_again_at_another_address_of_dz(layer, finish):
+    """A recorded step may use only the memory of the steps before it."""
+    backend = refusing()
+    alive, memory = [], set()
+    for _ in range(4):
+        alive.append(finish(backend, layer))
+        memory |= {sums.data.ptr for sums in backend.gpu.column_sums.memory()}
+    assert len(memory) == 1
+
+
+def test_sums_that_wait_keep_their_memory(layer):
+    backend = refusing()
+    first, second = (dz_of_tanh(backend, {**layer, "dy": k * layer["dy"]}) for k in (1, 2))
+    assert len(backend.gpu.column_sums.memory()) == 2
+    for dz in (second, first):
+        assert not gradient_of_bias(backend, layer, dz)
+
+
 # -- layouts, dtypes, axes -------------------------------------------------------------------------------
 
 

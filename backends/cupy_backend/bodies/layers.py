@@ -116,7 +116,7 @@ def _activation_backward(gpu: Device, call: ActivationBackward, next_db: Columns
     gpu.column_sums.forget(dz)
     (rows, width), members = dz.shape[-2:], members_of(dz.shape)
     blocks = blocks_for(rows, _ROWS_OF_A_THREAD * groups_of_rows(-(-width // CHUNK)), MAX_PARTS)
-    sums = gpu.column_sums.room(dz, (members, blocks, width), sums_dtype(dz))
+    sums = gpu.column_sums.room((members, blocks, width), sums_dtype(dz))
     adding = 0 if next_db is None else next_db.blocks
     gpu.launch(
         "activation_backward",
@@ -144,8 +144,12 @@ def linear_backward(gpu: Device, call: LinearBackward) -> Array | None:
     if is_stored(gpu, dz) != is_stored(gpu, x):  # in float32, as in `linear`
         dz, x = widened(gpu, "dz", dz), widened(gpu, "x", x)
     call = call._replace(dz=dz, x=x)
-    sums = gpu.column_sums.take(dz)
-    db = None if sums is None else Columns(sums, call.db, member_stride(call.db), call.accumulate)
+    with gpu.column_sums.taken(dz) as sums:
+        db = None if sums is None else Columns(sums, call.db, member_stride(call.db), call.accumulate)
+        return _linear_backward(gpu, call, db)
+
+
+def _linear_backward(gpu: Device, call: LinearBackward, db: Columns | None) -> Array | None:
     if call.previous is None:
         _weights_backward(gpu, call, db)
         if db is not None:
