@@ -61,6 +61,8 @@ class Machine:
     streams: list = field(default_factory=list)
     pool: object = None
     """The pool of `using_allocator`, or None for the one that all share."""
+    shared_places: set = field(default_factory=set)
+    """Addresses that the pool that all share has had, so that no other pool gives them out."""
     lag: int = 3
     """Graphs that the device is behind the host."""
     forbids_waiting: bool = False
@@ -123,11 +125,21 @@ def _memory(shape, dtype):
         raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
     if machine.capture is not None and machine.pool is None:
         raise RuntimeError("memory of the pool that all share was taken while capturing")
+    host = _aligned(size)
+    if machine.pool is None:
+        machine.shared_places.add(host.ctypes.data)
+    else:
+        machine.pool.saved.append(host)
+        while host.ctypes.data in machine.shared_places:
+            host = _aligned(size)
+            machine.pool.saved.append(host)
+    return host.view(dtype).reshape(shape)
+
+
+def _aligned(size):
     whole = np.full(size + _ALIGNED, 0xFF, np.uint8)
-    if machine.pool is not None:
-        machine.pool.saved.append(whole)
     start = -whole.ctypes.data % _ALIGNED
-    return whole[start : start + size].view(dtype).reshape(shape)
+    return whole[start : start + size]
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
