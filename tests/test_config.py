@@ -404,7 +404,7 @@ def test_the_names_of_activations_and_losses_are_those_of_their_classes():
     assert FIELDS["loss"].metadata["choices"] == tuple(LOSSES)
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_type_checkers_see_a_wrong_option(tmp_path):
     api = pytest.importorskip("mypy.api")
     wrong = [

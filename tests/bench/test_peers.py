@@ -51,7 +51,7 @@ def losses_of(peer):
     return json.loads(answer.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 @pytest.mark.parametrize("peer", ["torch-eager", "torch-whole", "jax"])
 def test_whatever_a_peer_tries_it_computes_what_we_do(peer):
     library = peer.partition("-")[0]

@@ -166,7 +166,7 @@ LASTING = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("command", LASTING)
 def test_a_signal_at_a_random_moment_ends_a_command_that_would_last_for_hours(command, tmp_path):

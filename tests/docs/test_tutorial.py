@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from PIL import Image
+from support.cases import slow
 
 import coordfit
 from coordfit.config import FitConfig
@@ -56,7 +57,7 @@ def notebook(monkeypatch, tmp_path):
     pyplot.switch_backend(before)
 
 
-@pytest.mark.parametrize("picture", [None, "photo.jpg"])
+@pytest.mark.parametrize("picture", [None, *slow("photo.jpg")])
 def test_every_cell_runs_with_a_few_steps(notebook, picture):
     """With the bundled picture, and with a grey one that is not square, by the one line to change."""
     line = "PICTURE = None"
