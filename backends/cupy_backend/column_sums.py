@@ -19,9 +19,9 @@ from ..protocols import Array
 
 
 class ColumnSums:
-    """The valid sums of arrays, and memory that returns once they are used or invalid.
+    """The valid sums of arrays; their memory serves again once they were used or are invalid.
 
-    An array may have another address at every step, so the memory goes by its shape. All kernels that use it
+    An array may have another address at every step, so memory is found by its shape. All kernels that use it
     run on one stream, in the order of their launches.
 
     Parameters
@@ -35,7 +35,7 @@ class ColumnSums:
         self._valid: dict[int, tuple[weakref.ref[Any], Array]] = {}
         self._unused: dict[tuple[tuple[int, ...], np.dtype[Any]], list[Array]] = {}
 
-    def room(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def acquire(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return memory (K, parts, width) for the sums of an array, which `note` then takes."""
         unused = self._unused_like(shape, dtype)
         if not unused:

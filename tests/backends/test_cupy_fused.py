@@ -147,7 +147,7 @@ def dz_of_tanh(backend, layer):
 
 
 def gradient_of_bias(backend, layer, dz, db=0.0, *, accumulate=False):
-    """Return db by `linear_backward`, whether the library summed for it, and what it should be."""
+    """Check dW and db of `linear_backward`; return whether the library summed dz for db."""
     x, W = backend.asarray(layer["x"]), backend.asarray(layer["W"])
     found = backend.asarray(np.full((2, 1, 4), db, np.float32))
     expected = backend.to_numpy(dz).sum(axis=1, keepdims=True) + db

@@ -116,7 +116,7 @@ def _activation_backward(gpu: Device, call: ActivationBackward, next_db: Columns
     gpu.column_sums.forget(dz)
     (rows, width), members = dz.shape[-2:], members_of(dz.shape)
     blocks = blocks_for(rows, _ROWS_OF_A_THREAD * groups_of_rows(-(-width // CHUNK)), MAX_PARTS)
-    sums = gpu.column_sums.room((members, blocks, width), sums_dtype(dz))
+    sums = gpu.column_sums.acquire((members, blocks, width), sums_dtype(dz))
     adding = 0 if next_db is None else next_db.blocks
     gpu.launch(
         "activation_backward",

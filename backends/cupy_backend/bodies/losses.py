@@ -101,7 +101,7 @@ def output_step(gpu: Device, call: OutputStep) -> tuple[Array, Array | None]:
     bias_offset = _elements_between(dW, call.db)
     width = bias_offset + channels
     partials = gpu.reuse("output gradients", (members, blocks, width), W.dtype)
-    sums = gpu.column_sums.room((members, blocks, hidden), W.dtype)
+    sums = gpu.column_sums.acquire((members, blocks, hidden), W.dtype)
     values = gpu.reuse("losses", (members, blocks), np.float64)
     gpu.launch(
         "head_step",

@@ -1,4 +1,4 @@
-// What Muon does to matrices beside the products of Newton and Schulz: see `bodies/muon.py`.
+// What Muon does to matrices beside the products of the Newton-Schulz iteration: see `bodies/muon.py`.
 //
 // blockIdx.y is the matrix: member * layers + layer. In the flat buffers of all parameters (K, P) the matrices of a
 // member begin at `first` and every `step` numbers after that; elsewhere matrices follow each other without gaps.
@@ -7,7 +7,7 @@ __device__ inline int64 place_of_matrix(int64 stride, int64 first, int64 step, i
     return blockIdx.y / layers * stride + first + blockIdx.y % layers * step;
 }
 
-// M = momentum M + G,  X = scale (G + momentum M), the momentum of Nesterov
+// M = momentum M + G,  X = scale (G + momentum M): Nesterov's momentum
 //
 // momenta M, gradient G (K, P), X (matrices, count).
 template <typename T>

@@ -14,8 +14,8 @@ __global__ void advance(int64* step) { step[0] += 1; }
 template <typename T, typename S, typename R>
 __global__ void optimizer_step(
     T* parameters, const T* gradient, T* state_0, T* state_1, T* state_2, T* state_3, S* compute_copy, int64 stride,
-    int64 count, const int64* ranges, int num_ranges, const int64* step, const double* learning_rate, int64 learning_rate_stride, R rule,
-    double loss_scale
+    int64 count, const int64* ranges, int num_ranges, const int64* step, const double* learning_rate,
+    int64 learning_rate_stride, R rule, double loss_scale
 ) {
     // In double, since 1 - beta^t loses digits in float; once for the block, since pow is slow.
     __shared__ double in_double[R::num_coefficients];
@@ -30,12 +30,13 @@ __global__ void optimizer_step(
     const int64 member = blockIdx.y * stride;
     for (int64 n = first_element(); n < count; n += element_step()) {
         int64 i = member + n;
-        for (int r = 0, size; r < num_ranges; r++, i -= size) {
-            size = (int)(ranges[2 * r + 1] - ranges[2 * r]);
+        for (int r = 0; r < num_ranges; r++) {
+            const int64 size = ranges[2 * r + 1] - ranges[2 * r];
             if (i < member + size) {
                 i += ranges[2 * r];
                 break;
             }
+            i -= size;
         }
         T p = parameters[i], s[4];
         for (int n = 0; n < R::num_states; n++) s[n] = state[n][i];

@@ -20,7 +20,7 @@ def elsewhere(flat):
 
 
 @over("stored", ["float", "double"])
-def test_the_direction_is_the_momentum_of_nesterov(launch, memory, rng, stored):
+def test_the_direction_is_nesterov_s_momentum(launch, memory, rng, stored):
     M, G = (rng.standard_normal((K, STRIDE)).astype(DTYPES[stored]) for _ in range(2))
     put, X = memory.put(M), memory.room((K, LAYERS, N, N), M.dtype)
     arguments = (put, memory.put(G), STRIDE, FIRST, STEP, LAYERS, X, N * N, 0.9, 64.0)
